@@ -1,0 +1,116 @@
+"""What every configuration section shares: typed, frozen, unknown keys refused with the nearest known one named."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from foveate.errors import ConfigError
+
+ConfigTree = dict[str, Any]
+
+
+class Section(BaseModel):
+    """Base of all configuration sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def parse(cls, values: ConfigTree, source: str = "config") -> Self:
+        """Validate a tree of plain values.
+
+        Args:
+            values: nested dictionaries, as YAML gives them.
+            source: what to call it in an error, usually the file's name.
+
+        Raises:
+            ConfigError: naming every bad key and value, what is allowed, and the nearest known key.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = [_explain(cls, detail) for detail in error.errors()]
+            raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+    def tree(self) -> ConfigTree:
+        """Plain nested values that `parse` accepts again."""
+        return self.model_dump(mode="json")
+
+
+def _explain(section: type[BaseModel], detail: Any) -> str:
+    path = [str(part) for part in detail["loc"]]
+    name = ".".join(path)
+    if detail["type"] != "extra_forbidden":
+        return f"{name}: {detail['msg']} (got {detail['input']!r})"
+    known = sorted(_known_keys(section, path[:-1]))
+    nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+    return f"unknown key {name!r}; {hint}"
+
+
+def _known_keys(section: type[BaseModel], path: list[str]) -> set[str]:
+    """Keys allowed at a path; a part that is no field (an index, a union's tag) is stepped over."""
+    current = {section}
+    for part in path:
+        fields = [model.model_fields[part].annotation for model in current if part in model.model_fields]
+        if fields:
+            current = {model for annotation in fields for model in _models_in(annotation)}
+        else:
+            current = {model for model in current if _has_tag(model, part)} or current
+    return {key for model in current for key in model.model_fields}
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)}
+
+
+def _has_tag(model: type[BaseModel], tag: str) -> bool:
+    return any(tag in getattr(field.annotation, "__args__", ()) for field in model.model_fields.values())
+
+
+def read_yaml(path: Path) -> ConfigTree:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: when the file is missing, is not YAML or does not hold a mapping.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no configuration file at {path}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values, got {type(values).__name__}")
+    return values
+
+
+def with_overrides(values: ConfigTree, overrides: list[str]) -> ConfigTree:
+    """A copy of the tree with `a.b.c=value` overrides applied; values are read as YAML.
+
+    Raises:
+        ConfigError: when an override has no `=` or descends into something that is not a mapping.
+    """
+    result = _copy(values)
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        if not separator or not path:
+            raise ConfigError(f"an override must look like key.subkey=value, got {override!r}")
+        *parents, last = path.split(".")
+        node = result
+        for part in parents:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"cannot set {path!r}: {part!r} is not a section")
+        node[last] = yaml.safe_load(text)
+    return result
+
+
+def _copy(values: ConfigTree) -> ConfigTree:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}

@@ -1,0 +1,45 @@
+"""Every error Foveate raises on purpose: one base, and a built-in beside it so that callers can catch either."""
+
+
+class FoveateError(Exception):
+    """Base of all errors raised for a reason the user can act on; the command line prints its text and exits with 2."""
+
+
+class ConfigError(FoveateError, ValueError):
+    """A configuration value, key or combination that is not allowed."""
+
+
+class GeometryError(FoveateError, ValueError):
+    """Sizes, windows or fields of view that contradict each other."""
+
+
+class NetworkError(FoveateError, ValueError):
+    """A network that cannot be built, or whose input or output does not fit."""
+
+
+class UnsupportedImageError(FoveateError, ValueError):
+    """A file that no reader can open."""
+
+
+class ImageReadError(FoveateError, OSError):
+    """A file that opened but whose pixels could not be read, such as a truncated one."""
+
+
+class DatasetError(FoveateError, ValueError):
+    """Images and masks that do not make a data set."""
+
+
+class CheckpointError(FoveateError, ValueError):
+    """A checkpoint that is missing, damaged or made by another configuration."""
+
+
+class OutputExistsError(FoveateError, FileExistsError):
+    """A result that would be overwritten."""
+
+
+class OutputWriteError(FoveateError, OSError):
+    """A result that could not be written, for example on a full disk."""
+
+
+class NonFiniteLossError(FoveateError, ArithmeticError):
+    """A loss that became infinite or not a number."""

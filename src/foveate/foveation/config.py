@@ -1,0 +1,52 @@
+"""Configuration of the foveation: the scales, the overview, the policy, the estimator."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from foveate.config_base import Section
+from foveate.foveation.estimators import FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
+from foveate.foveation.policy import PolicyConfig
+from foveate.patches.scales import ScaleSet
+from foveate.types import Alignment
+
+AnyEstimator = Annotated[
+    SoftExpectation | StraightThroughArgmax | GumbelSoftmax | FixedScale, Field(discriminator="name")
+]
+
+
+class FoveationConfig(Section):
+    """Where a network may look how wide, and how that is decided.
+
+    Attributes:
+        patch_size: side of a patch, patch pixels.
+        fields_of_view: sides of the windows to choose from, level-0 pixels, ascending, each at least `patch_size`.
+        overview_downsample: level-0 pixels per overview pixel; also the side of a cell.
+        alignment: "aligned" reads the part of the output over the target; "paper" takes the whole output for it.
+        policy: shape of the policy network.
+        estimator: how its logits are used.
+    """
+
+    patch_size: int = Field(ge=1)
+    fields_of_view: tuple[int, ...]
+    overview_downsample: int = Field(default=16, ge=1)
+    alignment: Alignment = "aligned"
+    policy: PolicyConfig = PolicyConfig()
+    estimator: AnyEstimator = GumbelSoftmax()
+
+    @property
+    def scales(self) -> ScaleSet:
+        """The fields of view as a `ScaleSet`."""
+        return ScaleSet(self.patch_size, self.fields_of_view)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FoveationConfig:
+        scales = self.scales
+        if isinstance(self.estimator, FixedScale) and self.estimator.index >= len(scales):
+            raise ValueError(
+                f"estimator.index {self.estimator.index} is beyond the {len(scales)} fields of view "
+                f"{list(scales.fields_of_view)}; use 0 to {len(scales) - 1}"
+            )
+        return self

@@ -1,0 +1,41 @@
+"""FixedScale: the baseline that looks equally wide everywhere."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from foveate.foveation.estimators.base import Draw, Estimator
+
+
+class FixedScale(Estimator):
+    """Always the same field of view, as ordinary patch-based segmentation does ("Patch 1..S" in the paper).
+
+    Attributes:
+        index: position of the field of view in the scale set, 0 = narrowest.
+    """
+
+    name: Literal["fixed"] = "fixed"
+    index: int = Field(default=0, ge=0)
+
+    @property
+    def learns(self) -> bool:
+        """Never: there is nothing to choose."""
+        return False
+
+    def scales_read(self, scales: int) -> tuple[int, ...]:
+        """The one scale."""
+        return (self.index,)
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """The same one-hot row for every location, (N, S)."""
+        return self.inference_weights(logits)
+
+    def inference_weights(self, logits: Tensor) -> Tensor:
+        """The same one-hot row for every location, (N, S)."""
+        weights = torch.zeros_like(logits, requires_grad=False)
+        weights[:, self.index] = 1
+        return weights

@@ -1,0 +1,44 @@
+"""GumbelSoftmax: a sampled patch, relaxed so that the sample has a gradient."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from foveate.foveation.estimators.base import Draw, Estimator, one_hot_argmax
+
+
+class GumbelSoftmax(Estimator):
+    """Samples a scale with Gumbel noise; noise-free (the most probable scale) at inference.
+
+    Attributes:
+        tau: temperature at the start of training.
+        tau_end: temperature at its end; falls geometrically in between. Equal to `tau`: no annealing.
+        hard: use the sampled one-hot in the forward pass and the relaxed sample's gradient (straight-through), so
+            that training sees one patch per place, as inference does.
+
+    Source: "GSM" in arXiv 2007.15124, section 2.2; Jang et al. 2017, Maddison et al. 2017.
+    """
+
+    name: Literal["gumbel"] = "gumbel"
+    tau: float = Field(default=1.0, gt=0)
+    tau_end: float = Field(default=0.5, gt=0)
+    hard: bool = True
+
+    def temperature(self, progress: float) -> float:
+        """The temperature after this share of the training."""
+        return float(self.tau * (self.tau_end / self.tau) ** min(max(progress, 0.0), 1.0))
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """A relaxed (or, with `hard`, one-hot) sample per row, (N, S)."""
+        uniform = torch.rand(logits.shape, generator=draw.generator, device=logits.device, dtype=logits.dtype)
+        noise = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
+        soft = ((logits + noise) / self.temperature(draw.progress)).softmax(dim=-1)
+        return one_hot_argmax(soft) + (soft - soft.detach()) if self.hard else soft
+
+    def inference_weights(self, logits: Tensor) -> Tensor:
+        """One-hot rows (N, S) at the most probable scale."""
+        return one_hot_argmax(logits)

@@ -1,0 +1,32 @@
+"""StraightThroughArgmax: the most probable patch, with a gradient copied past the argmax."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from foveate.foveation.estimators.base import Draw, Estimator, one_hot_argmax
+
+
+class StraightThroughArgmax(Estimator):
+    """The patch of the most probable scale; the one-hot's gradient is handed to the probabilities.
+
+    Attributes:
+        inverse: divide that gradient by the probability, d/dp = (1/p) d/dw, so that a scale the policy thinks
+            unlikely is not also slow to learn. False copies it as it is.
+
+    Source: "Mode" in arXiv 2007.15124, section 2.2, whose code has the inverse form.
+    """
+
+    name: Literal["mode"] = "mode"
+    inverse: bool = True
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """One-hot rows (N, S) that carry the gradient of p, or of log p when `inverse`."""
+        carrier = logits.log_softmax(dim=-1) if self.inverse else logits.softmax(dim=-1)
+        return one_hot_argmax(logits) + (carrier - carrier.detach())
+
+    def inference_weights(self, logits: Tensor) -> Tensor:
+        """One-hot rows (N, S) at the most probable scale."""
+        return one_hot_argmax(logits)

@@ -1,0 +1,151 @@
+"""Rectangles and grids in level-0 pixels: integers only, half-open, (row, column) order; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from foveate.errors import GeometryError
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Height and width in pixels, both at least 1."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise GeometryError(f"a size must be at least 1 x 1, got {self.height} x {self.width}")
+
+    @classmethod
+    def square(cls, side: int) -> Self:
+        """The size `side` x `side`."""
+        return cls(side, side)
+
+    @property
+    def pixels(self) -> int:
+        """Height times width."""
+        return self.height * self.width
+
+    @property
+    def megapixels(self) -> float:
+        """Millions of pixels."""
+        return self.pixels / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle `[top, top + height) x [left, left + width)` in level-0 pixels; it may reach outside the image."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise GeometryError(f"a window must be at least 1 x 1 pixels, got {self.height} x {self.width}")
+
+    @classmethod
+    def of(cls, size: Size) -> Self:
+        """The window that covers a whole image of this size."""
+        return cls(0, 0, size.height, size.width)
+
+    @property
+    def bottom(self) -> int:
+        """First row below the window."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """First column right of the window."""
+        return self.left + self.width
+
+    @property
+    def size(self) -> Size:
+        """Height and width."""
+        return Size(self.height, self.width)
+
+    def centred(self, side: int) -> Window:
+        """The square of this side around the same centre (half a pixel up and left when the parities differ)."""
+        return Window(self.top + (self.height - side) // 2, self.left + (self.width - side) // 2, side, side)
+
+    def intersection(self, other: Window) -> Window | None:
+        """The common part, or None when the windows do not meet."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
+        if top >= bottom or left >= right:
+            return None
+        return Window(top, left, bottom - top, right - left)
+
+    def contains(self, other: Window) -> bool:
+        """Whether `other` lies wholly inside."""
+        return self.intersection(other) == other
+
+    def aligned(self, step: int) -> Window:
+        """The smallest window around this one whose corners are multiples of `step`."""
+        top, left = self.top // step * step, self.left // step * step
+        return Window(top, left, ceil_to(self.bottom, step) - top, ceil_to(self.right, step) - left)
+
+    def within(self, outer: Window) -> tuple[slice, slice]:
+        """Row and column slices of this window in an array that holds `outer`."""
+        top, left = self.top - outer.top, self.left - outer.left
+        return slice(top, top + self.height), slice(left, left + self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class CellGrid:
+    """The grid of decisions: `ceil(H / s) x ceil(W / s)` cells, so that every pixel belongs to exactly one.
+
+    Attributes:
+        image: size of the image, level-0 pixels.
+        cell: side s of a cell, level-0 pixels; equals the overview's downsample.
+    """
+
+    image: Size
+    cell: int
+
+    def __post_init__(self) -> None:
+        if self.cell < 1:
+            raise GeometryError(f"the overview downsample must be at least 1, got {self.cell}")
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of cells."""
+        return ceil_div(self.image.height, self.cell)
+
+    @property
+    def cols(self) -> int:
+        """Number of columns of cells."""
+        return ceil_div(self.image.width, self.cell)
+
+    def window(self, row: int, col: int) -> Window:
+        """The full cell (row, col), which at the lower and right border may reach outside the image."""
+        return Window(row * self.cell, col * self.cell, self.cell, self.cell)
+
+    def cells_of(self, window: Window) -> Window:
+        """The window, in cells, of all cells that meet a level-0 window; clipped to the grid."""
+        area = window.intersection(Window.of(self.image))
+        if area is None:
+            raise GeometryError(f"{window} lies outside the image of {self.image}")
+        top, left = area.top // self.cell, area.left // self.cell
+        return Window(top, left, ceil_div(area.bottom, self.cell) - top, ceil_div(area.right, self.cell) - left)
+
+
+def ceil_div(value: int, step: int) -> int:
+    """Smallest integer not below value / step."""
+    return -(-value // step)
+
+
+def ceil_to(value: int, step: int) -> int:
+    """Smallest multiple of step not below value."""
+    return ceil_div(value, step) * step
+
+
+def tile_starts(length: int, side: int, stride: int) -> range:
+    """Starts of the tiles of this side and stride that together cover [0, length); the last may reach beyond."""
+    if not 0 < stride <= side:
+        raise GeometryError(f"a stride must be from 1 to the tile side {side}, got {stride}")
+    return range(0, stride * (max(0, ceil_div(length - side, stride)) + 1), stride)

@@ -1,0 +1,1 @@
+"""Inference on images of any size: plan, read, predict, stitch and write, block by block."""

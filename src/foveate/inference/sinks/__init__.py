@@ -1,0 +1,1 @@
+"""Sinks: where finished blocks go, one file an output."""

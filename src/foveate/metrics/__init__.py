@@ -1,0 +1,1 @@
+"""Metrics: a streaming confusion matrix and the scores computed from it."""

@@ -1,0 +1,104 @@
+"""Scores from a confusion matrix: pure functions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Scores of one class, each in [0, 1], or NaN for a class without a labelled pixel.
+
+    Attributes:
+        name: the class.
+        iou: intersection over union.
+        dice: twice the intersection over the sum of both.
+        precision: share of the predicted pixels that are right; NaN when none is predicted.
+        recall: share of the labelled pixels that are found.
+        pixels: labelled pixels.
+    """
+
+    name: str
+    iou: float
+    dice: float
+    precision: float
+    recall: float
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of a data set.
+
+    Attributes:
+        miou: mean intersection over union of the classes that have a labelled pixel.
+        mean_dice: mean Dice of the same classes.
+        pixel_accuracy: share of labelled pixels that are right.
+        absent: classes without a labelled pixel, left out of the means.
+        classes: scores per class, in the order of the class ids.
+    """
+
+    miou: float
+    mean_dice: float
+    pixel_accuracy: float
+    absent: tuple[str, ...]
+    classes: tuple[ClassScores, ...]
+
+    def tree(self) -> dict[str, Any]:
+        """Plain values for JSON, where NaN is null."""
+        tree: dict[str, Any] = _without_nan(asdict(self))
+        return tree
+
+
+def scores_from(matrix: Tensor, names: list[str]) -> Scores:
+    """Scores from counts (C, C), rows = label, columns = prediction.
+
+    A class without a labelled pixel in the evaluated data is left out of the means (its false positives still lower
+    the other classes' recall).
+    """
+    counts = matrix.double().cpu()
+    hit, labelled, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    classes = tuple(
+        _class_scores(name, float(hit[i]), float(labelled[i]), float(predicted[i])) for i, name in enumerate(names)
+    )
+    present = [c for c in classes if c.pixels > 0]
+    return Scores(
+        miou=_mean([c.iou for c in present]),
+        mean_dice=_mean([c.dice for c in present]),
+        pixel_accuracy=_ratio(float(hit.sum()), float(counts.sum())),
+        absent=tuple(c.name for c in classes if c.pixels == 0),
+        classes=classes,
+    )
+
+
+def _class_scores(name: str, hit: float, labelled: float, predicted: float) -> ClassScores:
+    if labelled == 0:
+        return ClassScores(name, math.nan, math.nan, math.nan, math.nan, 0)
+    return ClassScores(
+        name=name,
+        iou=_ratio(hit, labelled + predicted - hit),
+        dice=_ratio(2 * hit, labelled + predicted),
+        precision=_ratio(hit, predicted),
+        recall=_ratio(hit, labelled),
+        pixels=int(labelled),
+    )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,1 @@
+"""Networks: any segmentation_models_pytorch architecture with any timm encoder, built by name."""

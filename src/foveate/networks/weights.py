@@ -1,0 +1,77 @@
+"""Load an encoder's weights from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from foveate.errors import NetworkError
+
+
+def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
+    """Fill an encoder from a classification checkpoint of the same architecture.
+
+    Tensors are matched by name; where the names are another library's, by order, which requires that every shape
+    agrees. A classifier's head is ignored. A first convolution for another number of bands is adapted by repeating
+    and rescaling its filters.
+
+    Raises:
+        NetworkError: when the file is missing, is no checkpoint, or does not fit the encoder.
+    """
+    stored = _read(Path(path))
+    body = encoder.get_submodule("model") if hasattr(encoder, "model") else encoder
+    wanted = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
+    found = _by_name(stored, wanted) or _by_order(stored, wanted)
+    if found is None:
+        raise NetworkError(
+            f"{path} does not fit the encoder: its {len(stored)} tensors agree neither in name nor in order and shape "
+            f"with the {len(wanted)} of {type(body).__name__}; use a checkpoint of the same encoder"
+        )
+    body.load_state_dict(found, strict=False)
+
+
+def _by_name(stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    # timm's feature extractors join the first two parts of a name: layers.0.weight becomes layers_0.weight.
+    pairs = {key: stored.get(key, stored.get(key.replace("_", ".", 1))) for key in wanted}
+    return _fitted({key: value for key, value in pairs.items() if value is not None}, wanted)
+
+
+def _by_order(stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    return _fitted(dict(zip(wanted, stored.values(), strict=False)), wanted)
+
+
+def _fitted(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The found tensors if there is one of the right shape for every wanted one."""
+    found = {key: _fit_bands(value, wanted[key]) for key, value in found.items()}
+    complete = all(key in found and found[key].shape == value.shape for key, value in wanted.items())
+    return found if complete else None
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise NetworkError(f"no encoder weights at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise NetworkError(f"{path} is not a readable checkpoint: {error}") from error
+    if isinstance(stored, dict) and isinstance(stored.get("state_dict"), dict):
+        stored = stored["state_dict"]
+    if not isinstance(stored, dict):
+        raise NetworkError(f"{path} holds a {type(stored).__name__}, not a dictionary of tensors")
+    tensors = {key.removeprefix("module."): value for key, value in stored.items() if isinstance(value, Tensor)}
+    return {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
+
+
+def _fit_bands(stored: Tensor, wanted: Tensor) -> Tensor:
+    if stored.dim() != 4 or stored.shape[0] != wanted.shape[0] or stored.shape[2:] != wanted.shape[2:]:
+        return stored
+    have, need = stored.shape[1], wanted.shape[1]
+    if have == need or have != 3:
+        return stored
+    repeated = stored.repeat(1, -(-need // have), 1, 1)[:, :need]
+    return repeated * (have / need)

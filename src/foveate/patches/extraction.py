@@ -1,0 +1,105 @@
+"""Cut the patches of many windows out of an image held in memory, in one gather per scale: no loop over patches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveate.errors import GeometryError
+from foveate.geometry import Size, Window
+from foveate.patches.resample import Taps, area_taps, resample, window_taps
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of an image at one power-of-two downsample.
+
+    Attributes:
+        pixels: (C, h, w), any real dtype, any device.
+        top, left: position of its first pixel, in pixels of its own downsample.
+        downsample: level-0 pixels per pixel.
+    """
+
+    pixels: Tensor
+    top: int
+    left: int
+    downsample: int
+
+
+class Windows(NamedTuple):
+    """Square windows of one side: `top` and `left` (N,) in level-0 pixels."""
+
+    top: Tensor
+    left: Tensor
+    side: int
+
+
+def region_downsample(downsample: float) -> int:
+    """The largest power of two not above this downsample: what is left for the gather is a factor in [1, 2)."""
+    return 1 << int(math.log2(downsample) + 1e-9)
+
+
+def region_window(windows: Windows, downsample: int) -> Window:
+    """The level-0 window, its corners multiples of the downsample, that holds all these windows."""
+    top, left = int(windows.top.min()), int(windows.left.min())
+    height = int(windows.top.max()) + windows.side - top
+    width = int(windows.left.max()) + windows.side - left
+    return Window(top, left, height, width).aligned(downsample)
+
+
+def region_of(image: Tensor, window: Window, downsample: int) -> Region:
+    """The region of a window (from `region_window`) of an in-memory image (C, H, W), mirrored outside the image."""
+    size = Size(*image.shape[-2:])
+    taps = window_taps(window, Size(window.height // downsample, window.width // downsample), size, size)
+    pixels = resample(image[:, *taps.needed.within(Window.of(size))], *taps.on(image.device))
+    return Region(pixels, window.top // downsample, window.left // downsample, downsample)
+
+
+def extract_patches(region: Region, windows: Windows, patch_size: int) -> Tensor:
+    """The anti-aliased patches of N windows, each `patch_size` wide.
+
+    Args:
+        region: pixels that hold the windows; `region_window` says which to read.
+        windows: N windows of one side, level-0 pixels.
+        patch_size: side P of a patch.
+
+    Returns:
+        (N, C, P, P), float32, or the region's dtype where no mean is taken (factor 1 on whole pixels).
+
+    Raises:
+        GeometryError: when the region is coarser than the patches, or does not hold a window.
+    """
+    step = windows.side / patch_size / region.downsample
+    if step < 1:
+        raise GeometryError(
+            f"a region at downsample {region.downsample} is too coarse for patches of {patch_size} px over "
+            f"{windows.side} px; read it at {region_downsample(windows.side / patch_size)}"
+        )
+    rows = area_taps(windows.top.double() / region.downsample - region.top, step, patch_size)
+    cols = area_taps(windows.left.double() / region.downsample - region.left, step, patch_size)
+    _check_inside(region, rows, cols)
+    return _gather(region.pixels, rows, cols)
+
+
+def _check_inside(region: Region, rows: Taps, cols: Taps) -> None:
+    for taps, length in zip((rows, cols), region.pixels.shape[-2:], strict=True):
+        if int(taps.index.min()) < 0 or int(taps.index.max()) >= length:
+            raise GeometryError("a window reaches outside its region; read the region that `region_window` gives")
+
+
+def _gather(pixels: Tensor, rows: Taps, cols: Taps) -> Tensor:
+    """Weighted sum over taps (N, P, K) of `pixels` (C, h, w), as (N, C, P, P); K is at most 3 on either axis."""
+    total: Tensor | None = None
+    for i in range(rows.index.shape[-1]):
+        for j in range(cols.index.shape[-1]):
+            part = pixels[:, rows.index[:, :, None, i], cols.index[:, None, :, j]].transpose(0, 1)
+            weight = rows.weight[:, None, :, None, i] * cols.weight[:, None, None, :, j]
+            if total is None and bool((weight == 1).all()):
+                return part.contiguous()
+            total = part * weight if total is None else total.addcmul_(part.to(weight.dtype), weight)
+    assert total is not None  # noqa: S101 - area_taps returns at least one tap
+    return total

@@ -1,0 +1,217 @@
+"""`FoveatedSegmenter`: any segmentation network, and a policy that chooses how wide it looks at every place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from foveate.errors import GeometryError, NetworkError
+from foveate.foveation.config import FoveationConfig
+from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
+from foveate.foveation.policy import PolicyConfig, PolicyNetwork
+from foveate.geometry import tile_starts
+from foveate.networks.build import build_network
+from foveate.networks.config import NetworkConfig
+from foveate.patches.alignment import crop_central, resize_logits
+from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
+from foveate.patches.overview import overview_of
+from foveate.patches.scales import ScaleSet
+from foveate.types import Alignment
+
+
+class LocationOutput(NamedTuple):
+    """The result for N locations of S scales and C classes.
+
+    Attributes:
+        logits: (N, C, T, T) over each location's target.
+        scale_logits: (N, S) the policy's logits.
+        scale_weights: (N, S) how much of each scale was used.
+    """
+
+    logits: Tensor
+    scale_logits: Tensor
+    scale_weights: Tensor
+
+
+class FoveatedSegmenter(nn.Module):
+    """Tensor in, tensor out: `logits = segmenter(image)`, with a learned field of view for every place.
+
+    Args:
+        network: any module (N, C_in, P, P) -> (N, classes, P', P') that returns logits.
+        scales: the patch size P and the fields of view to choose from.
+        in_channels: number of image bands C_in.
+        overview_downsample: level-0 pixels per overview pixel; the policy decides once per such cell.
+        estimator: how the policy's logits are used; `GumbelSoftmax()` by default.
+        policy: shape of the policy network; the paper's by default.
+        alignment: "aligned", or "paper" to take a patch's whole output for the target whatever its field of view.
+
+    Source: arXiv 2007.15124, with aligned prediction instead of its output convention.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        scales: ScaleSet,
+        *,
+        in_channels: int = 3,
+        overview_downsample: int = 16,
+        estimator: Estimator | None = None,
+        policy: PolicyConfig | None = None,
+        alignment: Alignment = "aligned",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.scales = scales
+        self.in_channels = in_channels
+        self.overview_downsample = overview_downsample
+        self.estimator = estimator or GumbelSoftmax()
+        self.alignment = alignment
+        self.policy = PolicyNetwork(in_channels, len(scales), policy)
+        # A policy nobody asks has no gradient, which optimisers and DDP must know.
+        self.policy.requires_grad_(self.estimator.learns)
+
+    def forward(self, image: Tensor, draw: Draw = Draw()) -> Tensor:  # noqa: B008 - immutable
+        """Segment whole images held in memory, in one batch of all their targets.
+
+        Trains (differentiable, the estimator's training weights) in train mode, and is deterministic in eval mode.
+        For files, and for images too large for this, use `foveate.predict`.
+
+        Args:
+            image: (B, C_in, H, W) float, any size.
+            draw: progress and randomness for the estimator.
+
+        Returns:
+            Logits (B, classes, H, W).
+
+        Raises:
+            GeometryError: when the tensor has not this shape.
+            NetworkError: when the network's output is not (N, classes, P', P').
+        """
+        if image.dim() != 4 or image.shape[1] != self.in_channels:
+            raise GeometryError(f"expected an image (B, {self.in_channels}, H, W), got {tuple(image.shape)}")
+        target, (height, width) = self.scales.target, image.shape[-2:]
+        tops = torch.tensor(tile_starts(height, target, target), device=image.device)
+        lefts = torch.tensor(tile_starts(width, target, target), device=image.device)
+        grid = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
+        scale_logits = self._logits_at(self.scale_logits(overview_of(image, *self._overview)), grid, (height, width))
+        patches = torch.cat([self._patches(one, grid) for one in image])
+        logits = self.forward_locations(scale_logits, patches, draw).logits
+        tiles = logits.view(len(image), len(tops), len(lefts), -1, target, target).permute(0, 3, 1, 4, 2, 5)
+        return tiles.reshape(len(image), tiles.shape[1], len(tops) * target, -1)[..., :height, :width]
+
+    def scale_logits(self, overview: Tensor) -> Tensor:
+        """The policy's logits (B, S, h, w) for an overview with its margin (B, C_in, h + 2 m, w + 2 m)."""
+        logits: Tensor = self.policy(overview)
+        return logits
+
+    def forward_locations(self, scale_logits: Tensor, patches: Tensor, draw: Draw = Draw()) -> LocationOutput:  # noqa: B008
+        """Predict N targets from their scale logits and patches.
+
+        Args:
+            scale_logits: (N, S).
+            patches: (N, S, C_in, P, P), or (N, S', C_in, P, P) with only the scales the estimator reads.
+            draw: progress and randomness for the estimator (train mode only).
+        """
+        if self.training:
+            weights = self.estimator.weights(scale_logits, draw)
+        else:
+            weights = self.estimator.inference_weights(scale_logits)
+        read = list(self.estimator.scales_read(len(self.scales)))
+        if patches.shape[1] == len(read):
+            used = weights[:, read]
+        elif patches.shape[1] == len(self.scales):
+            used = weights
+        else:
+            raise GeometryError(f"expected patches of {len(read)} or {len(self.scales)} scales, got {patches.shape[1]}")
+        mixed = torch.einsum("ns,nschw->nchw", used.to(patches.dtype), patches)
+        return LocationOutput(self.predict_targets(mixed, weights), scale_logits, weights)
+
+    def predict_targets(self, patches: Tensor, scale_weights: Tensor, side: int | None = None) -> Tensor:
+        """Run the network once and read its output over the supports around the patches' centres.
+
+        Args:
+            patches: (N, C_in, P, P), each already mixed with its scale weights.
+            scale_weights: (N, S), rows summing to one; they say at which fields of view the output is read.
+            side: side of the support in level-0 pixels, at most the narrowest field of view in use; T by default.
+
+        Returns:
+            Logits (N, classes, side, side).
+        """
+        output = self.network(patches)
+        self._check_output(output, len(patches))
+        side = side or self.scales.target
+        if self.alignment == "paper":
+            return resize_logits(output, side)
+        return self._aligned(output, scale_weights, side)
+
+    def _aligned(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
+        total = None
+        for scale, view in enumerate(self.scales.fields_of_view):
+            # One-hot weights without a gradient leave most rows out of most scales.
+            rows = torch.arange(len(output), device=output.device)
+            rows = rows if weights.requires_grad else rows[weights[:, scale] != 0]
+            if len(rows) == 0:
+                continue
+            part = crop_central(output[rows], side / view, side)
+            part = part * weights[rows, scale].to(part.dtype).view(-1, 1, 1, 1)
+            if total is None:
+                total = part.new_zeros(len(output), *part.shape[1:])
+            total = total.index_add(0, rows, part)
+        if total is None:
+            raise GeometryError("scale weights of zero: each row must sum to one")
+        return total
+
+    def _check_output(self, output: object, count: int) -> None:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if not isinstance(output, Tensor) or output.dim() != 4 or len(output) != count:
+            raise NetworkError(
+                f"the network must return logits ({count}, classes, h, w), got {shape}; "
+                f"wrap it in a module that returns the tensor of logits only"
+            )
+
+    @property
+    def _overview(self) -> tuple[int, int]:
+        return self.overview_downsample, self.policy.margin
+
+    def _logits_at(self, logits: Tensor, targets: Tensor, size: tuple[int, int]) -> Tensor:
+        """Scale logits (B n, S) at the cells below the centres of n targets."""
+        centre = targets + self.scales.target // 2
+        limit = torch.tensor(size, device=targets.device) - 1
+        cells = torch.minimum(centre, limit) // self.overview_downsample
+        return logits[:, :, cells[:, 0], cells[:, 1]].transpose(1, 2).flatten(0, 1)
+
+    def _patches(self, image: Tensor, targets: Tensor) -> Tensor:
+        """Patches (n, S', C_in, P, P) of one image (C_in, H, W) for n targets given by (top, left)."""
+        parts = []
+        for scale in self.estimator.scales_read(len(self.scales)):
+            side = self.scales.fields_of_view[scale]
+            corner = targets + (self.scales.target - side) // 2
+            windows, level = Windows(corner[:, 0], corner[:, 1], side), region_downsample(self.scales.downsample(scale))
+            region = region_of(image, region_window(windows, level), level)
+            parts.append(extract_patches(region, windows, self.scales.patch_size))
+        return torch.stack(parts, dim=1)
+
+
+def build_segmenter(
+    foveation: FoveationConfig, network: NetworkConfig, *, classes: int, in_channels: int = 3
+) -> FoveatedSegmenter:
+    """The segmenter that two configuration sections describe."""
+    module = build_network(
+        network.architecture,
+        network.encoder,
+        classes=classes,
+        in_channels=in_channels,
+        weights=network.weights,
+        **network.options,
+    )
+    return FoveatedSegmenter(
+        module,
+        foveation.scales,
+        in_channels=in_channels,
+        overview_downsample=foveation.overview_downsample,
+        estimator=foveation.estimator,
+        policy=foveation.policy,
+        alignment=foveation.alignment,
+    )

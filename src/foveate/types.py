@@ -1,0 +1,16 @@
+"""Names for the array types that cross module borders."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Raster: TypeAlias = NDArray[Any]  # (bands, height, width), in the dtype of the file
+LabelArray: TypeAlias = NDArray[np.uint8]  # (height, width), class ids and ignore_index
+FloatArray: TypeAlias = NDArray[np.float32]
+IntArray: TypeAlias = NDArray[np.int64]
+
+Alignment: TypeAlias = Literal["aligned", "paper"]
+Blending: TypeAlias = Literal["none", "linear", "gaussian", "hann"]

@@ -1,0 +1,24 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, max_examples=25)
+settings.load_profile("default")
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets; tests that need it are skipped where it is not."""
+    root = os.environ.get("FOVEATE_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("FOVEATE_DATA is not set to a folder of data sets")
+    return Path(root)

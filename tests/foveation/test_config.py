@@ -1,0 +1,34 @@
+import pytest
+
+from foveate.errors import ConfigError
+from foveate.foveation.config import FoveationConfig
+from foveate.foveation.estimators import FixedScale, StraightThroughArgmax
+
+BASE = {"patch_size": 64, "fields_of_view": [64, 128, 256]}
+
+
+def test_estimators_are_chosen_by_name():
+    config = FoveationConfig.parse({**BASE, "estimator": {"name": "mode", "inverse": False}})
+    assert config.estimator == StraightThroughArgmax(inverse=False)
+    assert FoveationConfig.parse(config.tree()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fields_of_view": [32, 64]}, "smaller than the patch"),
+        ({"fields_of_view": [128, 64]}, "ascending"),
+        ({"estimator": {"name": "fixed", "index": 3}}, "beyond the 3 fields of view"),
+        ({"estimator": {"name": "gumbel", "tua": 1}}, "did you mean 'tau'"),
+        ({"field_of_view": [64]}, "did you mean 'fields_of_view'"),
+        ({"policy": {"dilation": [1]}}, "did you mean 'dilations'"),
+        ({"estimator": {"name": "gumbel", "tau": 0}}, "greater than 0"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    with pytest.raises(ConfigError, match=message):
+        FoveationConfig.parse({**BASE, **change})
+
+
+def test_fixed_scale_within_the_set_is_accepted():
+    assert FoveationConfig.parse({**BASE, "estimator": {"name": "fixed", "index": 2}}).estimator == FixedScale(index=2)

@@ -1,0 +1,40 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import confusion
+
+from foveate.metrics.confusion import confusion_matrix
+from foveate.metrics.scores import scores_from
+
+
+@given(st.integers(0, 1000), st.integers(1, 4))
+def test_the_streamed_matrix_is_the_obvious_one(seed, batches):
+    rng = np.random.default_rng(seed)
+    metric, expected = confusion_matrix(3, 255), np.zeros((3, 3), int)
+    for _ in range(batches):
+        label, guess = rng.choice([0, 1, 2, 255], (4, 5)), rng.integers(0, 3, (4, 5))
+        metric.update(torch.from_numpy(guess), torch.from_numpy(label))
+        expected += confusion(label, guess, 3, 255)
+    assert metric.compute().tolist() == expected.tolist()
+
+
+def test_known_answer():
+    scores = scores_from(torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]]), ["a", "b", "c"])
+    a, b, c = scores.classes
+    assert (a.iou, a.dice, a.precision, a.recall) == pytest.approx((6 / 9, 12 / 15, 6 / 7, 6 / 8))
+    assert b.iou == pytest.approx(3 / 6)
+    assert math.isnan(c.iou)
+    assert scores.absent == ("c",)
+    assert scores.miou == pytest.approx((6 / 9 + 3 / 6) / 2)
+    assert scores.pixel_accuracy == pytest.approx(9 / 12)
+    assert scores.tree()["classes"][2]["iou"] is None
+
+
+def test_a_class_that_is_only_predicted_is_absent_and_costs_recall():
+    scores = scores_from(torch.tensor([[6, 2], [0, 0]]), ["a", "b"])
+    assert scores.absent == ("b",)
+    assert scores.miou == pytest.approx(6 / 8)

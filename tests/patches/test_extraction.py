@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import area_mean, mirrored
+
+from foveate.errors import GeometryError
+from foveate.patches.extraction import (
+    Region,
+    Windows,
+    extract_patches,
+    region_downsample,
+    region_of,
+    region_window,
+)
+
+
+@given(st.lists(st.tuples(st.integers(-30, 40), st.integers(-30, 40)), min_size=1, max_size=4), st.integers(8, 40))
+def test_patches_are_the_anti_aliased_resize_of_their_windows(corners, side):
+    image = np.random.default_rng(1).random((3, 23, 31))
+    windows = Windows(*torch.tensor(corners).T, side)
+    patches = extract_patches(region_of(torch.from_numpy(image), region_window(windows, 1), 1), windows, 8)
+    for patch, (top, left) in zip(patches, corners, strict=True):
+        expected = area_mean(mirrored(image, top, left, side, side), 8, 8)
+        np.testing.assert_allclose(patch, expected, atol=1e-5)
+
+
+@given(st.integers(-8, 12), st.integers(-8, 12), st.sampled_from([8, 16, 32, 64]))
+def test_a_pyramid_gives_the_same_patches_on_whole_pixels(row, col, side):
+    image = torch.rand(1, 64, 48)
+    level = region_downsample(side / 8)
+    windows = Windows(torch.tensor([row * level]), torch.tensor([col * level]), side)
+    fine, coarse = (extract_patches(region_of(image, region_window(windows, q), q), windows, 8) for q in (1, level))
+    torch.testing.assert_close(fine, coarse)
+
+
+@given(st.integers(-20, 40), st.integers(-20, 40), st.sampled_from([16, 24, 40]))
+def test_a_pyramid_keeps_a_slope_within_a_pixel(top, left, side):
+    """Off whole pixels of the level, a patch differs from the exact mean by less than the level's own blur."""
+    slope = torch.arange(4096.0).view(1, 1, -1).expand(1, 512, -1)
+    windows = Windows(torch.tensor([top + 100]), torch.tensor([left + 100]), side)
+    level = region_downsample(side / 8)
+    fine, coarse = (extract_patches(region_of(slope, region_window(windows, q), q), windows, 8) for q in (1, level))
+    assert (fine - coarse).abs().max() <= level / 2
+
+
+def test_a_region_of_a_file_is_placed_by_its_corner():
+    image = torch.rand(1, 32, 32)
+    whole, part = Region(image, 0, 0, 1), Region(image[:, 5:, 7:], 5, 7, 1)
+    windows = Windows(torch.tensor([9]), torch.tensor([12]), 12)
+    assert torch.equal(extract_patches(whole, windows, 6), extract_patches(part, windows, 6))
+
+
+def test_bytes_stay_bytes_where_nothing_is_averaged():
+    region = Region(torch.arange(64, dtype=torch.uint8).view(1, 8, 8), 0, 0, 1)
+    patch = extract_patches(region, Windows(torch.tensor([2]), torch.tensor([1]), 4), 4)
+    assert patch.dtype == torch.uint8
+    assert torch.equal(patch[0], region.pixels[:, 2:6, 1:5])
+
+
+def test_a_region_that_is_too_coarse_is_refused():
+    with pytest.raises(GeometryError, match="read it at 2"):
+        extract_patches(Region(torch.rand(1, 8, 8), 0, 0, 4), Windows(torch.tensor([0]), torch.tensor([0]), 16), 8)
+
+
+def test_a_window_outside_its_region_is_refused():
+    with pytest.raises(GeometryError, match="outside its region"):
+        extract_patches(Region(torch.rand(1, 8, 8), 0, 0, 1), Windows(torch.tensor([5]), torch.tensor([0]), 4), 4)
+
+
+@pytest.mark.parametrize(("downsample", "expected"), [(1, 1), (1.99, 1), (2, 2), (3.9, 2), (8, 8)])
+def test_region_downsample_is_the_largest_power_of_two_below(downsample, expected):
+    assert region_downsample(downsample) == expected
+
+
+def test_region_window_holds_all_windows():
+    window = region_window(Windows(torch.tensor([-3, 10]), torch.tensor([5, 6]), 9), 4)
+    assert (window.top, window.left, window.bottom, window.right) == (-4, 4, 20, 16)

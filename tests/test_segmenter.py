@@ -1,0 +1,112 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from foveate.errors import GeometryError, NetworkError
+from foveate.foveation.estimators import Draw, FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
+from foveate.patches.scales import ScaleSet
+from foveate.segmenter import FoveatedSegmenter
+
+SCALES = ScaleSet(16, (16, 32, 64))
+
+
+def segmenter(estimator, network=None, scales=SCALES, **options):
+    return FoveatedSegmenter(network or nn.Conv2d(3, 4, 3, padding=1), scales, estimator=estimator, **options)
+
+
+@given(st.integers(1, 70), st.integers(1, 70))
+def test_an_identity_network_gives_the_image_back(height, width):
+    image = torch.rand(2, 3, height, width)
+    model = segmenter(FixedScale(index=0), nn.Identity()).eval()
+    assert torch.equal(model(image), image)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_aligned_prediction_puts_a_slope_where_it_is(index):
+    """An identity network on a linear image: right at every scale, away from the reflected border."""
+    slope = torch.arange(160.0).view(1, 1, 1, -1).expand(1, 3, 96, -1)
+    result = segmenter(FixedScale(index=index), nn.Identity()).eval()(slope)
+    torch.testing.assert_close(result[..., 64:96], slope[..., 64:96])
+
+
+def test_the_papers_alignment_does_not():
+    slope = torch.arange(160.0).view(1, 1, 1, -1).expand(1, 3, 96, -1)
+    result = segmenter(FixedScale(index=2), nn.Identity(), alignment="paper").eval()(slope)
+    assert (result - slope)[..., 64:96].abs().max() > 10
+
+
+@pytest.mark.parametrize(
+    "estimator", [SoftExpectation(), StraightThroughArgmax(), GumbelSoftmax(), GumbelSoftmax(hard=False)], ids=repr
+)
+def test_policy_and_network_learn_from_the_segmentation_loss(estimator):
+    model = segmenter(estimator)
+    loss = F.cross_entropy(model(torch.rand(2, 3, 50, 41)), torch.randint(0, 4, (2, 50, 41)))
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_fixed_scale_leaves_the_policy_alone():
+    model = segmenter(FixedScale(index=1))
+    model(torch.rand(1, 3, 20, 20)).sum().backward()
+    assert all(p.grad is None and not p.requires_grad for p in model.policy.parameters())
+
+
+@pytest.mark.parametrize("estimator", [SoftExpectation(), GumbelSoftmax()], ids=repr)
+def test_evaluation_is_deterministic(estimator):
+    model, image = segmenter(estimator).eval(), torch.rand(1, 3, 45, 77)
+    assert torch.equal(model(image), model(image))
+
+
+def test_one_hot_weights_read_only_the_chosen_view():
+    model = segmenter(StraightThroughArgmax()).eval()
+    patches = torch.rand(5, 3, 3, 16, 16)
+    logits = torch.eye(3)[torch.tensor([0, 2, 1, 2, 0])] * 5
+    mixed = model.forward_locations(logits, patches).logits
+    for i, scale in enumerate([0, 2, 1, 2, 0]):
+        alone = segmenter(FixedScale(index=scale), model.network).eval()
+        torch.testing.assert_close(
+            mixed[i], alone.forward_locations(logits[i : i + 1], patches[i : i + 1]).logits[0], atol=1e-6, rtol=1e-5
+        )
+
+
+def test_soft_expectation_is_the_weighted_mean_for_a_linear_network():
+    """For an identity network, mixing inputs and reading the mix at each view is the double sum over scales."""
+    model = segmenter(SoftExpectation(), nn.Identity()).eval()
+    patches, logits = torch.rand(1, 3, 3, 16, 16), torch.tensor([[0.3, -0.2, 1.0]])
+    p = logits.softmax(-1)[0]
+    mixed = sum(p[s] * patches[:, s] for s in range(3))
+    one_hot = torch.eye(3)
+    expected = sum(p[s] * model.predict_targets(mixed, one_hot[s : s + 1]) for s in range(3))
+    torch.testing.assert_close(model.forward_locations(logits, patches).logits, expected)
+
+
+def test_a_seeded_draw_repeats():
+    model, image = segmenter(GumbelSoftmax()), torch.rand(1, 3, 60, 60)
+    one, two = (model(image, Draw(0.5, torch.Generator().manual_seed(4))) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_networks_of_a_coarser_output_are_accepted():
+    network = nn.Conv2d(3, 2, 4, stride=4)
+    assert segmenter(SoftExpectation(), network)(torch.rand(1, 3, 33, 20)).shape == (1, 2, 33, 20)
+
+
+@pytest.mark.parametrize("image", [torch.rand(3, 20, 20), torch.rand(1, 4, 20, 20)])
+def test_other_shapes_are_refused(image):
+    with pytest.raises(GeometryError, match=r"expected an image \(B, 3, H, W\)"):
+        segmenter(SoftExpectation())(image)
+
+
+class Wrapped(nn.Module):
+    def forward(self, x):
+        return {"out": x}
+
+
+def test_a_network_that_returns_no_tensor_is_named():
+    with pytest.raises(NetworkError, match="got dict; wrap it"):
+        segmenter(SoftExpectation(), Wrapped())(torch.rand(1, 3, 20, 20))
