@@ -141,6 +141,8 @@ class FoveatedSegmenter(nn.Module):
         """
         output = self.network(patches)
         self._check_output(output, len(patches))
+        # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
+        output = output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
         side = side or self.scales.target
         if self.alignment == "paper":
             return resize_logits(output, side)

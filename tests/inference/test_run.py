@@ -18,6 +18,7 @@ from foveate.inference.plan import Passes
 from foveate.inference.run import finished_blocks, ready_to_predict
 from foveate.inference.stitch import Stitcher
 from foveate.patches.extraction import Windows
+from foveate.patches.overview import overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
@@ -124,8 +125,6 @@ def test_the_foveation_field_is_that_of_the_whole_overview(monkeypatch):
     rows, cols = torch.cartesian_prod(torch.arange(83), torch.arange(59)).T
     values = field.logits_at(rows, cols).view(83, 59, 3)
     with torch.no_grad():
-        from foveate.patches.overview import overview_of
-
         whole = model.scale_logits(overview_of(torch.from_numpy(pixels), 4, model.policy.margin)[None])[0]
     expected = whole.permute(1, 2, 0)[rows // 4, cols // 4].view(83, 59, 3)
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""`predict`: segment an image file of any size into rasters on disk, in bounded memory."""
+"""Segment an image of any size into rasters on disk, in bounded memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PredictionFiles:
             refuse_existing(path, overwrite)
 
 
-def predict(
+def write_prediction(
     segmenter: FoveatedSegmenter,
     source: PixelSource,
     files: PredictionFiles,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from foveate.geometry import Size, Window
-from foveate.inference.plan import Foveation, Passes, Planner
 from foveate.inference.pixels import PixelSource
+from foveate.inference.plan import Foveation, Passes, Planner
 from foveate.patches.extraction import Region, Windows, extract_patches, region_downsample, region_window
 from foveate.patches.scales import ScaleSet
 

@@ -82,4 +82,4 @@ def _ahead(prepare: Callable[[Window], PreparedBlock], blocks: Iterable[Window])
 def ready_to_predict(segmenter: FoveatedSegmenter, device: torch.device) -> FoveatedSegmenter:
     """The segmenter in eval mode on a device, in the memory layout in which convolutions are fastest."""
     segmenter = segmenter.eval().to(device)
-    return segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return segmenter.to(memory_format=torch.channels_last)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from foveate.config_base import Section
 
 
@@ -20,4 +22,4 @@ class NetworkConfig(Section):
     architecture: str = "fpn"
     encoder: str = "tf_efficientnet_lite0"
     weights: str | None = "imagenet"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)

@@ -6,6 +6,8 @@ fractional factors and fractional offsets are then one mechanism, the same for f
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -58,16 +60,36 @@ def reflect(index: Tensor, length: int) -> Tensor:
 
 
 def apply_taps(source: Tensor, taps: Taps, dim: int) -> Tensor:
-    """Filter one axis of `source` with taps (n, K); integers become float32."""
+    """Filter one axis of `source` with taps (n, K); integers become float32. The result shares no memory."""
     shape = [1] * source.dim()
     shape[dim] = -1
-    first, *rest = range(taps.index.shape[-1])
-    if not rest and bool((taps.weight == 1).all()):
-        return source.index_select(dim, taps.index[:, first])
-    out = source.index_select(dim, taps.index[:, first]).float() * taps.weight[:, first].view(shape)
-    for k in rest:
-        out += source.index_select(dim, taps.index[:, k]) * taps.weight[:, k].view(shape)
+    run = _run(taps.index)
+    if run is None and source.device.type == "cpu" and dim == source.dim() - 1 > 0:
+        # Picking single columns is several times slower than picking rows of the transposed image.
+        return apply_taps(source.transpose(-1, -2).contiguous(), taps, dim - 1).transpose(-1, -2)
+    parts = [_pick(source, taps.index[:, k], run, dim) for k in range(taps.index.shape[-1])]
+    if len(parts) == 1 and bool((taps.weight == 1).all()):
+        return parts[0].clone(memory_format=torch.contiguous_format)
+    out = parts[0].float() * taps.weight[:, 0].view(shape)
+    for k in range(1, len(parts)):
+        out += parts[k] * taps.weight[:, k].view(shape)
     return out
+
+
+def _run(index: Tensor) -> int | None:
+    """The step, when the positions (n, K) ascend evenly and can be sliced; asked of a GPU it would only stall it."""
+    if index.device.type != "cpu" or index.shape[0] < 2:
+        return None
+    steps = index[1:] - index[:-1]
+    step = int(steps[0, 0])
+    return step if step > 0 and bool((steps == step).all()) else None
+
+
+def _pick(source: Tensor, index: Tensor, run: int | None, dim: int) -> Tensor:
+    if run is None:
+        return source.index_select(dim, index)
+    part = slice(int(index[0]), int(index[-1]) + 1, run)
+    return source[(slice(None),) * dim + (part,)]
 
 
 class WindowTaps(NamedTuple):
@@ -104,19 +126,34 @@ def window_taps(window: Window, out: Size, image: Size, source: Size) -> WindowT
 
 def _axis(start: int, length: int, count: int, image: int, source: int) -> tuple[int, int, Taps]:
     scale = source / image
-    taps = area_taps(torch.tensor(start * scale, dtype=torch.float64), length * scale / count, count)
-    index = reflect(taps.index, source)
+    position = start * scale
+    whole = math.floor(position)
+    first, last, taps = _phase_taps(position - whole, length * scale / count, count)
+    if whole + first >= 0 and whole + last < source:
+        return whole + first, last - first + 1, taps
+    index = reflect(taps.index + (whole + first), source)
     first, last = int(index.min()), int(index.max())
     return first, last - first + 1, Taps(index - first, taps.weight)
 
 
+@lru_cache(maxsize=1024)
+def _phase_taps(phase: float, step: float, count: int) -> tuple[int, int, Taps]:
+    """First and last position, and taps relative to the first, of a footprint at a phase in [0, 1).
+
+    Cached, because the windows of a grid share a few phases and building taps takes longer than applying them.
+    """
+    taps = area_taps(torch.tensor(phase, dtype=torch.float64), step, count)
+    first, last = int(taps.index.min()), int(taps.index.max())
+    return first, last, Taps(taps.index - first, taps.weight)
+
+
 def resample(source: Tensor, rows: Taps, cols: Taps) -> Tensor:
     """Filter (..., h, w) with row and column taps to (..., n_rows, n_cols); dtype kept only where no mean is taken."""
-    return apply_taps(apply_taps(source, rows, -2 % source.dim()), cols, -1 % source.dim())
+    return apply_taps(apply_taps(source, rows, -2 % source.dim()), cols, -1 % source.dim()).contiguous()
 
 
 def to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
     """Float means back to the dtype of the image; integers are rounded half up."""
     if values.dtype == dtype:
         return values
-    return values.to(dtype) if dtype.is_floating_point else torch.floor(values + 0.5).to(dtype)
+    return values.to(dtype) if dtype.is_floating_point else (values + 0.5).floor_().to(dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from foveate.errors import GeometryError
 from foveate.geometry import Window
@@ -38,7 +39,7 @@ class ScaleSet:
             raise GeometryError(f"the patch size must be at least 1, got {self.patch_size}")
         if not views:
             raise GeometryError("fields_of_view is empty; give at least one, for example [256, 512, 1024]")
-        if any(a >= b for a, b in zip(views, views[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(views)):
             raise GeometryError(
                 f"fields_of_view must be strictly ascending, got {list(views)}; try {sorted(set(views))}"
             )

@@ -89,7 +89,8 @@ def open_geotiff(
 
 def _add_overviews(path: Path, size: Size) -> None:
     """Nearest overviews, which class ids need, down to a side of one tile."""
-    longest, factors = max(size.height, size.width), []
+    factors: list[int] = []
+    longest = max(size.height, size.width)
     while longest > TILE << len(factors):
         factors.append(2 << len(factors))
     if factors:

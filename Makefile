@@ -1,0 +1,45 @@
+# Every target sets itself up: a virtual environment in .venv with Foveate and what the target needs.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Threads beyond the cores only fight each other; one variable for every library that asks.
+export PYTHONUNBUFFERED := 1
+
+.PHONY: setup demo test test-slow lint check bench docs clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Foveate needs Python 3.11 or newer; run make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo]'
+	touch $(STAMP)
+
+demo: setup          ## train, evaluate and predict on the whole Earth; pictures in demo-output/
+	$(BIN)/foveate demo --out demo-output --overwrite
+
+test: setup          ## the test suite, warnings as errors
+	$(BIN)/python -m pytest -q -W error -m 'not slow'
+
+test-slow: setup     ## the tests that take minutes
+	$(BIN)/python -m pytest -q -W error -m slow
+
+lint: setup          ## style, complexity, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test     ## what CI runs
+
+bench: setup         ## speed and memory; tables and benchmarks/results/*.json
+	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/inference.py
+
+docs: setup          ## the documentation site, in site/
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv site demo-output

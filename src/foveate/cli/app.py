@@ -1,0 +1,55 @@
+"""The `foveate` command: gathers the commands and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from foveate.cli.commands import config, convert, demo, evaluate, info, predict, train
+from foveate.cli.console import errors
+from foveate.errors import FoveateError
+from foveate.version import __version__
+
+app = typer.Typer(
+    name="foveate",
+    help="Segment images far larger than a network's input, with a learned field of view for every place.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (train, evaluate, predict, info, convert, config, demo):
+    app.command(help=module.HELP)(getattr(module, module.__name__.rpartition(".")[2]))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"foveate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line; exit code 0 is success, 1 partly failed, 2 a mistake in what was given, 130 interrupted."""
+    try:
+        app()
+    except FoveateError as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""`foveate config`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foveate.cli.arguments import Overrides
+
+HELP = """Print a configuration with every default and override resolved.
+
+Examples:
+
+    foveate config configs/idrid.yaml
+
+    foveate config configs/idrid.yaml training.steps=200
+"""
+
+
+def config(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")], overrides: Overrides = None
+) -> None:
+    """Print the resolved configuration."""
+    from foveate.runs.config import RunConfig
+
+    typer.echo(RunConfig.load(path, overrides).to_yaml(), nl=False)

@@ -1,0 +1,58 @@
+"""`foveate convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from foveate.cli.arguments import Overwrite
+
+HELP = """Write an image as a tiled TIFF with a pyramid (BigTIFF where needed), in bounded memory.
+
+Pays for PNG and JPEG that are used more than a few times or are too large to decode into memory, and for plain TIFF
+without overviews. Georeference, bands and types are kept.
+
+Examples:
+
+    foveate convert scene.png scene.tif
+
+    foveate convert mask.png mask.tif --labels
+"""
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Any image GDAL reads.")],
+    destination: Annotated[Path, typer.Argument(metavar="OUT.tif", help="The TIFF to write.")],
+    compression: Annotated[str, typer.Option(help="deflate, zstd, lzw, jpeg (lossy) or none.")] = "deflate",
+    tile: Annotated[int, typer.Option(help="Side of a tile, a power of two from 64 to 4096.")] = 512,
+    labels: Annotated[bool, typer.Option("--labels", help="Class ids: never blend them in the pyramid.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert an image to a tiled pyramid."""
+    import typing
+
+    from foveate.cli.console import output, progress_bar
+    from foveate.data.convert import Compression
+    from foveate.data.convert import convert as convert_image
+    from foveate.data.readers import open_image
+    from foveate.errors import ConfigError
+    from foveate.reporting.image_facts import image_facts
+    from foveate.reporting.tables import facts_table
+
+    allowed = typing.get_args(Compression)
+    if compression not in allowed:
+        raise ConfigError(f"--compression {compression}; allowed are {', '.join(allowed)}")
+    with progress_bar(f"converting {source.name}") as bar:
+        convert_image(
+            source,
+            destination,
+            overwrite=overwrite,
+            tile=tile,
+            compression=cast("Compression", compression),
+            labels=labels,
+            progress=bar.to,
+        )
+    with open_image(destination) as reader:
+        output.print(facts_table(str(destination), image_facts(reader)))

@@ -1,0 +1,57 @@
+"""Where the command line prints: results to standard output, progress and errors to standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+output = Console()
+errors = Console(stderr=True)
+
+
+class Bar:
+    """A progress bar over a share from 0 to 1."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def by(self, share: float) -> None:
+        """This much more is done."""
+        self._progress.advance(self._task, share)
+        self._show_rate()
+
+    def to(self, share: float) -> None:
+        """This much is done in all."""
+        self._progress.update(self._task, completed=share)
+        self._show_rate()
+
+    def _show_rate(self) -> None:
+        speed = self._progress.tasks[0].speed
+        self._progress.update(self._task, rate=f"{100 * speed:.1f} %/s" if speed else "")
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Bar]:
+    """A bar with its rate and the remaining time, gone when done."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        yield Bar(progress, progress.add_task(description, total=1.0, rate=""))

@@ -1,0 +1,62 @@
+"""Open readers, kept while they are likely to be used again."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from foveate.data.readers import ImageReader, open_image
+
+MAX_OPEN = 64
+
+
+class ReaderCache:
+    """The most recently used readers of one process, bounded in bytes and in number.
+
+    The readers of another process are never used: after a fork the cache is empty, as it is after pickling, because
+    file handles shared between processes share their position.
+
+    Args:
+        max_bytes: bytes of decoded images; the one in use is kept even when it alone is larger.
+        max_open: number of readers.
+        keep_alpha: passed to `open_image`.
+    """
+
+    def __init__(self, max_bytes: int, max_open: int = MAX_OPEN, *, keep_alpha: bool = False) -> None:
+        self._max_bytes, self._max_open, self._keep_alpha = max_bytes, max_open, keep_alpha
+        self._readers: OrderedDict[Path, ImageReader] = OrderedDict()
+        self._process = os.getpid()
+
+    def get(self, path: Path) -> ImageReader:
+        """An open reader, which the cache closes; use it before the next call.
+
+        Raises:
+            ImageReadError: when there is no such file.
+            UnsupportedImageError: when no reader can open it.
+        """
+        if self._process != os.getpid():
+            self._readers, self._process = OrderedDict(), os.getpid()
+        if path not in self._readers:
+            self._readers[path] = open_image(path, keep_alpha=self._keep_alpha)
+            self._evict()
+        self._readers.move_to_end(path)
+        return self._readers[path]
+
+    def _evict(self) -> None:
+        while len(self._readers) > 1 and self._is_full():
+            _, oldest = self._readers.popitem(last=False)
+            oldest.close()
+
+    def _is_full(self) -> bool:
+        held = sum(reader.resident_bytes for reader in self._readers.values())
+        return held > self._max_bytes or len(self._readers) > self._max_open
+
+    def close(self) -> None:
+        """Close all readers; the cache can be used again."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": OrderedDict()}

@@ -1,0 +1,201 @@
+"""What a data set is: where its files are, its classes, how pixels become numbers, and its splits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from foveate.config_base import Section
+
+_IMAGENET_MEAN = [0.485, 0.456, 0.406]
+_IMAGENET_STD = [0.229, 0.224, 0.225]
+
+
+def _expanded(path: Path) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()
+
+
+ExpandedPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+def default_root() -> Path:
+    """The folder in the environment variable FOVEATE_DATA, else `./data`."""
+    return Path(os.environ.get("FOVEATE_DATA") or "data")
+
+
+class ClassConfig(Section):
+    """One class; its id is its place in the list.
+
+    Attributes:
+        name: unique name, used in tables and in `class_sampling`.
+        color: "#rrggbb" or [r, g, b] with 0 to 255.
+    """
+
+    name: str = Field(min_length=1)
+    color: str = Field(pattern=r"^#[0-9a-f]{6}$")
+
+    @field_validator("color", mode="before")
+    @classmethod
+    def _as_hex(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value.lower()
+        if not isinstance(value, list | tuple) or len(value) != 3:
+            raise ValueError("a colour is '#rrggbb' or three numbers from 0 to 255")
+        if not all(isinstance(part, int) and 0 <= part <= 255 for part in value):
+            raise ValueError("a colour's three numbers must be integers from 0 to 255")
+        return "#{:02x}{:02x}{:02x}".format(*value)
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Red, green and blue, 0 to 255."""
+        red, green, blue = bytes.fromhex(self.color[1:])
+        return red, green, blue
+
+
+class SplitConfig(Section):
+    """Which image belongs to which split: by name, or drawn by a hash of the name; every image is in exactly one.
+
+    Images named in no list are drawn: `test_fraction` of them go to test, `val_fraction` to validation, the rest to
+    train. Where a `train` list is given nothing is drawn, and every image must be in a list.
+
+    Attributes:
+        train, val, test: stems of image files.
+        val_fraction, test_fraction: shares in [0, 1).
+        seed: changes the draw; the draw of one image depends on its stem and the seed only.
+    """
+
+    train: list[str] | None = None
+    val: list[str] | None = None
+    test: list[str] | None = None
+    val_fraction: float = Field(default=0.0, ge=0, lt=1)
+    test_fraction: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction must be below 1, or nothing is left to train on")
+        if self.train is not None and (self.val_fraction or self.test_fraction):
+            raise ValueError("a train list leaves nothing to draw; remove it or val_fraction and test_fraction")
+        return self
+
+
+class AugmentationConfig(Section):
+    """Random changes of a training location, the same for its overview, its patches and its label.
+
+    Attributes:
+        flip: mirror, vertically and horizontally, each with probability 1/2.
+        rotate90: rotate by a random multiple of 90 degrees.
+        brightness, contrast, saturation: factors are drawn from [1 - v, 1 + v]; 0 is off.
+        hue: shift drawn from [-v, v], in turns of the colour circle, at most 0.5; 0 is off.
+    """
+
+    flip: bool = True
+    rotate90: bool = True
+    brightness: float = Field(default=0.0, ge=0, le=1)
+    contrast: float = Field(default=0.0, ge=0, le=1)
+    saturation: float = Field(default=0.0, ge=0, le=1)
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+
+
+class DataConfig(Section):
+    """A data set and how it is fed to training.
+
+    Attributes:
+        root: folder that other paths are relative to; FOVEATE_DATA or `./data`.
+        folder: folder with `images/` and `masks/`, paired by file stem.
+        manifest: instead of `folder`, a table of files: CSV or JSON lines with image, mask and optionally split.
+        classes: at least two; a class's id is its place.
+        label_map: value in the mask files -> class id or ignore_index; a value it does not name is an error.
+        ignore_index: label that is not counted.
+        bands: 1-based numbers of the bands to use, in order; all (but alpha) when None.
+        in_channels: channels the networks take. One band is repeated when it is 3.
+        scale: raw pixel values are divided by this; by the type's range (255, 65535; 1 for floats) when None.
+        mean, std: per channel, of the divided values; ImageNet's for 3 channels, else 0.5 and 0.25, when None.
+        split: see `SplitConfig`; a manifest's own split column comes first.
+        cache_mb: megabytes of decoded PNG and JPEG files each worker keeps.
+        balance: share of locations drawn by class, not by area; 0 to 1.
+        class_sampling: weight of a class, by name, where locations are drawn by class; 1 where not named.
+        augmentation: see `AugmentationConfig`.
+        workers: reading processes; 0 reads in the training process; at most 4 of the available cores when None.
+    """
+
+    root: ExpandedPath = Field(default_factory=default_root)
+    folder: ExpandedPath | None = None
+    manifest: ExpandedPath | None = None
+    classes: list[ClassConfig] = Field(min_length=2, max_length=255)
+    label_map: dict[int, int] | None = None
+    ignore_index: int = Field(default=255, ge=0, le=255)
+    bands: list[int] | None = Field(default=None, min_length=1)
+    in_channels: int = Field(default=3, ge=1)
+    scale: float | None = Field(default=None, gt=0)
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    split: SplitConfig = SplitConfig()
+    cache_mb: int = Field(default=512, ge=0)
+    balance: float = Field(default=0.5, ge=0, le=1)
+    class_sampling: dict[str, float] | None = None
+    augmentation: AugmentationConfig = AugmentationConfig()
+    workers: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.folder is None) == (self.manifest is None):
+            raise ValueError("give exactly one of 'folder' and 'manifest'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        names = self.class_names
+        if len(set(names)) < len(names):
+            raise ValueError(f"class names must be unique, got {names}")
+        if self.ignore_index < len(names):
+            raise ValueError(f"ignore_index {self.ignore_index} is a class id (0 to {len(names) - 1}); use 255")
+        allowed = {*range(len(names)), self.ignore_index}
+        wrong = sorted(set((self.label_map or {}).values()) - allowed)
+        if wrong:
+            raise ValueError(f"label_map leads to {wrong}; allowed are {sorted(allowed)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sampling(self) -> Self:
+        weights = self.class_sampling or {}
+        unknown = sorted(set(weights) - set(self.class_names))
+        if unknown:
+            raise ValueError(f"class_sampling names {unknown}; the classes are {self.class_names}")
+        if any(weight < 0 for weight in weights.values()):
+            raise ValueError(f"class_sampling weights must not be negative, got {weights}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        if self.bands is not None and min(self.bands) < 1:
+            raise ValueError(f"bands are counted from 1, got {self.bands}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != self.in_channels:
+                raise ValueError(f"{name} needs {self.in_channels} values (in_channels), got {len(values)}")
+        if min(self.channel_std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+        if self.in_channels != 3 and (self.augmentation.saturation or self.augmentation.hue):
+            raise ValueError("saturation and hue need in_channels 3; set them to 0")
+        return self
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of ids."""
+        return [item.name for item in self.classes]
+
+    @property
+    def channel_mean(self) -> list[float]:
+        """The mean in use, per channel."""
+        default = _IMAGENET_MEAN if self.in_channels == 3 else [0.5] * self.in_channels
+        return self.mean or default
+
+    @property
+    def channel_std(self) -> list[float]:
+        """The standard deviation in use, per channel."""
+        default = _IMAGENET_STD if self.in_channels == 3 else [0.25] * self.in_channels
+        return self.std or default

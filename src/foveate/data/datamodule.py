@@ -1,0 +1,174 @@
+"""`FoveateDataModule`: the loaders of a training, for Lightning's trainer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from foveate.data.augmentation import Augmentation
+from foveate.data.channels import Normalisation
+from foveate.data.checks import Inspection, inspect_samples
+from foveate.data.config import DataConfig
+from foveate.data.label_index import LabelIndex
+from foveate.data.labels import LabelReader
+from foveate.data.locations import LocationBatch, LocationSpec
+from foveate.data.manifest import Sample, Split, load_samples
+from foveate.data.sample_reader import SampleReader, open_labels
+from foveate.data.sampling import CellSampler, class_weights
+from foveate.data.training_set import LocationDataset, StepBatches
+from foveate.data.validation_set import ValidationDataset
+from foveate.errors import DatasetError
+from foveate.types import IntArray
+
+_MOST_WORKERS = 4
+
+
+class FoveateDataModule(LightningDataModule):
+    """Loads, checks and indexes a data set once, and makes the loaders.
+
+    Use it with `Trainer(use_distributed_sampler=False)`: the batches are shared out between processes already.
+
+    Args:
+        config: the data set.
+        spec: what is read at a location.
+        steps: optimiser steps of the whole training.
+        images_per_step: images of a batch, over all processes.
+        locations_per_image: locations of each.
+        max_validation_locations: validation locations in total; a batch of them is no larger than one of training.
+        seed: of sampling and augmentation.
+        progress: called with the share of masks indexed, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        spec: LocationSpec,
+        *,
+        steps: int,
+        images_per_step: int = 1,
+        locations_per_image: int = 8,
+        max_validation_locations: int = 2000,
+        seed: int = 0,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.spec, self.seed = config, spec, seed
+        self.steps, self.images_per_step, self.locations_per_image = steps, images_per_step, locations_per_image
+        self.max_validation_locations, self._progress = max_validation_locations, progress
+        self._samples: list[Sample] = []
+        self._inspection: Inspection | None = None
+        self._index: LabelIndex | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find all files, check every pair by its headers, and index the training masks; later calls do nothing.
+
+        Raises:
+            DatasetError: when the files do not make a data set.
+            ImageReadError: when a mask is damaged.
+            UnsupportedImageError: when a file cannot be opened.
+        """
+        if self._index is not None:
+            return
+        self._samples = load_samples(self.config)
+        self._inspection = inspect_samples(self._samples, self.config)
+        training = self.samples("train")
+        if not training:
+            raise DatasetError("no image is left to train on; lower data.split.val_fraction or test_fraction")
+        masks = [_opener(sample, self.config) for sample in training]
+        classes = len(self.config.classes)
+        self._index = LabelIndex.build(masks, classes, self.spec.overview_downsample, progress=self._progress)
+
+    def samples(self, split: Split) -> list[Sample]:
+        """The images of a split, sorted by name; after `setup`."""
+        return [sample for sample in self._samples if sample.split == split]
+
+    @property
+    def pixel_counts(self) -> IntArray:
+        """(classes,) training pixels of each class; after `setup`."""
+        return self._ready()[1].pixel_counts
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How raw values become network input; after `setup`."""
+        return Normalisation.of(self.config, self._ready()[0].dtype)
+
+    def train_dataloader(self) -> DataLoader[LocationBatch]:
+        """Batches of `images_per_step * locations_per_image` locations, from the trainer's step on."""
+        batches = self._step_batches()
+        dataset = LocationDataset(
+            self.samples("train"),
+            SampleReader(self.config, self.spec),
+            self._sampler(),
+            Augmentation(self.config.augmentation, self.normalisation.scale),
+            locations_per_image=self.locations_per_image,
+            length=len(batches) * self.images_per_step,
+            seed=self.seed,
+        )
+        return self._loader(dataset, batch_sampler=batches, collate_fn=LocationBatch.concatenate)
+
+    def val_dataloader(self) -> DataLoader[LocationBatch] | list[DataLoader[LocationBatch]]:
+        """Batches of the fixed validation locations; an empty list when no image is in the validation split."""
+        samples = self.samples("val")
+        if not samples:
+            return []
+        rank, world_size = self._place()
+        sizes = dict(zip(self._samples, self._ready()[0].sizes, strict=True))
+        dataset = ValidationDataset(
+            samples,
+            [sizes[sample] for sample in samples],
+            SampleReader(self.config, self.spec),
+            self.spec,
+            max_locations=self.max_validation_locations,
+            batch_size=max(1, self.images_per_step * self.locations_per_image // world_size),
+            seed=self.seed,
+        )
+        return self._loader(dataset, batch_size=None, sampler=range(rank, len(dataset), world_size))
+
+    def _ready(self) -> tuple[Inspection, LabelIndex]:
+        if self._inspection is None or self._index is None:
+            raise RuntimeError("call setup() first; a Trainer does so by itself")
+        return self._inspection, self._index
+
+    def _sampler(self) -> CellSampler:
+        weights = class_weights(self.config.class_names, self.config.class_sampling)
+        return CellSampler(self._ready()[1], self.config.balance, weights)
+
+    def _step_batches(self) -> StepBatches:
+        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
+        rank, world_size = self._place()
+        return StepBatches(
+            self.steps * accumulated, self.images_per_step, self._batches_done, rank=rank, world_size=world_size
+        )
+
+    def _batches_done(self) -> int:
+        return self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, dataset: Dataset[LocationBatch], **options: Any) -> DataLoader[LocationBatch]:
+        workers = available_workers() if self.config.workers is None else self.config.workers
+        return DataLoader(
+            dataset,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # Its own generator: without one the loader draws from torch's and changes what the model draws.
+            generator=torch.Generator(),
+            **options,
+        )
+
+
+def available_workers() -> int:
+    """Reading processes when none are asked for: the cores this process may use, at most 4."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, cores)
+
+
+def _opener(sample: Sample, config: DataConfig) -> Callable[[], LabelReader]:
+    return lambda: open_labels(sample, config)

@@ -1,0 +1,142 @@
+"""The training item: what the policy and the network need of one place, read straight from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveate.data.labels import LabelReader
+from foveate.data.readers.base import ImageReader
+from foveate.errors import GeometryError
+from foveate.geometry import CellGrid, Size, Window
+from foveate.patches.overview import overview_window
+from foveate.patches.scales import ScaleSet
+from foveate.types import Raster
+
+
+@dataclass(frozen=True, slots=True)
+class LocationSpec:
+    """What is read at a location.
+
+    Attributes:
+        scales: the fields of view.
+        overview_downsample: level-0 pixels per overview pixel s; also the side of a cell.
+        policy_margin: overview pixels r that the policy sees to each side of its cell: the policy takes no padding,
+            so a crop of 2r + 1 pixels is all that one cell's decision depends on.
+        scales_read: indices of the scales whose patches are read, ascending; fixed-scale training reads one.
+
+    Raises:
+        GeometryError: when a scale index is not in `scales`, or a number is out of range.
+    """
+
+    scales: ScaleSet
+    overview_downsample: int
+    policy_margin: int
+    scales_read: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.overview_downsample < 1 or self.policy_margin < 0:
+            raise GeometryError(
+                f"overview_downsample must be at least 1 and policy_margin at least 0, "
+                f"got {self.overview_downsample} and {self.policy_margin}"
+            )
+        if not self.scales_read or not set(self.scales_read) <= set(range(len(self.scales))):
+            raise GeometryError(f"scales_read must be indices 0 to {len(self.scales) - 1}, got {self.scales_read}")
+
+    @property
+    def overview_side(self) -> int:
+        """Side of the overview's crop, 2r + 1 overview pixels."""
+        return 2 * self.policy_margin + 1
+
+
+class Location(NamedTuple):
+    """One place; uint8 images stay uint8, so that workers send little, others become float32. Not normalised.
+
+    Attributes:
+        overview: (C, 2r+1, 2r+1) overview pixels around the cell.
+        patches: (S', C, P, P), one for each scale read.
+        label: (T, T) uint8 class ids of the target, at level 0.
+    """
+
+    overview: Tensor
+    patches: Tensor
+    label: Tensor
+
+
+class LocationBatch(NamedTuple):
+    """N locations, possibly of several images.
+
+    Attributes:
+        overview: (N, C, 2r+1, 2r+1).
+        patches: (N, S', C, P, P).
+        label: (N, T, T) uint8.
+    """
+
+    overview: Tensor
+    patches: Tensor
+    label: Tensor
+
+    @classmethod
+    def stack(cls, locations: Sequence[Location]) -> LocationBatch:
+        """One batch of single locations."""
+        return cls(*(torch.stack(parts) for parts in zip(*locations, strict=True)))
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[LocationBatch]) -> LocationBatch:
+        """One batch of several, in order."""
+        return cls(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+
+
+def read_overview(image: ImageReader, cells: Window, downsample: int, margin: int) -> Raster:
+    """The overview over a window of cells and a margin around it; one overview pixel is one cell.
+
+    Training crops and the whole overview of inference are both read by this, so that they hold the same pixels.
+
+    Args:
+        image: the image.
+        cells: window in cells; it may reach outside the grid.
+        downsample: level-0 pixels per overview pixel.
+        margin: overview pixels added on all sides.
+
+    Returns:
+        (bands, cells.height + 2 margin, cells.width + 2 margin) in the file's dtype; mirrored outside the image.
+    """
+    window, size = overview_window(cells, downsample, margin)
+    return image.read(window, size)
+
+
+def read_location(
+    image: ImageReader, labels: LabelReader, cell: tuple[int, int], spec: LocationSpec, channels: Sequence[int]
+) -> Location:
+    """Read what training needs of one cell.
+
+    Args:
+        image: the image.
+        labels: its mask.
+        cell: (row, col) of the cell.
+        spec: what to read.
+        channels: 0-based bands, one per channel, from `select_channels`.
+
+    Raises:
+        ImageReadError: when a file is damaged.
+        DatasetError: when the mask holds a value that is not allowed.
+    """
+    row, col = cell
+    around = CellGrid(image.size, spec.overview_downsample).window(row, col)
+    overview = read_overview(image, Window(row, col, 1, 1), spec.overview_downsample, spec.policy_margin)
+    side = Size.square(spec.scales.patch_size)
+    patches = [image.read(spec.scales.window(around, scale), side) for scale in spec.scales_read]
+    return Location(
+        _as_batchable(overview[channels]),
+        _as_batchable(np.stack(patches)[:, channels]),
+        torch.from_numpy(labels.read(spec.scales.window(around, 0))),
+    )
+
+
+def _as_batchable(raster: Raster) -> Tensor:
+    return torch.from_numpy(raster if raster.dtype == np.uint8 else raster.astype(np.float32))

@@ -1,0 +1,214 @@
+"""Which files make the data set: images paired with masks, each in one split."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+from foveate.data.config import DataConfig, SplitConfig
+from foveate.errors import DatasetError
+
+Split: TypeAlias = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image.
+
+    Attributes:
+        image: its file.
+        mask: the file of its labels; None when it has none, which only prediction accepts.
+        name: stem of the image file, unique in the data set.
+        split: "train", "val" or "test".
+    """
+
+    image: Path
+    mask: Path | None
+    name: str
+    split: Split
+
+
+def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]:
+    """All images of the data set, sorted by name, with their splits.
+
+    Args:
+        config: says where they are.
+        need_masks: refuse images without a mask.
+
+    Raises:
+        DatasetError: when a folder, file or mask is missing, a name occurs twice, or a split list names no image.
+    """
+    rows = _rows(config)
+    _check_unique(rows)
+    if need_masks:
+        _check_masks(rows)
+    _check_files(rows)
+    splits = _splits(rows, config.split)
+    samples = [Sample(row.image, row.mask, row.name, splits[row.name]) for row in rows]
+    return sorted(samples, key=lambda sample: sample.name)
+
+
+def _splits(rows: list[_Row], config: SplitConfig) -> dict[str, Split]:
+    """A row's own split comes first; the configuration is about the others."""
+    given = {row.name: row.split for row in rows if row.split}
+    return given | assign_splits([row.name for row in rows if not row.split], config)
+
+
+def assign_splits(names: Iterable[str], config: SplitConfig) -> dict[str, Split]:
+    """The split of each name.
+
+    Raises:
+        DatasetError: when a list names an image that is not there, two lists name the same, or a `train` list was
+            given and an image is in no list.
+    """
+    names = list(names)
+    listed = _listed(config)
+    unknown = sorted(set(listed) - set(names))
+    if unknown:
+        raise DatasetError(
+            f"the split lists name images that are not there: {_some(unknown)}; there are {_some(names)}"
+        )
+    rest = sorted(set(names) - set(listed))
+    if rest and config.train is not None:
+        raise DatasetError(f"a train list is given, and these images are in no list: {_some(rest)}; add or remove them")
+    return listed | {name: _drawn(name, config) for name in rest}
+
+
+def _listed(config: SplitConfig) -> dict[str, Split]:
+    result: dict[str, Split] = {}
+    for split in SPLITS:
+        for name in getattr(config, split) or []:
+            if result.setdefault(name, split) != split:
+                raise DatasetError(f"image {name!r} is listed in both {result[name]} and {split}; keep one")
+    return result
+
+
+def _drawn(name: str, config: SplitConfig) -> Split:
+    """By a hash, so that adding an image moves no other one."""
+    digest = hashlib.sha256(f"{config.seed}:{name}".encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    if share < config.test_fraction:
+        return "test"
+    return "val" if share < config.test_fraction + config.val_fraction else "train"
+
+
+class _Row(NamedTuple):
+    """A sample whose split may not be known yet."""
+
+    image: Path
+    mask: Path | None
+    name: str
+    split: Split | None
+
+
+def _rows(config: DataConfig) -> list[_Row]:
+    if config.folder is not None:
+        return _from_folder(config.root / config.folder)
+    if config.manifest is not None:
+        return _from_manifest(config.root / config.manifest, config.root)
+    raise DatasetError("data.folder and data.manifest are both missing; give one")
+
+
+def _from_folder(folder: Path) -> list[_Row]:
+    for needed in (folder, folder / "images"):
+        if not needed.is_dir():
+            raise DatasetError(f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem")
+    images = _files(folder / "images")
+    if not images:
+        raise DatasetError(f"no image in {folder / 'images'}")
+    masks = _files(folder / "masks") if (folder / "masks").is_dir() else []
+    _check_repeated("masks", [path.stem for path in masks])
+    by_stem = {path.stem: path for path in masks}
+    return [_Row(path, by_stem.get(path.stem), path.stem, None) for path in images]
+
+
+def _files(folder: Path) -> list[Path]:
+    # GDAL leaves .aux.xml files beside images, systems leave hidden ones.
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".") and not path.name.endswith(".aux.xml")
+    )
+
+
+def _from_manifest(path: Path, root: Path) -> list[_Row]:
+    if not path.is_file():
+        raise DatasetError(f"no manifest at {path}")
+    records = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json_lines(path)
+    if not records:
+        raise DatasetError(f"the manifest {path} names no image")
+    bases = [path.parent, root]
+    return [_row(record, bases, f"{path}, entry {number}") for number, record in enumerate(records, start=1)]
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def _read_json_lines(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        records = [json.loads(line) for line in lines if line.strip()]
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path} is neither CSV (by its suffix) nor JSON lines: {error}") from None
+    if not all(isinstance(record, dict) for record in records):
+        raise DatasetError(f"{path}: every line must be a JSON object with 'image' and 'mask'")
+    return records
+
+
+def _row(record: dict[str, Any], bases: list[Path], place: str) -> _Row:
+    """A row from our keys or from those of the original's `.odgt` files."""
+    image = record.get("image") or record.get("fpath_img")
+    mask = record.get("mask") or record.get("fpath_segm")
+    split = record.get("split") or None
+    if not image:
+        raise DatasetError(f"{place}: no 'image'; the keys are image, mask and split (or fpath_img, fpath_segm)")
+    if split not in (*SPLITS, None):
+        raise DatasetError(f"{place}: split {split!r}; allowed are {', '.join(SPLITS)}")
+    found = _resolve(image, bases)
+    return _Row(found, _resolve(mask, bases) if mask else None, found.stem, cast("Split | None", split))
+
+
+def _resolve(text: str, bases: list[Path]) -> Path:
+    candidates = [base / text for base in bases]
+    return next((path for path in candidates if path.exists()), candidates[0])
+
+
+def _check_unique(rows: list[_Row]) -> None:
+    _check_repeated("images", [row.name for row in rows])
+
+
+def _check_repeated(kind: str, names: list[str]) -> None:
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise DatasetError(
+            f"{kind} must have different file stems, as they are paired by them; twice: {_some(repeated)}"
+        )
+
+
+def _check_masks(rows: list[_Row]) -> None:
+    missing = [row.name for row in rows if row.mask is None]
+    if missing:
+        raise DatasetError(f"{len(missing)} of {len(rows)} images have no mask: {_some(missing)}")
+
+
+def _check_files(rows: list[_Row]) -> None:
+    paths = [path for row in rows for path in (row.image, row.mask) if path is not None]
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise DatasetError(f"{len(missing)} files are not there: {_some(missing)}")
+
+
+def _some(names: list[str]) -> str:
+    """The first few names and how many more there are."""
+    text = ", ".join(names[:_SHOWN])
+    return text if len(names) <= _SHOWN else f"{text} and {len(names) - _SHOWN} more"

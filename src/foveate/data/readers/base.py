@@ -1,0 +1,96 @@
+"""The reader contract: what every image file looks like to the rest of the library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from foveate.geometry import Size, Window
+from foveate.types import Raster
+
+
+@dataclass(frozen=True, slots=True)
+class Georeference:
+    """Where an image lies on the ground.
+
+    Attributes:
+        crs: coordinate reference system as WKT; empty when the file gives a transform only.
+        transform: (a, b, c, d, e, f) with x = a col + b row + c and y = d col + e row + f, for corners of pixels.
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+
+    def coarser(self, downsample: float) -> Georeference:
+        """The same place on a grid whose pixels are `downsample` level-0 pixels wide; the upper left corner stays."""
+        a, b, c, d, e, f = self.transform
+        return Georeference(self.crs, (a * downsample, b * downsample, c, d * downsample, e * downsample, f))
+
+    def shifted(self, top: int, left: int) -> Georeference:
+        """The georeference of a crop whose upper left pixel is (top, left)."""
+        a, b, c, d, e, f = self.transform
+        return Georeference(self.crs, (a, b, a * left + b * top + c, d, e, d * left + e * top + f))
+
+
+@runtime_checkable
+class ImageReader(Protocol):
+    """Reads windows of an image that is too large to load.
+
+    A reader belongs to one process and one thread: file handles are neither shared nor locked. Every implementation
+    passes the tests in `tests/data/test_reader_contract.py`.
+
+    Attributes:
+        path: the file; for an image in memory a name for messages.
+        format: short name of the file format, for example "GTiff" or "PNG".
+        size: size of level 0.
+        bands: number of bands that `read` returns; an alpha band is left out unless it was asked for.
+        alpha: whether the file has an alpha band.
+        palette: whether the pixels are indices into a colour table.
+        dtype: type of the pixels in the file, and of what `read` returns.
+        levels: sizes of the stored pyramid, finest first; `levels[0] == size`.
+        georeference: place on the ground, when the file knows it.
+        random_access: whether a window is read without decoding the whole file.
+        resident_bytes: bytes the reader holds in memory once it was read from.
+    """
+
+    path: Path
+    format: str
+    size: Size
+    bands: int
+    alpha: bool
+    palette: bool
+    dtype: np.dtype[Any]
+    levels: tuple[Size, ...]
+    georeference: Georeference | None
+    random_access: bool
+    resident_bytes: int
+
+    def read(self, window: Window, size: Size | None = None) -> Raster:
+        """The pixels of a window, each the mean of the image over its own footprint.
+
+        Args:
+            window: level-0 pixels; it may reach outside the image, where the image is mirrored at its edges (the edge
+                pixel is repeated).
+            size: height and width of the result; the window's own size when None.
+
+        Returns:
+            (bands, height, width) in the file's dtype; means of integers are rounded. The caller owns the array.
+
+        Raises:
+            ImageReadError: when the file is damaged.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release handles and memory; may be called twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,64 @@
+"""A 2x pyramid of an image in memory, each level made when it is first asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from foveate.data.readers.pyramid import STRIP_BYTES, as_tensor
+from foveate.geometry import Size, Window, ceil_div
+from foveate.types import Raster
+
+SMALLEST_LEVEL = 256
+
+
+def halvings(size: Size) -> tuple[Size, ...]:
+    """Sizes of the levels of a 2x pyramid, rounded up, until both sides are at most `SMALLEST_LEVEL`."""
+    sizes = [size]
+    while max(sizes[-1].height, sizes[-1].width) > SMALLEST_LEVEL:
+        sizes.append(Size(ceil_div(sizes[-1].height, 2), ceil_div(sizes[-1].width, 2)))
+    return tuple(sizes)
+
+
+class MemoryPyramid:
+    """Levels of an image (bands, H, W); a level's pixel (i, j) is the rounded mean of four pixels of the one below.
+
+    Rounding is half to even, so that levels do not get brighter one after the other.
+    """
+
+    def __init__(self, base: Raster) -> None:
+        self._levels = [base]
+        self.sizes = halvings(Size(*base.shape[1:]))
+
+    def extent(self, level: int) -> Size:
+        """Level-0 pixels that a level covers: an odd last row or column is repeated."""
+        return Size(self.sizes[level].height << level, self.sizes[level].width << level)
+
+    def read_level(self, level: int, window: Window) -> Raster:
+        """A view of a window of a level."""
+        while len(self._levels) <= level:
+            self._levels.append(halved(self._levels[-1]))
+        rows, cols = window.within(Window.of(self.sizes[level]))
+        return self._levels[level][:, rows, cols]
+
+
+def halved(pixels: Raster) -> Raster:
+    """The means of 2 x 2 pixels of (bands, H, W), strip by strip, in the same dtype."""
+    bands, height, width = pixels.shape
+    result = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
+    step = max(1, STRIP_BYTES // (bands * width * 8))
+    for row in range(0, result.shape[1], step):
+        result[:, row : row + step] = _halved_strip(pixels[:, 2 * row : 2 * (row + step)])
+    return result
+
+
+def _halved_strip(strip: Raster) -> Raster:
+    values = as_tensor(strip).float()
+    height, width = values.shape[-2:]
+    if height % 2 or width % 2:
+        values = F.pad(values[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
+    means = F.avg_pool2d(values, 2)
+    if np.issubdtype(strip.dtype, np.integer):
+        means = torch.round(means)
+    return means.numpy().astype(strip.dtype, copy=False)

@@ -1,0 +1,1 @@
+"""The demonstration: lakes, land and sea on the whole Earth, from data that pip installs."""

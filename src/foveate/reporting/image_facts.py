@@ -1,0 +1,42 @@
+"""What there is to say about an image file."""
+
+from __future__ import annotations
+
+from foveate.data.readers.base import ImageReader
+
+
+def image_facts(reader: ImageReader) -> dict[str, str]:
+    """Size, bands, levels, georeference, reader and reading cost, ready for a table."""
+    levels = ", ".join(f"{size.width} x {size.height}" for size in reader.levels)
+    return {
+        "format": f"{reader.format}, read by {type(reader).__name__}",
+        "width x height": f"{reader.size.width} x {reader.size.height} ({reader.size.megapixels:.1f} megapixels)",
+        "bands": f"{reader.bands} x {reader.dtype}" + (" and alpha" if reader.alpha else ""),
+        "levels": levels,
+        "georeference": _georeference(reader),
+        "reading": _reading_cost(reader),
+    }
+
+
+def _georeference(reader: ImageReader) -> str:
+    place = reader.georeference
+    if place is None:
+        return "none"
+    a, _, x, _, e, y = place.transform
+    name = place.crs.split('"')[1] if '"' in place.crs else "no coordinate system"
+    return f"{name}; upper left ({x:g}, {y:g}), pixel {abs(a):g} x {abs(e):g}"
+
+
+def _reading_cost(reader: ImageReader) -> str:
+    decoded = reader.size.pixels * reader.bands * reader.dtype.itemsize / 2**20
+    if not reader.random_access:
+        return (
+            f"no random access: decoded whole, once per use, to {decoded:.0f} MiB; "
+            "`foveate convert` makes a pyramid that is read by windows"
+        )
+    if len(reader.levels) == 1 and reader.size.megapixels > 4:
+        return (
+            "by windows, at full resolution only: wide views and the overview read every pixel; "
+            "`foveate convert` adds a pyramid"
+        )
+    return "by windows, at the level a view needs"

@@ -1,0 +1,62 @@
+"""The preview of a prediction: image, classes and foveation map side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foveate.data.labels import LabelReader
+from foveate.data.readers import open_image
+from foveate.geometry import Window
+from foveate.inference.predict import PredictionFiles
+from foveate.reporting.panels import Panel, channels_shown, class_picture, foveation_panel, image_picture, save_panels
+from foveate.runs.config import RunConfig
+
+
+def save_preview(image: Path, files: PredictionFiles, config: RunConfig, *, overwrite: bool = False) -> None:
+    """Write the preview of a finished prediction.
+
+    Args:
+        image: the image that was segmented.
+        files: its results; the preview is written to `files.preview`.
+        config: of the run that made them.
+        overwrite: replace an existing preview.
+    """
+    save_panels(files.preview, prediction_panels(image, files, config), config.data.classes, overwrite=overwrite)
+
+
+def prediction_panels(
+    image: Path,
+    files: PredictionFiles,
+    config: RunConfig,
+    labels: Path | None = None,
+    window: Window | None = None,
+) -> list[Panel]:
+    """Panels of the image, its labels where given, the prediction and the foveation map.
+
+    Args:
+        image: the image that was segmented.
+        files: its results.
+        config: of the run that made them.
+        labels: a mask of the image.
+        window: the part to show, level-0 pixels; the whole image when None.
+    """
+    data, panels = config.data, []
+    with open_image(image, keep_alpha=data.bands is not None) as reader:
+        bands = channels_shown(reader, data.bands, data.in_channels)
+        panels.append(Panel("image", image_picture(reader, window, bands=bands)))
+    count, ignored = len(data.classes), data.ignore_index
+    if labels is not None:
+        with LabelReader(open_image(labels), count, ignored, data.label_map) as truth:
+            panels.append(Panel("labels", class_picture(truth, data.classes, window)))
+    with LabelReader(open_image(files.classes), count, ignored) as classes:
+        panels.append(Panel("prediction", class_picture(classes, data.classes, window)))
+    with open_image(files.fov) as fov:
+        cells = None if window is None else _cells(window, config.foveation.overview_downsample)
+        panels.append(foveation_panel(fov, config.foveation.fields_of_view, cells))
+    return panels
+
+
+def _cells(window: Window, cell: int) -> Window:
+    """The cells a window covers, to the nearest whole cell."""
+    height, width = max(1, round(window.height / cell)), max(1, round(window.width / cell))
+    return Window(round(window.top / cell), round(window.left / cell), height, width)

@@ -1,0 +1,96 @@
+"""Closing tables of the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from foveate.inference.evaluate import Evaluation
+
+
+def percent(value: float | None) -> str:
+    """A share in percent with one decimal; a dash for what is not known."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
+    """Two columns: what, and its value."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def evaluation_table(title: str, evaluation: Evaluation) -> Table:
+    """Scores per class in percent, their means, and the cost below."""
+    scores, cost = evaluation.scores, evaluation.cost
+    caption = (
+        f"{evaluation.images} images, {cost['megapixels']:.1f} megapixels, "
+        f"{cost['passes_per_megapixel']:.0f} passes per megapixel, "
+        f"{cost['seconds']:.1f} s, peak memory {cost['peak_memory_mb']:.0f} MiB"
+    )
+    if scores.absent:
+        caption += f"\nclasses without a labelled pixel, left out of the means: {', '.join(scores.absent)}"
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("class")
+    for name in ("IoU %", "Dice %", "precision %", "recall %", "share %"):
+        table.add_column(name, justify="right")
+    pixels = max(1, sum(c.pixels for c in scores.classes))
+    for c in scores.classes:
+        shown = [percent(v) for v in (c.iou, c.dice, c.precision, c.recall, c.pixels / pixels)]
+        table.add_row(c.name, *shown)
+    table.add_section()
+    table.add_row("mean", percent(scores.miou), percent(scores.mean_dice), "", "", "", style="bold")
+    table.add_row("pixel accuracy", percent(scores.pixel_accuracy), "", "", "", "")
+    return table
+
+
+def comparison_table(title: str, rows: Mapping[str, Evaluation]) -> Table:
+    """One row a method: mIoU, IoU per class, passes per megapixel and seconds; the best of each column in bold."""
+    names = [c.name for c in next(iter(rows.values())).scores.classes]
+    columns = {
+        method: [evaluation.scores.miou, *(c.iou for c in evaluation.scores.classes)]
+        for method, evaluation in rows.items()
+    }
+    table = Table(title=title, title_justify="left")
+    table.add_column("method")
+    for name in ("mIoU %", *(f"{n} %" for n in names), "passes/MP", "seconds"):
+        table.add_column(name, justify="right")
+    best = [_largest(column) for column in zip(*columns.values(), strict=True)]
+    for method, values in columns.items():
+        shown = [f"[bold]{percent(v)}[/bold]" if v == top else percent(v) for v, top in zip(values, best, strict=True)]
+        cost = rows[method].cost
+        table.add_row(method, *shown, f"{cost['passes_per_megapixel']:.0f}", f"{cost['seconds']:.1f}")
+    return table
+
+
+def _largest(values: tuple[float, ...]) -> float:
+    return max((v for v in values if not math.isnan(v)), default=math.nan)
+
+
+def predictions_table(done: Mapping[Path, Mapping[str, Any]], failed: Mapping[Path, str]) -> Table:
+    """One row an image: size, cost and the commonest class, or why it failed."""
+    table = Table(title="Predictions", title_justify="left")
+    table.add_column("image")
+    for name in ("megapixels", "passes/MP", "seconds", "peak MiB"):
+        table.add_column(name, justify="right")
+    table.add_column("classes, % of pixels", overflow="fold")
+    for image, summary in done.items():
+        numbers = (
+            f"{summary['megapixels']:.1f}",
+            f"{summary['passes_per_megapixel']:.0f}",
+            f"{summary['seconds']:.1f}",
+            f"{summary['peak_memory_mb']:.0f}",
+        )
+        pixels = summary["class_pixels"]
+        shares = ", ".join(f"{name} {100 * n / sum(pixels.values()):.1f}" for name, n in pixels.items())
+        table.add_row(image.name, *numbers, shares)
+    for image, reason in failed.items():
+        table.add_row(image.name, "", "", "", "", f"[red]failed:[/] {reason}")
+    return table

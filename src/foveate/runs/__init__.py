@@ -1,0 +1,1 @@
+"""Runs: one folder that holds a resolved configuration, its checkpoints and its results."""

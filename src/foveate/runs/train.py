@@ -1,0 +1,93 @@
+"""Train a run: data, segmenter, task and trainer put together from one configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as pl
+
+from foveate.data.datamodule import FoveateDataModule
+from foveate.data.locations import LocationSpec
+from foveate.runs.config import RunConfig
+from foveate.runs.folder import RunFolder
+from foveate.segmenter import FoveatedSegmenter, build_segmenter
+from foveate.training.fit import FitResult, fit
+from foveate.training.task import SegmentationTask
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTraining:
+    """A training that is ready to start: data checked and indexed, network built, folder made."""
+
+    task: SegmentationTask
+    data: FoveateDataModule
+    folder: Path
+    resume: bool
+
+    def fit(self, *, progress: bool = True) -> FitResult:
+        """Train to the last step."""
+        return fit(self.task, self.data, self.folder, resume=self.resume, progress=progress)
+
+
+def prepare_training(
+    config: RunConfig,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> PreparedTraining:
+    """Check and index the data, build the network and make the folder; nothing is trained yet.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        resume: continue from the last checkpoint.
+        overwrite: replace an earlier run in the folder.
+        on_progress: told the share of the labels indexed, from 0 to 1.
+
+    Raises:
+        DatasetError: when the files do not make a data set; before anything is written.
+        OutputExistsError: when the folder holds a run.
+    """
+    pl.seed_everything(config.training.seed, verbose=False)
+    segmenter = build_segmenter(
+        config.foveation, config.network, classes=len(config.data.classes), in_channels=config.data.in_channels
+    )
+    data = _data_module(config, segmenter, on_progress)
+    data.setup()
+    run.start(config, resume=resume, overwrite=overwrite)
+    task = SegmentationTask(
+        segmenter,
+        config.training,
+        class_names=config.data.class_names,
+        ignore_index=config.data.ignore_index,
+        normalise=data.normalisation,
+        pixel_counts=data.pixel_counts.tolist(),
+        config_tree=config.tree(),
+    )
+    return PreparedTraining(task, data, run.path, resume)
+
+
+def _data_module(
+    config: RunConfig, segmenter: FoveatedSegmenter, on_progress: Callable[[float], None] | None
+) -> FoveateDataModule:
+    scales, training = segmenter.scales, config.training
+    spec = LocationSpec(
+        scales=scales,
+        overview_downsample=segmenter.overview_downsample,
+        policy_margin=segmenter.policy.margin,
+        scales_read=segmenter.estimator.scales_read(len(scales)),
+    )
+    return FoveateDataModule(
+        config.data,
+        spec,
+        steps=training.steps,
+        images_per_step=training.images_per_step,
+        locations_per_image=training.locations_per_step // training.images_per_step,
+        max_validation_locations=training.validation_locations,
+        seed=training.seed,
+        progress=on_progress,
+    )

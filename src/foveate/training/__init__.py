@@ -1,0 +1,1 @@
+"""Training a segmenter and its policy together, with Lightning's Trainer."""

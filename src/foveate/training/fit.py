@@ -1,0 +1,179 @@
+"""`fit`: train a task with Lightning's Trainer, into the folder of a run."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoint
+from foveate.errors import OutputExistsError
+from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunCheckpoints
+from foveate.training.config import TrainingConfig
+from foveate.training.history import MetricsFile
+from foveate.training.task import SegmentationTask
+
+_log = logging.getLogger(__name__)
+
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
+
+# What a resumed run may change; all else would make it another run, or would be silently ignored.
+_FREE_ON_RESUME = {
+    "steps",
+    "validate_every",
+    "validation_locations",
+    "checkpoint_every",
+    "log_every",
+    "deterministic",
+}
+
+# Warnings of Lightning and torch about what is so on purpose here.
+_EXPECTED_WARNINGS = (
+    r".*does not have many workers",  # the user's choice
+    r".*checkpoint that ended before the epoch ended",  # the sampler starts at the step, so it is exact
+    r".*is smaller than the logging interval",
+    r".*does not have a deterministic implementation",  # deterministic where possible is what was asked for
+    r".*across ranks is zero",  # no validation data; said in our own words
+    r".*LeafSpec.*is deprecated",  # Lightning 2.6 with torch 2.10 and later
+)
+
+
+class FitResult(NamedTuple):
+    """What a training left behind.
+
+    Attributes:
+        best_path: checkpoint of the highest val/miou; None without a validation.
+        last_path: checkpoint of the last step.
+        best_miou: highest val/miou in [0, 1]; NaN without a validation of labelled pixels.
+        steps: steps done, with those before a resume.
+        seconds: wall-clock time of this call.
+    """
+
+    best_path: Path | None
+    last_path: Path
+    best_miou: float
+    steps: int
+    seconds: float
+
+
+def fit(
+    task: SegmentationTask,
+    datamodule: pl.LightningDataModule,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    devices: int | str = 1,
+    accelerator: str = "auto",
+    progress: bool = True,
+) -> FitResult:
+    """Train until `task.config.steps` steps are done.
+
+    The folder gets checkpoints/best.ckpt and last.ckpt, metrics.csv, and tensorboard/.
+
+    Args:
+        task: what to train, in place.
+        datamodule: its train loader must start at the step `trainer.global_step` and have the length of all steps.
+        run_dir: folder of the run; made where missing.
+        resume: continue from last.ckpt if there is one; the result is that of an uninterrupted run.
+        devices: number of devices, or "auto".
+        accelerator: kind of device, as Lightning names them.
+        progress: show a progress bar.
+
+    Raises:
+        OutputExistsError: when the folder holds checkpoints and `resume` is false.
+        CheckpointError: when last.ckpt is damaged or of another configuration.
+        NonFiniteLossError: when training diverged.
+    """
+    start = time.monotonic()
+    folder = run_dir / "checkpoints"
+    resumed_step = _resumed_step(folder, task, resume)
+    checkpoints = RunCheckpoints(folder, task.config)
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            max_steps=task.config.steps,
+            callbacks=[checkpoints, *([RichProgressBar()] if progress else [])],
+            logger=_loggers(run_dir, resumed_step),
+            enable_progress_bar=progress,
+            **_options(task.config, devices),
+        )
+        path = folder / LAST if resumed_step else None
+        trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
+    return _result(folder, checkpoints, trainer.global_step, time.monotonic() - start)
+
+
+def _resumed_step(folder: Path, task: SegmentationTask, resume: bool) -> int:
+    """The step to continue after, 0 for the beginning."""
+    found = [name for name in (BEST, LAST) if (folder / name).exists()]
+    if found and not resume:
+        raise OutputExistsError(
+            f"{folder} holds {' and '.join(found)} of an earlier run; pass --resume to continue it, or choose another "
+            f"folder with --out"
+        )
+    if LAST not in found:
+        if resume:
+            _log.warning("no %s in %s: starting from the beginning", LAST, folder)
+        return 0
+    state = load_checkpoint(folder / LAST)
+    fixed = [f"training.{key}" for key in TrainingConfig.model_fields if key not in _FREE_ON_RESUME]
+    check_same_config(state["config"], task.config_tree, (*MODEL_SECTIONS, *fixed))
+    return int(state["global_step"])
+
+
+def _loggers(run_dir: Path, resumed_step: int) -> list[pl.loggers.Logger]:
+    # TensorBoard hides the events from purge_step on of the run before, which the resumed run makes again.
+    purge_step = resumed_step + 1 if resumed_step else None
+    return [
+        MetricsFile(run_dir / "metrics.csv", after_step=resumed_step),
+        TensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=purge_step),
+    ]
+
+
+def _options(config: TrainingConfig, devices: int | str) -> dict[str, Any]:
+    return {
+        "val_check_interval": config.validate_every,
+        "check_val_every_n_epoch": None,
+        "log_every_n_steps": config.log_every,
+        "gradient_clip_val": config.gradient_clip,
+        "precision": _PRECISIONS[config.precision],
+        "deterministic": "warn" if config.deterministic else False,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,  # the data module gives every process its own locations
+        "sync_batchnorm": devices != 1,
+        "plugins": [AtomicCheckpointIO()],
+    }
+
+
+def _result(folder: Path, checkpoints: RunCheckpoints, steps: int, seconds: float) -> FitResult:
+    best = folder / BEST
+    if not best.exists():
+        _log.warning("nothing was validated, so there is no %s: give the validation split an image", BEST)
+    miou = checkpoints.best_miou if checkpoints.best_miou >= 0 else float("nan")
+    return FitResult(best if best.exists() else None, folder / LAST, miou, steps, seconds)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's notes on hardware and products, and warnings of what is intended; real ones are shown."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        with warnings.catch_warnings():
+            for message in _EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

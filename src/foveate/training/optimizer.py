@@ -1,0 +1,33 @@
+"""The optimiser of a segmenter: one group of parameters for the network, one for the policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from foveate.segmenter import FoveatedSegmenter
+from foveate.training.config import TrainingConfig
+
+
+def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Optimizer:
+    """The optimiser with the groups "network" and, where the estimator learns, "policy"."""
+    groups = parameter_groups(segmenter, config)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+    rule = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return rule(groups, weight_decay=config.weight_decay)
+
+
+def parameter_groups(segmenter: FoveatedSegmenter, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Trainable parameters with their names and learning rates; a group without any is left out."""
+    parts = {
+        "network": (segmenter.network, config.learning_rate),
+        "policy": (segmenter.policy, config.policy_learning_rate or config.learning_rate),
+    }
+    groups = [
+        {"name": name, "params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
+        for name, (module, rate) in parts.items()
+    ]
+    return [group for group in groups if group["params"]]

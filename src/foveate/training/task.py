@@ -1,0 +1,183 @@
+"""`SegmentationTask`: what one step of training and of validation is, as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from foveate.config_base import ConfigTree
+from foveate.data.locations import LocationBatch
+from foveate.errors import NonFiniteLossError
+from foveate.foveation.estimators import Draw
+from foveate.metrics.confusion import confusion_matrix
+from foveate.metrics.scores import scores_from
+from foveate.segmenter import FoveatedSegmenter, LocationOutput
+from foveate.training.class_weights import resolve_class_weights
+from foveate.training.config import TrainingConfig
+from foveate.training.losses import LossParts, SegmentationLoss
+from foveate.training.optimizer import build_optimizer
+from foveate.training.schedule import learning_rate_factor
+from foveate.training.seeding import step_seed
+
+Normalise: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains a segmenter and its policy together, from the segmentation loss.
+
+    Everything random in a step is drawn from seeds that are a function of the step, so the task has no state but
+    the weights: a resumed run continues exactly.
+
+    Args:
+        segmenter: trained in place.
+        config: how.
+        class_names: the C classes, in the order of their ids.
+        ignore_index: label value of pixels that do not count.
+        normalise: from raw values (..., C_in, h, w) of any type to the network's input, on the device.
+        pixel_counts: labelled pixels of each class in the training images; needed for balanced class weights.
+        config_tree: the resolved configuration of the whole run; kept in checkpoints, plain values only.
+
+    Raises:
+        ConfigError: when the class weights do not fit the classes.
+    """
+
+    def __init__(
+        self,
+        segmenter: FoveatedSegmenter,
+        config: TrainingConfig,
+        *,
+        class_names: Sequence[str],
+        ignore_index: int = 255,
+        normalise: Normalise = Tensor.float,
+        pixel_counts: Sequence[int] | None = None,
+        config_tree: ConfigTree | None = None,
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.config = config
+        self.class_names = list(class_names)
+        self.normalise = normalise
+        self.config_tree: ConfigTree = config_tree or {"training": config.tree()}
+        weights = resolve_class_weights(config, len(self.class_names), pixel_counts)
+        self.loss = SegmentationLoss(config.losses, ignore_index=ignore_index, class_weights=weights)
+        self.confusion = confusion_matrix(len(self.class_names), ignore_index)
+        _use_channels_last(segmenter.network)
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and a learning rate that changes every step."""
+        config = self.config
+        optimizer = build_optimizer(self.segmenter, config)
+
+        def factor(step: int) -> float:
+            return learning_rate_factor(config.schedule, step, config.steps, config.warmup_steps)
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_train_batch_start(self, batch: LocationBatch, batch_idx: int) -> None:
+        """Seed the global generators, which dropout and drop path draw from, as a function of the step."""
+        pass
+
+    def training_step(self, batch: LocationBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch.
+
+        Raises:
+            NonFiniteLossError: before anything is learned from such a loss.
+        """
+        output = self._predict(batch, self._draw())
+        loss = self.loss(output.logits, batch.label)
+        entropy = policy_entropy(output.scale_logits)
+        total: Tensor = loss.total - self.config.policy_entropy * entropy if self._learns else loss.total
+        self._refuse_non_finite(total)
+        self._log_training(total, loss, output, entropy)
+        return total
+
+    def validation_step(self, batch: LocationBatch, batch_idx: int) -> None:
+        """Count the pixels of a batch, predicted as at inference."""
+        output = self._predict(batch, Draw())
+        self.confusion.update(output.logits.argmax(dim=1), batch.label.long())
+        valid = int((batch.label != self.loss.ignore_index).sum())
+        total = self.loss(output.logits, batch.label).total
+        self.log("val/loss", total, batch_size=valid, on_epoch=True, sync_dist=True)
+        values = self._looks("val", output, policy_entropy(output.scale_logits))
+        self.log_dict(values, batch_size=len(batch.label), on_epoch=True, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores of all the counted pixels."""
+        scores = scores_from(self.confusion.compute(), self.class_names)
+        self.confusion.reset()
+        self.log("val/miou", scores.miou, prog_bar=True)
+        # A class without a labelled pixel has no score.
+        self.log_dict({f"val/iou/{item.name}": item.iou for item in scores.classes if item.pixels})
+        self.log("step", float(self.global_step))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration, by which a checkpoint of another one is told."""
+        checkpoint["config"] = self.config_tree
+
+    @property
+    def _learns(self) -> bool:
+        return self.segmenter.estimator.learns
+
+    def _predict(self, batch: LocationBatch, draw: Draw) -> LocationOutput:
+        patches = self.normalise(batch.patches)
+        if self._learns:
+            # In bfloat16 probabilities would be off by up to 1%.
+            scale_logits = self.segmenter.scale_logits(self.normalise(batch.overview)).flatten(1).float()
+        else:
+            scale_logits = torch.zeros(len(patches), len(self.segmenter.scales), device=patches.device)
+        return self.segmenter.forward_locations(scale_logits, patches, draw)
+
+    def _draw(self) -> Draw:
+        generator = torch.Generator(self.device).manual_seed(self._seed("policy"))
+        return Draw(progress=self.global_step / self.config.steps, generator=generator)
+
+    def _seed(self, purpose: Any) -> int:
+        return step_seed(self.config.seed, self.global_step, self.global_rank, purpose)
+
+    def _refuse_non_finite(self, loss: Tensor) -> None:
+        if not bool(torch.isfinite(loss)):
+            rates = ", ".join(f"{name} {rate:g}" for name, rate in self._learning_rates().items())
+            raise NonFiniteLossError(
+                f"the loss became {loss.item()} in step {self.global_step + 1} (learning rates: {rates}); nothing was "
+                f"learned from it. Try a lower learning_rate, a longer warmup_steps, a smaller gradient_clip, "
+                f"precision '32', or look for images with values that are not numbers"
+            )
+
+    def _learning_rates(self) -> dict[str, float]:
+        return {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
+
+    def _log_training(self, total: Tensor, loss: LossParts, output: LocationOutput, entropy: Tensor) -> None:
+        step = self.global_step + 1
+        self.log("train/loss", total, prog_bar=True)
+        if step % self.config.log_every and step < self.config.steps:
+            return  # Lightning would write none of it now, and each value costs a step about half a millisecond
+        self.log_dict({f"train/{name}": value for name, value in loss.parts.items()})
+        self.log_dict(self._looks("train", output, entropy))
+        self.log_dict({f"lr/{name}": rate for name, rate in self._learning_rates().items()})
+        # Lightning counts from 0 where it logs; the number of steps done reads better, as in the checkpoints.
+        self.log("step", float(step))
+
+    def _looks(self, stage: str, output: LocationOutput, entropy: Tensor) -> dict[str, Tensor]:
+        """How much of each field of view was used, and how undecided the policy is."""
+        shares = output.scale_weights.detach().mean(dim=0)
+        views = self.segmenter.scales.fields_of_view
+        values = {f"{stage}/share/{view}": share for view, share in zip(views, shares, strict=True)}
+        return values | ({f"{stage}/policy_entropy": entropy.detach()} if self._learns else {})
+
+
+def policy_entropy(scale_logits: Tensor) -> Tensor:
+    """Mean entropy of the rows of scale logits (N, S), in nats: 0 for a decided policy, log S for an undecided one."""
+    log_probs = scale_logits.log_softmax(dim=-1)
+    return -(log_probs.exp() * log_probs).sum(dim=-1).mean()
+
+
+def _use_channels_last(network: nn.Module) -> None:
+    """The memory order that convolutions on recent devices are fastest in; it changes no value."""
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

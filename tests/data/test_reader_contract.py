@@ -1,0 +1,182 @@
+"""The written contract, run on every reader and kind of file."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from data_toys import TRANSFORM, read_with_rasterio, smooth_image, write
+from rasterio.env import Env
+
+from foveate.data.readers import ArrayReader, ImageReader, open_image
+from foveate.geometry import Size, Window
+from oracles import area_mean, mirrored
+
+HEIGHT, WIDTH = 301, 413  # multiples of nothing
+TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+
+
+@dataclass(frozen=True)
+class Kind:
+    suffix: str
+    options: dict
+    dtypes: tuple = ("uint8", "uint16", "float32")
+    bands: tuple = (1, 3, 5)
+    overviews: tuple = ()
+    georeferenced: bool = True
+    tolerance: float = 1.0  # of means, in grey levels of 8 bits: rounding where nothing is stored
+
+
+INTEGERS = ("uint8", "uint16")
+KINDS = {
+    "tiled_pyramid": Kind("tif", {"driver": "GTiff", **TILES}, overviews=(2, 4), tolerance=2),
+    "striped": Kind("tif", {"driver": "GTiff", "tiled": False}),
+    "bigtiff": Kind("tif", {"driver": "GTiff", "bigtiff": "YES", **TILES}),
+    "cog": Kind("tif", {"driver": "COG", "blocksize": 128, "overview_resampling": "average"}, tolerance=2),
+    # The low band of a wavelet is smooth, but no plain mean.
+    "jpeg2000": Kind("jp2", {"driver": "JP2OpenJPEG", "quality": "100", "reversible": "YES"}, INTEGERS, tolerance=16),
+    "png": Kind("png", {"driver": "PNG"}, INTEGERS, (1, 3), georeferenced=False, tolerance=2),
+    "jpeg": Kind("jpg", {"driver": "JPEG", "quality": 95}, ("uint8",), (1, 3), georeferenced=False, tolerance=2),
+    "array": Kind("", {}, tolerance=2),
+}
+CASES = [
+    pytest.param((name, bands, dtype), id=f"{name}-{bands}-{dtype}")
+    for name, kind in KINDS.items()
+    for bands in kind.bands
+    for dtype in kind.dtypes
+]
+
+
+@dataclass(frozen=True)
+class Opened:
+    reader: ImageReader
+    pixels: np.ndarray
+    kind: Kind
+
+    def tolerance(self) -> float:
+        unit = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[self.pixels.dtype.name]
+        return self.kind.tolerance * unit
+
+
+@pytest.fixture
+def opened(request, tmp_path):
+    name, bands, dtype = request.param
+    kind = KINDS[name]
+    pixels = smooth_image(bands, HEIGHT, WIDTH, dtype)
+    if name == "array":
+        yield Opened(ArrayReader(pixels), pixels, kind)
+        return
+    with Env() as env:
+        if kind.options["driver"] not in env.drivers():
+            pytest.skip(f"GDAL is built without {kind.options['driver']}")
+    path = tmp_path / f"image.{kind.suffix}"
+    write(path, pixels, overviews=kind.overviews, georeferenced=kind.georeferenced, **kind.options)
+    with open_image(path, keep_alpha=True) as reader:
+        yield Opened(reader, read_with_rasterio(path) if name == "jpeg" else pixels, kind)
+
+
+every_kind = pytest.mark.parametrize("opened", CASES, indirect=True)
+some_kinds = pytest.mark.parametrize("opened", [c for c in CASES if "3-uint8" in c.id], indirect=True)
+
+
+@every_kind
+def test_describes_the_image(opened):
+    reader = opened.reader
+    assert isinstance(reader, ImageReader)
+    assert reader.size == Size(HEIGHT, WIDTH)
+    assert reader.bands == opened.pixels.shape[0]
+    assert reader.dtype == opened.pixels.dtype
+    assert reader.levels[0] == reader.size
+    assert all(a.pixels > b.pixels for a, b in zip(reader.levels, reader.levels[1:], strict=False))
+
+
+@every_kind
+def test_level_0_is_exact(opened):
+    whole = opened.reader.read(Window.of(opened.reader.size))
+    assert whole.dtype == opened.pixels.dtype
+    np.testing.assert_array_equal(whole, opened.pixels)
+    np.testing.assert_array_equal(opened.reader.read(Window(37, 101, 5, 3)), opened.pixels[:, 37:42, 101:104])
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "window",
+    [Window(-7, -3, 20, 30), Window(290, 400, 31, 33), Window(-310, -500, 700, 1100), Window(1000, -2000, 40, 50)],
+    ids=["upper left", "lower right", "larger than the image", "far outside"],
+)
+def test_mirrors_outside(opened, window):
+    expected = mirrored(opened.pixels, window.top, window.left, window.height, window.width)
+    np.testing.assert_array_equal(opened.reader.read(window), expected)
+
+
+@every_kind
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_means_are_areas(opened, factor):
+    window = Window(8, 16, 24 * factor, 32 * factor)
+    expected = area_mean(mirrored(opened.pixels, 8, 16, window.height, window.width), 24, 32)
+    found = opened.reader.read(window, Size(24, 32))
+    assert found.dtype == opened.pixels.dtype
+    assert np.abs(found - expected).max() <= opened.tolerance()
+
+
+@some_kinds
+@pytest.mark.parametrize(
+    ("window", "size"),
+    [
+        (Window(-13, 351, 99, 101), Size(30, 41)),
+        (Window(0, 0, HEIGHT, WIDTH), Size(19, 26)),
+        (Window(-50, -60, 400, 600), Size(7, 11)),
+        (Window(3, 5, 50, 20), Size(10, 20)),
+    ],
+)
+def test_any_window_at_any_size(opened, window, size):
+    expected = area_mean(
+        mirrored(opened.pixels, window.top, window.left, window.height, window.width), size.height, size.width
+    )
+    assert np.abs(opened.reader.read(window, size) - expected).max() <= opened.tolerance() + 1
+
+
+@some_kinds
+def test_order_of_reads_changes_nothing(opened):
+    requests = [
+        (Window(-5, 3, 100, 100), Size(25, 25)),
+        (Window(0, 0, 64, 64), None),
+        (Window(9, 9, 90, 90), Size(9, 9)),
+    ]
+    first = [opened.reader.read(*request) for request in requests]
+    again = [opened.reader.read(*request) for request in reversed(requests)]
+    for a, b in zip(first, reversed(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@some_kinds
+def test_result_belongs_to_the_caller(opened):
+    for window, size in [(Window(0, 0, 8, 8), None), (Window(-8, 0, 8, 8), None), (Window(0, 0, 16, 16), Size(8, 8))]:
+        before = opened.reader.read(window, size)
+        opened.reader.read(window, size)[:] = 0
+        np.testing.assert_array_equal(opened.reader.read(window, size), before)
+
+
+@some_kinds
+def test_strips_change_nothing(opened):
+    requests = [(Window(0, 0, HEIGHT, WIDTH), Size(19, 26)), (Window(-90, -95, 500, 612), Size(33, 20))]
+    whole = [opened.reader.read(*request) for request in requests]
+    opened.reader.strip_bytes = 4096
+    for request, expected in zip(requests, whole, strict=True):
+        np.testing.assert_array_equal(opened.reader.read(*request), expected)
+
+
+@some_kinds
+def test_georeference_is_kept(opened):
+    place = opened.reader.georeference
+    if opened.kind.georeferenced and opened.kind.options:
+        assert place is not None
+        assert "UTM zone 18N" in place.crs
+        assert place.transform == pytest.approx(tuple(TRANSFORM)[:6])
+    else:
+        assert place is None
+
+
+@some_kinds
+def test_closing_twice_is_allowed(opened):
+    opened.reader.close()
+    opened.reader.close()

@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from foveate.checkpoint import check_same_config, load_checkpoint, load_segmenter_state
+from foveate.errors import CheckpointError
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*none\.ckpt"):
+        load_checkpoint(tmp_path / "none.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
+def test_damaged_file(tmp_path, content):
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        load_checkpoint(path)
+
+
+def test_truncated_file(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {"segmenter.w": torch.zeros(10_000)}, "config": {}}, path)
+    path.write_bytes(path.read_bytes()[:5_000])
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        load_checkpoint(path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return (pytest.fail, ("code in a checkpoint was run",))
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "config": Harmful()}, path)
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("state", [{"model": 1}, [1, 2], {"state_dict": {}}])
+def test_checkpoint_of_something_else(tmp_path, state):
+    path = tmp_path / "other.pt"
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="was not written by a Foveate training run: it has no config"):
+        load_checkpoint(path)
+
+
+def test_segmenter_state(tmp_path):
+    path = tmp_path / "best.ckpt"
+    torch.save({"state_dict": {"segmenter.a.b": torch.ones(2), "loss.c": torch.ones(1)}, "config": {"x": 1}}, path)
+    state = load_segmenter_state(path)
+    assert list(state.weights) == ["a.b"]
+    assert state.config == {"x": 1}
+    torch.save({"state_dict": {"loss.c": torch.ones(1)}, "config": {"x": 1}}, path)
+    with pytest.raises(CheckpointError, match="no weights of a segmenter"):
+        load_segmenter_state(path)
+
+
+SAVED = {
+    "network": {"architecture": "fpn", "options": {"depth": 5}},
+    "foveation": {"fields_of_view": [8, 16]},
+    "data": {"classes": [{"name": "a"}], "root": "here"},
+}
+
+
+def test_same_config_passes_and_other_sections_are_free():
+    check_same_config(SAVED, SAVED | {"data": {"classes": [{"name": "a"}], "root": "elsewhere"}})
+    check_same_config({}, {})
+
+
+def test_every_difference_is_listed():
+    current = {
+        "network": {"architecture": "unet", "options": {}, "encoder": "resnet18"},
+        "foveation": {"fields_of_view": [8, 16]},
+        "data": {"classes": [{"name": "b"}]},
+    }
+    with pytest.raises(CheckpointError) as caught:
+        check_same_config(SAVED, current)
+    for line in (
+        "network.architecture was 'fpn', is now 'unet'",
+        "network.options.depth was 5, is now not given",
+        "network.encoder was not given, is now 'resnet18'",
+        "data.classes was [{'name': 'a'}], is now [{'name': 'b'}]",
+    ):
+        assert line in str(caught.value)
+    assert "fields_of_view" not in str(caught.value)
