@@ -1,9 +1,11 @@
 import os
 from pathlib import Path
 
-import pytest
-import torch
-from hypothesis import settings
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 settings.register_profile("default", deadline=None, max_examples=25)
 settings.load_profile("default")

@@ -78,8 +78,8 @@ def spread(total: int, limit: int, seed: int) -> IntArray:
     """At most `limit` of `range(total)`, one drawn in each of as many equal parts: even, but on no regular grid."""
     if total <= limit:
         return np.arange(total)
-    draws = np.random.default_rng(seed).random(limit)
-    return ((np.arange(limit) + draws) * total / limit).astype(np.int64)
+    bounds = np.arange(limit + 1) * total // limit
+    return np.random.default_rng(seed).integers(bounds[:-1], bounds[1:])
 
 
 def _parts(places: list[_Place], size: int) -> list[list[_Place]]:

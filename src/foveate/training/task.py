@@ -80,7 +80,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_batch_start(self, batch: LocationBatch, batch_idx: int) -> None:
         """Seed the global generators, which dropout and drop path draw from, as a function of the step."""
-        pass
+        torch.manual_seed(self._seed("network"))
 
     def training_step(self, batch: LocationBatch, batch_idx: int) -> Tensor:
         """The loss of a batch.

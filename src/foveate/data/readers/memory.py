@@ -24,7 +24,8 @@ def halvings(size: Size) -> tuple[Size, ...]:
 class MemoryPyramid:
     """Levels of an image (bands, H, W); a level's pixel (i, j) is the rounded mean of four pixels of the one below.
 
-    Rounding is half to even, so that levels do not get brighter one after the other.
+    Rounding is half to even, so that levels do not get brighter one after the other. A last odd row or column is
+    repeated, so that every other pixel is exact; what is mirrored beyond it lies up to two pixels of the level off.
     """
 
     def __init__(self, base: Raster) -> None:
@@ -32,7 +33,7 @@ class MemoryPyramid:
         self.sizes = halvings(Size(*base.shape[1:]))
 
     def extent(self, level: int) -> Size:
-        """Level-0 pixels that a level covers: an odd last row or column is repeated."""
+        """Level-0 pixels that a level covers, with the repeated ones."""
         return Size(self.sizes[level].height << level, self.sizes[level].width << level)
 
     def read_level(self, level: int, window: Window) -> Raster:

@@ -14,6 +14,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from foveate.data.readers.base import Georeference
+from foveate.data.readers.gdal import quiet
 from foveate.errors import OutputWriteError
 from foveate.files import written
 from foveate.geometry import Size, Window
@@ -76,7 +77,7 @@ def open_geotiff(
         profile |= {"crs": georeference.crs, "transform": rasterio.Affine(*georeference.transform)}
     with written(path, overwrite=overwrite) as partial:
         try:
-            with rasterio.open(partial, "w", **profile) as dataset:
+            with _opened(partial, "w", **profile) as dataset:
                 if colors:
                     dataset.write_colormap(1, {i: (*color, 255) for i, color in enumerate(colors)})
                 dataset.update_tags(**(tags or {}))
@@ -87,6 +88,11 @@ def open_geotiff(
             raise OutputWriteError(f"could not write {path}: {error}; nothing was left under that name") from error
 
 
+def _opened(path: Path, mode: str, **options: Any) -> Any:
+    with quiet():
+        return rasterio.open(path, mode, **options)
+
+
 def _add_overviews(path: Path, size: Size) -> None:
     """Nearest overviews, which class ids need, down to a side of one tile."""
     factors: list[int] = []
@@ -94,12 +100,12 @@ def _add_overviews(path: Path, size: Size) -> None:
     while longest > TILE << len(factors):
         factors.append(2 << len(factors))
     if factors:
-        with rasterio.open(path, "r+") as dataset:
+        with _opened(path, "r+") as dataset:
             dataset.build_overviews(factors, Resampling.nearest)
 
 
 def _check_complete(path: Path) -> None:
     """Read one tile back: GDAL reports some failed writes of its cache only as a warning when it closes."""
-    with rasterio.open(path) as dataset:
+    with _opened(path, "r") as dataset:
         last = RasterWindow(dataset.width - 1, dataset.height - 1, 1, 1)
         np.asarray(dataset.read(1, window=last))
