@@ -55,10 +55,23 @@ def toy_config(root: Path, **training) -> dict:
             "workers": 0,
         },
         "foveation": {"patch_size": 32, "fields_of_view": [32, 64], "overview_downsample": 8},
-        "network": {"architecture": "unet", "encoder": "resnet18", "weights": None, "options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]}},
-        "training": {"steps": 6, "validate_every": 3, "locations_per_step": 4, "images_per_step": 2, "learning_rate": 1e-3, "validation_locations": 8, **training},
+        "network": {
+            "architecture": "unet",
+            "encoder": "resnet18",
+            "weights": None,
+            "options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+        },
+        "training": {
+            "steps": 6,
+            "validate_every": 3,
+            "locations_per_step": 4,
+            "images_per_step": 2,
+            "learning_rate": 1e-3,
+            "validation_locations": 8,
+            **training,
+        },
         "inference": {"block_size": 64, "batch_size": 8},
-    }  # fmt: skip
+    }
 
 
 def write_config(path: Path, tree: dict) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from foveate.errors import OutputExistsError, OutputWriteError
+from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -36,9 +36,9 @@ def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         partial.replace(path)
+    except FoveateError:
+        raise  # says already what went wrong, for example a source that could not be read
     except OSError as error:
-        if isinstance(error, OutputExistsError | OutputWriteError):
-            raise
         raise OutputWriteError(f"could not write {path}: {error}; nothing was left under that name") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
-from toys import make_data_set, shapes, toy_config, write_config, write_image
 from typer.testing import CliRunner
 
 from foveate.cli.app import app, main
 from foveate.data.readers import open_image
 from foveate.errors import FoveateError
 from foveate.geometry import Size, Window
+from toys import make_data_set, shapes, toy_config, write_config, write_image
 
 runner = CliRunner()
 

@@ -1,6 +1,7 @@
 """Tiny images, masks and data sets on disk, for the data tests."""
 
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,11 @@ def read_with_rasterio(path: Path) -> np.ndarray:
 
 
 def smooth_image(bands: int, height: int, width: int, dtype, seed: int = 0) -> np.ndarray:
-    """Waves with a little noise over the range of the type."""
+    """Waves with a little noise (some 3 of 255 levels) over the range of the type."""
     rng = np.random.default_rng(seed)
     rows, cols = np.mgrid[:height, :width]
     waves = [0.5 + 0.3 * np.sin(rows / (17 + b)) * np.cos(cols / (23 + b)) for b in range(bands)]
-    values = np.stack(waves) + rng.uniform(-0.05, 0.05, (bands, height, width))
+    values = np.stack(waves) + rng.uniform(-0.01, 0.01, (bands, height, width))
     return values.astype(dtype) if np.dtype(dtype).kind == "f" else (values * np.iinfo(dtype).max).astype(dtype)
 
 
@@ -64,3 +65,16 @@ def data_config(root: Path, **values) -> DataConfig:
     if "manifest" in values:
         del defaults["folder"]
     return DataConfig.parse({**defaults, **values})
+
+
+def footprint_means(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(C, H, W) to (C, height, width): every output is the mean over its footprint; slow and obvious."""
+    return _overlaps(values.shape[1], height) @ values @ _overlaps(values.shape[2], width).T
+
+
+@cache
+def _overlaps(length: int, count: int) -> np.ndarray:
+    """(count, length): the part of footprint k that lies in pixel i."""
+    step = length / count
+    rows = [[max(0.0, min(i + 1, (k + 1) * step) - max(i, k * step)) for i in range(length)] for k in range(count)]
+    return np.array(rows) / step

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from data_toys import TRANSFORM, read_with_rasterio, smooth_image, write
+from data_toys import TRANSFORM, footprint_means, read_with_rasterio, smooth_image, write
 from rasterio.env import Env
 
 from foveate.data.readers import ArrayReader, ImageReader, open_image
 from foveate.geometry import Size, Window
-from oracles import area_mean, mirrored
+from oracles import mirrored
 
 HEIGHT, WIDTH = 301, 413  # multiples of nothing
 TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}
@@ -28,15 +28,15 @@ class Kind:
 
 INTEGERS = ("uint8", "uint16")
 KINDS = {
-    "tiled_pyramid": Kind("tif", {"driver": "GTiff", **TILES}, overviews=(2, 4), tolerance=2),
+    "tiled_pyramid": Kind("tif", {"driver": "GTiff", **TILES}, overviews=(2, 4), tolerance=3),
     "striped": Kind("tif", {"driver": "GTiff", "tiled": False}),
     "bigtiff": Kind("tif", {"driver": "GTiff", "bigtiff": "YES", **TILES}),
-    "cog": Kind("tif", {"driver": "COG", "blocksize": 128, "overview_resampling": "average"}, tolerance=2),
+    "cog": Kind("tif", {"driver": "COG", "blocksize": 128, "overview_resampling": "average"}, tolerance=3),
     # The low band of a wavelet is smooth, but no plain mean.
-    "jpeg2000": Kind("jp2", {"driver": "JP2OpenJPEG", "quality": "100", "reversible": "YES"}, INTEGERS, tolerance=16),
-    "png": Kind("png", {"driver": "PNG"}, INTEGERS, (1, 3), georeferenced=False, tolerance=2),
-    "jpeg": Kind("jpg", {"driver": "JPEG", "quality": 95}, ("uint8",), (1, 3), georeferenced=False, tolerance=2),
-    "array": Kind("", {}, tolerance=2),
+    "jpeg2000": Kind("jp2", {"driver": "JP2OpenJPEG", "quality": "100", "reversible": "YES"}, INTEGERS, tolerance=4),
+    "png": Kind("png", {"driver": "PNG"}, INTEGERS, (1, 3), georeferenced=False, tolerance=3),
+    "jpeg": Kind("jpg", {"driver": "JPEG", "quality": 95}, ("uint8",), (1, 3), georeferenced=False, tolerance=3),
+    "array": Kind("", {}, tolerance=3),
 }
 CASES = [
     pytest.param((name, bands, dtype), id=f"{name}-{bands}-{dtype}")
@@ -57,8 +57,8 @@ class Opened:
         return self.kind.tolerance * unit
 
 
-@pytest.fixture
-def opened(request, tmp_path):
+@pytest.fixture(scope="module")
+def opened(request, tmp_path_factory):
     name, bands, dtype = request.param
     kind = KINDS[name]
     pixels = smooth_image(bands, HEIGHT, WIDTH, dtype)
@@ -68,7 +68,7 @@ def opened(request, tmp_path):
     with Env() as env:
         if kind.options["driver"] not in env.drivers():
             pytest.skip(f"GDAL is built without {kind.options['driver']}")
-    path = tmp_path / f"image.{kind.suffix}"
+    path = tmp_path_factory.mktemp("contract") / f"image.{kind.suffix}"
     write(path, pixels, overviews=kind.overviews, georeferenced=kind.georeferenced, **kind.options)
     with open_image(path, keep_alpha=True) as reader:
         yield Opened(reader, read_with_rasterio(path) if name == "jpeg" else pixels, kind)
@@ -112,7 +112,7 @@ def test_mirrors_outside(opened, window):
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
 def test_means_are_areas(opened, factor):
     window = Window(8, 16, 24 * factor, 32 * factor)
-    expected = area_mean(mirrored(opened.pixels, 8, 16, window.height, window.width), 24, 32)
+    expected = footprint_means(mirrored(opened.pixels, 8, 16, window.height, window.width), 24, 32)
     found = opened.reader.read(window, Size(24, 32))
     assert found.dtype == opened.pixels.dtype
     assert np.abs(found - expected).max() <= opened.tolerance()
@@ -129,10 +129,22 @@ def test_means_are_areas(opened, factor):
     ],
 )
 def test_any_window_at_any_size(opened, window, size):
-    expected = area_mean(
+    expected = footprint_means(
         mirrored(opened.pixels, window.top, window.left, window.height, window.width), size.height, size.width
     )
-    assert np.abs(opened.reader.read(window, size) - expected).max() <= opened.tolerance() + 1
+    error = np.abs(opened.reader.read(window, size) - expected)
+    inside = np.ix_(
+        _inside(window.top, window.height, size.height, HEIGHT), _inside(window.left, window.width, size.width, WIDTH)
+    )
+    assert error[:, inside[0], inside[1]].max() <= opened.tolerance()
+    # What is mirrored at an odd last row of a level lies up to two of its pixels off.
+    assert error.max() <= opened.tolerance() + 8
+
+
+def _inside(start, length, count, image):
+    """Outputs whose footprint does not leave the image."""
+    edges = start + np.arange(count + 1) * length / count
+    return np.flatnonzero((edges[:-1] >= 0) & (edges[1:] <= image))
 
 
 @some_kinds
@@ -157,10 +169,10 @@ def test_result_belongs_to_the_caller(opened):
 
 
 @some_kinds
-def test_strips_change_nothing(opened):
+def test_strips_change_nothing(opened, monkeypatch):
     requests = [(Window(0, 0, HEIGHT, WIDTH), Size(19, 26)), (Window(-90, -95, 500, 612), Size(33, 20))]
     whole = [opened.reader.read(*request) for request in requests]
-    opened.reader.strip_bytes = 4096
+    monkeypatch.setattr(opened.reader, "strip_bytes", 4096)
     for request, expected in zip(requests, whole, strict=True):
         np.testing.assert_array_equal(opened.reader.read(*request), expected)
 
@@ -178,5 +190,8 @@ def test_georeference_is_kept(opened):
 
 @some_kinds
 def test_closing_twice_is_allowed(opened):
-    opened.reader.close()
-    opened.reader.close()
+    path = opened.reader.path
+    reader = open_image(path) if path.exists() else ArrayReader(opened.pixels)
+    reader.read(Window(0, 0, 4, 4))
+    reader.close()
+    reader.close()

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import confusion
 
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from
+from oracles import confusion
 
 
 @given(st.integers(0, 1000), st.integers(1, 4))

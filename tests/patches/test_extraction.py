@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import area_mean, mirrored
 
 from foveate.errors import GeometryError
 from foveate.patches.extraction import (
@@ -14,6 +13,7 @@ from foveate.patches.extraction import (
     region_of,
     region_window,
 )
+from oracles import area_mean, mirrored
 
 
 @given(st.lists(st.tuples(st.integers(-30, 40), st.integers(-30, 40)), min_size=1, max_size=4), st.integers(8, 40))

@@ -2,10 +2,10 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import area_mean, mirrored
 
 from foveate.geometry import Size, Window
 from foveate.patches.resample import area_taps, reflect, resample, to_dtype, window_taps
+from oracles import area_mean, mirrored
 
 side = st.integers(1, 12)
 

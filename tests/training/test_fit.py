@@ -1,4 +1,8 @@
 import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +89,64 @@ def test_resume_is_exact(tmp_path, stop, changes, resumed_after):
     assert read_history(tmp_path / "parts/metrics.csv") == read_history(tmp_path / "whole/metrics.csv")
     assert result.best_miou == expected.best_miou
     assert result.steps == 6
+
+
+class KilledInValidation(ToyLocations):
+    """Data that end the run in its second validation."""
+
+    read = 0
+
+    def __getitem__(self, index):
+        if self.offset == 1:
+            type(self).read += 1
+            if self.read == 5:
+                raise RuntimeError("killed")
+        return super().__getitem__(index)
+
+
+def test_an_interrupted_validation_is_not_skipped(tmp_path):
+    config = toy_config(validate_every=3, checkpoint_every=1)
+    whole = toy_task(config)
+    train(whole, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        train(toy_task(config), tmp_path / "parts", data=ToyData(6, items=KilledInValidation))
+    assert load_checkpoint(tmp_path / "parts/checkpoints/last.ckpt")["global_step"] == 5
+    resumed = toy_task(config, seed=1)
+    train(resumed, tmp_path / "parts", resume=True)
+    assert_same_weights(weights_of(resumed), weights_of(whole))
+    assert read_history(tmp_path / "parts/metrics.csv") == read_history(tmp_path / "whole/metrics.csv")
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)  # as here: another number adds in another order
+sys.path.insert(0, sys.argv[2])
+from training_toys import ToyData, ToyLocations, toy_config, toy_task
+from foveate.training.fit import fit
+
+class Killed(ToyLocations):
+    def __getitem__(self, index):
+        if self.offset == 0 and index >= 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+task = toy_task(toy_config(checkpoint_every=3))
+fit(task, ToyData(6, items=Killed), Path(sys.argv[1]), accelerator="cpu", progress=False)
+"""
+
+
+@pytest.mark.slow  # for the second interpreter
+def test_resume_after_a_killed_process(tmp_path):
+    command = [sys.executable, "-c", KILLED_RUN, str(tmp_path / "parts"), str(Path(__file__).parent)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    config = toy_config(checkpoint_every=3)
+    resumed, whole = toy_task(config, seed=1), toy_task(config)
+    train(whole, tmp_path / "whole")
+    train(resumed, tmp_path / "parts", resume=True)
+    assert_same_weights(weights_of(resumed), weights_of(whole))
+    assert read_history(tmp_path / "parts/metrics.csv") == read_history(tmp_path / "whole/metrics.csv")
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from foveate.errors import GeometryError
@@ -87,19 +86,19 @@ def extract_patches(region: Region, windows: Windows, patch_size: int) -> Tensor
 
 def _check_inside(region: Region, rows: Taps, cols: Taps) -> None:
     for taps, length in zip((rows, cols), region.pixels.shape[-2:], strict=True):
-        if int(taps.index.min()) < 0 or int(taps.index.max()) >= length:
+        if int(taps.position.min()) < 0 or int(taps.position.max()) >= length:
             raise GeometryError("a window reaches outside its region; read the region that `region_window` gives")
 
 
 def _gather(pixels: Tensor, rows: Taps, cols: Taps) -> Tensor:
     """Weighted sum over taps (N, P, K) of `pixels` (C, h, w), as (N, C, P, P); K is at most 3 on either axis."""
     total: Tensor | None = None
-    for i in range(rows.index.shape[-1]):
-        for j in range(cols.index.shape[-1]):
-            part = pixels[:, rows.index[:, :, None, i], cols.index[:, None, :, j]].transpose(0, 1)
+    for i in range(rows.position.shape[-1]):
+        for j in range(cols.position.shape[-1]):
+            part = pixels[:, rows.position[:, :, None, i], cols.position[:, None, :, j]].transpose(0, 1)
             weight = rows.weight[:, None, :, None, i] * cols.weight[:, None, None, :, j]
             if total is None and bool((weight == 1).all()):
                 return part.contiguous()
             total = part * weight if total is None else total.addcmul_(part.to(weight.dtype), weight)
-    assert total is not None  # noqa: S101 - area_taps returns at least one tap
+    assert total is not None  # area_taps returns at least one tap
     return total

@@ -20,11 +20,11 @@ class Taps(NamedTuple):
     """One axis of the filter.
 
     Attributes:
-        index: (..., n, K) source positions, before reflection (may be negative or beyond the end).
+        position: (..., n, K) source positions, before reflection (may be negative or beyond the end).
         weight: (..., n, K) their weights, summing to one over K.
     """
 
-    index: Tensor
+    position: Tensor
     weight: Tensor
 
 
@@ -63,11 +63,11 @@ def apply_taps(source: Tensor, taps: Taps, dim: int) -> Tensor:
     """Filter one axis of `source` with taps (n, K); integers become float32. The result shares no memory."""
     shape = [1] * source.dim()
     shape[dim] = -1
-    run = _run(taps.index)
+    run = _run(taps.position)
     if run is None and source.device.type == "cpu" and dim == source.dim() - 1 > 0:
         # Picking single columns is several times slower than picking rows of the transposed image.
         return apply_taps(source.transpose(-1, -2).contiguous(), taps, dim - 1).transpose(-1, -2)
-    parts = [_pick(source, taps.index[:, k], run, dim) for k in range(taps.index.shape[-1])]
+    parts = [_pick(source, taps.position[:, k], run, dim) for k in range(taps.position.shape[-1])]
     if len(parts) == 1 and bool((taps.weight == 1).all()):
         return parts[0].clone(memory_format=torch.contiguous_format)
     out = parts[0].float() * taps.weight[:, 0].view(shape)
@@ -106,7 +106,7 @@ class WindowTaps(NamedTuple):
 
     def on(self, device: torch.device) -> tuple[Taps, Taps]:
         """Row and column taps on a device."""
-        rows, cols = (Taps(axis.index.to(device), axis.weight.to(device)) for axis in (self.rows, self.cols))
+        rows, cols = (Taps(axis.position.to(device), axis.weight.to(device)) for axis in (self.rows, self.cols))
         return rows, cols
 
 
@@ -131,7 +131,7 @@ def _axis(start: int, length: int, count: int, image: int, source: int) -> tuple
     first, last, taps = _phase_taps(position - whole, length * scale / count, count)
     if whole + first >= 0 and whole + last < source:
         return whole + first, last - first + 1, taps
-    index = reflect(taps.index + (whole + first), source)
+    index = reflect(taps.position + (whole + first), source)
     first, last = int(index.min()), int(index.max())
     return first, last - first + 1, Taps(index - first, taps.weight)
 
@@ -143,8 +143,8 @@ def _phase_taps(phase: float, step: float, count: int) -> tuple[int, int, Taps]:
     Cached, because the windows of a grid share a few phases and building taps takes longer than applying them.
     """
     taps = area_taps(torch.tensor(phase, dtype=torch.float64), step, count)
-    first, last = int(taps.index.min()), int(taps.index.max())
-    return first, last, Taps(taps.index - first, taps.weight)
+    first, last = int(taps.position.min()), int(taps.position.max())
+    return first, last, Taps(taps.position - first, taps.weight)
 
 
 def resample(source: Tensor, rows: Taps, cols: Taps) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -82,7 +83,8 @@ def fit(
         task: what to train, in place.
         datamodule: its train loader must start at the step `trainer.global_step` and have the length of all steps.
         run_dir: folder of the run; made where missing.
-        resume: continue from last.ckpt if there is one; the result is that of an uninterrupted run.
+        resume: continue from last.ckpt if there is one; the result is that of an uninterrupted run, to the bit on a
+            CPU with the same number of threads.
         devices: number of devices, or "auto".
         accelerator: kind of device, as Lightning names them.
         progress: show a progress bar.
@@ -104,7 +106,7 @@ def fit(
             callbacks=[checkpoints, *([RichProgressBar()] if progress else [])],
             logger=_loggers(run_dir, resumed_step),
             enable_progress_bar=progress,
-            **_options(task.config, devices),
+            **_options(task.config, devices, accelerator),
         )
         path = folder / LAST if resumed_step else None
         trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
@@ -138,7 +140,7 @@ def _loggers(run_dir: Path, resumed_step: int) -> list[pl.loggers.Logger]:
     ]
 
 
-def _options(config: TrainingConfig, devices: int | str) -> dict[str, Any]:
+def _options(config: TrainingConfig, devices: int | str, accelerator: str) -> dict[str, Any]:
     return {
         "val_check_interval": config.validate_every,
         "check_val_every_n_epoch": None,
@@ -149,7 +151,7 @@ def _options(config: TrainingConfig, devices: int | str) -> dict[str, Any]:
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "use_distributed_sampler": False,  # the data module gives every process its own locations
-        "sync_batchnorm": devices != 1,
+        "sync_batchnorm": devices != 1 and torch.cuda.is_available() and accelerator != "cpu",  # GPUs only
         "plugins": [AtomicCheckpointIO()],
     }
 

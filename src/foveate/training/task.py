@@ -23,6 +23,7 @@ from foveate.training.losses import LossParts, SegmentationLoss
 from foveate.training.optimizer import build_optimizer
 from foveate.training.schedule import learning_rate_factor
 from foveate.training.seeding import step_seed
+from foveate.types import IntArray
 
 Normalise: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -54,7 +55,7 @@ class SegmentationTask(pl.LightningModule):
         class_names: Sequence[str],
         ignore_index: int = 255,
         normalise: Normalise = Tensor.float,
-        pixel_counts: Sequence[int] | None = None,
+        pixel_counts: Sequence[int] | IntArray | None = None,
         config_tree: ConfigTree | None = None,
     ) -> None:
         super().__init__()

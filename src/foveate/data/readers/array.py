@@ -33,8 +33,8 @@ class ArrayReader(PyramidReader):
                 f"got shape {array.shape} of {array.dtype}"
             )
         base = array if array.ndim == 3 else array[None]
-        # Tensors have the machine's byte order.
-        base = base.astype(base.dtype.newbyteorder("="), copy=False)
+        # Tensors have the machine's byte order, and a mean of truth values is not one.
+        base = base.astype("uint8" if base.dtype.kind == "b" else base.dtype.newbyteorder("="), copy=False)
         self._pyramid: MemoryPyramid | None = MemoryPyramid(base)
         self.path, self.georeference = Path(name), georeference
         self.bands, self.dtype = base.shape[0], base.dtype

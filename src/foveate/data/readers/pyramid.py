@@ -115,9 +115,9 @@ def as_tensor(raster: Raster) -> Tensor:
 
 def _parts(plan: WindowTaps, counts: Size) -> Iterator[tuple[slice, slice, WindowTaps]]:
     """A plan cut into parts of the output, each with the source it needs."""
-    for rows in _slices(plan.rows.index.shape[0], counts.height):
+    for rows in _slices(plan.rows.position.shape[0], counts.height):
         top, height, row_taps = _narrow(plan.rows, rows)
-        for cols in _slices(plan.cols.index.shape[0], counts.width):
+        for cols in _slices(plan.cols.position.shape[0], counts.width):
             left, width, col_taps = _narrow(plan.cols, cols)
             needed = Window(plan.needed.top + top, plan.needed.left + left, height, width)
             yield rows, cols, WindowTaps(needed, row_taps, col_taps)
@@ -129,6 +129,6 @@ def _slices(length: int, count: int) -> list[slice]:
 
 
 def _narrow(taps: Taps, part: slice) -> tuple[int, int, Taps]:
-    index, weight = taps.index[part], taps.weight[part]
+    index, weight = taps.position[part], taps.weight[part]
     first, last = int(index.min()), int(index.max())
     return first, last - first + 1, Taps(index - first, weight)

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import rasterio
+from data_toys import TRANSFORM, read_with_rasterio, smooth_image, write
+
+from foveate.data.convert import convert
+from foveate.data.readers import open_image
+from foveate.errors import ConfigError, FoveateError, ImageReadError, OutputExistsError, UnsupportedImageError
+from foveate.geometry import Size
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "PNG"])
+@pytest.mark.parametrize("compression", ["deflate", "zstd", "lzw", "none"])
+def test_keeps_every_pixel(tmp_path, driver, compression):
+    pixels = smooth_image(3, 700, 533, np.uint16)
+    source = write(tmp_path / "a", pixels, driver=driver)
+    shares = []
+    convert(source, tmp_path / "b.tif", tile=128, compression=compression, progress=shares.append)
+    np.testing.assert_array_equal(read_with_rasterio(tmp_path / "b.tif"), pixels)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    with open_image(tmp_path / "b.tif") as reader:
+        assert reader.levels == (Size(700, 533), Size(350, 267), Size(175, 134))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_keeps_bands_and_georeference(tmp_path, dtype):
+    pixels = smooth_image(5, 300, 200, dtype)
+    source = write(tmp_path / "a.tif", pixels, driver="GTiff", georeferenced=True, nodata=0)
+    convert(source, tmp_path / "b.tif", tile=64)
+    with rasterio.open(tmp_path / "b.tif") as file, rasterio.open(source) as original:
+        np.testing.assert_array_equal(file.read(), pixels)
+        assert (file.crs, file.nodata, file.colorinterp) == (original.crs, original.nodata, original.colorinterp)
+        assert tuple(file.transform) == tuple(TRANSFORM)
+        assert file.block_shapes[0] == (64, 64)
+
+
+def test_strips_of_a_wide_image(tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.data.readers.tiled_tiff.STRIP_BYTES", 1 << 14)
+    pixels = smooth_image(1, 200, 900, np.uint8)
+    convert(write(tmp_path / "a.tif", pixels, driver="GTiff"), tmp_path / "b.tif", tile=64)
+    np.testing.assert_array_equal(read_with_rasterio(tmp_path / "b.tif"), pixels)
+
+
+def test_jpeg_compression_is_close(tmp_path):
+    pixels = smooth_image(3, 300, 400, np.uint8)
+    convert(write(tmp_path / "a.tif", pixels, driver="GTiff"), tmp_path / "b.tif", compression="jpeg")
+    assert np.abs(read_with_rasterio(tmp_path / "b.tif").astype(int) - pixels).mean() < 4
+
+
+def test_labels_are_never_blended(tmp_path):
+    labels = np.random.default_rng(0).choice(np.array([0, 7], np.uint8), (1, 600, 600))
+    source = write(tmp_path / "a.tif", labels, driver="GTiff", photometric="palette", georeferenced=True)
+    with rasterio.open(source, "r+") as file:
+        file.write_colormap(1, {0: (0, 0, 0, 255), 7: (1, 2, 3, 255)})
+    convert(source, tmp_path / "b.tif", labels=True)
+    with rasterio.open(tmp_path / "b.tif", overview_level=0) as file:
+        assert set(np.unique(file.read())) == {0, 7}
+        assert file.colormap(1)[7] == (1, 2, 3, 255)
+
+
+def test_refuses(tmp_path):
+    source = write(tmp_path / "a.tif", smooth_image(5, 50, 50, np.uint8), driver="GTiff")
+    out = tmp_path / "b.tif"
+    with pytest.raises(ImageReadError, match="no image at"):
+        convert(tmp_path / "none.tif", out)
+    with pytest.raises(ConfigError, match="power of two from 64 to 4096, got 100"):
+        convert(source, out, tile=100)
+    with pytest.raises(ConfigError, match="got 5 bands of uint8"):
+        convert(source, out, compression="jpeg")
+    with pytest.raises(ConfigError, match="labels"):
+        convert(source, out, compression="jpeg", labels=True)
+    (tmp_path / "c.txt").write_text("text")
+    with pytest.raises(UnsupportedImageError, match=r"c\.txt"):
+        convert(tmp_path / "c.txt", out)
+    assert not out.exists()
+    convert(source, out)
+    with pytest.raises(OutputExistsError):
+        convert(source, out)
+    convert(source, out, overwrite=True)
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "PNG", "JPEG"])
+def test_damaged_source_leaves_nothing(tmp_path, driver):
+    source = write(tmp_path / "a", smooth_image(3, 300, 300, np.uint8), driver=driver)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    with pytest.raises(FoveateError, match="could not read"):
+        convert(source, tmp_path / "b.tif")
+    assert list(tmp_path.iterdir()) == [source]

@@ -1,0 +1,21 @@
+import foveate
+
+
+def test_the_public_names_are_frozen():
+    assert sorted(foveate.__all__) == [
+        "FixedScale",
+        "FoveateError",
+        "FoveatedSegmenter",
+        "GumbelSoftmax",
+        "ScaleSet",
+        "Size",
+        "SoftExpectation",
+        "StraightThroughArgmax",
+        "Window",
+        "__version__",
+        "build_network",
+        "load_run",
+        "open_image",
+        "predict",
+    ]
+    assert all(getattr(foveate, name) is not None for name in foveate.__all__)
