@@ -310,6 +310,16 @@ def test_without_validation_data(tmp_path, caplog):
     assert load_checkpoint(result.last_path)["global_step"] == 6
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_process_is_left_as_it_was(tmp_path, deterministic):
+    seen = []
+    task = toy_task(toy_config(steps=1, deterministic=deterministic))
+    task.segmenter.network.register_forward_hook(lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()))
+    train(task, tmp_path)
+    assert set(seen) == {deterministic}
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_batches_without_a_label_do_no_harm(tmp_path):
     class Unlabelled(ToyLocations):
         def __getitem__(self, index):

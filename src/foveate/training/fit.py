@@ -19,6 +19,7 @@ from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoin
 from foveate.errors import OutputExistsError
 from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunCheckpoints
 from foveate.training.config import TrainingConfig
+from foveate.training.determinism import deterministic_kernels
 from foveate.training.history import MetricsFile
 from foveate.training.task import SegmentationTask
 
@@ -43,6 +44,7 @@ _EXPECTED_WARNINGS = (
     r".*is smaller than the logging interval",
     r".*does not have a deterministic implementation",  # deterministic where possible is what was asked for
     r".*across ranks is zero",  # no validation data; said in our own words
+    r".*recommended to use `self\.log.*sync_dist",  # these values are the same in every process already
     r".*LeafSpec.*is deprecated",  # Lightning 2.6 with torch 2.10 and later
 )
 
@@ -98,7 +100,7 @@ def fit(
     folder = run_dir / "checkpoints"
     resumed_step = _resumed_step(folder, task, resume)
     checkpoints = RunCheckpoints(folder, task.config)
-    with _quiet():
+    with _quiet(), deterministic_kernels(task.config.deterministic):
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -147,7 +149,7 @@ def _options(config: TrainingConfig, devices: int | str, accelerator: str) -> di
         "log_every_n_steps": config.log_every,
         "gradient_clip_val": config.gradient_clip,
         "precision": _PRECISIONS[config.precision],
-        "deterministic": "warn" if config.deterministic else False,
+        "benchmark": not config.deterministic,  # the shapes never change, so looking for the fastest kernel pays
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "use_distributed_sampler": False,  # the data module gives every process its own locations

@@ -19,6 +19,7 @@ from foveate.metrics.scores import scores_from
 from foveate.segmenter import FoveatedSegmenter, LocationOutput
 from foveate.training.class_weights import resolve_class_weights
 from foveate.training.config import TrainingConfig
+from foveate.training.determinism import deterministic_kernels
 from foveate.training.losses import LossParts, SegmentationLoss
 from foveate.training.optimizer import build_optimizer
 from foveate.training.schedule import learning_rate_factor
@@ -100,7 +101,9 @@ class SegmentationTask(pl.LightningModule):
     def validation_step(self, batch: LocationBatch, batch_idx: int) -> None:
         """Count the pixels of a batch, predicted as at inference."""
         output = self._predict(batch, Draw())
-        self.confusion.update(output.logits.argmax(dim=1), batch.label.long())
+        # Counts are exact in any order; torchmetrics' deterministic way takes classes ** 2 numbers of memory a pixel.
+        with deterministic_kernels(False):
+            self.confusion.update(output.logits.argmax(dim=1), batch.label.long())
         valid = int((batch.label != self.loss.ignore_index).sum())
         total = self.loss(output.logits, batch.label).total
         self.log("val/loss", total, batch_size=valid, on_epoch=True, sync_dist=True)
