@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,9 @@ class PreparedTraining:
     folder: Path
     resume: bool
 
-    def fit(self, *, progress: bool = True) -> FitResult:
-        """Train to the last step."""
-        return fit(self.task, self.data, self.folder, resume=self.resume, progress=progress)
+    def fit(self, *, progress: bool = True, callbacks: Sequence[pl.Callback] = ()) -> FitResult:
+        """Train to the last step, with a progress bar and more of Lightning's callbacks where given."""
+        return fit(self.task, self.data, self.folder, resume=self.resume, progress=progress, callbacks=callbacks)
 
 
 def prepare_training(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +76,7 @@ def fit(
     devices: int | str = 1,
     accelerator: str = "auto",
     progress: bool = True,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> FitResult:
     """Train until `task.config.steps` steps are done.
 
@@ -90,6 +91,7 @@ def fit(
         devices: number of devices, or "auto".
         accelerator: kind of device, as Lightning names them.
         progress: show a progress bar.
+        callbacks: more of Lightning's callbacks.
 
     Raises:
         OutputExistsError: when the folder holds checkpoints and `resume` is false.
@@ -105,7 +107,7 @@ def fit(
             accelerator=accelerator,
             devices=devices,
             max_steps=task.config.steps,
-            callbacks=[checkpoints, *([RichProgressBar()] if progress else [])],
+            callbacks=[checkpoints, *([RichProgressBar()] if progress else []), *callbacks],
             logger=_loggers(run_dir, resumed_step),
             enable_progress_bar=progress,
             **_options(task.config, devices, accelerator),

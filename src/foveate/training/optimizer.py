@@ -17,7 +17,9 @@ def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Opt
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
     rule = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return rule(groups, weight_decay=config.weight_decay)
+    # One kernel for all tensors: on a CPU a tenth of a small network's step went into one call per tensor.
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    return rule(groups, weight_decay=config.weight_decay, fused=fused)
 
 
 def parameter_groups(segmenter: FoveatedSegmenter, config: TrainingConfig) -> list[dict[str, Any]]:

