@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from foveate.errors import GeometryError, NetworkError
-from foveate.foveation.estimators import Draw, FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
+from foveate.foveation.estimators import (
+    Draw,
+    FixedScale,
+    GumbelSoftmax,
+    Mixture,
+    SoftExpectation,
+    StraightThroughArgmax,
+)
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
@@ -39,7 +46,9 @@ def test_the_papers_alignment_does_not():
 
 
 @pytest.mark.parametrize(
-    "estimator", [SoftExpectation(), StraightThroughArgmax(), GumbelSoftmax(), GumbelSoftmax(hard=False)], ids=repr
+    "estimator",
+    [SoftExpectation(), StraightThroughArgmax(), GumbelSoftmax(), GumbelSoftmax(hard=False), Mixture()],
+    ids=repr,
 )
 def test_policy_and_network_learn_from_the_segmentation_loss(estimator):
     model = segmenter(estimator)
@@ -94,6 +103,28 @@ def test_a_seeded_draw_repeats():
 def test_networks_of_a_coarser_output_are_accepted():
     network = nn.Conv2d(3, 2, 4, stride=4)
     assert segmenter(SoftExpectation(), network)(torch.rand(1, 3, 33, 20)).shape == (1, 2, 33, 20)
+
+
+def test_mixture_is_the_probability_weighted_mixture_of_aligned_predictions():
+    """In training every scale is passed alone; the mixture of their probabilities is computed the slow way."""
+    model = segmenter(Mixture())
+    patches, logits = torch.rand(4, 3, 3, 16, 16), torch.randn(4, 3)
+    output = model.forward_locations(logits, patches)
+    p, expected = logits.softmax(-1), 0
+    for scale in range(3):
+        alone = model.predict_targets(patches[:, scale], torch.eye(3)[scale].expand(4, -1)).softmax(1)
+        expected = expected + p[:, scale, None, None, None] * alone
+        torch.testing.assert_close(output.own_logits[:, scale], model.network(patches[:, scale]))
+    torch.testing.assert_close(output.logits.exp(), expected)
+    torch.testing.assert_close(output.logits.exp().sum(1), torch.ones(4, 16, 16))
+
+
+def test_mixture_passes_one_scale_at_inference():
+    model = segmenter(Mixture()).eval()
+    patches, logits = torch.rand(2, 3, 3, 16, 16), torch.tensor([[0.0, 2, 1], [3, 0, 1]])
+    output = model.forward_locations(logits, patches)
+    assert output.scale_weights.tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert output.own_logits.shape == (2, 0)
 
 
 @pytest.mark.parametrize("image", [torch.rand(3, 20, 20), torch.rand(1, 4, 20, 20)])

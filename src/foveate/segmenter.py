@@ -28,11 +28,14 @@ class LocationOutput(NamedTuple):
         logits: (N, C, T, T) over each location's target.
         scale_logits: (N, S) the policy's logits.
         scale_weights: (N, S) how much of each scale was used.
+        own_logits: (N, S, C, P', P') each scale's prediction over its own window where training mixes predictions,
+            else empty, (N, 0).
     """
 
     logits: Tensor
     scale_logits: Tensor
     scale_weights: Tensor
+    own_logits: Tensor
 
 
 class FoveatedSegmenter(nn.Module):
@@ -114,19 +117,34 @@ class FoveatedSegmenter(nn.Module):
             patches: (N, S, C_in, P, P), or (N, S', C_in, P, P) with only the scales the estimator reads.
             draw: progress and randomness for the estimator (train mode only).
         """
+        if self.training and self.estimator.mixes_predictions:
+            return self._mix_predictions(scale_logits, patches, self.estimator.weights(scale_logits, draw))
         if self.training:
-            weights = self.estimator.weights(scale_logits, draw)
-        else:
-            weights = self.estimator.inference_weights(scale_logits)
+            return self._mix_patches(scale_logits, patches, self.estimator.weights(scale_logits, draw))
+        return self._mix_patches(scale_logits, patches, self.estimator.inference_weights(scale_logits))
+
+    def _mix_patches(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
+        """One pass per location: the network sees the weighted sum of the patches."""
         read = list(self.estimator.scales_read(len(self.scales)))
-        if patches.shape[1] == len(read):
-            used = weights[:, read]
-        elif patches.shape[1] == len(self.scales):
-            used = weights
-        else:
+        if patches.shape[1] not in (len(read), len(self.scales)):
             raise GeometryError(f"expected patches of {len(read)} or {len(self.scales)} scales, got {patches.shape[1]}")
+        used = weights if patches.shape[1] == len(self.scales) else weights[:, read]
         mixed = torch.einsum("ns,nschw->nchw", used.to(patches.dtype), patches)
-        return LocationOutput(self.predict_targets(mixed, weights), scale_logits, weights)
+        logits = self.predict_targets(mixed, weights)
+        return LocationOutput(logits, scale_logits, weights, logits.new_empty(len(logits), 0))
+
+    def _mix_predictions(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
+        """One pass per location and scale: log sum_s p_s softmax(aligned logits of scale s), a log-probability."""
+        passed = self._run_network(patches.flatten(0, 1))
+        output = passed.view(*patches.shape[:2], *passed.shape[1:])
+        one_hot = torch.eye(len(self.scales), device=output.device)
+        aligned = [
+            self._over_target(output[:, scale], one_hot[scale].expand(len(output), -1), self.scales.target)
+            for scale in range(len(self.scales))
+        ]
+        log_probs = torch.stack(aligned, dim=1).log_softmax(dim=2)
+        mixture = torch.logsumexp(log_probs + scale_logits.log_softmax(-1)[:, :, None, None, None], dim=1)
+        return LocationOutput(mixture, scale_logits, weights, output)
 
     def predict_targets(self, patches: Tensor, scale_weights: Tensor, side: int | None = None) -> Tensor:
         """Run the network once and read its output over the supports around the patches' centres.
@@ -139,16 +157,18 @@ class FoveatedSegmenter(nn.Module):
         Returns:
             Logits (N, classes, side, side).
         """
-        output = self.network(patches)
+        return self._over_target(self._run_network(patches), scale_weights, side or self.scales.target)
+
+    def _run_network(self, patches: Tensor) -> Tensor:
+        output: Tensor = self.network(patches)
         self._check_output(output, len(patches))
         # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
-        output = output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
-        side = side or self.scales.target
+        return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+
+    def _over_target(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
+        """The part of each output (N, C, P', P') over its target, by the weights (N, S) of its scales."""
         if self.alignment == "paper":
             return resize_logits(output, side)
-        return self._aligned(output, scale_weights, side)
-
-    def _aligned(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
         total = None
         for scale, view in enumerate(self.scales.fields_of_view):
             # One-hot weights without a gradient leave most rows out of most scales.

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,18 @@ def test_reads_only_the_scales_asked_for():
     assert one.overview.shape == (3, 1, 1)
     assert one.label.shape == (16, 16)
     torch.testing.assert_close(one.patches, read(IMAGE, MASK, (3, 4)).patches[1:2])
+
+
+def test_window_labels_are_nearest_over_each_patchs_window():
+    location = read(IMAGE, MASK, (3, 4), replace(SPEC, window_labels=True))
+    assert location.window_labels.shape == (3, 8, 8)
+    assert read(IMAGE, MASK, (3, 4)).window_labels.shape == (0, 8, 8)
+    for labels, fov in zip(location.window_labels, (16, 32, 64), strict=True):
+        step, corner = fov // 8, np.array([3 * 8 + 4, 4 * 8 + 4]) - fov // 2
+        rows, cols = (c + step // 2 + step * np.arange(8) for c in corner)
+        inside = np.ix_((rows >= 0) & (rows < HEIGHT), (cols >= 0) & (cols < WIDTH))
+        expected = MASK[np.ix_(rows[(rows >= 0) & (rows < HEIGHT)], cols[(cols >= 0) & (cols < WIDTH)])]
+        np.testing.assert_array_equal(labels.numpy()[inside], expected)
 
 
 @pytest.mark.parametrize(("cell", "margin", "scales"), [(0, 1, (0,)), (8, -1, (0,)), (8, 1, ()), (8, 1, (3,))])

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from foveate.foveation.estimators import Draw, FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
+from foveate.foveation.estimators import (
+    Draw,
+    FixedScale,
+    GumbelSoftmax,
+    Mixture,
+    SoftExpectation,
+    StraightThroughArgmax,
+)
 
 ESTIMATORS = [
     SoftExpectation(),
@@ -10,9 +17,10 @@ ESTIMATORS = [
     StraightThroughArgmax(inverse=False),
     GumbelSoftmax(),
     GumbelSoftmax(hard=False),
+    Mixture(),
     FixedScale(index=1),
 ]
-HARD = [e for e in ESTIMATORS if not isinstance(e, SoftExpectation) and getattr(e, "hard", True)]
+HARD = [e for e in ESTIMATORS if not isinstance(e, SoftExpectation | Mixture) and getattr(e, "hard", True)]
 
 
 def logits(n=7, scales=3):

@@ -37,7 +37,8 @@ class ToyLocations(Dataset):
         label = np.broadcast_to(bright[:, None, None], (self.locations, 8, 8)).astype(np.uint8).copy()
         label[:, 0, :2] = IGNORED
         as_bytes = (torch.from_numpy(array.clip(0, 255).astype(np.uint8)) for array in (overview, patches))
-        return LocationBatch(*as_bytes, torch.from_numpy(label))
+        target = torch.from_numpy(label)
+        return LocationBatch(*as_bytes, target, target[:, None].repeat(1, self.scales, 1, 1))
 
 
 class ToyData(pl.LightningDataModule):

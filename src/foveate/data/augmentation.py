@@ -38,7 +38,9 @@ class Augmentation:
             # Not torch.manual_seed, which would seed the GPUs too.
             torch.default_generator.manual_seed(seed)
             overview, patches = jitter(self._coloured(location.overview), self._coloured(location.patches))
-        return Location(self._raw(overview, location.overview), self._raw(patches, location.patches), location.label)
+        return location._replace(
+            overview=self._raw(overview, location.overview), patches=self._raw(patches, location.patches)
+        )
 
     def _coloured(self, pixels: Tensor) -> tv_tensors.Image:
         """As torchvision wants it: floats in [0, 1], and channels that are not colours as images of their own."""

@@ -29,6 +29,7 @@ class LocationSpec:
         policy_margin: overview pixels r that the policy sees to each side of its cell: the policy takes no padding,
             so a crop of 2r + 1 pixels is all that one cell's decision depends on.
         scales_read: indices of the scales whose patches are read, ascending; fixed-scale training reads one.
+        window_labels: whether the labels of the patches' whole windows are read too.
 
     Raises:
         GeometryError: when a scale index is not in `scales`, or a number is out of range.
@@ -38,6 +39,7 @@ class LocationSpec:
     overview_downsample: int
     policy_margin: int
     scales_read: tuple[int, ...]
+    window_labels: bool = False
 
     def __post_init__(self) -> None:
         if self.overview_downsample < 1 or self.policy_margin < 0:
@@ -61,11 +63,13 @@ class Location(NamedTuple):
         overview: (C, 2r+1, 2r+1) overview pixels around the cell.
         patches: (S', C, P, P), one for each scale read.
         label: (T, T) uint8 class ids of the target, at level 0.
+        window_labels: (S', P, P) uint8 class ids over each patch's window, or (0, P, P) where not asked for.
     """
 
     overview: Tensor
     patches: Tensor
     label: Tensor
+    window_labels: Tensor
 
 
 class LocationBatch(NamedTuple):
@@ -75,11 +79,13 @@ class LocationBatch(NamedTuple):
         overview: (N, C, 2r+1, 2r+1).
         patches: (N, S', C, P, P).
         label: (N, T, T) uint8.
+        window_labels: (N, S', P, P) uint8, or (N, 0, P, P).
     """
 
     overview: Tensor
     patches: Tensor
     label: Tensor
+    window_labels: Tensor
 
     @classmethod
     def stack(cls, locations: Sequence[Location]) -> LocationBatch:
@@ -130,11 +136,14 @@ def read_location(
     around = CellGrid(image.size, spec.overview_downsample).window(row, col)
     overview = read_overview(image, Window(row, col, 1, 1), spec.overview_downsample, spec.policy_margin)
     side = Size.square(spec.scales.patch_size)
-    patches = [image.read(spec.scales.window(around, scale), side) for scale in spec.scales_read]
+    windows = [spec.scales.window(around, scale) for scale in spec.scales_read]
+    patches = [image.read(window, side) for window in windows]
+    own = [torch.from_numpy(labels.read(window, side)) for window in windows if spec.window_labels]
     return Location(
         _as_batchable(overview[channels]),
         _as_batchable(np.stack(patches)[:, channels]),
         torch.from_numpy(labels.read(spec.scales.window(around, 0))),
+        torch.stack(own) if own else torch.empty(0, side.height, side.width, dtype=torch.uint8),
     )
 
 

@@ -58,10 +58,16 @@ def demo_config(root: Path, overrides: list[str] | None = None) -> RunConfig:
 
 
 def methods(config: RunConfig) -> dict[str, list[str]]:
-    """Overrides by method: Foveate, and each fixed field of view with everything else alike."""
+    """Overrides by method: Foveate, and each fixed field of view with as many training passes and all else alike."""
     views = config.foveation.fields_of_view
+    # Foveate passes every scale of a location in training: the others get as many passes a step, from more locations.
+    locations = config.training.locations_per_step * len(views)
     return {FOVEATE: []} | {
-        f"fixed {view} px": [f"foveation.estimator={{name: fixed, index: {i}}}"] for i, view in enumerate(views)
+        f"fixed {view} px": [
+            f"foveation.estimator={{name: fixed, index: {i}}}",
+            f"training.locations_per_step={locations}",
+        ]
+        for i, view in enumerate(views)
     }
 
 

@@ -80,6 +80,7 @@ def _data_module(
         overview_downsample=segmenter.overview_downsample,
         policy_margin=segmenter.policy.margin,
         scales_read=segmenter.estimator.scales_read(len(scales)),
+        window_labels=segmenter.estimator.own_window_weight > 0,
     )
     return FoveateDataModule(
         config.data,

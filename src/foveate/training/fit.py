@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoint
@@ -21,6 +20,7 @@ from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunChec
 from foveate.training.config import TrainingConfig
 from foveate.training.determinism import deterministic_kernels
 from foveate.training.history import MetricsFile
+from foveate.training.step_bar import StepBar
 from foveate.training.task import SegmentationTask
 
 _log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def fit(
             accelerator=accelerator,
             devices=devices,
             max_steps=task.config.steps,
-            callbacks=[checkpoints, *([RichProgressBar()] if progress else []), *callbacks],
+            callbacks=[checkpoints, *([StepBar()] if progress else []), *callbacks],
             logger=_loggers(run_dir, resumed_step),
             enable_progress_bar=progress,
             **_options(task.config, devices, accelerator),

@@ -18,7 +18,10 @@ def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Opt
         return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
     rule = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     # One kernel for all tensors: on a CPU a tenth of a small network's step went into one call per tensor.
-    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    # Under mixed precision Lightning does not clip gradients for fused rules.
+    fused = config.precision == "32" and all(
+        p.device.type in ("cpu", "cuda") for group in groups for p in group["params"]
+    )
     return rule(groups, weight_decay=config.weight_decay, fused=fused)
 
 

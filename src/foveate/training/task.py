@@ -16,6 +16,7 @@ from foveate.errors import NonFiniteLossError
 from foveate.foveation.estimators import Draw
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from
+from foveate.patches.alignment import resize_logits
 from foveate.segmenter import FoveatedSegmenter, LocationOutput
 from foveate.training.class_weights import resolve_class_weights
 from foveate.training.config import TrainingConfig
@@ -91,12 +92,22 @@ class SegmentationTask(pl.LightningModule):
             NonFiniteLossError: before anything is learned from such a loss.
         """
         output = self._predict(batch, self._draw())
-        loss = self.loss(output.logits, batch.label)
+        loss = self._loss(output, batch)
         entropy = policy_entropy(output.scale_logits)
         total: Tensor = loss.total - self.config.policy_entropy * entropy if self._learns else loss.total
         self._refuse_non_finite(total)
         self._log_training(total, loss, output, entropy)
         return total
+
+    def _loss(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
+        """The loss over the targets and, where predictions are mixed, of every scale over its own window."""
+        loss: LossParts = self.loss(output.logits, batch.label)
+        weight = self.segmenter.estimator.own_window_weight
+        if not weight or not output.own_logits.shape[1]:
+            return loss
+        labels = batch.window_labels.flatten(0, 1)
+        own = self.loss(resize_logits(output.own_logits.flatten(0, 1), labels.shape[-1]), labels).total
+        return LossParts(loss.total + weight * own, loss.parts | {"own_window": own.detach()})
 
     def validation_step(self, batch: LocationBatch, batch_idx: int) -> None:
         """Count the pixels of a batch, predicted as at inference."""

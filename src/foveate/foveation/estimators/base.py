@@ -36,6 +36,16 @@ class Estimator(Section):
         """Whether the weights depend on the policy at all."""
         return True
 
+    @property
+    def mixes_predictions(self) -> bool:
+        """Whether training passes every scale and mixes the predictions, instead of mixing the patches."""
+        return False
+
+    @property
+    def own_window_weight(self) -> float:
+        """Weight of a loss of every scale's prediction on its own whole window; only where predictions are mixed."""
+        return 0.0
+
     def scales_read(self, scales: int) -> tuple[int, ...]:
         """The scales whose patches training needs, of `scales` in all."""
         return tuple(range(scales))

@@ -1,0 +1,46 @@
+"""Mixture: the mixture of the scales' predictions, not of their patches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from foveate.foveation.estimators.base import Draw, Estimator, one_hot_argmax
+
+
+class Mixture(Estimator):
+    """P(y|x) = sum over scales of p_s times the aligned prediction on the scale-s patch.
+
+    Training passes every scale of a location through the one network: S passes, each a sharp image, where mixed
+    patches are none. The policy learns from the likelihood of the mixture, which needs no gradient past an argmax;
+    the network learns besides from every patch's own whole window, so that a scale that the policy leaves is still
+    taught, and wide patches are taught by more than their centre. At inference the most probable scale is passed.
+
+    Attributes:
+        own_window: weight of the loss of every scale on its own whole window.
+
+    Source: ours; the likelihood is that of a mixture of experts (Jacobs et al. 1991) with the policy as the gate.
+    """
+
+    name: Literal["mixture"] = "mixture"
+    own_window: float = Field(default=1.0, ge=0)
+
+    @property
+    def mixes_predictions(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def own_window_weight(self) -> float:
+        """Weight of the loss of every scale on its own whole window."""
+        return self.own_window
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """The probabilities, (N, S)."""
+        return logits.softmax(dim=-1)
+
+    def inference_weights(self, logits: Tensor) -> Tensor:
+        """One-hot rows (N, S) at the most probable scale."""
+        return one_hot_argmax(logits)
