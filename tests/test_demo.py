@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import rasterio
+from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.demo.earth import IGNORE, TRAIN_COLS, TRAIN_ROWS, make_earth
@@ -43,8 +44,6 @@ def test_nothing_is_trained_on_that_is_evaluated(earth):
 
 
 def test_the_demo_runs_from_data_to_pictures(tmp_path):
-    from typer.testing import CliRunner
-
     out = tmp_path / "demo"
     changes = [
         "training.steps=2",

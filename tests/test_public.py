@@ -7,6 +7,7 @@ def test_the_public_names_are_frozen():
         "FoveateError",
         "FoveatedSegmenter",
         "GumbelSoftmax",
+        "Mixture",
         "ScaleSet",
         "Size",
         "SoftExpectation",

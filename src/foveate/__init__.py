@@ -14,7 +14,7 @@ from foveate.version import __version__
 if TYPE_CHECKING:
     from foveate.data.readers import open_image
     from foveate.errors import FoveateError
-    from foveate.foveation.estimators import FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
+    from foveate.foveation.estimators import FixedScale, GumbelSoftmax, Mixture, SoftExpectation, StraightThroughArgmax
     from foveate.geometry import Size, Window
     from foveate.networks.build import build_network
     from foveate.patches.scales import ScaleSet
@@ -27,6 +27,7 @@ __all__ = [
     "FoveateError",
     "FoveatedSegmenter",
     "GumbelSoftmax",
+    "Mixture",
     "ScaleSet",
     "Size",
     "SoftExpectation",
@@ -44,6 +45,7 @@ _HOMES = {
     "FoveateError": "foveate.errors",
     "FoveatedSegmenter": "foveate.segmenter",
     "GumbelSoftmax": "foveate.foveation.estimators",
+    "Mixture": "foveate.foveation.estimators",
     "ScaleSet": "foveate.patches.scales",
     "Size": "foveate.geometry",
     "SoftExpectation": "foveate.foveation.estimators",

@@ -7,6 +7,7 @@ from data_toys import read_with_rasterio, smooth_image, write
 
 from foveate.data.readers import ArrayReader, Georeference, decoded, open_image, pyramid
 from foveate.data.readers.memory import halved
+from foveate.data.readers.rasterio_reader import _pyramid
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 
@@ -191,3 +192,34 @@ def test_halving_rounds_half_to_even(dtype):
     expected = np.rint(means) if kind.kind in "iu" else means
     np.testing.assert_allclose(halved(pixels), expected, rtol=1e-5, atol=1e-5)
     assert halved(pixels).dtype == kind
+
+
+def test_further_images_of_a_slide_are_no_levels(real_data):
+    """GDAL lists the label and the photograph of the glass as overviews."""
+    path = real_data / "slides" / "CMU-1-Small-Region.svs"
+    if not path.exists():
+        pytest.skip("no slide in FOVEATE_DATA")
+    with open_image(path) as slide:
+        assert slide.levels == (Size(2967, 2220),)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kept"),
+    [
+        ([(100, 200), (50, 100), (25, 50)], 3),
+        ([(101, 203), (51, 102), (26, 51), (13, 26), (7, 13)], 5),
+        ([(101, 203), (50, 101), (25, 50)], 3),
+        ([(2967, 2220), (463, 387), (431, 1280)], 1),
+        ([(100, 200), (50, 100), (100, 200)], 2),
+    ],
+)
+def test_levels_show_the_whole_image(shapes, kept):
+    class Level:
+        def __init__(self, height, width):
+            self.height, self.width, self.closed = height, width, False
+
+        def close(self):
+            self.closed = True
+
+    levels = [Level(*shape) for shape in shapes]
+    assert _pyramid(list(levels)) == [level for level in levels if not level.closed] == levels[:kept]

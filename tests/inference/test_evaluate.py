@@ -1,6 +1,5 @@
 import numpy as np
 import torch
-from oracles import confusion
 from torch import nn
 
 from foveate.data.channels import Normalisation
@@ -13,6 +12,7 @@ from foveate.inference.pixels import PixelSource
 from foveate.metrics.scores import scores_from
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
+from oracles import confusion
 
 CPU = torch.device("cpu")
 NAMES = ["a", "b", "c"]

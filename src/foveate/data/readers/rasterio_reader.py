@@ -33,7 +33,9 @@ class RasterioReader(PyramidReader):
             header = read_header(dataset, keep_alpha)
             self._indexes = list(header.indexes)
             # All levels are opened now: only the opened level knows its exact size.
-            self._datasets += [open_dataset(path, overview_level=i) for i in range(_overview_count(dataset))]
+            for overview in range(_overview_count(dataset)):
+                self._datasets.append(open_dataset(path, overview_level=overview))
+            self._datasets = _pyramid(self._datasets)
         except Exception:
             self.close()
             raise
@@ -57,6 +59,23 @@ class RasterioReader(PyramidReader):
 def _overview_count(dataset: Any) -> int:
     """Number of overviews that every band has."""
     return min(len(dataset.overviews(index)) for index in dataset.indexes)
+
+
+def _pyramid(datasets: list[Any]) -> list[Any]:
+    """The levels that show the whole image, finest first; others are closed.
+
+    GDAL counts every further image of a slide's TIFF as an overview, its label and the photograph of the glass too.
+    """
+    levels, full = [datasets[0]], datasets[0]
+    for level in datasets[1:]:
+        # The shorter side's rounding to whole pixels is what the downsamples of the sides may differ by.
+        down, across = full.height / level.height, full.width / level.width
+        same_shape = abs(down - across) <= 1.01 * max(down / level.height, across / level.width)
+        if same_shape and level.height < levels[-1].height and level.width < levels[-1].width:
+            levels.append(level)
+        else:
+            level.close()
+    return levels
 
 
 def open_rasterio(path: Path, *, keep_alpha: bool, decode_limit_bytes: int) -> RasterioReader:
