@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -62,36 +63,44 @@ def methods(config: RunConfig) -> dict[str, list[str]]:
     views = config.foveation.fields_of_view
     # Foveate passes every scale of a location in training: the others get as many passes a step, from more locations.
     locations = config.training.locations_per_step * len(views)
-    return {FOVEATE: []} | {
+    fixed = {
         f"fixed {view} px": [
             f"foveation.estimator={{name: fixed, index: {i}}}",
             f"training.locations_per_step={locations}",
         ]
         for i, view in enumerate(views)
     }
+    return {FOVEATE: []} | dict(reversed(fixed.items()))
 
 
-def run_demo(out: Path, say: Say, *, overrides: list[str] | None = None, compare: bool = True) -> DemoResult:
+def run_demo(
+    out: Path, say: Say, *, overrides: list[str] | None = None, compare: bool = True, minutes: float = 6.0
+) -> DemoResult:
     """Make the data, train on the Americas, evaluate elsewhere, predict the Earth, draw.
 
     Args:
         out: folder for everything.
         say: told each step in a line.
         overrides: changes to the configuration.
-        compare: train and evaluate every fixed field of view too.
+        compare: train and evaluate the fixed fields of view too.
+        minutes: a fixed field of view that would not be done within these is left out, and that is said.
     """
+    clock = _Clock(minutes)
     say("writing the Earth as GeoTIFF (5400 x 2700 pixels) with its labels")
     earth = make_earth(out / "data" / "earth")
-    base = demo_config(out / "data", overrides)
     evaluations: dict[str, Evaluation] = {}
-    for method, changes in methods(base).items():
+    for method, changes in methods(demo_config(out / "data", overrides)).items():
         if method != FOVEATE and not compare:
             continue
-        say(f"{method}: training on the Americas, {base.training.steps} steps")
+        if not clock.time_for_another():
+            say(f"{method}: left out, as it would take longer than {minutes:g} minutes in all; see --minutes")
+            continue
         config = demo_config(out / "data", [*(overrides or []), *changes])
+        say(f"{method}: training on the Americas, {config.training.steps} steps")
         trained = _train(config, out / "runs" / method.replace(" ", "-"))
         say(f"{method}: evaluating on the rest of the world")
         evaluations[method] = evaluate_split(trained, "test")
+        clock.one_done()
         if method == FOVEATE:
             say("predicting the whole Earth")
             pictures = _pictures(trained, earth, out)
@@ -99,6 +108,23 @@ def run_demo(out: Path, say: Say, *, overrides: list[str] | None = None, compare
     tree = {method: evaluation.tree() for method, evaluation in evaluations.items()}
     write_text(results, json.dumps(tree, indent=2) + "\n", overwrite=True)
     return DemoResult(evaluations, pictures, results)
+
+
+class _Clock:
+    """Whether another method fits into the time, judging by the longest so far."""
+
+    def __init__(self, minutes: float) -> None:
+        self._mark = time.monotonic()
+        self._end = self._mark + 60 * minutes
+        self._longest = 0.0
+
+    def one_done(self) -> None:
+        now = time.monotonic()
+        self._longest, self._mark = max(self._longest, now - self._mark), now
+
+    def time_for_another(self) -> bool:
+        self._mark = time.monotonic()
+        return self._mark + self._longest <= self._end
 
 
 def _train(config: RunConfig, folder: Path) -> TrainedRun:

@@ -101,7 +101,6 @@ def save_panels(
     panels: Sequence[Panel],
     classes: Sequence[ClassConfig] = (),
     *,
-    columns: int = 2,
     overwrite: bool = False,
 ) -> None:
     """Write panels as one PNG, with a legend of the classes.
@@ -110,11 +109,10 @@ def save_panels(
         path: of the picture.
         panels: in reading order.
         classes: for the legend; none, no legend.
-        columns: panels in a row.
         overwrite: replace an existing file.
     """
     height, width = panels[0].pixels.shape[:2]
-    columns = min(columns, len(panels))
+    columns = len(panels) if len(panels) <= 3 else 2
     rows = -(-len(panels) // columns)
     cell = 6.4
     figure = Figure(figsize=(cell * columns, (cell * height / width + 0.45) * rows + 0.5), layout="constrained")

@@ -1,0 +1,81 @@
+from io import StringIO
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from foveate.data.config import ClassConfig
+from foveate.data.readers import ArrayReader, open_image
+from foveate.geometry import Size, Window
+from foveate.inference.evaluate import Evaluation
+from foveate.metrics.scores import scores_from
+from foveate.reporting.image_facts import image_facts
+from foveate.reporting.panels import Panel, colored, foveation_panel, image_picture, save_panels, screen_size
+from foveate.reporting.tables import comparison_table, evaluation_table, percent
+
+CLASSES = [ClassConfig(name="sea", color="#102030"), ClassConfig(name="land", color="#c0b0a0")]
+COST = {"megapixels": 2.0, "passes_per_megapixel": 250.0, "seconds": 3.0, "peak_memory_mb": 900.0}
+
+
+def shown(table):
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def evaluation(matrix):
+    return Evaluation(scores_from(torch.tensor(matrix), ["sea", "land"]), dict(COST), 1)
+
+
+def test_percent_of_nothing_is_a_dash():
+    assert (percent(0.1234), percent(None), percent(float("nan"))) == ("12.3", "-", "-")
+
+
+def test_absent_classes_are_stated():
+    text = shown(evaluation_table("run on val", evaluation([[5, 5], [0, 0]])))
+    assert "left out of the means: land" in text
+    assert "50.0" in text
+
+
+def test_the_comparison_has_a_row_a_method():
+    text = shown(comparison_table("title", {"one": evaluation([[9, 1], [1, 9]]), "two": evaluation([[5, 5], [5, 5]])}))
+    assert "81.8" in text
+    assert "33.3" in text
+    assert "250" in text
+
+
+def test_colours_are_those_of_the_classes_and_grey():
+    picture = colored(np.array([[0, 1, 255]], np.uint8), CLASSES)
+    assert picture.tolist() == [[[0x10, 0x20, 0x30], [0xC0, 0xB0, 0xA0], [128, 128, 128]]]
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [(1, np.uint8), (3, np.uint16), (5, np.float32)])
+def test_any_image_becomes_colours(bands, dtype):
+    pixels = (np.random.default_rng(0).random((bands, 40, 90)) * 200).astype(dtype)
+    picture = image_picture(ArrayReader(pixels), longest=30)
+    assert picture.shape == (13, 30, 3)
+    assert picture.dtype == np.uint8
+    assert picture.max() > picture.min()
+
+
+def test_a_picture_is_no_larger_than_its_image():
+    assert screen_size(Size(10, 20), 100) == Size(10, 20)
+    assert screen_size(Size(1000, 250), 100) == Size(100, 25)
+
+
+def test_panels_are_a_picture_with_the_colours_in_it(tmp_path):
+    fov = ArrayReader(np.linspace(64, 256, 40, dtype=np.float32).reshape(1, 5, 8))
+    flat = np.full((50, 80, 3), (200, 30, 40), np.uint8)
+    save_panels(tmp_path / "p.png", [Panel("image", flat), foveation_panel(fov, (64, 256))], CLASSES)
+    with open_image(tmp_path / "p.png") as picture:
+        pixels = picture.read(Window.of(picture.size)).reshape(picture.bands, -1).T[:, :3]
+        assert picture.size.width > picture.size.height
+    assert ((pixels == (200, 30, 40)).all(axis=1)).mean() > 0.2
+
+
+def test_facts_of_an_image_in_memory():
+    facts = image_facts(ArrayReader(np.zeros((3, 20, 30), np.uint16)))
+    assert facts["width x height"].startswith("30 x 20")
+    assert facts["bands"] == "3 x uint16"
+    assert facts["georeference"] == "none"
