@@ -120,7 +120,7 @@ class DataConfig(Section):
         balance: share of locations drawn by class, not by area; 0 to 1.
         class_sampling: weight of a class, by name, where locations are drawn by class; 1 where not named.
         augmentation: see `AugmentationConfig`.
-        workers: reading processes; 0 reads in the training process; at most 4 of the available cores when None.
+        workers: reading processes; 0 reads in the training process; half the cores, 1 to 4, when None.
     """
 
     root: ExpandedPath = Field(default_factory=default_root)

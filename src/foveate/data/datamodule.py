@@ -129,6 +129,11 @@ class FoveateDataModule(LightningDataModule):
         )
         return self._loader(dataset, batch_size=None, sampler=range(rank, len(dataset), world_size))
 
+    @property
+    def workers(self) -> int:
+        """Reading processes of each loader."""
+        return available_workers() if self.config.workers is None else self.config.workers
+
     def _ready(self) -> tuple[Inspection, LabelIndex]:
         if self._inspection is None or self._index is None:
             raise RuntimeError("call setup() first; a Trainer does so by itself")
@@ -152,11 +157,10 @@ class FoveateDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(self, dataset: Dataset[LocationBatch], **options: Any) -> DataLoader[LocationBatch]:
-        workers = available_workers() if self.config.workers is None else self.config.workers
         return DataLoader(
             dataset,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: without one the loader draws from torch's and changes what the model draws.
             generator=torch.Generator(),
@@ -165,9 +169,9 @@ class FoveateDataModule(LightningDataModule):
 
 
 def available_workers() -> int:
-    """Reading processes when none are asked for: the cores this process may use, at most 4."""
+    """Reading processes when none are asked for: half the cores this process may use, from 1 to 4."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_WORKERS, cores)
+    return min(_MOST_WORKERS, max(1, cores // 2))
 
 
 def _opener(sample: Sample, config: DataConfig) -> Callable[[], LabelReader]:

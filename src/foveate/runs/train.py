@@ -13,6 +13,7 @@ from foveate.data.locations import LocationSpec
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.segmenter import FoveatedSegmenter, build_segmenter
+from foveate.training.cores import cores_left_by
 from foveate.training.fit import FitResult, fit
 from foveate.training.task import SegmentationTask
 
@@ -28,7 +29,8 @@ class PreparedTraining:
 
     def fit(self, *, progress: bool = True, callbacks: Sequence[pl.Callback] = ()) -> FitResult:
         """Train to the last step, with a progress bar and more of Lightning's callbacks where given."""
-        return fit(self.task, self.data, self.folder, resume=self.resume, progress=progress, callbacks=callbacks)
+        with cores_left_by(self.data.workers):
+            return fit(self.task, self.data, self.folder, resume=self.resume, progress=progress, callbacks=callbacks)
 
 
 def prepare_training(
