@@ -15,12 +15,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate
 
 import lightning.pytorch as pl
 import numpy as np
-import rasterio
 import torch
 from timing import report
 
 from foveate import ScaleSet, Size, Window, open_image
 from foveate.data.readers import ArrayReader, ImageReader
+from foveate.data.readers.gdal import open_dataset
 from foveate.demo.earth import make_earth
 from foveate.demo.run import demo_config
 from foveate.runs.folder import RunFolder
@@ -44,10 +44,11 @@ def main() -> None:
 def sources(folder: Path) -> dict[str, Path]:
     """The demo's image as a tiled TIFF pyramid, as JPEG and as an array."""
     tiled = make_earth(folder / "earth").image
-    with rasterio.open(tiled) as image:
-        pixels = image.read()
+    with open_image(tiled) as image:
+        pixels = image.read(Window.of(image.size))
     jpeg = folder / "earth.jpg"
-    with rasterio.open(jpeg, "w", driver="JPEG", dtype="uint8", count=3, height=2700, width=5400, quality=90) as target:
+    shape = {"count": 3, "height": 2700, "width": 5400, "dtype": "uint8"}
+    with open_dataset(jpeg, "w", driver="JPEG", quality=90, **shape) as target:
         target.write(pixels)
     np.save(folder / "earth.npy", pixels)
     return {"tiled TIFF": tiled, "JPEG": jpeg, "array": folder / "earth.npy"}

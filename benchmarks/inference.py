@@ -31,6 +31,7 @@ from foveate.inference.predict import PredictionFiles, write_prediction
 from foveate.inference.run import ready_to_predict
 
 CONFIG = InferenceConfig(overlap=0, batch_size=16, block_size=2048)
+SAMPLE = 12  # batches of the bare forward, before and after
 CLASSES = [ClassConfig(name=name, color="#808080") for name in "abc"]
 
 
@@ -66,13 +67,14 @@ def measure(megapixels: int, name: str) -> dict[str, float]:
         with open_image(path) as image:
             source = PixelSource(image, [0, 1, 2], Normalisation(255.0, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
             forward(segmenter, 2)
+            before = forward(segmenter, SAMPLE)
             start = time.perf_counter()
             files = PredictionFiles.in_folder(Path(folder), "out")
             summary = write_prediction(segmenter, source, files, classes=CLASSES, config=CONFIG)
             whole = time.perf_counter() - start
     batches = -(-summary["passes"] // CONFIG.batch_size)
-    sample = min(batches, 40)
-    bare = forward(segmenter, sample) / sample * batches
+    # Half of the comparison before and half after: the speed of a shared machine drifts.
+    bare = (before + forward(segmenter, SAMPLE)) / (2 * SAMPLE) * batches
     return {
         "megapixels": megapixels,
         "seconds": whole,

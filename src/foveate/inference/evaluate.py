@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from foveate.data.labels import LabelReader
 from foveate.geometry import Window
 from foveate.inference.blocks import BlockGrid
+from foveate.inference.class_ids import class_ids
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import CostMeter
 from foveate.inference.pixels import PixelSource
@@ -81,7 +82,7 @@ class Evaluator:
         blocks = self._labelled_blocks(BlockGrid(source.size, self._config.block_size), labels, waiting)
         for done in finished_blocks(self._segmenter, source, self._config, blocks=blocks):
             truth = torch.from_numpy(waiting.pop(done.window).astype(np.int64))
-            self._matrix.update(done.logits.argmax(dim=0).cpu()[None], truth[None])
+            self._matrix.update(class_ids(done.logits).long().cpu()[None], truth[None])
             self._cost.add(done.passes, done.window.size.pixels)
             if on_pixels is not None:
                 on_pixels(done.window.size.pixels)

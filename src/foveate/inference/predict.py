@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from foveate.data.config import ClassConfig
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import CellGrid, Size
+from foveate.inference.class_ids import class_ids
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import CostMeter
 from foveate.inference.pixels import PixelSource
@@ -88,7 +88,7 @@ def write_prediction(
     with ExitStack() as stack:
         class_map, on_tile = _open_sinks(stack, segmenter, source, files, classes, overwrite)
         for done in finished_blocks(segmenter, source, config, on_tile=on_tile):
-            ids: LabelArray = done.logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            ids: LabelArray = class_ids(done.logits).cpu().numpy()
             class_map.write(done.window, ids)
             pixels += np.bincount(ids.ravel(), minlength=len(classes))
             cost.add(done.passes, done.window.size.pixels)

@@ -163,7 +163,7 @@ def _options(config: TrainingConfig, devices: int | str, accelerator: str) -> di
 def _result(folder: Path, checkpoints: RunCheckpoints, steps: int, seconds: float) -> FitResult:
     best = folder / BEST
     if not best.exists():
-        _log.warning("nothing was validated, so there is no %s: give the validation split an image", BEST)
+        _log.info("no image is in the validation split, so there is no %s", BEST)
     miou = checkpoints.best_miou if checkpoints.best_miou >= 0 else float("nan")
     return FitResult(best if best.exists() else None, folder / LAST, miou, steps, seconds)
 
