@@ -20,23 +20,6 @@ def test_every_pixel_belongs_to_exactly_one_cell(height, width, cell):
     assert (count == 1).all()
 
 
-@given(small, small, st.integers(1, 17), st.integers(0, 59), st.integers(0, 59), small, small)
-def test_cells_of_a_window_are_those_that_meet_it(height, width, cell, top, left, rows, cols):
-    grid, window = CellGrid(Size(height, width), cell), Window(top, left, rows, cols)
-    meeting = {
-        (i, j)
-        for i in range(grid.rows)
-        for j in range(grid.cols)
-        if (part := grid.window(i, j).intersection(Window.of(grid.image))) and part.intersection(window)
-    }
-    if not meeting:
-        with pytest.raises(GeometryError, match="outside the image"):
-            grid.cells_of(window)
-        return
-    cells = grid.cells_of(window)
-    assert meeting == {(i, j) for i in range(cells.top, cells.bottom) for j in range(cells.left, cells.right)}
-
-
 @given(st.integers(1, 200), st.integers(1, 40), st.data())
 def test_tiles_cover_a_length_and_none_is_superfluous(length, side, data):
     stride = data.draw(st.integers(1, side))

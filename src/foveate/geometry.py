@@ -125,14 +125,6 @@ class CellGrid:
         """The full cell (row, col), which at the lower and right border may reach outside the image."""
         return Window(row * self.cell, col * self.cell, self.cell, self.cell)
 
-    def cells_of(self, window: Window) -> Window:
-        """The window, in cells, of all cells that meet a level-0 window; clipped to the grid."""
-        area = window.intersection(Window.of(self.image))
-        if area is None:
-            raise GeometryError(f"{window} lies outside the image of {self.image}")
-        top, left = area.top // self.cell, area.left // self.cell
-        return Window(top, left, ceil_div(area.bottom, self.cell) - top, ceil_div(area.right, self.cell) - left)
-
 
 def ceil_div(value: int, step: int) -> int:
     """Smallest integer not below value / step."""

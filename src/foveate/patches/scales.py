@@ -57,11 +57,6 @@ class ScaleSet:
         """Side T of the window a prediction is for: the narrowest field of view, in level-0 pixels."""
         return self.fields_of_view[0]
 
-    @property
-    def widest(self) -> int:
-        """The largest field of view, in level-0 pixels."""
-        return self.fields_of_view[-1]
-
     def downsample(self, scale: int) -> float:
         """Level-0 pixels per patch pixel at this scale, at least 1."""
         return self.fields_of_view[scale] / self.patch_size

@@ -30,11 +30,6 @@ class Georeference:
         a, b, c, d, e, f = self.transform
         return Georeference(self.crs, (a * downsample, b * downsample, c, d * downsample, e * downsample, f))
 
-    def shifted(self, top: int, left: int) -> Georeference:
-        """The georeference of a crop whose upper left pixel is (top, left)."""
-        a, b, c, d, e, f = self.transform
-        return Georeference(self.crs, (a, b, a * left + b * top + c, d, e, d * left + e * top + f))
-
 
 @runtime_checkable
 class ImageReader(Protocol):
