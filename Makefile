@@ -35,7 +35,8 @@ check: lint test     ## what CI runs
 
 bench: setup         ## speed and memory; tables and benchmarks/results/*.json
 	$(BIN)/python benchmarks/extraction.py
-	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/inference.py --network tiny
+	$(BIN)/python benchmarks/inference.py --megapixels 25 100
 
 docs: setup          ## the documentation site, in site/
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

@@ -1,6 +1,7 @@
 """Whole-image time over the bare forward time of the same batches, and peak memory for growing images.
 
-Each size runs in a process of its own, so that its peak memory is its own. Usage: python benchmarks/inference.py
+Each size runs in a process of its own, so that its peak memory is its own. With `--network tiny` (one convolution) the
+time is that of everything but the network. Usage: python benchmarks/inference.py
 """
 
 from __future__ import annotations
@@ -38,23 +39,29 @@ CLASSES = [ClassConfig(name=name, color="#808080") for name in "abc"]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megapixels", type=int, nargs="+", default=[25, 100, 400])
-    parser.add_argument("--one", type=int, help="measure one size in this process and print JSON")
+    parser.add_argument("--one", type=Path, help="measure one image in this process and print JSON")
     parser.add_argument("--network", choices=["lite0", "tiny"], default="lite0")
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.one, options.network)))
+        print(json.dumps(measure(options.megapixels[0], options.one, options.network)))
         return
-    rows = [in_new_process(size, options.network) for size in options.megapixels]
-    report("inference", rows, {"network": f"FPN, {options.network}", "patch": 256, "cores": os.cpu_count()})
+    with tempfile.TemporaryDirectory() as folder:
+        images = {size: make_image(Path(folder) / f"{size}.tif", size) for size in options.megapixels}
+        rows = [in_new_process(size, image, options.network) for size, image in images.items()]
+    report(
+        f"inference-{options.network}",
+        rows,
+        {"network": f"FPN, {options.network}", "patch": 256, "cores": os.cpu_count()},
+    )
 
 
-def in_new_process(megapixels: int, network: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", str(megapixels), "--network", network]
+def in_new_process(megapixels: int, image: Path, network: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--one", str(image), "--megapixels", str(megapixels), "--network", network]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(megapixels: int, name: str) -> dict[str, float]:
+def measure(megapixels: int, path: Path, name: str) -> dict[str, float]:
     network = torch.nn.Conv2d(3, 3, 3, padding=1)
     if name == "lite0":
         network = build_network("fpn", "tf_efficientnet_lite0", classes=3, weights=None)
@@ -62,16 +69,14 @@ def measure(megapixels: int, name: str) -> dict[str, float]:
     segmenter = ready_to_predict(
         FoveatedSegmenter(network, scales, overview_downsample=64, estimator=GumbelSoftmax()), torch.device("cpu")
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = make_image(Path(folder) / "image.tif", megapixels)
-        with open_image(path) as image:
-            source = PixelSource(image, [0, 1, 2], Normalisation(255.0, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
-            forward(segmenter, 2)
-            before = forward(segmenter, SAMPLE)
-            start = time.perf_counter()
-            files = PredictionFiles.in_folder(Path(folder), "out")
-            summary = write_prediction(segmenter, source, files, classes=CLASSES, config=CONFIG)
-            whole = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder, open_image(path) as image:
+        source = PixelSource(image, [0, 1, 2], Normalisation(255.0, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+        forward(segmenter, 2)
+        before = forward(segmenter, SAMPLE)
+        start = time.perf_counter()
+        files = PredictionFiles.in_folder(Path(folder), "out")
+        summary = write_prediction(segmenter, source, files, classes=CLASSES, config=CONFIG)
+        whole = time.perf_counter() - start
     batches = -(-summary["passes"] // CONFIG.batch_size)
     # Half of the comparison before and half after: the speed of a shared machine drifts.
     bare = (before + forward(segmenter, SAMPLE)) / (2 * SAMPLE) * batches

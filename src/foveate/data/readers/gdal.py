@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from foveate.data.readers.base import Georeference
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
+
+# Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be
+# bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept.
+os.environ.setdefault("GDAL_CACHEMAX", "256")
 
 # `catch_warnings` swaps a list of the whole process; two threads that open files must not interleave.
 _QUIET = threading.Lock()
