@@ -31,7 +31,7 @@ FOVEATE = "foveate"
 PLACES = {
     "earth": None,
     "great-lakes-of-africa": Window(1250, 3050, 400, 600),
-    "lakes-of-scandinavia": Window(300, 2900, 400, 600),
+    "lakes-of-northern-europe": Window(330, 2960, 240, 360),
 }
 Say = Callable[[str], None]
 
