@@ -62,6 +62,13 @@ def test_train_refuses_to_mix_runs_and_resumes(workspace):
     assert "6" in result.output
 
 
+def test_a_refused_resume_leaves_the_saved_configuration(workspace):
+    saved = (workspace / "run" / "config.yaml").read_text()
+    with pytest.raises(FoveateError, match="another configuration"):
+        invoke("train", workspace / "toy.yaml", "training.learning_rate=0.5", "--out", workspace / "run", "--resume")
+    assert (workspace / "run" / "config.yaml").read_text() == saved
+
+
 def test_evaluate_writes_scores_and_cost(workspace):
     result = invoke("evaluate", workspace / "run", "--split", "val", "--device", "cpu", "--overwrite")
     assert result.exit_code == 0

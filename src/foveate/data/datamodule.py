@@ -170,8 +170,12 @@ class FoveateDataModule(LightningDataModule):
 
 def available_workers() -> int:
     """Reading processes when none are asked for: half the cores this process may use, from 1 to 4."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_WORKERS, max(1, cores // 2))
+    return min(_MOST_WORKERS, max(1, available_cores() // 2))
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _opener(sample: Sample, config: DataConfig) -> Callable[[], LabelReader]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable
 
-from foveate.data.manifest import Split, load_samples
+from foveate.data.manifest import SPLITS, load_samples
 from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels
 from foveate.errors import ConfigError, DatasetError
@@ -28,8 +27,8 @@ def evaluate_split(
         ConfigError: for another split.
         DatasetError: when the split holds no image.
     """
-    if split not in typing.get_args(Split):
-        raise ConfigError(f"split {split!r}; allowed are {', '.join(typing.get_args(Split))}")
+    if split not in SPLITS:
+        raise ConfigError(f"split {split!r}; allowed are {', '.join(SPLITS)}")
     data = run.config.data
     samples = [sample for sample in load_samples(data) if sample.split == split]
     if not samples:

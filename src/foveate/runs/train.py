@@ -14,7 +14,7 @@ from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.segmenter import FoveatedSegmenter, build_segmenter
 from foveate.training.cores import cores_left_by
-from foveate.training.fit import FitResult, fit
+from foveate.training.fit import FitResult, fit, step_to_resume
 from foveate.training.task import SegmentationTask
 
 
@@ -60,7 +60,6 @@ def prepare_training(
     )
     data = _data_module(config, segmenter, on_progress)
     data.setup()
-    run.start(config, resume=resume, overwrite=overwrite)
     task = SegmentationTask(
         segmenter,
         config.training,
@@ -70,6 +69,10 @@ def prepare_training(
         pixel_counts=data.pixel_counts.tolist(),
         config_tree=config.tree(),
     )
+    last = run.checkpoint("last")
+    if resume and last.exists():
+        step_to_resume(last.parent, task, resume)  # refuses another configuration before it replaces the saved one
+    run.start(config, resume=resume, overwrite=overwrite)
     return PreparedTraining(task, data, run.path, resume)
 
 

@@ -54,7 +54,6 @@ class RunCheckpoints(Checkpoint):
         self.folder = folder
         self.config = config
         self.best_miou = -math.inf
-        self._saved_step = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from foveate.data.datamodule import available_cores
 
 
 @contextmanager
@@ -16,8 +17,7 @@ def cores_left_by(workers: int) -> Iterator[None]:
     A kernel on n threads waits for the slowest of them, which is the one that shares its core.
     """
     before = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(min(before, max(1, cores - workers)))
+    torch.set_num_threads(min(before, max(1, available_cores() - workers)))
     try:
         yield
     finally:

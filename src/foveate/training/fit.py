@@ -100,7 +100,7 @@ def fit(
     """
     start = time.monotonic()
     folder = run_dir / "checkpoints"
-    resumed_step = _resumed_step(folder, task, resume)
+    resumed_step = step_to_resume(folder, task, resume)
     checkpoints = RunCheckpoints(folder, task.config)
     with _quiet(), deterministic_kernels(task.config.deterministic):
         trainer = pl.Trainer(
@@ -117,8 +117,13 @@ def fit(
     return _result(folder, checkpoints, trainer.global_step, time.monotonic() - start)
 
 
-def _resumed_step(folder: Path, task: SegmentationTask, resume: bool) -> int:
-    """The step to continue after, 0 for the beginning."""
+def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:
+    """The step to continue after, 0 for the beginning.
+
+    Raises:
+        OutputExistsError: when the folder holds checkpoints and `resume` is false.
+        CheckpointError: when last.ckpt is damaged or of another configuration.
+    """
     found = [name for name in (BEST, LAST) if (folder / name).exists()]
     if found and not resume:
         raise OutputExistsError(
