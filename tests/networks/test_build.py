@@ -1,6 +1,11 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from foveate.errors import NetworkError
 from foveate.networks.build import build_network
@@ -52,3 +57,50 @@ def test_bad_weight_files_are_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(NetworkError, match=r"weights\.pth"):
         build_network("unet", "tu-resnet18", classes=2, weights=str(path))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "classifier"),
+    [
+        ("resnet18dilated", "resnet18"),
+        ("mobilenetv2dilated", "mobilenetv2_100"),
+        pytest.param("hrnetv2", "hrnet_w48", marks=pytest.mark.slow),
+    ],
+)
+def test_the_menus_encoders_take_the_weights_of_their_classifier(tmp_path, encoder, classifier):
+    stored = timm.create_model(classifier).state_dict()
+    save_file(stored, tmp_path / "weights.safetensors")
+    network = build_network("c1", encoder, classes=2, weights=str(tmp_path / "weights.safetensors"))
+    loaded = {name.removeprefix("model."): value for name, value in network.encoder.named_parameters()}
+    assert len(loaded) > 50
+    assert all(torch.equal(value, stored[name]) for name, value in loaded.items())
+
+
+def test_weights_that_cannot_be_downloaded_can_be_given_as_a_file(tmp_path):
+    program = "from foveate import build_network; build_network('c1', 'resnet18dilated', classes=2)"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "NetworkError: cannot build c1 with encoder 'resnet18dilated': its ImageNet weights could not be" in last
+    assert "network.weights=PATH (.pth, .pt or .safetensors)" in last
+    assert last.endswith("network.weights=none")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "option", "message"),
+    [
+        ("fpn", "resnet18", "decoder_pyramid_chanels", "has no option .*; did you mean decoder_pyramid_channels"),
+        ("c1", "resnet18dilated", "stride", "has no option 'stride'; did you mean output_stride"),
+        ("c1", "resnet18", "colour", "has no option 'colour'; known are depth, output_stride"),
+        ("c1", "hrnetv2", "colour", r"cannot build .*\['colour'\]; change network\.options"),
+        ("fpn", "tu-resnet18", "colour", r"cannot build .*'colour'; change network\.options"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(architecture, encoder, option, message):
+    with pytest.raises(NetworkError, match=message):
+        build_network(architecture, encoder, classes=2, weights=None, **{option: 1})
+
+
+def test_an_encoder_without_imagenet_weights_says_so():
+    with pytest.raises(NetworkError, match=r"no ImageNet weights of u_net exist; set network\.weights to none"):
+        build_network("c1", "u_net", classes=2)

@@ -1,1 +1,1 @@
-"""Networks: any segmentation_models_pytorch architecture with any timm encoder, built by name."""
+"""Networks: by name from segmentation_models_pytorch, timm and the original's menu, or a user's own by import path."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-import segmentation_models_pytorch as smp
-import timm
 from torch import nn
 
 from foveate.errors import NetworkError
+from foveate.networks.batch_norm import allow_single_values
+from foveate.networks.menu import find_architecture, find_encoder
+from foveate.networks.recipe import Recipe
 from foveate.networks.weights import load_encoder_weights
 
-ARCHITECTURES: tuple[str, ...] = tuple(sorted(smp.MODEL_ARCHITECTURES_MAPPING))
+_IMAGENET = "imagenet"
 
 
 def build_network(
@@ -21,51 +21,55 @@ def build_network(
     *,
     classes: int,
     in_channels: int = 3,
-    weights: str | None = "imagenet",
+    weights: str | None = _IMAGENET,
     **options: Any,
 ) -> nn.Module:
     """Build a network (N, in_channels, P, P) -> (N, classes, P, P) that returns logits.
 
+    Case is ignored in names, and `-` is read as `_`. Every network trains on batches of one too. With an architecture
+    of deep supervision it returns `foveate.networks.deep_supervision.DeepSupervision` in train mode.
+
     Args:
-        architecture: a name of segmentation_models_pytorch, case ignored.
-        encoder: a name of segmentation_models_pytorch or of timm.
+        architecture: one of segmentation_models_pytorch, or of the original's decoders: c1, c1_deepsup, ppm,
+            ppm_deepsup (and upernet, which is the library's).
+        encoder: one of segmentation_models_pytorch or timm, or of the original's: mobilenetv2dilated,
+            resnet18dilated, resnet50dilated, resnet101dilated, resnext101, hrnetv2, u_net, attention_u_net.
         classes: number of output channels.
         in_channels: number of input channels.
         weights: "imagenet", the path of a checkpoint of the encoder (.pth, .pt or .safetensors), or None.
-        options: further keyword arguments of the architecture.
+        options: further keyword arguments of the architecture; of the encoder where the architecture is c1 or ppm.
 
     Raises:
-        NetworkError: for an unknown name, options that do not fit, or weights that cannot be had.
+        NetworkError: for an unknown name, names that do not go together, options that do not fit, or weights that
+            cannot be had.
     """
-    architecture = architecture.lower()
-    if architecture not in ARCHITECTURES:
-        raise NetworkError(f"unknown architecture {architecture!r}; {_nearest(architecture, list(ARCHITECTURES))}")
-    downloads = weights == "imagenet"
-    name = _encoder_name(encoder)
-    pretrained = (True if name.startswith("tu-") else "imagenet") if downloads else None
-    try:
-        network: nn.Module = smp.create_model(
-            architecture, name, encoder_weights=pretrained, in_channels=in_channels, classes=classes, **options
-        )
-    except Exception as error:  # smp, timm and the hub raise many kinds; what the user can do is the same
-        hint = "give a file as network.weights, or null to start from random weights" if downloads else "see its docs"
-        raise NetworkError(f"cannot build {architecture} with encoder {encoder!r}: {error}; {hint}") from error
-    if weights is not None and not downloads:
+    architecture = find_architecture(architecture)
+    recipe = Recipe(architecture, find_encoder(encoder, architecture), classes, in_channels, options)
+    name = f"{architecture} with encoder {encoder!r}"
+    network = _with_imagenet_weights(recipe, name) if weights == _IMAGENET else _with_random_weights(recipe, name)
+    if weights not in (None, _IMAGENET):
         load_encoder_weights(network.get_submodule("encoder"), weights)
+    allow_single_values(network)
     return network
 
 
-def _encoder_name(encoder: str) -> str:
-    """The name segmentation_models_pytorch knows an encoder by; timm's own have the prefix tu-."""
-    plain = encoder.removeprefix("tu-")
-    known = smp.encoders.get_encoder_names()
-    if encoder in known and not encoder.startswith("timm-"):
-        return encoder
-    if timm.is_model(plain):
-        return f"tu-{plain}"
-    raise NetworkError(f"unknown encoder {encoder!r}; {_nearest(plain, sorted({*known, *timm.list_models()}))}")
+def _with_random_weights(recipe: Recipe, name: str) -> nn.Module:
+    try:
+        return recipe.build(pretrained=False)
+    except NetworkError:
+        raise
+    except Exception as error:  # smp and timm raise many kinds; what the user can do is the same
+        raise NetworkError(f"cannot build {name}: {error}; change network.options or choose another pair") from error
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(known[:12])}, ..."
+def _with_imagenet_weights(recipe: Recipe, name: str) -> nn.Module:
+    try:
+        return recipe.build(pretrained=True)
+    except NetworkError:
+        raise
+    except Exception as error:
+        _with_random_weights(recipe, name)  # raises where the options are the reason, not the weights
+        raise NetworkError(
+            f"cannot build {name}: its ImageNet weights could not be downloaded ({error}). Give a file with "
+            f"network.weights=PATH (.pth, .pt or .safetensors), or start from random weights with network.weights=none"
+        ) from error
