@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,29 @@ def test_without_validation_images(folder):
     assert data.val_dataloader() == []
     with pytest.raises(RuntimeError, match="setup"):
         _ = module(folder).pixel_counts
+
+
+class Place(NamedTuple):
+    """What the data module asks a trainer for."""
+
+    global_rank: int
+    world_size: int
+
+
+def validation_locations(data, rank, processes):
+    data.trainer = Place(rank, processes)
+    return [patch.numpy().tobytes() for batch in data.val_dataloader() for patch in batch.patches]
+
+
+def test_processes_share_out_validation_without_repeats(folder):
+    data = module(folder, split={"val": ["im2", "im3"]})
+    data.setup()
+    whole = validation_locations(data, 0, 1)
+    parts = [validation_locations(data, rank, 3) for rank in range(3)]
+    assert len(set(whole)) == len(whole)
+    assert sorted(location for part in parts for location in part) == sorted(whole)
+    with pytest.raises(DatasetError, match=r"\d+ batches of validation locations are too few for 1000 processes"):
+        validation_locations(data, 0, 1000)
 
 
 def test_does_not_touch_the_global_generators(folder):

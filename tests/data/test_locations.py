@@ -119,6 +119,15 @@ def test_moving_a_location_is_reading_the_moved_image():
     assert len(seen) == 16
 
 
+def test_upright_scenes_are_mirrored_left_to_right_only():
+    augmentation = Augmentation(AugmentationConfig(flip="horizontal", rotate90=False), 1.0)
+    location = read(IMAGE, MASK, (2, 9))
+    changed = [augmentation(location, np.random.default_rng(seed)).label for seed in range(30)]
+    mirrored = [not torch.equal(label, location.label) for label in changed]
+    assert 5 < sum(mirrored) < 25
+    assert all(torch.equal(changed[i], location.label.flip(-1)) for i in range(30) if mirrored[i])
+
+
 @pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (3, np.float32), (1, np.uint8), (5, np.uint16)])
 def test_colours_change_alike_and_repeatably(channels, dtype):
     colour = {"saturation": 0.5, "hue": 0.2} if channels == 3 else {}

@@ -46,6 +46,24 @@ def test_manifests(folder, suffix):
     assert all(s.mask is not None and s.mask.exists() for s in samples)
 
 
+def test_the_original_lists_load_as_they_are(folder):
+    """One list a split, paths relative to the data's root, an image that is listed twice."""
+
+    def line(i):
+        return f'{{"fpath_img": "images/im{i}.png", "fpath_segm": "masks/im{i}.png", "width": 8, "height": 8}}'
+
+    (folder / "lists").mkdir()
+    (folder / "lists/train.odgt").write_text(f"{line(0)}\n{line(1)}\n{line(0)}\n")
+    (folder / "lists/val.odgt").write_text(line(2))
+    manifest = {"train": "lists/train.odgt", "val": "lists/val.odgt"}
+    config = data_config(folder, manifest=manifest)
+    assert [(s.name, s.split) for s in load_samples(config)] == [("im0", "train"), ("im1", "train"), ("im2", "val")]
+    assert type(config).parse(config.tree()) == config
+    (folder / "lists/val.odgt").write_text(line(1))
+    with pytest.raises(DatasetError, match=r"twice: im1"):
+        load_samples(config)
+
+
 def test_paths_are_looked_for_beside_the_manifest_then_in_root(folder):
     (folder / "lists").mkdir()
     (folder / "lists" / "a.csv").write_text("image,mask\nimages/im0.png,masks/im0.png\n")

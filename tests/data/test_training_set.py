@@ -77,5 +77,6 @@ def test_processes_share_a_step():
     parts = [list(StepBatches(3, 4, lambda: 0, rank=rank, world_size=2)) for rank in range(2)]
     whole = list(StepBatches(3, 4, lambda: 0))
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == whole
+    assert not {index for batch in parts[0] for index in batch} & {index for batch in parts[1] for index in batch}
     with pytest.raises(ConfigError, match="images_per_step 3 must be a multiple of the 2 processes"):
         StepBatches(3, 3, lambda: 0, world_size=2)

@@ -28,7 +28,9 @@ class Augmentation:
     def __call__(self, location: Location, rng: Generator) -> Location:
         """A changed copy; every draw comes from `rng`, and no global generator is touched."""
         # All draws are made whatever is switched on: one switch does not change what the others draw.
-        vertical, horizontal = rng.random(2) < 0.5 * self._config.flip
+        upright = self._config.flip == "horizontal"
+        vertical, horizontal = rng.random(2) < 0.5 * bool(self._config.flip)
+        vertical = vertical and not upright
         turns, seed = int(rng.integers(4)) * self._config.rotate90, int(rng.integers(2**63))
         moved = Location(*(_moved(part, bool(vertical), bool(horizontal), turns) for part in location))
         return moved if self._jitter is None else self._recoloured(moved, self._jitter, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -87,13 +87,14 @@ class AugmentationConfig(Section):
     """Random changes of a training location, the same for its overview, its patches and its label.
 
     Attributes:
-        flip: mirror, vertically and horizontally, each with probability 1/2.
+        flip: mirror, vertically and horizontally, each with probability 1/2; "horizontal" exchanges left and right
+            only, for scenes that are never upside down.
         rotate90: rotate by a random multiple of 90 degrees.
         brightness, contrast, saturation: factors are drawn from [1 - v, 1 + v]; 0 is off.
         hue: shift drawn from [-v, v], in turns of the colour circle, at most 0.5; 0 is off.
     """
 
-    flip: bool = True
+    flip: bool | Literal["horizontal"] = True
     rotate90: bool = True
     brightness: float = Field(default=0.0, ge=0, le=1)
     contrast: float = Field(default=0.0, ge=0, le=1)
@@ -107,7 +108,8 @@ class DataConfig(Section):
     Attributes:
         root: folder that other paths are relative to; FOVEATE_DATA or `./data`.
         folder: folder with `images/` and `masks/`, paired by file stem.
-        manifest: instead of `folder`, a table of files: CSV or JSON lines with image, mask and optionally split.
+        manifest: instead of `folder`, a table of files: CSV or JSON lines with image, mask and optionally split; or
+            one such table a split, as {train: ..., val: ...}.
         classes: at least two; a class's id is its place.
         label_map: value in the mask files -> class id or ignore_index; a value it does not name is an error.
         ignore_index: label that is not counted.
@@ -125,7 +127,7 @@ class DataConfig(Section):
 
     root: ExpandedPath = Field(default_factory=default_root)
     folder: ExpandedPath | None = None
-    manifest: ExpandedPath | None = None
+    manifest: ExpandedPath | dict[Literal["train", "val", "test"], ExpandedPath] | None = None
     classes: list[ClassConfig] = Field(min_length=2, max_length=255)
     label_map: dict[int, int] | None = None
     ignore_index: int = Field(default=255, ge=0, le=255)

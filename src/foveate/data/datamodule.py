@@ -112,7 +112,11 @@ class FoveateDataModule(LightningDataModule):
         return self._loader(dataset, batch_sampler=batches, collate_fn=LocationBatch.concatenate)
 
     def val_dataloader(self) -> DataLoader[LocationBatch] | list[DataLoader[LocationBatch]]:
-        """Batches of the fixed validation locations; an empty list when no image is in the validation split."""
+        """Batches of the fixed validation locations; an empty list when no image is in the validation split.
+
+        Raises:
+            DatasetError: when there are fewer batches than processes, of which one would have nothing to wait for.
+        """
         samples = self.samples("val")
         if not samples:
             return []
@@ -127,6 +131,11 @@ class FoveateDataModule(LightningDataModule):
             batch_size=max(1, self.images_per_step * self.locations_per_image // world_size),
             seed=self.seed,
         )
+        if len(dataset) < world_size:
+            raise DatasetError(
+                f"{len(dataset)} batches of validation locations are too few for {world_size} processes; raise "
+                f"training.validation_locations, give more validation images or use fewer devices"
+            )
         return self._loader(dataset, batch_size=None, sampler=range(rank, len(dataset), world_size))
 
     @property

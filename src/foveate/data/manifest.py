@@ -112,8 +112,11 @@ class _Row(NamedTuple):
 def _rows(config: DataConfig) -> list[_Row]:
     if config.folder is not None:
         return _from_folder(config.root / config.folder)
-    if config.manifest is not None:
+    if isinstance(config.manifest, Path):
         return _from_manifest(config.root / config.manifest, config.root)
+    if config.manifest:
+        lists = config.manifest.items()
+        return [row for split, path in lists for row in _from_manifest(config.root / path, config.root, split)]
     raise DatasetError("data.folder and data.manifest are both missing; give one")
 
 
@@ -139,14 +142,17 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _from_manifest(path: Path, root: Path) -> list[_Row]:
+def _from_manifest(path: Path, root: Path, split: Split | None = None) -> list[_Row]:
+    """Rows of a table; the split is of those that give none."""
     if not path.is_file():
         raise DatasetError(f"no manifest at {path}")
     records = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json_lines(path)
     if not records:
         raise DatasetError(f"the manifest {path} names no image")
     bases = [path.parent, root]
-    return [_row(record, bases, f"{path}, entry {number}") for number, record in enumerate(records, start=1)]
+    rows = [_row(record, bases, f"{path}, entry {number}") for number, record in enumerate(records, start=1)]
+    # The original's lists name some images twice, which made them count twice; here an image is either in or not.
+    return list(dict.fromkeys(row._replace(split=row.split or split) for row in rows))
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:

@@ -70,7 +70,10 @@ class StepBatches(Sampler[list[int]]):
         self, steps: int, images_per_step: int, start: Callable[[], int], *, rank: int = 0, world_size: int = 1
     ) -> None:
         if images_per_step % world_size:
-            raise ConfigError(f"images_per_step {images_per_step} must be a multiple of the {world_size} processes")
+            raise ConfigError(
+                f"images_per_step {images_per_step} must be a multiple of the {world_size} processes; change it or the "
+                f"number of devices"
+            )
         self._steps, self._images, self._start = steps, images_per_step, start
         self._rank, self._world_size = rank, world_size
 

@@ -1,0 +1,126 @@
+"""Class ids from official label files: by value or by colour, with everything off the palette counted and named.
+
+Files are held whole: the largest of the three data sets are 26 megapixels. Convert larger masks with `foveate convert`
+and map their values with `data.label_map`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.data.preparation.scene import IGNORED, Mask
+from foveate.data.readers import open_image
+from foveate.errors import DatasetError
+from foveate.geometry import Window
+
+Colour: TypeAlias = tuple[int, int, int]
+_HALF = 128
+_NAMED_COLOURS = 5
+_PART = 1 << 20
+
+
+def mask_by_value(path: Path, ids: Mapping[int, int]) -> Mask:
+    """A mask of one band through a table.
+
+    Args:
+        path: the file.
+        ids: value in the file -> class id or `IGNORED`; other values are ignored, counted and named.
+
+    Raises:
+        ImageReadError: when the file is damaged.
+        UnsupportedImageError: when the file cannot be opened.
+        DatasetError: when the file is not one band of 8 bits.
+    """
+    values = _read(path, bands=1)[0]
+    table = np.full(256, IGNORED, np.uint8)
+    table[list(ids)] = list(ids.values())
+    counts = count_values(values)
+    strange = [int(value) for value in np.flatnonzero(counts) if value not in ids]
+    return Mask(
+        table[values], Counter({f"value {value} is no label, ignored": int(counts[value]) for value in strange})
+    )
+
+
+def mask_by_colour(path: Path, ids: Mapping[Colour, int]) -> Mask:
+    """A mask of colours whose channels are 0 or 255.
+
+    Channels are cut at 128, as the authors of DeepGlobe advise for masks that were compressed with loss; what that
+    changes is counted and named, and so is what is no colour of the palette even then, which is ignored.
+
+    Args:
+        path: the file.
+        ids: colour of 0 and 255 -> class id or `IGNORED`.
+
+    Raises:
+        ImageReadError: when the file is damaged.
+        UnsupportedImageError: when the file cannot be opened.
+        DatasetError: when the file is not three bands of 8 bits.
+    """
+    pixels = _read(path, bands=3)
+    corners = _corners(pixels)
+    table = np.full(8, IGNORED, np.uint8)
+    table[[_corner(colour) for colour in ids]] = list(ids.values())
+    counts, known = count_values(corners), {_corner(colour) for colour in ids}
+    odd = _changed(pixels)
+    for corner in np.flatnonzero(counts):
+        if corner not in known:
+            odd[f"colour {_colour(int(corner))} is not in the palette, ignored"] = int(counts[corner])
+    return Mask(table[corners], odd)
+
+
+def count_values(values: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(256,) how often each value occurs."""
+    # In parts: bincount widens its input eight times.
+    counts = np.zeros(256, np.int64)
+    for part in np.array_split(values.ravel(), 1 + values.size // _PART):
+        counts += np.bincount(part, minlength=256)
+    return counts
+
+
+def _read(path: Path, bands: int) -> NDArray[np.uint8]:
+    with open_image(path) as reader:
+        if reader.bands != bands or reader.dtype != np.uint8:
+            raise DatasetError(
+                f"{path} has {reader.bands} bands of {reader.dtype}; labels of this data set have {bands} of uint8"
+            )
+        return reader.read(Window.of(reader.size))
+
+
+def _corners(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(3, H, W) to the number of the nearest corner of the colour cube, 4 red + 2 green + blue."""
+    red, green, blue = (pixels >= _HALF).astype(np.uint8)
+    corners: NDArray[np.uint8] = red << 2 | green << 1 | blue
+    return corners
+
+
+def _corner(colour: Colour) -> int:
+    return int(_corners(np.array(colour, np.uint8)))
+
+
+def _colour(corner: int) -> Colour:
+    return 255 * (corner >> 2), 255 * (corner >> 1 & 1), 255 * (corner & 1)
+
+
+def _changed(pixels: NDArray[np.uint8]) -> Counter[str]:
+    """The commonest colours of other values than 0 and 255, and the rest of them."""
+    changed = ((pixels != 0) & (pixels != 255)).any(axis=0)
+    red, green, blue = pixels[:, changed].astype(np.uint32)
+    colours, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    odd: Counter[str] = Counter()
+    for index in order[:_NAMED_COLOURS]:
+        colour = _rgb(int(colours[index]))
+        odd[f"colour {colour} taken as {_colour(_corner(colour))}"] = int(counts[index])
+    if len(order) > _NAMED_COLOURS:
+        odd["other colours taken as the nearest of 0 and 255"] = int(counts[order[_NAMED_COLOURS:]].sum())
+    return odd
+
+
+def _rgb(number: int) -> Colour:
+    return number >> 16, number >> 8 & 255, number & 255

@@ -1,0 +1,123 @@
+"""`prepare`: an official download becomes a manifest, masks of class ids and, if asked for, tiled pyramids."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, is_dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from foveate.data.manifest import Split
+from foveate.data.preparation.output import Facts, Writer
+from foveate.data.preparation.record import MANIFEST, Record
+from foveate.data.preparation.scene import Recipe, Scene
+from foveate.data.preparation.splits import split_scenes
+from foveate.data.preparation.summary import Summary, summarise
+from foveate.errors import DatasetError, WorkerError
+from foveate.files import write_text
+
+Progress: TypeAlias = Callable[[float], None]
+
+
+def prepare(
+    recipe: Recipe,
+    source: Path,
+    out: Path,
+    *,
+    split_lists: Mapping[Split, Path] | None = None,
+    pyramid: bool = False,
+    jobs: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Write `out/manifest.csv` and `out/masks`, and with `pyramid` also `out/images`.
+
+    Paths in the manifest are relative to it; without `pyramid` it names the images of the download. What was prepared
+    is kept in `out/preparation.jsonl`: an interrupted preparation that is begun again goes on.
+
+    Args:
+        recipe: `Cityscapes()`, `DeepGlobe()`, `Gleason2019()` or one of your own.
+        source: folder of the download.
+        out: folder of the results; made when missing.
+        split_lists: files that name the images of a split, by key of the recipe; images in none are left out.
+        pyramid: convert images and masks to tiled TIFF pyramids, without loss.
+        jobs: images worked on at a time, each in its own process and held whole with its label files.
+        overwrite: begin anew where something was prepared already.
+        progress: called with the share done, from 0 to 1.
+
+    Raises:
+        DatasetError: when the download is not laid out as it should be, or nothing could be prepared.
+        OutputExistsError: when `out` holds something else or a finished preparation, and `overwrite` is false.
+        OutputWriteError: when writing failed.
+        WorkerError: when a process was killed, for example for lack of memory.
+    """
+    report = progress or _silent
+    splitting = split_scenes(_checked(recipe, source), recipe, split_lists or {})
+    used = [scene for scene in splitting.scenes if not scene.left_out]
+    if not used:
+        raise DatasetError(f"no image in {source} can be used: {splitting.scenes[0].left_out}")
+    record = Record(out, _settings(recipe, source, pyramid), overwrite=overwrite)
+    todo = [scene for scene in used if scene.name not in record.done]
+    for count, facts in enumerate(_each(Writer(recipe, out, pyramid), todo, jobs), start=len(used) - len(todo) + 1):
+        record.add(facts)
+        report(count / len(used))
+    manifest = out / MANIFEST
+    _write_manifest(manifest, used, record.done, source)
+    report(1.0)
+    return summarise(manifest, recipe, splitting, record.done)
+
+
+def _silent(share: float) -> None:
+    del share
+
+
+def _checked(recipe: Recipe, source: Path) -> list[Scene]:
+    if not source.is_dir():
+        raise DatasetError(f"no folder {source}; give the folder of the download of {recipe.name}")
+    scenes = list(recipe.scenes(source))
+    repeated = sorted(name for name, count in Counter(scene.name for scene in scenes).items() if count > 1)
+    if not scenes:
+        raise DatasetError(f"no image in {source}; give the folder the download of {recipe.name} was unpacked into")
+    if repeated:
+        raise DatasetError(f"{source} holds several images of one name, such as {repeated[0]}; keep one of each")
+    return scenes
+
+
+def _settings(recipe: Recipe, source: Path, pyramid: bool) -> dict[str, Any]:
+    options: dict[str, Any] = asdict(recipe) if is_dataclass(recipe) and not isinstance(recipe, type) else {}
+    return {"data_set": recipe.name, "source": str(source.resolve()), "pyramid": pyramid, **options}
+
+
+def _each(work: Writer, scenes: list[Scene], jobs: int) -> Iterator[Facts]:
+    if jobs == 1 or len(scenes) < 2:
+        yield from map(work, scenes)
+        return
+    # Not forked: torch and GDAL have threads by now, and a fork of them may hang.
+    pool = ProcessPoolExecutor(min(jobs, len(scenes)), mp_context=get_context("spawn"))
+    try:
+        for future in as_completed([pool.submit(work, scene) for scene in scenes]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise WorkerError(
+            f"one of {jobs} processes was killed, probably for lack of memory; begin again with fewer jobs: what is "
+            f"finished is kept"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_manifest(path: Path, scenes: list[Scene], done: Mapping[str, Facts], source: Path) -> None:
+    ready = [(scene, done[scene.name]) for scene in scenes if not done[scene.name].failed]
+    if not ready:
+        raise DatasetError(f"no image in {source} could be prepared: {done[scenes[0].name].failed}")
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["image", "mask", "split"])
+    rows.writerows([facts.image, facts.mask, scene.split] for scene, facts in ready)
+    write_text(path, text.getvalue())

@@ -1,0 +1,61 @@
+"""The paper's data sets: configurations that agree with the preparation, the networks and the methods."""
+
+from pathlib import Path
+
+import pytest
+
+from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019
+from foveate.networks.cost import network_cost
+from foveate.runs.config import RunConfig
+from foveate.runs.methods import all_methods, with_method
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "paper").glob("*.yaml"))
+RECIPES = {recipe.name: recipe for recipe in (Cityscapes(), DeepGlobe(), Gleason2019())}
+BANKS = {
+    "cityscapes": ((512, 640, 768, 896, 1024), 16),
+    "deepglobe": ((500, 1000, 1500, 2000, 2448), 24),
+    "gleason2019": ((1100, 2000, 2900, 3800, 4400), 44),
+}
+
+
+def test_every_data_set_has_its_three_sizes():
+    assert {path.stem for path in CONFIGS} == {f"{name}{size}" for name in RECIPES for size in ("", "-small", "-quick")}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_configs_take_what_is_prepared(path, monkeypatch):
+    monkeypatch.delenv("FOVEATE_DATA", raising=False)
+    config = RunConfig.load(path)
+    name, _, size = path.stem.partition("-")
+    assert config.name == path.stem
+    assert tuple(config.data.class_names) == RECIPES[name].classes
+    assert config.data.manifest == Path(f"{path.stem if size == 'small' else name}/manifest.csv")
+    assert config.data.ignore_index == 255
+    assert RunConfig.parse(config.tree()) == config
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if not path.stem.endswith("-small")], ids=lambda p: p.stem)
+def test_configs_look_as_wide_as_the_paper(path):
+    foveation = RunConfig.load(path).foveation
+    assert (foveation.fields_of_view, foveation.overview_downsample) == BANKS[path.stem.partition("-")[0]]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_method_can_be_compared(path):
+    config = RunConfig.load(path)
+    for method in all_methods(len(config.foveation.fields_of_view)):
+        assert RunConfig.parse(with_method(config.tree(), method)).method == method
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_the_network_takes_the_patch(path):
+    config = RunConfig.load(path)
+    names = config.network
+    cost = network_cost(
+        names.architecture,
+        names.encoder,
+        patch_size=config.foveation.patch_size,
+        classes=len(config.data.classes),
+        **names.options,
+    )
+    assert cost.multiply_adds > 0
