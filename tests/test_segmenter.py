@@ -8,12 +8,15 @@ from torch import nn
 from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.estimators import (
     Draw,
+    Ensemble,
     FixedScale,
     GumbelSoftmax,
     Mixture,
     SoftExpectation,
     StraightThroughArgmax,
 )
+from foveate.networks.deep_supervision import DeepSupervision
+from foveate.networks.per_scale import NetworkPerScale
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
@@ -141,3 +144,51 @@ class Wrapped(nn.Module):
 def test_a_network_that_returns_no_tensor_is_named():
     with pytest.raises(NetworkError, match="got dict; wrap it"):
         segmenter(SoftExpectation(), Wrapped())(torch.rand(1, 3, 20, 20))
+
+
+@pytest.mark.parametrize(("alignment", "learns_it"), [("aligned", True), ("paper", False)])
+def test_a_wide_view_learns_where_things_are_only_if_output_and_target_match(alignment, learns_it):
+    """Blobs as large as a target: taken for the target whatever the width, a wide patch's output is elsewhere."""
+    torch.manual_seed(0)
+    blobs = F.interpolate(torch.rand(1, 1, 24, 24), 384, mode="bilinear", align_corners=False) > 0.5
+    image = blobs.float().expand(1, 3, -1, -1) + 0.1 * torch.randn(1, 3, 384, 384)
+    model = segmenter(FixedScale(index=2), nn.Conv2d(3, 2, 5, padding=2), alignment=alignment)
+    optimizer = torch.optim.Adam(model.network.parameters(), lr=0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(model(image), blobs[:, 0].long()).backward()
+        optimizer.step()
+    right = (model.eval()(image).argmax(1) == blobs[:, 0]).float().mean()
+    assert (right > 0.9) if learns_it else (right < 0.8)
+
+
+def test_an_ensemble_averages_the_probabilities_of_its_members():
+    networks = [nn.Conv2d(3, 4, 3, padding=1) for _ in SCALES.fields_of_view]
+    image = torch.rand(2, 3, 50, 41)
+    joined = segmenter(Ensemble(), NetworkPerScale(networks)).eval()(image)
+    alone = [segmenter(FixedScale(index=i), network).eval()(image) for i, network in enumerate(networks)]
+    expected = torch.stack([logits.softmax(1) for logits in alone]).mean(0)
+    torch.testing.assert_close(joined.softmax(1), expected)
+
+
+def test_patches_of_several_scales_at_once_go_to_their_own_networks():
+    networks = [nn.Conv2d(3, 4, 1) for _ in range(3)]
+    patches, scales = torch.rand(6, 3, 8, 8), torch.tensor([2, 0, 0, 1, 2, 1])
+    together = NetworkPerScale(networks)(patches, torch.eye(3)[scales])
+    for patch, scale, logits in zip(patches, scales, together, strict=True):
+        torch.testing.assert_close(logits, networks[scale](patch[None])[0])
+
+
+@pytest.mark.parametrize("estimator", [SoftExpectation(), Mixture(), FixedScale(index=1)], ids=repr)
+def test_an_auxiliary_head_is_read_like_the_main_one(estimator):
+    class Twice(nn.Conv2d):
+        def forward(self, x):
+            logits = super().forward(x)
+            return DeepSupervision(logits, logits) if self.training else logits
+
+    model = segmenter(estimator, Twice(3, 4, 3, padding=1))
+    read = estimator.scales_read(3)
+    output = model.forward_locations(torch.randn(5, 3), torch.rand(5, len(read), 3, 16, 16))
+    assert len(output.auxiliary) == 1
+    torch.testing.assert_close(output.auxiliary[0], output.logits)
+    assert model.eval()(torch.rand(1, 3, 20, 20)).shape == (1, 4, 20, 20)

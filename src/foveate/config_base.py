@@ -45,7 +45,10 @@ def _explain(section: type[BaseModel], detail: Any) -> str:
     path = [str(part) for part in detail["loc"]]
     name = ".".join(path)
     if detail["type"] != "extra_forbidden":
-        return f"{name}: {detail['msg']} (got {detail['input']!r})"
+        reason = detail["msg"].removeprefix("Value error, ")
+        # Of a whole section the message itself says what is wrong.
+        got = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
+        return f"{name}: {reason}{got}" if name else reason + got
     known = sorted(_known_keys(section, path[:-1]))
     nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"

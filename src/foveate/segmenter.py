@@ -11,9 +11,11 @@ from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
 from foveate.foveation.policy import PolicyConfig, PolicyNetwork
-from foveate.geometry import tile_starts
-from foveate.networks.build import build_network
+from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.networks.config import NetworkConfig
+from foveate.networks.deep_supervision import DeepSupervision
+from foveate.networks.from_config import network_from
+from foveate.networks.per_scale import NetworkPerScale
 from foveate.patches.alignment import crop_central, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
 from foveate.patches.overview import overview_of
@@ -30,19 +32,22 @@ class LocationOutput(NamedTuple):
         scale_weights: (N, S) how much of each scale was used.
         own_logits: (N, S, C, P', P') each scale's prediction over its own window where training mixes predictions,
             else empty, (N, 0).
+        auxiliary: (N, C, T, T) of each further head that a network with deep supervision has in training.
     """
 
     logits: Tensor
     scale_logits: Tensor
     scale_weights: Tensor
     own_logits: Tensor
+    auxiliary: tuple[Tensor, ...] = ()
 
 
 class FoveatedSegmenter(nn.Module):
     """Tensor in, tensor out: `logits = segmenter(image)`, with a learned field of view for every place.
 
     Args:
-        network: any module (N, C_in, P, P) -> (N, classes, P', P') that returns logits.
+        network: any module (N, C_in, P, P) -> (N, classes, P', P') that returns logits, or in training
+            `DeepSupervision`; or a `NetworkPerScale`.
         scales: the patch size P and the fields of view to choose from.
         in_channels: number of image bands C_in.
         overview_downsample: level-0 pixels per overview pixel; the policy decides once per such cell.
@@ -98,7 +103,7 @@ class FoveatedSegmenter(nn.Module):
         tops = torch.tensor(tile_starts(height, target, target), device=image.device)
         lefts = torch.tensor(tile_starts(width, target, target), device=image.device)
         grid = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
-        scale_logits = self._logits_at(self.scale_logits(overview_of(image, *self._overview)), grid, (height, width))
+        scale_logits = self._logits_at(self._whole_logits(image), grid, (height, width))
         patches = torch.cat([self._patches(one, grid) for one in image])
         logits = self.forward_locations(scale_logits, patches, draw).logits
         tiles = logits.view(len(image), len(tops), len(lefts), -1, target, target).permute(0, 3, 1, 4, 2, 5)
@@ -117,11 +122,22 @@ class FoveatedSegmenter(nn.Module):
             patches: (N, S, C_in, P, P), or (N, S', C_in, P, P) with only the scales the estimator reads.
             draw: progress and randomness for the estimator (train mode only).
         """
-        if self.training and self.estimator.mixes_predictions:
-            return self._mix_predictions(scale_logits, patches, self.estimator.weights(scale_logits, draw))
-        if self.training:
-            return self._mix_patches(scale_logits, patches, self.estimator.weights(scale_logits, draw))
-        return self._mix_patches(scale_logits, patches, self.estimator.inference_weights(scale_logits))
+        if not self.training:
+            return self._predict(scale_logits, patches)
+        weights = self.estimator.weights(scale_logits, draw)
+        mix = self._mix_predictions if self.estimator.mixes_predictions else self._mix_patches
+        return mix(scale_logits, patches, weights)
+
+    def _predict(self, scale_logits: Tensor, patches: Tensor) -> LocationOutput:
+        """The estimator's looks at every place, averaged by their weights."""
+        looks = self.estimator.looks(scale_logits)
+        outputs = [self._mix_patches(scale_logits, patches, look.scale_weights) for look in looks]
+        if len(looks) == 1:
+            return outputs[0]
+        log_probs = torch.stack([output.logits.log_softmax(dim=1) for output in outputs], dim=1)
+        weights = torch.stack([look.weight for look in looks], dim=1)
+        logits = _log_mixture(log_probs, weights.log())
+        return outputs[0]._replace(logits=logits, scale_weights=self.estimator.inference_weights(scale_logits))
 
     def _mix_patches(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location: the network sees the weighted sum of the patches."""
@@ -130,21 +146,23 @@ class FoveatedSegmenter(nn.Module):
             raise GeometryError(f"expected patches of {len(read)} or {len(self.scales)} scales, got {patches.shape[1]}")
         used = weights if patches.shape[1] == len(self.scales) else weights[:, read]
         mixed = torch.einsum("ns,nschw->nchw", used.to(patches.dtype), patches)
-        logits = self.predict_targets(mixed, weights)
-        return LocationOutput(logits, scale_logits, weights, logits.new_empty(len(logits), 0))
+        heads = self._run_network(mixed, weights)
+        logits, *auxiliary = (self._over_target(head, weights, self.scales.target) for head in heads)
+        return LocationOutput(logits, scale_logits, weights, logits.new_empty(len(logits), 0), tuple(auxiliary))
 
     def _mix_predictions(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location and scale: log sum_s p_s softmax(aligned logits of scale s), a log-probability."""
-        passed = self._run_network(patches.flatten(0, 1))
-        output = passed.view(*patches.shape[:2], *passed.shape[1:])
-        one_hot = torch.eye(len(self.scales), device=output.device)
-        aligned = [
-            self._over_target(output[:, scale], one_hot[scale].expand(len(output), -1), self.scales.target)
-            for scale in range(len(self.scales))
-        ]
-        log_probs = torch.stack(aligned, dim=1).log_softmax(dim=2)
-        mixture = torch.logsumexp(log_probs + scale_logits.log_softmax(-1)[:, :, None, None, None], dim=1)
-        return LocationOutput(mixture, scale_logits, weights, output)
+        count = len(self.scales)
+        one_hot = torch.eye(count, device=patches.device).repeat(len(patches), 1)
+        heads = self._run_network(patches.flatten(0, 1), one_hot)
+        log_weights = scale_logits.log_softmax(dim=-1)
+        mixtures = []
+        for head in heads:
+            aligned = self._over_target(head, one_hot, self.scales.target)
+            log_probs = aligned.view(len(patches), count, *aligned.shape[1:]).log_softmax(dim=2)
+            mixtures.append(_log_mixture(log_probs, log_weights))
+        own = heads[0].view(len(patches), count, *heads[0].shape[1:])
+        return LocationOutput(mixtures[0], scale_logits, weights, own, tuple(mixtures[1:]))
 
     def predict_targets(self, patches: Tensor, scale_weights: Tensor, side: int | None = None) -> Tensor:
         """Run the network once and read its output over the supports around the patches' centres.
@@ -157,13 +175,19 @@ class FoveatedSegmenter(nn.Module):
         Returns:
             Logits (N, classes, side, side).
         """
-        return self._over_target(self._run_network(patches), scale_weights, side or self.scales.target)
+        return self._over_target(
+            self._run_network(patches, scale_weights)[0], scale_weights, side or self.scales.target
+        )
 
-    def _run_network(self, patches: Tensor) -> Tensor:
-        output: Tensor = self.network(patches)
-        self._check_output(output, len(patches))
+    def _run_network(self, patches: Tensor, scale_weights: Tensor) -> list[Tensor]:
+        """The network's logits, and in training those of its auxiliary head where it has one."""
+        per_scale = isinstance(self.network, NetworkPerScale)
+        output = self.network(patches, scale_weights) if per_scale else self.network(patches)
+        heads = list(output) if isinstance(output, DeepSupervision) else [output]
+        for head in heads:
+            self._check_output(head, len(patches))
         # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
-        return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+        return [head.float() if head.dtype in (torch.float16, torch.bfloat16) else head for head in heads]
 
     def _over_target(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
         """The part of each output (N, C, P', P') over its target, by the weights (N, S) of its scales."""
@@ -193,9 +217,13 @@ class FoveatedSegmenter(nn.Module):
                 f"wrap it in a module that returns the tensor of logits only"
             )
 
-    @property
-    def _overview(self) -> tuple[int, int]:
-        return self.overview_downsample, self.policy.margin
+    def _whole_logits(self, image: Tensor) -> Tensor:
+        """Scale logits (B, S, h, w) of whole images."""
+        if self.estimator.learns:
+            return self.scale_logits(overview_of(image, self.overview_downsample, self.policy.margin))
+        grid = CellGrid(Size(*image.shape[-2:]), self.overview_downsample)
+        shape = (len(image), len(self.scales), grid.rows, grid.cols)
+        return self.estimator.unlearned_logits(shape, seed=0).to(image.device)
 
     def _logits_at(self, logits: Tensor, targets: Tensor, size: tuple[int, int]) -> Tensor:
         """Scale logits (B n, S) at the cells below the centres of n targets."""
@@ -216,20 +244,17 @@ class FoveatedSegmenter(nn.Module):
         return torch.stack(parts, dim=1)
 
 
+def _log_mixture(log_probs: Tensor, log_weights: Tensor) -> Tensor:
+    """Log of the weighted sum over scales: log-probabilities (N, S, C, h, w), log-weights (N, S) -> (N, C, h, w)."""
+    return torch.logsumexp(log_probs + log_weights[:, :, None, None, None], dim=1)
+
+
 def build_segmenter(
     foveation: FoveationConfig, network: NetworkConfig, *, classes: int, in_channels: int = 3
 ) -> FoveatedSegmenter:
     """The segmenter that two configuration sections describe."""
-    module = build_network(
-        network.architecture,
-        network.encoder,
-        classes=classes,
-        in_channels=in_channels,
-        weights=network.weights,
-        **network.options,
-    )
     return FoveatedSegmenter(
-        module,
+        network_from(network, classes=classes, in_channels=in_channels),
         foveation.scales,
         in_channels=in_channels,
         overview_downsample=foveation.overview_downsample,

@@ -2,13 +2,18 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
+from foveate.errors import ConfigError
 from foveate.foveation.estimators import (
     Draw,
+    Ensemble,
     FixedScale,
     GumbelSoftmax,
     Mixture,
+    RandomScale,
+    ScoreFunction,
     SoftExpectation,
     StraightThroughArgmax,
+    UniformAverage,
 )
 
 ESTIMATORS = [
@@ -17,10 +22,16 @@ ESTIMATORS = [
     StraightThroughArgmax(inverse=False),
     GumbelSoftmax(),
     GumbelSoftmax(hard=False),
+    ScoreFunction(),
     Mixture(),
+    Mixture(top=2),
+    Mixture(top=None),
     FixedScale(index=1),
+    RandomScale(),
+    UniformAverage(),
 ]
-HARD = [e for e in ESTIMATORS if not isinstance(e, SoftExpectation | Mixture) and getattr(e, "hard", True)]
+SOFT = SoftExpectation | Mixture | UniformAverage
+HARD = [e for e in ESTIMATORS if not isinstance(e, SOFT) and getattr(e, "hard", True)]
 
 
 def logits(n=7, scales=3):
@@ -107,3 +118,65 @@ def test_fixed_scale_learns_nothing_and_reads_one_scale():
 
 def test_equal_probabilities_choose_the_narrowest():
     assert StraightThroughArgmax().inference_weights(torch.zeros(1, 3)).tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, Ensemble()], ids=repr)
+def test_looks_share_the_place_as_the_inference_weights_say(estimator):
+    looks = estimator.looks(logits())
+    torch.testing.assert_close(sum(look.weight for look in looks).double(), torch.ones(7, dtype=torch.float64))
+    mixed = sum(look.weight[:, None] * look.scale_weights for look in looks)
+    torch.testing.assert_close(mixed.double(), estimator.inference_weights(logits()))
+
+
+@pytest.mark.parametrize(("top", "passes"), [(1, 1), (2, 2), (3, 3), (9, 3), (None, 3)])
+def test_a_mixture_passes_as_many_scales_as_asked(top, passes):
+    looks = Mixture(top=top).looks(logits())
+    assert (torch.stack([look.weight for look in looks]) > 0).sum(0).tolist() == [passes] * 7
+
+
+def test_random_scales_are_drawn_anew_and_evenly_whatever_the_logits():
+    certain = torch.tensor([9.0, 0.0, 0.0]).expand(30_000, 3)
+    one = RandomScale().weights(certain, Draw(0, torch.Generator().manual_seed(1)))
+    two = RandomScale().weights(certain, Draw(0, torch.Generator().manual_seed(2)))
+    torch.testing.assert_close(one.mean(0), torch.full((3,), 1 / 3), atol=0.01, rtol=0)
+    torch.testing.assert_close((one == two).all(-1).float().mean(), torch.tensor(1 / 3), atol=0.01, rtol=0)
+
+
+def test_random_scales_are_kept_at_inference():
+    def map_of(seed):
+        return RandomScale().inference_weights(RandomScale().unlearned_logits((3000, 3), seed))
+
+    assert torch.equal(map_of(4), map_of(4))
+    assert not torch.equal(map_of(4), map_of(5))
+    torch.testing.assert_close(map_of(4).mean(0), torch.full((3,), 1 / 3), atol=0.04, rtol=0)
+
+
+def test_the_score_function_gradient_is_that_of_the_expected_loss():
+    """Mean over many samples = d/dlogits of sum_s p_s L_s, for the mean over locations, whose sign matters."""
+    row = torch.tensor([0.3, -0.5, 1.0], dtype=torch.float64)
+    loss_of = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64)
+    exact = row.clone().requires_grad_()
+    (exact.softmax(-1) @ loss_of).backward()
+    sampled = row.expand(200_000, 3).clone().requires_grad_()
+    estimator = ScoreFunction()
+    weights = estimator.weights(sampled, Draw(0, torch.Generator().manual_seed(0)))
+    assert not weights.requires_grad
+    estimator.policy_loss(sampled, weights, lambda: weights @ loss_of).backward()
+    torch.testing.assert_close(sampled.grad.sum(0), exact.grad, atol=5e-3, rtol=0)
+
+
+def test_the_baseline_takes_away_what_all_samples_share():
+    x = logits().requires_grad_()
+    weights = ScoreFunction().weights(x, Draw(0, torch.Generator().manual_seed(0)))
+    ScoreFunction().policy_loss(x, weights, lambda: torch.full((7,), 5.0, dtype=torch.float64)).backward()
+    torch.testing.assert_close(x.grad, torch.zeros_like(x))
+
+
+def test_the_score_function_needs_two_locations():
+    with pytest.raises(ConfigError, match="at least 2 locations"):
+        ScoreFunction().policy_loss(logits(1), logits(1).softmax(-1), lambda: torch.ones(1))
+
+
+def test_an_ensemble_is_not_trained_itself():
+    with pytest.raises(ConfigError, match="FixedScale"):
+        Ensemble().weights(logits(), Draw())

@@ -8,15 +8,24 @@ from torch import nn
 from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import GeometryError
-from foveate.foveation.estimators import FixedScale, SoftExpectation, StraightThroughArgmax
+from foveate.foveation.estimators import (
+    Ensemble,
+    FixedScale,
+    Mixture,
+    RandomScale,
+    SoftExpectation,
+    StraightThroughArgmax,
+)
 from foveate.geometry import Size, Window
 from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.foveation_field import FoveationField
+from foveate.inference.per_target import PerTarget
 from foveate.inference.pixels import PixelSource
 from foveate.inference.plan import Passes
+from foveate.inference.prepare import mixed_patches, prepare_block
 from foveate.inference.run import finished_blocks, ready_to_predict
-from foveate.inference.stitch import Stitcher
+from foveate.inference.stitch import AverageStitcher, MaxScoreStitcher
 from foveate.patches.extraction import Windows
 from foveate.patches.overview import overview_of
 from foveate.patches.scales import ScaleSet
@@ -72,7 +81,17 @@ def test_an_identity_network_gives_the_image_back(height, width, block, overlap,
     np.testing.assert_allclose(result, pixels, atol=1e-5)
 
 
-@pytest.mark.parametrize("estimator", [FixedScale(index=2), StraightThroughArgmax(), SoftExpectation()], ids=repr)
+EVERY_WAY = [
+    FixedScale(index=2),
+    StraightThroughArgmax(),
+    SoftExpectation(),
+    Mixture(top=2),
+    Ensemble(),
+    RandomScale(),
+]
+
+
+@pytest.mark.parametrize("estimator", EVERY_WAY, ids=repr)
 @pytest.mark.parametrize("block", [16, 40, 64])
 def test_blocks_of_any_size_give_the_same_class_map(estimator, block):
     pixels, model = noise(130, 97), segmenter(estimator)
@@ -82,13 +101,44 @@ def test_blocks_of_any_size_give_the_same_class_map(estimator, block):
     assert torch.equal(parts.argmax(0), whole.argmax(0))
 
 
-@pytest.mark.parametrize("estimator", [FixedScale(index=1), StraightThroughArgmax(), SoftExpectation()], ids=repr)
+@pytest.mark.parametrize("estimator", EVERY_WAY[:-1], ids=repr)  # chance is drawn by tile, for any size of image
 def test_files_and_tensors_give_the_same_prediction(estimator):
     """Without overlap the block-wise run and the in-memory forward look at the same windows."""
     pixels, model = noise(80, 70), segmenter(estimator)
     with torch.no_grad():
         expected = model(torch.from_numpy(pixels)[None])[0]
-    torch.testing.assert_close(predicted(model, pixels, overlap=0, block_size=32), expected, atol=1e-5, rtol=0)
+    result = predicted(model, pixels, overlap=0, block_size=32)
+    if estimator.blends_probabilities:  # whose logits are known up to a constant
+        result, expected = result.softmax(0), expected.softmax(0)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("estimator", [FixedScale(index=1), Ensemble()], ids=repr)
+def test_the_surest_prediction_of_a_pixel_wins(estimator):
+    """Against the same passes, stitched one by one without any other."""
+    model, image = segmenter(estimator), source(noise(40, 40))
+    config = InferenceConfig(overlap=0.5, stitching="max_score", block_size=64)
+    (block,) = finished_blocks(model, image, config)
+    best = torch.zeros(4, 40, 40)
+    planner = PerTarget(image.size, 16, 0.5, estimator)
+    prepared = prepare_block(block.window, planner, FoveationField(model, image), image, model.scales)
+    for passes, regions in prepared.groups:
+        for i in range(len(passes)):
+            one = passes.select(slice(i, i + 1))
+            with torch.inference_mode():
+                logits = model.predict_targets(mixed_patches(one, regions, model.scales), one.scale_weights)[0]
+            top, left = int(one.supports.top), int(one.supports.left)
+            there = np.s_[:, top : top + 16, left : left + 16]
+            probabilities = logits.softmax(0)[:, : 40 - top, : 40 - left]
+            surer = probabilities.amax(0) > best[there].amax(0)
+            best[there] = torch.where(surer, probabilities, best[there])
+    torch.testing.assert_close(block.logits.exp(), best)
+
+
+def test_the_surest_prediction_is_the_same_whatever_the_blocks():
+    pixels, model = noise(90, 70), segmenter(Mixture(top=None))
+    options = {"overlap": 0.4, "stitching": "max_score"}
+    torch.testing.assert_close(predicted(model, pixels, block_size=24, **options), predicted(model, pixels, **options))
 
 
 def test_the_batch_size_does_not_matter_much_and_the_shape_is_constant():
@@ -151,8 +201,10 @@ def test_blocks_cover_every_pixel_once(height, width, side):
     assert len(list(grid)) == len(grid)
 
 
-def test_a_plan_with_a_hole_is_an_error():
-    stitcher = Stitcher(Window(0, 0, 4, 8), "none", CPU)
+@pytest.mark.parametrize(
+    "stitcher", [AverageStitcher(Window(0, 0, 4, 8), CPU, "none"), MaxScoreStitcher(Window(0, 0, 4, 8), CPU)]
+)
+def test_a_plan_with_a_hole_is_an_error(stitcher):
     passes = Passes(Windows(torch.tensor([0]), torch.tensor([0]), 4), torch.ones(1, 1), torch.ones(1))
     stitcher.add(passes, torch.zeros(1, 2, 4, 4))
     with pytest.raises(GeometryError, match="without a prediction"):

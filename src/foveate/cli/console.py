@@ -8,16 +8,28 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
     TaskProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 output = Console()
 errors = Console(stderr=True)
+
+
+@contextmanager
+def speaking(wanted: bool) -> Iterator[None]:
+    """Print within the block only if wanted; an error that leaves it is printed always."""
+    output.quiet = errors.quiet = not wanted
+    try:
+        yield
+    finally:
+        output.quiet = errors.quiet = False
 
 
 class Bar:
@@ -55,3 +67,30 @@ def progress_bar(description: str) -> Iterator[Bar]:
     )
     with Progress(*columns, console=errors, transient=True) as progress:
         yield Bar(progress, progress.add_task(description, total=1.0, rate=""))
+
+
+class JobsBar:
+    """A progress bar over jobs that run side by side."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def show(self, running: list[str], done: int, total: int) -> None:
+        """What runs now, and how much of all is done."""
+        self._progress.update(self._task, completed=done, total=total, running=", ".join(running))
+
+
+@contextmanager
+def jobs_bar() -> Iterator[JobsBar]:
+    """A bar with the jobs done, the time passed and left, and what runs now."""
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[running]}"),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        yield JobsBar(progress, progress.add_task("", total=None, running=""))

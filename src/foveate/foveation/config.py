@@ -7,13 +7,32 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from foveate.config_base import Section
-from foveate.foveation.estimators import FixedScale, GumbelSoftmax, Mixture, SoftExpectation, StraightThroughArgmax
+from foveate.foveation.estimators import (
+    Ensemble,
+    FixedScale,
+    GumbelSoftmax,
+    Mixture,
+    RandomScale,
+    ScoreFunction,
+    SoftExpectation,
+    StraightThroughArgmax,
+    UniformAverage,
+)
 from foveate.foveation.policy import PolicyConfig
 from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 
 AnyEstimator = Annotated[
-    SoftExpectation | StraightThroughArgmax | GumbelSoftmax | Mixture | FixedScale, Field(discriminator="name")
+    SoftExpectation
+    | StraightThroughArgmax
+    | GumbelSoftmax
+    | ScoreFunction
+    | Mixture
+    | FixedScale
+    | RandomScale
+    | UniformAverage
+    | Ensemble,
+    Field(discriminator="name"),
 ]
 
 

@@ -71,4 +71,5 @@ class FoveationField:
         return self._segmenter.scale_logits(overview[None])[0].float().cpu()
 
     def _no_choice(self, cells: Window) -> Tensor:
-        return torch.zeros(len(self._segmenter.scales), cells.height, cells.width)
+        shape = (len(self._segmenter.scales), cells.height, cells.width)
+        return self._segmenter.estimator.unlearned_logits(shape, seed=(cells.top << 31) + cells.left)

@@ -1,4 +1,4 @@
-"""The planner of the paper: one pass for every target window."""
+"""The planner of the paper: one pass, or one for each scale, for every target window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foveate.patches.extraction import Windows
 
 @dataclass(frozen=True, slots=True)
 class PerTarget:
-    """Targets tile the image; each gets one pass, at the scale its cell's logits say.
+    """Targets tile the image; each gets the passes that the estimator makes of its cell's logits.
 
     Attributes:
         image: size of the image.
@@ -30,7 +30,7 @@ class PerTarget:
     estimator: Estimator
 
     def passes(self, block: Window, foveation: Foveation) -> list[Passes]:
-        """One pass per target that meets the block."""
+        """The estimator's looks at every target that meets the block."""
         stride = max(1, round(self.target * (1 - self.overlap)))
         tops = _starts(self.image.height, self.target, stride, block.top, block.bottom)
         lefts = _starts(self.image.width, self.target, stride, block.left, block.right)
@@ -38,8 +38,9 @@ class PerTarget:
         centre = grid + self.target // 2
         rows = centre[:, 0].clamp(max=self.image.height - 1)
         cols = centre[:, 1].clamp(max=self.image.width - 1)
-        weights = self.estimator.inference_weights(foveation.logits_at(rows, cols))
-        return [Passes(Windows(grid[:, 0], grid[:, 1], self.target), weights, torch.ones(len(grid)))]
+        looks = self.estimator.looks(foveation.logits_at(rows, cols))
+        supports = Windows(grid[:, 0], grid[:, 1], self.target)
+        return [Passes(supports, look.scale_weights, look.weight).select(look.weight > 0) for look in looks]
 
 
 def _starts(length: int, side: int, stride: int, first: int, last: int) -> Tensor:

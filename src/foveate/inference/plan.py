@@ -26,8 +26,8 @@ class Passes(NamedTuple):
     def __len__(self) -> int:  # a NamedTuple would count its fields
         return len(self.weight)
 
-    def select(self, rows: slice) -> Passes:
-        """Some of the passes."""
+    def select(self, rows: slice | Tensor) -> Passes:
+        """Some of the passes: a slice, or one boolean each."""
         tops, lefts, side = self.supports
         return Passes(Windows(tops[rows], lefts[rows], side), self.scale_weights[rows], self.weight[rows])
 

@@ -1,57 +1,131 @@
-"""Stitching: place the predictions of a block's passes on the block, weighted, and normalise."""
+"""Stitching: place the predictions of a block's passes on the block, where they overlap by weight or by confidence."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from foveate.errors import GeometryError
 from foveate.geometry import Window
+from foveate.inference.config import InferenceConfig
 from foveate.inference.plan import Passes
 from foveate.patches.blending import importance_window
 from foveate.types import Blending
 
 
-class Stitcher:
-    """Accumulates logits over one block.
+class Stitcher(ABC):
+    """Puts predictions together over one block.
 
-    At a pixel, contributions are added in the order of the passes, which a planner keeps the same whatever the
-    block; so the sum does not depend on how the image was cut into blocks.
+    At a pixel, predictions are taken in the order of the passes, which a planner keeps the same whatever the block; so
+    the result does not depend on how the image was cut into blocks.
 
     Args:
         block: the part of the image to fill, level-0 pixels.
-        blending: importance of a prediction over its support.
-        device: where the sums are kept.
+        device: where the result is kept.
     """
 
-    def __init__(self, block: Window, blending: Blending, device: torch.device) -> None:
+    def __init__(self, block: Window, device: torch.device) -> None:
         self._block = block
-        self._blending = blending
-        self._weights = torch.zeros(block.height, block.width, device=device)
-        self._sums: Tensor | None = None
+        self._device = device
+        self._values: Tensor | None = None
 
-    def add(self, passes: Passes, logits: Tensor) -> None:
-        """Add the predictions (N, C, side, side) of N passes."""
-        tops, lefts, side = passes.supports
-        importance = importance_window(side, self._blending).to(logits.device)
-        if self._sums is None:
-            self._sums = torch.zeros(logits.shape[1], *self._weights.shape, device=logits.device)
-        weighted = logits.float() * importance * passes.weight.to(logits.device).view(-1, 1, 1, 1)
-        for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
-            support = Window(top, left, side, side)
-            inside = support.intersection(self._block)
-            if inside is None:
-                continue
-            there, here = inside.within(self._block), inside.within(support)
-            self._sums[:, *there] += weighted[i][:, *here]
-            self._weights[there] += importance[here] * passes.weight[i].item()
+    @abstractmethod
+    def add(self, passes: Passes, values: Tensor) -> None:
+        """Add the predictions (N, C, side, side) of N passes: logits or probabilities."""
 
+    @abstractmethod
     def result(self) -> Tensor:
-        """The weighted mean logits (C, h, w) of the block.
+        """The stitched predictions (C, h, w) of the block.
 
         Raises:
             GeometryError: when a pixel was covered by no pass.
         """
-        if self._sums is None or bool((self._weights <= 0).any()):
+
+    def _whole(self, values: Tensor) -> Tensor:
+        """The block's own array (C, h, w), zeros at first."""
+        if self._values is None:
+            self._values = torch.zeros(values.shape[1], self._block.height, self._block.width, device=self._device)
+        return self._values
+
+    def _placements(self, passes: Passes) -> Iterator[_Placement]:
+        tops, lefts, side = passes.supports
+        for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
+            support = Window(top, left, side, side)
+            inside = support.intersection(self._block)
+            if inside is not None:
+                yield _Placement(i, inside.within(self._block), inside.within(support))
+
+    def _covered(self, covered: Tensor) -> Tensor:
+        if self._values is None or not bool(covered.all()):
             raise GeometryError(f"the plan leaves pixels of {self._block} without a prediction")
-        return self._sums / self._weights
+        return self._values
+
+
+class _Placement(NamedTuple):
+    """Where a pass meets the block: its number, and the common part in the block's and in the support's pixels."""
+
+    number: int
+    there: tuple[slice, slice]
+    here: tuple[slice, slice]
+
+
+class AverageStitcher(Stitcher):
+    """The weighted mean of the predictions at each pixel.
+
+    Args:
+        block, device: see `Stitcher`.
+        blending: importance of a prediction over its support.
+    """
+
+    def __init__(self, block: Window, device: torch.device, blending: Blending) -> None:
+        super().__init__(block, device)
+        self._blending = blending
+        self._weights = torch.zeros(block.height, block.width, device=device)
+
+    def add(self, passes: Passes, values: Tensor) -> None:
+        """Add to the sums, by importance and weight of the passes."""
+        importance = importance_window(passes.supports.side, self._blending).to(values.device)
+        weighted = values.float() * importance * passes.weight.to(values.device).view(-1, 1, 1, 1)
+        sums = self._whole(values)
+        for number, there, here in self._placements(passes):
+            sums[:, *there] += weighted[number][:, *here]
+            self._weights[there] += importance[here] * passes.weight[number].item()
+
+    def result(self) -> Tensor:
+        """The sums over the weights."""
+        return self._covered(self._weights > 0) / self._weights
+
+
+class MaxScoreStitcher(Stitcher):
+    """At each pixel the prediction that is surest of its class; the first of equally sure ones.
+
+    Source: the option `max_score` of the public code of arXiv 2007.15124.
+    """
+
+    def __init__(self, block: Window, device: torch.device) -> None:
+        super().__init__(block, device)
+        self._scores = torch.full((block.height, block.width), -1.0, device=device)
+
+    def add(self, passes: Passes, values: Tensor) -> None:
+        """Keep probabilities (N, C, side, side) where they are surer than what is there."""
+        scores, whole = values.float().amax(dim=1), self._whole(values)
+        for number, there, here in self._placements(passes):
+            score = scores[number][here]
+            surer = score > self._scores[there]
+            self._scores[there] = torch.where(surer, score, self._scores[there])
+            whole[:, *there] = torch.where(surer, values[number][:, *here].float(), whole[:, *there])
+
+    def result(self) -> Tensor:
+        """The probabilities kept."""
+        return self._covered(self._scores >= 0)
+
+
+def stitcher_for(block: Window, device: torch.device, config: InferenceConfig) -> Stitcher:
+    """The stitcher that the configuration asks for."""
+    if config.stitching == "max_score":
+        return MaxScoreStitcher(block, device)
+    return AverageStitcher(block, device, config.blending)

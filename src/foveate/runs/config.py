@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import model_validator
 
 from foveate.config_base import Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
 from foveate.foveation.config import FoveationConfig
+from foveate.foveation.estimators import Ensemble
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
+from foveate.runs.methods import resolve_method, with_method
 from foveate.training.config import TrainingConfig
 
 
@@ -19,6 +23,10 @@ class RunConfig(Section):
 
     Attributes:
         name: of the run; its default folder is `runs/<name>`.
+        method: a name of the paper's tables, which decides `foveation.estimator`: patch_1 to patch_S, random, average,
+            ensemble, mean, mode, mode_inverse, gsm, gsm_hard, score_function or mixture; None leaves it as given.
+        members: of an ensemble, the run folders of its fixed models, narrowest first, relative to the ensemble's own;
+            None means members/patch_1 and so on.
         data: images, labels, classes, sampling, augmentation.
         foveation: patch size, fields of view, overview, policy, estimator.
         network: the segmentation network.
@@ -27,20 +35,45 @@ class RunConfig(Section):
     """
 
     name: str = "run"
+    method: str | None = None
+    members: tuple[Path, ...] | None = None
     data: DataConfig
     foveation: FoveationConfig
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
 
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether this is made of other trained runs instead of being trained itself."""
+        return isinstance(self.foveation.estimator, Ensemble)
+
+    @model_validator(mode="before")
     @classmethod
-    def load(cls, path: Path, overrides: list[str] | None = None) -> RunConfig:
+    def _apply_method(cls, values: Any) -> Any:
+        return resolve_method(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        scales = len(self.foveation.fields_of_view)
+        if self.members is not None and (not self.is_ensemble or len(self.members) != scales):
+            raise ValueError(f"members are for method ensemble, one for each of the {scales} fields of view")
+        return self
+
+    @classmethod
+    def load(cls, path: Path, overrides: list[str] | None = None, method: str | None = None) -> RunConfig:
         """Read a configuration file and apply `key.subkey=value` overrides.
+
+        Args:
+            path: a YAML file.
+            overrides: changes to it.
+            method: instead of the file's own method or estimator.
 
         Raises:
             ConfigError: when the file is missing or a key or value is not allowed.
         """
-        return cls.parse(with_overrides(read_yaml(path), overrides or []), source=str(path))
+        values = with_overrides(read_yaml(path), overrides or [])
+        return cls.parse(with_method(values, method) if method else values, source=str(path))
 
     def to_yaml(self) -> str:
         """The resolved configuration; `load` reads it back to the same."""

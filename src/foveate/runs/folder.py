@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from foveate.checkpoint import check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
-from foveate.networks.config import NetworkConfig
 from foveate.runs.config import RunConfig
+from foveate.runs.ensemble import join_members, member_folders
 from foveate.segmenter import FoveatedSegmenter, build_segmenter
+from foveate.training.rank import is_first_process
+from foveate.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class RunFolder:
         """The checkpoint of this name, "best" or "last"."""
         return self.path / "checkpoints" / f"{name}.ckpt"
 
+    @property
+    def trained_file(self) -> Path:
+        """There once the run, or every member of an ensemble, is trained to its last step."""
+        return self.path / "trained.json"
+
     def evaluation(self, split: str) -> Path:
         """The results on a split."""
         return self.path / "evaluation" / f"{split}.json"
@@ -54,9 +62,13 @@ class RunFolder:
     def start(self, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
         """Make the folder and save the configuration; refuse to mix with an earlier run.
 
+        Of several training processes the first one does so, any other does nothing.
+
         Raises:
             OutputExistsError: when a run is there and neither `resume` nor `overwrite` is set.
         """
+        if not is_first_process():
+            return
         if self.config_file.exists() and not resume:
             if not overwrite:
                 raise OutputExistsError(
@@ -64,12 +76,18 @@ class RunFolder:
                     f"or choose another folder with --out"
                 )
             self._clear()
+        self.trained_file.unlink(missing_ok=True)
         write_text(self.config_file, config.to_yaml(), overwrite=True)
 
+    def mark_trained(self) -> None:
+        """Note that training is done; of several training processes the first one does so."""
+        if is_first_process():
+            write_text(self.trained_file, json.dumps({"foveate": __version__}) + "\n", overwrite=True)
+
     def _clear(self) -> None:
-        for part in ("checkpoints", "tensorboard", "evaluation"):
+        for part in ("checkpoints", "tensorboard", "evaluation", "members"):
             shutil.rmtree(self.path / part, ignore_errors=True)
-        for name in ("metrics.csv", "config.yaml"):
+        for name in ("metrics.csv", "config.yaml", "trained.json"):
             (self.path / name).unlink(missing_ok=True)
 
     def load(self, checkpoint: str, device: torch.device, overrides: list[str] | None = None) -> TrainedRun:
@@ -88,6 +106,10 @@ class RunFolder:
             raise ConfigError(f"checkpoint {checkpoint!r}; allowed are best and last")
         saved = RunConfig.load(self.config_file)
         config = RunConfig.parse(with_overrides(saved.tree(), overrides or []), source=str(self.config_file))
+        load = self._load_ensemble if config.is_ensemble else self._load_trained
+        return TrainedRun(config, load(config, checkpoint).eval().to(device), device)
+
+    def _load_trained(self, config: RunConfig, checkpoint: str) -> FoveatedSegmenter:
         path = self.checkpoint(checkpoint)
         if checkpoint == "best" and not path.exists():
             path = self.checkpoint("last")
@@ -98,7 +120,20 @@ class RunFolder:
             segmenter.load_state_dict(state.weights)
         except RuntimeError as error:
             raise CheckpointError(f"{path} does not fit the configured network: {error}") from None
-        return TrainedRun(config, segmenter.eval().to(device), device)
+        return segmenter
+
+    def _load_ensemble(self, config: RunConfig, checkpoint: str) -> FoveatedSegmenter:
+        members = []
+        for folder in member_folders(config, self.path):
+            run = RunFolder(folder)
+            if not run.checkpoint("last").exists():
+                raise CheckpointError(
+                    f"the ensemble {self.path} lacks its member {folder}; train what is missing with "
+                    f"`foveate train {self.config_file} --out {self.path} --resume`"
+                )
+            member = run.load(checkpoint, torch.device("cpu"))
+            members.append((folder, member.config, member.segmenter))
+        return join_members(config, members)
 
 
 def load_run(
@@ -124,7 +159,7 @@ def load_run(
 
 def _segmenter_without_weights(config: RunConfig) -> FoveatedSegmenter:
     """The segmenter with random weights: a checkpoint brings its own, nothing is downloaded."""
-    network = NetworkConfig.parse({**config.network.tree(), "weights": None})
+    network = config.network.model_copy(update={"weights": None})
     return build_segmenter(
         config.foveation, network, classes=len(config.data.classes), in_channels=config.data.in_channels
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,18 @@ class Draw(NamedTuple):
     generator: torch.Generator | None = None
 
 
+class Look(NamedTuple):
+    """One pass for each of N places at inference.
+
+    Attributes:
+        scale_weights: (N, S) how its input is mixed from the scales; rows sum to one.
+        weight: (N,) how much its prediction counts among the place's looks; zero: it is not passed at all.
+    """
+
+    scale_weights: Tensor
+    weight: Tensor
+
+
 class Estimator(Section):
     """A strategy from scale logits (N, S) to scale weights (N, S), each row summing to one.
 
@@ -42,6 +55,11 @@ class Estimator(Section):
         return False
 
     @property
+    def blends_probabilities(self) -> bool:
+        """Whether the looks of a place are averaged as class probabilities, not as logits."""
+        return False
+
+    @property
     def own_window_weight(self) -> float:
         """Weight of a loss of every scale's prediction on its own whole window; only where predictions are mixed."""
         return 0.0
@@ -57,6 +75,36 @@ class Estimator(Section):
     @abstractmethod
     def inference_weights(self, logits: Tensor) -> Tensor:
         """Weights for inference, (N, S): deterministic; a one-hot row costs reading one patch."""
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """The passes of N places at inference, from their logits (N, S): one, of the inference weights."""
+        return [Look(self.inference_weights(logits), torch.ones(len(logits), device=logits.device))]
+
+    def unlearned_logits(self, shape: tuple[int, ...], seed: int) -> Tensor:
+        """What stands for the policy's logits where the estimator does not learn: zeros, or drawn from the seed."""
+        return torch.zeros(shape)
+
+    def policy_loss(self, logits: Tensor, weights: Tensor, losses: Callable[[], Tensor]) -> Tensor | None:
+        """A loss of the policy's own, besides what flows through the weights; None for most.
+
+        Args:
+            logits: (N, S).
+            weights: (N, S) as this step used them.
+            losses: gives the segmentation loss of each location, (N,), without a gradient; asked only if needed.
+        """
+        return None
+
+
+def each_scale(logits: Tensor, weights: Tensor) -> list[Look]:
+    """One look per scale at every place; weights (N, S) say how much each counts."""
+    one_hot = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    return [Look(one_hot[s].expand(len(logits), -1), weights[:, s]) for s in range(logits.shape[-1])]
+
+
+def gumbel_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Noise whose argmax, added to logits, is a draw from their softmax (the Gumbel-max trick); shape of `like`."""
+    uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    return -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
 
 
 def one_hot_argmax(values: Tensor) -> Tensor:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from foveate.foveation.estimators.base import Draw, Estimator, one_hot_argmax
+from foveate.foveation.estimators.base import Draw, Estimator, gumbel_noise, one_hot_argmax
 
 
 class GumbelSoftmax(Estimator):
@@ -34,9 +33,7 @@ class GumbelSoftmax(Estimator):
 
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
         """A relaxed (or, with `hard`, one-hot) sample per row, (N, S)."""
-        uniform = torch.rand(logits.shape, generator=draw.generator, device=logits.device, dtype=logits.dtype)
-        noise = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
-        soft = ((logits + noise) / self.temperature(draw.progress)).softmax(dim=-1)
+        soft = ((logits + gumbel_noise(logits, draw.generator)) / self.temperature(draw.progress)).softmax(dim=-1)
         return one_hot_argmax(soft) + (soft - soft.detach()) if self.hard else soft
 
     def inference_weights(self, logits: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
-from foveate.foveation.estimators.base import Draw, Estimator, one_hot_argmax
+from foveate.foveation.estimators.base import Draw, Estimator, Look, each_scale, one_hot_argmax
 
 
 class Mixture(Estimator):
@@ -16,16 +17,19 @@ class Mixture(Estimator):
     Training passes every scale of a location through the one network: S passes, each a sharp image, where mixed
     patches are none. The policy learns from the likelihood of the mixture, which needs no gradient past an argmax;
     the network learns besides from every patch's own whole window, so that a scale that the policy leaves is still
-    taught, and wide patches are taught by more than their centre. At inference the most probable scale is passed.
+    taught, and wide patches are taught by more than their centre. At inference the most probable scale is passed, or
+    several, whose predicted probabilities are averaged with the policy's.
 
     Attributes:
         own_window: weight of the loss of every scale on its own whole window.
+        top: how many of the most probable scales of a place are passed at inference; None passes all.
 
     Source: ours; the likelihood is that of a mixture of experts (Jacobs et al. 1991) with the policy as the gate.
     """
 
     name: Literal["mixture"] = "mixture"
     own_window: float = Field(default=1.0, ge=0)
+    top: int | None = Field(default=1, ge=1)
 
     @property
     def mixes_predictions(self) -> bool:
@@ -41,6 +45,19 @@ class Mixture(Estimator):
         """The probabilities, (N, S)."""
         return logits.softmax(dim=-1)
 
+    @property
+    def blends_probabilities(self) -> bool:
+        """Where several scales are passed."""
+        return self.top != 1
+
     def inference_weights(self, logits: Tensor) -> Tensor:
-        """One-hot rows (N, S) at the most probable scale."""
-        return one_hot_argmax(logits)
+        """The probabilities (N, S) of the scales that are passed, one-hot for one; rows sum to one."""
+        if self.top == 1:
+            return one_hot_argmax(logits)
+        most = logits.shape[-1] if self.top is None else min(self.top, logits.shape[-1])
+        values, scales = logits.topk(most, dim=-1)
+        return torch.zeros_like(logits).scatter(-1, scales, values.softmax(dim=-1))
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the most probable scale, or one for each scale that counts."""
+        return super().looks(logits) if self.top == 1 else each_scale(logits, self.inference_weights(logits))

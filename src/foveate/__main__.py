@@ -1,0 +1,5 @@
+"""`python -m foveate` is the command line."""
+
+from foveate.cli.app import main
+
+main()

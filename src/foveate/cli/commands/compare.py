@@ -1,0 +1,85 @@
+"""`foveate compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foveate.cli.arguments import Overrides
+
+HELP = """Train and evaluate several methods alike, and write the paper's table.
+
+Every method gets the same data, network, steps and training passes, and every seed. Writes OUT/comparison.md, .csv,
+.json and .png: IoU per class and mIoU (mean and spread over seeds), passes per megapixel, seconds and peak memory.
+What is done already is kept: the same command goes on where it was stopped, and more methods or seeds can be added.
+
+Methods: patch_1 (the narrowest field of view) to patch_S, random, average, ensemble (of all patch_k), mean, mode,
+mode_inverse, gsm, gsm_hard, score_function, mixture.
+
+Examples:
+
+    foveate compare configs/idrid.yaml
+
+    foveate compare configs/idrid.yaml training.steps=200 --methods patch_1,patch_3,mixture --seeds 0 --out short
+
+    foveate compare configs/idrid.yaml --devices cuda:0,cuda:1
+"""
+
+
+def compare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
+    overrides: Overrides = None,
+    methods: Annotated[str | None, typer.Option(help="Comma-separated; all by default.")] = None,
+    seeds: Annotated[str, typer.Option(help="Comma-separated whole numbers.")] = "0,1,2",
+    out: Annotated[Path | None, typer.Option(help="Folder; comparisons/NAME by default.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="What is evaluated: train, val or test; test by default, or val without any.")
+    ] = None,
+    devices: Annotated[
+        str,
+        typer.Option(help="auto (every GPU, else one process a core), cpu:N for N processes, or cuda:0,cuda:1,..."),
+    ] = "auto",
+) -> None:
+    """Compare methods."""
+    from foveate.cli.console import errors, jobs_bar, output
+    from foveate.cli.slots import slots_of
+    from foveate.reporting.comparison import ComparisonTable, Row, save_tables
+    from foveate.reporting.comparison_figure import save_comparison_figure
+    from foveate.runs.compare import Comparison
+    from foveate.runs.config import RunConfig
+    from foveate.runs.methods import all_methods
+
+    settings = RunConfig.load(config, overrides)
+    chosen = methods.split(",") if methods else all_methods(len(settings.foveation.fields_of_view))
+    folder = out or Path("comparisons") / settings.name
+    comparison = Comparison(settings, chosen, _numbers(seeds), folder, split)
+    with jobs_bar() as bar:
+        failed = comparison.run(slots_of(devices), bar.show)
+    rows = [
+        Row.of(method, results, comparison.training_passes(method))
+        for method, results in comparison.results().items()
+        if results
+    ]
+    if rows:
+        table = ComparisonTable(rows)
+        output.print(table.rich(f"{settings.name} on {comparison.split}"))
+        about = {"name": settings.name, "split": comparison.split, "steps": settings.training.steps}
+        paths = save_tables(folder, table, about)
+        save_comparison_figure(folder / "comparison.png", table, f"{settings.name}, {comparison.split} images")
+        output.print(f"written to {', '.join(map(str, [*paths, folder / 'comparison.png']))}")
+    for name, reason in failed.items():
+        errors.print(f"[bold red]failed:[/] {name}: {reason}", highlight=False, soft_wrap=True)
+    if failed:
+        errors.print(f"logs are in {folder / 'logs'}; the same command tries again what failed")
+        raise typer.Exit(1)
+
+
+def _numbers(text: str) -> list[int]:
+    from foveate.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {text}; give whole numbers like 0,1,2") from None

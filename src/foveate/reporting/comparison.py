@@ -1,0 +1,190 @@
+"""The table of a comparison, as Markdown, CSV, JSON, and for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from foveate.files import write_text
+from foveate.metrics.significance import permutation_p_value
+from foveate.reporting.tables import percent
+
+# Three seeds against three reach 0.1 only if all of one side are better than all of the other.
+P_LIMIT = 0.1
+SAME = "≈"
+MEAN = "mIoU"
+COST = ("passes_per_megapixel", "seconds", "peak_memory_mb")
+
+Results = Mapping[int, Mapping[str, Any]]  # by seed, as `foveate evaluate` writes them
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was measured of one method.
+
+    Attributes:
+        method: its name.
+        seeds: those that are done.
+        scores: by column ("mIoU" and the classes), one value in [0, 1] a seed; NaN where a class has no label.
+        cost: mean passes per megapixel and seconds, largest peak memory in MiB.
+        training_passes: of one training.
+    """
+
+    method: str
+    seeds: tuple[int, ...]
+    scores: dict[str, list[float]]
+    cost: dict[str, float]
+    training_passes: int
+
+    @classmethod
+    def of(cls, method: str, results: Results, training_passes: int) -> Row:
+        """The row of a method's evaluations."""
+        seeds = tuple(sorted(results))
+        done = [results[seed] for seed in seeds]
+        names = [item["name"] for item in done[0]["classes"]]
+        scores = {MEAN: [_number(one["miou"]) for one in done]}
+        for i, name in enumerate(names):
+            scores[name] = [_number(one["classes"][i]["iou"]) for one in done]
+        cost = {
+            "passes_per_megapixel": mean(one["passes_per_megapixel"] for one in done),
+            "seconds": mean(one["seconds"] for one in done),
+            "peak_memory_mb": max(one["peak_memory_mb"] for one in done),
+        }
+        return cls(method, seeds, scores, cost, training_passes)
+
+    def mean(self, column: str) -> float:
+        """Mean over the seeds."""
+        return mean(self.scores[column])
+
+    def spread(self, column: str) -> float:
+        """Sample standard deviation over the seeds; NaN of a single one."""
+        return float(np.std(self.scores[column], ddof=1)) if len(self.seeds) > 1 else math.nan
+
+
+class ComparisonTable:
+    """Rows of methods, with the best of each column and what cannot be told from it.
+
+    Args:
+        rows: methods with at least one evaluation, in the order shown.
+    """
+
+    header_cost = ("passes/MP", "seconds", "memory MiB", "training passes")
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = list(rows)
+        self.columns = list(self.rows[0].scores) if self.rows else []
+        self._best = {column: self._best_of(column) for column in self.columns}
+
+    def is_best(self, row: Row, column: str) -> bool:
+        """Whether this is the highest mean of the column."""
+        return row is self._best[column]
+
+    def is_within_noise(self, row: Row, column: str) -> bool:
+        """Whether the seeds do not tell this from the best: p above 0.1 in an exact permutation test."""
+        best = self._best[column]
+        if best is None or row is best or math.isnan(row.mean(column)):
+            return False
+        return permutation_p_value(row.scores[column], best.scores[column]) > P_LIMIT
+
+    def cells(self, row: Row, bold: str) -> list[str]:
+        """The row as text; the best is put between two `bold` marks."""
+        values = [row.method, *(self._score(row, column, bold) for column in self.columns)]
+        return [*values, *self._cost(row)]
+
+    @property
+    def note(self) -> str:
+        """How to read it."""
+        seeds = sorted({seed for row in self.rows for seed in row.seeds})
+        several = f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "one seed"
+        return (
+            f"IoU in percent, {several}. Bold: best of the column. {SAME}: not told from the best by these seeds "
+            f"(exact permutation test, p > {P_LIMIT:g}); one or two seeds tell nothing."
+        )
+
+    def markdown(self) -> str:
+        """As a Markdown table with its note."""
+        header = ["method", *self.columns, *self.header_cost]
+        lines = [header, ["---"] * len(header), *(self.cells(row, "**") for row in self.rows)]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{self.note}\n"
+
+    def csv(self) -> str:
+        """One line for each method and seed, shares in [0, 1]."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["method", "seed", *self.columns, *COST, "training_passes"])
+        for row in self.rows:
+            for i, seed in enumerate(row.seeds):
+                scores = [row.scores[column][i] for column in self.columns]
+                writer.writerow([row.method, seed, *scores, *(row.cost[name] for name in COST), row.training_passes])
+        return text.getvalue()
+
+    def tree(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {row.method: self._row_tree(row) for row in self.rows}
+
+    def rich(self, title: str) -> Table:
+        """For the terminal, which has no room for the classes."""
+        table = Table(title=title, caption=self.note, title_justify="left", caption_justify="left")
+        table.add_column("method")
+        for name in (f"{MEAN} %", *self.header_cost):
+            table.add_column(name, justify="right")
+        for row in self.rows:
+            table.add_row(row.method, self._score(row, MEAN, "[bold]"), *self._cost(row))
+        return table
+
+    def _cost(self, row: Row) -> list[str]:
+        passes, seconds, memory = (row.cost[name] for name in COST)
+        return [f"{passes:.0f}", f"{seconds:.1f}", f"{memory:.0f}", str(row.training_passes)]
+
+    def _best_of(self, column: str) -> Row | None:
+        known = [row for row in self.rows if not math.isnan(row.mean(column))]
+        return max(known, key=lambda row: row.mean(column), default=None)
+
+    def _score(self, row: Row, column: str, bold: str) -> str:
+        text = percent(row.mean(column))
+        if self.is_best(row, column):
+            text = f"{bold}{text}{bold.replace('[', '[/')}"
+        if len(row.seeds) > 1 and not math.isnan(row.spread(column)):
+            text += f" ± {100 * row.spread(column):.1f}"
+        return f"{text} {SAME}" if self.is_within_noise(row, column) else text
+
+    def _row_tree(self, row: Row) -> dict[str, Any]:
+        scores = {
+            column: {
+                "mean": _plain(row.mean(column)),
+                "std": _plain(row.spread(column)),
+                "seeds": [_plain(value) for value in row.scores[column]],
+                "best": self.is_best(row, column),
+                "within_noise_of_best": self.is_within_noise(row, column),
+            }
+            for column in self.columns
+        }
+        return {"seeds": list(row.seeds), "iou": scores, **row.cost, "training_passes": row.training_passes}
+
+
+def save_tables(folder: Path, table: ComparisonTable, about: Mapping[str, Any]) -> list[Path]:
+    """Write comparison.md, .csv and .json; these follow from the runs beside them, so earlier ones are replaced."""
+    tree = {**about, "methods": table.tree()}
+    texts = {"md": table.markdown(), "csv": table.csv(), "json": json.dumps(tree, indent=2) + "\n"}
+    paths = [folder / f"comparison.{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_text(path, text, overwrite=True)
+    return paths
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,137 @@
+"""Run commands side by side, each after those it needs, with their output in logs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+_LOG_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command that leaves a file when it is done.
+
+    Attributes:
+        name: unique among the jobs.
+        command: program and arguments.
+        done: the file by which a finished job is told; a job whose file is there is not run.
+        log: gets its output; what an earlier try wrote is kept.
+        after: names of the jobs that must be done before.
+    """
+
+    name: str
+    command: list[str]
+    done: Path
+    log: Path
+    after: tuple[str, ...] = ()
+
+
+def run_jobs(
+    jobs: Sequence[Job], slots: Sequence[dict[str, str]], on_change: Callable[[list[str], int, int], None]
+) -> dict[str, str]:
+    """Run what is not done, as many at a time as there are slots.
+
+    Args:
+        jobs: in the order in which they are preferred; each later than those it comes after.
+        slots: environment variables of each place for a process.
+        on_change: told the jobs that run now, how many are done or failed, and how many there are.
+
+    Returns:
+        By name of the failed job, the end of its log. Jobs that needed it are not run, and not named.
+    """
+    return _Board(jobs, slots, on_change).run()
+
+
+class _Board:
+    """Which jobs wait, run, are done and have failed."""
+
+    def __init__(
+        self, jobs: Sequence[Job], slots: Sequence[dict[str, str]], on_change: Callable[[list[str], int, int], None]
+    ) -> None:
+        self._total, self._on_change = len(jobs), on_change
+        self._done = {job.name for job in jobs if job.done.exists()}
+        self._waiting = [job for job in jobs if job.name not in self._done]
+        self._running: dict[Future[int], Job] = {}
+        self._failed: dict[str, str] = {}
+        self._given_up: set[str] = set()
+        self._places = len(slots)
+        self._slots: SimpleQueue[dict[str, str]] = SimpleQueue()
+        for slot in slots:
+            self._slots.put(slot)
+
+    def run(self) -> dict[str, str]:
+        processes: set[subprocess.Popen[bytes]] = set()
+        with ThreadPoolExecutor(self._places) as pool:
+            try:
+                while self._start(pool, processes) or self._running:
+                    self._report()
+                    self._collect()
+            except BaseException:
+                for process in list(processes):
+                    process.terminate()
+                raise
+        self._report()
+        return self._failed
+
+    def _start(self, pool: ThreadPoolExecutor, processes: set[subprocess.Popen[bytes]]) -> bool:
+        """Start what can run now; whether anything was started or given up."""
+        self._give_up()
+        ready = [job for job in self._waiting if self._done.issuperset(job.after)]
+        starting = ready[: self._places - len(self._running)]
+        for job in starting:
+            self._waiting.remove(job)
+            self._running[pool.submit(_run, job, self._slots, processes)] = job
+        return bool(starting)
+
+    def _give_up(self) -> None:
+        """Leave out jobs that need a failed one, and in the same walk those that need them."""
+        for job in list(self._waiting):
+            if not self._given_up.isdisjoint(job.after):
+                self._waiting.remove(job)
+                self._given_up.add(job.name)
+
+    def _collect(self) -> None:
+        finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            job = self._running.pop(future)
+            code = future.result()
+            if code == 0 and job.done.exists():
+                self._done.add(job.name)
+            else:
+                self._failed[job.name] = f"exit code {code}: {_end_of(job.log)}"
+                self._given_up.add(job.name)
+
+    def _report(self) -> None:
+        running = [job.name for job in self._running.values()]
+        self._on_change(running, len(self._done | self._given_up), self._total)
+
+
+def _run(job: Job, slots: SimpleQueue[dict[str, str]], processes: set[subprocess.Popen[bytes]]) -> int:
+    slot = slots.get()
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with job.log.open("ab") as log:
+            log.write(f"$ {shlex.join(job.command)}\n".encode())
+            log.flush()
+            environment = {**os.environ, **slot}
+            process = subprocess.Popen(
+                job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+            processes.add(process)
+            code = process.wait()
+            processes.discard(process)
+            return code
+    finally:
+        slots.put(slot)
+
+
+def _end_of(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return " / ".join(line.strip() for line in lines[-_LOG_LINES:])
