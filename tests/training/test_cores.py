@@ -1,3 +1,6 @@
+import os
+
+import pytest
 import torch
 
 from foveate.training.cores import cores_left_by
@@ -16,5 +19,22 @@ def test_readers_are_left_their_cores_and_the_rest_comes_back(monkeypatch):
         torch.set_num_threads(2)
         with cores_left_by(1):
             assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("given", [None, "6"])
+def test_training_processes_share_the_cores(monkeypatch, given):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        with cores_left_by(1, processes=2):
+            assert torch.get_num_threads() == 3
+            assert os.environ["OMP_NUM_THREADS"] == (given or "3")
+        assert os.environ.get("OMP_NUM_THREADS") == given
     finally:
         torch.set_num_threads(before)

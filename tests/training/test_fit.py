@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_toys import ToyData, ToyLocations, assert_same_weights, toy_config, toy_task, weights_of
+from training_toys import ON_CPU, ToyData, ToyLocations, assert_same_weights, toy_config, toy_task, weights_of
 
 from foveate.checkpoint import load_checkpoint, load_segmenter_state
 from foveate.errors import CheckpointError, NonFiniteLossError, OutputExistsError
@@ -17,7 +17,7 @@ from foveate.training.history import read_history
 
 def train(task, folder, **options):
     data = ToyData(task.config.steps, scales=len(task.segmenter.estimator.scales_read(2)))
-    return fit(task, options.pop("data", data), folder, accelerator="cpu", progress=False, **options)
+    return fit(task, options.pop("data", data), folder, processes=ON_CPU, progress=False, **options)
 
 
 def test_loss_falls(tmp_path):
@@ -123,7 +123,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)  # as here: another number adds in another order
 sys.path.insert(0, sys.argv[2])
-from training_toys import ToyData, ToyLocations, toy_config, toy_task
+from training_toys import ON_CPU, ToyData, ToyLocations, toy_config, toy_task
 from foveate.training.fit import fit
 
 class Killed(ToyLocations):
@@ -133,7 +133,7 @@ class Killed(ToyLocations):
         return super().__getitem__(index)
 
 task = toy_task(toy_config(checkpoint_every=3))
-fit(task, ToyData(6, items=Killed), Path(sys.argv[1]), accelerator="cpu", progress=False)
+fit(task, ToyData(6, items=Killed), Path(sys.argv[1]), processes=ON_CPU, progress=False)
 """
 
 
@@ -334,7 +334,7 @@ def test_batches_without_a_label_do_no_harm(tmp_path):
 
 
 def test_the_console_shows_a_bar_and_no_chatter(tmp_path, capsys):
-    fit(toy_task(), ToyData(6), tmp_path, accelerator="cpu", progress=True)
+    fit(toy_task(), ToyData(6), tmp_path, processes=ON_CPU, progress=True)
     text = capsys.readouterr()
     assert "it/s" in text.out
     assert "loss" in text.out

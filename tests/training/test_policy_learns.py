@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from training_toys import assert_same_weights, weights_of
+from training_toys import ON_CPU, assert_same_weights, weights_of
 
 from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
-from foveate.foveation.estimators import GumbelSoftmax, SoftExpectation
+from foveate.foveation.estimators import GumbelSoftmax, ScoreFunction, SoftExpectation
 from foveate.patches.overview import overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
@@ -103,7 +103,7 @@ def narrow_probabilities(task, image):
     return logits.softmax(dim=1)[0, 0, 1::3, 1::3]
 
 
-@pytest.mark.parametrize("estimator", [SoftExpectation(), GumbelSoftmax()])
+@pytest.mark.parametrize("estimator", [SoftExpectation(), GumbelSoftmax(), ScoreFunction()], ids=repr)
 def test_policy_learns_to_look_closely_at_texture_and_widely_at_context(folder, estimator):
     # A policy slower than the network: as fast, it decides in some runs before the network sees any difference.
     config = TrainingConfig(
@@ -117,7 +117,7 @@ def test_policy_learns_to_look_closely_at_texture_and_widely_at_context(folder, 
         validate_every=80,
     )
     task, data = setting(folder, config, estimator)
-    result = fit(task, data, folder / "run", accelerator="cpu", progress=False)
+    result = fit(task, data, folder / "run", processes=ON_CPU, progress=False)
     narrow = narrow_probabilities(task, world(2)[0])
     left, right = narrow[:, : TILES // 2], narrow[:, TILES // 2 :]
     assert left.min() > 0.7
@@ -128,7 +128,7 @@ def test_policy_learns_to_look_closely_at_texture_and_widely_at_context(folder, 
 def test_resume_is_exact_through_files(folder, monkeypatch):
     config = TrainingConfig.parse({"steps": 6, "images_per_step": 2, "validate_every": 4, "checkpoint_every": 2})
     whole, data = setting(folder, config, GumbelSoftmax(), validation=50)
-    fit(whole, data, folder / "whole", accelerator="cpu", progress=False)
+    fit(whole, data, folder / "whole", processes=ON_CPU, progress=False)
 
     killed, data = setting(folder, config, GumbelSoftmax(), validation=50)
     seed = killed.on_train_batch_start
@@ -140,9 +140,9 @@ def test_resume_is_exact_through_files(folder, monkeypatch):
 
     monkeypatch.setattr(killed, "on_train_batch_start", until_step_five)
     with pytest.raises(RuntimeError, match="killed"):
-        fit(killed, data, folder / "parts", accelerator="cpu", progress=False)
+        fit(killed, data, folder / "parts", processes=ON_CPU, progress=False)
 
     resumed, data = setting(folder, config, GumbelSoftmax(), validation=50)
-    fit(resumed, data, folder / "parts", resume=True, accelerator="cpu", progress=False)
+    fit(resumed, data, folder / "parts", resume=True, processes=ON_CPU, progress=False)
     assert_same_weights(weights_of(resumed), weights_of(whole))
     assert read_history(folder / "parts/metrics.csv") == read_history(folder / "whole/metrics.csv")

@@ -12,11 +12,13 @@ from foveate.foveation.estimators import GumbelSoftmax
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 from foveate.training.config import TrainingConfig
+from foveate.training.processes import Processes
 from foveate.training.task import SegmentationTask
 
 SCALES = ScaleSet(8, (8, 16))
 CLASSES = ["dark", "bright"]
 IGNORED = 255
+ON_CPU = Processes(1, 1, "cpu")
 
 
 class ToyLocations(Dataset):
@@ -50,13 +52,15 @@ class ToyData(pl.LightningDataModule):
 
     def train_dataloader(self):
         data = self.items(2 * self.steps, scales=self.scales)
-        batches = StepBatches(self.steps, 2, lambda: self.trainer.global_step)
+        place = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        batches = StepBatches(self.steps, 2, lambda: self.trainer.global_step, **place)
         return DataLoader(data, batch_sampler=batches, collate_fn=LocationBatch.concatenate)
 
     def val_dataloader(self):
         if not self.validation:
             return []
-        return DataLoader(self.items(3, scales=self.scales, offset=1), batch_size=None)
+        mine = range(self.trainer.global_rank, 3, self.trainer.world_size)
+        return DataLoader(self.items(3, scales=self.scales, offset=1), batch_size=None, sampler=mine)
 
 
 def small_network(classes=2):

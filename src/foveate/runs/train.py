@@ -11,11 +11,47 @@ import lightning.pytorch as pl
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.runs.config import RunConfig
+from foveate.runs.ensemble import member_configs, member_folders
 from foveate.runs.folder import RunFolder
 from foveate.segmenter import FoveatedSegmenter, build_segmenter
 from foveate.training.cores import cores_left_by
 from foveate.training.fit import FitResult, fit, step_to_resume
+from foveate.training.processes import Processes
 from foveate.training.task import SegmentationTask
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPart:
+    """One training of a run: the whole of it, or one member of an ensemble."""
+
+    config: RunConfig
+    run: RunFolder
+    resume: bool
+
+
+def plan_trainings(
+    config: RunConfig, run: RunFolder, *, resume: bool = False, overwrite: bool = False
+) -> list[TrainingPart]:
+    """What must be trained for a run: itself, or those members of an ensemble that are not trained to their end.
+
+    Args:
+        config: of the run.
+        run: its folder; an ensemble's is made here.
+        resume: continue what is there.
+        overwrite: replace what is there.
+
+    Raises:
+        OutputExistsError: when an ensemble's folder holds a run and neither `resume` nor `overwrite` is set.
+    """
+    if not config.is_ensemble:
+        return [TrainingPart(config, run, resume)]
+    run.start(config, resume=resume, overwrite=overwrite)
+    members = [RunFolder(folder) for folder in member_folders(config, run.path)]
+    return [
+        TrainingPart(values, member, member.config_file.exists())
+        for values, member in zip(member_configs(config).values(), members, strict=True)
+        if not (member.trained_file.exists() and member.checkpoint("last").exists())
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +63,27 @@ class PreparedTraining:
     folder: Path
     resume: bool
 
-    def fit(self, *, progress: bool = True, callbacks: Sequence[pl.Callback] = ()) -> FitResult:
-        """Train to the last step, with a progress bar and more of Lightning's callbacks where given."""
-        with cores_left_by(self.data.workers):
-            return fit(self.task, self.data, self.folder, resume=self.resume, progress=progress, callbacks=callbacks)
+    def fit(
+        self,
+        *,
+        progress: bool = True,
+        callbacks: Sequence[pl.Callback] = (),
+        devices: int | str = 1,
+        nodes: int = 1,
+        accelerator: str = "auto",
+    ) -> FitResult:
+        """Train to the last step; the options are those of `foveate.training.fit.fit`."""
+        processes = Processes.of(devices, nodes, accelerator)
+        with cores_left_by(self.data.workers, processes.per_node):
+            return fit(
+                self.task,
+                self.data,
+                self.folder,
+                resume=self.resume,
+                progress=progress,
+                callbacks=callbacks,
+                processes=processes,
+            )
 
 
 def prepare_training(

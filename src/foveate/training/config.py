@@ -26,6 +26,7 @@ class LossConfig(Section):
         dice: of the mean soft Dice loss of the classes present in the batch.
         focal: of the normalised focal loss.
         ohem: of the mean cross entropy of the hardest pixels.
+        auxiliary: of the same sum over the auxiliary head, where the network has one (deep supervision).
         focal_gamma: how strongly the focal loss fades easy pixels; 0 is no fading.
         ohem_keep: share of the valid pixels that count as hardest.
     """
@@ -34,6 +35,7 @@ class LossConfig(Section):
     dice: Weight = 0.0
     focal: Weight = 0.0
     ohem: Weight = 0.0
+    auxiliary: Weight = 0.4
     focal_gamma: Weight = 2.0
     ohem_keep: float = Field(default=0.25, gt=0, le=1)
 

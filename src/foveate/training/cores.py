@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,14 +12,23 @@ from foveate.data.datamodule import available_cores
 
 
 @contextmanager
-def cores_left_by(workers: int) -> Iterator[None]:
-    """Within the block torch's kernels use no core that a reading process needs; at least one is left.
+def cores_left_by(workers: int, processes: int = 1) -> Iterator[None]:
+    """Within the block torch's kernels use no core that a reading or another training process needs; one is left.
 
     A kernel on n threads waits for the slowest of them, which is the one that shares its core.
+
+    Args:
+        workers: reading processes of each training process.
+        processes: training processes that share this computer's cores.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, max(1, available_cores() - workers)))
+    before, given = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    threads = min(before, max(1, available_cores() // processes - workers))
+    torch.set_num_threads(threads)
+    # Where it is not set Lightning gives each training process all of its cores, its readers' too.
+    os.environ["OMP_NUM_THREADS"] = given or str(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        if given is None:
+            del os.environ["OMP_NUM_THREADS"]

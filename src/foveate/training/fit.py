@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoint
@@ -20,7 +19,10 @@ from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunChec
 from foveate.training.config import TrainingConfig
 from foveate.training.determinism import deterministic_kernels
 from foveate.training.history import MetricsFile
+from foveate.training.processes import Processes, ended_together
+from foveate.training.rank import is_first_process
 from foveate.training.step_bar import StepBar
+from foveate.training.sync_batch_norm import BatchNormSync
 from foveate.training.task import SegmentationTask
 
 _log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ _EXPECTED_WARNINGS = (
     r".*does not have a deterministic implementation",  # deterministic where possible is what was asked for
     r".*across ranks is zero",  # no validation data; said in our own words
     r".*recommended to use `self\.log.*sync_dist",  # these values are the same in every process already
+    r".*find_unused_parameters=True was specified",  # other networks do have unused parameters
+    r"Grad strides do not match bucket view strides",  # of 1 x 1 kernels, where both orders are the same
     r".*LeafSpec.*is deprecated",  # Lightning 2.6 with torch 2.10 and later
 )
 
@@ -73,8 +77,7 @@ def fit(
     run_dir: Path,
     *,
     resume: bool = False,
-    devices: int | str = 1,
-    accelerator: str = "auto",
+    processes: Processes | None = None,
     progress: bool = True,
     callbacks: Sequence[pl.Callback] = (),
 ) -> FitResult:
@@ -82,38 +85,45 @@ def fit(
 
     The folder gets checkpoints/best.ckpt and last.ckpt, metrics.csv, and tensorboard/.
 
+    Of several processes the first one writes them, and all need to see the folder. Gradients, batch normalisation and
+    scores are over the batches of all. Where neither torchrun nor SLURM started the processes, this one starts the
+    others on its computer, by its own command line, and they come here by themselves.
+
     Args:
         task: what to train, in place.
         datamodule: its train loader must start at the step `trainer.global_step` and have the length of all steps.
         run_dir: folder of the run; made where missing.
         resume: continue from last.ckpt if there is one; the result is that of an uninterrupted run, to the bit on a
             CPU with the same number of threads.
-        devices: number of devices, or "auto".
-        accelerator: kind of device, as Lightning names them.
-        progress: show a progress bar.
+        processes: how many, and on what; one on the best device by default.
+        progress: show a progress bar, in the first process.
         callbacks: more of Lightning's callbacks.
 
     Raises:
+        ConfigError: when the images of a step cannot be shared out evenly.
         OutputExistsError: when the folder holds checkpoints and `resume` is false.
         CheckpointError: when last.ckpt is damaged or of another configuration.
         NonFiniteLossError: when training diverged.
+        WorkerError: when another process ended early.
     """
     start = time.monotonic()
+    processes = processes or Processes.of()
+    processes.check_share(task.config.images_per_step)
     folder = run_dir / "checkpoints"
     resumed_step = step_to_resume(folder, task, resume)
     checkpoints = RunCheckpoints(folder, task.config)
     with _quiet(), deterministic_kernels(task.config.deterministic):
         trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=devices,
             max_steps=task.config.steps,
             callbacks=[checkpoints, *([StepBar()] if progress else []), *callbacks],
             logger=_loggers(run_dir, resumed_step),
             enable_progress_bar=progress,
-            **_options(task.config, devices, accelerator),
+            **_options(task.config),
+            **_places(processes),
         )
         path = folder / LAST if resumed_step else None
-        trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        with ended_together(trainer):
+            trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
     return _result(folder, checkpoints, trainer.global_step, time.monotonic() - start)
 
 
@@ -124,6 +134,8 @@ def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:
         OutputExistsError: when the folder holds checkpoints and `resume` is false.
         CheckpointError: when last.ckpt is damaged or of another configuration.
     """
+    if not resume and not is_first_process():
+        return 0  # the first one refuses for all, and is allowed to clear the folder
     found = [name for name in (BEST, LAST) if (folder / name).exists()]
     if found and not resume:
         raise OutputExistsError(
@@ -131,7 +143,7 @@ def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:
             f"folder with --out"
         )
     if LAST not in found:
-        if resume:
+        if resume and is_first_process():
             _log.warning("no %s in %s: starting from the beginning", LAST, folder)
         return 0
     state = load_checkpoint(folder / LAST)
@@ -149,7 +161,7 @@ def _loggers(run_dir: Path, resumed_step: int) -> list[pl.loggers.Logger]:
     ]
 
 
-def _options(config: TrainingConfig, devices: int | str, accelerator: str) -> dict[str, Any]:
+def _options(config: TrainingConfig) -> dict[str, Any]:
     return {
         "val_check_interval": config.validate_every,
         "check_val_every_n_epoch": None,
@@ -160,8 +172,17 @@ def _options(config: TrainingConfig, devices: int | str, accelerator: str) -> di
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "use_distributed_sampler": False,  # the data module gives every process its own locations
-        "sync_batchnorm": devices != 1 and torch.cuda.is_available() and accelerator != "cpu",  # GPUs only
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [AtomicCheckpointIO(), BatchNormSync()],
+    }
+
+
+def _places(processes: Processes) -> dict[str, Any]:
+    return {
+        "accelerator": processes.accelerator,
+        "devices": processes.per_node,
+        "num_nodes": processes.nodes,
+        # Some encoders have layers that no decoder asks for, which have no gradient to wait for.
+        "strategy": "ddp_find_unused_parameters_true" if processes.count > 1 else "auto",
     }
 
 

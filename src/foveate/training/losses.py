@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from foveate.training.config import LossConfig
 from foveate.training.ohem import hardest_cross_entropy
+from foveate.training.reduce import process_count, sum_over_processes
 
 _Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,6 +34,11 @@ class SegmentationLoss(nn.Module):
 
     A batch without any valid pixel gives zero, with a gradient of zero: a batch of unlabelled places is no reason
     to stop, and every process of a distributed run must still have a gradient to share.
+
+    Where several processes train, the mean of their losses is what they learn from. For the cross entropy that is the
+    mean over the valid pixels of all of them, as one process would have it; for the other losses it is the mean of each
+    process's own, which differs where the processes hold different pixels. Without a gradient a loss is always that of
+    the given pixels alone.
 
     Args:
         config: the weights and parameters of the losses.
@@ -63,6 +69,11 @@ class SegmentationLoss(nn.Module):
         total = torch.stack([weight * values[name] for name, weight in used.items()]).sum()
         return LossParts(total, {name: value.detach() for name, value in values.items()})
 
+    @torch.no_grad()
+    def of_each(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The loss (N,) of each location alone, without a gradient."""
+        return torch.stack([self(logits[i : i + 1], label[i : i + 1]).total for i in range(len(logits))])
+
     @property
     def _losses(self) -> dict[str, _Loss]:
         return {"cross_entropy": self._cross_entropy, "dice": self.dice, "focal": self.focal, "ohem": self._ohem}
@@ -75,8 +86,11 @@ class SegmentationLoss(nn.Module):
         weights = valid.float()
         if self.class_weights is not None:
             weights = weights * self.class_weights[torch.where(valid, label, 0)]
+        total = weights.sum()
+        if torch.is_grad_enabled():
+            total = sum_over_processes(total) / process_count()
         # Torch's own mean is 0 / 0 without a valid pixel; clamping avoids asking the device whether there is one.
-        return losses.sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+        return losses.sum() / total.clamp(min=torch.finfo(torch.float32).tiny)
 
     def _ohem(self, logits: Tensor, label: Tensor) -> Tensor:
         return hardest_cross_entropy(logits, label, keep=self.config.ohem_keep, ignore_index=self.ignore_index)

@@ -23,6 +23,7 @@ from foveate.training.config import TrainingConfig
 from foveate.training.determinism import deterministic_kernels
 from foveate.training.losses import LossParts, SegmentationLoss
 from foveate.training.optimizer import build_optimizer
+from foveate.training.reduce import mean_over_processes
 from foveate.training.schedule import learning_rate_factor
 from foveate.training.seeding import step_seed
 from foveate.types import IntArray
@@ -94,14 +95,29 @@ class SegmentationTask(pl.LightningModule):
         output = self._predict(batch, self._draw())
         loss = self._loss(output, batch)
         entropy = policy_entropy(output.scale_logits)
-        total: Tensor = loss.total - self.config.policy_entropy * entropy if self._learns else loss.total
-        self._refuse_non_finite(total)
-        self._log_training(total, loss, output, entropy)
+        total: Tensor = loss.total + self._policy_loss(output, batch, entropy) if self._learns else loss.total
+        # One for all processes, so that they stop together.
+        reported = mean_over_processes(total)
+        self._refuse_non_finite(reported)
+        self._log_training(reported, loss, output, entropy)
         return total
 
+    def _policy_loss(self, output: LocationOutput, batch: LocationBatch, entropy: Tensor) -> Tensor:
+        """What the policy learns from besides the segmentation loss."""
+        bonus = -self.config.policy_entropy * entropy
+        own = self.segmenter.estimator.policy_loss(
+            output.scale_logits, output.scale_weights, lambda: self.loss.of_each(output.logits, batch.label)
+        )
+        # Only the gradient of the estimator's own loss means something, so the value reported stays the segmentation's.
+        return bonus if own is None else bonus + own - own.detach()
+
     def _loss(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
-        """The loss over the targets and, where predictions are mixed, of every scale over its own window."""
+        """The loss over the targets, of auxiliary heads, and where predictions are mixed, over the own windows."""
         loss: LossParts = self.loss(output.logits, batch.label)
+        for auxiliary in output.auxiliary:
+            extra = self.loss(auxiliary, batch.label).total
+            parts = loss.parts | {"auxiliary": extra.detach()}
+            loss = LossParts(loss.total + self.config.losses.auxiliary * extra, parts)
         weight = self.segmenter.estimator.own_window_weight
         if not weight or not output.own_logits.shape[1]:
             return loss
@@ -117,9 +133,11 @@ class SegmentationTask(pl.LightningModule):
             self.confusion.update(output.logits.argmax(dim=1), batch.label.long())
         valid = int((batch.label != self.loss.ignore_index).sum())
         total = self.loss(output.logits, batch.label).total
-        self.log("val/loss", total, batch_size=valid, on_epoch=True, sync_dist=True)
+        # Lightning takes the mean of these sizes over the processes, and rounds it down to a whole number.
+        processes = self.trainer.world_size
+        self.log("val/loss", total, batch_size=processes * valid, on_epoch=True, sync_dist=True)
         values = self._looks("val", output, policy_entropy(output.scale_logits))
-        self.log_dict(values, batch_size=len(batch.label), on_epoch=True, sync_dist=True)
+        self.log_dict(values, batch_size=processes * len(batch.label), on_epoch=True, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Scores of all the counted pixels."""
@@ -144,7 +162,8 @@ class SegmentationTask(pl.LightningModule):
             # In bfloat16 probabilities would be off by up to 1%.
             scale_logits = self.segmenter.scale_logits(self.normalise(batch.overview)).flatten(1).float()
         else:
-            scale_logits = torch.zeros(len(patches), len(self.segmenter.scales), device=patches.device)
+            shape = (len(patches), len(self.segmenter.scales))
+            scale_logits = self.segmenter.estimator.unlearned_logits(shape, seed=0).to(patches.device)
         return self.segmenter.forward_locations(scale_logits, patches, draw)
 
     def _draw(self) -> Draw:
@@ -171,8 +190,8 @@ class SegmentationTask(pl.LightningModule):
         self.log("train/loss", total, prog_bar=True)
         if step % self.config.log_every and step < self.config.steps:
             return  # Lightning would write none of it now, and each value costs a step about half a millisecond
-        self.log_dict({f"train/{name}": value for name, value in loss.parts.items()})
-        self.log_dict(self._looks("train", output, entropy))
+        self.log_dict({f"train/{name}": value for name, value in loss.parts.items()}, sync_dist=True)
+        self.log_dict(self._looks("train", output, entropy), sync_dist=True)
         self.log_dict({f"lr/{name}": rate for name, rate in self._learning_rates().items()})
         # Lightning counts from 0 where it logs; the number of steps done reads better, as in the checkpoints.
         self.log("step", float(step))

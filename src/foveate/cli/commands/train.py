@@ -19,36 +19,57 @@ Examples:
 
     foveate train configs/idrid.yaml training.steps=200 foveation.fields_of_view=[256,512,1024] --out runs/short
 
+    foveate train configs/idrid.yaml --method mean --out runs/idrid-mean
+
     foveate train configs/idrid.yaml --resume
+
+    foveate train configs/idrid.yaml --devices 4
+
+The method `ensemble` trains a model with each field of view, in RUN/members, and joins them.
 """
 
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
     overrides: Overrides = None,
+    method: Annotated[
+        str | None, typer.Option(help="Instead of that of CONFIG: patch_1, mean, gsm, ... see foveate compare --help.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, exactly.")] = False,
     overwrite: Overwrite = False,
+    devices: Annotated[str, typer.Option(help="Devices of each computer, one process on each; auto takes all.")] = "1",
+    nodes: Annotated[int, typer.Option(help="Computers that train together.")] = 1,
+    accelerator: Annotated[str, typer.Option(help="Kind of device: auto, gpu, mps or cpu.")] = "auto",
 ) -> None:
     """Train a segmenter."""
-    from foveate.cli.console import errors, output, progress_bar
+    from foveate.cli.console import errors, output, progress_bar, speaking
     from foveate.reporting.tables import facts_table, percent
     from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
-    from foveate.runs.train import prepare_training
+    from foveate.runs.train import plan_trainings, prepare_training
+    from foveate.training.processes import Processes
+    from foveate.training.rank import is_first_process
 
-    settings = RunConfig.load(config, overrides)
+    settings = RunConfig.load(config, overrides, method)
+    Processes.of(devices, nodes, accelerator).check_share(settings.training.images_per_step)
     run = RunFolder(out or Path("runs") / settings.name)
-    with progress_bar("checking and indexing labels") as bar:
-        prepared = prepare_training(settings, run, resume=resume, overwrite=overwrite, on_progress=bar.to)
-    errors.print(f"training {settings.name} for {settings.training.steps} steps into {run.path}")
-    result = prepared.fit()
-    facts = {
-        "run": run.path,
-        "steps": result.steps,
-        "seconds": f"{result.seconds:.1f}",
-        "best validation mIoU %": percent(result.best_miou),
-        "best checkpoint": result.best_path,
-        "next": f"foveate evaluate {run.path}",
-    }
-    output.print(facts_table("Trained", facts))
+    with speaking(is_first_process()):
+        for part in plan_trainings(settings, run, resume=resume, overwrite=overwrite):
+            with progress_bar("checking and indexing labels") as bar:
+                prepared = prepare_training(
+                    part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=bar.to
+                )
+            errors.print(f"training {settings.name} for {settings.training.steps} steps into {part.run.path}")
+            result = prepared.fit(devices=devices, nodes=nodes, accelerator=accelerator)
+            part.run.mark_trained()
+            facts = {
+                "run": part.run.path,
+                "steps": result.steps,
+                "seconds": f"{result.seconds:.1f}",
+                "best validation mIoU %": percent(result.best_miou),
+                "best checkpoint": result.best_path,
+            }
+            output.print(facts_table("Trained", facts))
+        run.mark_trained()
+        output.print(f"next: foveate evaluate {run.path}")

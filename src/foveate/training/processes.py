@@ -1,0 +1,142 @@
+"""The processes of a training: one a device, each with its share of every step."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from subprocess import Popen
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+from foveate.errors import ConfigError, WorkerError
+
+# In the order "auto" prefers them. Any number of processes may share a CPU.
+_DEVICES_FOUND: dict[str, Callable[[], int]] = {
+    "gpu": torch.cuda.device_count,
+    "mps": lambda: int(torch.backends.mps.is_available()),
+    "cpu": lambda: 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How many processes train, and on which kind of device.
+
+    Attributes:
+        per_node: processes of each computer, one a device.
+        nodes: number of computers.
+        accelerator: kind of device: gpu, mps or cpu.
+    """
+
+    per_node: int
+    nodes: int
+    accelerator: str
+
+    @classmethod
+    def of(cls, devices: int | str = 1, nodes: int = 1, accelerator: str = "auto") -> Processes:
+        """The processes that options ask for.
+
+        Args:
+            devices: devices of each computer, or "auto" for all of them.
+            nodes: number of computers.
+            accelerator: kind of device, or "auto" for the best there is.
+
+        Raises:
+            ConfigError: when an option is not allowed, this computer has not so many devices, or torchrun or SLURM
+                started another number of processes.
+        """
+        if accelerator == "auto":
+            accelerator = next(kind for kind, found in _DEVICES_FOUND.items() if found())
+        if accelerator not in _DEVICES_FOUND:
+            raise ConfigError(f"accelerator {accelerator!r}; allowed are auto, {', '.join(_DEVICES_FOUND)}")
+        if nodes < 1:
+            raise ConfigError(f"nodes {nodes}; at least 1 is needed")
+        processes = cls(_device_count(devices, accelerator), nodes, accelerator)
+        processes._check_started()
+        return processes
+
+    @property
+    def count(self) -> int:
+        """Processes in all."""
+        return self.per_node * self.nodes
+
+    def check_share(self, images_per_step: int) -> None:
+        """Refuse a step that cannot be shared out evenly.
+
+        Raises:
+            ConfigError: naming numbers of images that can.
+        """
+        if images_per_step % self.count:
+            fitting = -(-images_per_step // self.count) * self.count
+            raise ConfigError(
+                f"training.images_per_step {images_per_step} cannot be shared out evenly to {self.count} processes; "
+                f"set it to a multiple of {self.count}, such as training.images_per_step={fitting} with a "
+                f"training.locations_per_step that {fitting} divides, or use another number of devices"
+            )
+
+    def _check_started(self) -> None:
+        started = _started_processes()
+        if started not in (None, self.count):
+            raise ConfigError(
+                f"{started} processes were started by torchrun or SLURM, but devices {self.per_node} x nodes "
+                f"{self.nodes} makes {self.count}; pass --devices (of each computer) and --nodes that agree with them"
+            )
+
+
+@contextmanager
+def ended_together(trainer: pl.Trainer) -> Iterator[None]:
+    """Where training fails in the block, end the processes that this one started, which would wait for it.
+
+    Raises:
+        WorkerError: when it failed because one of them had ended.
+    """
+    try:
+        yield
+    except Exception as error:
+        started: list[Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+        # What a backend raises where a connection breaks is a RuntimeError.
+        lost = isinstance(error, RuntimeError) and _first_failed(started)
+        for process in started:
+            process.kill()
+        if lost:
+            raise WorkerError(
+                f"training ended because {lost}; what it said is above. Continue from the last checkpoint with --resume"
+            ) from error
+        raise
+
+
+def _first_failed(started: list[Popen[bytes]]) -> str | None:
+    if started:
+        time.sleep(1)  # the connections of a process close a moment before it is gone
+    for rank, process in enumerate(started, start=1):
+        code = process.poll()
+        if code:
+            return f"process {rank} " + (f"was ended by signal {-code}" if code < 0 else f"failed with code {code}")
+    return None
+
+
+def _device_count(devices: int | str, accelerator: str) -> int:
+    found = _DEVICES_FOUND[accelerator]()
+    try:
+        count = max(1, found) if devices == "auto" else int(devices)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ConfigError(f"devices {devices!r}; allowed are auto and whole numbers from 1")
+    if accelerator != "cpu" and count > found:
+        raise ConfigError(
+            f"{count} {accelerator} devices were asked for and {found} found; pass fewer --devices or --accelerator cpu"
+        )
+    return count
+
+
+def _started_processes() -> int | None:
+    """How many processes torchrun or SLURM started; None where Lightning is to start them."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else None
