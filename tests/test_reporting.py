@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -9,6 +11,7 @@ from foveate.data.config import ClassConfig
 from foveate.data.readers import ArrayReader, open_image
 from foveate.geometry import Size, Window
 from foveate.inference.evaluate import Evaluation
+from foveate.metrics.hausdorff import mean_distances
 from foveate.metrics.scores import scores_from
 from foveate.reporting.image_facts import image_facts
 from foveate.reporting.panels import Panel, colored, foveation_panel, image_picture, save_panels, screen_size
@@ -25,7 +28,7 @@ def shown(table):
 
 
 def evaluation(matrix):
-    return Evaluation(scores_from(torch.tensor(matrix), ["sea", "land"]), dict(COST), 1)
+    return Evaluation(scores_from(torch.tensor(matrix), ["sea", "land"]), dict(COST), ())
 
 
 def test_percent_of_nothing_is_a_dash():
@@ -36,6 +39,17 @@ def test_absent_classes_are_stated():
     text = shown(evaluation_table("run on val", evaluation([[5, 5], [0, 0]])))
     assert "left out of the means: land" in text
     assert "50.0" in text
+
+
+def test_distances_are_shown_with_what_has_none():
+    measured = evaluation([[5, 5], [1, 9]])
+    distances = mean_distances([[1.25, math.inf], [3.25, 8.0]], ["sea", "land"], 3)
+    text = shown(evaluation_table("run on val", replace(measured, distances=distances)))
+    assert "HD95 px" in text
+    assert "2.2 " in text
+    assert "8.0 (1)" in text
+    assert "about 3 px" in text
+    assert "HD95" not in shown(evaluation_table("run on val", measured))
 
 
 def test_the_comparison_has_a_row_a_method():

@@ -41,5 +41,9 @@ class OutputWriteError(FoveateError, OSError):
     """A result that could not be written, for example on a full disk."""
 
 
+class WorkerError(FoveateError, RuntimeError):
+    """A process that helped with the work and ended before its share was done."""
+
+
 class NonFiniteLossError(FoveateError, ArithmeticError):
     """A loss that became infinite or not a number."""

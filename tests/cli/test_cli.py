@@ -33,7 +33,7 @@ def workspace(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "info", "convert", "config", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "info", "networks", "convert", "config", "demo"])
 def test_every_command_has_help_with_examples(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0

@@ -1,7 +1,7 @@
 import pytest
 
 from foveate.errors import ConfigError
-from foveate.foveation.estimators import FixedScale, GumbelSoftmax, StraightThroughArgmax
+from foveate.foveation.estimators import FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
 from foveate.runs.config import RunConfig
 from foveate.runs.methods import all_methods, with_method
 from toys import toy_config
@@ -63,3 +63,11 @@ def test_another_method_keeps_the_settings_of_its_own_estimator_only():
     gumbel = values(estimator={"name": "gumbel", "hard": True, "tau": 3.0})
     assert RunConfig.parse(with_method(gumbel, "gsm")).foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
     assert RunConfig.parse(with_method(gumbel, "mode")).foveation.estimator == StraightThroughArgmax(inverse=False)
+
+
+def test_the_ending_paper_is_the_papers_alignment():
+    config = RunConfig.parse(with_method(values(), "mean_paper"))
+    assert config.foveation.alignment == "paper"
+    assert config.foveation.estimator == SoftExpectation()
+    assert RunConfig.parse(config.tree()) == config
+    assert RunConfig.parse(with_method(values(), "mean")).foveation.alignment == "aligned"

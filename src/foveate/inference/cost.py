@@ -5,8 +5,27 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from typing import NamedTuple
 
 import torch
+
+
+class PeakMemory(NamedTuple):
+    """The most memory that a process held since it started, MiB.
+
+    Attributes:
+        resident: in main memory.
+        device: on the accelerator it used most; 0 without one.
+    """
+
+    resident: float
+    device: float
+
+    @classmethod
+    def of_this_process(cls) -> PeakMemory:
+        """So far."""
+        devices = range(torch.cuda.device_count())
+        return cls(peak_memory_mb(), max((torch.cuda.max_memory_allocated(d) / 2**20 for d in devices), default=0.0))
 
 
 class CostMeter:
@@ -16,26 +35,30 @@ class CostMeter:
         self._start = time.perf_counter()
         self.passes = 0
         self.pixels = 0
+        self._helpers = PeakMemory(0.0, 0.0)
 
-    def add(self, passes: int, pixels: int) -> None:
-        """Count a block."""
+    def add(self, passes: int, pixels: int, peak: PeakMemory | None = None) -> None:
+        """Count a block; `peak` is of the process that worked on it where that was another one."""
         self.passes += passes
         self.pixels += pixels
+        if peak is not None:
+            self._helpers = PeakMemory(*map(max, self._helpers, peak))
 
     def tree(self) -> dict[str, float | int]:
-        """Plain values for JSON."""
+        """Plain values for JSON; memory is that of the process that needed most."""
         seconds = time.perf_counter() - self._start
         megapixels = self.pixels / 1e6
+        peak = PeakMemory(*map(max, self._helpers, PeakMemory.of_this_process()))
         tree: dict[str, float | int] = {
             "passes": self.passes,
             "megapixels": megapixels,
             "passes_per_megapixel": self.passes / megapixels if megapixels else 0.0,
             "seconds": seconds,
             "megapixels_per_second": megapixels / seconds,
-            "peak_memory_mb": peak_memory_mb(),
+            "peak_memory_mb": peak.resident,
         }
         if torch.cuda.is_available():
-            tree["peak_device_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            tree["peak_device_memory_mb"] = peak.device
         return tree
 
 

@@ -50,7 +50,7 @@ class Scores:
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON, where NaN is null."""
-        tree: dict[str, Any] = _without_nan(asdict(self))
+        tree: dict[str, Any] = without_nan(asdict(self))
         return tree
 
 
@@ -67,8 +67,8 @@ def scores_from(matrix: Tensor, names: list[str]) -> Scores:
     )
     present = [c for c in classes if c.pixels > 0]
     return Scores(
-        miou=_mean([c.iou for c in present]),
-        mean_dice=_mean([c.dice for c in present]),
+        miou=mean_of([c.iou for c in present]),
+        mean_dice=mean_of([c.dice for c in present]),
         pixel_accuracy=_ratio(float(hit.sum()), float(counts.sum())),
         absent=tuple(c.name for c in classes if c.pixels == 0),
         classes=classes,
@@ -92,13 +92,15 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def _mean(values: list[float]) -> float:
+def mean_of(values: list[float]) -> float:
+    """The mean; NaN of nothing."""
     return sum(values) / len(values) if values else math.nan
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Plain values with None, null in JSON, in place of every NaN."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

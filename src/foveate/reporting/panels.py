@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -32,14 +33,16 @@ class Panel:
     Attributes:
         title: shown above.
         pixels: (h, w, 3) uint8 colours, or (h, w) float values drawn with a colour bar.
-        ticks: values marked on the colour bar.
+        ticks: values marked on the colour bar, which spans the first to the last.
         unit: label of the colour bar.
+        colors: name of matplotlib's colour map for values; NaN is grey.
     """
 
     title: str
     pixels: Picture | FloatArray
-    ticks: tuple[int, ...] = ()
+    ticks: tuple[float, ...] = ()
     unit: str = ""
+    colors: str = "viridis"
 
 
 def screen_size(size: Size, longest: int) -> Size:
@@ -112,7 +115,7 @@ def save_panels(
         overwrite: replace an existing file.
     """
     height, width = panels[0].pixels.shape[:2]
-    columns = len(panels) if len(panels) <= 3 else 2
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     cell = 6.4
     figure = Figure(figsize=(cell * columns, (cell * height / width + 0.45) * rows + 0.5), layout="constrained")
@@ -133,8 +136,9 @@ def _draw(figure: Figure, axes: Any, panel: Panel) -> None:
         axes.imshow(panel.pixels, interpolation="nearest", aspect="auto")
         return
     low, high = (panel.ticks[0], panel.ticks[-1]) if panel.ticks else (None, None)
-    drawn = axes.imshow(panel.pixels, interpolation="nearest", aspect="auto", cmap="viridis", vmin=low, vmax=high)
-    bar = figure.colorbar(drawn, ax=axes, ticks=list(panel.ticks) or None, fraction=0.04, pad=0.01)
+    colors = colormaps[panel.colors].with_extremes(bad=(IGNORED_GREY / 255,) * 3)
+    drawn = axes.imshow(panel.pixels, interpolation="nearest", aspect="auto", cmap=colors, vmin=low, vmax=high)
+    bar = figure.colorbar(drawn, ax=axes, ticks=list(panel.ticks) or None, fraction=0.04, pad=0.01, aspect=30)
     bar.set_label(panel.unit)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from foveate.inference.evaluate import Evaluation
+from foveate.metrics.hausdorff import ClassDistance
 
 
 def percent(value: float | None) -> str:
@@ -28,27 +29,46 @@ def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
 
 
 def evaluation_table(title: str, evaluation: Evaluation) -> Table:
-    """Scores per class in percent, their means, and the cost below."""
-    scores, cost = evaluation.scores, evaluation.cost
-    caption = (
-        f"{evaluation.images} images, {cost['megapixels']:.1f} megapixels, "
-        f"{cost['passes_per_megapixel']:.0f} passes per megapixel, "
-        f"{cost['seconds']:.1f} s, peak memory {cost['peak_memory_mb']:.0f} MiB"
-    )
-    if scores.absent:
-        caption += f"\nclasses without a labelled pixel, left out of the means: {', '.join(scores.absent)}"
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    """Scores per class in percent, their means, Hausdorff distances where measured, and the cost below."""
+    scores, distances = evaluation.scores, evaluation.distances
+    table = Table(title=title, caption=_caption(evaluation), title_justify="left", caption_justify="left")
     table.add_column("class")
-    for name in ("IoU %", "Dice %", "precision %", "recall %", "share %"):
+    for name in ("IoU %", "Dice %", "precision %", "recall %", "share %", *(["HD95 px"] if distances else [])):
         table.add_column(name, justify="right")
     pixels = max(1, sum(c.pixels for c in scores.classes))
-    for c in scores.classes:
+    for i, c in enumerate(scores.classes):
         shown = [percent(v) for v in (c.iou, c.dice, c.precision, c.recall, c.pixels / pixels)]
-        table.add_row(c.name, *shown)
+        table.add_row(c.name, *shown, *([_distance(distances.classes[i])] if distances else []))
     table.add_section()
-    table.add_row("mean", percent(scores.miou), percent(scores.mean_dice), "", "", "", style="bold")
-    table.add_row("pixel accuracy", percent(scores.pixel_accuracy), "", "", "", "")
+    mean = [_pixels(distances.mean)] if distances else []
+    table.add_row("mean", percent(scores.miou), percent(scores.mean_dice), "", "", "", *mean, style="bold")
+    table.add_row("pixel accuracy", percent(scores.pixel_accuracy))
     return table
+
+
+def _caption(evaluation: Evaluation) -> str:
+    cost, absent, distances = evaluation.cost, evaluation.scores.absent, evaluation.distances
+    lines = [
+        f"{len(evaluation.images)} images, {cost['megapixels']:.1f} megapixels, "
+        f"{cost['passes_per_megapixel']:.0f} passes per megapixel, "
+        f"{cost['seconds']:.1f} s, peak memory {cost['peak_memory_mb']:.0f} MiB"
+    ]
+    if absent:
+        lines.append(f"classes without a labelled pixel, left out of the means: {', '.join(absent)}")
+    if distances:
+        lines.append(
+            "HD95: 95 % Hausdorff distance, mean over the images with the class in label and prediction, known to "
+            f"about {distances.largest_step} px; in brackets the images that have it in only one of both"
+        )
+    return "\n".join(lines)
+
+
+def _distance(distance: ClassDistance) -> str:
+    return _pixels(distance.mean) + (f" ({distance.undefined})" if distance.undefined else "")
+
+
+def _pixels(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f}"
 
 
 def comparison_table(title: str, rows: Mapping[str, Evaluation]) -> Table:

@@ -19,7 +19,7 @@ from foveate.files import write_text
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import Job, run_jobs
-from foveate.runs.methods import ENSEMBLE, estimator_of, fixed_methods, with_method
+from foveate.runs.methods import estimator_of, members_of, with_method
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,10 @@ class Comparison:
 
     def training_passes(self, method: str) -> int:
         """Patches that pass through networks in one training of a method."""
-        training, scales = self.config.training, len(self.config.foveation.fields_of_view)
-        once = training.steps * training.locations_per_step
-        return once * scales if method == ENSEMBLE else training.steps * self._locations(method) * self._passes(method)
+        members = self._members(method)
+        if members:
+            return sum(self.training_passes(member) for member in members)
+        return self.config.training.steps * self._locations(method) * self._passes(method)
 
     def _keep_config(self) -> None:
         """Save what the methods share, or see that it is what was saved."""
@@ -120,8 +121,7 @@ class Comparison:
         """Training and evaluation of every cell, and of the members that an ensemble needs."""
         jobs: dict[str, Job] = {}
         for cell in self.cells:
-            members = fixed_methods(len(self.config.foveation.fields_of_view)) if cell.method == ENSEMBLE else []
-            needed = [self._training(self._cell(method, cell.seed)) for method in members]
+            needed = [self._training(self._cell(member, cell.seed)) for member in self._members(cell.method)]
             training = self._training(cell, after=tuple(job.name for job in needed))
             for job in (*needed, training, self._evaluation(cell, after=(training.name,))):
                 jobs.setdefault(job.name, job)
@@ -140,10 +140,13 @@ class Comparison:
 
     def _changes(self, cell: Cell) -> list[str]:
         changes = [f"training.seed={cell.seed}", f"training.locations_per_step={self._locations(cell.method)}"]
-        if cell.method == ENSEMBLE:
-            members = fixed_methods(len(self.config.foveation.fields_of_view))
-            changes.append(f"members=[{', '.join(f'../{member}-seed{cell.seed}' for member in members)}]")
+        members = [f"../{self._cell(member, cell.seed).name}" for member in self._members(cell.method)]
+        if members:
+            changes.append(f"members=[{', '.join(members)}]")
         return changes
+
+    def _members(self, method: str) -> list[str]:
+        return members_of(method, len(self.config.foveation.fields_of_view))
 
     def _passes(self, method: str) -> int:
         """Passes of one training location."""

@@ -24,7 +24,8 @@ class RunConfig(Section):
     Attributes:
         name: of the run; its default folder is `runs/<name>`.
         method: a name of the paper's tables, which decides `foveation.estimator`: patch_1 to patch_S, random, average,
-            ensemble, mean, mode, mode_inverse, gsm, gsm_hard, score_function or mixture; None leaves it as given.
+            ensemble, mean, mode, mode_inverse, gsm, gsm_hard, score_function or mixture, each also with the ending
+            _paper for `alignment: paper`; None leaves it as given.
         members: of an ensemble, the run folders of its fixed models, narrowest first, relative to the ensemble's own;
             None means members/patch_1 and so on.
         data: images, labels, classes, sampling, augmentation.

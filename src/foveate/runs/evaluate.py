@@ -1,46 +1,124 @@
-"""Evaluate a trained run on a split of its data."""
+"""Evaluate a trained run on a split of its data, in one process or several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 
-from foveate.data.manifest import SPLITS, load_samples
+import torch
+
+from foveate.data.datamodule import available_cores
 from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels
-from foveate.errors import ConfigError, DatasetError
-from foveate.inference.evaluate import Evaluation, Evaluator
+from foveate.errors import ConfigError
+from foveate.inference.evaluate import Evaluation, evaluation_of
 from foveate.inference.pixels import PixelSource
-from foveate.runs.folder import TrainedRun
+from foveate.inference.processes import Share, from_processes
+from foveate.inference.run import ready_to_predict
+from foveate.inference.score_blocks import BlockScore, score_blocks
+from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationOptions, EvaluationPlan, plan_evaluation
+from foveate.runs.folder import TrainedRun, load_run
 
 
 def evaluate_split(
-    run: TrainedRun, split: str = "val", *, on_progress: Callable[[float], None] | None = None
+    run: TrainedRun,
+    split: str = "val",
+    options: EvaluationOptions = SCORES_ONLY,
+    *,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
-    """Predict and score every image of a split, whole.
+    """Predict and score every image of a split, whole, in this process.
 
     Args:
         run: the trained run.
         split: "train", "val" or "test".
-        on_progress: told how much more of the work is done, in shares that add up to at most 1.
+        options: what is measured besides the scores.
+        on_progress: told how much more of the work is done, in shares that add up to 1.
 
     Raises:
-        ConfigError: for another split.
-        DatasetError: when the split holds no image.
+        ConfigError, DatasetError, OutputExistsError: see `plan_evaluation`; before any work.
+        OutputWriteError: when a map could not be written.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split {split!r}; allowed are {', '.join(SPLITS)}")
-    data = run.config.data
-    samples = [sample for sample in load_samples(data) if sample.split == split]
-    if not samples:
-        raise DatasetError(f"no image is in the split {split!r}; see data.split in the configuration")
-    evaluator = Evaluator(run.segmenter, data.class_names, data.ignore_index, run.config.inference, run.device)
-    for sample in samples:
+    plan = plan_evaluation(run.config, split, options)
+    blocks = _scores(plan, run, range(plan.blocks))
+    return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
+
+
+def evaluate_run(
+    path: Path | str,
+    split: str = "val",
+    options: EvaluationOptions = SCORES_ONLY,
+    *,
+    checkpoint: str = "best",
+    device: torch.device | str = "cpu",
+    overrides: list[str] | None = None,
+    processes: int = 1,
+    on_progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Predict and score every image of a split, whole, in several processes; the scores are those of one process.
+
+    Processes are spawned: a script that asks for several keeps its own work under `if __name__ == "__main__":`.
+    Seconds are counted from when the first process has loaded its network, and memory is that of the largest process.
+
+    Args:
+        path: the run's folder.
+        split: "train", "val" or "test".
+        options: what is measured besides the scores.
+        checkpoint: "best" or "last".
+        device: "cuda" spreads the processes over all CUDA devices; on the CPU they share the cores.
+        overrides: `key.subkey=value` changes to the configuration.
+        processes: how many work on blocks.
+        on_progress: told how much more of the work is done, in shares that add up to 1.
+
+    Raises:
+        ConfigError, DatasetError, OutputExistsError: see `plan_evaluation`; before any work.
+        CheckpointError: when the checkpoint is missing, damaged or of another configuration.
+        WorkerError: when a process died.
+    """
+    if processes < 1:
+        raise ConfigError(f"processes is {processes}; give at least 1")
+    if processes == 1:
+        run = load_run(path, checkpoint=checkpoint, device=device, overrides=overrides)
+        return evaluate_split(run, split, options, on_progress=on_progress)
+    # Loaded here too: what is wrong with the run is then said once, and before anything is started.
+    plan = plan_evaluation(load_run(path, checkpoint=checkpoint, overrides=overrides).config, split, options)
+    arguments = (plan, Path(path), checkpoint, str(device), overrides, processes)
+    with closing(from_processes(_work, processes, *arguments)) as messages:
+        next(messages)
+        blocks = (message for message in messages if message is not None)
+        return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
+
+
+def _scores(plan: EvaluationPlan, run: TrainedRun, numbers: Iterable[int]) -> Iterator[tuple[int, BlockScore]]:
+    """The image's place and the score of every numbered block."""
+    data, segmenter = run.config.data, ready_to_predict(run.segmenter, run.device)
+    for index, places in groupby(plan.places(numbers), key=itemgetter(0)):
+        sample = plan.samples[index]
         with open_image(sample.image, keep_alpha=data.bands is not None) as image, open_labels(sample, data) as labels:
-            total = image.size.pixels * len(samples)
-            report = _share_of(total, on_progress)
-            evaluator.add(PixelSource.of(image, data, run.device), labels, report)
-    return evaluator.result()
+            source = PixelSource.of(image, data, run.device)
+            windows = (window for _, window in places)
+            for score in score_blocks(segmenter, source, labels, windows, plan.scoring):
+                yield index, score
 
 
-def _share_of(total: int, on_progress: Callable[[float], None] | None) -> Callable[[int], None] | None:
-    return None if on_progress is None else lambda pixels: on_progress(pixels / total)
+def _work(
+    share: Share,
+    plan: EvaluationPlan,
+    path: Path,
+    checkpoint: str,
+    device: str,
+    overrides: list[str] | None,
+    processes: int,
+) -> Iterator[tuple[int, BlockScore] | None]:
+    """The scores of one process's share, after None, which says that its network is loaded."""
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, available_cores() // processes)))
+    run = load_run(path, checkpoint=checkpoint, device=_device_of(share.rank, device), overrides=overrides)
+    yield None
+    yield from _scores(plan, run, share.numbers(plan.blocks))
+
+
+def _device_of(rank: int, device: str) -> str:
+    return f"cuda:{rank % torch.cuda.device_count()}" if device == "cuda" else device

@@ -7,11 +7,12 @@ import re
 from foveate.config_base import ConfigTree
 from foveate.errors import ConfigError
 
-ENSEMBLE = "ensemble"
+_ENSEMBLE = "ensemble"
+PAPER = "_paper"
 _METHODS: dict[str, ConfigTree] = {
     "random": {"name": "random"},
     "average": {"name": "average"},
-    ENSEMBLE: {"name": "ensemble"},
+    _ENSEMBLE: {"name": "ensemble"},
     "mean": {"name": "mean"},
     "mode": {"name": "mode", "inverse": False},
     "mode_inverse": {"name": "mode", "inverse": True},
@@ -32,19 +33,27 @@ def all_methods(scales: int) -> list[str]:
     return [*fixed_methods(scales), *_METHODS]
 
 
+def members_of(method: str, scales: int) -> list[str]:
+    """The methods that an ensemble joins, of the ensemble's alignment; none for any other method."""
+    plain, paper, _ = method.partition(PAPER)
+    return [member + paper for member in fixed_methods(scales)] if plain == _ENSEMBLE else []
+
+
 def estimator_of(method: str, scales: int) -> ConfigTree:
-    """The estimator's values that a method fixes.
+    """The estimator's values that a method fixes, with or without the ending _paper.
 
     Raises:
         ConfigError: for an unknown method, or a patch_k beyond the scales.
     """
-    if method in _METHODS:
-        return _METHODS[method]
-    match = re.fullmatch(r"patch_(\d+)", method)
+    plain = method.removesuffix(PAPER)
+    if plain in _METHODS:
+        return _METHODS[plain]
+    match = re.fullmatch(r"patch_(\d+)", plain)
     if match and 1 <= int(match[1]) <= scales:
         return {"name": "fixed", "index": int(match[1]) - 1}
     raise ConfigError(
-        f"unknown method {method!r}; for {scales} fields of view there are {', '.join(all_methods(scales))}"
+        f"unknown method {method!r}; for {scales} fields of view there are {', '.join(all_methods(scales))}, and each "
+        f"with the ending {PAPER} for the paper's alignment"
     )
 
 
@@ -54,11 +63,11 @@ def with_method(values: ConfigTree, method: str) -> ConfigTree:
     given = foveation.get("estimator") or {}
     fixed = estimator_of(method, len(foveation.get("fields_of_view") or ()))
     estimator = {**given, **fixed} if given.get("name") == fixed["name"] else fixed
-    return {**values, "foveation": {**foveation, "estimator": estimator}, "method": method}
+    return resolve_method({**values, "foveation": {**foveation, "estimator": estimator}, "method": method})
 
 
 def resolve_method(values: ConfigTree) -> ConfigTree:
-    """A copy of a run's configuration with the estimator that its `method` means; unchanged without one.
+    """A copy of a run's configuration with the estimator and alignment its `method` means; unchanged without one.
 
     Raises:
         ConfigError: for an unknown method, or an estimator that contradicts it.
@@ -74,4 +83,5 @@ def resolve_method(values: ConfigTree) -> ConfigTree:
                 f"method {method!r} means estimator.{key} {value!r}, but foveation.estimator says {given[key]!r}; "
                 f"remove one of them"
             )
-    return {**values, "foveation": {**foveation, "estimator": {**given, **fixed}}}
+    alignment = {"alignment": "paper"} if str(method).endswith(PAPER) else {}
+    return {**values, "foveation": {**foveation, **alignment, "estimator": {**given, **fixed}}}

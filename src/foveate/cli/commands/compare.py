@@ -16,7 +16,8 @@ Every method gets the same data, network, steps and training passes, and every s
 What is done already is kept: the same command goes on where it was stopped, and more methods or seeds can be added.
 
 Methods: patch_1 (the narrowest field of view) to patch_S, random, average, ensemble (of all patch_k), mean, mode,
-mode_inverse, gsm, gsm_hard, score_function, mixture.
+mode_inverse, gsm, gsm_hard, score_function, mixture. With the ending _paper, as in mean_paper, a patch's output is
+taken for its target whatever its width, as the paper did.
 
 Examples:
 

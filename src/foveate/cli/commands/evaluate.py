@@ -11,14 +11,17 @@ from foveate.cli.arguments import Checkpoint, Device, Overrides, Overwrite, RunF
 
 HELP = """Evaluate a trained run on whole images of a split.
 
-Writes RUN/evaluation/SPLIT.json: mIoU, pixel accuracy, IoU, Dice, precision and recall per class, passes per
-megapixel, seconds and peak memory. Classes without a labelled pixel are left out of the means, and named.
+Writes RUN/evaluation/SPLIT.json: mIoU, pixel accuracy, IoU, Dice, precision and recall per class, the scores of every
+image, passes per megapixel, seconds and peak memory. Classes without a labelled pixel are left out of the means, and
+named.
 
 Examples:
 
     foveate evaluate runs/idrid
 
     foveate evaluate runs/idrid --split test inference.overlap=0.5 --out half-overlap.json
+
+    foveate evaluate runs/idrid --hausdorff --maps --processes 4
 """
 
 
@@ -27,6 +30,13 @@ def evaluate(
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     out: Annotated[Path | None, typer.Option(help="JSON file; RUN/evaluation/SPLIT.json by default.")] = None,
+    hausdorff: Annotated[
+        bool, typer.Option("--hausdorff", help="Add the 95 % Hausdorff distance of every class (foveate[metrics]).")
+    ] = False,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Write loss, IoU and scale probabilities per cell to SPLIT-maps/.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -36,16 +46,32 @@ def evaluate(
 
     from foveate.cli.console import output, progress_bar
     from foveate.files import refuse_existing, write_text
+    from foveate.reporting.map_preview import save_map_previews
     from foveate.reporting.tables import evaluation_table
-    from foveate.runs.evaluate import evaluate_split
+    from foveate.runs.config import RunConfig
+    from foveate.runs.evaluate import evaluate_run
+    from foveate.runs.evaluation_plan import EvaluationOptions
     from foveate.runs.folder import RunFolder
 
-    folder = RunFolder(run)
-    path = out or folder.evaluation(split)
+    path = out or RunFolder(run).evaluation(split)
     refuse_existing(path, overwrite)
-    trained = folder.load(checkpoint, torch_device(device), overrides)
+    options = EvaluationOptions(hausdorff, path.with_name(f"{path.stem}-maps") if maps else None, overwrite)
     with progress_bar(f"evaluating {split}") as bar:
-        evaluation = evaluate_split(trained, split, on_progress=bar.by)
+        evaluation = evaluate_run(
+            run,
+            split,
+            options,
+            checkpoint=checkpoint,
+            device=torch_device(device),
+            overrides=overrides,
+            processes=processes,
+            on_progress=bar.by,
+        )
     write_text(path, json.dumps(evaluation.tree(), indent=2) + "\n", overwrite=overwrite)
     output.print(evaluation_table(f"{run} on {split}", evaluation))
     output.print(f"written to {path}")
+    if options.maps is not None:
+        config = RunConfig.load(RunFolder(run).config_file, overrides)
+        with progress_bar("drawing maps") as bar:
+            save_map_previews(config, split, options.maps, overwrite=overwrite, on_progress=bar.by)
+        output.print(f"maps are in {options.maps}")

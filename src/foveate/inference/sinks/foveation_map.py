@@ -11,15 +11,21 @@ from foveate.inference.sinks.geotiff import RasterWriter
 from foveate.patches.scales import ScaleSet
 
 
-def expected_view(logits: Tensor, scales: ScaleSet, estimator: Estimator) -> Tensor:
-    """Expected field of view (h, w), level-0 pixels, from scale logits (S, h, w).
+def scale_probabilities(logits: Tensor, estimator: Estimator) -> Tensor:
+    """The policy's probabilities (S, h, w) from scale logits (S, h, w).
 
-    The expectation is over the policy's probabilities; an estimator that does not learn gives the view it uses.
+    Of an estimator that does not learn, the weights it uses.
     """
     rows = logits.flatten(1).T
     weights = rows.softmax(dim=-1) if estimator.learns else estimator.inference_weights(rows)
-    views = torch.tensor(scales.fields_of_view, dtype=weights.dtype)
-    return (weights @ views).view(logits.shape[1:])
+    return weights.T.view(logits.shape)
+
+
+def expected_view(logits: Tensor, scales: ScaleSet, estimator: Estimator) -> Tensor:
+    """Expected field of view (h, w), level-0 pixels, under the `scale_probabilities` of scale logits (S, h, w)."""
+    views = torch.tensor(scales.fields_of_view, dtype=logits.dtype)
+    expected: Tensor = torch.tensordot(views, scale_probabilities(logits, estimator), dims=1)
+    return expected
 
 
 class FoveationMapSink:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ class RasterWriter:
         self._path = path
 
     def write(self, window: Window, values: Raster) -> None:
-        """Write a band (h, w) into a window of the raster's own pixels.
+        """Write (h, w), or (bands, h, w) where there are several, into a window of the raster's own pixels.
 
         Raises:
             OutputWriteError: when that fails, for example on a full disk.
         """
         place = RasterWindow(window.left, window.top, window.width, window.height)
         try:
-            self._dataset.write(values, 1, window=place)
+            self._dataset.write(values.reshape(-1, *values.shape[-2:]), window=place)
         except RasterioError as error:
             raise OutputWriteError(f"could not write {self._path}: {error}") from error
 
@@ -50,17 +51,19 @@ def open_geotiff(
     dtype: str,
     georeference: Georeference | None,
     *,
+    bands: Sequence[str] = ("",),
     colors: list[tuple[int, int, int]] | None = None,
     tags: dict[str, str] | None = None,
     overwrite: bool = False,
 ) -> Iterator[RasterWriter]:
-    """Open a one-band GeoTIFF for writing; overviews are added and the file renamed when the block ends well.
+    """Open a GeoTIFF for writing; overviews are added and the file renamed when the block ends well.
 
     Args:
         path: final name.
         size: of the raster.
-        dtype: numpy name of its values.
+        dtype: numpy name of its values; among floats NaN means that nothing is known, also where nothing is written.
         georeference: of this raster's own pixel grid.
+        bands: what each band is; one without a name by default.
         colors: colour table for class ids 0, 1, ...
         tags: metadata.
         overwrite: replace an existing file.
@@ -70,8 +73,9 @@ def open_geotiff(
         OutputWriteError: when writing fails; nothing is left under the final name then.
     """
     profile: dict[str, Any] = {
-        "driver": "GTiff", "count": 1, "dtype": dtype, "height": size.height, "width": size.width,
+        "driver": "GTiff", "count": len(bands), "dtype": dtype, "height": size.height, "width": size.width,
         "tiled": True, "blockxsize": TILE, "blockysize": TILE, "compress": "deflate", "BIGTIFF": "IF_SAFER",
+        "nodata": math.nan if np.dtype(dtype).kind == "f" else None,
     }  # fmt: skip
     if georeference is not None:
         profile |= {"crs": georeference.crs, "transform": rasterio.Affine(*georeference.transform)}
@@ -81,6 +85,7 @@ def open_geotiff(
                 if colors:
                     dataset.write_colormap(1, {i: (*color, 255) for i, color in enumerate(colors)})
                 dataset.update_tags(**(tags or {}))
+                dataset.descriptions = bands
                 yield RasterWriter(dataset, path)
             _add_overviews(partial, size)
             _check_complete(partial)

@@ -1,0 +1,117 @@
+"""How far a predicted boundary lies from the true one: the 95 % Hausdorff distance of every class."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.errors import ConfigError
+from foveate.metrics.scores import mean_of, without_nan
+
+PERCENTILE = 95
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDistance:
+    """The distance of one class over several images.
+
+    Attributes:
+        name: the class.
+        mean: over the images that have the class in label and prediction, level-0 pixels; NaN when there is none.
+        images: number of these images.
+        undefined: number of images that have the class in only one of both, where there is no distance.
+    """
+
+    name: str
+    mean: float
+    images: int
+    undefined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """The distances of a data set.
+
+    Attributes:
+        mean: of the classes' means, level-0 pixels.
+        largest_step: of the grids that were compared, level-0 pixels; a distance is known to about this.
+        classes: in the order of the class ids.
+    """
+
+    mean: float
+    largest_step: int
+    classes: tuple[ClassDistance, ...]
+
+    def tree(self) -> dict[str, Any]:
+        """Plain values for JSON, where NaN is null."""
+        tree: dict[str, Any] = without_nan(asdict(self))
+        return tree
+
+
+def require_monai() -> None:
+    """Refuse early where the package that computes the distances is missing.
+
+    Raises:
+        ConfigError: naming the extra to install.
+    """
+    if find_spec("monai") is None or find_spec("scipy") is None:
+        raise ConfigError("Hausdorff distances need the packages monai and scipy; pip install 'foveate[metrics]'")
+
+
+def hausdorff_distances(
+    prediction: Tensor, labels: Tensor, classes: int, ignore_index: int, step: int = 1
+) -> list[float]:
+    """The 95 % Hausdorff distance of every class in one image.
+
+    The larger of two numbers: 95 % of the predicted boundary's pixels lie at most so far from the true boundary, and
+    the other way round. Pixels that are not counted belong to no class on both sides, so they end a class alike.
+
+    Args:
+        prediction: (H, W) class ids.
+        labels: (H, W) class ids.
+        classes: number of classes.
+        ignore_index: label that is not counted.
+        step: distance between neighbours of the given grid, level-0 pixels.
+
+    Returns:
+        Level-0 pixels per class: NaN for a class in neither, infinite for one in only one of both.
+
+    Raises:
+        ConfigError: when the package that computes them is missing.
+    """
+    require_monai()
+    counted = labels != ignore_index
+    masks = ((counted & (prediction == c), counted & (labels == c)) for c in range(classes))
+    return [_distance(guess, truth, step) for guess, truth in masks]
+
+
+def mean_distances(images: Sequence[Sequence[float]], names: Sequence[str], largest_step: int) -> Distances:
+    """Means over images, from the distances per image and class that `hausdorff_distances` gives."""
+    classes = tuple(_class_distance(name, [image[i] for image in images]) for i, name in enumerate(names))
+    return Distances(mean_of([c.mean for c in classes if c.images]), largest_step, classes)
+
+
+def _class_distance(name: str, values: list[float]) -> ClassDistance:
+    known = [value for value in values if math.isfinite(value)]
+    return ClassDistance(name, mean_of(known), len(known), sum(math.isinf(value) for value in values))
+
+
+def _distance(guess: Tensor, truth: Tensor, step: int) -> float:
+    if not guess.any() or not truth.any():
+        return math.inf if guess.any() or truth.any() else math.nan
+    from monai.metrics import compute_hausdorff_distance  # noqa: PLC0415 - optional, and slow to import
+
+    with warnings.catch_warnings():
+        # MONAI 1.5 and 1.6 warn about an argument that they pass to themselves.
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        result: Tensor = compute_hausdorff_distance(
+            guess[None, None], truth[None, None], include_background=True, percentile=PERCENTILE, spacing=float(step)
+        )
+    return float(torch.as_tensor(result)[0, 0])

@@ -1,0 +1,131 @@
+"""What an evaluation is about to do: which images, in which blocks, measured how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from foveate.data.labels import check_pair
+from foveate.data.manifest import SPLITS, Sample, load_samples
+from foveate.data.readers import open_image
+from foveate.data.sample_reader import open_labels
+from foveate.errors import ConfigError, DatasetError
+from foveate.geometry import Window
+from foveate.inference.blocks import BlockGrid
+from foveate.inference.evaluate import LabelledImage
+from foveate.inference.map_files import MapFiles, MapSpec
+from foveate.inference.score_blocks import Scoring
+from foveate.metrics.hausdorff import require_monai
+from foveate.runs.config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """What is measured besides the scores.
+
+    Attributes:
+        hausdorff: the 95 % Hausdorff distance of every class.
+        maps: folder for maps of loss, IoU and scale probabilities per cell; None for none.
+        overwrite: replace existing maps.
+    """
+
+    hausdorff: bool = False
+    maps: Path | None = None
+    overwrite: bool = False
+
+
+SCORES_ONLY = EvaluationOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """The images of a split and how they are scored; the blocks of all of them are numbered through.
+
+    Attributes:
+        samples: their files.
+        images: the same images, as the evaluation knows them.
+        scoring: what is measured.
+        maps: where maps are written; None for none.
+    """
+
+    samples: tuple[Sample, ...]
+    images: tuple[LabelledImage, ...]
+    scoring: Scoring
+    maps: MapSpec | None
+
+    def grid(self, index: int) -> BlockGrid:
+        """The blocks of an image."""
+        return BlockGrid(self.images[index].size, self.scoring.block_side)
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of all images."""
+        return sum(len(self.grid(i)) for i in range(len(self.images)))
+
+    def places(self, numbers: Iterable[int]) -> Iterator[tuple[int, Window]]:
+        """The image and window of blocks, from ascending numbers."""
+        index, before = 0, 0
+        for number in numbers:
+            while number - before >= len(self.grid(index)):
+                before += len(self.grid(index))
+                index += 1
+            yield index, self.grid(index)[number - before]
+
+
+def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -> EvaluationPlan:
+    """Find the images and look at what may stop the evaluation, before any work.
+
+    Args:
+        config: of the run.
+        split: "train", "val" or "test".
+        options: what is measured besides the scores.
+
+    Raises:
+        ConfigError: for another split, or when a package for what is asked is missing.
+        DatasetError: when the split holds no image, or a mask is not of its image's size.
+        OutputExistsError: when a map exists and may not be replaced.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split {split!r}; allowed are {', '.join(SPLITS)}")
+    if options.hausdorff:
+        require_monai()
+    data = config.data
+    samples = tuple(sample for sample in load_samples(data) if sample.split == split)
+    if not samples:
+        raise DatasetError(f"no image is in the split {split!r}; see data.split in the configuration")
+    if options.maps is not None:
+        for sample in samples:
+            MapFiles.in_folder(options.maps, sample.name).refuse_existing(options.overwrite)
+    images = tuple(_checked(sample, config) for sample in samples)
+    return EvaluationPlan(samples, images, _scoring(config, options), _map_spec(config, options))
+
+
+def _scoring(config: RunConfig, options: EvaluationOptions) -> Scoring:
+    return Scoring(
+        config.inference,
+        tuple(config.data.class_names),
+        config.data.ignore_index,
+        config.foveation.overview_downsample,
+        maps=options.maps is not None,
+        hausdorff=options.hausdorff,
+    )
+
+
+def _map_spec(config: RunConfig, options: EvaluationOptions) -> MapSpec | None:
+    if options.maps is None:
+        return None
+    return MapSpec(
+        options.maps,
+        config.foveation.overview_downsample,
+        tuple(config.foveation.fields_of_view),
+        tuple(config.data.classes),
+        config.data.ignore_index,
+        options.overwrite,
+    )
+
+
+def _checked(sample: Sample, config: RunConfig) -> LabelledImage:
+    with open_image(sample.image) as image, open_labels(sample, config.data) as labels:
+        check_pair(image, labels)
+        return LabelledImage(sample.name, image.size, image.georeference)
