@@ -164,20 +164,30 @@ class FoveatedSegmenter(nn.Module):
         own = heads[0].view(len(patches), count, *heads[0].shape[1:])
         return LocationOutput(mixtures[0], scale_logits, weights, own, tuple(mixtures[1:]))
 
-    def predict_targets(self, patches: Tensor, scale_weights: Tensor, side: int | None = None) -> Tensor:
-        """Run the network once and read its output over the supports around the patches' centres.
+    def predict_windows(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
+        """Run the network once, for inference.
 
         Args:
             patches: (N, C_in, P, P), each already mixed with its scale weights.
-            scale_weights: (N, S), rows summing to one; they say at which fields of view the output is read.
-            side: side of the support in level-0 pixels, at most the narrowest field of view in use; T by default.
+            scale_weights: (N, S), rows summing to one.
+
+        Returns:
+            Logits (N, classes, P', P') over the patches' whole windows.
+        """
+        return self._run_network(patches, scale_weights)[0]
+
+    def over_supports(self, output: Tensor, scale_weights: Tensor, side: int) -> Tensor:
+        """Read the network's output over the supports around the patches' centres.
+
+        Args:
+            output: (N, classes, P', P'), from `predict_windows`.
+            scale_weights: (N, S) of the patches; they say at which fields of view the output is read.
+            side: side of the support in level-0 pixels, at most the narrowest field of view in use.
 
         Returns:
             Logits (N, classes, side, side).
         """
-        return self._over_target(
-            self._run_network(patches, scale_weights)[0], scale_weights, side or self.scales.target
-        )
+        return self._over_target(output, scale_weights, side)
 
     def _run_network(self, patches: Tensor, scale_weights: Tensor) -> list[Tensor]:
         """The network's logits, and in training those of its auxiliary head where it has one."""

@@ -126,7 +126,8 @@ def test_the_surest_prediction_of_a_pixel_wins(estimator):
         for i in range(len(passes)):
             one = passes.select(slice(i, i + 1))
             with torch.inference_mode():
-                logits = model.predict_targets(mixed_patches(one, regions, model.scales), one.scale_weights)[0]
+                output = model.predict_windows(mixed_patches(one, regions, model.scales), one.scale_weights)
+                logits = model.over_supports(output, one.scale_weights, 16)[0]
             top, left = int(one.supports.top), int(one.supports.left)
             there = np.s_[:, top : top + 16, left : left + 16]
             probabilities = logits.softmax(0)[:, : 40 - top, : 40 - left]

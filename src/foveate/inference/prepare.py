@@ -14,27 +14,42 @@ from foveate.patches.extraction import Region, Windows, extract_patches, region_
 from foveate.patches.scales import ScaleSet
 
 
+class PassGroup(NamedTuple):
+    """Passes, and the pixels they look at.
+
+    Attributes:
+        passes: N of them, of one side of support.
+        regions: by scale, for the scales in use.
+    """
+
+    passes: Passes
+    regions: dict[int, Region]
+
+
 class PreparedBlock(NamedTuple):
     """A block that is ready to be predicted.
 
     Attributes:
         window: the block, level-0 pixels.
-        groups: its passes, each with the regions of the scales that it reads.
+        groups: its passes.
     """
 
     window: Window
-    groups: list[tuple[Passes, dict[int, Region]]]
+    groups: list[PassGroup]
 
 
 def prepare_block(
     block: Window, planner: Planner, foveation: Foveation, source: PixelSource, scales: ScaleSet
 ) -> PreparedBlock:
     """Plan a block and read its regions: each pixel once per scale in use, however many patches share it."""
-    groups = []
-    for passes in planner.passes(block, foveation):
-        used = [scale for scale in range(len(scales)) if bool((passes.scale_weights[:, scale] > 0).any())]
-        groups.append((passes, {scale: _read_region(passes, scale, source, scales) for scale in used}))
+    groups = [PassGroup(passes, read_regions(passes, source, scales)) for passes in planner.passes(block, foveation)]
     return PreparedBlock(block, groups)
+
+
+def read_regions(passes: Passes, source: PixelSource, scales: ScaleSet) -> dict[int, Region]:
+    """The part of the image that the passes look at, by the scales they use."""
+    used = [scale for scale in range(len(scales)) if bool((passes.scale_weights[:, scale] > 0).any())]
+    return {scale: _read_region(passes, scale, source, scales) for scale in used}
 
 
 def patch_windows(supports: Windows, side: int) -> Windows:

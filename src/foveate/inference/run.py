@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.geometry import Window
 from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.foveation_field import FoveationField, TileObserver
-from foveate.inference.per_target import PerTarget
 from foveate.inference.pixels import PixelSource
-from foveate.inference.predict_block import predict_block
-from foveate.inference.prepare import PreparedBlock, prepare_block
+from foveate.inference.predict_pyramid import PyramidPredictor
+from foveate.inference.predict_targets import TargetPredictor
+from foveate.inference.predictor import BlockPredictor, FinishedBlock
 from foveate.segmenter import FoveatedSegmenter
-
-ReadyBlocks = Iterator[PreparedBlock]
-
-
-class FinishedBlock(NamedTuple):
-    """A block's result.
-
-    Attributes:
-        window: the block, level-0 pixels.
-        logits: (C, h, w).
-        passes: patches that went through the network for it.
-    """
-
-    window: Window
-    logits: Tensor
-    passes: int
 
 
 def finished_blocks(
@@ -49,34 +32,43 @@ def finished_blocks(
     Args:
         segmenter: in eval mode, on the source's device.
         source: the image.
-        config: block size, overlap, blending, batch size, precision.
+        config: planner, block size, overlap, blending, batch size, precision.
         blocks: which blocks, in which order; all of them, row by row, by default.
         on_tile: receives the policy's logits tile by tile as they are computed.
+
+    Raises:
+        ConfigError: when the planner does not fit the fields of view, or the budget is below the least possible.
     """
     if blocks is None:
         blocks = BlockGrid(source.size, config.block_size)
     field = FoveationField(segmenter, source, on_tile)
-    planner = PerTarget(source.size, segmenter.scales.target, config.overlap, segmenter.estimator)
-
-    def prepare(block: Window) -> PreparedBlock:
-        return prepare_block(block, planner, field, source, segmenter.scales)
-
-    for ready in _ahead(prepare, blocks):
-        logits = predict_block(ready, segmenter, source, config)
-        yield FinishedBlock(ready.window, logits, sum(len(passes) for passes, _ in ready.groups))
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
+        predictor = _predictor(segmenter, source, config, field, reading)
+        yield from _ahead(predictor, blocks, reading)
 
 
-def _ahead(prepare: Callable[[Window], PreparedBlock], blocks: Iterable[Window]) -> ReadyBlocks:
-    """Prepare the next block in a thread (readers and torch release the lock) while the present one is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
-        waiting = None
-        for block in blocks:
-            following = pool.submit(prepare, block)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
+def _predictor(
+    segmenter: FoveatedSegmenter,
+    source: PixelSource,
+    config: InferenceConfig,
+    field: FoveationField,
+    reading: Executor,
+) -> BlockPredictor[Any]:
+    if config.planner == "pyramid":
+        return PyramidPredictor(segmenter, source, config, field, reading)
+    return TargetPredictor(segmenter, source, config, field)
+
+
+def _ahead(predictor: BlockPredictor[Any], blocks: Iterable[Window], reading: Executor) -> Iterator[FinishedBlock]:
+    """Prepare the next block in a thread (readers and torch release the lock) while the present one is predicted."""
+    waiting = None
+    for block in blocks:
+        following = reading.submit(predictor.prepare, block)
         if waiting is not None:
-            yield waiting.result()
+            yield predictor.predict(waiting.result())
+        waiting = following
+    if waiting is not None:
+        yield predictor.predict(waiting.result())
 
 
 def ready_to_predict(segmenter: FoveatedSegmenter, device: torch.device) -> FoveatedSegmenter:

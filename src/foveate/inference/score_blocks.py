@@ -17,7 +17,8 @@ from foveate.inference.class_ids import class_ids
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
 from foveate.inference.pixels import PixelSource
-from foveate.inference.run import FinishedBlock, finished_blocks
+from foveate.inference.predictor import FinishedBlock
+from foveate.inference.run import finished_blocks
 from foveate.inference.sinks.foveation_map import scale_probabilities
 from foveate.metrics.cells import iou_per_cell, loss_per_cell
 from foveate.metrics.confusion import confusion_matrix

@@ -34,8 +34,14 @@ class Stitcher(ABC):
         self._values: Tensor | None = None
 
     @abstractmethod
-    def add(self, passes: Passes, values: Tensor) -> None:
-        """Add the predictions (N, C, side, side) of N passes: logits or probabilities."""
+    def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
+        """Add the predictions of N passes.
+
+        Args:
+            passes: where they count, and how much.
+            values: (N, C, side, side) logits or probabilities.
+            pixel_weights: (h, w) over the block, a factor on what these passes count at a pixel.
+        """
 
     @abstractmethod
     def result(self) -> Tensor:
@@ -86,14 +92,15 @@ class AverageStitcher(Stitcher):
         self._blending = blending
         self._weights = torch.zeros(block.height, block.width, device=device)
 
-    def add(self, passes: Passes, values: Tensor) -> None:
-        """Add to the sums, by importance and weight of the passes."""
+    def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
+        """Add to the sums, by importance, weight of the passes and weight of the pixels."""
         importance = importance_window(passes.supports.side, self._blending).to(values.device)
-        weighted = values.float() * importance * passes.weight.to(values.device).view(-1, 1, 1, 1)
         sums = self._whole(values)
         for number, there, here in self._placements(passes):
-            sums[:, *there] += weighted[number][:, *here]
-            self._weights[there] += importance[here] * passes.weight[number].item()
+            weights = importance[here] * passes.weight[number].item()
+            weights = weights if pixel_weights is None else weights * pixel_weights[there]
+            sums[:, *there] += values[number][:, *here].float() * weights
+            self._weights[there] += weights
 
     def result(self) -> Tensor:
         """The sums over the weights."""
@@ -110,8 +117,8 @@ class MaxScoreStitcher(Stitcher):
         super().__init__(block, device)
         self._scores = torch.full((block.height, block.width), -1.0, device=device)
 
-    def add(self, passes: Passes, values: Tensor) -> None:
-        """Keep probabilities (N, C, side, side) where they are surer than what is there."""
+    def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
+        """Keep probabilities (N, C, side, side) where they are surer than what is there, whatever the weights."""
         scores, whole = values.float().amax(dim=1), self._whole(values)
         for number, there, here in self._placements(passes):
             score = scores[number][here]

@@ -1,0 +1,166 @@
+"""Blocks by the pyramid cover: look widely everywhere, then closer where it is expected to bring most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveate.geometry import Window
+from foveate.inference.budget import closer_looks, passes_per_megapixel, price_for
+from foveate.inference.config import InferenceConfig
+from foveate.inference.foveation_field import FoveationField
+from foveate.inference.fusion import fusion_weights
+from foveate.inference.gain import entropy_of_parts
+from foveate.inference.pixels import PixelSource
+from foveate.inference.plan import Passes
+from foveate.inference.predict_block import add_outputs, as_logits, network_outputs, window_outputs
+from foveate.inference.predictor import FinishedBlock
+from foveate.inference.prepare import PassGroup, mixed_patches, read_regions
+from foveate.inference.pyramid import PyramidGrid, share_inside
+from foveate.inference.stitch import stitcher_for
+from foveate.patches.extraction import Windows
+from foveate.segmenter import FoveatedSegmenter
+
+# Wide looks that are kept after they set the price, so that they are not paid for twice; well below 100 MB.
+SURVEYED = 256
+
+
+class PreparedRoots(NamedTuple):
+    """A block whose widest windows are read.
+
+    Attributes:
+        window: the block, level-0 pixels.
+        roots: the widest supports that meet it.
+        group: those of them that were not surveyed.
+        weights: (S, h, w) how much each scale counts at each pixel.
+    """
+
+    window: Window
+    roots: Windows
+    group: PassGroup
+    weights: Tensor
+
+
+class PyramidPredictor:
+    """Predicts blocks of one image: the widest scale everywhere, the others where their gain is above the price.
+
+    The gain of a closer look is the uncertainty of the wide look there, summed over the area it covers: a look of twice
+    the width has four times the area, and pays earlier. With a budget, a survey of the image by wide looks (all, or 256
+    evenly spread) finds the price at which the budget is spent; it is a property of the image, so blocks stay
+    independent. Without a budget every pass is made: 1 + 1/4 + 1/16 per target for three doubling scales.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: of inference.
+        field: the policy's logits of this image.
+        reading: runs what reads the image, in the thread that it belongs to.
+
+    Raises:
+        ConfigError: when the fields of view are no multiples, or the budget is below the least possible.
+    """
+
+    def __init__(
+        self,
+        segmenter: FoveatedSegmenter,
+        source: PixelSource,
+        config: InferenceConfig,
+        field: FoveationField,
+        reading: Executor,
+    ) -> None:
+        self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
+        self._reading = reading
+        self._grid = PyramidGrid.of(source.size, segmenter.scales, config.keep)
+        self._surveyed: dict[tuple[int, int], Tensor] = {}
+        self._price = -1.0 if config.budget is None else self._find_price(config.budget)
+        self._unpaid = len(self._surveyed)
+
+    def prepare(self, block: Window) -> PreparedRoots:
+        """Read the widest windows of a block, and how much each scale counts there."""
+        roots = self._grid.roots_in(block)
+        new = torch.tensor([key not in self._surveyed for key in _keys(roots)])
+        passes = self._passes(roots, len(self._grid.sides) - 1).select(new)
+        weights = fusion_weights(block, self._config.fusion, self._field, self._segmenter)
+        return PreparedRoots(block, roots, self._with_regions(passes), weights.to(self._source.device))
+
+    def predict(self, block: PreparedRoots) -> FinishedBlock:
+        """Look widely, choose where to look closer, do so, and fuse."""
+        stitcher = stitcher_for(block.window, self._source.device, self._config)
+        widest = len(self._grid.sides) - 1
+        outputs = self._root_outputs(block)
+        roots = self._passes(block.roots, widest)
+        add_outputs(stitcher, roots, outputs, self._segmenter, by_probability=True, pixel_weights=block.weights[widest])
+        count = len(block.group.passes)
+        for scale in reversed(range(widest)):
+            group = self._closer(block, outputs, scale)
+            count += len(group.passes)
+            for passes, output in window_outputs(group, self._segmenter, self._source, self._config):
+                add_outputs(
+                    stitcher, passes, output, self._segmenter, by_probability=True, pixel_weights=block.weights[scale]
+                )
+        count, self._unpaid = count + self._unpaid, 0
+        return FinishedBlock(block.window, as_logits(stitcher.result()), count)
+
+    def _find_price(self, budget: float | str) -> float:
+        """Look widely at an even part of the image, and see what the gains are."""
+        roots, scales = self._grid.roots, self._segmenter.scales
+        allowed = closer_looks(passes_per_megapixel(budget, scales), self._grid)
+        total = len(roots.top)
+        chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
+        part = Windows(roots.top[chosen], roots.left[chosen], roots.side)
+        together = torch.cat(list(self._survey(self._passes(part, len(self._grid.sides) - 1))))
+        self._surveyed = dict(zip(_keys(part), together.cpu(), strict=True))
+        gains = [self._gains(part, together, scale) for scale in range(len(self._grid.sides) - 1)]
+        inside = [share_inside(self._grid.inside(part, s), Window.of(self._source.size)) > 0 for s in range(len(gains))]
+        found = torch.cat([gain[there] for gain, there in zip(gains, inside, strict=True)])
+        return price_for(found, allowed * len(chosen) // total)
+
+    def _root_outputs(self, block: PreparedRoots) -> Tensor:
+        """The network's output (N, C, P', P') on every widest window of a block, surveyed or new."""
+        new = [output for _, output in window_outputs(block.group, self._segmenter, self._source, self._config)]
+        following: Iterator[Tensor] = iter(torch.cat(new) if new else ())
+        device = self._source.device
+        keys = _keys(block.roots)
+        return torch.stack([self._surveyed[k].to(device) if k in self._surveyed else next(following) for k in keys])
+
+    def _closer(self, block: PreparedRoots, outputs: Tensor, scale: int) -> PassGroup:
+        """The looks of one scale that pay, among those that meet the block."""
+        supports = self._grid.inside(block.roots, scale)
+        inside = block.window.intersection(Window.of(self._source.size)) or block.window
+        pays = (self._gains(block.roots, outputs, scale) > self._price) & (share_inside(supports, inside) > 0)
+        return self._reading.submit(self._with_regions, self._passes(supports, scale).select(pays)).result()
+
+    def _gains(self, roots: Windows, outputs: Tensor, scale: int) -> Tensor:
+        """Gain of every look (N * parts ** 2) of a scale, in nats times narrowest supports inside the image."""
+        kept = self._grid.sides[-1] / self._segmenter.scales.fields_of_view[-1]
+        entropy = entropy_of_parts(outputs, kept, self._grid.parts(scale)).flatten().cpu()
+        supports = self._grid.inside(roots, scale)
+        area = (self._grid.sides[scale] / self._grid.sides[0]) ** 2
+        return entropy * area * share_inside(supports, Window.of(self._source.size))
+
+    def _passes(self, supports: Windows, scale: int) -> Passes:
+        one_hot = torch.eye(len(self._grid.sides))[scale].expand(len(supports.top), -1)
+        return Passes(supports, one_hot, torch.ones(len(supports.top)))
+
+    def _survey(self, passes: Passes) -> Iterator[Tensor]:
+        """Outputs of passes that are far apart: each is read by itself, as a region around all would be the image."""
+        for start in range(0, len(passes), self._config.batch_size):
+            batch = passes.select(slice(start, start + self._config.batch_size))
+            inputs = self._reading.submit(self._read_apart, batch).result()
+            yield network_outputs(inputs, batch, self._segmenter, self._source, self._config)
+
+    def _read_apart(self, passes: Passes) -> Tensor:
+        scales = self._segmenter.scales
+        alone = [passes.select(slice(i, i + 1)) for i in range(len(passes))]
+        return torch.cat([mixed_patches(one, read_regions(one, self._source, scales), scales) for one in alone])
+
+    def _with_regions(self, passes: Passes) -> PassGroup:
+        return PassGroup(passes, read_regions(passes, self._source, self._segmenter.scales))
+
+
+def _keys(windows: Windows) -> list[tuple[int, int]]:
+    return list(zip(windows.top.tolist(), windows.left.tolist(), strict=True))

@@ -1,0 +1,37 @@
+"""What predicts the blocks of one image."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, TypeVar
+
+from torch import Tensor
+
+from foveate.geometry import Window
+
+Prepared = TypeVar("Prepared")
+
+
+class FinishedBlock(NamedTuple):
+    """A block's result.
+
+    Attributes:
+        window: the block, level-0 pixels.
+        logits: (C, h, w).
+        passes: patches that went through the network for it.
+    """
+
+    window: Window
+    logits: Tensor
+    passes: int
+
+
+class BlockPredictor(Protocol[Prepared]):
+    """Predicts blocks; the result of one does not depend on the others."""
+
+    def prepare(self, block: Window) -> Prepared:
+        """Read what can be read before the network runs; called in the thread that the reader belongs to."""
+        ...
+
+    def predict(self, block: Prepared) -> FinishedBlock:
+        """Run the network and stitch."""
+        ...
