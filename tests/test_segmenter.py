@@ -196,3 +196,12 @@ def test_an_auxiliary_head_is_read_like_the_main_one(estimator):
     assert len(output.auxiliary) == 1
     torch.testing.assert_close(output.auxiliary[0], output.logits)
     assert model.eval()(torch.rand(1, 3, 20, 20)).shape == (1, 4, 20, 20)
+
+
+def test_a_fixed_scale_can_learn_from_its_whole_window():
+    model = segmenter(FixedScale(index=2, own_window=0.5))
+    output = model.forward_locations(torch.zeros(4, 3), torch.rand(4, 1, 3, 16, 16))
+    assert output.own_logits.shape == (4, 1, 4, 16, 16)
+    assert segmenter(FixedScale(index=2)).forward_locations(
+        torch.zeros(4, 3), torch.rand(4, 1, 3, 16, 16)
+    ).own_logits.shape == (4, 0)

@@ -30,8 +30,8 @@ class LocationOutput(NamedTuple):
         logits: (N, C, T, T) over each location's target.
         scale_logits: (N, S) the policy's logits.
         scale_weights: (N, S) how much of each scale was used.
-        own_logits: (N, S, C, P', P') each scale's prediction over its own window where training mixes predictions,
-            else empty, (N, 0).
+        own_logits: (N, S', C, P', P') the prediction of each scale that was passed alone, over its own window, where
+            the estimator learns from it, else empty, (N, 0).
         auxiliary: (N, C, T, T) of each further head that a network with deep supervision has in training.
     """
 
@@ -109,6 +109,11 @@ class FoveatedSegmenter(nn.Module):
         tiles = logits.view(len(image), len(tops), len(lefts), -1, target, target).permute(0, 3, 1, 4, 2, 5)
         return tiles.reshape(len(image), tiles.shape[1], len(tops) * target, -1)[..., :height, :width]
 
+    @property
+    def views_passed(self) -> tuple[int, ...]:
+        """The fields of view that the estimator ever uses."""
+        return self.scales.only(self.estimator.scales_read(len(self.scales)))
+
     def scale_logits(self, overview: Tensor) -> Tensor:
         """The policy's logits (B, S, h, w) for an overview with its margin (B, C_in, h + 2 m, w + 2 m)."""
         logits: Tensor = self.policy(overview)
@@ -148,7 +153,9 @@ class FoveatedSegmenter(nn.Module):
         mixed = torch.einsum("ns,nschw->nchw", used.to(patches.dtype), patches)
         heads = self._run_network(mixed, weights)
         logits, *auxiliary = (self._over_target(head, weights, self.scales.target) for head in heads)
-        return LocationOutput(logits, scale_logits, weights, logits.new_empty(len(logits), 0), tuple(auxiliary))
+        learns_whole = self.training and self.estimator.own_window_weight > 0
+        own = heads[0][:, None] if learns_whole else logits.new_empty(len(logits), 0)
+        return LocationOutput(logits, scale_logits, weights, own, tuple(auxiliary))
 
     def _mix_predictions(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location and scale: log sum_s p_s softmax(aligned logits of scale s), a log-probability."""

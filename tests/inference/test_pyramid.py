@@ -54,7 +54,7 @@ def predicted(model, pixels, **options):
 
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1.0, 0.75, 0.5]))
 def test_the_supports_of_every_scale_cover_each_pixel_once(height, width, keep):
-    grid = PyramidGrid.of(Size(height, width), SCALES, keep)
+    grid = PyramidGrid.of(Size(height, width), SCALES.fields_of_view, keep)
     for scale in range(3):
         count = np.zeros((height + 128, width + 128), int)
         tops, lefts, side = grid.inside(grid.roots, scale)
@@ -190,6 +190,14 @@ def test_a_survey_of_a_part_of_the_image_meets_the_budget_nearly(monkeypatch):
     pixels[:, :, 200:] *= 0.1
     _, passes = predicted(segmenter(), pixels, budget=1500.0, keep=1.0)
     assert 0.75 * 393 < passes < 1.25 * 393
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_one_fixed_scale_tiles_the_image_with_its_own_windows(keep):
+    pixels = noise(128, 192)
+    found, passes = predicted(segmenter(estimator=FixedScale(index=1)), pixels, keep=keep)
+    assert passes == 24 / keep**2
+    assert found.shape == (4, 128, 192)
 
 
 def test_a_budget_below_the_least_says_the_least():

@@ -60,6 +60,11 @@ class FoveationConfig(Section):
         """The fields of view as a `ScaleSet`."""
         return ScaleSet(self.patch_size, self.fields_of_view)
 
+    @property
+    def views_passed(self) -> tuple[int, ...]:
+        """The fields of view that the estimator ever uses."""
+        return self.scales.only(self.estimator.scales_read(len(self.fields_of_view)))
+
     @model_validator(mode="after")
     def _consistent(self) -> FoveationConfig:
         scales = self.scales

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from foveate.geometry import Size, Window, ceil_div
+
+
+def block_side(wanted: int, cell: int, root: int) -> int:
+    """Side of the blocks: the largest multiple at most `wanted` of the cell and the widest support, at least one.
+
+    A cell then lies in one block only. So does a widest support, which would be passed again for every other block that
+    it meets; where a common multiple is much larger than wanted, only the cell is respected.
+
+    Args:
+        wanted: level-0 pixels.
+        cell: side of what must not lie in two blocks.
+        root: side of the widest supports of the planner, 1 where there are none.
+    """
+    both = math.lcm(cell, root)
+    unit = both if both <= 2 * wanted else cell
+    return max(1, wanted // unit) * unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class InferenceConfig(Section):
 
     block_size: int = Field(default=2048, ge=16)
     planner: Literal["per_target", "pyramid"] = "per_target"
-    keep: float = Field(default=0.75, gt=0, le=1)
+    keep: float = Field(default=0.5, gt=0, le=1)
     budget: Annotated[float, Field(gt=0)] | Literal["fixed"] | None = None
     fusion: Literal["policy"] | tuple[Annotated[float, Field(gt=0)], ...] = "policy"
     overlap: float = Field(default=0.25, ge=0, le=0.9)

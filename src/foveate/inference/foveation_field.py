@@ -47,6 +47,14 @@ class FoveationField:
             result[inside] = logits[:, cell_rows[inside] % TILE_CELLS, cell_cols[inside] % TILE_CELLS].T
         return result
 
+    def cover(self, block: Window) -> None:
+        """Compute every tile under a block, so that an observer sees the whole map whatever a planner asks for."""
+        side = TILE_CELLS * self.grid.cell
+        last_row, last_col = (self.grid.rows - 1) // TILE_CELLS, (self.grid.cols - 1) // TILE_CELLS
+        for row in range(block.top // side, min((block.bottom - 1) // side, last_row) + 1):
+            for col in range(block.left // side, min((block.right - 1) // side, last_col) + 1):
+                self._tile(row, col)
+
     def _tile(self, row: int, col: int) -> Tensor:
         key = (row, col)
         if key not in self._tiles:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from foveate.inference.predict_block import add_outputs, as_logits, network_outp
 from foveate.inference.predictor import FinishedBlock
 from foveate.inference.prepare import PassGroup, mixed_patches, read_regions
 from foveate.inference.pyramid import PyramidGrid, share_inside
-from foveate.inference.stitch import stitcher_for
+from foveate.inference.stitch import Stitcher, stitcher_for
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 
@@ -51,7 +51,8 @@ class PyramidPredictor:
     The gain of a closer look is the uncertainty of the wide look there, summed over the area it covers: a look of twice
     the width has four times the area, and pays earlier. With a budget, a survey of the image by wide looks (all, or 256
     evenly spread) finds the price at which the budget is spent; it is a property of the image, so blocks stay
-    independent. Without a budget every pass is made: 1 + 1/4 + 1/16 per target for three doubling scales.
+    independent. Without a budget every pass is made: 1 + 1/4 + 1/16 per target for three doubling scales. An estimator
+    of one fixed scale passes that one only: its windows tile the image, with a margin of choice.
 
     Args:
         segmenter: in eval mode, on the source's device.
@@ -74,7 +75,8 @@ class PyramidPredictor:
     ) -> None:
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
         self._reading = reading
-        self._grid = PyramidGrid.of(source.size, segmenter.scales, config.keep)
+        self._scales = segmenter.estimator.scales_read(len(segmenter.scales))
+        self._grid = PyramidGrid.of(source.size, segmenter.views_passed, config.keep)
         self._surveyed: dict[tuple[int, int], Tensor] = {}
         self._price = -1.0 if config.budget is None else self._find_price(config.budget)
         self._unpaid = len(self._surveyed)
@@ -83,41 +85,51 @@ class PyramidPredictor:
         """Read the widest windows of a block, and how much each scale counts there."""
         roots = self._grid.roots_in(block)
         new = torch.tensor([key not in self._surveyed for key in _keys(roots)])
-        passes = self._passes(roots, len(self._grid.sides) - 1).select(new)
+        passes = self._passes(roots, self._widest).select(new)
         weights = fusion_weights(block, self._config.fusion, self._field, self._segmenter)
         return PreparedRoots(block, roots, self._with_regions(passes), weights.to(self._source.device))
 
     def predict(self, block: PreparedRoots) -> FinishedBlock:
         """Look widely, choose where to look closer, do so, and fuse."""
-        stitcher = stitcher_for(block.window, self._source.device, self._config)
-        widest = len(self._grid.sides) - 1
         outputs = self._root_outputs(block)
-        roots = self._passes(block.roots, widest)
-        add_outputs(stitcher, roots, outputs, self._segmenter, by_probability=True, pixel_weights=block.weights[widest])
-        count = len(block.group.passes)
-        for scale in reversed(range(widest)):
-            group = self._closer(block, outputs, scale)
+        stitcher = stitcher_for(block.window, self._source.device, self._config)
+        self._stitch(stitcher, block, self._widest, [(self._passes(block.roots, self._widest), outputs)])
+        count, self._unpaid = len(block.group.passes) + self._unpaid, 0
+        for level in reversed(range(self._widest)):
+            group = self._closer(block, outputs, level)
             count += len(group.passes)
-            for passes, output in window_outputs(group, self._segmenter, self._source, self._config):
-                add_outputs(
-                    stitcher, passes, output, self._segmenter, by_probability=True, pixel_weights=block.weights[scale]
-                )
-        count, self._unpaid = count + self._unpaid, 0
+            self._stitch(stitcher, block, level, window_outputs(group, self._segmenter, self._source, self._config))
         return FinishedBlock(block.window, as_logits(stitcher.result()), count)
+
+    @property
+    def _widest(self) -> int:
+        """The last level: levels count the scales in use, narrowest first."""
+        return len(self._scales) - 1
+
+    def _stitch(
+        self, stitcher: Stitcher, block: PreparedRoots, level: int, outputs: Iterable[tuple[Passes, Tensor]]
+    ) -> None:
+        weights = block.weights[self._scales[level]]
+        for passes, output in outputs:
+            add_outputs(stitcher, passes, output, self._segmenter, by_probability=True, pixel_weights=weights)
 
     def _find_price(self, budget: float | str) -> float:
         """Look widely at an even part of the image, and see what the gains are."""
-        roots, scales = self._grid.roots, self._segmenter.scales
-        allowed = closer_looks(passes_per_megapixel(budget, scales), self._grid)
-        total = len(roots.top)
+        roots = self._grid.roots
+        allowed, total = closer_looks(passes_per_megapixel(budget, self._segmenter.scales), self._grid), len(roots.top)
         chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
         part = Windows(roots.top[chosen], roots.left[chosen], roots.side)
-        together = torch.cat(list(self._survey(self._passes(part, len(self._grid.sides) - 1))))
+        together = torch.cat(list(self._survey(self._passes(part, self._widest))))
         self._surveyed = dict(zip(_keys(part), together.cpu(), strict=True))
-        gains = [self._gains(part, together, scale) for scale in range(len(self._grid.sides) - 1)]
-        inside = [share_inside(self._grid.inside(part, s), Window.of(self._source.size)) > 0 for s in range(len(gains))]
-        found = torch.cat([gain[there] for gain, there in zip(gains, inside, strict=True)])
-        return price_for(found, allowed * len(chosen) // total)
+        return price_for(self._all_gains(part, together), allowed * len(chosen) // total)
+
+    def _all_gains(self, roots: Windows, outputs: Tensor) -> Tensor:
+        """The gains of all closer looks inside the image, within some widest supports."""
+        image, found = Window.of(self._source.size), [torch.empty(0)]
+        for level in range(self._widest):
+            inside = share_inside(self._grid.inside(roots, level), image) > 0
+            found.append(self._gains(roots, outputs, level)[inside])
+        return torch.cat(found)
 
     def _root_outputs(self, block: PreparedRoots) -> Tensor:
         """The network's output (N, C, P', P') on every widest window of a block, surveyed or new."""
@@ -127,23 +139,23 @@ class PyramidPredictor:
         keys = _keys(block.roots)
         return torch.stack([self._surveyed[k].to(device) if k in self._surveyed else next(following) for k in keys])
 
-    def _closer(self, block: PreparedRoots, outputs: Tensor, scale: int) -> PassGroup:
-        """The looks of one scale that pay, among those that meet the block."""
-        supports = self._grid.inside(block.roots, scale)
+    def _closer(self, block: PreparedRoots, outputs: Tensor, level: int) -> PassGroup:
+        """The looks of one level that pay, among those that meet the block."""
+        supports = self._grid.inside(block.roots, level)
         inside = block.window.intersection(Window.of(self._source.size)) or block.window
-        pays = (self._gains(block.roots, outputs, scale) > self._price) & (share_inside(supports, inside) > 0)
-        return self._reading.submit(self._with_regions, self._passes(supports, scale).select(pays)).result()
+        pays = (self._gains(block.roots, outputs, level) > self._price) & (share_inside(supports, inside) > 0)
+        return self._reading.submit(self._with_regions, self._passes(supports, level).select(pays)).result()
 
-    def _gains(self, roots: Windows, outputs: Tensor, scale: int) -> Tensor:
-        """Gain of every look (N * parts ** 2) of a scale, in nats times narrowest supports inside the image."""
-        kept = self._grid.sides[-1] / self._segmenter.scales.fields_of_view[-1]
-        entropy = entropy_of_parts(outputs, kept, self._grid.parts(scale)).flatten().cpu()
-        supports = self._grid.inside(roots, scale)
-        area = (self._grid.sides[scale] / self._grid.sides[0]) ** 2
+    def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
+        """Gain of every look (N * parts ** 2) of a level, in nats times narrowest supports inside the image."""
+        kept = self._grid.sides[-1] / self._segmenter.views_passed[-1]
+        entropy = entropy_of_parts(outputs, kept, self._grid.parts(level)).flatten().cpu()
+        supports = self._grid.inside(roots, level)
+        area = (self._grid.sides[level] / self._grid.sides[0]) ** 2
         return entropy * area * share_inside(supports, Window.of(self._source.size))
 
-    def _passes(self, supports: Windows, scale: int) -> Passes:
-        one_hot = torch.eye(len(self._grid.sides))[scale].expand(len(supports.top), -1)
+    def _passes(self, supports: Windows, level: int) -> Passes:
+        one_hot = torch.eye(len(self._segmenter.scales))[self._scales[level]].expand(len(supports.top), -1)
         return Passes(supports, one_hot, torch.ones(len(supports.top)))
 
     def _survey(self, passes: Passes) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,35 +11,34 @@ from torch import Tensor
 
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window
+from foveate.inference.config import InferenceConfig
 from foveate.patches.extraction import Windows
-from foveate.patches.scales import ScaleSet
 
 
 @dataclass(frozen=True, slots=True)
 class PyramidGrid:
-    """Where the passes of each scale are used: disjoint supports, S nested grids with a corner at the image's.
+    """Where the passes of each level are used: disjoint supports, nested grids with a corner at the image's.
 
     Attributes:
         image: size of the image.
-        sides: side of the supports of each scale, ascending, each a multiple of the one before, level-0 pixels.
+        sides: side of the supports of each level, ascending, each a multiple of the one before, level-0 pixels.
     """
 
     image: Size
     sides: tuple[int, ...]
 
     @classmethod
-    def of(cls, image: Size, scales: ScaleSet, keep: float) -> PyramidGrid:
-        """The grids of a set of scales.
+    def of(cls, image: Size, views: Sequence[int], keep: float) -> PyramidGrid:
+        """The grids of some fields of view.
 
         Args:
             image: size of the image.
-            scales: each field of view a multiple of the one before.
+            views: ascending, each a multiple of the one before, level-0 pixels.
             keep: side of the central part of a window that is used, as a share of its side, in (0, 1].
 
         Raises:
             ConfigError: when the fields of view are no multiples.
         """
-        views = scales.fields_of_view
         for narrow, wide in pairwise(views):
             if wide % narrow:
                 raise ConfigError(
@@ -61,13 +61,13 @@ class PyramidGrid:
         grid = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
         return Windows(grid[:, 0], grid[:, 1], side)
 
-    def parts(self, scale: int) -> int:
-        """Supports of a scale in a row of one widest support."""
-        return self.sides[-1] // self.sides[scale]
+    def parts(self, level: int) -> int:
+        """Supports of a level in a row of one widest support."""
+        return self.sides[-1] // self.sides[level]
 
-    def inside(self, roots: Windows, scale: int) -> Windows:
-        """The supports of a scale that tile each of N widest ones: (N * parts ** 2), root by root, row by row."""
-        side, steps = self.sides[scale], torch.arange(self.parts(scale))
+    def inside(self, roots: Windows, level: int) -> Windows:
+        """The supports of a level that tile each of N widest ones: (N * parts ** 2), root by root, row by row."""
+        side, steps = self.sides[level], torch.arange(self.parts(level))
         shape = (len(roots.top), len(steps), len(steps))
         tops = (roots.top[:, None, None] + side * steps[:, None]).expand(shape)
         lefts = (roots.left[:, None, None] + side * steps).expand(shape)
@@ -79,3 +79,8 @@ def share_inside(windows: Windows, area: Window) -> Tensor:
     rows = (windows.top + windows.side).clamp(max=area.bottom) - windows.top.clamp(min=area.top)
     cols = (windows.left + windows.side).clamp(max=area.right) - windows.left.clamp(min=area.left)
     return rows.clamp(min=0) * cols.clamp(min=0) / windows.side**2
+
+
+def root_side(config: InferenceConfig, views: Sequence[int]) -> int:
+    """Side of the supports that a planner looks at first everywhere, by its fields of view; 1 where it has none."""
+    return PyramidGrid.of(Size(1, 1), views, config.keep).sides[-1] if config.planner == "pyramid" else 1

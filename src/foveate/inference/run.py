@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import torch
 
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid
+from foveate.inference.blocks import BlockGrid, block_side
 from foveate.inference.config import InferenceConfig
 from foveate.inference.foveation_field import FoveationField, TileObserver
 from foveate.inference.pixels import PixelSource
 from foveate.inference.predict_pyramid import PyramidPredictor
 from foveate.inference.predict_targets import TargetPredictor
 from foveate.inference.predictor import BlockPredictor, FinishedBlock
+from foveate.inference.pyramid import root_side
 from foveate.segmenter import FoveatedSegmenter
 
 
@@ -40,11 +41,18 @@ def finished_blocks(
         ConfigError: when the planner does not fit the fields of view, or the budget is below the least possible.
     """
     if blocks is None:
-        blocks = BlockGrid(source.size, config.block_size)
+        side = block_side(config.block_size, 1, root_side(config, segmenter.views_passed))
+        blocks = BlockGrid(source.size, side)
     field = FoveationField(segmenter, source, on_tile)
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
         predictor = _predictor(segmenter, source, config, field, reading)
-        yield from _ahead(predictor, blocks, reading)
+
+        def prepare(block: Window) -> Any:
+            field.cover(block)
+            return predictor.prepare(block)
+
+        for ready in _ahead(prepare, blocks, reading):
+            yield predictor.predict(ready)
 
 
 def _predictor(
@@ -59,16 +67,16 @@ def _predictor(
     return TargetPredictor(segmenter, source, config, field)
 
 
-def _ahead(predictor: BlockPredictor[Any], blocks: Iterable[Window], reading: Executor) -> Iterator[FinishedBlock]:
+def _ahead(prepare: Callable[[Window], Any], blocks: Iterable[Window], reading: Executor) -> Iterator[Any]:
     """Prepare the next block in a thread (readers and torch release the lock) while the present one is predicted."""
     waiting = None
     for block in blocks:
-        following = reading.submit(predictor.prepare, block)
+        following = reading.submit(prepare, block)
         if waiting is not None:
-            yield predictor.predict(waiting.result())
+            yield waiting.result()
         waiting = following
     if waiting is not None:
-        yield predictor.predict(waiting.result())
+        yield waiting.result()
 
 
 def ready_to_predict(segmenter: FoveatedSegmenter, device: torch.device) -> FoveatedSegmenter:

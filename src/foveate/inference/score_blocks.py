@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foveate.data.labels import LabelReader
 from foveate.geometry import Size, Window, ceil_div
+from foveate.inference.blocks import block_side
 from foveate.inference.class_ids import class_ids
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
@@ -37,6 +38,7 @@ class Scoring:
         class_names: in the order of the class ids.
         ignore_index: label value that is not counted.
         cell: side of a cell of the overview grid, level-0 pixels.
+        root: side of the widest supports of the planner, 1 where there are none.
         maps: whether loss, IoU and scale probabilities are wanted per cell.
         hausdorff: whether the distances of boundaries are wanted.
     """
@@ -45,6 +47,7 @@ class Scoring:
     class_names: tuple[str, ...]
     ignore_index: int
     cell: int
+    root: int = 1
     maps: bool = False
     hausdorff: bool = False
 
@@ -55,8 +58,8 @@ class Scoring:
 
     @property
     def block_side(self) -> int:
-        """Side of the blocks: at most `block_size` where a cell is not larger, and no cell lies in two."""
-        return max(1, self.inference.block_size // self.cell) * self.cell
+        """Side of the blocks, such that no cell lies in two."""
+        return block_side(self.inference.block_size, self.cell, self.root)
 
     @property
     def thins(self) -> bool:

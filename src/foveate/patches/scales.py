@@ -61,6 +61,10 @@ class ScaleSet:
         """Level-0 pixels per patch pixel at this scale, at least 1."""
         return self.fields_of_view[scale] / self.patch_size
 
+    def only(self, scales: Sequence[int]) -> tuple[int, ...]:
+        """The fields of view of some scales."""
+        return tuple(self.fields_of_view[scale] for scale in scales)
+
     def window(self, around: Window, scale: int) -> Window:
         """The window of this scale centred on a cell or target; it may reach outside the image."""
         return around.centred(self.fields_of_view[scale])

@@ -15,6 +15,7 @@ from foveate.geometry import Window
 from foveate.inference.blocks import BlockGrid
 from foveate.inference.evaluate import LabelledImage
 from foveate.inference.map_files import MapFiles, MapSpec
+from foveate.inference.pyramid import root_side
 from foveate.inference.score_blocks import Scoring
 from foveate.metrics.hausdorff import require_monai
 from foveate.runs.config import RunConfig
@@ -107,6 +108,7 @@ def _scoring(config: RunConfig, options: EvaluationOptions) -> Scoring:
         tuple(config.data.class_names),
         config.data.ignore_index,
         config.foveation.overview_downsample,
+        root_side(config.inference, config.foveation.views_passed),
         maps=options.maps is not None,
         hausdorff=options.hausdorff,
     )

@@ -14,6 +14,9 @@ HELP = """Segment images of any size with a trained run.
 Writes for every image OUT/STEM.classes.tif (class ids, tiled, with overviews, colour table and georeference),
 OUT/STEM.fov.tif (expected field of view per cell), OUT/STEM.preview.png and OUT/STEM.json.
 
+With --budget the image is looked at widely everywhere, and closer where that is expected to bring most, until so many
+passes through the network are spent.
+
 A failing image is reported and the others go on; the exit code is then 1.
 
 Examples:
@@ -21,6 +24,8 @@ Examples:
     foveate predict runs/idrid fundus.jpg --out predictions
 
     foveate predict runs/dubai scene1.tif scene2.tif --out predictions --set inference.block_size=4096
+
+    foveate predict runs/idrid fundus.jpg --out predictions --budget 30
 """
 
 
@@ -30,6 +35,10 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Configuration values to change.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Most passes per megapixel, or fixed: as many as one fixed field of view costs."),
     ] = None,
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
@@ -46,6 +55,7 @@ def predict(
     from foveate.runs.predict import predict as predict_image
 
     check_stems(images)
+    change = [*(change or []), *([f"inference.budget={budget}", "inference.planner=pyramid"] if budget else [])]
     trained = RunFolder(run).load(checkpoint, torch_device(device), change)
     done, failed = {}, {}
     for image in images:

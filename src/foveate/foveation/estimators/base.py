@@ -61,7 +61,7 @@ class Estimator(Section):
 
     @property
     def own_window_weight(self) -> float:
-        """Weight of a loss of every scale's prediction on its own whole window; only where predictions are mixed."""
+        """Weight of a loss of every prediction on its own whole window; only where a pass sees a single scale."""
         return 0.0
 
     def scales_read(self, scales: int) -> tuple[int, ...]:

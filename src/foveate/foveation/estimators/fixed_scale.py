@@ -16,15 +16,23 @@ class FixedScale(Estimator):
 
     Attributes:
         index: position of the field of view in the scale set, 0 = narrowest.
+        own_window: weight of a loss on the patch's whole window; 0 learns from its centre over the target only, which
+            is little of a wide patch.
     """
 
     name: Literal["fixed"] = "fixed"
     index: int = Field(default=0, ge=0)
+    own_window: float = Field(default=0.0, ge=0)
 
     @property
     def learns(self) -> bool:
         """Never: there is nothing to choose."""
         return False
+
+    @property
+    def own_window_weight(self) -> float:
+        """Weight of the loss on the patch's whole window."""
+        return self.own_window
 
     def scales_read(self, scales: int) -> tuple[int, ...]:
         """The one scale."""
