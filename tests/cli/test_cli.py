@@ -110,6 +110,20 @@ def test_predict_writes_georeferenced_rasters_and_a_preview(workspace):
     assert "--overwrite" in " ".join(again.output.split())
 
 
+def test_predict_within_a_budget(workspace):
+    image, _ = shapes(9, 211, 133)
+    transform, out = rasterio.Affine(0.5, 0, 100, 0, -0.5, 900), workspace / "budget"
+    path = write_image(workspace / "wide.tif", image, crs="EPSG:32633", transform=transform)
+    result = invoke("predict", workspace / "run", path, "--out", out, "--budget", "1500", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert 0 < json.loads((out / "wide.json").read_text())["passes_per_megapixel"] <= 1500
+    with rasterio.open(out / "wide.fov.tif") as fov:
+        assert (fov.read(1) >= 32).all()
+    result = invoke("predict", workspace / "run", path, "--out", out, "--budget", "5", "--overwrite", "--device", "cpu")
+    assert result.exit_code == 2
+    assert "below the" in " ".join(result.output.split())
+
+
 def test_predict_goes_on_after_a_bad_image(workspace):
     bad = workspace / "bad.tif"
     bad.write_bytes(b"II*\x00 not really")
