@@ -71,3 +71,10 @@ def test_the_ending_paper_is_the_papers_alignment():
     assert config.foveation.estimator == SoftExpectation()
     assert RunConfig.parse(config.tree()) == config
     assert RunConfig.parse(with_method(values(), "mean")).foveation.alignment == "aligned"
+
+
+def test_a_configuration_of_an_earlier_version_gets_the_new_keys_at_their_defaults():
+    config = RunConfig.parse({**values(), "method": "mixture"})
+    older = config.tree()
+    del older["foveation"]["estimator"]["top"], older["inference"]["planner"], older["training"]["losses"]["auxiliary"]
+    assert RunConfig.completed(older) == config.tree()

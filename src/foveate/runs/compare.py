@@ -21,6 +21,8 @@ from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import Job, run_jobs
 from foveate.runs.methods import estimator_of, members_of, with_method
 
+_PER_CELL = ("method", "members")
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -105,12 +107,12 @@ class Comparison:
     def _keep_config(self) -> None:
         """Save what the methods share, or see that it is what was saved."""
         path = self.folder / "config.yaml"
-        shared = {key: value for key, value in self.config.tree().items() if key not in ("method", "members")}
+        shared = {key: value for key, value in self.config.tree().items() if key not in _PER_CELL}
         if not path.exists():
             write_text(path, yaml.safe_dump(shared, sort_keys=False, allow_unicode=True))
             return
         try:
-            check_same_config(read_yaml(path), shared, list(shared))
+            check_same_config(RunConfig.completed(read_yaml(path)), shared, list(shared))
         except CheckpointError as error:
             raise OutputExistsError(f"{self.folder} holds another comparison: {error}; or give another --out") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import model_validator
 
-from foveate.config_base import Section, read_yaml, with_overrides
+from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Ensemble
@@ -75,6 +75,11 @@ class RunConfig(Section):
         """
         values = with_overrides(read_yaml(path), overrides or [])
         return cls.parse(with_method(values, method) if method else values, source=str(path))
+
+    @classmethod
+    def completed(cls, values: ConfigTree) -> ConfigTree:
+        """A resolved configuration of an earlier version, with the keys that were added since at their defaults."""
+        return cls.parse(values, source="the saved configuration").tree()
 
     def to_yaml(self) -> str:
         """The resolved configuration; `load` reads it back to the same."""

@@ -114,7 +114,7 @@ class RunFolder:
         if checkpoint == "best" and not path.exists():
             path = self.checkpoint("last")
         state = load_segmenter_state(path)
-        check_same_config(state.config, config.tree())
+        check_same_config(RunConfig.completed(state.config), config.tree())
         segmenter = _segmenter_without_weights(config)
         try:
             segmenter.load_state_dict(state.weights)

@@ -121,6 +121,7 @@ def prepare_training(
         normalise=data.normalisation,
         pixel_counts=data.pixel_counts.tolist(),
         config_tree=config.tree(),
+        read_config=RunConfig.completed,
     )
     last = run.checkpoint("last")
     if resume and last.exists():

@@ -148,7 +148,7 @@ def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:
         return 0
     state = load_checkpoint(folder / LAST)
     fixed = [f"training.{key}" for key in TrainingConfig.model_fields if key not in _FREE_ON_RESUME]
-    check_same_config(state["config"], task.config_tree, (*MODEL_SECTIONS, *fixed))
+    check_same_config(task.read_config(state["config"]), task.config_tree, (*MODEL_SECTIONS, *fixed))
     return int(state["global_step"])
 
 

@@ -45,6 +45,7 @@ class SegmentationTask(pl.LightningModule):
         normalise: from raw values (..., C_in, h, w) of any type to the network's input, on the device.
         pixel_counts: labelled pixels of each class in the training images; needed for balanced class weights.
         config_tree: the resolved configuration of the whole run; kept in checkpoints, plain values only.
+        read_config: from the configuration in a checkpoint to that of this version, which may know more keys.
 
     Raises:
         ConfigError: when the class weights do not fit the classes.
@@ -60,6 +61,7 @@ class SegmentationTask(pl.LightningModule):
         normalise: Normalise = Tensor.float,
         pixel_counts: Sequence[int] | IntArray | None = None,
         config_tree: ConfigTree | None = None,
+        read_config: Callable[[ConfigTree], ConfigTree] = dict,
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
@@ -67,6 +69,7 @@ class SegmentationTask(pl.LightningModule):
         self.class_names = list(class_names)
         self.normalise = normalise
         self.config_tree: ConfigTree = config_tree or {"training": config.tree()}
+        self.read_config = read_config
         weights = resolve_class_weights(config, len(self.class_names), pixel_counts)
         self.loss = SegmentationLoss(config.losses, ignore_index=ignore_index, class_weights=weights)
         self.confusion = confusion_matrix(len(self.class_names), ignore_index)
