@@ -49,9 +49,9 @@ def _draw_methods(axes: Any, table: ComparisonTable) -> None:
 def _draw_cost(axes: Any, table: ComparisonTable) -> None:
     widest = max(row.cost["passes_per_megapixel"] for row in table.rows)
     for x, rows in _by_cost(table).items():
-        # Side by side, or equal costs would hide each other; the names of all are in the other part.
+        # A little to the side in turn, or equal values would hide each other; all names are in the other part.
         for place, row in enumerate(rows):
-            shift = 0.02 * widest * (place - (len(rows) - 1) / 2)
+            shift = 0.012 * widest * (place % 3 - 1) if len(rows) > 1 else 0.0
             axes.plot([x + shift], [100 * row.mean(MEAN)], "o", color=_color(row), markersize=6, mew=0)
         axes.annotate(
             rows[-1].method, (x, 100 * rows[-1].mean(MEAN)), xytext=(0, 8), textcoords="offset points",
