@@ -205,3 +205,23 @@ def test_a_fixed_scale_can_learn_from_its_whole_window():
     assert segmenter(FixedScale(index=2)).forward_locations(
         torch.zeros(4, 3), torch.rand(4, 1, 3, 16, 16)
     ).own_logits.shape == (4, 0)
+
+
+def test_a_network_can_be_told_the_scale_and_is_not_changed_by_it_at_first():
+    image, network = torch.rand(1, 3, 50, 41), nn.Conv2d(3, 4, 3, padding=1)
+    plain, told = (segmenter(StraightThroughArgmax(), network, tell_scale=tell).eval() for tell in (False, True))
+    told.policy.load_state_dict(plain.policy.state_dict())
+    assert torch.equal(told(image), plain(image))
+    with torch.no_grad():
+        told.scale_embedding.offset[1] = 5.0
+    patches, logits = torch.rand(3, 3, 3, 16, 16), torch.eye(3) * 5
+    before, after = (model.forward_locations(logits, patches).logits for model in (plain, told))
+    assert torch.equal(before[[0, 2]], after[[0, 2]])
+    assert not torch.allclose(before[1], after[1])
+
+
+def test_what_is_told_is_learned():
+    model = segmenter(Mixture(), tell_scale=True)
+    F.cross_entropy(model(torch.rand(2, 3, 50, 41)), torch.randint(0, 4, (2, 50, 41))).backward()
+    assert model.scale_embedding.gain.grad.abs().sum() > 0
+    assert segmenter(FixedScale(index=1), tell_scale=True).scale_embedding is None

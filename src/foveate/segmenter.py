@@ -11,6 +11,7 @@ from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
 from foveate.foveation.policy import PolicyConfig, PolicyNetwork
+from foveate.foveation.scale_embedding import ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.networks.config import NetworkConfig
 from foveate.networks.deep_supervision import DeepSupervision
@@ -54,6 +55,7 @@ class FoveatedSegmenter(nn.Module):
         estimator: how the policy's logits are used; `GumbelSoftmax()` by default.
         policy: shape of the policy network; the paper's by default.
         alignment: "aligned", or "paper" to take a patch's whole output for the target whatever its field of view.
+        tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
 
     Source: arXiv 2007.15124, with aligned prediction instead of its output convention.
     """
@@ -68,6 +70,7 @@ class FoveatedSegmenter(nn.Module):
         estimator: Estimator | None = None,
         policy: PolicyConfig | None = None,
         alignment: Alignment = "aligned",
+        tell_scale: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -76,6 +79,9 @@ class FoveatedSegmenter(nn.Module):
         self.overview_downsample = overview_downsample
         self.estimator = estimator or GumbelSoftmax()
         self.alignment = alignment
+        # Who always sees one scale has nothing to be told.
+        told = tell_scale and len(self.estimator.scales_read(len(scales))) > 1
+        self.scale_embedding = ScaleEmbedding(len(scales), in_channels) if told else None
         self.policy = PolicyNetwork(in_channels, len(scales), policy)
         # A policy nobody asks has no gradient, which optimisers and DDP must know.
         self.policy.requires_grad_(self.estimator.learns)
@@ -198,6 +204,8 @@ class FoveatedSegmenter(nn.Module):
 
     def _run_network(self, patches: Tensor, scale_weights: Tensor) -> list[Tensor]:
         """The network's logits, and in training those of its auxiliary head where it has one."""
+        if self.scale_embedding is not None:
+            patches = self.scale_embedding(patches, scale_weights)
         per_scale = isinstance(self.network, NetworkPerScale)
         output = self.network(patches, scale_weights) if per_scale else self.network(patches)
         heads = list(output) if isinstance(output, DeepSupervision) else [output]
@@ -278,4 +286,5 @@ def build_segmenter(
         estimator=foveation.estimator,
         policy=foveation.policy,
         alignment=foveation.alignment,
+        tell_scale=foveation.tell_scale,
     )

@@ -44,6 +44,7 @@ class FoveationConfig(Section):
         fields_of_view: sides of the windows to choose from, level-0 pixels, ascending, each at least `patch_size`.
         overview_downsample: level-0 pixels per overview pixel; also the side of a cell.
         alignment: "aligned" reads the part of the output over the target; "paper" takes the whole output for it.
+        tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
         policy: shape of the policy network.
         estimator: how its logits are used.
     """
@@ -52,6 +53,7 @@ class FoveationConfig(Section):
     fields_of_view: tuple[int, ...]
     overview_downsample: int = Field(default=16, ge=1)
     alignment: Alignment = "aligned"
+    tell_scale: bool = False
     policy: PolicyConfig = PolicyConfig()
     estimator: AnyEstimator = GumbelSoftmax()
 

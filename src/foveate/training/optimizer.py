@@ -27,12 +27,13 @@ def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Opt
 
 def parameter_groups(segmenter: FoveatedSegmenter, config: TrainingConfig) -> list[dict[str, Any]]:
     """Trainable parameters with their names and learning rates; a group without any is left out."""
+    told = [] if segmenter.scale_embedding is None else list(segmenter.scale_embedding.parameters())
     parts = {
-        "network": (segmenter.network, config.learning_rate),
-        "policy": (segmenter.policy, config.policy_learning_rate or config.learning_rate),
+        "network": ([*segmenter.network.parameters(), *told], config.learning_rate),
+        "policy": (segmenter.policy.parameters(), config.policy_learning_rate or config.learning_rate),
     }
     groups = [
-        {"name": name, "params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
-        for name, (module, rate) in parts.items()
+        {"name": name, "params": [p for p in parameters if p.requires_grad], "lr": rate}
+        for name, (parameters, rate) in parts.items()
     ]
     return [group for group in groups if group["params"]]
