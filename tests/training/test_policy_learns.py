@@ -109,8 +109,7 @@ def narrow_probabilities(task, image):
     return logits.softmax(dim=1)[0, 0, 1::3, 1::3]
 
 
-# Not StraightThroughArgmax(inverse=True), whose gradient grows without bound for a scale that the policy has left: of
-# seeds 0, 1 and 2 it learned none.
+# Not StraightThroughArgmax(inverse=True), which with seeds 0, 1 and 2 found no such map.
 LEARNERS = [
     SoftExpectation(),
     StraightThroughArgmax(inverse=False),
