@@ -25,6 +25,7 @@ from foveate.files import written
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 
+COLORS = ("#009e73", "#e69f00", "#cc79a7", "#0072b2", "#d55e00", "#56b4e9", "#000000")  # of Okabe and Ito
 SHARES = (1.0, 0.5, 0.25)  # of the passes of one fixed field of view without overlap
 
 
@@ -98,23 +99,22 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def draw(path: Path, rows: list[dict[str, Any]]) -> None:
-    """mIoU against passes: a line for each method and margin."""
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    """mIoU against passes: a colour for each method, a mark for each way of looking, budgets joined by a line."""
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.subplots()
-    lines: dict[str, list[dict[str, Any]]] = {}
+    lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        lines.setdefault(f"{row['method']}, {row['look'].partition(', budget')[0]}", []).append(row)
-    for label, line in lines.items():
+        lines.setdefault((row["method"], row["look"].partition(", budget")[0]), []).append(row)
+    colors = dict(zip(dict.fromkeys(row["method"] for row in rows), COLORS, strict=False))
+    marks = dict(zip(dict.fromkeys(look for _, look in lines), "sov^D", strict=False))
+    for (method, look), line in lines.items():
         line.sort(key=lambda row: row["share of fixed passes"])
-        axes.errorbar(
-            [row["share of fixed passes"] for row in line],
-            [row["mIoU %"] for row in line],
-            yerr=[0 if row["std"] != row["std"] else row["std"] for row in line],
-            fmt="o-",
-            capsize=2,
-            label=label,
-        )
+        shares, scores = [r["share of fixed passes"] for r in line], [r["mIoU %"] for r in line]
+        spread = [0 if r["std"] != r["std"] else r["std"] for r in line]
+        style = {"color": colors[method], "marker": marks[look], "capsize": 2, "label": f"{method}, {look}"}
+        axes.errorbar(shares, scores, yerr=spread, **style)
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda x, _: f"1/{1 / x:g}" if x < 1 else f"{x:g}")
     axes.set_xlabel("passes, as a share of those of one fixed field of view")
     axes.set_ylabel("mIoU, %")
     axes.grid(color="#e5e5e5")
