@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from foveate.errors import ConfigError
+from foveate.geometry import Size, tile_starts
 from foveate.inference.pyramid import PyramidGrid
-from foveate.patches.scales import ScaleSet
-
-Budget = float | str | None
 
 
-def passes_per_megapixel(budget: float | str, scales: ScaleSet) -> float:
-    """A budget as a number; "fixed" is what one fixed field of view costs without overlap."""
-    return 1e6 / scales.target**2 if isinstance(budget, str) else float(budget)
-
-
-def closer_looks(budget: float, grid: PyramidGrid) -> int:
-    """Passes of an image that a budget leaves for closer looks.
+def passes_allowed(budget: float | str, image: Size, target: int) -> int:
+    """A budget as a number of passes over an image.
 
     Args:
-        budget: passes per megapixel of the image.
-        grid: where passes may be used.
+        budget: passes per megapixel, or "fixed" for what one fixed field of view costs without overlap.
+        image: size of the image.
+        target: side of a target, level-0 pixels.
+    """
+    if isinstance(budget, str):
+        return len(tile_starts(image.height, target, target)) * len(tile_starts(image.width, target, target))
+    return int(budget * image.megapixels + 1e-9)
+
+
+def closer_looks(allowed: int, grid: PyramidGrid) -> int:
+    """How many of the passes allowed on an image are left for closer looks.
 
     Raises:
-        ConfigError: when it does not pay for the widest scale alone, which says the least that would.
+        ConfigError: when they do not pay for the widest scale alone, which says the least that would.
     """
     roots = len(grid.roots.top)
-    allowed = int(budget * grid.image.megapixels + 1e-9)
     if allowed < roots:
-        least = roots / grid.image.megapixels
+        least = math.ceil(100 * roots / grid.image.megapixels) / 100
         raise ConfigError(
-            f"a budget of {budget:g} passes per megapixel is below the {least:.3g} that looking at this image once, as "
-            f"widely as possible, costs; give at least that, or wider fields of view"
+            f"a budget of {allowed} passes for this image is below the {roots} that looking at it once, as widely as "
+            f"possible, costs; give at least {least:g} passes per megapixel, or wider fields of view"
         )
     return allowed - roots
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.geometry import Window
-from foveate.inference.budget import closer_looks, passes_per_megapixel, price_for
+from foveate.inference.budget import closer_looks, passes_allowed, price_for
 from foveate.inference.config import InferenceConfig
 from foveate.inference.foveation_field import FoveationField
 from foveate.inference.fusion import fusion_weights
@@ -116,7 +116,9 @@ class PyramidPredictor:
     def _find_price(self, budget: float | str) -> float:
         """Look widely at an even part of the image, and see what the gains are."""
         roots = self._grid.roots
-        allowed, total = closer_looks(passes_per_megapixel(budget, self._segmenter.scales), self._grid), len(roots.top)
+        target = self._segmenter.scales.target
+        allowed = closer_looks(passes_allowed(budget, self._source.size, target), self._grid)
+        total = len(roots.top)
         chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
         part = Windows(roots.top[chosen], roots.left[chosen], roots.side)
         together = torch.cat(list(self._survey(self._passes(part, self._widest))))

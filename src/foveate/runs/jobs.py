@@ -81,7 +81,7 @@ class _Board:
         return self._failed
 
     def _start(self, pool: ThreadPoolExecutor, processes: set[subprocess.Popen[bytes]]) -> bool:
-        """Start what can run now; whether anything was started or given up."""
+        """Start what can run now; whether there was anything."""
         self._give_up()
         ready = [job for job in self._waiting if self._done.issuperset(job.after)]
         starting = ready[: self._places - len(self._running)]

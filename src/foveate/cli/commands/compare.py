@@ -53,7 +53,8 @@ def compare(
     from foveate.runs.methods import all_methods
 
     settings = RunConfig.load(config, overrides)
-    chosen = methods.split(",") if methods else all_methods(len(settings.foveation.fields_of_view))
+    every = all_methods(len(settings.foveation.fields_of_view))
+    chosen = [name.strip() for name in methods.split(",")] if methods else every
     folder = out or Path("comparisons") / settings.name
     comparison = Comparison(settings, chosen, _numbers(seeds), folder, split)
     with jobs_bar() as bar:
