@@ -200,6 +200,15 @@ def test_one_fixed_scale_tiles_the_image_with_its_own_windows(keep):
     assert found.shape == (4, 128, 192)
 
 
+def test_a_survey_too_large_to_keep_changes_only_the_cost(monkeypatch):
+    pixels, model = noise(200, 260), segmenter()
+    kept, passes = predicted(model, pixels, budget=2000.0)
+    monkeypatch.setattr("foveate.inference.predict_pyramid._KEPT_BYTES", 0)
+    again, more = predicted(model, pixels, budget=2000.0)
+    torch.testing.assert_close(again, kept, atol=1e-5, rtol=0)
+    assert more == passes + 7 * 9
+
+
 def test_a_budget_below_the_least_says_the_least():
     with pytest.raises(
         ConfigError, match=r"a budget of 1 passes .* below the 4 that .* at least 244\.15 passes per megapixel"

@@ -25,8 +25,9 @@ from foveate.inference.stitch import Stitcher, stitcher_for
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 
-# Wide looks that are kept after they set the price, so that they are not paid for twice; well below 100 MB.
+# Wide looks that set the price; as many as fit are kept, so that they are not paid for twice.
 SURVEYED = 256
+_KEPT_BYTES = 2**28
 
 
 class PreparedRoots(NamedTuple):
@@ -78,8 +79,8 @@ class PyramidPredictor:
         self._scales = segmenter.estimator.scales_read(len(segmenter.scales))
         self._grid = PyramidGrid.of(source.size, segmenter.views_passed, config.keep)
         self._surveyed: dict[tuple[int, int], Tensor] = {}
+        self._unpaid = 0
         self._price = -1.0 if config.budget is None else self._find_price(config.budget)
-        self._unpaid = len(self._surveyed)
 
     def prepare(self, block: Window) -> PreparedRoots:
         """Read the widest windows of a block, and how much each scale counts there."""
@@ -121,9 +122,13 @@ class PyramidPredictor:
         total = len(roots.top)
         chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
         part = Windows(roots.top[chosen], roots.left[chosen], roots.side)
-        together = torch.cat(list(self._survey(self._passes(part, self._widest))))
-        self._surveyed = dict(zip(_keys(part), together.cpu(), strict=True))
-        return price_for(self._all_gains(part, together), allowed * len(chosen) // total)
+        gains = []
+        for passes, outputs in self._survey(self._passes(part, self._widest)):
+            gains.append(self._all_gains(passes.supports, outputs))
+            if (len(self._surveyed) + len(passes)) * outputs[0].nbytes <= _KEPT_BYTES:
+                self._surveyed.update(zip(_keys(passes.supports), outputs.cpu(), strict=True))
+        self._unpaid = len(chosen)
+        return price_for(torch.cat(gains), allowed * len(chosen) // total)
 
     def _all_gains(self, roots: Windows, outputs: Tensor) -> Tensor:
         """The gains of all closer looks inside the image, within some widest supports."""
@@ -160,12 +165,12 @@ class PyramidPredictor:
         one_hot = torch.eye(len(self._segmenter.scales))[self._scales[level]].expand(len(supports.top), -1)
         return Passes(supports, one_hot, torch.ones(len(supports.top)))
 
-    def _survey(self, passes: Passes) -> Iterator[Tensor]:
-        """Outputs of passes that are far apart: each is read by itself, as a region around all would be the image."""
+    def _survey(self, passes: Passes) -> Iterator[tuple[Passes, Tensor]]:
+        """Outputs, batch by batch, of passes far apart: each is read alone, as one region of all would be the image."""
         for start in range(0, len(passes), self._config.batch_size):
             batch = passes.select(slice(start, start + self._config.batch_size))
             inputs = self._reading.submit(self._read_apart, batch).result()
-            yield network_outputs(inputs, batch, self._segmenter, self._source, self._config)
+            yield batch, network_outputs(inputs, batch, self._segmenter, self._source, self._config)
 
     def _read_apart(self, passes: Passes) -> Tensor:
         scales = self._segmenter.scales
