@@ -1,0 +1,58 @@
+"""Names and colours of classes, from the class map itself or from a run's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from foveate.data.config import ClassConfig
+from foveate.data.readers import open_image
+from foveate.geometry import Size, Window
+from foveate.viewer.colors import WRONG as WRONG_COLOR
+from foveate.viewer.colors import category
+from foveate.viewer.facts import RasterFacts
+from foveate.viewer.nearest import read_nearest
+from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG
+from foveate.viewer.scene import ClassEntry
+
+ERRORS = (ClassEntry(WRONG, "differs from the labels", WRONG_COLOR), ClassEntry(RIGHT, "agrees", ""))
+_SAMPLE = 512  # pixels a side that are looked at, where a raster does not say which ids it holds
+_MOST_FOUND = 64
+
+
+def run_legend(classes: Sequence[ClassConfig]) -> tuple[ClassEntry, ...]:
+    """The legend that a run's configuration gives."""
+    return tuple(ClassEntry(code, item.name, item.color) for code, item in enumerate(classes))
+
+
+def class_legend(facts: RasterFacts) -> tuple[ClassEntry, ...]:
+    """The legend of a class map: its colour table and its tags class_0, ...; else the ids that a sample of it holds."""
+    ids = sorted({*facts.class_names} | {*facts.palette}) or _found(facts)
+    return tuple(
+        ClassEntry(
+            code,
+            facts.class_names.get(code, f"class {code}"),
+            # The blacks at the end of a colour table are not known to be meant.
+            "#{:02x}{:02x}{:02x}".format(*facts.palette.get(code, (0, 0, 0))) if facts.palette else category(place),
+        )
+        for place, code in enumerate(ids)
+        if code < NOT_COUNTED
+    )
+
+
+def with_shares(legend: Sequence[ClassEntry], summary: dict[str, Any]) -> tuple[ClassEntry, ...]:
+    """The legend with the share of pixels of each class, where the summary counts them."""
+    pixels = summary.get("class_pixels")
+    counted = sum(pixels.values()) if isinstance(pixels, dict) else 0
+    if not isinstance(pixels, dict) or not counted:
+        return tuple(legend)
+    return tuple(ClassEntry(item.code, item.name, item.color, pixels.get(item.name, 0) / counted) for item in legend)
+
+
+def _found(facts: RasterFacts) -> list[int]:
+    height, width = min(_SAMPLE, facts.size.height), min(_SAMPLE, facts.size.width)
+    with open_image(facts.path) as reader:
+        sample = read_nearest(reader, Window.of(facts.size), Size(height, width))
+    return [int(value) for value in np.unique(sample) if 0 <= value < NOT_COUNTED][:_MOST_FOUND]

@@ -1,0 +1,30 @@
+// From codes to colours.
+
+function rgb(hex) {
+  return [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
+}
+
+/** The colour, [r, g, b], at a share from 0 to 1 of evenly spaced colours. */
+export function between(stops, share) {
+  const place = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const first = Math.min(Math.floor(place), stops.length - 2);
+  const [low, high] = [rgb(stops[first]), rgb(stops[first + 1])];
+  return low.map((part, i) => Math.round(part + (high[i] - part) * (place - first)));
+}
+
+/** The value that a code of a layer of values stands for; null where it is unknown. */
+export function valueOf(scale, code) {
+  return code === 0 ? null : scale.low + ((code - 1) / 254) * (scale.high - scale.low);
+}
+
+/** Red, green, blue and opacity for each of the 256 codes; hidden and unknown ones are clear. */
+export function lookUp(layer, hidden) {
+  const table = new Uint8ClampedArray(4 * 256);
+  for (const entry of layer.classes) {
+    if (entry.color && !hidden.has(entry.code)) table.set([...rgb(entry.color), 255], 4 * entry.code);
+  }
+  for (let code = 1; layer.scale && code < 256; code += 1) {
+    table.set([...between(layer.scale.stops, (code - 1) / 254), 255], 4 * code);
+  }
+  return table;
+}

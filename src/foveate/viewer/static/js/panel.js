@@ -1,0 +1,116 @@
+// The panel: a switch, an opacity and a legend for every kind of layer.
+
+import { byId, el } from "./dom.js";
+import { WINDOWS, firstOf, kinds, layerOf, scene } from "./manifest.js";
+import { between } from "./colours.js";
+import { percent, valueText } from "./format.js";
+import { changed, onChange, state, toggleLayer } from "./state.js";
+
+const rows = new Map();
+
+function titleOf(kind) {
+  return kind === WINDOWS ? "Windows" : firstOf(kind).title;
+}
+
+/** The layer whose legend is shown: of the prediction people look at. */
+function present(kind) {
+  const prediction = state.predictions.find((number) => number >= 0) ?? 0;
+  return layerOf(kind, prediction) ?? firstOf(kind);
+}
+
+function row(kind, place) {
+  const box = el("input", { type: "checkbox", id: `layer-${kind}`, onchange: () => toggleLayer(kind) });
+  const share = el("output", { class: "number", for: `opacity-${kind}` });
+  const range = el("input", {
+    type: "range", id: `opacity-${kind}`, min: 0, max: 100, step: 5, "aria-label": `Opacity of ${titleOf(kind)}`,
+    oninput: () => {
+      state.layers[kind].opacity = range.value / 100;
+      changed();
+    },
+  });
+  const more = el("div", { class: "more" }, el("div", { class: "opacity" }, range, share), legend(kind));
+  const key = place < 9 ? el("kbd", { "aria-hidden": "true" }, String(place + 1)) : null;
+  const head = el("label", { class: "head", for: box.id }, box, el("span", { class: "name" }, titleOf(kind)), key);
+  rows.set(kind, { box, range, share, more });
+  return el("li", { class: "layer", "data-kind": kind }, head, more);
+}
+
+function legend(kind) {
+  if (kind === WINDOWS) return windowsLegend();
+  const layer = present(kind);
+  if (layer.scale) return scaleLegend(layer);
+  return layer.classes.length ? classLegend(kind, layer) : null;
+}
+
+function classLegend(kind, layer) {
+  const list = el("ul", { class: "classes", "aria-label": `Classes of ${layer.title}` });
+  for (const entry of layer.classes.filter((item) => item.color)) list.append(classRow(kind, layer, entry));
+  return list;
+}
+
+function classRow(kind, layer, entry) {
+  const { hidden } = state.layers[kind];
+  const box = el("input", {
+    type: "checkbox", class: "swatch", "data-code": entry.code,
+    onchange: () => {
+      const now = state.layers[kind].hidden;
+      box.checked ? now.delete(entry.code) : now.add(entry.code);
+      changed();
+    },
+  });
+  box.checked = !hidden.has(entry.code);
+  box.style.setProperty("--class", entry.color);
+  const only = el("button", { type: "button", class: "only", "aria-label": `Show only ${entry.name}`,
+    onclick: () => showOnly(kind, layer, entry.code) }, "only");
+  const share = entry.share === null ? null : el("span", { class: "number" }, percent(entry.share));
+  return el("li", {}, el("label", {}, box, el("span", { class: "name" }, entry.name), share), only);
+}
+
+/** Hide all other classes; when they are hidden already, show all. */
+function showOnly(kind, layer, code) {
+  const others = layer.classes.filter((item) => item.color && item.code !== code).map((item) => item.code);
+  const { hidden } = state.layers[kind];
+  const done = others.every((other) => hidden.has(other)) && !hidden.has(code);
+  state.layers[kind].hidden = new Set(done ? [] : others);
+  changed();
+}
+
+function scaleLegend({ title, scale }) {
+  const bar = el("div", { class: "gradient", role: "img",
+    "aria-label": `${title} from ${valueText(scale.low, scale.unit)} to ${valueText(scale.high, scale.unit)}` });
+  bar.style.setProperty("--stops", scale.stops.join(", "));
+  const ends = [scale.low, (scale.low + scale.high) / 2, scale.high].map((value) => valueText(value, scale.unit));
+  return el("div", { class: "scale" }, bar, el("div", { class: "ends number" }, ...ends.map((text) => el("span", {}, text))));
+}
+
+function windowsLegend() {
+  const targets = scene.targets[Math.max(0, state.predictions.find((number) => number >= 0) ?? 0)] ?? scene.targets.find(Boolean);
+  const fov = firstOf("fov");
+  const list = el("ul", { class: "classes" });
+  for (const view of fov ? targets.views : []) {
+    const span = targets.views[targets.views.length - 1] - targets.views[0];
+    const swatch = el("span", { class: "swatch outline" });
+    swatch.style.setProperty("--class", `rgb(${between(fov.scale.stops, span ? (view - targets.views[0]) / span : 0).join(" ")})`);
+    list.append(el("li", {}, el("span", { class: "line" }, swatch, el("span", { class: "name" }, `seen ${view} px wide`))));
+  }
+  const hint = el("p", { class: "hint" }, `Targets of ${targets.side} px; zoom in to see them. Under the pointer the whole window is drawn.`);
+  return el("div", {}, list, hint);
+}
+
+function draw() {
+  for (const [kind, { box, range, share, more }] of rows) {
+    const { on, opacity, hidden } = state.layers[kind];
+    box.checked = on;
+    more.hidden = !on;
+    range.value = Math.round(100 * opacity);
+    share.textContent = `${Math.round(100 * opacity)} %`;
+    for (const swatch of more.querySelectorAll("input.swatch")) swatch.checked = !hidden.has(Number(swatch.dataset.code));
+  }
+}
+
+/** Fill the panel. */
+export function startPanel() {
+  byId("layers").append(...kinds().map(row));
+  for (const text of scene.notices) byId("notices").append(el("li", {}, text));
+  onChange(draw);
+}

@@ -1,0 +1,26 @@
+// What is under a point: always from the tile at full resolution, whatever is on screen.
+
+import { scene } from "./manifest.js";
+import { valueOf } from "./colours.js";
+import { valueText } from "./format.js";
+import { loadCodes } from "./tiles.js";
+
+/** The code of a layer at a point in pixels of the image; null outside. */
+export async function codeAt(layer, x, y) {
+  const [col, row] = [Math.floor(x / layer.pixel), Math.floor(y / layer.pixel)];
+  if (col < 0 || row < 0 || col >= layer.width || row >= layer.height) return null;
+  const [tileCol, tileRow] = [Math.floor(col / scene.tile), Math.floor(row / scene.tile)];
+  const tile = await loadCodes(layer, layer.maxLevel, tileCol, tileRow);
+  return tile.codes[(row - tileRow * scene.tile) * tile.width + (col - tileCol * scene.tile)];
+}
+
+/** A code in words, with the colour it is drawn in: {text, color}; null where there is nothing. */
+export function inWords(layer, code) {
+  if (code === null) return null;
+  if (layer.scale) {
+    const value = valueOf(layer.scale, code);
+    return value === null ? null : { text: valueText(value, layer.scale.unit), color: "" };
+  }
+  const entry = layer.classes.find((item) => item.code === code);
+  return entry ? { text: entry.name, color: entry.color } : null;
+}

@@ -1,0 +1,106 @@
+// Where the pointer is, on the image and on the ground, and what each layer says there.
+
+import { byId, el } from "./dom.js";
+import { scene } from "./manifest.js";
+import { groundText, integer } from "./format.js";
+import { codeAt, inWords } from "./probe.js";
+import { shownPanes } from "./panes.js";
+import { state } from "./state.js";
+
+let asked = 0;
+let pending = null;
+
+function ground({ x, y }) {
+  const place = scene.georeference;
+  if (!place) return null;
+  const [a, b, c, d, e, f] = place.transform;
+  return { name: place.name || "ground", text: groundText(a * x + b * y + c, d * x + e * y + f, place) };
+}
+
+/** A pair of name and value. */
+function fact(name, text, color) {
+  const value = el("dd", {}, text);
+  if (color) {
+    const dot = el("span", { class: "dot", "aria-hidden": "true" });
+    dot.style.setProperty("--class", color);
+    value.prepend(dot);
+  }
+  return el("div", { class: "fact" }, el("dt", {}, name), value);
+}
+
+function layersOf(pane) {
+  const mine = (layer) => layer.prediction === pane.prediction || (layer.prediction === null && pane.prediction !== -1);
+  // The classes are read out even where they are not drawn: they are what the page is about.
+  const asked = (layer) => state.layers[layer.kind].on || layer.kind === "classes";
+  return scene.layers.filter((layer) => layer.media === "png" && mine(layer) && asked(layer));
+}
+
+async function factsAt(point) {
+  const panes = shownPanes();
+  const seen = new Set();
+  const facts = [];
+  for (const pane of panes) {
+    for (const layer of layersOf(pane).filter((item) => !seen.has(item.index))) {
+      seen.add(layer.index);
+      const words = inWords(layer, await codeAt(layer, point.x, point.y));
+      const whose = panes.length > 1 && layer.prediction !== null && scene.predictions.length > 1;
+      const name = whose ? `${layer.title}, ${scene.predictions[layer.prediction]}` : layer.title;
+      facts.push(fact(name, words ? words.text : "none", words?.color));
+    }
+  }
+  return facts;
+}
+
+function inside({ x, y }) {
+  return x >= 0 && y >= 0 && x < scene.width && y < scene.height;
+}
+
+/** Read out a point of the image, in pixels; spoken as well when it was reached by the keyboard. */
+export function readAt(point, spoken = false) {
+  const place = byId("readout");
+  place.setAttribute("aria-live", spoken ? "polite" : "off");
+  asked += 1;
+  const mine = asked;
+  clearTimeout(pending);
+  if (!inside(point)) {
+    place.replaceChildren(el("div", { class: "where" }, el("div", { class: "hint" }, "outside the image")));
+    return;
+  }
+  const where = [fact("x, y", `${integer(point.x)}, ${integer(point.y)}`)];
+  const there = ground(point);
+  if (there) where.push(fact(there.name, there.text));
+  place.querySelector(".where")?.replaceChildren(...where);
+  pending = setTimeout(async () => {
+    const facts = await factsAt(point).catch(() => [fact("values", "cannot be read")]);
+    if (mine !== asked) return; // the pointer went on
+    place.replaceChildren(el("div", { class: "where" }, ...where), ...facts);
+  }, 30);
+}
+
+/** Follow the pointer over a pane. */
+export function watch(pane) {
+  const at = (event) => {
+    const box = pane.element.getBoundingClientRect();
+    return pane.imagePoint(event.clientX - box.left, event.clientY - box.top);
+  };
+  const move = (event) => {
+    const point = at(event);
+    shownPanes().forEach((other) => {
+      other.cross.hidden = true;
+      other.windows.point(point);
+    });
+    readAt(point);
+  };
+  pane.element.addEventListener("pointermove", move);
+  pane.element.addEventListener("pointerdown", move);
+}
+
+/** Read out the middle of a pane, marked by a cross: for people who work with the keyboard. */
+export function readMiddle(pane) {
+  const { x, y } = pane.view();
+  shownPanes().forEach((other) => {
+    other.cross.hidden = false;
+    other.windows.point({ x, y });
+  });
+  readAt({ x, y }, true);
+}

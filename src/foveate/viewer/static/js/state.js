@@ -1,0 +1,43 @@
+// What is shown at present. Whoever changes it calls `changed`; whoever draws it listens.
+
+import { WINDOWS, firstOf, kinds, scene } from "./manifest.js";
+
+const listeners = [];
+
+export const state = {
+  // By kind: whether it is on, its opacity from 0 to 1, and the codes of hidden classes.
+  layers: Object.fromEntries(kinds().map((kind) => [kind, initial(kind)])),
+  side: scene.predictions.length > 1,
+  // The prediction of the left and the right half; -1 is the image alone.
+  predictions: scene.predictions.length > 1 ? [0, 1] : [scene.predictions.length - 1, scene.predictions.length - 1],
+};
+
+function initial(kind) {
+  if (kind === WINDOWS) return { on: false, opacity: 1, hidden: new Set() };
+  const layer = firstOf(kind);
+  return { on: layer.shown, opacity: layer.opacity, hidden: new Set() };
+}
+
+/** Call back after every change. */
+export function onChange(listener) {
+  listeners.push(listener);
+}
+
+/** Tell everyone that the state is another one. */
+export function changed() {
+  for (const listener of listeners) listener(state);
+}
+
+/** Show two halves, or one; with one prediction the left half shows the image alone. */
+export function setSide(side) {
+  state.side = side;
+  if (side && scene.predictions.length === 1) state.predictions = [-1, 0];
+  if (!side && state.predictions[0] === -1) state.predictions[0] = state.predictions[1];
+  changed();
+}
+
+/** Switch a kind of layer on or off. */
+export function toggleLayer(kind) {
+  state.layers[kind].on = !state.layers[kind].on;
+  changed();
+}

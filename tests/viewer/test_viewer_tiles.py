@@ -1,0 +1,179 @@
+"""Tiles: they cover the raster, hold its values, and stay within bounds of memory."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from viewer_toys import CELL, HEIGHT, WIDTH
+
+from foveate.data.readers import ArrayReader, open_image
+from foveate.geometry import Size, Window
+from foveate.viewer.build import Options, build_scene
+from foveate.viewer.cache import ByteCache
+from foveate.viewer.grid import TileGrid, TileIndex
+from foveate.viewer.inputs import find_inputs
+from foveate.viewer.nearest import read_nearest
+from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG
+from foveate.viewer.tiles import TileService
+from toys import write_image
+
+
+@pytest.fixture(scope="module")
+def service(toy):
+    scene = build_scene(find_inputs([toy.image, toy.first], toy.labels))
+    with TileService(scene, threads=2) as service:
+        yield service
+
+
+def number_of(service, kind):
+    return next(i for i, layer in enumerate(service.scene.layers) if layer.kind == kind)
+
+
+def pixels(service, kind, level, col, row):
+    tile = service.submit(number_of(service, kind), TileIndex(level, col, row)).result()
+    return np.asarray(Image.open(io.BytesIO(tile)))
+
+
+def level(service, kind, number):
+    """A whole level, put together from its tiles."""
+    layer = service.scene.layers[number_of(service, kind)]
+    grid = TileGrid(layer.size, service.scene.tile)
+    size = grid.level_size(number)
+    whole = np.zeros((size.height, size.width), np.uint8)
+    for index in grid:
+        if index.level == number:
+            _, shown = grid.place(index)
+            top, left = index.row * grid.side, index.col * grid.side
+            whole[top : top + shown.height, left : left + shown.width] = pixels(service, kind, *index)
+    return whole
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([64, 100, 256]))
+def test_the_tiles_of_every_level_cover_it_once(height, width, side):
+    grid = TileGrid(Size(height, width), side)
+    indices = list(grid)
+    assert len(grid) == len(indices) == len(set(indices))
+    assert grid.level_size(0) == Size(1, 1)
+    assert grid.level_size(grid.max_level) == grid.size
+    for number in range(grid.max_level + 1):
+        size, covered = grid.level_size(number), 0
+        for index in (i for i in indices if i.level == number):
+            window, shown = grid.place(index)
+            step = 1 << (grid.max_level - number)
+            assert window == Window(
+                index.row * side * step, index.col * side * step, shown.height * step, shown.width * step
+            )
+            covered += shown.pixels
+        assert covered == size.pixels
+
+
+@pytest.mark.parametrize("index", [(-1, 0, 0), (99, 0, 0), (8, 1, 0), (8, 0, -1), (8, 0, 10**9)])
+def test_a_tile_that_is_not_there_is_an_index_error(index):
+    with pytest.raises(IndexError):
+        TileGrid(Size(256, 256)).place(TileIndex(*index))
+
+
+def test_class_tiles_are_the_class_map(service, toy):
+    assert np.array_equal(level(service, "classes", 10), toy.classes)
+
+
+@pytest.mark.parametrize("number", [9, 8, 6])
+def test_coarse_class_tiles_hold_the_id_near_the_centre_of_each_pixel(service, toy, number):
+    step = 1 << (10 - number)
+    coarse = level(service, "classes", number)
+    rows, cols = (
+        np.minimum(np.arange(n) * step + step // 2, end - 1)
+        for n, end in zip(coarse.shape, (HEIGHT, WIDTH), strict=True)
+    )
+    agree = coarse == toy.classes[np.ix_(rows, cols)]
+    # Stored levels round their sizes, so that ids may come from a neighbour where classes meet.
+    assert agree.mean() > 0.96
+    assert set(np.unique(coarse)) == {0, 1, 2}
+
+
+def test_image_tiles_are_what_the_reader_reads(service, toy):
+    with open_image(toy.image) as reader:
+        expected = np.moveaxis(reader.read(Window(256, 512, 256, 256)), 0, -1)
+        coarse = np.moveaxis(reader.read(Window(0, 0, 1024, 1024), Size(256, 256)), 0, -1)
+    assert np.abs(pixels(service, "image", 10, 2, 1).astype(int) - expected).mean() < 5  # JPEG
+    got = pixels(service, "image", 8, 0, 0)
+    assert got.shape == (175, 225, 3)
+    assert np.abs(got.astype(int) - coarse[:175, :225]).mean() < 5
+
+
+def test_values_span_the_codes_and_unknown_is_zero(service, toy):
+    layer = service.scene.layers[number_of(service, "fov")]
+    codes = level(service, "fov", 6).astype(float)
+    values = layer.scale.low + (codes - 1) / 254 * (layer.scale.high - layer.scale.low)
+    assert layer.pixel == CELL
+    assert np.abs(values - toy.fov).max() <= 96 / 254 / 2 + 1e-3
+    confidence = level(service, "confidence", 10)
+    assert (confidence[:, :50] == 0).all()
+    assert (confidence[:, 50:] == 128).all()  # half of 254, as the byte of 1
+
+
+def test_errors_are_where_labels_and_classes_differ(service, toy):
+    with open_image(toy.labels) as reader:
+        labels = reader.read(Window.of(reader.size))[0]
+    assert np.array_equal(level(service, "errors", 10), np.where(labels == toy.classes, RIGHT, WRONG))
+
+
+def test_labels_go_through_the_label_map_and_what_it_does_not_name_is_not_counted(toy):
+    scene = build_scene(find_inputs([toy.image], toy.labels), Options(label_map={2: 0, 0: 1}))
+    with TileService(scene, threads=1) as service, open_image(toy.labels) as reader:
+        labels = reader.read(Window.of(reader.size))[0]
+        assert np.array_equal(level(service, "labels", 10), np.choose(labels, [1, NOT_COUNTED, 0]))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 3))
+def test_nearest_of_an_image_without_levels_picks_the_centre(height, width, power):
+    values = np.arange(height * width, dtype=np.uint16).reshape(height, width)
+    step, reader = 1 << power, ArrayReader(values)
+    size = Size(-(-height // step), -(-width // step))
+    got = read_nearest(reader, Window(0, 0, size.height * step, size.width * step), size)
+    rows, cols = (
+        np.minimum(np.arange(n) * step + step // 2, end - 1) for n, end in ((size.height, height), (size.width, width))
+    )
+    assert np.array_equal(got, values[np.ix_(rows, cols)])
+
+
+def test_png_labels_are_never_blended(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 2, (600, 600)).astype(np.uint8) * 200
+    with open_image(write_image(tmp_path / "labels.png", labels[None])) as reader:
+        assert set(np.unique(read_nearest(reader, Window.of(reader.size), Size(75, 75)))) == {0, 200}
+
+
+def test_16_bit_images_are_stretched(tmp_path):
+    values = np.linspace(1000, 3000, 300 * 300).reshape(300, 300).astype(np.uint16)
+    scene = build_scene(find_inputs([write_image(tmp_path / "deep.tif", values[None])]))
+    with TileService(scene, threads=1) as service:
+        tile = pixels(service, "image", 9, 0, 0)
+    assert tile.min() < 5
+    assert service.scene.layers[0].rendering.high == pytest.approx(2960, abs=10)
+
+
+def test_tiles_are_kept_within_bytes():
+    cache = ByteCache(1000)
+    for number in range(50):
+        cache.put(number, bytes(100))
+    assert cache.held_bytes == 1000
+    assert cache.get(39) is None
+    assert cache.get(40) == bytes(100)
+    cache.put("large", bytes(1001))
+    assert cache.get("large") is None
+    cache.put(49, bytes(300))
+    assert cache.held_bytes <= 1000
+
+
+def test_a_kept_tile_is_the_same_object(service):
+    first = service.submit(0, TileIndex(8, 0, 0)).result()
+    assert service.submit(0, TileIndex(8, 0, 0)).result() is first
+
+
+def test_unknown_layers_and_tiles_are_refused_before_any_work(service):
+    for layer, index in ((99, (0, 0, 0)), (-1, (0, 0, 0)), (0, (10, 4, 0))):
+        with pytest.raises(IndexError):
+            service.submit(layer, TileIndex(*index))
