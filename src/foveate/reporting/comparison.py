@@ -16,6 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from foveate.files import write_text
+from foveate.inference.display import table_html
 from foveate.metrics.significance import permutation_p_value
 from foveate.reporting.tables import percent
 
@@ -141,6 +142,11 @@ class ComparisonTable:
         for row in self.rows:
             table.add_row(row.method, self._score(row, MEAN, "[bold]"), *self._cost(row))
         return table
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        rows = [self.cells(row, "") for row in self.rows]
+        return table_html(("method", *self.columns, *self.header_cost), rows, self.note)
 
     def _cost(self, row: Row) -> list[str]:
         passes, seconds, memory = (row.cost[name] for name in COST)

@@ -29,13 +29,14 @@ def save_comparison_figure(path: Path, table: ComparisonTable, title: str) -> No
     FigureCanvasAgg(figure)
     by_method, by_cost = figure.subplots(1, 2, width_ratios=(3, 2))
     figure.suptitle(title, fontsize=12, x=0.01, ha="left")
-    _draw_methods(by_method, table)
-    _draw_cost(by_cost, table)
+    draw_methods(by_method, table)
+    draw_cost(by_cost, table)
     with written(path, overwrite=True) as partial:
         figure.savefig(partial, dpi=140)
 
 
-def _draw_methods(axes: Any, table: ComparisonTable) -> None:
+def draw_methods(axes: Any, table: ComparisonTable) -> None:
+    """The mIoU of every method, best at the top: every seed a dot, the mean a bar."""
     rows = sorted(table.rows, key=lambda row: row.mean(MEAN))
     for place, row in enumerate(rows):
         values = [100 * value for value in row.scores[MEAN]]
@@ -46,7 +47,8 @@ def _draw_methods(axes: Any, table: ComparisonTable) -> None:
     _tidy(axes)
 
 
-def _draw_cost(axes: Any, table: ComparisonTable) -> None:
+def draw_cost(axes: Any, table: ComparisonTable) -> None:
+    """The mean mIoU of every method against its passes per megapixel."""
     widest = max(row.cost["passes_per_megapixel"] for row in table.rows)
     for x, rows in _by_cost(table).items():
         # A little to the side in turn, or equal values would hide each other; all names are in the other part.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from foveate.data.readers.base import ImageReader
+from foveate.units import length
+
+# GDAL, which converts, does not read these, or not as images.
+_NOT_CONVERTED = ("NPY", "Zarr", "OME-Zarr")
 
 
 def image_facts(reader: ImageReader) -> dict[str, str]:
-    """Size, bands, levels, georeference, reader and reading cost, ready for a table."""
+    """Size, bands, levels, georeference, pixel size, reader and reading cost, ready for a table."""
     levels = ", ".join(f"{size.width} x {size.height}" for size in reader.levels)
     return {
         "format": f"{reader.format}, read by {type(reader).__name__}",
@@ -14,6 +18,7 @@ def image_facts(reader: ImageReader) -> dict[str, str]:
         "bands": f"{reader.bands} x {reader.dtype}" + (" and alpha" if reader.alpha else ""),
         "levels": levels,
         "georeference": _georeference(reader),
+        "pixel size": _pixel_size(reader),
         "reading": _reading_cost(reader),
     }
 
@@ -27,6 +32,15 @@ def _georeference(reader: ImageReader) -> str:
     return f"{name}; upper left ({x:g}, {y:g}), pixel {abs(a):g} x {abs(e):g}"
 
 
+def _pixel_size(reader: ImageReader) -> str:
+    known = reader.resolution
+    if known is None:
+        return "not known"
+    # Square but for rounding, as nearly all are.
+    square = abs(known.row - known.col) < 1e-4 * known.row
+    return length(known.row) if square else f"{length(known.col)} wide, {length(known.row)} high"
+
+
 def _reading_cost(reader: ImageReader) -> str:
     decoded = reader.size.pixels * reader.bands * reader.dtype.itemsize / 2**20
     if not reader.random_access:
@@ -35,8 +49,6 @@ def _reading_cost(reader: ImageReader) -> str:
             "`foveate convert` makes a pyramid that is read by windows"
         )
     if len(reader.levels) == 1 and reader.size.megapixels > 4:
-        return (
-            "by windows, at full resolution only: wide views and the overview read every pixel; "
-            "`foveate convert` adds a pyramid"
-        )
+        advice = "" if reader.format in _NOT_CONVERTED else "; `foveate convert` adds a pyramid"
+        return f"by windows, at full resolution only: wide views and the overview read every pixel{advice}"
     return "by windows, at the level a view needs"

@@ -10,7 +10,7 @@ import numpy as np
 from foveate.data.labels import LabelReader
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
-from foveate.data.sample_reader import open_labels
+from foveate.data.sample_reader import open_labels, open_sample
 from foveate.geometry import Window
 from foveate.inference.map_files import MapFiles
 from foveate.reporting.panels import (
@@ -65,7 +65,7 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel
         config: of the run that was evaluated.
     """
     data, views = config.data, config.foveation.fields_of_view
-    with open_image(sample.image, keep_alpha=data.bands is not None) as image:
+    with open_sample(sample, data) as image:
         picture = image_picture(image, bands=channels_shown(image, data.bands, data.in_channels))
     with open_labels(sample, data) as labels:
         truth = class_picture(labels, data.classes)

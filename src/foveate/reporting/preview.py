@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from foveate.data.labels import LabelReader
+from foveate.data.manifest import Sample
 from foveate.data.readers import open_image
+from foveate.data.sample_reader import open_labels
+from foveate.data.working import open_working
 from foveate.geometry import Window
+from foveate.inference.layers import NODATA
 from foveate.inference.predict import PredictionFiles
 from foveate.reporting.panels import Panel, channels_shown, class_picture, foveation_panel, image_picture, save_panels
 from foveate.runs.config import RunConfig
 
 
-def save_preview(image: Path, files: PredictionFiles, config: RunConfig, *, overwrite: bool = False) -> None:
+def save_preview(image: Path | str, files: PredictionFiles, config: RunConfig, *, overwrite: bool = False) -> None:
     """Write the preview of a finished prediction.
 
     Args:
@@ -25,7 +29,7 @@ def save_preview(image: Path, files: PredictionFiles, config: RunConfig, *, over
 
 
 def prediction_panels(
-    image: Path,
+    image: Path | str,
     files: PredictionFiles,
     config: RunConfig,
     labels: Path | None = None,
@@ -41,14 +45,13 @@ def prediction_panels(
         window: the part to show, level-0 pixels; the whole image when None.
     """
     data, panels = config.data, []
-    with open_image(image, keep_alpha=data.bands is not None) as reader:
+    with open_working(image, data) as reader:
         bands = channels_shown(reader, data.bands, data.in_channels)
         panels.append(Panel("image", image_picture(reader, window, bands=bands)))
-    count, ignored = len(data.classes), data.ignore_index
     if labels is not None:
-        with LabelReader(open_image(labels), count, ignored, data.label_map) as truth:
+        with open_labels(Sample(Path(image), labels, Path(image).stem, "test"), data) as truth:
             panels.append(Panel("labels", class_picture(truth, data.classes, window)))
-    with LabelReader(open_image(files.classes), count, ignored) as classes:
+    with LabelReader(open_image(files.classes), len(data.classes), NODATA) as classes:
         panels.append(Panel("prediction", class_picture(classes, data.classes, window)))
     with open_image(files.fov) as fov:
         cells = None if window is None else _cells(window, config.foveation.overview_downsample)

@@ -18,6 +18,7 @@ from foveate.errors import OutputExistsError
 from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunCheckpoints
 from foveate.training.config import TrainingConfig
 from foveate.training.determinism import deterministic_kernels
+from foveate.training.foveation_history import FOLDER, FoveationHistory
 from foveate.training.history import MetricsFile
 from foveate.training.processes import Processes, ended_together
 from foveate.training.rank import is_first_process
@@ -83,7 +84,8 @@ def fit(
 ) -> FitResult:
     """Train until `task.config.steps` steps are done.
 
-    The folder gets checkpoints/best.ckpt and last.ckpt, metrics.csv, and tensorboard/.
+    The folder gets checkpoints/best.ckpt and last.ckpt, metrics.csv, tensorboard/, and foveation/, see
+    `FoveationHistory`.
 
     Of several processes the first one writes them, and all need to see the folder. Gradients, batch normalisation and
     scores are over the batches of all. Where neither torchrun nor SLURM started the processes, this one starts the
@@ -115,7 +117,7 @@ def fit(
     with _quiet(), deterministic_kernels(task.config.deterministic):
         trainer = pl.Trainer(
             max_steps=task.config.steps,
-            callbacks=[checkpoints, *([StepBar()] if progress else []), *callbacks],
+            callbacks=[checkpoints, FoveationHistory(run_dir / FOLDER), *([StepBar()] if progress else []), *callbacks],
             logger=_loggers(run_dir, resumed_step),
             enable_progress_bar=progress,
             **_options(task.config),

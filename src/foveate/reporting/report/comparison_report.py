@@ -1,0 +1,130 @@
+"""`write_comparison_report`: the table and plot of a comparison, with links to the reports of its runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from foveate.config_base import read_yaml
+from foveate.errors import ConfigError
+from foveate.files import refuse_existing
+from foveate.reporting.comparison import MEAN, ComparisonTable, Row
+from foveate.reporting.comparison_figure import draw_cost, draw_methods
+from foveate.reporting.report.figures import Chart, FigureFolder, new_figure, style
+from foveate.reporting.report.page import Report, link_to, write_page
+from foveate.reporting.report.run_report import FIGURES, FOLDER, page_of
+
+_TABLE = "comparison.json"
+
+
+class RunLink(NamedTuple):
+    """A run of a comparison.
+
+    Attributes:
+        name: of its folder.
+        miou: on the compared split, in [0, 1]; None where that is not evaluated.
+        page: address of its report relative to the page; None where none is written.
+    """
+
+    name: str
+    miou: float | None
+    page: str | None
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder was made by `foveate compare`, finished or not."""
+    return (folder / _TABLE).is_file() or ((folder / "runs").is_dir() and (folder / "config.yaml").is_file())
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The run folders of a comparison, by name."""
+    return sorted(path.parent for path in (folder / "runs").glob("*/config.yaml"))
+
+
+def write_comparison_report(folder: Path | str, out: Path | None = None, *, overwrite: bool = False) -> Report:
+    """Write the page of a comparison, of the table that `foveate compare` wrote last.
+
+    Args:
+        folder: of the comparison.
+        out: the page; FOLDER/report/index.html when None.
+        overwrite: replace an existing page.
+
+    Raises:
+        ConfigError: when this is no comparison, or its table cannot be read.
+        OutputExistsError: when the page exists and may not be replaced.
+        OutputWriteError: when it cannot be written.
+    """
+    folder = Path(folder)
+    if not is_comparison(folder):
+        raise ConfigError(f"{folder} is no comparison; give a folder that `foveate compare` made")
+    path = out or page_of(folder)
+    refuse_existing(path, overwrite)
+    tree, figures = _tree(folder), FigureFolder(folder / FOLDER / FIGURES)
+    table = ComparisonTable([_row(method, values) for method, values in tree.get("methods", {}).items()])
+    runs = list(_links(folder, tree.get("split", "test"), path))
+    missing = _missing(tree, runs)
+    values = {
+        "title": str(tree["name"]), "split": tree.get("split"), "steps": tree.get("steps"), "missing": missing,
+        "table": table, "mean": MEAN, "charts": _charts(table, figures) if table.rows else [], "runs": runs,
+    }  # fmt: skip
+    write_page(path, "comparison.html", values, overwrite=overwrite)
+    return Report(path, tuple(figures.files), tuple(missing))
+
+
+def _tree(folder: Path) -> dict[str, Any]:
+    file = folder / _TABLE
+    if not file.exists():
+        return {"name": read_yaml(folder / "config.yaml").get("name", folder.name)}
+    try:
+        tree: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        tree["name"], tree["methods"] = tree.get("name", folder.name), dict(tree["methods"])
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{file} is no result of `foveate compare` ({error!r}); run it again") from error
+    return tree
+
+
+def _row(method: str, values: Mapping[str, Any]) -> Row:
+    scores = {
+        column: [math.nan if value is None else float(value) for value in measured["seeds"]]
+        for column, measured in values["iou"].items()
+    }
+    cost = {name: float(values[name]) for name in ("passes_per_megapixel", "seconds", "peak_memory_mb")}
+    return Row(method, tuple(values["seeds"]), scores, cost, int(values["training_passes"]))
+
+
+def _links(folder: Path, split: str, page: Path) -> Iterator[RunLink]:
+    for run in run_folders(folder):
+        scores = run / "evaluation" / f"{split}.json"
+        miou = json.loads(scores.read_text(encoding="utf-8")).get("miou") if scores.exists() else None
+        yield RunLink(run.name, miou, link_to(page_of(run), page))
+
+
+def _missing(tree: Mapping[str, Any], runs: list[RunLink]) -> list[str]:
+    missing = []
+    if "methods" not in tree:
+        missing.append("There is no table yet: nothing is evaluated. The same foveate compare goes on.")
+    without = [run.name for run in runs if run.miou is None]
+    if without:
+        missing.append(f"Not evaluated yet: {', '.join(without)}.")
+    if any(run.page is None for run in runs):
+        missing.append("Runs without a link have no report yet: foveate report with --runs writes them.")
+    return missing
+
+
+def _charts(table: ComparisonTable, figures: FigureFolder) -> list[Chart]:
+    best = max(table.rows, key=lambda row: -1.0 if math.isnan(row.mean(MEAN)) else row.mean(MEAN))
+    said = f"Best: {best.method} with a mean mIoU of {100 * best.mean(MEAN):.1f} percent."
+    with style():
+        by_method, by_cost = new_figure(5.2, 1.0 + 0.32 * len(table.rows)), new_figure(5.2, 3.4)
+        methods, cost = by_method.subplots(), by_cost.subplots()
+        draw_methods(methods, table)
+        draw_cost(cost, table)
+        methods.set_ylim(-0.6, len(table.rows) - 0.4)
+        cost.set_xlim(right=1.15 * max(row.cost["passes_per_megapixel"] for row in table.rows))
+    return [
+        figures.chart("methods", "mIoU by method", said, by_method),
+        figures.chart("cost", "mIoU against cost", said, by_cost),
+    ]

@@ -1,0 +1,92 @@
+"""What was trained on what, and what it cost, as pairs of a name and a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from foveate.reporting.report.page import number
+from foveate.reporting.report.state import RunState
+from foveate.runs.config import RunConfig
+
+Facts = list[tuple[str, str]]
+_SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def setup_facts(state: RunState) -> dict[str, Facts]:
+    """Groups of facts: data, method, training."""
+    return {"Data": _data(state), "Method": _method(state.config), "Training": _training(state.config)}
+
+
+def evaluation_cost(tree: Mapping[str, Any]) -> Facts:
+    """What an evaluation cost, from what `foveate evaluate` wrote."""
+    facts = [
+        ("images", number(len(tree["images"]))),
+        ("megapixels predicted", number(tree["megapixels"], 1)),
+        ("passes through the network", number(tree["passes"])),
+        ("passes per megapixel", number(tree["passes_per_megapixel"])),
+        ("seconds", number(tree["seconds"], 1)),
+        ("megapixels per second", number(tree["megapixels_per_second"], 2)),
+        ("peak memory", f"{number(tree['peak_memory_mb'])} MiB"),
+    ]
+    device = tree.get("peak_device_memory_mb")
+    return facts if device is None else [*facts, ("peak memory of the accelerator", f"{number(device)} MiB")]
+
+
+def training_cost(state: RunState) -> dict[str, Facts]:
+    """What the training cost so far; nothing of an ensemble, which is not trained."""
+    if state.members:
+        return {}
+    done = state.steps_done
+    passes = ("passes through the network", number(training_passes(state.config, done)))
+    return {"Training": [("steps", number(done)), passes]}
+
+
+def training_passes(config: RunConfig, steps: int) -> int:
+    """Patches that pass through the network in so many steps."""
+    scales = len(config.foveation.fields_of_view) if config.foveation.estimator.mixes_predictions else 1
+    return steps * config.training.locations_per_step * scales
+
+
+def _data(state: RunState) -> Facts:
+    data = state.config.data
+    source = data.folder if data.folder is not None else data.manifest
+    files = source if not isinstance(source, dict) else ", ".join(str(path) for path in source.values())
+    counts = ", ".join(f"{count} {_SPLITS[split]}" for split, count in state.split_counts())
+    return [
+        ("files", str(files)),
+        ("images", counts or "not found"),
+        ("classes", ", ".join(data.class_names)),
+        ("channels", str(data.in_channels)),
+    ]
+
+
+def _method(config: RunConfig) -> Facts:
+    foveation, network = config.foveation, config.network
+    options = {key: value for key, value in foveation.estimator.tree().items() if key != "name"}
+    told = ", ".join(f"{key} {value}" for key, value in options.items())
+    values = network.tree()
+    parts = [str(values[key]) for key in ("architecture", "encoder") if values.get(key)]
+    return [
+        ("estimator", f"{foveation.estimator.tree()['name']}" + (f" ({told})" if told else "")),
+        ("fields of view", ", ".join(map(str, foveation.fields_of_view)) + " px"),
+        ("patch", f"{foveation.patch_size} px"),
+        ("overview", f"1/{foveation.overview_downsample}"),
+        ("network", ", ".join(parts) or "own"),
+        ("alignment", foveation.alignment),
+    ]
+
+
+def _training(config: RunConfig) -> Facts:
+    training = config.training
+    losses = {name: weight for name, weight in training.losses.tree().items() if weight and name in _LOSSES}
+    return [
+        ("steps", number(training.steps)),
+        ("locations a step", f"{training.locations_per_step} from {training.images_per_step} images"),
+        ("optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
+        ("losses", ", ".join(f"{name.replace('_', ' ')} {weight:g}" for name, weight in losses.items())),
+        ("seed", str(training.seed)),
+    ]
+
+
+_LOSSES = ("cross_entropy", "dice", "focal", "ohem")

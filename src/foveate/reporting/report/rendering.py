@@ -1,0 +1,163 @@
+"""The foveated rendering: a part of an image, each place drawn at the resolution in which the network saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foveate.data.config import DataConfig
+from foveate.data.manifest import Sample
+from foveate.data.readers import ArrayReader, open_image
+from foveate.data.readers.base import ImageReader
+from foveate.data.sample_reader import open_sample
+from foveate.geometry import Size, Window
+from foveate.inference.map_files import MapFiles
+from foveate.patches.scales import ScaleSet
+from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size
+from foveate.reporting.report.by_scale import chosen_scale
+from foveate.reporting.report.figures import value_picture
+from foveate.types import IntArray, Raster
+
+LONGEST = 1024
+_SMALLEST, _LARGEST = 256, 2048  # sides of the part, level-0 pixels
+_GRID = 256  # cells a side of the grid on which the part is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A part of an image, twice.
+
+    Attributes:
+        window: level-0 pixels.
+        plain: as it is.
+        foveated: each cell at the resolution of its chosen field of view.
+        chosen: (rows, cols) scale of each cell; -1 where the policy was not asked.
+        variety: entropy of the shares of the chosen fields of view in the part, in nats.
+    """
+
+    window: Window
+    plain: Picture
+    foveated: Picture
+    chosen: IntArray
+    variety: float
+
+
+def render(sample: Sample, files: MapFiles, data: DataConfig, scales: ScaleSet, cell: int) -> Rendering:
+    """Draw the part of an image where the most different fields of view were chosen.
+
+    Args:
+        sample: the image.
+        files: its maps.
+        data: which bands are shown.
+        scales: patch size and fields of view.
+        cell: side of a cell, level-0 pixels.
+
+    Raises:
+        ImageReadError: when a file is missing or damaged.
+    """
+    with open_sample(sample, data) as image, open_image(files.scales) as maps:
+        window, variety = _varied_part(image.size, maps, scales, cell)
+        chosen = chosen_scale(maps.read(_cells(window, maps.size, cell)))
+        composed = compose(image, window, chosen, scales, cell)
+        bands = channels_shown(image, data.bands, data.in_channels)
+        plain = image_picture(image, window, longest=LONGEST, bands=bands)
+        foveated = image_picture(ArrayReader(composed), longest=LONGEST, bands=bands)
+    return Rendering(window, plain, foveated, chosen, variety)
+
+
+def compose(image: ImageReader, window: Window, chosen: IntArray, scales: ScaleSet, cell: int) -> Raster:
+    """The pixels (bands, h, w) of a window, each as coarse as in the patches of its cell's scale.
+
+    Args:
+        image: the image.
+        window: level-0 pixels; its corner is a multiple of the cell.
+        chosen: (rows, cols) scale of each cell of the window; of -1 the finest.
+        scales: patch size and fields of view.
+        cell: side of a cell, level-0 pixels.
+    """
+    out = screen_size(window.size, LONGEST)
+    rows, cols = (_centres(length, count) for length, count in zip(_pair(window.size), _pair(out), strict=True))
+    chosen_at = np.maximum(chosen, 0)[np.ix_(rows // cell, cols // cell)]
+    first, *others = np.unique(chosen_at).tolist()
+    result = _layer(image, window, scales.downsample(first), rows, cols)
+    for scale in others:
+        layer = _layer(image, window, scales.downsample(scale), rows, cols)
+        result = np.where(chosen_at == scale, layer, result)
+    return result
+
+
+def chosen_picture(chosen: IntArray, views: Sequence[int]) -> Picture:
+    """Colours (rows, cols, 3) of the chosen fields of view, grey where there is none."""
+    values = np.where(chosen >= 0, np.array(views, np.float32)[np.maximum(chosen, 0)], np.nan)
+    return value_picture(values, views[0], views[-1])
+
+
+def most_varied(chosen: IntArray, scales: int, side: Size) -> tuple[int, int, float]:
+    """Where a window of `side` on a grid holds the most different scales.
+
+    Args:
+        chosen: (h, w) scale of each place; -1 counts as none.
+        scales: how many there are.
+        side: at most the grid's.
+
+    Returns:
+        Row and column of its corner, and the entropy of the shares there, in nats.
+    """
+    counts = np.stack([_box_sums(chosen == scale, side) for scale in range(scales)])
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    entropy = -(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=0)
+    row, col = np.unravel_index(int(entropy.argmax()), entropy.shape)
+    return int(row), int(col), float(entropy[row, col])
+
+
+def _varied_part(size: Size, maps: ImageReader, scales: ScaleSet, cell: int) -> tuple[Window, float]:
+    wanted = min(_LARGEST, max(_SMALLEST, 2 * scales.fields_of_view[-1]))
+    height, width = (max(1, min(wanted, length) // cell) * cell for length in _pair(size))
+    grid = screen_size(maps.size, _GRID)
+    factor = maps.size.height / grid.height, maps.size.width / grid.width
+    chosen = chosen_scale(maps.read(Window.of(maps.size), grid))
+    sides = (
+        max(1, min(n, int(side / cell / f))) for n, side, f in zip(_pair(grid), (height, width), factor, strict=True)
+    )
+    row, col, variety = most_varied(chosen, len(scales), Size(*sides))
+    top, left = (int(place * f) * cell for place, f in zip((row, col), factor, strict=True))
+    top, left = min(top, _last(size.height, height, cell)), min(left, _last(size.width, width, cell))
+    return Window(top, left, min(height, size.height), min(width, size.width)), variety
+
+
+def _last(length: int, side: int, cell: int) -> int:
+    """The last corner on a cell at which a side still lies inside."""
+    return max(0, (length - side) // cell * cell)
+
+
+def _cells(window: Window, grid: Size, cell: int) -> Window:
+    top, left = window.top // cell, window.left // cell
+    bottom, right = -(-window.bottom // cell), -(-window.right // cell)
+    return Window(top, left, min(bottom, grid.height) - top, min(right, grid.width) - left)
+
+
+def _layer(image: ImageReader, window: Window, downsample: float, rows: IntArray, cols: IntArray) -> Raster:
+    """The window read at a downsample, each of its pixels repeated to the positions `rows` and `cols` in the window."""
+    size = Size(*(max(1, round(length / max(1.0, downsample))) for length in _pair(window.size)))
+    pixels = image.read(window, size)
+    picked = rows * size.height // window.height, cols * size.width // window.width
+    layer: Raster = pixels[:, picked[0][:, None], picked[1][None]]
+    return layer
+
+
+def _box_sums(mask: np.ndarray, side: Size) -> IntArray:
+    sums = np.pad(mask.astype(np.int64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    h, w = side.height, side.width
+    boxes: IntArray = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
+    return boxes
+
+
+def _centres(length: int, count: int) -> IntArray:
+    """Positions in a length under the centres of `count` equal parts."""
+    return ((2 * np.arange(count) + 1) * length) // (2 * count)
+
+
+def _pair(size: Size) -> Sequence[int]:
+    return size.height, size.width

@@ -1,0 +1,135 @@
+"""What a run folder tells about its training: how far it came, what it measured, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from foveate.data.manifest import SPLITS, Sample, load_samples
+from foveate.errors import FoveateError
+from foveate.runs.config import RunConfig
+from foveate.runs.ensemble import member_folders
+from foveate.runs.folder import RunFolder
+from foveate.training.foveation_history import FOLDER, kept_steps
+from foveate.training.history import read_history
+
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What is there of a run.
+
+    Attributes:
+        run: its folder.
+        config: its resolved configuration.
+        history: the rows of metrics.csv; empty where nothing is logged.
+        samples: the images of the data set by split; None where it cannot be found now.
+        data_problem: why not; empty where it can.
+        maps: steps and files of the kept foveation maps.
+        members: folders of the runs an ensemble joins; empty for others.
+    """
+
+    run: RunFolder
+    config: RunConfig
+    history: History
+    samples: dict[str, list[Sample]] | None
+    data_problem: str
+    maps: list[tuple[int, Path]]
+    members: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> RunState:
+        """Read a run folder.
+
+        Raises:
+            ConfigError: when this is no run.
+        """
+        run = RunFolder(path)
+        config = RunConfig.load(run.config_file)
+        samples, problem = _samples(config)
+        members = tuple(member_folders(config, path)) if config.is_ensemble else ()
+        history = read_history(path / "metrics.csv")
+        return cls(run, config, history, samples, problem, kept_steps(path / FOLDER), members)
+
+    @property
+    def steps_done(self) -> int:
+        """The last step that is logged; 0 where none is."""
+        return max((int(row["step"]) for row in self.history), default=0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end."""
+        return self.run.trained_file.exists() or self.steps_done >= self.config.training.steps
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The best checkpoint, or the last one where there is no best; None where nothing is saved yet."""
+        files = (self.run.checkpoint(name) for name in ("best", "last"))
+        return next((path for path in files if path.exists()), None)
+
+    @property
+    def can_predict(self) -> bool:
+        """Whether a segmenter can be loaded."""
+        if self.members:
+            return all(RunFolder(folder).checkpoint("last").exists() for folder in self.members)
+        return self.checkpoint is not None
+
+    @property
+    def newest_weights(self) -> float:
+        """When the weights an evaluation would use were written, seconds since the epoch; 0 without any."""
+        folders = [RunFolder(folder) for folder in self.members] or [self.run]
+        files = (folder.checkpoint(name) for folder in folders for name in ("best", "last"))
+        found = [path for path in files if path.exists()]
+        best = [path for path in found if path.stem == "best"]
+        return max((path.stat().st_mtime for path in best or found), default=0.0)
+
+    @property
+    def status(self) -> str:
+        """In words."""
+        done, steps = self.steps_done, self.config.training.steps
+        if self.members:
+            return "An ensemble: it is not trained itself, it joins the runs below."
+        if self.finished:
+            return f"Trained for {done or steps} steps."
+        if not self.history:
+            return f"Nothing is logged of its {steps} steps yet."
+        written = datetime.fromtimestamp((self.run.path / "metrics.csv").stat().st_mtime).astimezone()
+        return (
+            f"Not finished: {done} of {steps} steps are logged, the last one at {written:%Y-%m-%d %H:%M}. It is still "
+            f"training, or was stopped; this page shows what is there."
+        )
+
+    def default_split(self) -> str | None:
+        """What to show: validation images where there are any, else test images; None without both.
+
+        Of a data set that cannot be found, what was evaluated before.
+        """
+        if self.samples is not None:
+            return next((split for split in ("val", "test") if self.samples[split]), None)
+        return next((split for split in ("val", "test") if self.run.evaluation(split).exists()), None)
+
+    def split_counts(self) -> list[tuple[str, int]]:
+        """Images in each split that has any."""
+        return [(split, len(self.samples[split])) for split in SPLITS if self.samples and self.samples[split]]
+
+
+def series(history: Iterable[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one column, where it has values."""
+    rows = [(row["step"], row[name]) for row in history if name in row]
+    return [step for step, _ in rows], [value for _, value in rows]
+
+
+def columns(history: Iterable[dict[str, float]], prefix: str) -> list[str]:
+    """The columns that begin so, in the order in which they first have a value."""
+    return list(dict.fromkeys(name for row in history for name in row if name.startswith(prefix)))
+
+
+def _samples(config: RunConfig) -> tuple[dict[str, list[Sample]] | None, str]:
+    try:
+        samples = load_samples(config.data)
+    except (FoveateError, OSError) as error:
+        return None, str(error)
+    return {split: [sample for sample in samples if sample.split == split] for split in SPLITS}, ""

@@ -1,0 +1,81 @@
+"""Scores by chosen field of view, against a walk over every pixel."""
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foveate.data.config import DataConfig
+from foveate.data.manifest import Sample
+from foveate.inference.map_files import MapFiles
+from foveate.inference.score_blocks import thinning_step
+from foveate.reporting.report import by_scale
+from foveate.reporting.report.by_scale import SampledMaps, chosen_scale, counts_by_scale, image_counts, scale_rows
+from toys import write_image
+
+CLASSES, IGNORED = 3, 255
+
+
+def slow_counts(maps, scales, classes):
+    counts = np.zeros((scales, classes, classes), int)
+    for guess, truth, scale in zip(*(values.ravel().tolist() for values in maps), strict=True):
+        if truth < classes and guess < classes and scale >= 0:
+            counts[scale, truth, guess] += 1
+    return counts
+
+
+def random_maps(seed, shape=(7, 9), scales=2):
+    rng = np.random.default_rng(seed)
+    ids = np.array([*range(CLASSES), IGNORED], np.uint8)
+    return SampledMaps(rng.choice(ids, shape), rng.choice(ids, shape), rng.integers(-1, scales, shape))
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_every_pixel_is_counted_once_where_it_belongs(seed, scales):
+    maps = random_maps(seed, scales=scales)
+    assert np.array_equal(counts_by_scale(maps, scales, CLASSES), slow_counts(maps, scales, CLASSES))
+
+
+def test_the_iou_is_that_of_the_pixels_where_a_view_was_chosen():
+    maps = random_maps(3, (40, 40))
+    rows = scale_rows(counts_by_scale(maps, 2, CLASSES), (64, 128), ["a", "b", "c"])
+    for scale, row in enumerate(rows):
+        inside = (maps.chosen == scale) & (maps.labels < CLASSES) & (maps.prediction < CLASSES)
+        for k, item in enumerate(row.scores.classes):
+            guess, truth = (maps.prediction == k) & inside, (maps.labels == k) & inside
+            assert item.iou == pytest.approx((guess & truth).sum() / (guess | truth).sum())
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    assert [row.view for row in rows] == [64, 128]
+
+
+def test_the_most_probable_scale_is_chosen_and_none_where_the_policy_was_not_asked():
+    probabilities = np.array([[[0.6, 0.5, 0.1, np.nan]], [[0.4, 0.5, 0.9, np.nan]]], np.float32)
+    assert chosen_scale(probabilities).tolist() == [[0, 0, 1, -1]]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("longest", [2048, 40])
+def test_an_image_is_counted_at_every_step_th_pixel(tmp_path, monkeypatch, longest):
+    monkeypatch.setattr("foveate.inference.score_blocks.LONGEST_GRID", longest)
+    monkeypatch.setattr(by_scale, "_ROWS", 5)
+    height, width, cell, scales = 83, 101, 8, 3
+    rng = np.random.default_rng(0)
+    labels = rng.choice(np.array([0, 1, 2, IGNORED], np.uint8), (height, width))
+    step = -(-width // longest)
+    shape = (-(-height // step), -(-width // step))
+    prediction = rng.integers(0, CLASSES, shape).astype(np.uint8)
+    probabilities = rng.random((scales, -(-height // cell), -(-width // cell))).astype(np.float32)
+    files = MapFiles.in_folder(tmp_path, "x")
+    write_image(files.classes, prediction[None])
+    write_image(files.scales, probabilities)
+    mask = write_image(tmp_path / "mask.tif", labels[None])
+    config = DataConfig.parse(
+        {"folder": "x", "classes": [{"name": name, "color": "#000000"} for name in "abc"], "root": str(tmp_path)}
+    )
+    with rasterio.open(mask) as source:
+        assert thinning_step(by_scale.Size(source.height, source.width)) == step
+    counts = image_counts(Sample(mask, mask, "x", "val"), files, config, scales, cell)
+    rows, cols = np.arange(shape[0]) * step, np.arange(shape[1]) * step
+    chosen = probabilities.argmax(axis=0)[np.ix_(rows // cell, cols // cell)]
+    assert np.array_equal(counts, slow_counts((prediction, labels[::step, ::step], chosen), scales, CLASSES))

@@ -1,0 +1,52 @@
+"""The animation: one frame for every kept map."""
+
+import io
+from itertools import pairwise
+
+import numpy as np
+from PIL import Image
+
+from foveate.geometry import Window
+from foveate.reporting.report.animation import animate
+from foveate.training import foveation_history
+from foveate.training.foveation_history import FoveationMap, kept_steps
+
+
+def keep(folder, steps, names=("a", "b")):
+    folder.mkdir(exist_ok=True)
+    for step in steps:
+        share = np.full((1, 9, 12), step / 100, np.float32)
+        probabilities = np.concatenate([share, 1 - share])
+        maps = [FoveationMap(step, name, Window(0, 0, 90, 120), probabilities) for name in names]
+        foveation_history._write(folder / f"step-{step:08d}.npz", maps)
+    return kept_steps(folder)
+
+
+def test_there_is_a_frame_for_every_kept_map(tmp_path):
+    animation = animate(keep(tmp_path / "maps", [0, 10, 20, 100]), (64, 128))
+    with Image.open(io.BytesIO(animation.gif)) as gif:
+        assert gif.n_frames == animation.frames == 4
+        frames = []
+        for i in range(4):
+            gif.seek(i)
+            frames.append(np.asarray(gif.convert("RGB")).astype(int))
+    assert animation.steps == (0, 100)
+    assert all((one != other).any() for one, other in pairwise(frames))
+    with Image.open(io.BytesIO(animation.last_frame)) as last:
+        assert np.abs(np.asarray(last).astype(int) - frames[-1]).mean() < 3
+        assert np.asarray(last).std() > 5
+
+
+def test_a_value_has_one_colour_in_all_frames(tmp_path):
+    animation = animate(keep(tmp_path / "maps", [50, 51, 100], names=("a",)), (64, 128))
+    with Image.open(io.BytesIO(animation.gif)) as gif:
+        middle = []
+        for i in range(3):
+            gif.seek(i)
+            middle.append(np.asarray(gif.convert("RGB"))[gif.height // 2, gif.width // 3].astype(int))
+    assert np.abs(middle[0] - middle[1]).max() < 12
+    assert np.abs(middle[0] - middle[2]).max() > 50
+
+
+def test_without_maps_there_is_no_animation(tmp_path):
+    assert animate(kept_steps(tmp_path), (64, 128)) is None
