@@ -4,14 +4,20 @@ import pytest
 from preparation_toys import blocks, cityscapes, cityscapes_scene, deepglobe, gleason2019, gleason_map, ids_of, png
 from typer.testing import CliRunner
 
+from foveate.cli import console
 from foveate.cli.app import app
 from foveate.data.readers import open_image
 from foveate.errors import ConfigError
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setattr(console.output, "_width", 200)  # it read COLUMNS when it was first imported
+
+
 def invoke(*arguments):
     arguments = ["prepare", *map(str, arguments), "--jobs", "1"]
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments, catch_exceptions=False)
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def words(result):

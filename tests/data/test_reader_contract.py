@@ -1,43 +1,177 @@
 """The written contract, run on every reader and kind of file."""
 
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from data_toys import TRANSFORM, footprint_means, read_with_rasterio, smooth_image, write
 from rasterio.env import Env
+from reader_toys import served, write_npy, write_ome_zarr, write_svs, write_zarr
 
 from foveate.data.readers import ArrayReader, ImageReader, open_image
+from foveate.data.readers.memory import halved
+from foveate.data.readers.rescaled import RescaledReader
 from foveate.geometry import Size, Window
 from oracles import mirrored
 
 HEIGHT, WIDTH = 301, 413  # multiples of nothing
 TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+INTEGERS = ("uint8", "uint16")
+
+
+@dataclass(frozen=True)
+class Opened:
+    reader: ImageReader
+    pixels: np.ndarray
+    kind: "Kind"
+    again: Callable[[], ImageReader]
+
+    def tolerance(self) -> float:
+        unit = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[self.pixels.dtype.name]
+        return self.kind.tolerance * unit
 
 
 @dataclass(frozen=True)
 class Kind:
-    suffix: str
-    options: dict
     dtypes: tuple = ("uint8", "uint16", "float32")
     bands: tuple = (1, 3, 5)
+    tolerance: float = 1.0  # of means, in grey levels of 8 bits: rounding where nothing is stored
+    georeferenced: bool = False
+
+    @contextmanager
+    def opened(self, folder: Path, bands: int, dtype: str) -> Iterator[Opened]:
+        pixels = smooth_image(bands, HEIGHT, WIDTH, dtype)
+        path = self.write(folder, pixels)
+        with open_image(path, keep_alpha=True) as reader:
+            yield Opened(reader, pixels, self, lambda: open_image(path))
+
+    def write(self, folder: Path, pixels: np.ndarray) -> Path:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Gdal(Kind):
+    suffix: str = "tif"
+    options: dict = field(default_factory=dict)
     overviews: tuple = ()
     georeferenced: bool = True
-    tolerance: float = 1.0  # of means, in grey levels of 8 bits: rounding where nothing is stored
+    lossy: bool = False
+
+    @contextmanager
+    def opened(self, folder, bands, dtype):
+        with Env() as env:
+            if self.options["driver"] not in env.drivers():
+                pytest.skip(f"GDAL is built without {self.options['driver']}")
+        with super().opened(folder, bands, dtype) as opened:
+            path = opened.reader.path
+            yield Opened(opened.reader, read_with_rasterio(path), self, opened.again) if self.lossy else opened
+
+    def write(self, folder, pixels):
+        path = folder / f"image.{self.suffix}"
+        return write(path, pixels, overviews=self.overviews, georeferenced=self.georeferenced, **self.options)
 
 
-INTEGERS = ("uint8", "uint16")
+@dataclass(frozen=True)
+class Written(Kind):
+    writer: Callable[[Path, np.ndarray], Path] = write_npy
+
+    def write(self, folder, pixels):
+        return self.writer(folder, pixels)
+
+
+@dataclass(frozen=True)
+class InMemory(Kind):
+    @contextmanager
+    def opened(self, folder, bands, dtype):
+        pixels = smooth_image(bands, HEIGHT, WIDTH, dtype)
+        yield Opened(ArrayReader(pixels), pixels, self, lambda: ArrayReader(pixels))
+
+
+@dataclass(frozen=True)
+class Http(Gdal):
+    @contextmanager
+    def opened(self, folder, bands, dtype):
+        pixels = smooth_image(bands, HEIGHT, WIDTH, dtype)
+        name = self.write(folder, pixels).name
+        with served(folder) as server, open_image(f"{server.url}/{name}", keep_alpha=True) as reader:
+            yield Opened(reader, pixels, self, lambda: open_image(f"{server.url}/{name}"))
+
+
+@dataclass(frozen=True)
+class Rescaled(Kind):
+    """Its pixels are what it reads at once, which are the means of the stored ones."""
+
+    stored: tuple[int, int] = (HEIGHT, WIDTH)
+    overviews: tuple = ()
+
+    @contextmanager
+    def opened(self, folder, bands, dtype):
+        stored = smooth_image(bands, *self.stored, dtype)
+        path = write(folder / "image.tif", stored, driver="GTiff", overviews=self.overviews, **TILES)
+        with self.reader(path) as reader:
+            opened = Opened(reader, reader.read(Window.of(reader.size)), self, lambda: self.reader(path))
+            expected = footprint_means(stored.astype(np.float64), HEIGHT, WIDTH)
+            assert np.abs(opened.pixels - expected).max() <= opened.tolerance()
+            yield opened
+
+    def reader(self, path):
+        return RescaledReader(open_image(path), Size(HEIGHT, WIDTH))
+
+
+def _ome_zarr(folder: Path, pixels: np.ndarray, version: str) -> Path:
+    path = folder / "image.ome.zarr"
+    write_ome_zarr(path, [pixels, halved(pixels)], version=version)
+    return path
+
+
+def _zipped(folder: Path, pixels: np.ndarray) -> Path:
+    source, path = _ome_zarr(folder, pixels, "0.5"), folder / "image.ome.zarr.zip"
+    with zipfile.ZipFile(path, "w") as target:
+        for part in sorted(source.rglob("*")):
+            target.write(part, part.relative_to(source))
+    return path
+
+
 KINDS = {
-    "tiled_pyramid": Kind("tif", {"driver": "GTiff", **TILES}, overviews=(2, 4), tolerance=3),
-    "striped": Kind("tif", {"driver": "GTiff", "tiled": False}),
-    "bigtiff": Kind("tif", {"driver": "GTiff", "bigtiff": "YES", **TILES}),
-    "cog": Kind("tif", {"driver": "COG", "blocksize": 128, "overview_resampling": "average"}, tolerance=3),
+    "tiled_pyramid": Gdal(options={"driver": "GTiff", **TILES}, overviews=(2, 4), tolerance=3),
+    "striped": Gdal(options={"driver": "GTiff", "tiled": False}),
+    "bigtiff": Gdal(options={"driver": "GTiff", "bigtiff": "YES", **TILES}),
+    "cog": Gdal(options={"driver": "COG", "blocksize": 128, "overview_resampling": "average"}, tolerance=3),
+    "http": Http(
+        ("uint8",), (3,), options={"driver": "COG", "blocksize": 128, "overview_resampling": "average"}, tolerance=3
+    ),
     # The low band of a wavelet is smooth, but no plain mean.
-    "jpeg2000": Kind("jp2", {"driver": "JP2OpenJPEG", "quality": "100", "reversible": "YES"}, INTEGERS, tolerance=4),
-    "png": Kind("png", {"driver": "PNG"}, INTEGERS, (1, 3), georeferenced=False, tolerance=3),
-    "jpeg": Kind("jpg", {"driver": "JPEG", "quality": 95}, ("uint8",), (1, 3), georeferenced=False, tolerance=3),
-    "array": Kind("", {}, tolerance=3),
-}
+    "jpeg2000": Gdal(
+        INTEGERS, suffix="jp2", options={"driver": "JP2OpenJPEG", "quality": "100", "reversible": "YES"}, tolerance=4
+    ),
+    "png": Gdal(INTEGERS, (1, 3), suffix="png", options={"driver": "PNG"}, georeferenced=False, tolerance=3),
+    "jpeg": Gdal(
+        ("uint8",), (1, 3), suffix="jpg", options={"driver": "JPEG", "quality": 95}, georeferenced=False, lossy=True,
+        tolerance=3,
+    ),
+    "array": InMemory(tolerance=3),
+    "npy": Written(writer=lambda folder, pixels: write_npy(folder / "image.npy", pixels)),
+    "npy_last": Written(writer=lambda folder, pixels: write_npy(folder / "image.npy", pixels, last=True)),
+    "zarr2": Written(writer=lambda folder, pixels: write_zarr(folder / "image.zarr", pixels, 2)),
+    "zarr3": Written(writer=lambda folder, pixels: write_zarr(folder / "image.zarr", pixels, 3)),
+    "ome_zarr_4": Written(writer=lambda folder, pixels: _ome_zarr(folder, pixels, "0.4"), tolerance=3),
+    "ome_zarr_5": Written(writer=lambda folder, pixels: _ome_zarr(folder, pixels, "0.5"), tolerance=3),
+    "zarr_zip": Written(("uint8",), (3,), writer=_zipped, tolerance=3),
+    "slide": Written(
+        ("uint8",), (3,), writer=lambda folder, pixels: write_svs(folder / "image.svs", pixels), tolerance=1
+    ),
+    # Its levels are 1.994 and 3.966 times smaller, so that OpenSlide meets their pixels up to a quarter of one off.
+    "slide_pyramid": Written(
+        ("uint8",), (3,), writer=lambda folder, pixels: write_svs(folder / "image.svs", pixels, (2, 4)), tolerance=4
+    ),
+    "rescaled": Rescaled(stored=(430, 590), overviews=(2, 4), tolerance=3),
+    "rescaled_levels": Rescaled(bands=(3,), stored=(900, 1240), overviews=(2, 4, 8), tolerance=4),
+    "rescaled_finer": Rescaled(bands=(3,), stored=(150, 206), tolerance=3),
+}  # fmt: skip
 CASES = [
     pytest.param((name, bands, dtype), id=f"{name}-{bands}-{dtype}")
     for name, kind in KINDS.items()
@@ -46,32 +180,11 @@ CASES = [
 ]
 
 
-@dataclass(frozen=True)
-class Opened:
-    reader: ImageReader
-    pixels: np.ndarray
-    kind: Kind
-
-    def tolerance(self) -> float:
-        unit = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[self.pixels.dtype.name]
-        return self.kind.tolerance * unit
-
-
 @pytest.fixture(scope="module")
 def opened(request, tmp_path_factory):
     name, bands, dtype = request.param
-    kind = KINDS[name]
-    pixels = smooth_image(bands, HEIGHT, WIDTH, dtype)
-    if name == "array":
-        yield Opened(ArrayReader(pixels), pixels, kind)
-        return
-    with Env() as env:
-        if kind.options["driver"] not in env.drivers():
-            pytest.skip(f"GDAL is built without {kind.options['driver']}")
-    path = tmp_path_factory.mktemp("contract") / f"image.{kind.suffix}"
-    write(path, pixels, overviews=kind.overviews, georeferenced=kind.georeferenced, **kind.options)
-    with open_image(path, keep_alpha=True) as reader:
-        yield Opened(reader, read_with_rasterio(path) if name == "jpeg" else pixels, kind)
+    with KINDS[name].opened(tmp_path_factory.mktemp("contract"), bands, dtype) as opened:
+        yield opened
 
 
 every_kind = pytest.mark.parametrize("opened", CASES, indirect=True)
@@ -180,7 +293,7 @@ def test_strips_change_nothing(opened, monkeypatch):
 @some_kinds
 def test_georeference_is_kept(opened):
     place = opened.reader.georeference
-    if opened.kind.georeferenced and opened.kind.options:
+    if opened.kind.georeferenced:
         assert place is not None
         assert "UTM zone 18N" in place.crs
         assert place.transform == pytest.approx(tuple(TRANSFORM)[:6])
@@ -190,8 +303,16 @@ def test_georeference_is_kept(opened):
 
 @some_kinds
 def test_closing_twice_is_allowed(opened):
-    path = opened.reader.path
-    reader = open_image(path) if path.exists() else ArrayReader(opened.pixels)
+    reader = opened.again()
     reader.read(Window(0, 0, 4, 4))
     reader.close()
     reader.close()
+
+
+@some_kinds
+def test_says_what_it_is_called(opened):
+    reader = opened.reader
+    assert reader.location
+    assert reader.path.stem
+    assert reader.handles >= 0
+    assert reader.resolution is None or min(reader.resolution.row, reader.resolution.col) > 0

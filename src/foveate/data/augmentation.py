@@ -11,6 +11,8 @@ from torchvision.transforms import v2
 from foveate.data.config import AugmentationConfig
 from foveate.data.locations import Location
 
+_RASTERS = ("overview", "patches", "label", "window_labels")
+
 
 class Augmentation:
     """Mirrors, turns and recolours locations.
@@ -32,7 +34,9 @@ class Augmentation:
         vertical, horizontal = rng.random(2) < 0.5 * bool(self._config.flip)
         vertical = vertical and not upright
         turns, seed = int(rng.integers(4)) * self._config.rotate90, int(rng.integers(2**63))
-        moved = Location(*(_moved(part, bool(vertical), bool(horizontal), turns) for part in location))
+        moved = location._replace(
+            **{part: _moved(getattr(location, part), bool(vertical), bool(horizontal), turns) for part in _RASTERS}
+        )
         return moved if self._jitter is None else self._recoloured(moved, self._jitter, seed)
 
     def _recoloured(self, location: Location, jitter: v2.ColorJitter, seed: int) -> Location:

@@ -10,10 +10,12 @@ from typing import Any
 from foveate.data.readers import ImageReader, open_image
 
 MAX_OPEN = 64
+# Each level of a TIFF is an open file. Many systems give a process 1024, and a worker has two caches.
+MAX_FILES = 256
 
 
 class ReaderCache:
-    """The most recently used readers of one process, bounded in bytes and in number.
+    """The most recently used readers of one process, bounded in bytes, in number and in open files.
 
     The readers of another process are never used: after a fork the cache is empty, as it is after pickling, because
     file handles shared between processes share their position.
@@ -21,11 +23,15 @@ class ReaderCache:
     Args:
         max_bytes: bytes of decoded images; the one in use is kept even when it alone is larger.
         max_open: number of readers.
+        max_files: files they keep open together; those of the one in use are kept even when they alone are more.
         keep_alpha: passed to `open_image`.
     """
 
-    def __init__(self, max_bytes: int, max_open: int = MAX_OPEN, *, keep_alpha: bool = False) -> None:
-        self._max_bytes, self._max_open, self._keep_alpha = max_bytes, max_open, keep_alpha
+    def __init__(
+        self, max_bytes: int, max_open: int = MAX_OPEN, *, max_files: int = MAX_FILES, keep_alpha: bool = False
+    ) -> None:
+        self._max_bytes, self._max_open, self._max_files = max_bytes, max_open, max_files
+        self._keep_alpha = keep_alpha
         self._readers: OrderedDict[Path, ImageReader] = OrderedDict()
         self._process = os.getpid()
 
@@ -51,7 +57,8 @@ class ReaderCache:
 
     def _is_full(self) -> bool:
         held = sum(reader.resident_bytes for reader in self._readers.values())
-        return held > self._max_bytes or len(self._readers) > self._max_open
+        files = sum(reader.handles for reader in self._readers.values())
+        return held > self._max_bytes or files > self._max_files or len(self._readers) > self._max_open
 
     def close(self) -> None:
         """Close all readers; the cache can be used again."""

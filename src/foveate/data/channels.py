@@ -28,15 +28,15 @@ def select_channels(reader: ImageReader, bands: list[int] | None, in_channels: i
         DatasetError: when the bands are not there, or their number is not the network's.
     """
     if reader.palette:
-        raise DatasetError(f"{reader.path} holds indices into a colour table; convert it to colours first")
+        raise DatasetError(f"{reader.location} holds indices into a colour table; convert it to colours first")
     wanted = bands or list(range(1, reader.bands + 1))
     if max(wanted) > reader.bands:
-        raise DatasetError(f"{reader.path} has {reader.bands} bands; data.bands asks for {wanted}")
+        raise DatasetError(f"{reader.location} has {reader.bands} bands; data.bands asks for {wanted}")
     if len(wanted) == 1 and in_channels == 3:
         return [wanted[0] - 1] * 3
     if len(wanted) != in_channels:
         raise DatasetError(
-            f"{reader.path} gives {len(wanted)} bands and the network takes {in_channels} channels; choose the bands "
+            f"{reader.location} gives {len(wanted)} bands and the network takes {in_channels} channels; choose bands "
             f"with data.bands, for example {list(range(1, in_channels + 1))}, or set data.in_channels to {len(wanted)}"
         )
     return [band - 1 for band in wanted]

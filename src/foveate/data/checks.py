@@ -12,8 +12,7 @@ from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
 from foveate.data.labels import check_pair
 from foveate.data.manifest import Sample
-from foveate.data.readers import open_image
-from foveate.data.sample_reader import open_labels
+from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import DatasetError
 from foveate.geometry import Size
 
@@ -52,7 +51,7 @@ def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection
 
 
 def _inspect(sample: Sample, config: DataConfig) -> tuple[Size, np.dtype[Any]]:
-    with open_image(sample.image, keep_alpha=config.bands is not None) as image:
+    with open_sample(sample, config) as image:
         select_channels(image, config.bands, config.in_channels)
         if sample.mask is not None:
             with open_labels(sample, config) as labels:

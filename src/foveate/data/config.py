@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from foveate.config_base import Section
+from foveate.units import metres
 
 _IMAGENET_MEAN = [0.485, 0.456, 0.406]
 _IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -19,6 +20,11 @@ def _expanded(path: Path) -> Path:
 
 
 ExpandedPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+def _checked_length(text: str) -> str:
+    metres(text)
+    return text
 
 
 def default_root() -> Path:
@@ -110,6 +116,9 @@ class DataConfig(Section):
         folder: folder with `images/` and `masks/`, paired by file stem.
         manifest: instead of `folder`, a table of files: CSV or JSON lines with image, mask and optionally split; or
             one such table a split, as {train: ..., val: ...}.
+        pixel_size: such as "0.5 um": every image and mask is read as if its pixels had this size, whatever its own;
+            None takes images as they are.
+        assumed_pixel_size: the pixel size of images that do not say theirs; used with `pixel_size` only.
         classes: at least two; a class's id is its place.
         label_map: value in the mask files -> class id or ignore_index; a value it does not name is an error.
         ignore_index: label that is not counted.
@@ -128,6 +137,8 @@ class DataConfig(Section):
     root: ExpandedPath = Field(default_factory=default_root)
     folder: ExpandedPath | None = None
     manifest: ExpandedPath | dict[Literal["train", "val", "test"], ExpandedPath] | None = None
+    pixel_size: Annotated[str, AfterValidator(_checked_length)] | None = None
+    assumed_pixel_size: Annotated[str, AfterValidator(_checked_length)] | None = None
     classes: list[ClassConfig] = Field(min_length=2, max_length=255)
     label_map: dict[int, int] | None = None
     ignore_index: int = Field(default=255, ge=0, le=255)
@@ -184,6 +195,16 @@ class DataConfig(Section):
         if self.in_channels != 3 and (self.augmentation.saturation or self.augmentation.hue):
             raise ValueError("saturation and hue need in_channels 3; set them to 0")
         return self
+
+    @property
+    def working_pixel(self) -> float | None:
+        """`pixel_size` in metres."""
+        return None if self.pixel_size is None else metres(self.pixel_size)
+
+    @property
+    def assumed_pixel(self) -> float | None:
+        """`assumed_pixel_size` in metres."""
+        return None if self.assumed_pixel_size is None else metres(self.assumed_pixel_size)
 
     @property
     def class_names(self) -> list[str]:

@@ -38,11 +38,12 @@ class LabelReader:
     ) -> None:
         if reader.bands != 1 or reader.dtype.kind not in "bui":
             raise DatasetError(
-                f"the mask {reader.path} has {reader.bands} bands of {reader.dtype}; a mask is one band of class ids"
+                f"the mask {reader.location} has {reader.bands} bands of {reader.dtype}; a mask is one band of class "
+                f"ids"
             )
         self._reader, self._ignore = reader, ignore_index
         self._table = _table(classes, ignore_index, label_map)
-        self.path, self.size = reader.path, reader.size
+        self.path, self.location, self.size = reader.path, reader.location, reader.size
 
     def read(self, window: Window, size: Size | None = None) -> LabelArray:
         """Class ids of a window, each the one at the centre of its pixel; outside the image `ignore_index`.
@@ -93,7 +94,7 @@ class LabelReader:
         allowed = np.flatnonzero(self._table != _NOT_ALLOWED).tolist()
         shown = ", ".join(map(str, allowed[:20])) + (", ..." if len(allowed) > 20 else "")
         raise DatasetError(
-            f"the mask {self.path} holds the value {value}; allowed are {shown}. Name the values of the file in "
+            f"the mask {self.location} holds the value {value}; allowed are {shown}. Name the values of the file in "
             f"data.label_map, for example {{{value}: 1}}"
         )
 
@@ -144,6 +145,6 @@ def check_pair(image: ImageReader, labels: LabelReader) -> None:
     """
     if image.size != labels.size:
         raise DatasetError(
-            f"the image {image.path} is {image.size.height} x {image.size.width} pixels and its mask {labels.path} "
-            f"{labels.size.height} x {labels.size.width}; they must be the same"
+            f"the image {image.location} is {image.size.height} x {image.size.width} pixels and its mask "
+            f"{labels.location} {labels.size.height} x {labels.size.width}; they must be the same"
         )

@@ -30,6 +30,7 @@ class LocationSpec:
             so a crop of 2r + 1 pixels is all that one cell's decision depends on.
         scales_read: indices of the scales whose patches are read, ascending; fixed-scale training reads one.
         window_labels: whether the labels of the patches' whole windows are read too.
+        scale_shares: where given, a training location is read at one of `scales_read` only, drawn with these shares.
 
     Raises:
         GeometryError: when a scale index is not in `scales`, or a number is out of range.
@@ -40,6 +41,7 @@ class LocationSpec:
     policy_margin: int
     scales_read: tuple[int, ...]
     window_labels: bool = False
+    scale_shares: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.overview_downsample < 1 or self.policy_margin < 0:
@@ -64,12 +66,14 @@ class Location(NamedTuple):
         patches: (S', C, P, P), one for each scale read.
         label: (T, T) uint8 class ids of the target, at level 0.
         window_labels: (S', P, P) uint8 class ids over each patch's window, or (0, P, P) where not asked for.
+        scales: (S',) int64, the scale of each patch.
     """
 
     overview: Tensor
     patches: Tensor
     label: Tensor
     window_labels: Tensor
+    scales: Tensor
 
 
 class LocationBatch(NamedTuple):
@@ -80,12 +84,14 @@ class LocationBatch(NamedTuple):
         patches: (N, S', C, P, P).
         label: (N, T, T) uint8.
         window_labels: (N, S', P, P) uint8, or (N, 0, P, P).
+        scales: (N, S') int64.
     """
 
     overview: Tensor
     patches: Tensor
     label: Tensor
     window_labels: Tensor
+    scales: Tensor
 
     @classmethod
     def stack(cls, locations: Sequence[Location]) -> LocationBatch:
@@ -117,7 +123,12 @@ def read_overview(image: ImageReader, cells: Window, downsample: int, margin: in
 
 
 def read_location(
-    image: ImageReader, labels: LabelReader, cell: tuple[int, int], spec: LocationSpec, channels: Sequence[int]
+    image: ImageReader,
+    labels: LabelReader,
+    cell: tuple[int, int],
+    spec: LocationSpec,
+    channels: Sequence[int],
+    scales: tuple[int, ...] | None = None,
 ) -> Location:
     """Read what training needs of one cell.
 
@@ -127,6 +138,7 @@ def read_location(
         cell: (row, col) of the cell.
         spec: what to read.
         channels: 0-based bands, one per channel, from `select_channels`.
+        scales: which scales to read; those of the spec by default.
 
     Raises:
         ImageReadError: when a file is damaged.
@@ -136,7 +148,8 @@ def read_location(
     around = CellGrid(image.size, spec.overview_downsample).window(row, col)
     overview = read_overview(image, Window(row, col, 1, 1), spec.overview_downsample, spec.policy_margin)
     side = Size.square(spec.scales.patch_size)
-    windows = [spec.scales.window(around, scale) for scale in spec.scales_read]
+    scales = spec.scales_read if scales is None else scales
+    windows = [spec.scales.window(around, scale) for scale in scales]
     patches = [image.read(window, side) for window in windows]
     own = [torch.from_numpy(labels.read(window, side)) for window in windows if spec.window_labels]
     return Location(
@@ -144,6 +157,7 @@ def read_location(
         _as_batchable(np.stack(patches)[:, channels]),
         torch.from_numpy(labels.read(spec.scales.window(around, 0))),
         torch.stack(own) if own else torch.empty(0, side.height, side.width, dtype=torch.uint8),
+        torch.tensor(scales),
     )
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from foveate.data.config import DataConfig, SplitConfig
-from foveate.errors import DatasetError
+from foveate.data.readers.location import Location
+from foveate.errors import ConfigError, DatasetError
+from foveate.units import metres
 
 Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -28,12 +30,14 @@ class Sample:
         mask: the file of its labels; None when it has none, which only prediction accepts.
         name: stem of the image file, unique in the data set.
         split: "train", "val" or "test".
+        pixel_size: of the image in metres, where the manifest gives it.
     """
 
     image: Path
     mask: Path | None
     name: str
     split: Split
+    pixel_size: float | None = None
 
 
 def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]:
@@ -52,7 +56,7 @@ def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]
         _check_masks(rows)
     _check_files(rows)
     splits = _splits(rows, config.split)
-    samples = [Sample(row.image, row.mask, row.name, splits[row.name]) for row in rows]
+    samples = [Sample(row.image, row.mask, row.name, splits[row.name], row.pixel_size) for row in rows]
     return sorted(samples, key=lambda sample: sample.name)
 
 
@@ -107,6 +111,7 @@ class _Row(NamedTuple):
     mask: Path | None
     name: str
     split: Split | None
+    pixel_size: float | None = None
 
 
 def _rows(config: DataConfig) -> list[_Row]:
@@ -134,12 +139,13 @@ def _from_folder(folder: Path) -> list[_Row]:
 
 
 def _files(folder: Path) -> list[Path]:
-    # GDAL leaves .aux.xml files beside images, systems leave hidden ones.
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and not path.name.endswith(".aux.xml")
-    )
+    return sorted(path for path in folder.iterdir() if _may_be_image(path))
+
+
+def _may_be_image(path: Path) -> bool:
+    """GDAL leaves .aux.xml files beside images, systems leave hidden ones, and slides have folders of their own."""
+    stored = path.is_file() or path.suffix.lower() == ".zarr"
+    return stored and not path.name.startswith(".") and not path.name.endswith(".aux.xml")
 
 
 def _from_manifest(path: Path, root: Path, split: Split | None = None) -> list[_Row]:
@@ -181,10 +187,23 @@ def _row(record: dict[str, Any], bases: list[Path], place: str) -> _Row:
     if split not in (*SPLITS, None):
         raise DatasetError(f"{place}: split {split!r}; allowed are {', '.join(SPLITS)}")
     found = _resolve(image, bases)
-    return _Row(found, _resolve(mask, bases) if mask else None, found.stem, cast("Split | None", split))
+    mask_path = _resolve(mask, bases) if mask else None
+    name = Location.of(found).path.stem  # without the query of a URL
+    return _Row(found, mask_path, name, cast("Split | None", split), _pixel_size(record, place))
+
+
+def _pixel_size(record: dict[str, Any], place: str) -> float | None:
+    text = record.get("pixel_size")
+    try:
+        return metres(str(text)) if text else None
+    except ConfigError as error:
+        raise DatasetError(f"{place}: pixel_size {error}") from None
 
 
 def _resolve(text: str, bases: list[Path]) -> Path:
+    place = Location.of(text)
+    if not place.is_local:
+        return Path(text)  # `open_image` gives a URL its second slash back
     candidates = [base / text for base in bases]
     return next((path for path in candidates if path.exists()), candidates[0])
 
@@ -208,7 +227,7 @@ def _check_masks(rows: list[_Row]) -> None:
 
 
 def _check_files(rows: list[_Row]) -> None:
-    paths = [path for row in rows for path in (row.image, row.mask) if path is not None]
+    paths = [path for row in rows for path in (row.image, row.mask) if path is not None and Location.of(path).is_local]
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise DatasetError(f"{len(missing)} files are not there: {_some(missing)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from foveate.data.cache import ReaderCache
@@ -11,7 +11,8 @@ from foveate.data.config import DataConfig
 from foveate.data.labels import LabelReader
 from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample
-from foveate.data.readers import open_image
+from foveate.data.readers import ImageReader, open_image
+from foveate.data.working import open_working, working, working_labels
 from foveate.errors import DatasetError
 
 
@@ -21,25 +22,41 @@ class SampleReader:
     Args:
         config: bands, classes, label map and size of the cache.
         spec: what is read at a location.
+
+    Attributes:
+        spec: as given.
     """
 
     def __init__(self, config: DataConfig, spec: LocationSpec) -> None:
-        self._config, self._spec = config, spec
+        self._config, self.spec = config, spec
         # Separate, so that an image and its mask never push each other out while both are in use.
         self._images = ReaderCache(config.cache_mb * 10**6, keep_alpha=config.bands is not None)
         self._masks = ReaderCache(config.cache_mb * 10**6 // 3)
 
-    def read(self, sample: Sample, cells: Iterable[tuple[int, int]]) -> list[Location]:
+    def read(
+        self, sample: Sample, cells: Sequence[tuple[int, int]], scales: Sequence[tuple[int, ...]] | None = None
+    ) -> list[Location]:
         """The locations of some cells of one image.
+
+        Args:
+            sample: the image.
+            cells: (row, col) of each.
+            scales: which scales to read at each; those of the spec by default.
 
         Raises:
             ImageReadError: when a file is damaged.
             DatasetError: when bands or labels are not allowed, or there is no mask.
         """
-        image = self._images.get(sample.image)
-        labels = LabelReader(self._masks.get(mask_of(sample)), *label_arguments(self._config))
+        stored = self._images.get(sample.image)
+        image = working(stored, self._config, sample.pixel_size)
+        mask = working_labels(self._masks.get(mask_of(sample)), stored, self._config, sample.pixel_size)
+        labels = LabelReader(mask, *label_arguments(self._config))
         channels = select_channels(image, self._config.bands, self._config.in_channels)
-        return [read_location(image, labels, cell, self._spec, channels) for cell in cells]
+        each = [self.spec.scales_read] * len(cells) if scales is None else scales
+        return [
+            read_location(image, labels, cell, self.spec, channels, chosen)
+            for cell, chosen in zip(cells, each, strict=True)
+        ]
 
     def close(self) -> None:
         """Close all files of this process."""
@@ -47,14 +64,34 @@ class SampleReader:
         self._masks.close()
 
 
-def open_labels(sample: Sample, config: DataConfig) -> LabelReader:
-    """The mask of a sample, opened on its own.
+def open_sample(sample: Sample, config: DataConfig) -> ImageReader:
+    """The image of a sample, opened on its own, at the working resolution.
 
     Raises:
         ImageReadError: when there is no such file.
-        DatasetError: when the sample has no mask, or it is not one band of integers.
+        UnsupportedImageError: when no reader can open it.
+        DatasetError: when its pixel size is needed and not known.
     """
-    return LabelReader(open_image(mask_of(sample)), *label_arguments(config))
+    return open_working(sample.image, config, sample.pixel_size)
+
+
+def open_labels(sample: Sample, config: DataConfig) -> LabelReader:
+    """The mask of a sample, opened on its own, on the grid of its image at the working resolution.
+
+    Raises:
+        ImageReadError: when there is no such file.
+        DatasetError: when the sample has no mask, it is not one band of integers, or the image's pixel size is needed
+            and not known.
+    """
+    mask = open_image(mask_of(sample))
+    try:
+        if config.pixel_size is not None:
+            with open_image(sample.image) as image:
+                mask = working_labels(mask, image, config, sample.pixel_size)
+        return LabelReader(mask, *label_arguments(config))
+    except Exception:
+        mask.close()
+        raise
 
 
 def mask_of(sample: Sample) -> Path:

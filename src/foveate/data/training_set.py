@@ -48,8 +48,16 @@ class LocationDataset(Dataset[LocationBatch]):
     def __getitem__(self, index: int) -> LocationBatch:
         rng = np.random.default_rng([self._seed, index])
         image, cells = self._sampler.draw(rng, self._locations)
-        locations = self._reader.read(self._samples[image], ((int(row), int(col)) for row, col in cells))
+        places = [(int(row), int(col)) for row, col in cells]
+        locations = self._reader.read(self._samples[image], places, self._drawn_scales(rng))
         return LocationBatch.stack([self._augment(location, rng) for location in locations])
+
+    def _drawn_scales(self, rng: np.random.Generator) -> list[tuple[int, ...]] | None:
+        """The one scale of each location, where the spec wants it drawn."""
+        shares = self._reader.spec.scale_shares
+        if shares is None:
+            return None
+        return [(int(scale),) for scale in rng.choice(len(shares), self._locations, p=shares)]
 
 
 class StepBatches(Sampler[list[int]]):

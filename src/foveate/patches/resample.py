@@ -6,7 +6,6 @@ fractional factors and fractional offsets are then one mechanism, the same for f
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -125,10 +124,9 @@ def window_taps(window: Window, out: Size, image: Size, source: Size) -> WindowT
 
 
 def _axis(start: int, length: int, count: int, image: int, source: int) -> tuple[int, int, Taps]:
-    scale = source / image
-    position = start * scale
-    whole = math.floor(position)
-    first, last, taps = _phase_taps(position - whole, length * scale / count, count)
+    # In whole numbers as far as possible: a pixel must get the same weights whatever window it is read in.
+    whole, rest = divmod(start * source, image)
+    first, last, taps = _phase_taps(rest / image, length * source / (count * image), count)
     if whole + first >= 0 and whole + last < source:
         return whole + first, last - first + 1, taps
     index = reflect(taps.position + (whole + first), source)

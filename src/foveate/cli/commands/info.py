@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,11 +10,15 @@ HELP = """Say what an image is and what it costs to read.
 
 Examples:
 
-    foveate info slide.tif
+    foveate info slide.svs
+
+    foveate info https://example.org/scene.tif
 """
 
 
-def info(image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")]) -> None:
+def info(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: a file, a Zarr folder or a URL.")],
+) -> None:
     """Describe an image."""
     from foveate.cli.console import output
     from foveate.data.readers import open_image
@@ -23,4 +26,4 @@ def info(image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image f
     from foveate.reporting.tables import facts_table
 
     with open_image(image) as reader:
-        output.print(facts_table(str(image), image_facts(reader)))
+        output.print(facts_table(reader.location, image_facts(reader)))

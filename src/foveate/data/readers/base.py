@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +28,34 @@ class Georeference:
 
     def coarser(self, downsample: float) -> Georeference:
         """The same place on a grid whose pixels are `downsample` level-0 pixels wide; the upper left corner stays."""
+        return self.scaled(downsample, downsample)
+
+    def scaled(self, rows: float, cols: float) -> Georeference:
+        """The same place on a grid whose pixels are so many level-0 pixels high and wide."""
         a, b, c, d, e, f = self.transform
-        return Georeference(self.crs, (a * downsample, b * downsample, c, d * downsample, e * downsample, f))
+        return Georeference(self.crs, (a * cols, b * rows, c, d * cols, e * rows, f))
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How large a pixel of level 0 is on the ground or on the glass.
+
+    Attributes:
+        row: its height in metres.
+        col: its width in metres.
+    """
+
+    row: float
+    col: float
+
+    @classmethod
+    def known(cls, row: float, col: float) -> Resolution | None:
+        """The resolution, or None when a number is not positive and finite: files hold zeros for what is not known."""
+        return cls(row, col) if 0 < row < math.inf and 0 < col < math.inf else None
+
+    def scaled(self, rows: float, cols: float) -> Resolution:
+        """Of a grid whose pixels are so many level-0 pixels high and wide."""
+        return Resolution(self.row * rows, self.col * cols)
 
 
 @runtime_checkable
@@ -39,7 +66,8 @@ class ImageReader(Protocol):
     passes the tests in `tests/data/test_reader_contract.py`.
 
     Attributes:
-        path: the file; for an image in memory a name for messages.
+        path: the file. Of an image in memory or of a URL a path that names no file; its stem names results.
+        location: what messages call it: the path or URL it was opened from.
         format: short name of the file format, for example "GTiff" or "PNG".
         size: size of level 0.
         bands: number of bands that `read` returns; an alpha band is left out unless it was asked for.
@@ -48,8 +76,10 @@ class ImageReader(Protocol):
         dtype: type of the pixels in the file, and of what `read` returns.
         levels: sizes of the stored pyramid, finest first; `levels[0] == size`.
         georeference: place on the ground, when the file knows it.
+        resolution: size of a pixel of level 0 in metres, when the file knows it.
         random_access: whether a window is read without decoding the whole file.
         resident_bytes: bytes the reader holds in memory once it was read from.
+        handles: files it keeps open.
     """
 
     path: Path
@@ -61,8 +91,15 @@ class ImageReader(Protocol):
     dtype: np.dtype[Any]
     levels: tuple[Size, ...]
     georeference: Georeference | None
+    resolution: Resolution | None
     random_access: bool
     resident_bytes: int
+    handles: int
+
+    @property
+    def location(self) -> str:
+        """What messages call it; see the attributes."""
+        ...
 
     def read(self, window: Window, size: Size | None = None) -> Raster:
         """The pixels of a window, each the mean of the image over its own footprint.

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Protocol
 
 from foveate.data.readers.gdal import open_dataset, read_header, reading
+from foveate.data.readers.location import Location
 from foveate.data.readers.memory import MemoryPyramid, halvings
+from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.tiled_tiff import convert
 from foveate.geometry import Size, Window
 from foveate.types import Raster
 
-DECODE_LIMIT_BYTES = 1 << 30
+_DRIVERS = ("PNG", "JPEG")
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
@@ -32,7 +34,7 @@ class DecodedReader(PyramidReader):
     """Decodes the file at the first read and keeps it, in memory or, when it is large, in a temporary tiled TIFF.
 
     Args:
-        path: a PNG or JPEG file. An orientation in a JPEG's EXIF is not applied, as masks do not carry it.
+        location: a PNG or JPEG file. An orientation in a JPEG's EXIF is not applied, as masks do not carry it.
         keep_alpha: count an alpha band as a band.
         decode_limit_bytes: decoded size in bytes up to which the image is kept in memory.
 
@@ -41,22 +43,30 @@ class DecodedReader(PyramidReader):
     """
 
     random_access = False
+    handles = 0
 
-    def __init__(self, path: Path, *, keep_alpha: bool = False, decode_limit_bytes: int = DECODE_LIMIT_BYTES) -> None:
-        self.path = path
+    def __init__(
+        self, location: Location, *, keep_alpha: bool = False, decode_limit_bytes: int = DECODE_LIMIT_BYTES
+    ) -> None:
+        self.path, self._location = location.path, location
         self._keep_alpha = keep_alpha
         self._store: _Store | None = None
-        with open_dataset(path) as dataset:
+        with open_dataset(location) as dataset:
             header = read_header(dataset, keep_alpha)
         self._indexes = list(header.indexes)
         self.format, self.size, self.bands = header.format, header.size, len(header.indexes)
         self.alpha, self.palette, self.dtype = header.alpha, header.palette, header.dtype
-        self.georeference = header.georeference
+        self.georeference, self.resolution = header.georeference, header.resolution
         self.levels = halvings(self.size)
         decoded = self.size.pixels * self.bands * self.dtype.itemsize
         self._in_memory = decoded <= decode_limit_bytes
         # The levels together add a third.
         self.resident_bytes = decoded * 4 // 3 if self._in_memory else 0
+
+    @property
+    def location(self) -> str:
+        """The path or URL."""
+        return str(self._location)
 
     def _extent(self, level: int) -> Size:
         return self._decoded().extent(level)
@@ -66,11 +76,11 @@ class DecodedReader(PyramidReader):
 
     def _decoded(self) -> _Store:
         if self._store is None:
-            self._store = self._decode() if self._in_memory else _Spilled(self.path, self._keep_alpha)
+            self._store = self._decode() if self._in_memory else _Spilled(self._location, self._keep_alpha)
         return self._store
 
     def _decode(self) -> _Store:
-        with reading(self.path), open_dataset(self.path) as dataset:
+        with reading(self.location), open_dataset(self._location) as dataset:
             return _InMemory(dataset.read(self._indexes))
 
     def close(self) -> None:
@@ -88,12 +98,12 @@ class _InMemory(MemoryPyramid):
 class _Spilled:
     """The image as a temporary tiled TIFF pyramid, deleted when closed."""
 
-    def __init__(self, path: Path, keep_alpha: bool) -> None:
+    def __init__(self, location: Location, keep_alpha: bool) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="foveate-")
         try:
             copy = Path(self._folder.name) / "decoded.tif"
-            convert(path, copy, compression="none")
-            self._reader = RasterioReader(copy, keep_alpha=keep_alpha)
+            convert(location, copy, compression="none")
+            self._reader = RasterioReader(Location.of(copy), keep_alpha=keep_alpha)
         except BaseException:
             self._folder.cleanup()
             raise
@@ -109,11 +119,19 @@ class _Spilled:
         self._folder.cleanup()
 
 
-def open_decoded(path: Path, *, keep_alpha: bool, decode_limit_bytes: int) -> DecodedReader | None:
-    """The registry's entry: None when the file is neither PNG nor JPEG by its first bytes."""
-    if not path.is_file():
+def open_decoded(location: Location, options: OpenOptions) -> DecodedReader | None:
+    """The registry's entry: None when the file is neither PNG nor JPEG."""
+    if not _is_ours(location):
         return None
-    with path.open("rb") as file:
-        if not file.read(8).startswith(_MAGIC):
-            return None
-    return DecodedReader(path, keep_alpha=keep_alpha, decode_limit_bytes=decode_limit_bytes)
+    return DecodedReader(location, keep_alpha=options.keep_alpha, decode_limit_bytes=options.decode_limit_bytes)
+
+
+def _is_ours(location: Location) -> bool:
+    """By its first bytes; GDAL keeps those of a server for the reader that comes next."""
+    if location.is_local:
+        if not location.path.is_file():
+            return False
+        with location.path.open("rb") as file:
+            return file.read(8).startswith(_MAGIC)
+    with open_dataset(location) as dataset:
+        return dataset.driver in _DRIVERS

@@ -16,13 +16,20 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from foveate.data.readers.base import Georeference
+from foveate.data.readers.base import Georeference, Resolution
+from foveate.data.readers.location import Location, redacted
+from foveate.data.readers.resolution import resolution_of
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 
 # Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be
 # bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept.
 os.environ.setdefault("GDAL_CACHEMAX", "256")
+# A server that is busy is asked again, and one that never answers is given up.
+for _name, _value in (("MAX_RETRY", "3"), ("RETRY_DELAY", "0.5"), ("CONNECTTIMEOUT", "10"), ("TIMEOUT", "60")):
+    os.environ.setdefault(f"GDAL_HTTP_{_name}", _value)
+# Nobody asks a server for the list of its folder, nor for each of the files that may lie beside an image.
+_REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
 # `catch_warnings` swaps a list of the whole process; two threads that open files must not interleave.
 _QUIET = threading.Lock()
@@ -36,21 +43,35 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def open_dataset(path: Path, mode: str = "r", **options: Any) -> Any:
+def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -> Any:
     """A rasterio dataset.
 
+    Args:
+        path: a file, a URL or a GDAL virtual path.
+        mode: as of `rasterio.open`.
+        options: passed to `rasterio.open`.
+
     Raises:
+        ImageReadError: when a server has no such file, or does not answer.
         UnsupportedImageError: when GDAL cannot open the file.
     """
+    location = Location.of(path)
     try:
-        with quiet():
-            return rasterio.open(path, mode, **options)
+        with quiet(), rasterio.Env(**(_REMOTE if location.is_remote else {})):
+            return rasterio.open(location.gdal, mode, **options)
     except RasterioError as error:
-        raise UnsupportedImageError(f"GDAL cannot open {path}: {error}") from None
+        reason = redacted(str(error))
+        if location.is_remote and _is_missing(reason):
+            raise ImageReadError(f"no image at {location}: {reason}") from None
+        raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}") from None
+
+
+def _is_missing(reason: str) -> bool:
+    return any(sign in reason for sign in ("HTTP response code", "does not exist", "resolve host", "connect to"))
 
 
 @contextmanager
-def reading(path: Path, window: Window | None = None) -> Iterator[None]:
+def reading(path: Path | str, window: Window | None = None) -> Iterator[None]:
     """Turn GDAL's errors into `ImageReadError` naming the file and the window.
 
     By default libjpeg only warns about a truncated file, and GDAL's fast way of decoding a whole PNG does not even do
@@ -61,7 +82,7 @@ def reading(path: Path, window: Window | None = None) -> Iterator[None]:
             yield
     except RasterioError as error:
         place = f" at {window}" if window else ""
-        reason = error.__cause__ or error
+        reason = redacted(str(error.__cause__ or error))
         raise ImageReadError(f"could not read {path}{place}: {reason}; the file is damaged or incomplete") from error
 
 
@@ -79,6 +100,7 @@ class Header:
     palette: bool
     dtype: np.dtype[Any]
     georeference: Georeference | None
+    resolution: Resolution | None
 
 
 def read_header(dataset: Any, keep_alpha: bool = False) -> Header:
@@ -105,6 +127,7 @@ def read_header(dataset: Any, keep_alpha: bool = False) -> Header:
         palette=ColorInterp.palette in colours,
         dtype=dtype,
         georeference=_georeference(dataset),
+        resolution=resolution_of(dataset),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.readers.base import Georeference
+from foveate.data.readers.base import Georeference, Resolution
 from foveate.geometry import Size, Window, ceil_div
 from foveate.patches.resample import Taps, WindowTaps, resample, to_dtype, window_taps
 from foveate.types import Raster
@@ -43,9 +44,16 @@ class PyramidReader(ABC):
     dtype: np.dtype[Any]
     levels: tuple[Size, ...]
     georeference: Georeference | None = None
+    resolution: Resolution | None = None
     random_access: bool = True
     resident_bytes: int = 0
+    handles: int = 1
     strip_bytes: int = STRIP_BYTES
+
+    @property
+    def location(self) -> str:
+        """The path; readers of URLs override it."""
+        return str(self.path)
 
     @abstractmethod
     def _read_level(self, level: int, window: Window) -> Raster:
@@ -66,12 +74,16 @@ class PyramidReader(ABC):
             return raster if raster.base is None else raster.copy()
         level = self._level_for(window, out)
         plan = window_taps(window, out, self._extent(level), self.levels[level])
+        return self._resampled(partial(self._read_level, level), plan, out)
+
+    def _resampled(self, read: Callable[[Window], Raster], plan: WindowTaps, out: Size) -> Raster:
+        """Carry out a plan on what `read` gives, in parts of `strip_bytes`."""
         counts = self._parts_of(plan.needed, out)
         if counts.pixels == 1:
-            return self._read_part(level, plan)
+            return self._read_part(read, plan)
         result = np.empty((self.bands, out.height, out.width), self.dtype)
         for rows, cols, part in _parts(plan, counts):
-            result[:, rows, cols] = self._read_part(level, part)
+            result[:, rows, cols] = self._read_part(read, part)
         return result
 
     def _level_for(self, window: Window, out: Size) -> int:
@@ -91,8 +103,8 @@ class PyramidReader(ABC):
         rows = min(out.height, ceil_div(size, self.strip_bytes))
         return Size(rows, min(out.width, ceil_div(size, rows * self.strip_bytes)))
 
-    def _read_part(self, level: int, plan: WindowTaps) -> Raster:
-        source = as_tensor(self._read_level(level, plan.needed))
+    def _read_part(self, read: Callable[[Window], Raster], plan: WindowTaps) -> Raster:
+        source = as_tensor(read(plan.needed))
         values = to_dtype(resample(source, plan.rows, plan.cols), source.dtype)
         return values.numpy().astype(self.dtype, copy=False)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from foveate.data.readers.gdal import open_dataset, read_header, reading
+from foveate.data.readers.location import Location
+from foveate.data.readers.options import OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.geometry import Size, Window
 from foveate.types import Raster
@@ -18,35 +19,42 @@ class RasterioReader(PyramidReader):
     `foveate.data.convert.convert` are; overviews that another program made by picking pixels do alias.
 
     Args:
-        path: the file.
+        location: the file, URL or GDAL virtual path.
         keep_alpha: count an alpha band as a band.
 
     Raises:
+        ImageReadError: when a server has no such file.
         UnsupportedImageError: when GDAL cannot open it.
     """
 
-    def __init__(self, path: Path, *, keep_alpha: bool = False) -> None:
-        self.path = path
-        dataset = open_dataset(path)
+    def __init__(self, location: Location, *, keep_alpha: bool = False) -> None:
+        self.path, self._location = location.path, location
+        dataset = open_dataset(location)
         self._datasets = [dataset]
         try:
             header = read_header(dataset, keep_alpha)
             self._indexes = list(header.indexes)
             # All levels are opened now: only the opened level knows its exact size.
             for overview in range(_overview_count(dataset)):
-                self._datasets.append(open_dataset(path, overview_level=overview))
+                self._datasets.append(open_dataset(location, overview_level=overview))
             self._datasets = _pyramid(self._datasets)
         except Exception:
             self.close()
             raise
         self.format, self.size, self.bands = header.format, header.size, len(header.indexes)
         self.alpha, self.palette, self.dtype = header.alpha, header.palette, header.dtype
-        self.georeference = header.georeference
+        self.georeference, self.resolution = header.georeference, header.resolution
+        self.handles = len(self._datasets)
         self.levels = tuple(Size(*level.shape) for level in self._datasets)
+
+    @property
+    def location(self) -> str:
+        """The path or URL."""
+        return str(self._location)
 
     def _read_level(self, level: int, window: Window) -> Raster:
         place = ((window.top, window.bottom), (window.left, window.right))
-        with reading(self.path, window):
+        with reading(self.location, window):
             raster: Raster = self._datasets[level].read(self._indexes, window=place, out_dtype=self.dtype)
         return raster
 
@@ -78,6 +86,6 @@ def _pyramid(datasets: list[Any]) -> list[Any]:
     return levels
 
 
-def open_rasterio(path: Path, *, keep_alpha: bool, decode_limit_bytes: int) -> RasterioReader:
-    """The registry's entry; `decode_limit_bytes` means nothing here, as nothing is decoded whole."""
-    return RasterioReader(path, keep_alpha=keep_alpha)
+def open_rasterio(location: Location, options: OpenOptions) -> RasterioReader:
+    """The registry's entry."""
+    return RasterioReader(location, keep_alpha=options.keep_alpha)

@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Protocol
 
 from foveate.data.readers.base import ImageReader
-from foveate.data.readers.decoded import DECODE_LIMIT_BYTES, open_decoded
+from foveate.data.readers.decoded import open_decoded
+from foveate.data.readers.limits import check_size
+from foveate.data.readers.location import Location
+from foveate.data.readers.numpy_reader import open_numpy
+from foveate.data.readers.openslide_reader import open_openslide
+from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions
 from foveate.data.readers.rasterio_reader import open_rasterio
+from foveate.data.readers.zarr_reader import open_zarr
 from foveate.errors import ImageReadError, UnsupportedImageError
 
 
 class OpenReader(Protocol):
     """Opens a file, or returns None or raises `UnsupportedImageError` when it is not of this family."""
 
-    def __call__(self, path: Path, *, keep_alpha: bool, decode_limit_bytes: int) -> ImageReader | None:
+    def __call__(self, location: Location, options: OpenOptions) -> ImageReader | None:
         """The reader, or None; `ModuleNotFoundError` when the family's package is not installed."""
         ...
 
@@ -28,40 +34,64 @@ class Family:
         name: shown in errors.
         open: see `OpenReader`; imports of optional packages belong inside it.
         extra: the extra of this package that installs what `open` needs, None when nothing.
+        final: whether no other family is tried when this one raises: it is sure of its files, others misread them.
+        own: suffixes of files for which it is final.
     """
 
     name: str
     open: OpenReader
     extra: str | None = None
+    final: bool = False
+    own: tuple[str, ...] = ()
 
 
 FAMILIES: tuple[Family, ...] = (
+    Family("zarr (OME-Zarr, Zarr)", open_zarr, "zarr", final=True),
+    Family("numpy (NPY)", open_numpy, final=True),
+    # Before those who see no more of a slide than its TIFF, or than the small JPEG that an .mrxs file is.
+    Family("openslide (SVS, NDPI, MRXS, SCN, DICOM, ...)", open_openslide, "wsi", own=(".mrxs",)),
     Family("decoded (PNG, JPEG)", open_decoded),
     Family("rasterio (TIFF, COG, JPEG 2000, VRT, ...)", open_rasterio),
 )
 
 
 def open_image(
-    path: Path | str, *, keep_alpha: bool = False, decode_limit_bytes: int = DECODE_LIMIT_BYTES
+    path: Path | str,
+    *,
+    keep_alpha: bool = False,
+    decode_limit_bytes: int = DECODE_LIMIT_BYTES,
+    max_pixels: int | None = None,
 ) -> ImageReader:
     """Open an image with the first reader that knows its format.
 
     Args:
-        path: the file, or a GDAL virtual path (`/vsizip/...`).
+        path: a file, a folder (Zarr), a URL (http, https, s3, gs, az) or a GDAL virtual path (`/vsizip/...`).
         keep_alpha: count an alpha band as a band; otherwise it is left out.
         decode_limit_bytes: PNG and JPEG decoding to more bytes than this go to a temporary file, not to memory.
+        max_pixels: most rows times columns of an image; of the environment variable FOVEATE_MAX_PIXELS, else 10**12,
+            when None.
 
     Raises:
         ImageReadError: when there is no such file.
-        UnsupportedImageError: when no reader can open it, naming those tried.
+        UnsupportedImageError: when no reader can open it, naming those tried, or it has more pixels than allowed.
     """
-    path = Path(path)
-    if not path.exists() and not str(path).startswith("/vsi"):
-        raise ImageReadError(f"no image at {path}")
+    location = Location.of(path)
+    if not location.text or (location.is_local and not location.path.exists()):
+        raise ImageReadError(f"no image at {location}")
+    reader = _first(location, OpenOptions(keep_alpha, decode_limit_bytes))
+    try:
+        check_size(reader, max_pixels)
+    except Exception:
+        reader.close()
+        raise
+    return reader
+
+
+def _first(location: Location, options: OpenOptions) -> ImageReader:
     reasons = []
     for family in FAMILIES:
         try:
-            reader = family.open(path, keep_alpha=keep_alpha, decode_limit_bytes=decode_limit_bytes)
+            reader = family.open(location, options)
         except UnsupportedImageError as error:
             reasons.append(f"{family.name}: {error}")
         except ModuleNotFoundError as error:
@@ -70,4 +100,7 @@ def open_image(
             if reader is not None:
                 return reader
             reasons.append(f"{family.name}: not of this format")
-    raise UnsupportedImageError(f"no reader can open {path}. Tried " + "; ".join(reasons))
+            continue
+        if family.final or location.path.suffix.lower() in family.own:
+            break
+    raise UnsupportedImageError(f"no reader can open {location}. Tried " + "; ".join(reasons))

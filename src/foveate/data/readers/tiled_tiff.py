@@ -11,6 +11,7 @@ import rasterio
 from rasterio.enums import Resampling
 
 from foveate.data.readers.gdal import open_dataset, quiet, reading
+from foveate.data.readers.location import Location
 from foveate.data.readers.memory import halvings
 from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.errors import ConfigError, ImageReadError
@@ -26,7 +27,7 @@ _JPEG_QUALITY = 90
 
 
 def convert(
-    source: Path,
+    source: Path | str | Location,
     destination: Path,
     *,
     overwrite: bool = False,
@@ -38,7 +39,7 @@ def convert(
     """Write a tiled TIFF (BigTIFF where the size may need it) with overviews, all bands, colours and georeference.
 
     Args:
-        source: an image GDAL can read. PNG and JPEG are decoded row by row, never whole.
+        source: a file or URL of an image GDAL can read. PNG and JPEG are decoded row by row, never whole.
         destination: the TIFF to write; it appears under its name only when complete.
         overwrite: replace an existing file.
         tile: side of a stored tile in pixels, a power of two from 64 to 4096.
@@ -53,17 +54,18 @@ def convert(
         OutputExistsError: when the destination exists and `overwrite` is false.
         OutputWriteError: when writing failed.
     """
-    if not source.exists():
-        raise ImageReadError(f"no image at {source}")
+    place = Location.of(source)
+    if place.is_local and not place.path.exists():
+        raise ImageReadError(f"no image at {place}")
     if tile not in {64 << k for k in range(7)}:
         raise ConfigError(f"tile must be a power of two from 64 to 4096, got {tile}")
     report = progress or _silent
-    with reading(source), open_dataset(source) as image, written(destination, overwrite=overwrite) as partial:
+    with reading(str(place)), open_dataset(place) as image, written(destination, overwrite=overwrite) as partial:
         options = _profile(image, tile, compression, labels)
         with quiet():
             output = rasterio.open(partial, "w", **options)
         with output:
-            _copy_pixels(image, output, source, report)
+            _copy_pixels(image, output, str(place), report)
         _build_overviews(partial, tile, labels)
     report(1.0)
 
@@ -105,7 +107,7 @@ def _jpeg_options(dtype: np.dtype[Any], count: int, labels: bool) -> dict[str, A
     return {"jpeg_quality": _JPEG_QUALITY} | ({"photometric": "YCBCR"} if count == 3 else {})
 
 
-def _copy_pixels(image: Any, output: Any, source: Path, report: Progress) -> None:
+def _copy_pixels(image: Any, output: Any, source: str, report: Progress) -> None:
     size = Size(image.height, image.width)
     _copy_colours(image, output)
     # A read and its write are each within the bound; rows of tiles, so that every tile is written once.

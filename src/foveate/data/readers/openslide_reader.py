@@ -1,0 +1,162 @@
+"""Whole-slide images of scanners, read by OpenSlide: SVS, NDPI, MRXS, SCN, DICOM and others."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foveate.data.readers.base import Resolution
+from foveate.data.readers.location import Location
+from foveate.data.readers.options import OpenOptions
+from foveate.data.readers.pyramid import PyramidReader
+from foveate.errors import ImageReadError, UnsupportedImageError
+from foveate.geometry import Size, Window
+from foveate.types import Raster
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide, OpenSlideCache
+
+# For all slides of a process together: decoded tiles, which neighbouring windows share.
+_CACHE_BYTES = 64 << 20
+_TILE = 512
+_WHITE = (255, 255, 255)
+
+
+class OpenSlideReader(PyramidReader):
+    """Reads windows of a slide: three bands, red, green and blue.
+
+    Where nothing was scanned a slide is transparent; its background colour, white unless the file says another, is put
+    there.
+
+    Args:
+        location: the slide's file.
+
+    Raises:
+        ModuleNotFoundError: when the extra `wsi` is not installed.
+        UnsupportedImageError: when OpenSlide cannot open it.
+    """
+
+    bands = 3
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, location: Location) -> None:
+        self.path = location.path
+        self._slide: OpenSlide | None = None
+        self._closed = False
+        slide = self._open()
+        properties = slide.properties
+        self.format = properties.get("openslide.vendor", "slide")
+        self.resolution = _resolution(properties.get("openslide.mpp-y"), properties.get("openslide.mpp-x"))
+        self._background = _background(properties.get("openslide.background-color"))
+        sizes = [Size(height, width) for width, height in slide.level_dimensions]
+        self._factors = tuple(slide.level_downsamples[: len(sizes)])
+        self.levels = tuple(sizes)
+        self.size = sizes[0]
+
+    def _read_level(self, level: int, window: Window) -> Raster:
+        if self._factors[level].is_integer():
+            return self._read_region(level, window)
+        # A corner is given in whole level-0 pixels, so that here a level's pixels are met a little off, by each corner
+        # in another way: every pixel is always read as part of the same tile.
+        result = np.empty((3, window.height, window.width), np.uint8)
+        around = window.aligned(_TILE)
+        for top, left in product(range(around.top, around.bottom, _TILE), range(around.left, around.right, _TILE)):
+            tile = Window(top, left, _TILE, _TILE).intersection(Window.of(self.levels[level]))
+            part = tile and tile.intersection(window)
+            if tile and part:
+                rows, cols = part.within(tile)
+                result[:, *part.within(window)] = self._read_region(level, tile)[:, rows, cols]
+        return result
+
+    def _read_region(self, level: int, window: Window) -> Raster:
+        factor, slide = self._factors[level], self._open()
+        corner = (round(window.left * factor), round(window.top * factor))
+        try:
+            pixels = slide.read_region(corner, level, (window.width, window.height))
+        except _openslide_error() as error:
+            self._drop()
+            raise ImageReadError(
+                f"could not read {self.path} at {window}: {error}; the file is damaged or incomplete"
+            ) from error
+        return _opaque(np.asarray(pixels), self._background)
+
+    def _open(self) -> OpenSlide:
+        """The slide. After an error OpenSlide refuses all further reads, so that it is opened again."""
+        from openslide import OpenSlide  # noqa: PLC0415 - an extra
+
+        if self._closed:
+            raise ValueError(f"{self.path} is closed")
+        if self._slide is None:
+            try:
+                self._slide = OpenSlide(self.path)
+            except _openslide_error() as error:
+                raise UnsupportedImageError(f"OpenSlide cannot open {self.path}: {error}") from None
+            self._slide.set_cache(_shared_cache(os.getpid()))
+        return self._slide
+
+    def _drop(self) -> None:
+        if self._slide is not None:
+            self._slide.close()
+            self._slide = None
+
+    def close(self) -> None:
+        """Close the slide."""
+        self._drop()
+        self._closed = True
+
+
+def _openslide_error() -> type[Exception]:
+    from openslide import OpenSlideError  # noqa: PLC0415 - an extra
+
+    return OpenSlideError
+
+
+@lru_cache(maxsize=1)
+def _shared_cache(process: int) -> OpenSlideCache:
+    """Of one process: after a fork the other's could be locked for ever."""
+    from openslide import OpenSlideCache  # noqa: PLC0415 - an extra
+
+    del process
+    return OpenSlideCache(_CACHE_BYTES)
+
+
+def _resolution(row: str | None, col: str | None) -> Resolution | None:
+    """From micrometres per pixel."""
+    try:
+        return Resolution.known(float(row or 0) * 1e-6, float(col or 0) * 1e-6)
+    except ValueError:
+        return None
+
+
+def _background(text: str | None) -> tuple[int, int, int]:
+    """From six hexadecimal digits."""
+    try:
+        red, green, blue = bytes.fromhex(text or "")
+    except ValueError:
+        return _WHITE
+    return red, green, blue
+
+
+def _opaque(pixels: Raster, background: tuple[int, int, int]) -> Raster:
+    """(h, w, 4) colours and opacity as (3, h, w) colours before the background."""
+    colours, alpha = pixels[..., :3].transpose(2, 0, 1), pixels[..., 3]
+    if alpha.min() == 255:
+        return np.ascontiguousarray(colours)
+    share = alpha.astype(np.float32) / 255
+    behind = np.array(background, np.float32)[:, None, None]
+    return np.rint(behind + (colours - behind) * share).astype(np.uint8)
+
+
+def open_openslide(location: Location, options: OpenOptions) -> OpenSlideReader | None:
+    """The registry's entry: None for all but the files of scanners; any TIFF would be read as RGB."""
+    from openslide import OpenSlide  # noqa: PLC0415 - an extra
+
+    del options
+    if not location.is_local or not location.path.is_file():
+        return None
+    vendor = OpenSlide.detect_format(location.path)
+    return None if vendor in (None, "generic-tiff") else OpenSlideReader(location)

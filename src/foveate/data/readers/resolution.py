@@ -1,0 +1,75 @@
+"""How large a pixel is: what a file that GDAL reads says of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rasterio.errors import CRSError
+
+from foveate.data.readers.base import Resolution
+from foveate.errors import ConfigError
+from foveate.units import metres
+
+# Cameras and editors write the size of a print, 72 to 600 pixels per inch; a tag is believed from here on.
+_LEAST_PER_METRE = 1000 / 0.0254
+_UNITS = {"2": 0.0254, "3": 0.01}
+_MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.eE+-]+)")
+_OME = 'PhysicalSize{axis}="([0-9.eE+-]+)"'
+_OME_UNIT = 'PhysicalSize{axis}Unit="([^"]+)"'
+
+
+def resolution_of(dataset: Any) -> Resolution | None:
+    """Of an open rasterio dataset: from a projected coordinate system, a scanner's description or the TIFF's own tags.
+
+    A place on the ground comes first. Degrees have no length that holds for a whole image: None.
+    """
+    if dataset.crs is not None:
+        return _projected(dataset)
+    tags = dataset.tags()
+    return _described(tags.get("TIFFTAG_IMAGEDESCRIPTION", "")) or _tagged(tags)
+
+
+def _projected(dataset: Any) -> Resolution | None:
+    try:
+        unit = dataset.crs.linear_units_factor[1] if dataset.crs.is_projected else 0.0
+    except CRSError:
+        return None
+    a, b, _, d, e, _ = tuple(dataset.transform)[:6]
+    return Resolution.known(math.hypot(b, e) * unit, math.hypot(a, d) * unit)
+
+
+def _described(text: str) -> Resolution | None:
+    """From the description that Aperio's scanners write, or from OME-XML."""
+    found = _MPP.search(text)
+    if found:
+        side = _number(found[1]) * 1e-6
+        return Resolution.known(side, side)
+    return Resolution.known(_ome(text, "Y"), _ome(text, "X")) if "<OME" in text else None
+
+
+def _ome(text: str, axis: str) -> float:
+    size, unit = re.search(_OME.format(axis=axis), text), re.search(_OME_UNIT.format(axis=axis), text)
+    if size is None:
+        return 0.0
+    try:
+        return metres(f"{size[1]} {unit[1] if unit else 'um'}")
+    except ConfigError:
+        return 0.0
+
+
+def _tagged(tags: Mapping[str, str]) -> Resolution | None:
+    unit = _UNITS.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "").partition(" ")[0])
+    if unit is None:
+        return None
+    rows, cols = (_number(tags.get(f"TIFFTAG_{axis}RESOLUTION", "")) / unit for axis in "YX")
+    return Resolution.known(1 / rows, 1 / cols) if min(rows, cols) >= _LEAST_PER_METRE else None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

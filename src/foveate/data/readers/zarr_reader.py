@@ -1,0 +1,136 @@
+"""OME-Zarr and plain Zarr: folders, zip files or servers full of chunks."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from foveate.data.readers.axes import pixel_type
+from foveate.data.readers.location import Location, redacted
+from foveate.data.readers.options import OpenOptions
+from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.zarr_image import ZarrImage, check_chunks, image_in
+from foveate.errors import ImageReadError, UnsupportedImageError
+from foveate.geometry import Size, Window
+from foveate.types import Raster
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+    from foveate.data.readers.zarr_image import Array, Node
+
+_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+
+class ZarrReader(PyramidReader):
+    """Reads windows of an OME-Zarr image (NGFF 0.4, 0.5), of a Zarr array (v2, v3) or of a group of arrays.
+
+    Axes other than c, y and x must have length 1. Without names of axes, those of `ImageAxes.guessed` are taken. A
+    chunk that is not stored holds the array's fill value, as Zarr has it.
+
+    Args:
+        location: a folder, a zip file or a URL; of an array within a group too.
+
+    Raises:
+        ModuleNotFoundError: when the extra `zarr` is not installed.
+        ImageReadError: when a server has nothing there.
+        UnsupportedImageError: when it is no Zarr, or no image.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.path, self._location = location.path, location
+        self._store = _store_of(location)
+        try:
+            image = image_in(_node(self._store, location), str(location))
+            self._levels: list[Array] | None = image.levels
+            self._axes = image.axes
+            self._describe(image)
+        except BaseException:
+            self._store.close()
+            raise
+
+    def _describe(self, image: ZarrImage) -> None:
+        finest, name = image.levels[0], self.location
+        check_chunks(finest, name)
+        self.format, self.resolution = image.format, image.resolution
+        self.dtype = pixel_type(finest.dtype, name)
+        self.bands, self.size = self._axes.bands(finest.shape), self._axes.size(finest.shape)
+        self.levels = tuple(self._axes.size(level.shape) for level in image.levels)
+        self._extents = tuple(image.extents)
+        # Files of chunks are opened and closed again; a zip file stays open.
+        self.handles = int(self.path.is_file())
+
+    @property
+    def location(self) -> str:
+        """The path or URL."""
+        return str(self._location)
+
+    def _extent(self, level: int) -> Size:
+        return self._extents[level]
+
+    def _read_level(self, level: int, window: Window) -> Raster:
+        if self._levels is None:
+            raise ValueError(f"{self.location} is closed")
+        try:
+            part = np.asarray(self._levels[level][self._axes.index(window)])
+        except Exception as error:  # each codec and each server has errors of its own
+            raise ImageReadError(
+                f"could not read {self.location} at {window}: {_reason(error)}; a chunk is damaged or cannot be reached"
+            ) from error
+        return np.array(self._axes.ordered(part), self.dtype, order="C")
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._levels = None
+        self._store.close()
+
+
+def _store_of(location: Location) -> Store:
+    from zarr.storage import FsspecStore, LocalStore, ZipStore  # noqa: PLC0415 - an extra
+
+    if location.is_remote:
+        try:
+            return FsspecStore.from_url(location.text, read_only=True)
+        except ImportError as error:  # s3fs, gcsfs, adlfs
+            raise UnsupportedImageError(f"to read Zarr from {location} install what it needs: {error}") from None
+    if location.path.is_file():
+        return ZipStore(location.path, mode="r")
+    return LocalStore(location.path, read_only=True)
+
+
+def _node(store: Store, location: Location) -> Node:
+    import zarr  # noqa: PLC0415 - an extra
+
+    try:
+        return zarr.open(store, mode="r")
+    except FileNotFoundError:
+        kind = ImageReadError if location.is_remote else UnsupportedImageError
+        raise kind(f"no Zarr array or group at {location}") from None
+    except Exception as error:  # metadata of any content, servers of any kind
+        raise UnsupportedImageError(f"Zarr cannot open {location}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Some errors have no text."""
+    return redacted(str(error)) or type(error).__name__
+
+
+def open_zarr(location: Location, options: OpenOptions) -> ZarrReader | None:
+    """The registry's entry: None when there are no Zarr metadata; of a URL when no part of it ends in .zarr."""
+    del options
+    return ZarrReader(location) if _is_ours(location) else None
+
+
+def _is_ours(location: Location) -> bool:
+    if location.is_virtual:
+        return False
+    if location.is_remote:
+        return any(part.lower().endswith(".zarr") for part in location.path.parts)
+    if location.path.is_dir():
+        return any((location.path / name).is_file() for name in _METADATA)
+    if location.path.suffix.lower() not in (".zip", ".zarr", ".ozx") or not zipfile.is_zipfile(location.path):
+        return False
+    with zipfile.ZipFile(location.path) as file:
+        return any(name in _METADATA for name in file.namelist())

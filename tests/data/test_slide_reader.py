@@ -1,0 +1,90 @@
+import sys
+
+import numpy as np
+import pytest
+from data_toys import smooth_image, write
+from reader_toys import write_svs
+
+from foveate.data.readers import Resolution, open_image
+from foveate.data.readers.location import Location
+from foveate.data.readers.openslide_reader import _background, _opaque
+from foveate.data.readers.rasterio_reader import RasterioReader
+from foveate.errors import ImageReadError, UnsupportedImageError
+from foveate.geometry import Size, Window
+
+PIXELS = smooth_image(3, 300, 400, np.uint8)
+
+
+@pytest.fixture
+def slide(tmp_path):
+    return write_svs(tmp_path / "a.svs", PIXELS)
+
+
+def test_resolution_is_that_of_the_scanner(slide, monkeypatch):
+    with open_image(slide) as reader:
+        assert (type(reader).__name__, reader.format) == ("OpenSlideReader", "aperio")
+        assert reader.resolution == Resolution(0.25e-6, 0.25e-6)
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    with open_image(slide) as reader:
+        assert type(reader).__name__ == "RasterioReader"
+        assert reader.resolution == Resolution(0.25e-6, 0.25e-6)
+
+
+def test_a_plain_tiff_is_not_taken(tmp_path):
+    pytest.importorskip("openslide")
+    path = write(tmp_path / "a.tif", smooth_image(4, 300, 400, np.uint16), driver="GTiff", tiled=True)
+    with open_image(path) as reader:
+        assert (type(reader).__name__, reader.bands) == ("RasterioReader", 4)
+
+
+def test_without_the_extra_the_small_picture_of_a_slide_is_not_the_slide(tmp_path, monkeypatch):
+    path = tmp_path / "a.mrxs"
+    write(path, PIXELS, driver="JPEG")
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    with pytest.raises(UnsupportedImageError, match=r"pip install 'foveate\[wsi\]'"):
+        open_image(path)
+
+
+def test_nothing_scanned_is_background():
+    pixels = np.array([[[10, 20, 30, 255], [0, 0, 0, 0], [100, 0, 0, 51]]], np.uint8)
+    expected = [[10, 255, 224], [20, 255, 204], [30, 255, 204]]
+    np.testing.assert_array_equal(_opaque(pixels, (255, 255, 255))[:, 0], expected)
+    assert _background("0A0B0C") == (10, 11, 12)
+    assert _background(None) == _background("no colour") == (255, 255, 255)
+
+
+def test_damage_names_the_window_and_spoils_nothing_else(slide):
+    data = slide.read_bytes()
+    with open_image(slide) as reader:
+        whole = reader.read(Window.of(reader.size))
+    # The last tiles, of noise and so stored one after the other, are no LZW any more.
+    middle = len(data) * 2 // 3
+    slide.write_bytes(data[:middle] + b"\xff" * 4000 + data[middle + 4000 :])
+    with open_image(slide) as reader:
+        with pytest.raises(ImageReadError, match=r"a\.svs at Window\(top=0, left=0, height=300"):
+            reader.read(Window.of(reader.size))
+        np.testing.assert_array_equal(reader.read(Window(0, 0, 60, 60)), whole[:, :60, :60])
+
+
+def test_closed(slide):
+    reader = open_image(slide)
+    reader.close()
+    with pytest.raises(ValueError, match="is closed"):
+        reader.read(Window(0, 0, 5, 5))
+
+
+def test_real_slide(real_data):
+    """OpenSlide, and GDAL by another decoder, see the same."""
+    pytest.importorskip("openslide")
+    path = real_data / "slides" / "CMU-1-Small-Region.svs"
+    if not path.exists():
+        pytest.skip("no slide in FOVEATE_DATA")
+    with open_image(path) as slide:
+        assert (slide.size, slide.bands, slide.format) == (Size(2967, 2220), 3, "aperio")
+        assert slide.resolution == Resolution(0.499e-6, 0.499e-6)
+        window = Window(1000, 1100, 200, 300)
+        found = slide.read(window).astype(int)
+        assert found.std() > 10
+    with RasterioReader(Location.of(path)) as other:
+        assert other.resolution == Resolution(0.499e-6, 0.499e-6)
+        assert np.abs(found - other.read(window)).max() <= 4
