@@ -1,16 +1,18 @@
-"""Write rasters block by block as tiled, compressed GeoTIFF with overviews, under a temporary name until complete."""
+"""Write rasters block by block as cloud-optimised GeoTIFF, under a temporary name until complete."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
-from rasterio.enums import Resampling
+import rasterio.shutil
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
@@ -24,8 +26,37 @@ from foveate.types import Raster
 TILE = 512
 
 
+@dataclass(frozen=True, slots=True)
+class RasterSpec:
+    """What a raster is.
+
+    Attributes:
+        size: of the raster, in its own pixels.
+        dtype: numpy name of its values.
+        georeference: of this raster's own pixel grid.
+        resolution: height and width of a pixel in metres; written where there is no georeference.
+        bands: what each band is; one without a name by default.
+        colors: colour table for class ids 0, 1, ...
+        tags: metadata.
+        nodata: value that stands for "not known"; of floats it is always NaN, also where nothing is written.
+        scale: what a stored value is multiplied with to get the real one; 1 when None.
+        overviews: "mode" for class ids, which must not be blended, "average" for quantities.
+    """
+
+    size: Size
+    dtype: str
+    georeference: Georeference | None = None
+    resolution: tuple[float, float] | None = None
+    bands: Sequence[str] = ("",)
+    colors: Sequence[tuple[int, int, int]] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    nodata: int | None = None
+    scale: float | None = None
+    overviews: Literal["mode", "average", "nearest"] = "average"
+
+
 class RasterWriter:
-    """One open GeoTIFF; made by `open_geotiff`."""
+    """One open raster; made by `open_raster`."""
 
     def __init__(self, dataset: Any, path: Path) -> None:
         self._dataset = dataset
@@ -45,68 +76,89 @@ class RasterWriter:
 
 
 @contextmanager
-def open_geotiff(
-    path: Path,
-    size: Size,
-    dtype: str,
-    georeference: Georeference | None,
-    *,
-    bands: Sequence[str] = ("",),
-    colors: list[tuple[int, int, int]] | None = None,
-    tags: dict[str, str] | None = None,
-    overwrite: bool = False,
-) -> Iterator[RasterWriter]:
-    """Open a GeoTIFF for writing; overviews are added and the file renamed when the block ends well.
+def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Iterator[RasterWriter]:
+    """Open a raster for writing; it becomes a cloud-optimised GeoTIFF when the block ends well.
+
+    A cloud-optimised file holds its overviews before its pixels, so pixels go to a plain tiled file first, which GDAL
+    copies strip by strip: memory does not grow with the raster, and for a while the disk holds it twice.
 
     Args:
         path: final name.
-        size: of the raster.
-        dtype: numpy name of its values; among floats NaN means that nothing is known, also where nothing is written.
-        georeference: of this raster's own pixel grid.
-        bands: what each band is; one without a name by default.
-        colors: colour table for class ids 0, 1, ...
-        tags: metadata.
+        spec: what the raster is.
         overwrite: replace an existing file.
 
     Raises:
         OutputExistsError: when the file exists and `overwrite` is false.
         OutputWriteError: when writing fails; nothing is left under the final name then.
     """
-    profile: dict[str, Any] = {
-        "driver": "GTiff", "count": len(bands), "dtype": dtype, "height": size.height, "width": size.width,
-        "tiled": True, "blockxsize": TILE, "blockysize": TILE, "compress": "deflate", "BIGTIFF": "IF_SAFER",
-        "nodata": math.nan if np.dtype(dtype).kind == "f" else None,
-    }  # fmt: skip
-    if georeference is not None:
-        profile |= {"crs": georeference.crs, "transform": rasterio.Affine(*georeference.transform)}
-    with written(path, overwrite=overwrite) as partial:
+    # A folder for all that is not complete: GDAL puts files of its own beside the one that it writes.
+    with (
+        written(path, overwrite=overwrite) as partial,
+        TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
+    ):
+        plain, optimised = Path(folder) / "plain.tif", Path(folder) / "cog.tif"
         try:
-            with _opened(partial, "w", **profile) as dataset:
-                if colors:
-                    dataset.write_colormap(1, {i: (*color, 255) for i, color in enumerate(colors)})
-                dataset.update_tags(**(tags or {}))
-                dataset.descriptions = bands
+            with _opened(plain, "w", **_profile(spec)) as dataset:
+                _describe(dataset, spec)
                 yield RasterWriter(dataset, path)
-            _add_overviews(partial, size)
-            _check_complete(partial)
+            _check_complete(plain)
+            _optimise(plain, optimised, spec)
+            _check_complete(optimised)
         except RasterioError as error:
             raise OutputWriteError(f"could not write {path}: {error}; nothing was left under that name") from error
+        optimised.replace(partial)
+
+
+def _profile(spec: RasterSpec) -> dict[str, Any]:
+    profile: dict[str, Any] = {
+        "driver": "GTiff", "count": len(spec.bands), "dtype": spec.dtype,
+        "height": spec.size.height, "width": spec.size.width,
+        "tiled": True, "blockxsize": TILE, "blockysize": TILE, "compress": "deflate", "zlevel": 1,
+        "BIGTIFF": "IF_SAFER", "nodata": math.nan if np.dtype(spec.dtype).kind == "f" else spec.nodata,
+    }  # fmt: skip
+    place = spec.georeference
+    if place is not None:
+        profile |= {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
+    return profile
+
+
+def _describe(dataset: Any, spec: RasterSpec) -> None:
+    """Before the first pixel: afterwards the header would be written a second time."""
+    if spec.colors:
+        dataset.write_colormap(1, {i: (*color, 255) for i, color in enumerate(spec.colors)})
+    dataset.update_tags(**spec.tags, **_resolution_tags(spec))
+    dataset.descriptions = tuple(spec.bands)
+    if spec.scale is not None:
+        dataset.scales, dataset.offsets = (spec.scale,) * dataset.count, (0.0,) * dataset.count
+
+
+def _resolution_tags(spec: RasterSpec) -> dict[str, str]:
+    """Pixels per centimetre, the TIFF's own way to say how large a pixel is."""
+    if spec.resolution is None or spec.georeference is not None:
+        return {}
+    height, width = spec.resolution
+    return {
+        "TIFFTAG_XRESOLUTION": repr(0.01 / width),
+        "TIFFTAG_YRESOLUTION": repr(0.01 / height),
+        "TIFFTAG_RESOLUTIONUNIT": "3",
+    }
+
+
+def _optimise(plain: Path, optimised: Path, spec: RasterSpec) -> None:
+    # Differences of neighbours compress better than values, but not those of class ids.
+    predictor = "NO" if spec.overviews != "average" else "YES"
+    options = {
+        "blocksize": TILE, "compress": "DEFLATE", "predictor": predictor, "bigtiff": "IF_SAFER",
+        "overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper(),
+    }  # fmt: skip
+    with quiet():
+        rasterio.shutil.copy(plain, optimised, driver="COG", **options)
+    plain.unlink()
 
 
 def _opened(path: Path, mode: str, **options: Any) -> Any:
     with quiet():
         return rasterio.open(path, mode, **options)
-
-
-def _add_overviews(path: Path, size: Size) -> None:
-    """Nearest overviews, which class ids need, down to a side of one tile."""
-    factors: list[int] = []
-    longest = max(size.height, size.width)
-    while longest > TILE << len(factors):
-        factors.append(2 << len(factors))
-    if factors:
-        with _opened(path, "r+") as dataset:
-            dataset.build_overviews(factors, Resampling.nearest)
 
 
 def _check_complete(path: Path) -> None:

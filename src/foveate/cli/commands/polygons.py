@@ -1,0 +1,48 @@
+"""`foveate polygons`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foveate.cli.arguments import Overwrite
+
+HELP = """Write the regions of a class map as polygons, in bounded memory.
+
+Reads a class map of foveate predict or any raster of one band of uint8. The GeoJSON opens in QuPath (pixels of a slide)
+and in QGIS (coordinates of a map). Every region of pixels that are connected over their sides is one polygon with its
+holes, its class and its area.
+
+Examples:
+
+    foveate polygons predictions/slide.classes.tif --out slide.geojson --leave-out background --min-area 50
+
+    foveate polygons predictions/scene.classes.tif --out scene.geojson --simplify 1.5
+"""
+
+
+def polygons(
+    class_map: Annotated[Path, typer.Argument(metavar="CLASSMAP", help="A class map.")],
+    out: Annotated[Path, typer.Option(help="The GeoJSON file to write.")],
+    leave_out: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS", help="A class without polygons; may be repeated.")
+    ] = None,
+    min_area: Annotated[float, typer.Option(help="Smallest polygon that is kept, pixels.")] = 0,
+    simplify: Annotated[float, typer.Option(help="Farthest that a border may move, pixels.")] = 0,
+    coordinates: Annotated[
+        str, typer.Option(help="pixels, crs (of the class map), lonlat, or auto: crs where there is one.")
+    ] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the polygons of a class map."""
+    from foveate.cli.console import output, progress_bar
+    from foveate.inference.config import PolygonsConfig
+    from foveate.inference.polygons.write import write_polygons
+
+    options = {"leave_out": leave_out or [], "min_area": min_area, "simplify": simplify, "coordinates": coordinates}
+    config = PolygonsConfig.parse(options, "foveate polygons")
+    with progress_bar(class_map.name) as bar:
+        count = write_polygons(class_map, out, config, overwrite=overwrite, on_progress=bar.by)
+    output.print(f"{count} polygons in {out}", highlight=False, soft_wrap=True)

@@ -1,0 +1,158 @@
+"""Class maps to read: pixels strip by strip, names, colours and place, from a raster or from OME-Zarr labels."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveate.data.readers.base import Georeference
+from foveate.data.readers.gdal import open_dataset, read_header, reading
+from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
+from foveate.geometry import Size, Window
+from foveate.types import LabelArray
+
+Rgb = tuple[int, int, int]
+_STRIP_BYTES = 2**27
+# Metres: below 1000 dpi the tags hold what screens, printers and cameras write, which says nothing about the object.
+_LARGEST_PIXEL = 2.54e-5
+_METRES = {"2": 0.0254, "3": 0.01}  # of TIFF's units of resolution
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMap:
+    """An open class map.
+
+    Attributes:
+        size: in pixels.
+        georeference: place on the ground, when the file knows it.
+        resolution: height and width of a pixel in metres, when the file says so.
+        names, colors: of class ids; those without one get one from `name` and `color`.
+        nodata: id that stands for "not known".
+        read: (h, w) ids of a window.
+    """
+
+    size: Size
+    georeference: Georeference | None
+    resolution: tuple[float, float] | None
+    names: Mapping[int, str]
+    colors: Mapping[int, Rgb]
+    nodata: int | None
+    read: Callable[[Window], LabelArray]
+
+    def name(self, value: int) -> str:
+        """The class's name."""
+        return self.names.get(value, f"class {value}")
+
+    def color(self, value: int) -> Rgb:
+        """The class's colour; without one its place on the colour circle, neighbours far from each other."""
+        if value in self.colors:
+            return self.colors[value]
+        red, green, blue = colorsys.hsv_to_rgb(value * 0.618 % 1, 0.65, 0.9)
+        return round(255 * red), round(255 * green), round(255 * blue)
+
+    def strips(self) -> Iterator[LabelArray]:
+        """All rows, at most 512 at a time: a row of tiles, unless that is very wide."""
+        rows = 512
+        while rows > 16 and rows * self.size.width > _STRIP_BYTES:
+            rows //= 2
+        for top in range(0, self.size.height, rows):
+            yield self.read(Window(top, 0, min(rows, self.size.height - top), self.size.width))
+
+
+@contextmanager
+def open_class_map(path: Path) -> Iterator[ClassMap]:
+    """Open a class map.
+
+    Args:
+        path: a raster of one band of bytes that GDAL reads, or OME-Zarr labels, as `foveate predict` writes both.
+
+    Raises:
+        ImageReadError: when there is nothing at the path.
+        UnsupportedImageError: when it is no class map.
+        ConfigError: when it is OME-Zarr and the extra `zarr` is not installed.
+    """
+    if not path.exists():
+        raise ImageReadError(f"no class map at {path}")
+    if path.is_dir():
+        yield _labels(path)
+        return
+    with open_dataset(path) as dataset:
+        yield _raster(path, dataset)
+
+
+def _raster(path: Path, dataset: Any) -> ClassMap:
+    header = read_header(dataset)
+    if len(header.indexes) != 1 or header.dtype != np.uint8:
+        found = f"{len(header.indexes)} bands of {header.dtype}"
+        raise UnsupportedImageError(f"{path} is no class map: it has {found}; a class map has one band of uint8")
+    tags = dataset.tags()
+
+    def read(window: Window) -> LabelArray:
+        with reading(path, window):
+            place = ((window.top, window.bottom), (window.left, window.right))
+            ids: LabelArray = dataset.read(header.indexes[0], window=place)
+        return ids
+
+    return ClassMap(
+        header.size,
+        header.georeference,
+        _resolution(tags),
+        {int(key[6:]): value for key, value in tags.items() if key.startswith("class_") and key[6:].isdigit()},
+        {i: rgba[:3] for i, rgba in dataset.colormap(1).items()} if header.palette else {},
+        None if dataset.nodata is None else int(dataset.nodata),
+        read,
+    )
+
+
+def _resolution(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    unit = _METRES.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "")[:1])
+    per_unit = [float(tags.get(f"TIFFTAG_{axis}RESOLUTION", 0)) for axis in "YX"]
+    if unit is None or min(per_unit) <= 0 or unit / min(per_unit) > _LARGEST_PIXEL:
+        return None
+    return unit / per_unit[0], unit / per_unit[1]
+
+
+def _labels(path: Path) -> ClassMap:
+    try:
+        import zarr  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise ConfigError(f"{path} is a folder; reading OME-Zarr needs pip install 'foveate[zarr]'") from None
+    try:
+        group = zarr.open_group(str(path), mode="r")
+        attributes: dict[str, Any] = dict(group.attrs)
+        scales = attributes["multiscales"][0]
+        finest: Any = group[scales["datasets"][0]["path"]]
+        facts = attributes.get("image-label", {})
+    except (FileNotFoundError, KeyError) as error:
+        raise UnsupportedImageError(f"{path} is a folder but not of OME-Zarr labels: {error}") from error
+    if finest.ndim != 2 or finest.dtype != np.uint8:
+        raise UnsupportedImageError(
+            f"{path} is no class map: it has {finest.ndim} axes of {finest.dtype}, not 2 of uint8"
+        )
+
+    def read(window: Window) -> LabelArray:
+        rows, cols = window.within(Window(0, 0, *finest.shape))
+        return np.asarray(finest[rows, cols])
+
+    return ClassMap(
+        Size(*finest.shape),
+        None,
+        _label_resolution(scales),
+        {entry["label-value"]: entry["name"] for entry in facts.get("properties", ()) if "name" in entry},
+        {entry["label-value"]: tuple(entry["rgba"][:3]) for entry in facts.get("colors", ())},
+        None if finest.fill_value is None else int(finest.fill_value),
+        read,
+    )
+
+
+def _label_resolution(scales: Any) -> tuple[float, float] | None:
+    if any(axis.get("unit") != "micrometer" for axis in scales["axes"]):
+        return None
+    height, width = scales["datasets"][0]["coordinateTransformations"][0]["scale"]
+    return height * 1e-6, width * 1e-6

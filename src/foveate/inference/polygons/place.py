@@ -1,0 +1,115 @@
+"""Where the pixels of a class map lie, and how large they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from rasterio.warp import transform as warp
+
+from foveate.data.readers.base import Georeference
+from foveate.errors import ConfigError
+from foveate.inference.config import Coordinates
+from foveate.inference.polygons.class_map import ClassMap
+
+_LONLAT = "OGC:CRS84"
+_SHARE_OF_A_PIXEL = 1e-3  # to which coordinates are written
+_EARTH = 111_320  # metres in a degree of latitude
+
+
+class Place(NamedTuple):
+    """How pixels become coordinates.
+
+    Attributes:
+        to: (n, 2) columns and rows to (n, 2) x and y, rounded.
+        flipped: whether a ring changes its sense of turning.
+        crs: name of the coordinate reference system where it is not longitude and latitude, else None.
+    """
+
+    to: Callable[[Any], Any]
+    flipped: bool
+    crs: str | None
+
+
+def place_of(place: Georeference | None, coordinates: Coordinates) -> Place:
+    """The coordinates that are written for the pixels of a class map.
+
+    GeoJSON (RFC 7946) knows longitude and latitude only. Straight borders of pixels are not straight there, and a
+    polygon shall lie exactly on its class map, so that a map's own system is kept and named in the member `crs` of the
+    older GeoJSON, which GDAL and QGIS read. A system without an EPSG code has no such name; it becomes longitude and
+    latitude.
+
+    Args:
+        place: of the class map.
+        coordinates: which are wanted.
+
+    Raises:
+        ConfigError: when the class map has no place on the ground, and coordinates there are asked for.
+    """
+    crs = _on_earth(place)
+    if coordinates == "pixels" or (coordinates == "auto" and crs is None):
+        return Place(lambda points: points, False, None)
+    if place is None or crs is None:
+        raise ConfigError(f"coordinates {coordinates!r} need a class map that knows its place on Earth; use 'pixels'")
+    code = crs.to_epsg()
+    if coordinates == "lonlat" or code in (None, 4326):
+        return _lonlat(place, crs)
+    return Place(_affine(place, _decimals(place)), _is_flipped(place), f"urn:ogc:def:crs:EPSG::{code}")
+
+
+def _on_earth(place: Georeference | None) -> Any:
+    """The coordinate reference system; None where there is none, or one of a drawing or a building."""
+    crs = rasterio.CRS.from_wkt(place.crs) if place is not None and place.crs else None
+    return crs if crs is not None and (crs.is_projected or crs.is_geographic) else None
+
+
+def _affine(place: Georeference, decimals: int) -> Callable[[Any], Any]:
+    a, b, c, d, e, f = place.transform
+    matrix, offset = np.array([[a, d], [b, e]]), np.array([c, f])
+    return lambda points: np.round(points @ matrix + offset, decimals)
+
+
+def _decimals(place: Georeference) -> int:
+    a, b, _, d, e, _ = place.transform
+    return max(0, math.ceil(-math.log10(_SHARE_OF_A_PIXEL * min(math.hypot(a, d), math.hypot(b, e)))))
+
+
+def _is_flipped(place: Georeference) -> bool:
+    a, b, _, d, e, _ = place.transform
+    return a * e - b * d < 0
+
+
+def _lonlat(place: Georeference, crs: Any) -> Place:
+    exact = _affine(place, 15)
+    metres = crs.linear_units_factor[1] if crs.is_projected else 1.0
+    decimals = _decimals(place) + (math.ceil(math.log10(_EARTH / metres)) if crs.is_projected else 0)
+
+    def to(points: Any) -> Any:
+        x, y = warp(crs, _LONLAT, *exact(points).T)
+        return np.round(np.stack([x, y], axis=1), decimals)
+
+    return Place(to, _is_flipped(place), None)
+
+
+class AreaUnit(NamedTuple):
+    """What the area of a pixel is called, and how large it is."""
+
+    key: str
+    per_pixel: float
+
+
+def area_unit(class_map: ClassMap) -> AreaUnit | None:
+    """Square metres of a map in a projected system, square micrometres of a slide of known resolution."""
+    place = class_map.georeference
+    crs = _on_earth(place)
+    if place is not None and crs is not None:
+        a, b, _, d, e, _ = place.transform
+        factor = crs.linear_units_factor[1] if crs.is_projected else 0
+        return AreaUnit("area_m2", abs(a * e - b * d) * factor**2) if factor else None
+    if class_map.resolution is not None:
+        height, width = class_map.resolution
+        return AreaUnit("area_um2", height * width * 1e12)
+    return None
