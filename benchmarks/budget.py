@@ -1,7 +1,9 @@
-"""Accuracy against passes: the trained runs of a comparison, evaluated with every planner and budget.
+"""Accuracy against passes: the trained runs of a comparison, evaluated with every budget.
 
-Nothing is trained. A fixed scale gets the same choice of margins, so that a gain is not only one of borders.
-Usage: python benchmarks/budget.py COMPARISON [--methods patch_1,mixture] [--keep 1,0.5] [--processes 2]
+Nothing is trained. A fixed scale gets the same choice of margins, so that a gain is not only one of borders. A run of
+several scales first chooses how it spends each budget on the validation images (`foveate tune`), and is then scored on
+the others.
+Usage: python benchmarks/budget.py COMPARISON [--methods patch_1,coarse_first] [--shares 0.5,1] [--processes 2]
 """
 
 from __future__ import annotations
@@ -20,64 +22,76 @@ import torch
 from matplotlib.figure import Figure
 from timing import RESULTS, report
 
-from foveate.errors import ConfigError
 from foveate.files import written
+from foveate.inference.candidates import KEEPS
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
+from foveate.runs.tune import tune
+from foveate.runs.tuned import read_tuned
 
 COLORS = ("#009e73", "#e69f00", "#cc79a7", "#0072b2", "#d55e00", "#56b4e9", "#000000")  # of Okabe and Ito
-SHARES = (1.0, 0.5, 0.25)  # of the passes of one fixed field of view without overlap
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", type=Path)
-    parser.add_argument("--methods", default="mixture")
-    parser.add_argument("--keep", default="1,0.5")
+    parser.add_argument("--methods", default="coarse_first")
+    parser.add_argument("--shares", default="0.25,0.5,1", help="budgets, of the passes of one fixed field of view")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--name", help="of the results; that of the comparison by default")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    keeps = [float(keep) for keep in options.keep.split(",")]
-    jobs = [
-        (run, name, changes, options.split)
+    shares = [float(share) for share in options.shares.split(",")]
+    runs = [
+        run
         for method in options.methods.split(",")
         for run in sorted((options.comparison / "runs").glob(f"{method}-seed*"))
-        for name, changes in variants(RunConfig.load(run / "config.yaml"), keeps).items()
     ]
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        found = [result for result in pool.map(evaluated, jobs) if result]
+        results = pool.map(evaluated, runs, [shares] * len(runs), [options.split] * len(runs))
+        found = [result for group in results for result in group]
     rows = table(found)
-    name = f"budget-{options.comparison.name}"
+    name = f"budget-{options.name or options.comparison.name}"
     report(name, rows, {"split": options.split, "share": "of the passes of one fixed field of view without overlap"})
     draw(RESULTS / f"{name}.png", rows)
 
 
-def variants(config: RunConfig, keeps: list[float]) -> dict[str, list[str]]:
-    """Overrides by name: as configured, and the pyramid with every margin and budget."""
-    found = {"per target": ["inference.planner=per_target", "inference.overlap=0"]}
-    fixed = 1e6 / config.foveation.scales.target**2
-    for keep in keeps:
-        pyramid = ["inference.planner=pyramid", f"inference.keep={keep}"]
-        found[f"pyramid, keep {keep:g}"] = pyramid
-        if len(config.foveation.views_passed) > 1:
-            for share in SHARES:
-                found[f"pyramid, keep {keep:g}, budget {share:g}"] = [*pyramid, f"inference.budget={share * fixed}"]
-    return found
-
-
-def evaluated(job: tuple[Path, str, list[str], str]) -> dict[str, Any] | None:
-    run, name, changes, split = job
+def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]]:
+    """A run with every way of looking: one fixed scale with its margins, several scales with their budgets."""
     torch.set_num_threads(1)
-    try:
-        result = evaluate_run(run, split, overrides=changes)
-    except ConfigError:
-        return None  # a budget below the least
     config = RunConfig.load(run / "config.yaml")
     fixed = 1e6 / config.foveation.scales.target**2
-    method = run.name.rpartition("-seed")[0]
-    print(run.name, name, f"{result.scores.miou:.4f}", flush=True)
+    views = config.foveation.views_passed
+    if len(views) == 1:
+        ways = {f"keep {keep:g}": looks([(views[0], keep)]) for keep in KEEPS}
+    else:
+        affordable = tuned(run, shares)
+        ways = {f"budget {share:g}": [f"inference.budget={share * fixed}"] for share in shares if share in affordable}
+    ways["per target"] = ["inference.planner=per_target", "inference.overlap=0"]
+    return [scored(run, look, changes, split, fixed) for look, changes in ways.items()]
+
+
+def looks(chosen: list[tuple[int, float]]) -> list[str]:
+    given = [list(look) for look in chosen]
+    return ["inference.planner=pyramid", "inference.budget=all", f"inference.looks={given}"]
+
+
+def tuned(run: Path, shares: list[float]) -> list[float]:
+    """The shares that pay for any way of looking, after what is best for each is chosen on validation images."""
+    path = run / "tuned.json"
+    target = RunConfig.load(run / "config.yaml").foveation.scales.target
+    if not path.exists():
+        tune(run, budgets=shares)
+    least = min(choice.budget for choice in read_tuned(path)) * target**2 / 1e6
+    return [share for share in shares if share >= least - 1e-6]
+
+
+def scored(run: Path, look: str, changes: list[str], split: str, fixed: float) -> dict[str, Any]:
+    result = evaluate_run(run, split, overrides=changes)
+    print(run.name, look, f"{result.scores.miou:.4f}", flush=True)
     share = result.cost["passes_per_megapixel"] / fixed
-    return {"method": method, "look": name, "share": share, "miou": result.scores.miou, "run": run.name}
+    method = run.name.rpartition("-seed")[0]
+    return {"method": method, "look": look, "share": share, "miou": result.scores.miou, "run": run.name}
 
 
 def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -104,7 +118,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     axes = figure.subplots()
     lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        lines.setdefault((row["method"], row["look"].partition(", budget")[0]), []).append(row)
+        lines.setdefault((row["method"], row["look"].partition(" ")[0]), []).append(row)
     colors = dict(zip(dict.fromkeys(row["method"] for row in rows), COLORS, strict=False))
     marks = dict(zip(dict.fromkeys(look for _, look in lines), "sov^D", strict=False))
     for (method, look), line in lines.items():

@@ -130,7 +130,8 @@ class FoveatedSegmenter(nn.Module):
 
         Args:
             scale_logits: (N, S).
-            patches: (N, S, C_in, P, P), or (N, S', C_in, P, P) with only the scales the estimator reads.
+            patches: (N, S, C_in, P, P), or (N, S', C_in, P, P) with only the scales the estimator reads, or
+                (N, 1, C_in, P, P) in training where it draws one, which the scale logits then name.
             draw: progress and randomness for the estimator (train mode only).
         """
         if not self.training:
@@ -152,16 +153,21 @@ class FoveatedSegmenter(nn.Module):
 
     def _mix_patches(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location: the network sees the weighted sum of the patches."""
-        read = list(self.estimator.scales_read(len(self.scales)))
-        if patches.shape[1] not in (len(read), len(self.scales)):
-            raise GeometryError(f"expected patches of {len(read)} or {len(self.scales)} scales, got {patches.shape[1]}")
-        used = weights if patches.shape[1] == len(self.scales) else weights[:, read]
-        mixed = torch.einsum("ns,nschw->nchw", used.to(patches.dtype), patches)
-        heads = self._run_network(mixed, weights)
+        heads = self._run_network(self._mixed(patches, weights), weights)
         logits, *auxiliary = (self._over_target(head, weights, self.scales.target) for head in heads)
         learns_whole = self.training and self.estimator.own_window_weight > 0
         own = heads[0][:, None] if learns_whole else logits.new_empty(len(logits), 0)
         return LocationOutput(logits, scale_logits, weights, own, tuple(auxiliary))
+
+    def _mixed(self, patches: Tensor, weights: Tensor) -> Tensor:
+        """The network's input (N, C_in, P, P): the sum of a location's patches, or the only one that was read."""
+        read = list(self.estimator.scales_read(len(self.scales)))
+        if patches.shape[1] == 1 and self.estimator.scale_shares(len(self.scales)):
+            return patches[:, 0]
+        if patches.shape[1] not in (len(read), len(self.scales)):
+            raise GeometryError(f"expected patches of {len(read)} or {len(self.scales)} scales, got {patches.shape[1]}")
+        used = weights if patches.shape[1] == len(self.scales) else weights[:, read]
+        return torch.einsum("ns,nschw->nchw", used.to(patches.dtype), patches)
 
     def _mix_predictions(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location and scale: log sum_s p_s softmax(aligned logits of scale s), a log-probability."""

@@ -4,6 +4,7 @@ from torch.autograd import gradcheck
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import (
+    CoarseFirst,
     Draw,
     Ensemble,
     FixedScale,
@@ -26,11 +27,12 @@ ESTIMATORS = [
     Mixture(),
     Mixture(top=2),
     Mixture(top=None),
+    CoarseFirst(),
     FixedScale(index=1),
     RandomScale(),
     UniformAverage(),
 ]
-SOFT = SoftExpectation | Mixture | UniformAverage
+SOFT = SoftExpectation | Mixture | UniformAverage | CoarseFirst
 HARD = [e for e in ESTIMATORS if not isinstance(e, SOFT) and getattr(e, "hard", True)]
 
 

@@ -8,14 +8,14 @@ from torch import nn
 from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError
-from foveate.foveation.estimators import FixedScale, Mixture
+from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.budget import price_for
 from foveate.inference.config import InferenceConfig
 from foveate.inference.fusion import policy_weights
 from foveate.inference.gain import entropy_of_parts
 from foveate.inference.pixels import PixelSource
-from foveate.inference.pyramid import PyramidGrid, share_inside
+from foveate.inference.pyramid import PyramidGrid, looks_of, share_inside
 from foveate.inference.run import finished_blocks, ready_to_predict
 from foveate.patches.extraction import Windows
 from foveate.patches.scales import ScaleSet
@@ -43,7 +43,7 @@ def segmenter(network=None, estimator=None, scales=SCALES):
 
 def predicted(model, pixels, **options):
     """Log-probabilities of the whole image, and the passes they took."""
-    image, config = source(pixels), InferenceConfig(planner="pyramid", **options)
+    image, config = source(pixels), InferenceConfig(**{"planner": "pyramid", **options})
     whole, passes = None, 0
     for done in finished_blocks(model, image, config):
         whole = torch.zeros(len(done.logits), *pixels.shape[1:]) if whole is None else whole
@@ -54,14 +54,15 @@ def predicted(model, pixels, **options):
 
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1.0, 0.75, 0.5]))
 def test_the_supports_of_every_scale_cover_each_pixel_once(height, width, keep):
-    grid = PyramidGrid.of(Size(height, width), SCALES.fields_of_view, keep)
+    looks = looks_of(InferenceConfig(keep=keep), SCALES.fields_of_view)
+    grid = PyramidGrid.of(Size(height, width), looks)
     for scale in range(3):
         count = np.zeros((height + 128, width + 128), int)
         tops, lefts, side = grid.inside(grid.roots, scale)
         for top, left in zip(tops.tolist(), lefts.tolist(), strict=True):
             count[top : top + side, left : left + side] += 1
         assert (count[:height, :width] == 1).all()
-        assert side <= keep * SCALES.fields_of_view[scale] + 2
+        assert side <= (keep if scale == 0 else 1) * SCALES.fields_of_view[scale]
 
 
 def test_three_doubling_scales_cost_a_third_more_than_one():
@@ -206,7 +207,7 @@ def test_a_survey_too_large_to_keep_changes_only_the_cost(monkeypatch):
     monkeypatch.setattr("foveate.inference.predict_pyramid._KEPT_BYTES", 0)
     again, more = predicted(model, pixels, budget=2000.0)
     torch.testing.assert_close(again, kept, atol=1e-5, rtol=0)
-    assert more == passes + 7 * 9
+    assert more == passes + 4 * 5
 
 
 def test_a_budget_below_the_least_says_the_least():
@@ -216,9 +217,44 @@ def test_a_budget_below_the_least_says_the_least():
         predicted(segmenter(), noise(128, 128), budget=100.0, keep=1.0)
 
 
-def test_fields_of_view_that_are_no_multiples_are_refused():
-    with pytest.raises(ConfigError, match=r"multiples of each other, got \[16, 24\]; use for example \[16, 32\]"):
-        predicted(segmenter(scales=ScaleSet(16, (16, 24))), noise(64, 64))
+def test_supports_are_multiples_of_each_other_whatever_the_fields_of_view():
+    grid = PyramidGrid.of(Size(64, 64), looks_of(InferenceConfig(keep=1.0), (16, 24, 50)))
+    assert grid.sides == (16, 16, 48)
+    found, _ = predicted(segmenter(scales=ScaleSet(16, (16, 24))), noise(64, 64), keep=1.0)
+    assert torch.isfinite(found).all()
+
+
+def test_looks_choose_fields_of_view_and_margins():
+    """Whole windows of 64 everywhere; of 16 whole and, four times as many, their central halves: narrowest last."""
+    looks = ((64, 1.0), (16, 0.5), (16, 1.0))
+    _, passes = predicted(segmenter(), noise(128, 192), looks=looks)
+    assert passes == 6 * (1 + 16 + 64)
+    assert looks_of(InferenceConfig(looks=looks), (16, 32, 64)) == ((16, 0.5), (16, 1.0), (64, 1.0))
+
+
+def test_the_surest_places_of_all_are_looked_at_with_a_margin():
+    """Of two uncertain places, whole windows come first; what budget is left goes to windows that overlap."""
+    looks = ((16, 0.5), (16, 1.0), (64, 1.0))
+    model, pixels = segmenter(), noise(256, 256)
+    costs = [predicted(model, pixels, looks=looks, budget=budget)[1] for budget in (500.0, 3000.0, 20000.0)]
+    assert costs[0] < 33 and 33 < costs[1] <= 197 and costs[2] <= 16 * (1 + 16 + 64)
+
+
+def test_a_look_at_a_field_of_view_of_no_scale_is_refused():
+    with pytest.raises(ConfigError, match=r"names a field of view of 20; the model's are \[16, 32, 64\]"):
+        predicted(segmenter(), noise(64, 64), looks=((20, 1.0),))
+
+
+def test_who_looked_closest_is_believed_most_where_no_policy_says():
+    """Coarse first uses the pyramid unasked; a closer look counts three times as much as a wider one."""
+    pixels, model = noise(64, 64), segmenter(estimator=CoarseFirst())
+    found, _ = predicted(model, pixels, planner=None, looks=((16, 1.0), (64, 1.0)), budget="all", blending="none")
+    alone = []
+    for view in (16, 64):
+        one = segmenter(model.network, FixedScale(index=0), ScaleSet(16, (view,)))
+        with torch.no_grad():
+            alone.append(one(torch.from_numpy(pixels)[None])[0].softmax(0))
+    torch.testing.assert_close(found.exp(), (3 * alone[0] + alone[1]) / 4, atol=1e-5, rtol=1e-4)
 
 
 def test_a_weight_is_needed_for_every_scale():

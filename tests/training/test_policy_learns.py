@@ -10,13 +10,19 @@ from training_toys import ON_CPU, assert_same_weights, weights_of
 from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
+from foveate.data.readers.array import ArrayReader
 from foveate.foveation.estimators import (
+    CoarseFirst,
     GumbelSoftmax,
     Mixture,
     ScoreFunction,
     SoftExpectation,
     StraightThroughArgmax,
 )
+from foveate.inference.config import InferenceConfig
+from foveate.inference.looked_at import per_cell
+from foveate.inference.pixels import PixelSource
+from foveate.inference.run import finished_blocks
 from foveate.patches.overview import overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
@@ -40,14 +46,17 @@ def world(seed):
     rng = np.random.default_rng(seed)
     side = 3 * CELL * TILES
     image, label = np.full((side, side, 3), 128.0), np.full((side, side), 255, np.uint8)
-    checkers = 70.0 * (np.indices((CELL, CELL)).sum(axis=0) % 2 * 2 - 1)[..., None]
+    checkers = np.zeros((3 * CELL, 3 * CELL))
+    checkers[CELL:-CELL, CELL:-CELL] = 70.0 * (np.indices((CELL, CELL)).sum(axis=0) % 2 * 2 - 1)
+    # A pixel of the wide view is the mean of 3 x 3, which an odd number of squares would leave a trace in.
+    checkers -= np.kron(checkers.reshape(CELL, 3, CELL, 3).mean(axis=(1, 3)), np.ones((3, 3)))
     for row, col in np.ndindex(TILES, TILES):
         truth = rng.integers(2)
         tile = image[3 * CELL * row :, 3 * CELL * col :][: 3 * CELL, : 3 * CELL]
         middle = tile[CELL:-CELL, CELL:-CELL, :2]
         left = col < TILES // 2
         if left:
-            middle += checkers * truth
+            tile[..., :2] += checkers[..., None] * truth
         else:
             tile[..., :2] += 60.0 if truth else -60.0
             middle[:] = 128
@@ -76,7 +85,14 @@ def setting(folder, config, estimator, validation=1000):
                 "workers": 0,
             }
         ),
-        LocationSpec(SCALES, CELL, 3, estimator.scales_read(2)),
+        LocationSpec(
+            SCALES,
+            CELL,
+            3,
+            estimator.scales_read(2),
+            window_labels=estimator.own_window_weight > 0,
+            scale_shares=estimator.scale_shares(2),
+        ),
         steps=config.steps,
         images_per_step=config.images_per_step,
         locations_per_image=config.locations_per_step // config.images_per_step,
@@ -140,6 +156,35 @@ def test_policy_learns_to_look_closely_at_texture_and_widely_at_context(folder, 
     assert left.min() > 0.7
     assert right.max() < 0.3
     assert result.best_miou > 0.95
+
+
+def looked_at_closely(task, image, budget):
+    """How much the narrow field of view counts (TILES, TILES) at the middles of the tiles, within a budget."""
+    source = PixelSource(ArrayReader(image.transpose(2, 0, 1)), [0, 1, 2], task.normalise, torch.device("cpu"))
+    config = InferenceConfig(looks=((CELL, 1.0), (3 * CELL, 1.0)), budget=budget)
+    (block,) = finished_blocks(task.segmenter.eval(), source, config)
+    assert block.passes <= budget * source.size.megapixels
+    return per_cell(block.scale_weights, CELL)[0, 1::3, 1::3]
+
+
+def test_coarse_first_looks_closer_at_texture_only(folder):
+    config = TrainingConfig(
+        steps=200,
+        locations_per_step=16,
+        images_per_step=1,
+        learning_rate=0.01,
+        schedule="constant",
+        class_weights="balanced",
+        validate_every=200,
+    )
+    task, data = setting(folder, config, CoarseFirst(narrowest=0.5))
+    fit(task, data, folder / "run", processes=ON_CPU, progress=False)
+    image = world(2)[0]
+    narrow = looked_at_closely(task, image, budget=1e6 * (TILES**2 + 9 * TILES**2 // 2) / (3 * CELL * TILES) ** 2)
+    left, right = narrow[:, : TILES // 2], narrow[:, TILES // 2 :]
+    # Three quarters is all that a closer look counts.
+    assert left.mean() > 0.65
+    assert right.mean() < 0.1
 
 
 def test_resume_is_exact_through_files(folder, monkeypatch):

@@ -40,7 +40,8 @@ class ToyLocations(Dataset):
         label[:, 0, :2] = IGNORED
         as_bytes = (torch.from_numpy(array.clip(0, 255).astype(np.uint8)) for array in (overview, patches))
         target = torch.from_numpy(label)
-        return LocationBatch(*as_bytes, target, target[:, None].repeat(1, self.scales, 1, 1))
+        scales = torch.arange(self.scales).expand(len(target), -1)
+        return LocationBatch(*as_bytes, target, target[:, None].repeat(1, self.scales, 1, 1), scales)
 
 
 class ToyData(pl.LightningDataModule):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from foveate.config_base import Section
 from foveate.foveation.estimators import (
+    CoarseFirst,
     Ensemble,
     FixedScale,
     GumbelSoftmax,
@@ -18,12 +19,14 @@ from foveate.foveation.estimators import (
     StraightThroughArgmax,
     UniformAverage,
 )
+from foveate.foveation.physical import is_physical
 from foveate.foveation.policy import PolicyConfig
 from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 
 AnyEstimator = Annotated[
-    SoftExpectation
+    CoarseFirst
+    | SoftExpectation
     | StraightThroughArgmax
     | GumbelSoftmax
     | ScoreFunction
@@ -41,7 +44,8 @@ class FoveationConfig(Section):
 
     Attributes:
         patch_size: side of a patch, patch pixels.
-        fields_of_view: sides of the windows to choose from, level-0 pixels, ascending, each at least `patch_size`.
+        fields_of_view: sides of the windows to choose from, level-0 pixels, ascending, each at least `patch_size`. In a
+            run's configuration lengths such as "128 um" may stand for them: see `foveation.physical`.
         overview_downsample: level-0 pixels per overview pixel; also the side of a cell.
         alignment: "aligned" reads the part of the output over the target; "paper" takes the whole output for it.
         tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
@@ -66,6 +70,13 @@ class FoveationConfig(Section):
     def views_passed(self) -> tuple[int, ...]:
         """The fields of view that the estimator ever uses."""
         return self.scales.only(self.estimator.scales_read(len(self.fields_of_view)))
+
+    @field_validator("fields_of_view", mode="before")
+    @classmethod
+    def _in_pixels(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and any(map(is_physical, value)):
+            raise ValueError("lengths need the run's patch_size and data section; give pixels here")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> FoveationConfig:

@@ -19,8 +19,13 @@ def passes_allowed(budget: float | str, image: Size, target: int) -> int:
         budget: passes per megapixel, or "fixed" for what one fixed field of view costs without overlap.
         image: size of the image.
         target: side of a target, level-0 pixels.
+
+    Raises:
+        ConfigError: for a budget of seconds, which only a run on a device can count in passes.
     """
     if isinstance(budget, str):
+        if budget != "fixed":
+            raise ConfigError(f"a budget of {budget} is for `predict`; give passes per megapixel, fixed or all here")
         return len(tile_starts(image.height, target, target)) * len(tile_starts(image.width, target, target))
     return int(budget * image.megapixels + 1e-9)
 

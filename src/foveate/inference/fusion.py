@@ -1,7 +1,8 @@
-"""How much each scale's prediction counts at each pixel where several looked."""
+"""How much each look's prediction counts at each pixel where several looked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,24 +12,36 @@ from foveate.errors import ConfigError
 from foveate.geometry import CellGrid, Window
 from foveate.inference.foveation_field import FoveationField
 from foveate.inference.plan import Foveation
-from foveate.segmenter import FoveatedSegmenter
 
 
 def fusion_weights(
-    block: Window, fusion: str | tuple[float, ...], field: FoveationField, segmenter: FoveatedSegmenter
+    block: Window,
+    fusion: str | tuple[float, ...],
+    scales: Sequence[int],
+    field: FoveationField,
 ) -> Tensor:
-    """Weights (S, h, w) of the scales at the pixels of a block: the policy's, equal without one, or as given.
+    """How much each of L looks counts at the pixels of a block, (L, h, w).
+
+    Args:
+        block: level-0 pixels.
+        fusion: "policy", or one weight for each look.
+        scales: scale of each look.
+        field: the policy's logits.
 
     Raises:
-        ConfigError: when not one weight for each scale is given.
+        ConfigError: when not one weight for each look is given.
     """
-    scales = len(segmenter.scales)
-    if fusion == "policy" and segmenter.estimator.learns:
-        return policy_weights(block, field.grid, field)
-    given = (1.0,) * scales if isinstance(fusion, str) else fusion
-    if len(given) != scales:
-        raise ConfigError(f"inference.fusion gives {len(given)} weights {list(given)} for {scales} fields of view")
+    if fusion == "policy" and field.learned:
+        return policy_weights(block, field.grid, field)[list(scales)]
+    given = closest_most(len(scales)) if isinstance(fusion, str) else fusion
+    if len(given) != len(scales):
+        raise ConfigError(f"inference.fusion gives {len(given)} weights {list(given)} for {len(scales)} looks")
     return torch.tensor(given).view(-1, 1, 1).expand(-1, block.height, block.width)
+
+
+def closest_most(looks: int, factor: float = 3.0) -> tuple[float, ...]:
+    """Weights of looks, smallest support first: each counts so many times as much as the next wider one."""
+    return tuple(factor**closer for closer in reversed(range(looks)))
 
 
 def policy_weights(block: Window, grid: CellGrid, foveation: Foveation) -> Tensor:

@@ -15,12 +15,13 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.foveation_field import FoveationField
 from foveate.inference.fusion import fusion_weights
 from foveate.inference.gain import entropy_of_parts
+from foveate.inference.looked_at import covered
 from foveate.inference.pixels import PixelSource
 from foveate.inference.plan import Passes
 from foveate.inference.predict_block import add_outputs, as_logits, network_outputs, window_outputs
 from foveate.inference.predictor import FinishedBlock
 from foveate.inference.prepare import PassGroup, mixed_patches, read_regions
-from foveate.inference.pyramid import PyramidGrid, share_inside
+from foveate.inference.pyramid import PyramidGrid, looks_of, share_inside
 from foveate.inference.stitch import Stitcher, stitcher_for
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
@@ -37,7 +38,7 @@ class PreparedRoots(NamedTuple):
         window: the block, level-0 pixels.
         roots: the widest supports that meet it.
         group: those of them that were not surveyed.
-        weights: (S, h, w) how much each scale counts at each pixel.
+        weights: (L, h, w) how much each look counts at each pixel.
     """
 
     window: Window
@@ -63,7 +64,7 @@ class PyramidPredictor:
         reading: runs what reads the image, in the thread that it belongs to.
 
     Raises:
-        ConfigError: when the fields of view are no multiples, or the budget is below the least possible.
+        ConfigError: when a look has no field of view of the model, or the budget is below the least possible.
     """
 
     def __init__(
@@ -76,41 +77,46 @@ class PyramidPredictor:
     ) -> None:
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
         self._reading = reading
-        self._scales = segmenter.estimator.scales_read(len(segmenter.scales))
-        self._grid = PyramidGrid.of(source.size, segmenter.views_passed, config.keep)
+        self._looks = looks_of(config, segmenter.views_passed)
+        self._scales = [segmenter.scales.fields_of_view.index(look.view) for look in self._looks]
+        self._grid = PyramidGrid.of(source.size, self._looks)
         self._surveyed: dict[tuple[int, int], Tensor] = {}
         self._unpaid = 0
-        self._price = -1.0 if config.budget is None else self._find_price(config.budget)
+        budget = config.budget or segmenter.estimator.budget
+        self._price = -1.0 if budget == "all" else self._find_price(budget)
 
     def prepare(self, block: Window) -> PreparedRoots:
         """Read the widest windows of a block, and how much each scale counts there."""
         roots = self._grid.roots_in(block)
         new = torch.tensor([key not in self._surveyed for key in _keys(roots)])
         passes = self._passes(roots, self._widest).select(new)
-        weights = fusion_weights(block, self._config.fusion, self._field, self._segmenter)
+        weights = fusion_weights(block, self._config.fusion, self._scales, self._field)
         return PreparedRoots(block, roots, self._with_regions(passes), weights.to(self._source.device))
 
     def predict(self, block: PreparedRoots) -> FinishedBlock:
         """Look widely, choose where to look closer, do so, and fuse."""
         outputs = self._root_outputs(block)
         stitcher = stitcher_for(block.window, self._source.device, self._config)
+        counted = torch.zeros(len(self._segmenter.scales), block.window.height, block.window.width)
+        counted[self._scales[self._widest]] = block.weights[self._widest].cpu()
         self._stitch(stitcher, block, self._widest, [(self._passes(block.roots, self._widest), outputs)])
         count, self._unpaid = len(block.group.passes) + self._unpaid, 0
         for level in reversed(range(self._widest)):
             group = self._closer(block, outputs, level)
             count += len(group.passes)
+            counted[self._scales[level]] += block.weights[level].cpu() * covered(group.passes.supports, block.window)
             self._stitch(stitcher, block, level, window_outputs(group, self._segmenter, self._source, self._config))
-        return FinishedBlock(block.window, as_logits(stitcher.result()), count)
+        return FinishedBlock(block.window, as_logits(stitcher.result()), count, counted)
 
     @property
     def _widest(self) -> int:
-        """The last level: levels count the scales in use, narrowest first."""
-        return len(self._scales) - 1
+        """The last level: levels count the looks, smallest support first."""
+        return len(self._looks) - 1
 
     def _stitch(
         self, stitcher: Stitcher, block: PreparedRoots, level: int, outputs: Iterable[tuple[Passes, Tensor]]
     ) -> None:
-        weights = block.weights[self._scales[level]]
+        weights = block.weights[level]
         for passes, output in outputs:
             add_outputs(stitcher, passes, output, self._segmenter, by_probability=True, pixel_weights=weights)
 
@@ -155,7 +161,7 @@ class PyramidPredictor:
 
     def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
         """Gain of every look (N * parts ** 2) of a level, in nats times narrowest supports inside the image."""
-        kept = self._grid.sides[-1] / self._segmenter.views_passed[-1]
+        kept = self._grid.sides[-1] / self._looks[-1].view
         entropy = entropy_of_parts(outputs, kept, self._grid.parts(level)).flatten().cpu()
         supports = self._grid.inside(roots, level)
         area = (self._grid.sides[level] / self._grid.sides[0]) ** 2

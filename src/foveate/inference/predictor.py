@@ -18,11 +18,13 @@ class FinishedBlock(NamedTuple):
         window: the block, level-0 pixels.
         logits: (C, h, w).
         passes: patches that went through the network for it.
+        scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
     """
 
     window: Window
     logits: Tensor
     passes: int
+    scale_weights: Tensor | None = None
 
 
 class BlockPredictor(Protocol[Prepared]):

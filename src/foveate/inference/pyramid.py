@@ -4,49 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from foveate.errors import ConfigError
+from foveate.foveation.estimators import Estimator
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.patches.extraction import Windows
 
 
+class PyramidLook(NamedTuple):
+    """One way of looking.
+
+    Attributes:
+        view: field of view, level-0 pixels.
+        keep: side of the central part of its windows that is used, as a share of the view, in (0, 1].
+    """
+
+    view: int
+    keep: float
+
+
+def looks_of(config: InferenceConfig, views: Sequence[int]) -> tuple[PyramidLook, ...]:
+    """The looks of the pyramid planner, smallest kept part first.
+
+    Args:
+        config: of inference.
+        views: the fields of view in use, level-0 pixels.
+
+    Raises:
+        ConfigError: for a look at another field of view.
+    """
+    # Closer looks go to the uncertain places, so the margin is theirs; what wide windows say at their rims stands less.
+    given = config.looks or ((views[0], config.keep), *((view, 1.0) for view in views[1:]))
+    for view, _ in given:
+        if view not in views:
+            raise ConfigError(f"inference.looks names a field of view of {view}; the model's are {list(views)}")
+    return tuple(sorted((PyramidLook(*look) for look in given), key=lambda look: (look.view * look.keep, look.view)))
+
+
 @dataclass(frozen=True, slots=True)
 class PyramidGrid:
-    """Where the passes of each level are used: disjoint supports, nested grids with a corner at the image's.
+    """Where the passes of each look are used: disjoint supports, nested grids with a corner at the image's.
 
     Attributes:
         image: size of the image.
-        sides: side of the supports of each level, ascending, each a multiple of the one before, level-0 pixels.
+        sides: side of the supports of each look, ascending, each a multiple of the one before, level-0 pixels.
     """
 
     image: Size
     sides: tuple[int, ...]
 
     @classmethod
-    def of(cls, image: Size, views: Sequence[int], keep: float) -> PyramidGrid:
-        """The grids of some fields of view.
+    def of(cls, image: Size, looks: Sequence[PyramidLook]) -> PyramidGrid:
+        """The grids of some looks; a support is the largest multiple of the one before within its kept part.
 
         Args:
             image: size of the image.
-            views: ascending, each a multiple of the one before, level-0 pixels.
-            keep: side of the central part of a window that is used, as a share of its side, in (0, 1].
-
-        Raises:
-            ConfigError: when the fields of view are no multiples.
+            looks: smallest kept part first.
         """
-        for narrow, wide in pairwise(views):
-            if wide % narrow:
-                raise ConfigError(
-                    f"the planner pyramid needs fields of view that are multiples of each other, got {list(views)}; "
-                    f"use for example {[views[0] * 2**k for k in range(len(views))]}, or inference.planner=per_target"
-                )
-        narrowest = max(1, round(keep * views[0]))
-        return cls(image, tuple(narrowest * (view // views[0]) for view in views))
+        sides = [max(1, round(looks[0].keep * looks[0].view))]
+        for look in looks[1:]:
+            # Rounded parts of doubling views may miss a multiple by a pixel.
+            sides.append(max(1, int(look.keep * look.view + 1) // sides[-1]) * sides[-1])
+        return cls(image, tuple(sides))
 
     @property
     def roots(self) -> Windows:
@@ -81,6 +105,11 @@ def share_inside(windows: Windows, area: Window) -> Tensor:
     return rows.clamp(min=0) * cols.clamp(min=0) / windows.side**2
 
 
-def root_side(config: InferenceConfig, views: Sequence[int]) -> int:
+def uses_pyramid(config: InferenceConfig, estimator: Estimator) -> bool:
+    """Whether the pyramid planner is used: as configured, or as the estimator wants it."""
+    return (config.planner or estimator.planner) == "pyramid"
+
+
+def root_side(config: InferenceConfig, estimator: Estimator, views: Sequence[int]) -> int:
     """Side of the supports that a planner looks at first everywhere, by its fields of view; 1 where it has none."""
-    return PyramidGrid.of(Size(1, 1), views, config.keep).sides[-1] if config.planner == "pyramid" else 1
+    return PyramidGrid.of(Size(1, 1), looks_of(config, views)).sides[-1] if uses_pyramid(config, estimator) else 1

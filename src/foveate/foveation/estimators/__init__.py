@@ -1,6 +1,7 @@
 """Estimators: how scale logits become the weights with which a location's patches are used."""
 
 from foveate.foveation.estimators.base import Draw, Estimator, Look
+from foveate.foveation.estimators.coarse_first import CoarseFirst
 from foveate.foveation.estimators.ensemble import Ensemble
 from foveate.foveation.estimators.fixed_scale import FixedScale
 from foveate.foveation.estimators.gumbel_softmax import GumbelSoftmax
@@ -12,6 +13,7 @@ from foveate.foveation.estimators.straight_through_argmax import StraightThrough
 from foveate.foveation.estimators.uniform_average import UniformAverage
 
 __all__ = [
+    "CoarseFirst",
     "Draw",
     "Ensemble",
     "Estimator",

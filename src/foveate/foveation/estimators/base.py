@@ -64,6 +64,23 @@ class Estimator(Section):
         """Weight of a loss of every prediction on its own whole window; only where a pass sees a single scale."""
         return 0.0
 
+    @property
+    def planner(self) -> str:
+        """How inference walks through an image when it is not told: "per_target" or "pyramid"."""
+        return "per_target"
+
+    @property
+    def budget(self) -> str:
+        """Passes that inference may make when it is not told, see `InferenceConfig.budget`."""
+        return "all"
+
+    def scale_shares(self, scales: int) -> tuple[float, ...] | None:
+        """How often each scale is drawn, where a training location is passed at one scale that chance chooses.
+
+        None where it is not: then a location comes with the patches of all `scales_read`.
+        """
+        return None
+
     def scales_read(self, scales: int) -> tuple[int, ...]:
         """The scales whose patches training needs, of `scales` in all."""
         return tuple(range(scales))

@@ -1,0 +1,62 @@
+"""`foveate tune`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from foveate.cli.arguments import Checkpoint, Device, Overwrite, RunFolder, torch_device
+
+HELP = """Choose how a trained run spends a budget of passes, on its validation images.
+
+For every budget it evaluates one fixed field of view, whole windows or their central half, and looking closer where the
+wide look is uncertain, and keeps the best in RUN/tuned.json. `foveate predict` and `foveate evaluate` then use it for
+their --budget; one fixed field of view is never undercut on the validation images.
+
+Examples:
+
+    foveate tune runs/mine
+
+    foveate tune runs/mine --budgets 0.5,1 --processes 4
+"""
+
+
+def tune(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="The images to choose on.")] = "val",
+    budgets: Annotated[str, typer.Option(help="Shares of what one fixed field of view costs.")] = "0.25,0.5,1,2",
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Choose how a trained run spends a budget."""
+    from foveate.cli.console import output, progress_bar
+    from foveate.reporting.tuning import tuning_table
+    from foveate.runs.folder import RunFolder
+    from foveate.runs.tune import tune
+
+    with progress_bar(f"trying on {split}") as bar:
+        trials = tune(
+            run,
+            split=split,
+            budgets=_shares(budgets),
+            checkpoint=checkpoint,
+            device=torch_device(device),
+            processes=processes,
+            overwrite=overwrite,
+            on_progress=bar.by,
+        )
+    output.print(tuning_table(f"{run} on {split}", trials))
+    output.print(f"written to {RunFolder(run).tuned_file}; next: foveate predict {run} IMAGE --budget fixed")
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if not shares or min(shares) <= 0:
+        raise typer.BadParameter(f"--budgets {text!r}: give numbers above zero, for example 0.5,1")
+    return shares

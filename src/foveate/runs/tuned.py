@@ -1,0 +1,99 @@
+"""What `foveate tune` chose, and how it enters the configuration of inference."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.errors import ConfigError
+from foveate.foveation.estimators import Estimator
+from foveate.inference.config import InferenceConfig
+from foveate.inference.pyramid import PyramidLook
+
+SLACK = 1.02  # a cover of whole windows costs a little more than its share where it reaches over the border
+
+
+@dataclass(frozen=True, slots=True)
+class TunedLooks:
+    """The best way to spend a budget.
+
+    Attributes:
+        budget: passes per megapixel.
+        looks: smallest kept part first.
+        fusion: how much each of them counts.
+        miou: on the validation images, in [0, 1].
+    """
+
+    budget: float
+    looks: tuple[PyramidLook, ...]
+    fusion: tuple[float, ...]
+    miou: float
+
+    def tree(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        looks = [list(look) for look in self.looks]
+        return {"budget": self.budget, "looks": looks, "fusion": list(self.fusion), "miou": self.miou}
+
+
+def read_tuned(path: Path) -> list[TunedLooks]:
+    """The choices in a file, smallest budget first; none where there is no file.
+
+    Raises:
+        ConfigError: when the file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        chosen = json.loads(path.read_text(encoding="utf-8"))["chosen"]
+        found = [
+            TunedLooks(
+                float(one["budget"]),
+                tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"]),
+                tuple(float(weight) for weight in one["fusion"]),
+                float(one["miou"]),
+            )
+            for one in chosen
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); run `foveate tune` again with --overwrite") from None
+    return sorted(found, key=lambda one: one.budget)
+
+
+def with_tuned(
+    config: InferenceConfig, tuned: Sequence[TunedLooks], estimator: Estimator, target: int
+) -> InferenceConfig:
+    """The configuration with the looks chosen for its budget.
+
+    It stays as it is where looks or the planner per_target are given, nothing was chosen for so small a budget, or the
+    budget is in seconds, which have to be counted in passes first.
+
+    Of several choices the one for the largest budget that is not above this one is taken.
+
+    Args:
+        config: of inference.
+        tuned: what was chosen.
+        estimator: of the model, which has a budget of its own.
+        target: side of a target, level-0 pixels.
+    """
+    budget = config.budget or estimator.budget
+    given = config.looks is not None or config.planner == "per_target"
+    if given or (isinstance(budget, str) and budget.endswith("s")):
+        return config
+    affordable = [one for one in tuned if one.budget <= _passes_per_megapixel(budget, target) * SLACK]
+    if not affordable:
+        return config
+    choice = affordable[-1]
+    # One look needs no price, and its cover may reach over the border by more than the budget says.
+    budget = "all" if len(choice.looks) == 1 else budget
+    changes = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}
+    return config.model_copy(update=changes)
+
+
+def _passes_per_megapixel(budget: float | str, target: int) -> float:
+    if isinstance(budget, str):
+        return math.inf if budget == "all" else 1e6 / target**2
+    return budget

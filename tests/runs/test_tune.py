@@ -1,0 +1,124 @@
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from foveate.cli.app import app
+from foveate.errors import ConfigError, OutputExistsError
+from foveate.foveation.estimators import CoarseFirst, Draw, FixedScale
+from foveate.geometry import Size
+from foveate.inference.candidates import Candidate, candidates
+from foveate.inference.config import InferenceConfig
+from foveate.inference.pyramid import PyramidGrid, PyramidLook
+from foveate.runs.evaluate import evaluate_run
+from foveate.runs.folder import load_run
+from foveate.runs.tune import Trial, best_of, tune
+from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
+from toys import make_data_set, toy_config, write_config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tune")
+    make_data_set(root / "toy")
+    tree = toy_config(root)
+    tree["foveation"]["estimator"] = {"name": "coarse_first"}
+    path = root / "run"
+    arguments = ["train", str(write_config(root / "toy.yaml", tree)), "--out", str(path), "--accelerator", "cpu"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_candidates_hold_every_fixed_view_and_cost_no_more_than_they_say():
+    found = candidates((64, 128, 256))
+    assert {one.looks for one in found if one.is_fixed} == {
+        (PyramidLook(view, keep),) for view in (64, 128, 256) for keep in (0.5, 1.0)
+    }
+    assert len(found) == len(set(found))
+    for one in found:
+        assert len(one.fusion) == len(one.looks)
+        assert one.looks == tuple(sorted(one.looks, key=lambda look: look.view * look.keep))
+        assert one.least_passes(Size(512, 512)) == (512 // PyramidGrid.of(Size(1, 1), one.looks).sides[-1]) ** 2
+
+
+def test_the_best_of_each_budget_is_kept():
+    one, other = candidates((64, 128))[:2]
+    trials = [Trial(10.0, one, 0.5, 9.0), Trial(10.0, other, 0.6, 9.5), Trial(5.0, one, 0.4, 5.0)]
+    assert [(choice.budget, choice.miou) for choice in best_of(trials)] == [(5.0, 0.4), (10.0, 0.6)]
+
+
+NARROW = TunedLooks(100.0, (PyramidLook(64, 1.0), PyramidLook(128, 1.0)), (4.0, 1.0), 0.5)
+FIXED = TunedLooks(50.0, (PyramidLook(128, 1.0),), (1.0,), 0.4)
+
+
+@pytest.mark.parametrize(
+    ("budget", "looks", "settled"),
+    [
+        (60.0, FIXED.looks, "all"),  # one look is paid for as it is
+        (99.0, NARROW.looks, 99.0),  # a whole cover costs a little more at the border
+        (500.0, NARROW.looks, 500.0),
+        ("all", NARROW.looks, "all"),
+        ("fixed", NARROW.looks, "fixed"),  # one pass in 64 x 64 pixels: 244 a megapixel
+        (None, NARROW.looks, "fixed"),
+        (20.0, None, 20.0),
+        ("30 s", None, "30 s"),
+    ],
+)
+def test_a_budget_gets_what_was_chosen_for_the_largest_one_below(budget, looks, settled):
+    config = with_tuned(InferenceConfig(budget=budget), [FIXED, NARROW], CoarseFirst(), 64)
+    assert (config.looks, config.budget) == (looks, settled)
+    assert config.planner == (None if looks is None else "pyramid")
+
+
+def test_what_is_given_is_not_overruled():
+    for given in (InferenceConfig(looks=((64, 0.5),)), InferenceConfig(planner="per_target")):
+        assert with_tuned(given, [NARROW], FixedScale(), 64) == given
+
+
+def test_tuning_chooses_on_validation_images_and_is_used_by_what_follows(trained):
+    trials = tune(trained, budgets=(0.5, 1.0))
+    budgets = sorted({trial.budget for trial in trials})
+    assert budgets == [round(share * 1e6 / 32**2, 3) for share in (0.5, 1.0)]
+    for budget in budgets:
+        group = [trial for trial in trials if trial.budget == budget]
+        assert [trial.miou for trial in group] == sorted((trial.miou for trial in group), reverse=True)
+        assert any(trial.candidate.is_fixed for trial in group)
+    chosen = read_tuned(trained / "tuned.json")
+    assert [one.miou for one in chosen] == [max(t.miou for t in trials if t.budget == b) for b in budgets]
+    run = load_run(trained, overrides=["inference.budget=fixed"])
+    assert run.config.inference.looks == chosen[-1].looks
+    again = evaluate_run(trained, "val", overrides=[f"inference.budget={budgets[-1]}"])
+    assert again.scores.miou == pytest.approx(chosen[-1].miou, abs=1e-6)
+    with pytest.raises(OutputExistsError):
+        tune(trained)
+
+
+def test_the_command_prints_what_it_tried(trained):
+    result = CliRunner().invoke(app, ["tune", str(trained), "--budgets", "1", "--overwrite", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "64 px" in result.output and "tuned.json" in result.output
+    assert len(json.loads((trained / "tuned.json").read_text())["trials"]) >= 6
+    wrong = CliRunner().invoke(app, ["tune", str(trained), "--budgets", "none"])
+    assert wrong.exit_code == 2
+
+
+def test_budgets_that_pay_for_nothing_are_refused(trained):
+    with pytest.raises(ConfigError, match="pay for no way of looking"):
+        tune(trained, budgets=(0.001,), overwrite=True)
+
+
+def test_a_damaged_choice_says_so(tmp_path):
+    (tmp_path / "tuned.json").write_text('{"chosen": [{"budget": 3}]}')
+    with pytest.raises(ConfigError, match=r"is damaged .*foveate tune"):
+        read_tuned(tmp_path / "tuned.json")
+
+
+def test_coarse_first_passes_one_scale_a_location():
+    estimator = CoarseFirst(narrowest=0.5)
+    assert estimator.scale_shares(3) == (0.5, 0.25, 0.25)
+    assert estimator.scale_shares(1) == (1.0,)
+    drawn = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    assert torch.equal(estimator.weights(drawn, Draw()), drawn)
+    assert isinstance(candidates((64, 128))[0], Candidate)
