@@ -41,6 +41,22 @@ class OutputWriteError(FoveateError, OSError):
     """A result that could not be written, for example on a full disk."""
 
 
+class OutputInUseError(FoveateError, BlockingIOError):
+    """A result that another process is writing at the moment."""
+
+
+class StoredBlockError(FoveateError, ValueError):
+    """A finished block on disk that is torn, damaged or of another run."""
+
+
+class StoppedError(FoveateError, InterruptedError):
+    """Work that was asked to stop before it was done; what is finished is kept."""
+
+
+class DeviceMemoryError(FoveateError, MemoryError):
+    """Work that does not fit into the memory of the device, or into the limit that was given."""
+
+
 class WorkerError(FoveateError, RuntimeError):
     """A process that helped with the work and ended before its share was done."""
 

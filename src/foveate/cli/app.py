@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.commands import compare, config, convert, demo, evaluate, info, networks, predict, prepare, train
+from foveate.cli.commands import (
+    compare,
+    config,
+    convert,
+    demo,
+    evaluate,
+    info,
+    networks,
+    polygons,
+    predict,
+    prepare,
+    report,
+    train,
+    tune,
+    view,
+)
 from foveate.cli.console import errors
 from foveate.errors import FoveateError
 from foveate.version import __version__
@@ -25,7 +40,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, evaluate, compare, predict, info, networks, prepare, convert, config, demo):
+for module in (
+    train,
+    evaluate,
+    compare,
+    tune,
+    report,
+    predict,
+    polygons,
+    view,
+    info,
+    networks,
+    prepare,
+    convert,
+    config,
+    demo,
+):
     app.command(help=module.HELP)(getattr(module, module.__name__.rpartition(".")[2]))
 
 

@@ -38,6 +38,11 @@ class Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
+        self._whole, self._unit = 100.0, "%"
+
+    def of(self, whole: float, unit: str) -> None:
+        """Show the rate in a unit of which this many make the whole."""
+        self._whole, self._unit = whole, unit
 
     def by(self, share: float) -> None:
         """This much more is done."""
@@ -51,7 +56,7 @@ class Bar:
 
     def _show_rate(self) -> None:
         speed = self._progress.tasks[0].speed
-        self._progress.update(self._task, rate=f"{100 * speed:.1f} %/s" if speed else "")
+        self._progress.update(self._task, rate=f"{self._whole * speed:.1f} {self._unit}/s" if speed else "")
 
 
 @contextmanager

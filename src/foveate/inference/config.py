@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from foveate.config_base import Section
 from foveate.types import Blending
+
+Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy", "foveation", "polygons"]
+Format: TypeAlias = Literal["geotiff", "ome-zarr"]
+# A number of seconds, as in "20 s", or a word.
+Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?s)$")]
+Coordinates: TypeAlias = Literal["auto", "pixels", "crs", "lonlat"]
+
+
+class PolygonsConfig(Section):
+    """How the class map becomes polygons.
+
+    Attributes:
+        leave_out: names of classes that get no polygons, usually the background.
+        min_area: smallest polygon that is kept, pixels of the class map without its holes.
+        simplify: farthest that a border may move, pixels of the class map; 0 keeps the pixels' borders. Needs the
+            extra `polygons`.
+        coordinates: "pixels" of the class map, those of its coordinate reference system ("crs"), or longitude and
+            latitude; "auto" is "crs" where the class map has one, else "pixels".
+    """
+
+    leave_out: tuple[str, ...] = ()
+    min_area: float = Field(default=0.0, ge=0)
+    simplify: float = Field(default=0.0, ge=0)
+    coordinates: Coordinates = "auto"
 
 
 class InferenceConfig(Section):
@@ -17,26 +41,45 @@ class InferenceConfig(Section):
         block_size: side of the blocks of the output that are worked on at a time, level-0 pixels. Memory is bounded
             by it; a multiple of 512 writes every tile of the result once.
         planner: "per_target" passes every target at the scale of its cell; "pyramid" passes the widest windows
-            everywhere and narrower ones inside them, each used for all that it covers, see `PyramidPredictor`.
-        keep: of "pyramid", side of the central part of a window that is used, as a share of its side, in (0, 1].
-        budget: of "pyramid", most passes per megapixel of the image; "fixed" is what one pass a target costs; None
-            makes all.
-        fusion: of "pyramid", how much each scale counts where several looked: as the policy's probabilities there say
-            ("policy"; equally without one), or one weight for each scale, narrowest first.
+            everywhere and narrower ones inside them, each used for all that it covers, see `PyramidPredictor`; None
+            leaves it to the estimator.
+        looks: of "pyramid", fields of view and the central part of their windows that is used, as a share of the side
+            in (0, 1]: `[[64, 0.5], [64, 1], [128, 1]]` looks at 128 pixels everywhere, closer at whole windows of 64
+            where that is uncertain, and where it is most uncertain at windows of 64 that overlap. None looks once at
+            each scale in use, at the narrowest with `keep`. `foveate tune` chooses them.
+        keep: of "pyramid" without `looks`, the central part of the narrowest windows that is used.
+        budget: of "pyramid", most passes per megapixel of the image; "fixed" is what one pass a target costs; "20 s"
+            as many as the network passes in so many seconds; "all" makes all; None leaves it to the estimator.
+        fusion: of "pyramid", how much each look counts where there are several: as the policy's probabilities of its
+            scale say ("policy"; without one, each three times as much as the next wider), or one weight for each look,
+            narrowest support first.
         overlap: share of a target's side that neighbouring targets overlap, in [0, 0.9].
         blending: importance of a prediction over its target, or over its support, where several cover a pixel.
         stitching: "average" takes the weighted mean of the predictions of a pixel, "max_score" the surest one.
         batch_size: patches per forward pass; the last batch is filled up, so that there is one shape throughout.
         precision: "32", or "bf16" to run the network under autocast.
+        outputs: what is written: "classes" (always), "probabilities", "confidence", "entropy", "foveation", "polygons".
+        format: of the class map: "geotiff" (cloud optimised) or "ome-zarr" (labels; needs the extra `zarr`).
+        polygons: see `PolygonsConfig`.
     """
 
     block_size: int = Field(default=2048, ge=16)
-    planner: Literal["per_target", "pyramid"] = "per_target"
+    planner: Literal["per_target", "pyramid"] | None = None
+    looks: tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...] | None = None
     keep: float = Field(default=0.5, gt=0, le=1)
-    budget: Annotated[float, Field(gt=0)] | Literal["fixed"] | None = None
+    budget: Annotated[float, Field(gt=0)] | Budget | None = None
     fusion: Literal["policy"] | tuple[Annotated[float, Field(gt=0)], ...] = "policy"
     overlap: float = Field(default=0.25, ge=0, le=0.9)
     blending: Blending = "hann"
     stitching: Literal["average", "max_score"] = "average"
     batch_size: int = Field(default=16, ge=1)
     precision: Literal["32", "bf16"] = "32"
+    outputs: tuple[Output, ...] = ("classes", "foveation")
+    format: Format = "geotiff"
+    polygons: PolygonsConfig = PolygonsConfig()
+
+    @field_validator("outputs")
+    @classmethod
+    def _in_order(cls, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+        """Each once, in one order, with the class map, which everything else builds on."""
+        return tuple(name for name in get_args(Output) if name in {"classes", *outputs})

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,11 +15,15 @@ from foveate.data.readers.base import Georeference
 from foveate.geometry import Size, ceil_div
 from foveate.inference.blocks import BlockGrid
 from foveate.inference.cost import CostMeter
+from foveate.inference.display import scores_figure, scores_html
 from foveate.inference.map_files import MapSpec, open_maps, write_coarse_classes
 from foveate.inference.score_blocks import BlockScore, Scoring, ThinnedIds, thinning_step
 from foveate.metrics.hausdorff import Distances, hausdorff_distances, mean_distances
 from foveate.metrics.scores import Scores, scores_from, without_nan
 from foveate.types import IntArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,15 @@ class Evaluation:
         """Plain values for JSON."""
         tree = {**self.scores.tree(), **self.cost, "images": [image.tree() for image in self.images]}
         return tree if self.distances is None else {**tree, "hausdorff_95": self.distances.tree()}
+
+    def plot(self) -> Figure:
+        """The IoU of every class, as matplotlib's figure."""
+        return scores_figure(self.scores)
+
+    def _repr_html_(self) -> str:
+        """The scores of every class, in a notebook."""
+        cost = f"{self.cost['passes_per_megapixel']:.0f} passes per megapixel, {self.cost['seconds']:.1f} s"
+        return scores_html(self.scores, f"{len(self.images)} images, {cost}")
 
 
 def evaluation_of(

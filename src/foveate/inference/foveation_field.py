@@ -36,6 +36,11 @@ class FoveationField:
         self._on_tile = on_tile
         self._tiles: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
 
+    @property
+    def learned(self) -> bool:
+        """Whether there is a policy that was asked."""
+        return self._segmenter.estimator.learns
+
     def logits_at(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Scale logits (N, S), on the CPU, of the cells under N level-0 positions inside the image."""
         result = torch.zeros(len(rows), len(self._segmenter.scales))

@@ -12,7 +12,7 @@ from foveate.data.readers.base import Georeference
 from foveate.files import refuse_existing
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.score_blocks import BlockScore
-from foveate.inference.sinks.geotiff import RasterWriter, open_geotiff
+from foveate.inference.sinks.geotiff import RasterSpec, RasterWriter, open_raster
 from foveate.types import LabelArray
 
 
@@ -109,10 +109,8 @@ def open_maps(name: str, size: Size, place: Georeference | None, spec: MapSpec) 
     views = [f"field of view {view}" for view in spec.fields_of_view]
 
     def opened(path: Path, bands: Sequence[str]) -> AbstractContextManager[RasterWriter]:
-        return open_geotiff(
-            path, cells, "float32", coarse,
-            bands=bands, tags={"cell": str(spec.cell)}, overwrite=spec.overwrite,
-        )  # fmt: skip
+        raster = RasterSpec(cells, "float32", coarse, bands=bands, tags={"cell": str(spec.cell)})
+        return open_raster(path, raster, overwrite=spec.overwrite)
 
     with (
         opened(files.loss, ["mean cross entropy"]) as loss,
@@ -132,13 +130,7 @@ def write_coarse_classes(
         OutputWriteError: when writing fails.
     """
     path, size = MapFiles.in_folder(spec.folder, name).classes, Size(*prediction.shape)
-    colors = [c.rgb for c in spec.classes]
-    with open_geotiff(
-        path,
-        size,
-        "uint8",
-        place.coarser(step) if place else None,
-        colors=colors,
-        overwrite=spec.overwrite,
-    ) as raster:
-        raster.write(Window.of(size), prediction)
+    coarse = place.coarser(step) if place else None
+    raster = RasterSpec(size, "uint8", coarse, colors=[c.rgb for c in spec.classes], overviews="mode")
+    with open_raster(path, raster, overwrite=spec.overwrite) as writer:
+        writer.write(Window.of(size), prediction)

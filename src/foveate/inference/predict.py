@@ -1,28 +1,40 @@
-"""Segment an image of any size into rasters on disk, in bounded memory."""
+"""Segment an image of any size into rasters on disk, in bounded memory; what is finished is never lost."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
+from foveate.config_base import ConfigTree
 from foveate.data.config import ClassConfig
+from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
-from foveate.geometry import CellGrid, Size
-from foveate.inference.class_ids import class_ids
+from foveate.inference.assemble import Assembly
+from foveate.inference.blocks import BlockGrid, block_side
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import CostMeter
+from foveate.inference.differences import differences
+from foveate.inference.fingerprint import image_tree, model_tree
+from foveate.inference.patient_source import PatientSource
 from foveate.inference.pixels import PixelSource
-from foveate.inference.run import finished_blocks, ready_to_predict
-from foveate.inference.sinks.foveation_map import FoveationMapSink
-from foveate.inference.sinks.geotiff import open_geotiff
+from foveate.inference.pyramid import root_side
+from foveate.inference.run import ready_to_predict
+from foveate.inference.session import Session
+from foveate.inference.sinks.outputs import OutputSpec
+from foveate.inference.space import check_space
+from foveate.inference.store import BlockStore
+from foveate.inference.summary import summary_tree
+from foveate.inference.work import Work, Worker
 from foveate.segmenter import FoveatedSegmenter
-from foveate.types import LabelArray
+from foveate.version import __version__
+
+ALONE = Session()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +59,165 @@ class PredictionFiles:
         names = ("classes.tif", "fov.tif", "preview.png", "json")
         return cls(*(folder / f"{stem}.{name}" for name in names))
 
+    @property
+    def folder(self) -> Path:
+        """Of the results."""
+        return self.summary.parent
+
+    @property
+    def stem(self) -> str:
+        """What the names start with."""
+        return self.summary.name.removesuffix(".json")
+
+    @property
+    def store(self) -> Path:
+        """Folder of the finished blocks, there until the results are."""
+        return self.folder / f".{self.stem}.partial"
+
+
+class Prediction:
+    """The prediction of one image: what to do, and everything that decides the bytes of the result.
+
+    Args:
+        segmenter: a trained segmenter; put into eval mode and onto the source's device.
+        source: the image.
+        files: where the results go; the preview is not made here.
+        classes: names and colours, in the order of the class ids.
+        config: of inference.
+        strict: stop at a block that cannot be read; otherwise it is left empty, and reported.
+    """
+
+    def __init__(
+        self,
+        segmenter: FoveatedSegmenter,
+        source: PixelSource,
+        files: PredictionFiles,
+        *,
+        classes: list[ClassConfig],
+        config: InferenceConfig,
+        strict: bool = False,
+    ) -> None:
+        self.segmenter, self.files, self.classes = ready_to_predict(segmenter, source.device), files, classes
+        self.source = PatientSource.around(source)
+        root = root_side(config, segmenter.estimator, segmenter.views_passed)
+        self.grid = BlockGrid(source.size, block_side(config.block_size, segmenter.overview_downsample, root))
+        self.config = config.model_copy(update={"block_size": self.grid.side})
+        self.strict = strict
+        self.plan = self._plan()
+
+    def run(
+        self, session: Session = ALONE, *, overwrite: bool = False, resume: bool = False, on_pixels: _OnPixels = None
+    ) -> dict[str, Any]:
+        """Predict the image, as the process that leads, and write the results.
+
+        Args:
+            session: who helps, who is told, and who may stop it.
+            overwrite: replace existing results, and discard the blocks of an interrupted run.
+            resume: go on with the blocks of an interrupted run; results of the same run are left as they are.
+            on_pixels: told the number of pixels done, those found done at first.
+
+        Returns:
+            What the summary file holds.
+
+        Raises:
+            OutputExistsError: when results, or the blocks of an interrupted run, exist and may not be replaced.
+            OutputInUseError: when another process is at it.
+            OutputWriteError: when the disk is full or the folder cannot be written.
+            ConfigError: when there is something to resume that was made by another model, image or configuration.
+            ImageReadError: when a block cannot be read and `strict` is set.
+            DeviceMemoryError: when one patch at a time does not fit into the device.
+            StoppedError: when asked to stop.
+        """
+        begun = resume and (self.files.store / "plan.json").exists()
+        if resume and not begun and not overwrite and self.files.summary.exists():
+            return self._done_already()
+        if not begun:
+            self.refuse_existing(overwrite)
+        with BlockStore.leading(
+            self.files.store, self.plan, len(self.grid), resume=resume, overwrite=overwrite
+        ) as store:
+            check_space(store, self.source.size, len(self.classes), self.config, session.tell)
+            session.team.announce(session.number, self._word())
+            return self._finish(store, session, on_pixels or _ignore)
+
+    def help(self, session: Session) -> None:
+        """Work on the image's blocks beside the process that leads, until all are stored.
+
+        Raises:
+            ConfigError: when that process works on something else.
+            FoveateError: as `run`, of this process's own blocks.
+        """
+        store = BlockStore.joining(self.files.store, self.plan, len(self.grid))
+        if store is not None:
+            session.complete(Worker(self._work(session), store), store, lambda: None)
+
     def refuse_existing(self, overwrite: bool) -> None:
         """Raise `OutputExistsError` before any work if a result is already there."""
-        for path in (self.classes, self.fov, self.preview, self.summary):
+        for path in (*self._spec(overwrite).paths().values(), self.files.preview, self.files.summary):
             refuse_existing(path, overwrite)
+
+    def _finish(self, store: BlockStore, session: Session, on_pixels: Callable[[int], None]) -> dict[str, Any]:
+        cost, found = CostMeter(), store.finished()
+        progress = _Progress(store, self.grid, on_pixels)
+        progress()
+        session.complete(Worker(self._work(session), store), store, progress)
+        assembly = Assembly(store, self.grid, len(self.classes), lambda: session.check(store))
+        # What stands there was made by this run too, or may be replaced: that was looked at before any work.
+        assembly.write(self._spec(overwrite=True, scratch=store.assembled))
+        summary = {**summary_tree(assembly, cost, found, self._work(session), self.classes), "plan": self.plan}
+        write_text(self.files.summary, json.dumps(summary, indent=2) + "\n", overwrite=True)
+        store.remove()
+        return summary
+
+    def _done_already(self) -> dict[str, Any]:
+        """The summary of results that are there, if they are those of this run."""
+        try:
+            summary: dict[str, Any] = json.loads(self.files.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.files.summary} cannot be read ({error}); start anew with --overwrite") from None
+        changed = differences(summary.get("plan"), json.loads(json.dumps(self.plan)))
+        if changed:
+            raise ConfigError(
+                f"the results in {self.files.summary} are of another run: {'; '.join(changed)}; start anew with "
+                "--overwrite, or choose another --out"
+            )
+        shutil.rmtree(self.files.store, ignore_errors=True)  # where the process was killed while it removed that
+        return summary
+
+    def _word(self) -> str:
+        """What the other processes must know to do the same."""
+        return json.dumps({"block_size": self.config.block_size, "batch_size": self.config.batch_size})
+
+    def _plan(self) -> ConfigTree:
+        return {
+            "foveate": __version__,
+            "torch": torch.__version__,
+            "device": self.source.device.type,
+            "model": model_tree(self.segmenter),
+            "image": image_tree(self.source),
+            "classes": [[c.name, c.color] for c in self.classes],
+            "inference": self.config.tree(),
+        }
+
+    def _work(self, session: Session) -> Work:
+        return Work(self.segmenter, self.source, self.config, self.grid, len(self.classes), self.strict, session.tell)
+
+    def _spec(self, overwrite: bool, scratch: Path | None = None) -> OutputSpec:
+        return OutputSpec(
+            folder=self.files.folder,
+            stem=self.files.stem,
+            size=self.source.size,
+            classes=self.classes,
+            georeference=self.source.reader.georeference,
+            resolution=_resolution(self.source),
+            cell=self.segmenter.overview_downsample,
+            fields_of_view=self.segmenter.scales.fields_of_view,
+            outputs=self.config.outputs,
+            format=self.config.format,
+            polygons=self.config.polygons,
+            overwrite=overwrite,
+            scratch=scratch,
+        )
 
 
 def write_prediction(
@@ -61,90 +228,51 @@ def write_prediction(
     classes: list[ClassConfig],
     config: InferenceConfig | None = None,
     overwrite: bool = False,
-    on_pixels: Callable[[int], None] | None = None,
+    on_pixels: _OnPixels = None,
 ) -> dict[str, Any]:
-    """Segment an image of any size; memory is bounded by the block, not by the image.
-
-    Args:
-        segmenter: a trained segmenter; put into eval mode and onto the source's device.
-        source: the image.
-        files: where the results go; the preview is not made here.
-        classes: names and colours, in the order of the class ids.
-        config: of inference.
-        overwrite: replace existing results.
-        on_pixels: told the number of pixels done after each block.
+    """Segment an image of any size in this process alone; see `Prediction`.
 
     Returns:
         What the summary file holds.
-
-    Raises:
-        OutputExistsError: when a result exists and `overwrite` is false.
-        OutputWriteError: when a result could not be written; nothing half-written stands under its name.
     """
-    files.refuse_existing(overwrite)
-    config, cost = config or InferenceConfig(), CostMeter()
-    segmenter = ready_to_predict(segmenter, source.device)
-    pixels = np.zeros(len(classes), dtype=np.int64)
-    with ExitStack() as stack:
-        class_map, on_tile = _open_sinks(stack, segmenter, source, files, classes, overwrite)
-        for done in finished_blocks(segmenter, source, config, on_tile=on_tile):
-            ids: LabelArray = class_ids(done.logits).cpu().numpy()
-            class_map.write(done.window, ids)
-            pixels += np.bincount(ids.ravel(), minlength=len(classes))
-            cost.add(done.passes, done.window.size.pixels)
-            if on_pixels is not None:
-                on_pixels(done.window.size.pixels)
-    summary = _summary(source, segmenter, cost, classes, pixels)
-    write_text(files.summary, json.dumps(summary, indent=2) + "\n", overwrite=overwrite)
-    return summary
+    prediction = Prediction(segmenter, source, files, classes=classes, config=config or InferenceConfig())
+    return prediction.run(overwrite=overwrite, on_pixels=on_pixels)
 
 
-def _open_sinks(
-    stack: ExitStack,
-    segmenter: FoveatedSegmenter,
-    source: PixelSource,
-    files: PredictionFiles,
-    classes: list[ClassConfig],
-    overwrite: bool,
-) -> tuple[Any, FoveationMapSink]:
-    grid, place = CellGrid(source.size, segmenter.overview_downsample), source.reader.georeference
-    class_map = stack.enter_context(
-        open_geotiff(
-            files.classes,
-            source.size,
-            "uint8",
-            place,
-            colors=[c.rgb for c in classes],
-            tags={f"class_{i}": c.name for i, c in enumerate(classes)},
-            overwrite=overwrite,
-        )
-    )
-    fov = stack.enter_context(
-        open_geotiff(
-            files.fov,
-            Size(grid.rows, grid.cols),
-            "float32",
-            place.coarser(grid.cell) if place else None,
-            tags={"fields_of_view": str(list(segmenter.scales.fields_of_view)), "cell": str(grid.cell)},
-            overwrite=overwrite,
-        )
-    )
-    return class_map, FoveationMapSink(fov, segmenter.scales, segmenter.estimator)
+def on_disk(files: PredictionFiles) -> dict[str, int] | None:
+    """Block size and batch size of the interrupted run whose blocks are there, or of the results; None without."""
+    for path in (files.store / "plan.json", files.summary):
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            inference = tree.get("plan", tree)["inference"]
+            return {name: int(inference[name]) for name in ("block_size", "batch_size")}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
 
 
-def _summary(
-    source: PixelSource,
-    segmenter: FoveatedSegmenter,
-    cost: CostMeter,
-    classes: list[ClassConfig],
-    pixels: np.ndarray[Any, np.dtype[np.int64]],
-) -> dict[str, Any]:
-    return {
-        "image": source.reader.path.name,
-        "height": source.size.height,
-        "width": source.size.width,
-        "fields_of_view": list(segmenter.scales.fields_of_view),
-        "estimator": segmenter.estimator.tree(),
-        "class_pixels": {c.name: int(n) for c, n in zip(classes, pixels, strict=True)},
-        **cost.tree(),
-    }
+class _Progress:
+    """Tells how many pixels were finished, by whatever process, since it was asked last."""
+
+    def __init__(self, store: BlockStore, grid: BlockGrid, on_pixels: Callable[[int], None]) -> None:
+        self._store, self._grid, self._on_pixels = store, grid, on_pixels
+        self._told: set[int] = set()
+
+    def __call__(self) -> None:
+        new = self._store.finished() - self._told
+        self._told |= new
+        if new:
+            self._on_pixels(sum(self._grid[number].size.pixels for number in new))
+
+
+_OnPixels = Callable[[int], None] | None
+
+
+def _ignore(pixels: int) -> None:
+    del pixels
+
+
+def _resolution(source: PixelSource) -> tuple[float, float] | None:
+    """Height and width of a level-0 pixel in metres, where the reader knows it."""
+    found = source.reader.resolution
+    return None if found is None else (found.row, found.col)

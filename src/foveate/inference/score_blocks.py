@@ -17,6 +17,7 @@ from foveate.inference.blocks import block_side
 from foveate.inference.class_ids import class_ids
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
+from foveate.inference.looked_at import per_cell
 from foveate.inference.pixels import PixelSource
 from foveate.inference.predictor import FinishedBlock
 from foveate.inference.run import finished_blocks
@@ -96,7 +97,8 @@ class BlockScore(NamedTuple):
         peak: memory of the process that worked on it.
         cells: maps, where wanted.
         ids: coarse class ids, where wanted.
-        tiles: windows in cells, and the scales' probabilities (S, h, w) there, as the policy gave them so far.
+        tiles: windows in cells, and the scales' probabilities (S, h, w) there, as the policy gave them so far, or of
+            the block as it was looked at.
     """
 
     window: Window
@@ -147,7 +149,9 @@ def score_blocks(
 
     on_tile = tiles.add if scoring.maps else None
     for done in finished_blocks(segmenter, source, scoring.inference, blocks=labelled(), on_tile=on_tile):
-        yield _score(done, waiting.pop(done.window), scoring, thinning_step(source.size))._replace(tiles=tiles.take())
+        score = _score(done, waiting.pop(done.window), scoring, thinning_step(source.size))
+        chosen = tiles.take()
+        yield score._replace(tiles=chosen if done.scale_weights is None else _looked_at(done, scoring))
         yield from _emptied(unlabelled)
     yield from _emptied(unlabelled)
 
@@ -169,6 +173,15 @@ class _Tiles:
 
     def take(self) -> tuple[tuple[Window, FloatArray], ...]:
         return tuple(self._queue.get() for _ in range(self._queue.qsize()))
+
+
+def _looked_at(done: FinishedBlock, scoring: Scoring) -> tuple[tuple[Window, FloatArray], ...]:
+    """The scales' shares of the cells of a block, as it was looked at, where maps are wanted."""
+    if done.scale_weights is None or not scoring.maps:
+        return ()
+    shares = per_cell(done.scale_weights, scoring.cell)
+    place = Window(done.window.top // scoring.cell, done.window.left // scoring.cell, *shares.shape[1:])
+    return ((place, shares.numpy()),)
 
 
 def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int) -> BlockScore:

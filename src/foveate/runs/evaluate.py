@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 
 from foveate.data.datamodule import available_cores
-from foveate.data.readers import open_image
-from foveate.data.sample_reader import open_labels
+from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import ConfigError
 from foveate.inference.evaluate import Evaluation, evaluation_of
 from foveate.inference.pixels import PixelSource
@@ -97,7 +96,7 @@ def _scores(plan: EvaluationPlan, run: TrainedRun, numbers: Iterable[int]) -> It
     data, segmenter = run.config.data, ready_to_predict(run.segmenter, run.device)
     for index, places in groupby(plan.places(numbers), key=itemgetter(0)):
         sample = plan.samples[index]
-        with open_image(sample.image, keep_alpha=data.bands is not None) as image, open_labels(sample, data) as labels:
+        with open_sample(sample, data) as image, open_labels(sample, data) as labels:
             source = PixelSource.of(image, data, run.device)
             windows = (window for _, window in places)
             for score in score_blocks(segmenter, source, labels, windows, plan.scoring):

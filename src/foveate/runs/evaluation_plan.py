@@ -8,8 +8,7 @@ from pathlib import Path
 
 from foveate.data.labels import check_pair
 from foveate.data.manifest import SPLITS, Sample, load_samples
-from foveate.data.readers import open_image
-from foveate.data.sample_reader import open_labels
+from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window
 from foveate.inference.blocks import BlockGrid
@@ -108,7 +107,7 @@ def _scoring(config: RunConfig, options: EvaluationOptions) -> Scoring:
         tuple(config.data.class_names),
         config.data.ignore_index,
         config.foveation.overview_downsample,
-        root_side(config.inference, config.foveation.views_passed),
+        root_side(config.inference, config.foveation.estimator, config.foveation.views_passed),
         maps=options.maps is not None,
         hausdorff=options.hausdorff,
     )
@@ -128,6 +127,6 @@ def _map_spec(config: RunConfig, options: EvaluationOptions) -> MapSpec | None:
 
 
 def _checked(sample: Sample, config: RunConfig) -> LabelledImage:
-    with open_image(sample.image) as image, open_labels(sample, config.data) as labels:
+    with open_sample(sample, config.data) as image, open_labels(sample, config.data) as labels:
         check_pair(image, labels)
         return LabelledImage(sample.name, image.size, image.georeference)

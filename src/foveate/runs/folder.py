@@ -13,8 +13,10 @@ from foveate.checkpoint import check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
+from foveate.inference.config import InferenceConfig
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import join_members, member_folders
+from foveate.runs.tuned import read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter, build_segmenter
 from foveate.training.rank import is_first_process
 from foveate.version import __version__
@@ -55,6 +57,11 @@ class RunFolder:
         """There once the run, or every member of an ensemble, is trained to its last step."""
         return self.path / "trained.json"
 
+    @property
+    def tuned_file(self) -> Path:
+        """What `foveate tune` chose."""
+        return self.path / "tuned.json"
+
     def evaluation(self, split: str) -> Path:
         """The results on a split."""
         return self.path / "evaluation" / f"{split}.json"
@@ -85,9 +92,9 @@ class RunFolder:
             write_text(self.trained_file, json.dumps({"foveate": __version__}) + "\n", overwrite=True)
 
     def _clear(self) -> None:
-        for part in ("checkpoints", "tensorboard", "evaluation", "members"):
+        for part in ("checkpoints", "tensorboard", "evaluation", "members", "foveation", "report"):
             shutil.rmtree(self.path / part, ignore_errors=True)
-        for name in ("metrics.csv", "config.yaml", "trained.json"):
+        for name in ("metrics.csv", "config.yaml", "trained.json", "tuned.json"):
             (self.path / name).unlink(missing_ok=True)
 
     def load(self, checkpoint: str, device: torch.device, overrides: list[str] | None = None) -> TrainedRun:
@@ -106,8 +113,14 @@ class RunFolder:
             raise ConfigError(f"checkpoint {checkpoint!r}; allowed are best and last")
         saved = RunConfig.load(self.config_file)
         config = RunConfig.parse(with_overrides(saved.tree(), overrides or []), source=str(self.config_file))
+        config = config.model_copy(update={"inference": self.tuned_inference(config)})
         load = self._load_ensemble if config.is_ensemble else self._load_trained
         return TrainedRun(config, load(config, checkpoint).eval().to(device), device)
+
+    def tuned_inference(self, config: RunConfig) -> InferenceConfig:
+        """The section inference of a configuration, with the looks that were chosen for its budget."""
+        foveation = config.foveation
+        return with_tuned(config.inference, read_tuned(self.tuned_file), foveation.estimator, foveation.scales.target)
 
     def _load_trained(self, config: RunConfig, checkpoint: str) -> FoveatedSegmenter:
         path = self.checkpoint(checkpoint)

@@ -1,26 +1,87 @@
-"""`predict`: segment an image file with a trained run."""
+"""`predict`: segment image files with a trained run, in one process or several, on one computer or several."""
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.data.readers import open_image
-from foveate.errors import ConfigError
+import torch
+
+from foveate.data.readers.location import Location
+from foveate.data.working import open_working
+from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
+from foveate.inference.config import InferenceConfig
+from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pixels import PixelSource
-from foveate.inference.predict import PredictionFiles, write_prediction
-from foveate.runs.folder import TrainedRun
+from foveate.inference.predict import ALONE, Prediction, PredictionFiles, on_disk
+from foveate.inference.session import Session, Start
+from foveate.inference.stopping import stopping
+from foveate.inference.team import LEFT_OUT, Team, launched_team, share_cores, started_team
+from foveate.runs.folder import RunFolder, TrainedRun
 
 
-def check_stems(images: Sequence[Path]) -> None:
+@dataclass(frozen=True, slots=True)
+class PredictionRequest:
+    """What to do with images; sent to the processes that help.
+
+    Attributes:
+        run: folder of the trained run.
+        images: files or URLs.
+        out: folder for the results.
+        checkpoint: "best" or "last".
+        overrides: `key.subkey=value` changes to the configuration.
+        overwrite: replace existing results.
+        resume: go on with what an interrupted run left.
+        strict: stop at a block that cannot be read.
+        memory: most bytes for all processes of a computer together; None for no limit.
+    """
+
+    run: Path
+    images: tuple[str, ...]
+    out: Path
+    checkpoint: str = "best"
+    overrides: tuple[str, ...] = ()
+    overwrite: bool = False
+    resume: bool = False
+    strict: bool = False
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        check_stems(self.images)
+
+    def memory_of_each(self, processes: int) -> int | None:
+        """What each of the processes of a computer may have of the limit."""
+        return None if self.memory is None else self.memory // processes
+
+    def load(self, device: str) -> TrainedRun:
+        """The trained run on a device."""
+        return RunFolder(self.run).load(self.checkpoint, torch.device(device), list(self.overrides))
+
+
+def stem_of(image: Path | str) -> str:
+    """What the results of an image are called after: the name of its file or URL, without suffix."""
+    return Location.of(image).path.stem
+
+
+def files_of(image: Path | str, out: Path | str) -> PredictionFiles:
+    """Where the results of an image go."""
+    return PredictionFiles.in_folder(Path(out), stem_of(image))
+
+
+def check_stems(images: Sequence[Path | str]) -> None:
     """Refuse images whose results would have the same names.
 
     Raises:
         ConfigError: naming the stems.
     """
-    repeated = [stem for stem, count in Counter(image.stem for image in images).items() if count > 1]
+    repeated = [stem for stem, count in Counter(map(stem_of, images)).items() if count > 1]
     if repeated:
         raise ConfigError(f"several images are called {', '.join(repeated)}; give each its own --out folder")
 
@@ -31,36 +92,162 @@ def predict(
     out: Path | str,
     *,
     overwrite: bool = False,
+    resume: bool = False,
+    strict: bool = False,
+    session: Session = ALONE,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Segment one image of any size into rasters and a summary, in memory bounded by `inference.block_size`.
 
+    Every finished block is stored beside the results at once, and what an interrupted run left is gone on with by
+    `resume`: the results are the same bytes as without the interruption.
+
     Args:
         run: the trained run, from `load_run`.
-        image: an image file.
+        image: an image file, or the URL of one.
         out: folder for the results, named after the image's stem.
-        overwrite: replace existing results.
+        overwrite: replace existing results, and discard what an interrupted run left.
+        resume: go on with what an interrupted run left; results that this run made already are left as they are.
+        strict: stop at a block that cannot be read, instead of leaving it empty and reporting it.
+        session: how much memory it may take, who helps, who is told what, and who may stop it.
         on_progress: told how much more of the work is done, in shares that add up to 1.
 
     Returns:
-        The summary, as in the JSON file: size, cost, pixels of each class.
+        The summary, as in the JSON file: size, cost, pixels of each class, blocks that could not be read.
 
     Raises:
         ImageReadError, UnsupportedImageError: when the image is missing, damaged or of no known format.
         DatasetError: when its bands do not fit the network.
-        OutputExistsError: when a result exists and `overwrite` is false.
+        OutputExistsError: when a result, or the blocks of an interrupted run, exist and may not be replaced.
+        OutputInUseError: when another process is writing these results.
         OutputWriteError: when a result could not be written; nothing half-written stands under its name.
+        ConfigError: when what is there to resume was made by another model, image or configuration, saying what
+            changed; when the session's memory is too little.
+        DeviceMemoryError: when not even one patch at a time fits into the device's memory.
+        StoppedError: when the session was asked to stop.
     """
-    image = Path(image)
-    data, files = run.config.data, PredictionFiles.in_folder(Path(out), image.stem)
-    with open_image(image, keep_alpha=data.bands is not None) as reader:
-        total = reader.size.pixels
-        return write_prediction(
-            run.segmenter,
-            PixelSource.of(reader, data, run.device),
-            files,
-            classes=data.classes,
-            config=run.config.inference,
-            overwrite=overwrite,
-            on_pixels=None if on_progress is None else lambda pixels: on_progress(pixels / total),
-        )
+    files = files_of(image, out)
+    try:
+        with _opened(run, image) as source:
+            config, start = _fitted(run, source, files, session.memory, resume=resume)
+            session.on_start(start)
+            total = source.size.pixels
+            return _prediction(run, source, files, config, strict).run(
+                session,
+                overwrite=overwrite,
+                resume=resume,
+                on_pixels=None if on_progress is None else lambda pixels: on_progress(pixels / total),
+            )
+    finally:
+        session.team.announce(session.number, LEFT_OUT)  # nothing is left to do
+
+
+@contextmanager
+def predicting(request: PredictionRequest, devices: Sequence[str]) -> Iterator[Team]:
+    """The team for a request: one that torchrun started, or a process for each device.
+
+    Args:
+        request: what to do.
+        devices: of the processes to start; under torchrun, what its processes may use, in turns.
+    """
+    with ExitStack() as stack:
+        team = launched_team(devices)
+        if team is None:
+            team = stack.enter_context(started_team(devices, _help_in_process, request))
+        if team.local > 1:
+            share_cores(team.local)
+        yield team
+
+
+def help_predict(
+    request: PredictionRequest, team: Team, tell: Callable[[str], None], should_stop: Callable[[], bool]
+) -> None:
+    """Work on the images of a request beside the process that leads, until all are done or it ends.
+
+    Args:
+        request: what to do.
+        team: as this process sees it.
+        tell: told what the user should know.
+        should_stop: asked after every block.
+    """
+    run = request.load(team.device)
+    for number, image in enumerate(request.images):
+        session = Session(team, number, tell=tell, should_stop=should_stop)
+        try:
+            word = _word(session)
+            if word != LEFT_OUT:
+                _help_with(run, image, request, json.loads(word), session)
+        except (StoppedError, WorkerError):
+            if should_stop() or not _leader_is_there(session):
+                return
+        except FoveateError as error:
+            tell(f"process {team.rank} cannot help with {image}: {error}")
+
+
+def _help_in_process(team: Team, request: PredictionRequest) -> None:
+    """What a started process does; it stops where the one that started it is gone."""
+    parent = os.getppid()
+    share_cores(team.local)
+    with stopping(_nothing) as stop:
+        help_predict(request, team, _say, lambda: stop() or os.getppid() != parent)
+
+
+def _nothing() -> None:
+    """The process that leads says that it stops."""
+
+
+def _say(text: str) -> None:
+    os.write(2, f"{text}\n".encode())
+
+
+def _word(session: Session) -> str:
+    """Wait for what the leader says about an image."""
+    while (word := session.team.hears(session.number)) is None:
+        if session.should_stop():
+            raise StoppedError("stopped")
+        time.sleep(0.1)
+    return word
+
+
+def _leader_is_there(session: Session) -> bool:
+    try:
+        session.team.hears(session.number)
+    except WorkerError:
+        return False
+    return True
+
+
+def _help_with(
+    run: TrainedRun, image: str, request: PredictionRequest, sizes: dict[str, int], session: Session
+) -> None:
+    with _opened(run, image) as source:
+        config = run.config.inference.model_copy(update=sizes)
+        _prediction(run, source, files_of(image, request.out), config, request.strict).help(session)
+
+
+@contextmanager
+def _opened(run: TrainedRun, image: Path | str) -> Iterator[PixelSource]:
+    data = run.config.data
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_working(image, data))
+        yield PixelSource.of(reader, data, run.device)
+
+
+def _prediction(
+    run: TrainedRun, source: PixelSource, files: PredictionFiles, config: InferenceConfig, strict: bool
+) -> Prediction:
+    return Prediction(run.segmenter, source, files, classes=run.config.data.classes, config=config, strict=strict)
+
+
+def _fitted(
+    run: TrainedRun, source: PixelSource, files: PredictionFiles, memory: int | None, *, resume: bool
+) -> tuple[InferenceConfig, Start]:
+    """The configuration, its blocks and batches as those to go on with, or as the memory allows; and what it needs."""
+    config, found = run.config.inference, on_disk(files) if resume and memory is not None else None
+    model = MemoryModel.of(run.segmenter, source, config, len(run.config.data.classes))
+    if found is not None:
+        config = config.model_copy(update=found)
+    elif memory is not None:
+        config = fitted(model, config, run.segmenter, memory)
+    bound = model.bound(config.block_size, config.batch_size)
+    return config, Start(source.size.megapixels, bound, config.block_size, config.batch_size)

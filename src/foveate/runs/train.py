@@ -140,6 +140,7 @@ def _data_module(
         policy_margin=segmenter.policy.margin,
         scales_read=segmenter.estimator.scales_read(len(scales)),
         window_labels=segmenter.estimator.own_window_weight > 0,
+        scale_shares=segmenter.estimator.scale_shares(len(scales)),
     )
     return FoveateDataModule(
         config.data,

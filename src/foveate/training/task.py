@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import lightning.pytorch as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -165,9 +166,15 @@ class SegmentationTask(pl.LightningModule):
             # In bfloat16 probabilities would be off by up to 1%.
             scale_logits = self.segmenter.scale_logits(self.normalise(batch.overview)).flatten(1).float()
         else:
-            shape = (len(patches), len(self.segmenter.scales))
-            scale_logits = self.segmenter.estimator.unlearned_logits(shape, seed=0).to(patches.device)
+            scale_logits = self._unlearned_logits(batch)
         return self.segmenter.forward_locations(scale_logits, patches, draw)
+
+    def _unlearned_logits(self, batch: LocationBatch) -> Tensor:
+        """What stands for the policy's logits (N, S): the scales that were drawn when the batch was read, or noise."""
+        estimator, count = self.segmenter.estimator, len(self.segmenter.scales)
+        if self.training and estimator.scale_shares(count) is not None:
+            return F.one_hot(batch.scales[:, 0], count).float()
+        return estimator.unlearned_logits((len(batch.patches), count), seed=0).to(batch.patches.device)
 
     def _draw(self) -> Draw:
         generator = torch.Generator(self.device).manual_seed(self._seed("policy"))

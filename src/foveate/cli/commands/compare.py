@@ -71,6 +71,7 @@ def compare(
         paths = save_tables(folder, table, about)
         save_comparison_figure(folder / "comparison.png", table, f"{settings.name}, {comparison.split} images")
         output.print(f"written to {', '.join(map(str, [*paths, folder / 'comparison.png']))}")
+        output.print(f"next: foveate report {folder} --runs")
     for name, reason in failed.items():
         errors.print(f"[bold red]failed:[/] {name}: {reason}", highlight=False, soft_wrap=True)
     if failed:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Device, Overwrite, RunFolder, torch_device
+from foveate.cli.arguments import Checkpoint, Overwrite, RunFolder
+
+if TYPE_CHECKING:
+    from foveate.inference.session import Start
+    from foveate.inference.stopping import Stop
+    from foveate.inference.team import Team
+    from foveate.runs.folder import TrainedRun
+    from foveate.runs.predict import PredictionRequest
 
 HELP = """Segment images of any size with a trained run.
 
 Writes for every image OUT/STEM.classes.tif (class ids, tiled, with overviews, colour table and georeference),
-OUT/STEM.fov.tif (expected field of view per cell), OUT/STEM.preview.png and OUT/STEM.json.
+OUT/STEM.fov.tif (expected field of view per cell), OUT/STEM.preview.png and OUT/STEM.json; --outputs adds more.
+
+Every finished block is stored beside the results at once. Whatever ends the run, the same command with --resume goes on
+from there, and its results are the same bytes. Ctrl-C finishes the block at hand first; a second one does not.
 
 With --budget the image is looked at widely everywhere, and closer where that is expected to bring most, until so many
 passes through the network are spent.
@@ -26,47 +36,188 @@ Examples:
     foveate predict runs/dubai scene1.tif scene2.tif --out predictions --set inference.block_size=4096
 
     foveate predict runs/idrid fundus.jpg --out predictions --budget 30
+
+    foveate predict runs/slides slide.svs --out predictions --devices cuda:0,1 --memory 16GB --resume
 """
 
 
 def predict(
     run: RunFolder,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to segment.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images to segment: files or URLs.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Configuration values to change.")
+    ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="What to write: classes, foveation, confidence, entropy, probabilities, polygons."
+        ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Most passes per megapixel, or fixed: as many as one fixed field of view costs."),
     ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most memory, such as 4GB: blocks and batches are made to fit.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at a part that cannot be read, instead of leaving it empty.")
+    ] = False,
     checkpoint: Checkpoint = "best",
-    device: Device = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: of one process.")] = "auto",
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Processes that share the blocks: auto (every GPU), a number, cpu:4, cuda:0,1."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment images."""
-    from foveate.cli.console import errors, output, progress_bar
-    from foveate.errors import FoveateError
-    from foveate.inference.predict import PredictionFiles
-    from foveate.reporting.preview import save_preview
-    from foveate.reporting.tables import predictions_table
-    from foveate.runs.folder import RunFolder
-    from foveate.runs.predict import check_stems
-    from foveate.runs.predict import predict as predict_image
+    import os
 
-    check_stems(images)
-    change = [*(change or []), *([f"inference.budget={budget}", "inference.planner=pyramid"] if budget else [])]
-    trained = RunFolder(run).load(checkpoint, torch_device(device), change)
-    done, failed = {}, {}
-    for image in images:
-        try:
-            with progress_bar(image.name) as bar:
-                done[image] = predict_image(trained, image, out, overwrite=overwrite, on_progress=bar.by)
-            files = PredictionFiles.in_folder(out, image.stem)
+    from foveate.cli.arguments import torch_device
+    from foveate.inference.devices import devices_of
+    from foveate.inference.memory import parse_memory
+    from foveate.runs.predict import PredictionRequest
+
+    if budget:
+        change = [*(change or []), f"inference.budget={budget}", "inference.planner=pyramid"]
+    if outputs:
+        change = [*(change or []), f"inference.outputs=[{outputs}]"]
+    limit = parse_memory(memory) if memory else None
+    request = PredictionRequest(
+        run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit
+    )
+    if devices is None and device == "auto" and "WORLD_SIZE" in os.environ:
+        devices = "auto"  # the processes that a launcher started take one each
+    places = devices_of(devices) if devices else [str(torch_device(device))]
+    code = _Command(request).run(places)
+    if code:
+        raise typer.Exit(code)
+
+
+class _Command:
+    """One call of the command: what is done and what failed so far."""
+
+    def __init__(self, request: PredictionRequest) -> None:
+        self._request = request
+        self._done: dict[Path, dict[str, Any]] = {}
+        self._failed: dict[Path, str] = {}
+        self._mistakes = 0
+
+    def run(self, devices: list[str]) -> int:
+        """The exit code."""
+        from foveate.inference.stopping import stopping
+        from foveate.runs.predict import help_predict, predicting
+
+        with stopping(_say_stopping, _show_cursor) as stop, predicting(self._request, devices) as team:
+            if not team.leads:
+                help_predict(self._request, team, _warn, stop)
+                return stop.exit_code if stop() else 0
+            return self._lead(team, stop)
+
+    def _lead(self, team: Team, stop: Stop) -> int:
+        from foveate.cli.console import output
+        from foveate.errors import FoveateError, StoppedError
+        from foveate.reporting.tables import predictions_table
+
+        trained = self._request.load(team.device)
+        for number, image in enumerate(self._request.images):
+            try:
+                self._done[Path(image)] = self._predict(trained, team, stop, number, image)
+            except StoppedError as error:
+                self._say_how_to_resume(error)
+                return stop.exit_code
+            except FoveateError as error:
+                self._fail(image, error)
+        output.print(predictions_table(self._done, self._failed))
+        # Where nothing could even begin, what was given was wrong.
+        return 0 if not self._failed else 2 if self._mistakes == len(self._request.images) else 1
+
+    def _predict(self, trained: TrainedRun, team: Team, stop: Stop, number: int, image: str) -> dict[str, Any]:
+        from foveate.cli.console import progress_bar
+        from foveate.inference.session import Session
+        from foveate.runs.predict import predict
+
+        request = self._request
+        with progress_bar(Path(image).name) as bar:
+
+            def on_start(start: Start) -> None:
+                bar.of(start.megapixels, "MP")
+                _say_memory(start, team.local)
+
+            summary = predict(
+                trained,
+                image,
+                request.out,
+                overwrite=request.overwrite,
+                resume=request.resume,
+                strict=request.strict,
+                session=Session(team, number, request.memory_of_each(team.local), on_start, _warn, stop),
+                on_progress=bar.by,
+            )
+        self._preview(image, trained)
+        return summary
+
+    def _preview(self, image: str, trained: TrainedRun) -> None:
+        """Draw the preview, where what it shows was asked for."""
+        from foveate.reporting.preview import save_preview
+        from foveate.runs.predict import files_of
+
+        files = files_of(image, self._request.out)
+        if files.fov.exists() and files.classes.exists():
+            overwrite = self._request.overwrite or self._request.resume
             save_preview(image, files, trained.config, overwrite=overwrite)
-        except FoveateError as error:
-            failed[image] = str(error)
-            errors.print(f"[bold red]failed:[/] {error}", highlight=False, soft_wrap=True)
-    output.print(predictions_table(done, failed))
-    if failed:
-        raise typer.Exit(1 if done else 2)
+
+    def _fail(self, image: str, error: Exception) -> None:
+        from foveate.cli.console import errors
+        from foveate.errors import ConfigError, DatasetError, OutputExistsError, OutputInUseError
+
+        self._failed[Path(image)] = str(error)
+        self._mistakes += isinstance(error, ConfigError | DatasetError | OutputExistsError | OutputInUseError)
+        errors.print(f"[bold red]failed:[/] {error}", highlight=False, soft_wrap=True)
+
+    def _say_how_to_resume(self, error: Exception) -> None:
+        import shlex
+        import sys
+
+        from foveate.cli.console import errors
+
+        given = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        again = shlex.join(["foveate", *given, "--resume"])
+        errors.print(f"{error}; go on with\n\n    {again}\n", highlight=False, soft_wrap=True, markup=False)
+
+
+def _say_memory(start: Start, processes: int) -> None:
+    from foveate.cli.console import errors
+    from foveate.inference.memory import size_text
+
+    parts = [f"{size_text(start.memory.main)} of memory"]
+    if start.memory.device:
+        parts.append(f"{size_text(start.memory.device)} on the device")
+    each = " in each process" if processes > 1 else ""
+    errors.print(
+        f"at most about {' and '.join(parts)}{each}: blocks of {start.block_size} px, {start.batch_size} patches at a "
+        "time",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _warn(text: str) -> None:
+    from foveate.cli.console import errors
+
+    errors.print(f"[bold yellow]warning:[/] {text}", highlight=False, soft_wrap=True)
+
+
+def _say_stopping() -> None:
+    from foveate.cli.console import errors
+
+    errors.print("stopping when the block at hand is stored; again to stop at once", highlight=False)
+
+
+def _show_cursor() -> None:
+    from foveate.cli.console import errors
+
+    errors.show_cursor(True)

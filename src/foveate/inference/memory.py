@@ -1,0 +1,256 @@
+"""A bound on the memory of a prediction, from what decides it; and blocks and batches that keep it below a limit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from foveate.errors import ConfigError
+from foveate.geometry import ceil_div
+from foveate.inference.blocks import block_side
+from foveate.inference.config import InferenceConfig
+from foveate.inference.cost import peak_memory_mb
+from foveate.inference.foveation_field import CACHED_TILES, TILE_CELLS
+from foveate.inference.live_memory import peak_bytes
+from foveate.inference.pixels import PixelSource
+from foveate.inference.predict_block import _PIXELS_AT_ONCE
+from foveate.inference.pyramid import PyramidGrid, looks_of, root_side, uses_pyramid
+from foveate.patches.extraction import region_downsample
+from foveate.segmenter import FoveatedSegmenter
+
+# Kernels use memory of their own, and freed memory is not reused to the last byte.
+_SLACK = 1.25
+_FIXED = 96 << 20  # threads, buffers of the codecs
+_STRIP = 64 << 20  # see `foveate.data.readers.pyramid`
+_FLOAT = 4
+_SMALLEST = 256
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+class MemoryBound(NamedTuple):
+    """Most memory of one process, bytes.
+
+    Attributes:
+        main: main memory, all that the process has included.
+        device: memory of the accelerator; 0 without one.
+    """
+
+    main: int
+    device: int
+
+    @property
+    def largest(self) -> int:
+        """The larger one, which a limit is compared with."""
+        return max(self)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryModel:
+    """What decides the memory of predicting an image.
+
+    Attributes:
+        base: of the process so far, bytes.
+        cache: of decoded tiles of the file, bytes.
+        resident: what the reader holds, bytes.
+        weights: of the segmenter, bytes.
+        patch: of the network on one patch, bytes.
+        policy: of the policy on one tile of cells, bytes.
+        tiles: of the policy's answers that are kept, bytes.
+        raw: bytes of a pixel in the file, all bands.
+        pixel: bytes of a pixel as it is kept for patches.
+        patch_pixels: of a patch.
+        channels, classes: numbers.
+        looks: side of the support and field of view of every scale in use, level-0 pixels.
+        downsamples: at which each is read.
+        pyramid, by_probability, shares: whether the planner is the pyramid, probabilities are combined, and any output
+            is made from probabilities.
+        layers: bytes of a pixel in the results.
+        on_cpu: whether the network runs on the processor.
+    """
+
+    base: int
+    cache: int
+    resident: int
+    weights: int
+    patch: int
+    policy: int
+    tiles: int
+    raw: int
+    pixel: int
+    patch_pixels: int
+    channels: int
+    classes: int
+    looks: tuple[tuple[int, int], ...]
+    downsamples: tuple[int, ...]
+    pyramid: bool
+    by_probability: bool
+    shares: bool
+    layers: int
+    on_cpu: bool
+
+    @classmethod
+    def of(
+        cls, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig, classes: int
+    ) -> MemoryModel:
+        """The model of an image; the network is tried on one patch.
+
+        Args:
+            segmenter: in eval mode, on the source's device.
+            source: the image.
+            config: of inference.
+            classes: number of classes.
+        """
+        reader, scales, pyramid = source.reader, segmenter.scales, uses_pyramid(config, segmenter.estimator)
+        looks = _looks(segmenter, source, config)
+        bytes_of_file = reader.size.pixels * reader.bands * reader.dtype.itemsize
+        field = TILE_CELLS * segmenter.overview_downsample
+        kept = min(CACHED_TILES, ceil_div(reader.size.height, field) * ceil_div(reader.size.width, field))
+        probabilities = {"probabilities", "confidence", "entropy"} & set(config.outputs)
+        return cls(
+            base=round(peak_memory_mb() * 2**20),
+            cache=min(_gdal_cache(), bytes_of_file) if reader.random_access else 0,
+            resident=reader.resident_bytes,
+            weights=sum(p.numel() * p.element_size() for p in segmenter.state_dict().values()),
+            patch=_patch_bytes(segmenter, source, config),
+            policy=_policy_bytes(segmenter, source),
+            tiles=kept * len(scales) * TILE_CELLS**2 * _FLOAT,
+            raw=reader.bands * reader.dtype.itemsize,
+            pixel=len(source.channels) * (1 if reader.dtype.name == "uint8" else _FLOAT),
+            patch_pixels=scales.patch_size**2,
+            channels=len(source.channels),
+            classes=classes,
+            looks=looks,
+            downsamples=tuple(region_downsample(view / scales.patch_size) for _, view in looks),
+            pyramid=pyramid,
+            by_probability=pyramid or segmenter.estimator.blends_probabilities or config.stitching == "max_score",
+            shares=bool(probabilities),
+            layers=1 + sum(classes if name == "probabilities" else 1 for name in probabilities),
+            on_cpu=source.device.type == "cpu",
+        )
+
+    def bound(self, side: int, batch: int) -> MemoryBound:
+        """Most memory with blocks of this side, level-0 pixels, and this many patches at a time."""
+        regions = [self._region_pixels(side, i) for i in range(len(self.looks))]
+        ahead = regions[-1:] if self.pyramid else regions
+        read = (sum(regions) + sum(ahead)) * self.pixel
+        # While a region is read, the file's own pixels are there too, and means are taken strip by strip.
+        reading = max(regions) * self.raw + 3 * min(_STRIP, max(regions) * max(self.raw, self.channels) * _FLOAT)
+        computed = read + max(self._stitching(side, batch), self._finishing(side), self.policy)
+        if self.on_cpu:
+            main = self._kept_back() + _SLACK * (computed + reading + 3 * side**2 * self.layers)
+            return MemoryBound(round(main), 0)
+        main = self._kept_back() + _SLACK * (reading + 3 * side**2 * self.layers)
+        return MemoryBound(round(main), round(self.weights + _SLACK * (computed + _FIXED)))
+
+    def _kept_back(self) -> int:
+        return self.base + self.cache + self.resident + self.tiles + _FIXED
+
+    def _region_pixels(self, side: int, look: int) -> int:
+        """Pixels that the passes of one scale see, for a block: their supports may reach over it on either side."""
+        view, widest = self.looks[look][1], self.looks[-1][0]
+        return ((side + 2 * widest + view) // self.downsamples[look] + 2) ** 2
+
+    def _stitching(self, side: int, batch: int) -> int:
+        """While the network runs: sums, patches, its own memory, and its output brought to the image's resolution."""
+        sums = (4 if self.by_probability else 2) * self.classes * side**2 * _FLOAT + 9 * side**2
+        weights = 5 * len(self.looks) * side**2 * _FLOAT if self.pyramid else 0
+        wide = max(min(batch * support**2, max(_PIXELS_AT_ONCE, support**2)) for support, _ in self.looks)
+        patches = 6 * batch * self.channels * self.patch_pixels * _FLOAT
+        return sums + weights + 4 * wide * self.classes * _FLOAT + patches + batch * self.patch
+
+    def _finishing(self, side: int) -> int:
+        """While the layers are made of a block's logits."""
+        logits = self.classes * side**2 * _FLOAT
+        return (6 if self.shares else 1) * logits + (13 + self.layers) * side**2
+
+
+def _looks(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> tuple[tuple[int, int], ...]:
+    """Side of the support and field of view of every kind of pass, widest last."""
+    views = segmenter.views_passed
+    if not uses_pyramid(config, segmenter.estimator):
+        return tuple((segmenter.scales.target, view) for view in views)
+    looks = looks_of(config, views)
+    return tuple(zip(PyramidGrid.of(source.size, looks).sides, (look.view for look in looks), strict=True))
+
+
+def fitted(model: MemoryModel, config: InferenceConfig, segmenter: FoveatedSegmenter, limit: int) -> InferenceConfig:
+    """The configuration, with blocks and batches made smaller, as little as possible, until they fit a limit.
+
+    Args:
+        model: of the image.
+        config: of inference; neither its blocks nor its batches become larger.
+        segmenter: says what the sides of blocks must be multiples of.
+        limit: bytes for this process.
+
+    Raises:
+        ConfigError: when even the smallest do not fit, saying what would.
+    """
+    smallest = None
+    for side, batch in _smaller(config, segmenter):
+        smallest = model.bound(side, batch)
+        if smallest.largest <= limit:
+            return config.model_copy(update={"block_size": side, "batch_size": batch})
+    assert smallest is not None  # there is at least what was configured
+    raise ConfigError(
+        f"a memory of {size_text(limit)} is too little: with the smallest blocks and one patch at a time about "
+        f"{size_text(smallest.largest)} are needed, of which the program and its network take {size_text(model.base)} "
+        "before it begins"
+    )
+
+
+def parse_memory(text: str) -> int:
+    """Bytes from a text such as 4GB (10^9), 4GiB (2^30), 500M.
+
+    Raises:
+        ConfigError: when it is no such text.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]I?)?B?\s*", text.upper())
+    if not match or float(match[1]) <= 0:
+        raise ConfigError(f"memory {text!r}; give a size such as 4GB, 500MB or 2.5GiB")
+    return round(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def size_text(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[tuple[int, int]]:
+    """Sides of blocks and sizes of batches, both halved more and more often, the least halved together first."""
+    root, cell = root_side(config, segmenter.estimator, segmenter.views_passed), segmenter.overview_downsample
+    wanted = [config.block_size]
+    while wanted[-1] // 2 >= _SMALLEST:
+        wanted.append(wanted[-1] // 2)
+    sides = list(dict.fromkeys(block_side(side, cell, root) for side in wanted))
+    batches = [config.batch_size >> i for i in range(config.batch_size.bit_length())]
+    pairs = [(i, j) for i in range(len(sides)) for j in range(len(batches))]
+    return ((sides[i], batches[j]) for i, j in sorted(pairs, key=lambda pair: (sum(pair), pair[0])))
+
+
+def _gdal_cache() -> int:
+    """Bytes that GDAL keeps of decoded tiles; its variable counts megabytes, or bytes where the number is large."""
+    value = os.environ.get("GDAL_CACHEMAX", "256")
+    count = float(value) if value.replace(".", "").isdigit() else 256.0
+    return round(count * 2**20 if count < 10**5 else count)
+
+
+def _patch_bytes(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> int:
+    side = segmenter.scales.patch_size
+    scale = segmenter.estimator.scales_read(len(segmenter.scales))[-1]
+    patch = torch.zeros(1, len(source.channels), side, side, device=source.device)
+    weights = torch.eye(len(segmenter.scales), device=source.device)[scale][None]
+    with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        return peak_bytes(lambda: segmenter.predict_windows(patch.clone(), weights))
+
+
+def _policy_bytes(segmenter: FoveatedSegmenter, source: PixelSource) -> int:
+    if not segmenter.estimator.learns:
+        return 0
+    side = TILE_CELLS + 2 * segmenter.policy.margin
+    overview = torch.zeros(1, len(source.channels), side, side, device=source.device)
+    return peak_bytes(lambda: segmenter.scale_logits(overview.clone()))

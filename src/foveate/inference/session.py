@@ -1,0 +1,121 @@
+"""`Session`: what goes on around the prediction of one image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from foveate.errors import StoppedError
+from foveate.inference.claims import Claims
+from foveate.inference.memory import MemoryBound
+from foveate.inference.store import BlockStore
+from foveate.inference.team import ALONE, LEFT_OUT, Team
+from foveate.inference.work import Worker
+
+_WAIT = 0.1  # seconds between looks at what the others have finished
+
+
+class Start(NamedTuple):
+    """What is known about a prediction before it starts.
+
+    Attributes:
+        megapixels: of the image.
+        memory: most that each process needs.
+        block_size: side of the blocks, level-0 pixels.
+        batch_size: patches at a time.
+    """
+
+    megapixels: float
+    memory: MemoryBound
+    block_size: int
+    batch_size: int
+
+
+def _never() -> bool:
+    return False
+
+
+def _nobody(what: object) -> None:
+    del what
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """How much memory the prediction of an image may take, who works on it, who is told, and who may stop it.
+
+    Attributes:
+        team: the processes that share it.
+        number: of the image, the same in all of them.
+        memory: most bytes for this process; blocks and batches become smaller than configured where that is needed.
+        on_start: told what is known before the work starts.
+        tell: told what the user should know.
+        should_stop: asked after every block.
+    """
+
+    team: Team = ALONE
+    number: int = 0
+    memory: int | None = None
+    on_start: Callable[[Start], None] = _nobody
+    tell: Callable[[str], None] = _nobody
+    should_stop: Callable[[], bool] = _never
+
+    def check(self, store: BlockStore) -> None:
+        """Stop if that was asked for.
+
+        Raises:
+            StoppedError: saying how much is done.
+        """
+        if self.should_stop():
+            raise StoppedError(f"stopped with {len(store.finished())} of {store.total} blocks stored in {store.path}")
+
+    def complete(self, worker: Worker, store: BlockStore, on_change: Callable[[], None]) -> None:
+        """Work on blocks that nobody works on, until all are stored.
+
+        Args:
+            worker: of this process.
+            store: of the image.
+            on_change: called after every block of this process, and while it waits for others.
+
+        Raises:
+            StoppedError: when asked to stop, or the leader gave the image up.
+            FoveateError: what the worker raises; its claims are given back.
+        """
+        claims, lost = Claims(store), 0
+        with claims.alive():
+            try:
+                while missing := store.missing():
+                    if self._works(worker, claims, missing, store, on_change):
+                        continue
+                    for line in self.team.lost()[lost:]:
+                        self.tell(f"{line}; the others go on with its block")
+                        lost += 1
+                    time.sleep(_WAIT)
+                    on_change()
+                    self._check_all(store)
+            finally:
+                for number in worker.open_numbers:
+                    claims.give_back(number)
+
+    def _works(
+        self, worker: Worker, claims: Claims, missing: list[int], store: BlockStore, on_change: Callable[[], None]
+    ) -> bool:
+        """Work on the free ones of some blocks; whether there was one."""
+        free = claims.take(missing)
+        first = next(free, None)
+        if first is None:
+            return False
+        # Closed before anything else happens: then nobody reads the image any more.
+        with closing(worker.run(chain([first], free))) as steps:
+            for _ in steps:
+                on_change()
+                self._check_all(store)
+        return True
+
+    def _check_all(self, store: BlockStore) -> None:
+        self.check(store)
+        if not self.team.leads and self.team.hears(self.number) == LEFT_OUT:
+            raise StoppedError("the first process gave this image up")

@@ -1,0 +1,168 @@
+"""Work on the blocks of one image: predict them, and put each into the store as soon as it is finished."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from foveate.errors import DeviceMemoryError, ImageReadError
+from foveate.geometry import Window
+from foveate.inference.blocks import BlockGrid
+from foveate.inference.config import InferenceConfig
+from foveate.inference.cost import PeakMemory
+from foveate.inference.layers import Layers, block_layers, unknown_layers
+from foveate.inference.looked_at import per_cell
+from foveate.inference.pixels import PixelSource
+from foveate.inference.predictor import FinishedBlock
+from foveate.inference.run import finished_blocks
+from foveate.inference.sinks.foveation_map import expected_view, scale_probabilities
+from foveate.inference.store import BlockStore
+from foveate.inference.stored_block import StoredBlock
+from foveate.segmenter import FoveatedSegmenter
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is done with every block of an image.
+
+    Attributes:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: of inference.
+        grid: the blocks; their corners are multiples of the cell.
+        classes: number of classes.
+        strict: stop at a block that cannot be read, instead of leaving it empty.
+        tell: told what the user should know.
+    """
+
+    segmenter: FoveatedSegmenter
+    source: PixelSource
+    config: InferenceConfig
+    grid: BlockGrid
+    classes: int
+    strict: bool
+    tell: Callable[[str], None]
+
+
+class Worker:
+    """Works on blocks of one image.
+
+    Args:
+        work: what to do with each.
+        store: where they go.
+    """
+
+    def __init__(self, work: Work, store: BlockStore) -> None:
+        self._work, self._store = work, store
+        self._config = work.config
+        self._cells: dict[Window, Tensor] = {}
+        self._open: dict[Window, int] = {}
+
+    @property
+    def open_numbers(self) -> list[int]:
+        """Blocks that were begun and are not stored."""
+        return list(self._open.values())
+
+    def run(self, numbers: Iterable[int]) -> Generator[int]:
+        """Predict and store numbered blocks; where the device's memory does not suffice, in smaller batches.
+
+        Args:
+            numbers: which, each asked for when it is begun.
+
+        Yields:
+            The number of pixels of every block that was stored and could be read.
+
+        Raises:
+            DeviceMemoryError: when even one patch at a time does not fit.
+            ImageReadError: when a block cannot be read and that is not allowed.
+            OutputWriteError: when a block cannot be stored.
+        """
+        remaining = iter(numbers)
+        while True:
+            try:
+                yield from self._run(remaining)
+            except torch.OutOfMemoryError as error:
+                problem = str(error).partition("\n")[0]
+            else:
+                return
+            # Only here, where the error is forgotten, is the memory of the failed batch free again.
+            self._halve_batches(problem)
+            remaining = chain(self.open_numbers, remaining)
+
+    def _run(self, numbers: Iterable[int]) -> Iterator[int]:
+        work = self._work
+        finished = finished_blocks(
+            work.segmenter,
+            work.source,
+            self._config,
+            blocks=self._begun(numbers),
+            on_cells=self._cells.__setitem__,
+            on_unreadable=None if work.strict else self._store_unreadable,
+        )
+        with closing(finished):
+            for done in finished:
+                self._put(done.window, self._stored(done))
+                pixels = done.window.size.pixels
+                del done  # its logits, before the next block has its own
+                yield pixels
+
+    def _begun(self, numbers: Iterable[int]) -> Iterator[Window]:
+        for number in numbers:
+            window = self._work.grid[number]
+            self._open[window] = number
+            yield window
+
+    def _stored(self, done: FinishedBlock) -> StoredBlock:
+        layers = block_layers(done.logits, self._config.outputs)
+        return StoredBlock(done.window, self._with_cells(layers, done.window, done.scale_weights), done.passes, _peak())
+
+    def _store_unreadable(self, window: Window, error: ImageReadError) -> None:
+        layers = unknown_layers(window.size, self._work.classes, self._config.outputs)
+        self._work.tell(f"a block is left empty, as its pixels cannot be read: {error}")
+        self._put(window, StoredBlock(window, self._with_cells(layers, window), 0, _peak(), str(error)))
+
+    def _with_cells(self, layers: Layers, window: Window, looked: Tensor | None = None) -> Layers:
+        """The layers with the foveation map of the block: as it was looked at, or else as the policy chose.
+
+        Its cells are unknown where the policy saw nothing.
+        """
+        if "foveation" not in self._config.outputs:
+            return layers
+        model, logits = self._work.segmenter, self._cells.pop(window, None)
+        if logits is None:
+            cell = model.overview_downsample
+            logits = torch.full((len(model.scales), -(-window.height // cell), -(-window.width // cell)), torch.nan)
+        if looked is None:
+            shares = scale_probabilities(logits, model.estimator)
+        else:
+            shares = per_cell(looked, model.overview_downsample)
+        return {**layers, "foveation": expected_view(shares, model.scales).float().numpy()}
+
+    def _put(self, window: Window, block: StoredBlock) -> None:
+        self._store.put(self._open[window], block)
+        del self._open[window]
+
+    def _halve_batches(self, problem: str) -> None:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self._config.batch_size == 1:
+            raise DeviceMemoryError(
+                f"one patch at a time does not fit into the memory of {self._work.source.device} ({problem}); use a "
+                f"smaller inference.block_size than {self._config.block_size}, or --device cpu"
+            )
+        self._config = self._config.model_copy(update={"batch_size": self._config.batch_size // 2})
+        self._work.tell(
+            f"the memory of {self._work.source.device} does not suffice ({problem}): going on with "
+            f"inference.batch_size={self._config.batch_size}"
+        )
+
+
+def _peak() -> PeakMemory:
+    return PeakMemory.of_this_process()

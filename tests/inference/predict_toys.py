@@ -1,0 +1,150 @@
+"""A small prediction, whole or in processes that get killed: predict_toys.py FOLDER MODE."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from foveate.data.channels import Normalisation
+from foveate.data.config import ClassConfig
+from foveate.data.readers import open_image
+from foveate.data.readers.array import ArrayReader
+from foveate.foveation.estimators import GumbelSoftmax
+from foveate.geometry import Window
+from foveate.inference.config import InferenceConfig
+from foveate.inference.pixels import PixelSource
+from foveate.inference.predict import Prediction, PredictionFiles
+from foveate.inference.session import Session
+from foveate.inference.team import launched_team, started_team
+from foveate.patches.scales import ScaleSet
+from foveate.segmenter import FoveatedSegmenter
+
+CPU = torch.device("cpu")
+CLASSES = [ClassConfig(name=name, color="#808080") for name in "abcd"]
+PLAIN = Normalisation(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+CONFIG = InferenceConfig(block_size=32, batch_size=4, outputs=("classes", "confidence", "foveation"))
+RESULTS = ("classes.tif", "confidence.tif", "fov.tif")
+
+
+def toy_pixels(height=150, width=203, seed=0):
+    return np.random.default_rng(seed).random((3, height, width), dtype=np.float32)
+
+
+def toy_source(pixels=None, reader=ArrayReader):
+    return PixelSource(reader(toy_pixels() if pixels is None else pixels), [0, 1, 2], PLAIN, CPU)
+
+
+def toy_segmenter(seed=1, network=None):
+    torch.manual_seed(seed)
+    network = network or nn.Conv2d(3, 4, 3, padding=1)
+    return FoveatedSegmenter(network, ScaleSet(16, (16, 32)), overview_downsample=8, estimator=GumbelSoftmax())
+
+
+def toy_prediction(folder, *, config=CONFIG, model=None, source=None, strict=False):
+    return Prediction(
+        model or toy_segmenter(),
+        source or toy_source(),
+        PredictionFiles.in_folder(Path(folder), "toy"),
+        classes=CLASSES,
+        config=config,
+        strict=strict,
+    )
+
+
+def final_bytes(folder, stem="toy", names=RESULTS):
+    return {name: (Path(folder) / f"{stem}.{name}").read_bytes() for name in names}
+
+
+def raster(path):
+    with open_image(path) as image:
+        return image.read(Window.of(image.size))[0]
+
+
+def all_stored(folder):
+    return len(list((folder / ".toy.partial/blocks").glob("*.block"))) == 35
+
+
+def killed_until_done(folder, seed):
+    """Fork a process that predicts, kill it after a moment, and again until one gets to its end; how often killed.
+
+    A life that brought nothing is followed by longer ones: the machine may be busy.
+    """
+    rng, kills, prediction, longest, stored = random.Random(seed), 0, toy_prediction(folder), 0.25, 0
+    while True:
+        child = os.fork()
+        if child == 0:
+            prediction.run(resume=True)
+            os._exit(0)
+        time.sleep(rng.uniform(0.01, longest))
+        os.kill(child, signal.SIGKILL)
+        if os.waitpid(child, 0)[1] == 0:
+            return kills
+        before, stored, kills = stored, len(list(prediction.files.store.glob("blocks/*.block"))), kills + 1
+        longest *= 1.0 if stored > before else 1.3
+
+
+class SlowReader(ArrayReader):
+    """Leaves others time to take part."""
+
+    def read(self, window, size=None):
+        time.sleep(0.02)
+        return super().read(window, size)
+
+
+def help_toy(team, folder):
+    prediction = toy_prediction(folder, source=toy_source(reader=SlowReader))
+    team.messages.set(f"ready {team.rank}", "")
+    while team.hears(0) is None:
+        time.sleep(0.01)
+    prediction.help(Session(team, tell=print))
+
+
+def together(folder, processes, kill=False):
+    """Predict with some processes; print what was told, and how many worked on blocks."""
+    owners, killed, prediction = set(), [], toy_prediction(folder, source=toy_source(reader=SlowReader))
+
+    def look():
+        claims = prediction.files.store / "claims"
+        owners.update(claim.read_text() for claim in claims.iterdir())
+        if kill and not killed and len(owners) == processes:
+            killed.append(team.started[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+        return False
+
+    with started_team(["cpu"] * processes, help_toy, str(folder)) as team:
+        for rank in range(1, processes):
+            team.messages.wait([f"ready {rank}"])
+        prediction.run(Session(team, tell=print, should_stop=look))
+    print(len(owners), len(killed))
+
+
+def leads_in_its_own_process(folder):
+    """Under a launcher: every process says what it did."""
+    team = launched_team(["cpu"])
+    if team.leads:
+        prediction = toy_prediction(folder, source=toy_source(reader=SlowReader))
+        for rank in range(1, team.size):
+            team.messages.wait([f"ready {rank}"])
+        prediction.run(Session(team))
+    else:
+        help_toy(team, folder)
+    print("done", team.rank, flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    where, mode, *rest = sys.argv[1:]
+    if mode == "killed":
+        print(killed_until_done(where, int(rest[0])))
+    elif mode == "together":
+        together(where, int(rest[0]), kill="kill" in rest)
+    elif mode == "launched":
+        leads_in_its_own_process(where)

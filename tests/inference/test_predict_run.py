@@ -1,0 +1,205 @@
+"""A prediction cannot be lost: the same bytes after kills, by several processes, and a word about what went wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from predict_toys import CONFIG, all_stored, final_bytes, raster, toy_pixels, toy_prediction, toy_segmenter, toy_source
+
+from foveate.errors import (
+    ConfigError,
+    OutputExistsError,
+    StoppedError,
+    StoredBlockError,
+)
+from foveate.geometry import Window
+from foveate.inference.class_ids import class_ids
+from foveate.inference.run import finished_blocks
+from foveate.inference.session import Session
+
+TOYS = str(Path(__file__).with_name("predict_toys.py"))
+
+
+def script(folder, *mode, launcher=(), **environment):
+    command = [sys.executable, *launcher, TOYS, str(folder), *map(str, mode)]
+    paths = os.pathsep.join(sys.path)
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths} | environment
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300, check=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The results of an uninterrupted run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    summary = toy_prediction(folder).run()
+    torch.set_num_threads(threads)
+    assert summary["failed_blocks"] == []
+    assert summary["resumed_blocks"] == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def stop_after(count):
+    left = [count]
+
+    def should_stop():
+        left[0] -= 1
+        return left[0] <= 0
+
+    return Session(should_stop=should_stop)
+
+
+def test_the_rasters_hold_what_the_blocks_hold(whole):
+    prediction = toy_prediction(whole)
+    image = prediction.source
+    found = raster(whole / "toy.classes.tif")
+    for done in finished_blocks(prediction.segmenter, image, prediction.config, blocks=prediction.grid):
+        there = done.window.within(Window.of(image.size))
+        assert np.array_equal(found[there], class_ids(done.logits).numpy())
+    assert json.loads((whole / "toy.json").read_text())["class_pixels"] == {
+        name: int((found == i).sum()) for i, name in enumerate("abcd")
+    }
+    views = raster(whole / "toy.fov.tif")
+    assert views.shape == (19, 26)
+    assert ((views >= 16) & (views <= 32)).all()
+
+
+def test_nothing_but_results_is_left(whole):
+    assert not [path for path in whole.iterdir() if path.name.startswith(".")]
+
+
+def test_an_interrupted_run_is_gone_on_with(whole, tmp_path):
+    done = []
+    with pytest.raises(StoppedError, match="stopped with 5 of 35 blocks stored"):
+        toy_prediction(tmp_path).run(stop_after(5))
+    assert final_bytes_are_missing(tmp_path)
+    with pytest.raises(OutputExistsError, match="--resume"):
+        toy_prediction(tmp_path).run()
+    summary = toy_prediction(tmp_path).run(resume=True, on_pixels=done.append)
+    assert final_bytes(tmp_path) == final_bytes(whole)
+    assert summary["resumed_blocks"] == 5
+    assert done[0] == 5 * 32 * 32
+    assert sum(done) == 150 * 203
+    uninterrupted = json.loads((whole / "toy.json").read_text())
+    assert summary["passes"] == uninterrupted["passes"]
+    assert summary["class_pixels"] == uninterrupted["class_pixels"]
+
+
+def final_bytes_are_missing(folder):
+    return [path.name for path in folder.iterdir()] == [".toy.partial"]
+
+
+def test_overwriting_starts_anew(whole, tmp_path):
+    with pytest.raises(StoppedError):
+        toy_prediction(tmp_path).run(stop_after(5))
+    assert toy_prediction(tmp_path).run(overwrite=True)["resumed_blocks"] == 0
+    assert final_bytes(tmp_path) == final_bytes(whole)
+    with pytest.raises(OutputExistsError):
+        toy_prediction(tmp_path).run()
+
+
+def test_a_stop_while_the_results_are_written_loses_nothing(whole, tmp_path):
+    with pytest.raises(StoppedError, match="35 of 35"):
+        toy_prediction(tmp_path).run(Session(should_stop=lambda: all_stored(tmp_path)))
+    assert final_bytes_are_missing(tmp_path)
+    assert toy_prediction(tmp_path).run(resume=True)["resumed_blocks"] == 35
+    assert final_bytes(tmp_path) == final_bytes(whole)
+
+
+def changed(what):
+    if what == "weights":
+        return {"model": toy_segmenter(seed=2)}
+    if what == "layers":
+        model = toy_segmenter()
+        model.network.dilation = (2, 2)
+        return {"model": model}
+    if what == "content":
+        return {"source": toy_source(toy_pixels(seed=3))}
+    return {"config": CONFIG.model_copy(update=what)}
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("weights", r"model\.weights was '\w+', is now '\w+'"),
+        ("layers", r"model\.layers was"),
+        ("content", r"image\.samples was '\w+', is now '\w+'"),
+        ({"overlap": 0.5}, r"inference\.overlap was 0\.25, is now 0\.5"),
+        ({"block_size": 64}, r"inference\.block_size was 32, is now 64"),
+        ({"outputs": ("classes",)}, r"inference\.outputs was \['classes', 'confidence', 'foveation'\], is now"),
+    ],
+)
+def test_only_the_same_run_is_gone_on_with(tmp_path, whole, what, said):
+    with pytest.raises(StoppedError):
+        toy_prediction(tmp_path).run(stop_after(2))
+    with pytest.raises(ConfigError, match=rf"blocks of another run: {said}"):
+        toy_prediction(tmp_path, **changed(what)).run(resume=True)
+    with pytest.raises(ConfigError, match=rf"results in .*toy\.json are of another run: {said}"):
+        toy_prediction(whole, **changed(what)).run(resume=True)
+
+
+def test_what_is_done_stays_as_it_is(whole):
+    before = final_bytes(whole), (whole / "toy.json").read_text()
+    assert toy_prediction(whole).run(resume=True) == json.loads(before[1])
+    assert (final_bytes(whole), (whole / "toy.json").read_text()) == before
+
+
+def test_a_block_damaged_after_it_was_stored_is_made_anew(whole, tmp_path):
+    with pytest.raises(StoppedError):
+        toy_prediction(tmp_path).run(Session(should_stop=lambda: all_stored(tmp_path)))
+    blocks = sorted((tmp_path / ".toy.partial/blocks").iterdir())
+
+    def damage():
+        blocks[7].write_bytes(blocks[7].read_bytes()[:-3])
+
+    with pytest.raises(StoredBlockError, match="--resume"):
+        toy_prediction(tmp_path).run(Session(should_stop=lambda: damage() or False), resume=True)
+    assert toy_prediction(tmp_path).run(resume=True)["resumed_blocks"] == 34
+    assert final_bytes(tmp_path) == final_bytes(whole)
+
+
+@pytest.mark.slow  # many kills, at any moment
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_any_moment_and_again_gives_the_same_bytes(whole, tmp_path, seed):
+    kills = int(script(tmp_path, "killed", seed).stdout)
+    assert kills > 3, kills
+    assert final_bytes(tmp_path) == final_bytes(whole)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow  # for the interpreters
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_an_image(whole, tmp_path, processes):
+    done = script(tmp_path, "together", processes)
+    assert done.stdout.split() == [str(processes), "0"], done.stdout
+    assert final_bytes(tmp_path) == final_bytes(whole)
+
+
+@pytest.mark.slow  # for the interpreters
+def test_a_process_that_dies_is_replaced_by_the_others(whole, tmp_path):
+    *told, last = script(tmp_path, "together", 3, "kill").stdout.splitlines()
+    assert set(told) <= {"process 1 (cpu) ended with exit code -9; the others go on with its block"}
+    assert last == "3 1"
+    assert final_bytes(tmp_path) == final_bytes(whole)
+
+
+@pytest.mark.slow  # for the interpreters
+def test_processes_that_torchrun_starts_share_an_image(whole, tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    done = script(tmp_path, "launched", launcher=launcher)
+    assert sorted(done.stdout.split("\n")[:2]) == ["done 0", "done 1"]
+    assert final_bytes(tmp_path) == final_bytes(whole)

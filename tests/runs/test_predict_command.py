@@ -1,0 +1,284 @@
+"""`foveate predict` as a user meets it: interrupted, resumed, shared, refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from affine import Affine
+from typer.testing import CliRunner
+
+from foveate import load_run, predict
+from foveate.cli.app import app
+from foveate.data.readers.pyramid import PyramidReader
+from foveate.errors import ConfigError, ImageReadError, OutputExistsError, StoppedError
+from foveate.inference import patient_source
+from foveate.inference.session import Session
+from foveate.runs.predict import PredictionRequest, files_of, stem_of
+from toys import make_data_set, shapes, toy_config, write_config, write_image
+
+runner = CliRunner()
+PLACE = Affine(0.5, 0, 100, 0, -0.5, 900)
+
+
+def invoke(*arguments):
+    return runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with a trained run, two images, and their uninterrupted results."""
+    root = tmp_path_factory.mktemp("predict-command")
+    make_data_set(root / "toy")
+    config = write_config(root / "toy.yaml", toy_config(root, steps=1, validate_every=1))
+    assert invoke("train", config, "--out", root / "run").exit_code == 0
+    for seed, name in enumerate(("one", "two")):
+        write_image(root / f"{name}.tif", shapes(seed, 301, 222)[0], crs="EPSG:32633", transform=PLACE)
+    done = invoke(
+        "predict", root / "run", root / "one.tif", root / "two.tif", "--out", root / "whole", "--device", "cpu"
+    )
+    assert done.exit_code == 0, done.output
+    return root
+
+
+def results(folder, stems=("one", "two")):
+    return [(folder / f"{stem}.{name}").read_bytes() for stem in stems for name in ("classes.tif", "fov.tif")]
+
+
+def command(workspace, *arguments, launcher=("-m", "foveate.cli.app"), **options):
+    words = [sys.executable, *launcher, "predict", workspace / "run", *arguments]
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
+    return subprocess.Popen(
+        [str(word) for word in words],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def stop_after(count):
+    left = [count]
+
+    def should_stop():
+        left[0] -= 1
+        return left[0] <= 0
+
+    return should_stop
+
+
+def interrupted(workspace, out, blocks=3, image="one.tif"):
+    with pytest.raises(StoppedError):
+        predict(load_run(workspace / "run"), workspace / image, out, session=Session(should_stop=stop_after(blocks)))
+
+
+def test_resuming_by_the_command_line_gives_the_same_bytes(workspace, tmp_path):
+    interrupted(workspace, tmp_path)
+    images = (workspace / "one.tif", workspace / "two.tif")
+    refused = invoke("predict", workspace / "run", images[0], "--out", tmp_path, "--device", "cpu")
+    assert refused.exit_code == 2
+    assert "--resume" in refused.output
+    done = invoke("predict", workspace / "run", *images, "--out", tmp_path, "--device", "cpu", "--resume")
+    assert done.exit_code == 0, done.output
+    assert results(tmp_path) == results(workspace / "whole")
+    assert json.loads((tmp_path / "one.json").read_text())["resumed_blocks"] == 3
+    again = invoke("predict", workspace / "run", *images, "--out", tmp_path, "--device", "cpu", "--resume")
+    assert again.exit_code == 0, again.output
+    assert results(tmp_path) == results(workspace / "whole")
+
+
+def test_resuming_with_another_option_says_which(workspace, tmp_path):
+    interrupted(workspace, tmp_path)
+    done = invoke(
+        "predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu", "--resume",
+        "--set", "inference.overlap=0.5",
+    )  # fmt: skip
+    assert done.exit_code == 2
+    assert "inference.overlap was 0.25, is now 0.5" in " ".join(done.output.split())
+
+
+def test_resuming_an_image_that_changed_is_refused(workspace, tmp_path):
+    shutil.copy(workspace / "one.tif", tmp_path / "moved.tif")
+    run = load_run(workspace / "run")
+    with pytest.raises(StoppedError):
+        predict(run, tmp_path / "moved.tif", tmp_path / "out", session=Session(should_stop=stop_after(3)))
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = shutil.move(tmp_path / "moved.tif", tmp_path / "elsewhere" / "moved.tif")
+    with pytest.raises(OutputExistsError):
+        predict(run, elsewhere, tmp_path / "out")
+    shutil.copy(workspace / "two.tif", elsewhere)
+    with pytest.raises(ConfigError, match=r"image\.content was"):
+        predict(run, elsewhere, tmp_path / "out", resume=True)
+    shutil.copy(workspace / "one.tif", elsewhere)  # neither its place nor its date matters
+    assert predict(run, elsewhere, tmp_path / "out", resume=True)["resumed_blocks"] == 3
+
+
+def test_memory_makes_blocks_smaller_and_resuming_keeps_them(workspace, tmp_path):
+    run, told = load_run(workspace / "run", overrides=["inference.block_size=4096", "inference.batch_size=256"]), []
+    with pytest.raises(ConfigError, match="a memory of 48 MiB is too little"):
+        predict(run, workspace / "one.tif", tmp_path, session=Session(memory=48 << 20))
+    wide = Session(on_start=told.append, should_stop=lambda: True)
+    with pytest.raises(StoppedError):
+        predict(run, workspace / "one.tif", tmp_path, session=wide)
+    limit = told[0].memory.main - (20 << 20)
+    narrow = Session(memory=limit, on_start=told.append, should_stop=lambda: True)
+    with pytest.raises(StoppedError):
+        predict(run, workspace / "one.tif", tmp_path, overwrite=True, session=narrow)
+    assert told[1].memory.main <= limit
+    assert told[1].block_size < 4096 or told[1].batch_size < 256
+    predict(run, workspace / "one.tif", tmp_path, resume=True, session=Session(memory=1 << 40, on_start=told.append))
+    assert (told[2].block_size, told[2].batch_size) == (told[1].block_size, told[1].batch_size)
+
+
+def test_the_command_says_how_much_memory_it_needs(workspace, tmp_path):
+    done = invoke("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
+    assert "at most about" in done.output
+    assert "blocks of 64 px, 8 patches at a time" in done.output
+    refused = invoke(
+        "predict", workspace / "run", workspace / "one.tif", "--out", tmp_path / "no", "--device", "cpu",
+        "--memory", "50MB",
+    )  # fmt: skip
+    assert refused.exit_code == 2
+    assert "too little" in refused.output
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_part_that_cannot_be_read_is_left_empty_or_stops(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(patient_source, "PAUSES", ())
+    monkeypatch.setattr("foveate.inference.foveation_field.TILE_CELLS", 4)
+    whole = PyramidReader.read
+
+    def torn(reader, window, size=None):
+        if window.bottom > 290 and window.top > 200:
+            raise ImageReadError(f"could not read {reader.path} at {window}")
+        return whole(reader, window, size)
+
+    monkeypatch.setattr(PyramidReader, "read", torn)
+    arguments = ("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
+    strict = invoke(*arguments, "--strict")
+    assert strict.exit_code == 1
+    assert "could not read" in strict.output
+    monkeypatch.setattr("foveate.cli.commands.predict._Command._preview", lambda *arguments: None)
+    done = invoke(*arguments, "--resume")
+    assert done.exit_code == 0, done.output
+    assert "a block is left empty" in done.output
+    summary = json.loads((tmp_path / "one.json").read_text())
+    assert summary["failed_blocks"]
+    assert summary["resumed_blocks"] > 0
+
+
+def test_more_outputs_are_asked_for_in_one_option(workspace, tmp_path):
+    done = invoke(
+        "predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu",
+        "--outputs", "classes,confidence,probabilities",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.glob("*.tif")} == {
+        "one.classes.tif", "one.confidence.tif", "one.probabilities.tif",
+    }  # fmt: skip
+
+
+def test_results_are_called_after_files_and_urls(tmp_path):
+    assert stem_of("https://example.org/data/scene.1.tif?token=a/b.c") == "scene.1"
+    assert stem_of(tmp_path / "slide.svs") == "slide"
+    assert files_of("s3://bucket/key/x.tif", tmp_path).classes == tmp_path / "x.classes.tif"
+    with pytest.raises(ConfigError, match="several images are called x"):
+        PredictionRequest(tmp_path, ("a/x.tif", "s3://b/x.tif"), tmp_path)
+
+
+def waited_for(folder, count, process):
+    """Wait until so many blocks are stored."""
+    end = time.monotonic() + 240
+    while len(list(folder.glob("blocks/*.block"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def large(workspace):
+    """An image that takes a while."""
+    rng = np.random.default_rng(0)
+    return write_image(workspace / "large.tif", rng.integers(0, 255, (3, 900, 900), np.uint8), transform=PLACE)
+
+
+@pytest.fixture(scope="module")
+def large_whole(workspace, large):
+    done = command(workspace, large, "--out", workspace / "large-whole", "--device", "cpu")
+    _, said = done.communicate(timeout=600)
+    assert done.returncode == 0, said
+    return results(workspace / "large-whole", ["large"])
+
+
+@pytest.mark.slow  # for the interpreters
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_after_the_block_and_says_how_to_go_on(workspace, large, large_whole, tmp_path, number, code):
+    process = command(workspace, large, "--out", tmp_path, "--device", "cpu")
+    waited_for(tmp_path / ".large.partial", 2, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == code, said
+    assert "--resume" in said
+    assert "go on with" in said
+    assert not list(tmp_path.glob("*.tif"))
+    resumed = command(workspace, large, "--out", tmp_path, "--device", "cpu", "--resume")
+    _, said = resumed.communicate(timeout=600)
+    assert resumed.returncode == 0, said
+    assert results(tmp_path, ["large"]) == large_whole
+
+
+@pytest.mark.slow  # for the interpreters
+def test_two_runs_do_not_share_an_output_by_accident(workspace, large, tmp_path):
+    process = command(workspace, large, "--out", tmp_path, "--device", "cpu")
+    try:
+        waited_for(tmp_path / ".large.partial", 1, process)
+        for option in ("--resume", "--overwrite"):
+            refused = invoke("predict", workspace / "run", large, "--out", tmp_path, "--device", "cpu", option)
+            assert refused.exit_code == 2
+            assert f"in use by process {process.pid}" in " ".join(refused.output.split())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow  # for the interpreters
+def test_several_devices_and_torchrun_give_the_same_bytes(workspace, tmp_path):
+    images = (workspace / "one.tif", workspace / "two.tif")
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "foveate.cli.app")
+    for name, options, launcher in (
+        ("devices", ("--devices", "cpu:2"), ("-m", "foveate.cli.app")),
+        ("torchrun", ("--device", "cpu"), torchrun),
+    ):
+        process = command(workspace, *images, "--out", tmp_path / name, *options, launcher=launcher)
+        _, said = process.communicate(timeout=600)
+        assert process.returncode == 0, said
+        assert results(tmp_path / name) == results(workspace / "whole")
+        assert not [path for path in (tmp_path / name).iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow  # for the interpreters
+def test_killed_with_its_processes_and_resumed_by_one(workspace, large, large_whole, tmp_path):
+    process = command(workspace, large, "--out", tmp_path, "--devices", "cpu:2", start_new_session=True)
+    waited_for(tmp_path / ".large.partial", 3, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not list(tmp_path.glob("*.tif"))
+    resumed = command(workspace, large, "--out", tmp_path, "--device", "cpu", "--resume")
+    _, said = resumed.communicate(timeout=600)
+    assert resumed.returncode == 0, said
+    assert results(tmp_path, ["large"]) == large_whole
+
+
+def test_the_run_is_not_changed_by_predicting(workspace):
+    run = load_run(workspace / "run")
+    before = {name: value.clone() for name, value in run.segmenter.state_dict().items()}
+    with pytest.raises(OutputExistsError):
+        predict(run, workspace / "one.tif", workspace / "whole")
+    assert all(torch.equal(before[name], value) for name, value in run.segmenter.state_dict().items())
