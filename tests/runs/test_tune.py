@@ -13,6 +13,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.pyramid import PyramidGrid, PyramidLook
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import load_run
+from foveate.runs.predict import predict
 from foveate.runs.tune import Trial, best_of, tune
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from toys import make_data_set, toy_config, write_config
@@ -102,6 +103,19 @@ def test_the_command_prints_what_it_tried(trained):
     assert len(json.loads((trained / "tuned.json").read_text())["trials"]) >= 6
     wrong = CliRunner().invoke(app, ["tune", str(trained), "--budgets", "none"])
     assert wrong.exit_code == 2
+
+
+def test_a_budget_of_seconds_is_settled_before_the_run_and_kept_when_it_is_resumed(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.inference.speed.passes_per_second", lambda *_: 20.0)
+    run = load_run(trained, overrides=["inference.budget=1.5 s", "inference.planner=pyramid"])
+    image = trained.parent / "toy" / "images" / "d.png"
+    summary = predict(run, image, tmp_path)
+    settled = summary["plan"]["inference"]
+    assert settled["budget"] == round(30 / (150 * 170 / 1e6), 3)
+    assert settled["looks"] is not None  # those chosen for so many passes
+    assert summary["passes"] <= 30
+    monkeypatch.setattr("foveate.inference.speed.passes_per_second", lambda *_: 900.0)
+    assert predict(run, image, tmp_path, resume=True)["plan"]["inference"] == settled
 
 
 def test_budgets_that_pay_for_nothing_are_refused(trained):

@@ -36,6 +36,9 @@ from foveate.version import __version__
 
 ALONE = Session()
 
+# What a run settles before it starts, by the memory it may take and by the speed of the network.
+SIZES = ("block_size", "batch_size")
+SPENDING = ("planner", "looks", "fusion", "budget")
 
 @dataclass(frozen=True, slots=True)
 class PredictionFiles:
@@ -186,7 +189,8 @@ class Prediction:
 
     def _word(self) -> str:
         """What the other processes must know to do the same."""
-        return json.dumps({"block_size": self.config.block_size, "batch_size": self.config.batch_size})
+        tree = self.config.tree()
+        return json.dumps({name: tree[name] for name in (*SIZES, *SPENDING)})
 
     def _plan(self) -> ConfigTree:
         return {
@@ -239,13 +243,16 @@ def write_prediction(
     return prediction.run(overwrite=overwrite, on_pixels=on_pixels)
 
 
-def on_disk(files: PredictionFiles) -> dict[str, int] | None:
-    """Block size and batch size of the interrupted run whose blocks are there, or of the results; None without."""
+def on_disk(files: PredictionFiles) -> ConfigTree | None:
+    """What the interrupted run whose blocks are there had settled, or that of the results; None without.
+
+    Values of `SIZES` and `SPENDING` by name.
+    """
     for path in (files.store / "plan.json", files.summary):
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
             inference = tree.get("plan", tree)["inference"]
-            return {name: int(inference[name]) for name in ("block_size", "batch_size")}
+            return {name: inference[name] for name in (*SIZES, *SPENDING)}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return None

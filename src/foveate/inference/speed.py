@@ -27,11 +27,15 @@ def in_passes(config: InferenceConfig, segmenter: FoveatedSegmenter, source: Pix
         segmenter: in eval mode, on the source's device.
         source: the image.
     """
-    budget = config.budget
-    if not isinstance(budget, str) or not budget.endswith("s"):
+    if not in_seconds(config.budget):
         return config
-    passes = float(budget.removesuffix("s")) * passes_per_second(segmenter, source, config)
+    passes = float(str(config.budget).removesuffix("s")) * passes_per_second(segmenter, source, config)
     return config.model_copy(update={"budget": round(passes / source.size.megapixels, 3)})
+
+
+def in_seconds(budget: float | str | None) -> bool:
+    """Whether a budget is one of seconds."""
+    return isinstance(budget, str) and budget.endswith("s")
 
 
 def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> float:

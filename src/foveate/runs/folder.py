@@ -13,10 +13,9 @@ from foveate.checkpoint import check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
-from foveate.inference.config import InferenceConfig
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import join_members, member_folders
-from foveate.runs.tuned import read_tuned, with_tuned
+from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter, build_segmenter
 from foveate.training.rank import is_first_process
 from foveate.version import __version__
@@ -30,11 +29,13 @@ class TrainedRun:
         config: with overrides applied.
         segmenter: on `device`, in eval mode.
         device: to run on.
+        tuned: what `foveate tune` chose; `config` has it already, but for a budget in seconds.
     """
 
     config: RunConfig
     segmenter: FoveatedSegmenter
     device: torch.device
+    tuned: tuple[TunedLooks, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,11 @@ class RunFolder:
             raise ConfigError(f"checkpoint {checkpoint!r}; allowed are best and last")
         saved = RunConfig.load(self.config_file)
         config = RunConfig.parse(with_overrides(saved.tree(), overrides or []), source=str(self.config_file))
-        config = config.model_copy(update={"inference": self.tuned_inference(config)})
+        tuned, foveation = tuple(read_tuned(self.tuned_file)), config.foveation
+        inference = with_tuned(config.inference, tuned, foveation.estimator, foveation.scales.target)
+        config = config.model_copy(update={"inference": inference})
         load = self._load_ensemble if config.is_ensemble else self._load_trained
-        return TrainedRun(config, load(config, checkpoint).eval().to(device), device)
-
-    def tuned_inference(self, config: RunConfig) -> InferenceConfig:
-        """The section inference of a configuration, with the looks that were chosen for its budget."""
-        foveation = config.foveation
-        return with_tuned(config.inference, read_tuned(self.tuned_file), foveation.estimator, foveation.scales.target)
+        return TrainedRun(config, load(config, checkpoint).eval().to(device), device, tuned)
 
     def _load_trained(self, config: RunConfig, checkpoint: str) -> FoveatedSegmenter:
         path = self.checkpoint(checkpoint)

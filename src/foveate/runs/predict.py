@@ -14,17 +14,21 @@ from typing import Any
 
 import torch
 
+from foveate.config_base import ConfigTree
 from foveate.data.readers.location import Location
 from foveate.data.working import open_working
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.inference.config import InferenceConfig
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pixels import PixelSource
-from foveate.inference.predict import ALONE, Prediction, PredictionFiles, on_disk
+from foveate.inference.predict import ALONE, SIZES, SPENDING, Prediction, PredictionFiles, on_disk
+from foveate.inference.run import ready_to_predict
 from foveate.inference.session import Session, Start
+from foveate.inference.speed import in_passes, in_seconds
 from foveate.inference.stopping import stopping
 from foveate.inference.team import LEFT_OUT, Team, launched_team, share_cores, started_team
 from foveate.runs.folder import RunFolder, TrainedRun
+from foveate.runs.tuned import with_tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +222,10 @@ def _leader_is_there(session: Session) -> bool:
 
 
 def _help_with(
-    run: TrainedRun, image: str, request: PredictionRequest, sizes: dict[str, int], session: Session
+    run: TrainedRun, image: str, request: PredictionRequest, settled: ConfigTree, session: Session
 ) -> None:
     with _opened(run, image) as source:
-        config = run.config.inference.model_copy(update=sizes)
+        config = _updated(run.config.inference, settled, list(settled))
         _prediction(run, source, files_of(image, request.out), config, request.strict).help(session)
 
 
@@ -243,11 +247,21 @@ def _fitted(
     run: TrainedRun, source: PixelSource, files: PredictionFiles, memory: int | None, *, resume: bool
 ) -> tuple[InferenceConfig, Start]:
     """The configuration, its blocks and batches as those to go on with, or as the memory allows; and what it needs."""
-    config, found = run.config.inference, on_disk(files) if resume and memory is not None else None
+    config, found = run.config.inference, on_disk(files) if resume else None
+    if in_seconds(config.budget):
+        config = _updated(config, found, SPENDING) if found else _spending(run, source, config)
     model = MemoryModel.of(run.segmenter, source, config, len(run.config.data.classes))
-    if found is not None:
-        config = config.model_copy(update=found)
-    elif memory is not None:
-        config = fitted(model, config, run.segmenter, memory)
+    if memory is not None:
+        config = _updated(config, found, SIZES) if found else fitted(model, config, run.segmenter, memory)
     bound = model.bound(config.block_size, config.batch_size)
     return config, Start(source.size.megapixels, bound, config.block_size, config.batch_size)
+
+
+def _spending(run: TrainedRun, source: PixelSource, config: InferenceConfig) -> InferenceConfig:
+    """The configuration with its seconds counted in passes, and the looks that were chosen for so many."""
+    counted = in_passes(config, ready_to_predict(run.segmenter, run.device), source)
+    return with_tuned(counted, run.tuned, run.segmenter.estimator, run.segmenter.scales.target)
+
+
+def _updated(config: InferenceConfig, values: ConfigTree, names: Sequence[str]) -> InferenceConfig:
+    return InferenceConfig.parse({**config.tree(), **{name: values[name] for name in names}})

@@ -13,6 +13,7 @@ from foveate.errors import ConfigError
 from foveate.foveation.estimators import Estimator
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pyramid import PyramidLook
+from foveate.inference.speed import in_seconds
 
 SLACK = 1.02  # a cover of whole windows costs a little more than its share where it reaches over the border
 
@@ -81,7 +82,7 @@ def with_tuned(
     """
     budget = config.budget or estimator.budget
     given = config.looks is not None or config.planner == "per_target"
-    if given or (isinstance(budget, str) and budget.endswith("s")):
+    if given or in_seconds(budget):
         return config
     affordable = [one for one in tuned if one.budget <= _passes_per_megapixel(budget, target) * SLACK]
     if not affordable:

@@ -56,7 +56,9 @@ def predict(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Most passes per megapixel, or fixed: as many as one fixed field of view costs."),
+        typer.Option(
+            help='Most passes per megapixel; fixed: as many as one fixed field of view costs; "20 s" of the network; all.'
+        ),
     ] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Most memory, such as 4GB: blocks and batches are made to fit.")
