@@ -36,7 +36,7 @@ def test_candidates_hold_every_fixed_view_and_cost_no_more_than_they_say():
     found = candidates((64, 128, 256))
     assert {one.looks for one in found if one.is_fixed} == {
         (PyramidLook(view, keep),) for view in (64, 128, 256) for keep in (0.5, 1.0)
-    }
+    } | {(PyramidLook(256, 0.25),)}
     assert len(found) == len(set(found))
     for one in found:
         assert len(one.fusion) == len(one.looks)

@@ -48,7 +48,8 @@ def candidates(views: Sequence[int]) -> list[Candidate]:
     Args:
         views: the fields of view in use, ascending, level-0 pixels.
     """
-    alone = [[(view, keep)] for view in views for keep in KEEPS]
+    # The central part over one target is what one pass a target uses.
+    alone = [[(view, keep)] for view in views for keep in sorted({views[0] / view, *KEEPS})]
     pairs = [
         [*((narrow, keep) for keep in keeps), (wide, 1.0)]
         for narrow, wide in combinations(views, 2)
