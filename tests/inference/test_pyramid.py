@@ -90,7 +90,7 @@ def test_blocks_of_any_size_give_the_same_class_map(size, block, keep, budget, f
 def test_the_result_is_the_mixture_of_what_every_scale_says():
     """Pixel by pixel: the probabilities of each scale's own tiling, weighted by the policy's."""
     pixels, model = noise(96, 128), segmenter(estimator=Mixture(top=None))
-    found, _ = predicted(model, pixels, keep=1.0, blending="none")
+    found, _ = predicted(model, pixels, keep=1.0)
     alone = []
     for scale in range(3):
         one = segmenter(model.network, FixedScale(index=0), ScaleSet(16, (SCALES.fields_of_view[scale],)))
@@ -248,7 +248,7 @@ def test_a_look_at_a_field_of_view_of_no_scale_is_refused():
 def test_who_looked_closest_is_believed_most_where_no_policy_says():
     """Coarse first uses the pyramid unasked; a closer look counts three times as much as a wider one."""
     pixels, model = noise(64, 64), segmenter(estimator=CoarseFirst())
-    found, _ = predicted(model, pixels, planner=None, looks=((16, 1.0), (64, 1.0)), budget="all", blending="none")
+    found, _ = predicted(model, pixels, planner=None, looks=((16, 1.0), (64, 1.0)), budget="all")
     alone = []
     for view in (16, 64):
         one = segmenter(model.network, FixedScale(index=0), ScaleSet(16, (view,)))

@@ -54,7 +54,7 @@ class InferenceConfig(Section):
             scale say ("policy"; without one, each three times as much as the next wider), or one weight for each look,
             narrowest support first.
         overlap: share of a target's side that neighbouring targets overlap, in [0, 0.9].
-        blending: importance of a prediction over its target, or over its support, where several cover a pixel.
+        blending: of "per_target", importance of a prediction over its target, where several cover a pixel.
         stitching: "average" takes the weighted mean of the predictions of a pixel, "max_score" the surest one.
         batch_size: patches per forward pass; the last batch is filled up, so that there is one shape throughout.
         precision: "32", or "bf16" to run the network under autocast.

@@ -77,6 +77,8 @@ class PyramidPredictor:
     ) -> None:
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
         self._reading = reading
+        # The supports of a look are disjoint; falling off at their rims would hand those back to the wider look.
+        self._flat = config.model_copy(update={"blending": "none"})
         self._looks = looks_of(config, segmenter.views_passed)
         self._scales = [segmenter.scales.fields_of_view.index(look.view) for look in self._looks]
         self._grid = PyramidGrid.of(source.size, self._looks)
@@ -96,7 +98,7 @@ class PyramidPredictor:
     def predict(self, block: PreparedRoots) -> FinishedBlock:
         """Look widely, choose where to look closer, do so, and fuse."""
         outputs = self._root_outputs(block)
-        stitcher = stitcher_for(block.window, self._source.device, self._config)
+        stitcher = stitcher_for(block.window, self._source.device, self._flat)
         counted = torch.zeros(len(self._segmenter.scales), block.window.height, block.window.width)
         counted[self._scales[self._widest]] = block.weights[self._widest].cpu()
         self._stitch(stitcher, block, self._widest, [(self._passes(block.roots, self._widest), outputs)])
