@@ -246,7 +246,7 @@ def test_a_look_at_a_field_of_view_of_no_scale_is_refused():
 
 
 def test_who_looked_closest_is_believed_most_where_no_policy_says():
-    """Coarse first uses the pyramid unasked; a closer look counts three times as much as a wider one."""
+    """Coarse first uses the pyramid unasked; a closer look counts ten times as much as a wider one."""
     pixels, model = noise(64, 64), segmenter(estimator=CoarseFirst())
     found, _ = predicted(model, pixels, planner=None, looks=((16, 1.0), (64, 1.0)), budget="all")
     alone = []
@@ -254,7 +254,7 @@ def test_who_looked_closest_is_believed_most_where_no_policy_says():
         one = segmenter(model.network, FixedScale(index=0), ScaleSet(16, (view,)))
         with torch.no_grad():
             alone.append(one(torch.from_numpy(pixels)[None])[0].softmax(0))
-    torch.testing.assert_close(found.exp(), (3 * alone[0] + alone[1]) / 4, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.exp(), (10 * alone[0] + alone[1]) / 11, atol=1e-5, rtol=1e-4)
 
 
 def test_a_weight_is_needed_for_every_scale():

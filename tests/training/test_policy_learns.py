@@ -182,7 +182,7 @@ def test_coarse_first_looks_closer_at_texture_only(folder):
     image = world(2)[0]
     narrow = looked_at_closely(task, image, budget=1e6 * (TILES**2 + 9 * TILES**2 // 2) / (3 * CELL * TILES) ** 2)
     left, right = narrow[:, : TILES // 2], narrow[:, TILES // 2 :]
-    # Three quarters is all that a closer look counts.
+    # Ten elevenths is all that a closer look counts.
     assert left.mean() > 0.65
     assert right.mean() < 0.1
 

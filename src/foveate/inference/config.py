@@ -51,7 +51,7 @@ class InferenceConfig(Section):
         budget: of "pyramid", most passes per megapixel of the image; "fixed" is what one pass a target costs; "20 s"
             as many as the network passes in so many seconds; "all" makes all; None leaves it to the estimator.
         fusion: of "pyramid", how much each look counts where there are several: as the policy's probabilities of its
-            scale say ("policy"; without one, each three times as much as the next wider), or one weight for each look,
+            scale say ("policy"; without one, each ten times as much as the next wider), or one weight for each look,
             narrowest support first.
         overlap: share of a target's side that neighbouring targets overlap, in [0, 0.9].
         blending: of "per_target", importance of a prediction over its target, where several cover a pixel.

@@ -39,7 +39,7 @@ def fusion_weights(
     return torch.tensor(given).view(-1, 1, 1).expand(-1, block.height, block.width)
 
 
-def closest_most(looks: int, factor: float = 3.0) -> tuple[float, ...]:
+def closest_most(looks: int, factor: float = 10.0) -> tuple[float, ...]:
     """Weights of looks, smallest support first: each counts so many times as much as the next wider one."""
     return tuple(factor**closer for closer in reversed(range(looks)))
 
