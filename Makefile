@@ -20,7 +20,7 @@ demo: setup          ## train, evaluate and predict on the whole Earth; pictures
 	$(BIN)/foveate demo --out demo-output --overwrite
 
 test: setup          ## the test suite, warnings as errors
-	$(BIN)/python -m pytest -q -W error -m 'not slow'
+	$(BIN)/python -m pytest -q -W error -m 'not slow' -n 2
 
 test-slow: setup     ## the tests that take minutes
 	$(BIN)/python -m pytest -q -W error -m slow

@@ -77,7 +77,7 @@ def chosen_blocks(runs: list[TrainedRun], sample: Sample, data: DataConfig) -> I
     target = runs[0].segmenter.scales.target
     with ExitStack() as stack:
         labels: LabelReader = stack.enter_context(open_labels(sample, data))
-        sides = [root_side(run.config.inference, run.segmenter.views_passed) for run in runs]
+        sides = [root_side(run.config.inference, run.segmenter.estimator, run.segmenter.views_passed) for run in runs]
         side = block_side(runs[0].config.inference.block_size, target, max(sides))
         each = []
         for run in runs:

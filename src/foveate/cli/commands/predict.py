@@ -57,7 +57,7 @@ def predict(
     budget: Annotated[
         str | None,
         typer.Option(
-            help='Most passes per megapixel; fixed: as many as one fixed field of view costs; "20 s" of the network; all.'
+            help='Most passes per megapixel; fixed: as many as one fixed view costs; "20 s" of the network; or all.'
         ),
     ] = None,
     memory: Annotated[
