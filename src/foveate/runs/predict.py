@@ -221,9 +221,7 @@ def _leader_is_there(session: Session) -> bool:
     return True
 
 
-def _help_with(
-    run: TrainedRun, image: str, request: PredictionRequest, settled: ConfigTree, session: Session
-) -> None:
+def _help_with(run: TrainedRun, image: str, request: PredictionRequest, settled: ConfigTree, session: Session) -> None:
     with _opened(run, image) as source:
         config = _updated(run.config.inference, settled, list(settled))
         _prediction(run, source, files_of(image, request.out), config, request.strict).help(session)
