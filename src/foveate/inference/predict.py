@@ -40,6 +40,7 @@ ALONE = Session()
 SIZES = ("block_size", "batch_size")
 SPENDING = ("planner", "looks", "fusion", "budget")
 
+
 @dataclass(frozen=True, slots=True)
 class PredictionFiles:
     """Where the results for one image lie.
