@@ -33,7 +33,7 @@ from foveate.inference.predict import PredictionFiles, write_prediction
 from foveate.inference.run import ready_to_predict
 
 CONFIG = InferenceConfig(
-    overlap=0, batch_size=16, block_size=4096, blending="none", outputs=("classes", "confidence", "foveation")
+    overlap=0, batch_size=16, block_size=2048, blending="none", outputs=("classes", "confidence", "foveation")
 )
 CLASSES = [ClassConfig(name=name, color="#808080") for name in "ab"]
 VIEWS = (1024, 2048)

@@ -72,6 +72,16 @@ def test_a_fixed_scale_leaves_the_policy_alone():
     assert all(p.grad is None and not p.requires_grad for p in model.policy.parameters())
 
 
+def test_a_batch_of_one_scale_or_of_several_gives_what_each_row_gives_alone():
+    model, output = segmenter(FixedScale()), torch.rand(4, 4, 16, 16)
+    for chosen in ([0, 0, 0, 0], [1, 1, 1, 1], [2, 0, 1, 0]):
+        weights = F.one_hot(torch.tensor(chosen), 3).float()
+        alone = [model.over_supports(output[i : i + 1], weights[i : i + 1], 16) for i in range(4)]
+        torch.testing.assert_close(model.over_supports(output, weights, 16), torch.cat(alone), atol=0, rtol=0)
+    weights = F.one_hot(torch.zeros(4, dtype=torch.long), 3).float()
+    assert torch.equal(model.over_supports(output, weights, 16), output)
+
+
 @pytest.mark.parametrize("estimator", [SoftExpectation(), GumbelSoftmax()], ids=repr)
 def test_evaluation_is_deterministic(estimator):
     model, image = segmenter(estimator).eval(), torch.rand(1, 3, 45, 77)

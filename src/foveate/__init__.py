@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from foveate.geometry import Size, Window
     from foveate.networks.build import build_network
     from foveate.patches.scales import ScaleSet
+    from foveate.reporting.prediction_result import predict
     from foveate.runs.folder import load_run
-    from foveate.runs.predict import predict
     from foveate.segmenter import FoveatedSegmenter
 
 __all__ = [
@@ -54,7 +54,7 @@ _HOMES = {
     "build_network": "foveate.networks.build",
     "load_run": "foveate.runs.folder",
     "open_image": "foveate.data.readers",
-    "predict": "foveate.runs.predict",
+    "predict": "foveate.reporting.prediction_result",
 }
 
 

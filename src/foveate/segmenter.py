@@ -233,6 +233,9 @@ class FoveatedSegmenter(nn.Module):
                 continue
             part = crop_central(output[rows], side / view, side)
             part = part * weights[rows, scale].to(part.dtype).view(-1, 1, 1, 1)
+            if total is None and len(rows) == len(output):
+                total = part  # of every row, in order: there is nothing to add to
+                continue
             if total is None:
                 total = part.new_zeros(len(output), *part.shape[1:])
             total = total.index_add(0, rows, part)

@@ -75,7 +75,9 @@ def test_blocks_and_batches_are_halved_until_they_fit():
     assert known.bound(found.block_size, found.batch_size).main <= limit
     assert found.block_size % 8 == 0
     assert found.block_size * found.batch_size >= 1024 * 32 // 2
-    with pytest.raises(ConfigError, match=r"a memory of 95 MiB is too little: .* about .*iB are needed, of which"):
+    with pytest.raises(
+        ConfigError, match=r"a memory of 95 MiB for each process is too little: .* about .*iB are needed"
+    ):
         fitted(known, wanted, toy_segmenter(), 10**8)
 
 

@@ -77,3 +77,13 @@ def test_region_downsample_is_the_largest_power_of_two_below(downsample, expecte
 def test_region_window_holds_all_windows():
     window = region_window(Windows(torch.tensor([-3, 10]), torch.tensor([5, 6]), 9), 4)
     assert (window.top, window.left, window.bottom, window.right) == (-4, 4, 20, 16)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 19)), min_size=1, max_size=5), st.booleans())
+def test_whole_pixels_are_copied_as_they_are(corners, as_bytes):
+    pixels = torch.randint(0, 256, (3, 20, 27), dtype=torch.uint8)
+    pixels = pixels if as_bytes else pixels.double()
+    patches = extract_patches(Region(pixels, 0, 0, 1), Windows(*torch.tensor(corners).T, 8), 8)
+    assert torch.equal(patches, torch.stack([pixels[:, top : top + 8, left : left + 8] for top, left in corners]))
+    patches.zero_()
+    assert pixels.any()  # a copy, not a view

@@ -122,7 +122,7 @@ def test_resuming_an_image_that_changed_is_refused(workspace, tmp_path):
 
 def test_memory_makes_blocks_smaller_and_resuming_keeps_them(workspace, tmp_path):
     run, told = load_run(workspace / "run", overrides=["inference.block_size=4096", "inference.batch_size=256"]), []
-    with pytest.raises(ConfigError, match="a memory of 48 MiB is too little"):
+    with pytest.raises(ConfigError, match="a memory of 48 MiB for each process is too little"):
         predict(run, workspace / "one.tif", tmp_path, session=Session(memory=48 << 20))
     wide = Session(on_start=told.append, should_stop=lambda: True)
     with pytest.raises(StoppedError):

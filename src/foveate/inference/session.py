@@ -84,15 +84,14 @@ class Session:
             StoppedError: when asked to stop, or the leader gave the image up.
             FoveateError: what the worker raises; its claims are given back.
         """
-        claims, lost = Claims(store), 0
+        claims = Claims(store)
         with claims.alive():
             try:
                 while missing := store.missing():
                     if self._works(worker, claims, missing, store, on_change):
                         continue
-                    for line in self.team.lost()[lost:]:
+                    for line in self.team.lost():
                         self.tell(f"{line}; the others go on with its block")
-                        lost += 1
                     time.sleep(_WAIT)
                     on_change()
                     self._check_all(store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from multiprocessing import get_context
@@ -34,6 +34,7 @@ class Team:
         local: those of them on this computer.
         messages: where the leader leaves a word for the others; None when alone.
         started: the processes of this computer that this one started.
+        told: names of those whose death was told.
     """
 
     device: str = "cpu"
@@ -42,6 +43,7 @@ class Team:
     local: int = 1
     messages: Store | None = None
     started: tuple[SpawnProcess, ...] = ()
+    told: set[str] = field(default_factory=set)
 
     @property
     def leads(self) -> bool:
@@ -68,12 +70,10 @@ class Team:
             raise WorkerError("the first process has ended") from error
 
     def lost(self) -> list[str]:
-        """A line for every process that this one started and that died."""
-        return [
-            f"process {process.name} ended with exit code {process.exitcode}"
-            for process in self.started
-            if process.exitcode
-        ]
+        """A line for every process that this one started and that died since this was asked last."""
+        new = [process for process in self.started if process.exitcode and process.name not in self.told]
+        self.told.update(process.name for process in new)
+        return [f"process {process.name} ended with exit code {process.exitcode}" for process in new]
 
 
 ALONE = Team()

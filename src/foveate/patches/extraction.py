@@ -1,4 +1,4 @@
-"""Cut the patches of many windows out of an image held in memory, in one gather per scale: no loop over patches."""
+"""Cut the patches of many windows out of an image held in memory, in one gather per scale, or as plain copies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from foveate.errors import GeometryError
@@ -90,8 +91,25 @@ def _check_inside(region: Region, rows: Taps, cols: Taps) -> None:
             raise GeometryError("a window reaches outside its region; read the region that `region_window` gives")
 
 
+def _corners(rows: Taps, cols: Taps) -> list[tuple[int, int]] | None:
+    """Where the patches begin, when each is a plain part of the pixels: copying it is ten times faster than picking.
+
+    On a GPU picking is fast, and the question would only stall it.
+    """
+    for taps in (rows, cols):
+        if taps.position.device.type != "cpu" or taps.position.shape[-1] > 1 or not bool((taps.weight == 1).all()):
+            return None
+        if not bool((taps.position.diff(dim=1) == 1).all()):
+            return None
+    return list(zip(rows.position[:, 0, 0].tolist(), cols.position[:, 0, 0].tolist(), strict=True))
+
+
 def _gather(pixels: Tensor, rows: Taps, cols: Taps) -> Tensor:
     """Weighted sum over taps (N, P, K) of `pixels` (C, h, w), as (N, C, P, P); K is at most 3 on either axis."""
+    corners = _corners(rows, cols)
+    if corners is not None:
+        height, width = rows.position.shape[1], cols.position.shape[1]
+        return torch.stack([pixels[:, top : top + height, left : left + width] for top, left in corners])
     total: Tensor | None = None
     for i in range(rows.position.shape[-1]):
         for j in range(cols.position.shape[-1]):

@@ -114,6 +114,13 @@ def save_panels(
         classes: for the legend; none, no legend.
         overwrite: replace an existing file.
     """
+    figure = panels_figure(panels, classes)
+    with written(path, overwrite=overwrite) as partial:
+        figure.savefig(partial, dpi=130)
+
+
+def panels_figure(panels: Sequence[Panel], classes: Sequence[ClassConfig] = ()) -> Figure:
+    """Panels, in reading order, as one figure with a legend of the classes, where there are any."""
     height, width = panels[0].pixels.shape[:2]
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -125,8 +132,7 @@ def save_panels(
     if classes:
         handles = [Patch(facecolor=c.color, edgecolor="black", linewidth=0.5, label=c.name) for c in classes]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(classes)), frameon=False)
-    with written(path, overwrite=overwrite) as partial:
-        figure.savefig(partial, dpi=130)
+    return figure
 
 
 def _draw(figure: Figure, axes: Any, panel: Panel) -> None:

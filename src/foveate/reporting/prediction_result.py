@@ -1,0 +1,107 @@
+"""`PredictionResult`: what `foveate.predict` returns, which shows itself in notebooks."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import io
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from matplotlib.figure import Figure
+
+from foveate.geometry import Window
+from foveate.inference.display import table_html
+from foveate.inference.predict import PredictionFiles
+from foveate.reporting.panels import panels_figure
+from foveate.reporting.preview import prediction_panels
+from foveate.reporting.report.figures import data_uri
+from foveate.runs import predict as _predict
+from foveate.runs.config import RunConfig
+
+_P = ParamSpec("_P")
+_NOTEBOOK_DPI = 60  # about 1100 pixels for three panels
+
+
+class PredictionResult(dict[str, Any]):
+    """The summary of a prediction, as in its JSON file, that knows where the results lie and how to draw them.
+
+    It is that dictionary in every respect: `result["passes_per_megapixel"]`, `json.dumps(result)`. In a notebook it
+    shows a table and, where class map and foveation map were written, a picture.
+
+    Attributes:
+        image: the image that was segmented, a file or a URL.
+        files: where the results lie.
+        config: of the run that made them.
+    """
+
+    def __init__(self, summary: dict[str, Any], image: Path | str, files: PredictionFiles, config: RunConfig) -> None:
+        super().__init__(summary)
+        self.image, self.files, self.config = image, files, config
+
+    @property
+    def drawable(self) -> bool:
+        """Whether the outputs that are drawn, class map and foveation map, are there."""
+        return self.files.classes.exists() and self.files.fov.exists()
+
+    def plot(self, window: Window | None = None, labels: Path | str | None = None) -> Figure:
+        """Image, labels where given, prediction and foveation map side by side.
+
+        The image is read again, at a size for a screen.
+
+        Args:
+            window: the part to show, pixels of the prediction; the whole image when None.
+            labels: a mask of the image.
+
+        Raises:
+            ImageReadError: when the image, the labels or the results cannot be read.
+        """
+        truth = None if labels is None else Path(labels)
+        panels = prediction_panels(self.image, self.files, self.config, truth, window)
+        return panels_figure(panels, self.config.data.classes)
+
+    def _repr_html_(self) -> str:
+        """Table and picture, in a notebook."""
+        table = table_html(("class", "pixels", "share"), _class_rows(self["class_pixels"]), self._caption())
+        return table + (self._picture() if self.drawable else "")
+
+    def _caption(self) -> str:
+        """Size and cost in a line; counts of what could not be read only where there is any."""
+        told = (
+            f"{self['image']}: {self['width']} x {self['height']} pixels, "
+            f"{self['passes_per_megapixel']:.0f} passes per megapixel, {self['seconds']:.1f} s"
+        )
+        failed = len(self["failed_blocks"])
+        return f"{told}, {failed} block{'s' * (failed > 1)} could not be read" if failed else told
+
+    def _picture(self) -> str:
+        buffer = io.BytesIO()
+        self.plot().savefig(buffer, dpi=_NOTEBOOK_DPI)
+        alt = html.escape(f"{self['image']}: image, prediction and foveation map")
+        return f'<img alt="{alt}" style="max-width:100%" src="{data_uri(buffer.getvalue(), "image/png")}">'
+
+
+def _class_rows(pixels: dict[str, int]) -> list[tuple[str, str, str]]:
+    total = max(1, sum(pixels.values()))  # nothing is counted where no block could be read
+    return [(name, f"{count:,}", f"{100 * count / total:.1f} %") for name, count in pixels.items()]
+
+
+def _showing(function: Callable[_P, dict[str, Any]]) -> Callable[_P, PredictionResult]:
+    """The function with the same arguments, its summary as a `PredictionResult`."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def predicting(*args: _P.args, **options: _P.kwargs) -> PredictionResult:
+        summary = function(*args, **options)
+        given = signature.bind(*args, **options).arguments
+        image = given["image"]
+        return PredictionResult(summary, image, _predict.files_of(image, given["out"]), given["run"].config)
+
+    # What help() and editors show.
+    predicting.__signature__ = signature.replace(return_annotation="PredictionResult")  # type: ignore[attr-defined]
+    return predicting
+
+
+predict = _showing(_predict.predict)
