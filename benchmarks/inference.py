@@ -27,9 +27,9 @@ from foveate.data.channels import Normalisation
 from foveate.data.config import ClassConfig
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_memory_mb
-from foveate.inference.pixels import PixelSource
 from foveate.inference.predict import PredictionFiles, write_prediction
-from foveate.inference.run import ready_to_predict
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.run import ready_to_predict
 
 CONFIG = InferenceConfig(overlap=0, batch_size=16, block_size=2048)
 SAMPLE = 12  # batches of the bare forward, before and after

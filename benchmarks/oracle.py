@@ -24,10 +24,10 @@ from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid, block_side
-from foveate.inference.pixels import PixelSource
-from foveate.inference.pyramid import root_side
-from foveate.inference.run import finished_blocks, ready_to_predict
+from foveate.inference.planning.blocks import BlockGrid, block_side
+from foveate.inference.planning.pyramid import root_side
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.run import finished_blocks, ready_to_predict
 from foveate.metrics.cells import loss_per_cell
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from

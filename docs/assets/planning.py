@@ -18,8 +18,8 @@ from places import VIEWS, bare, pieces
 
 from foveate import FixedScale, Size, Window
 from foveate.inference.config import InferenceConfig
-from foveate.inference.per_target import PerTarget
-from foveate.inference.pyramid import PyramidGrid, looks_of
+from foveate.inference.planning.per_target import PerTarget
+from foveate.inference.planning.pyramid import PyramidGrid, looks_of
 from foveate.patches.extraction import Windows
 
 SHOWN = Window(1100, 3100, 512, 512)

@@ -20,10 +20,10 @@ from foveate.data.readers.array import ArrayReader
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
-from foveate.inference.pixels import PixelSource
 from foveate.inference.predict import Prediction, PredictionFiles
+from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.session import Session
-from foveate.inference.team import launched_team, started_team
+from foveate.inference.sharing.team import launched_team, started_team
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.inference.config import InferenceConfig
-from foveate.inference.devices import devices_of
 from foveate.inference.live_memory import peak_bytes
 from foveate.inference.memory import MemoryModel, fitted, parse_memory, size_text
+from foveate.inference.sharing.devices import devices_of
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ from foveate.data.config import ClassConfig
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.memory import MemoryModel
-from foveate.inference.pixels import PixelSource
+from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predict import PredictionFiles, write_prediction
-from foveate.inference.run import ready_to_predict
+from foveate.inference.predicting.run import ready_to_predict
 planner, block, batch, classes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 torch.set_num_threads(1)
 config = InferenceConfig(

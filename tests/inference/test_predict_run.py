@@ -18,8 +18,8 @@ from foveate.errors import (
     StoredBlockError,
 )
 from foveate.geometry import Window
-from foveate.inference.class_ids import class_ids
-from foveate.inference.run import finished_blocks
+from foveate.inference.predicting.class_ids import class_ids
+from foveate.inference.predicting.run import finished_blocks
 from foveate.inference.session import Session
 
 TOYS = str(Path(__file__).with_name("predict_toys.py"))

@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import CheckpointError
-from foveate.inference.evaluate import Evaluation
+from foveate.inference.evaluation.evaluate import Evaluation
 from foveate.runs.evaluate import evaluate_split
 from foveate.runs.folder import load_run
 from toys import make_data_set, toy_config, write_config

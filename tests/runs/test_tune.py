@@ -8,9 +8,9 @@ from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
 from foveate.foveation.estimators import CoarseFirst, Draw, FixedScale
 from foveate.geometry import Size
-from foveate.inference.candidates import Candidate, candidates
 from foveate.inference.config import InferenceConfig
-from foveate.inference.pyramid import PyramidGrid, PyramidLook
+from foveate.inference.planning.candidates import Candidate, candidates
+from foveate.inference.planning.pyramid import PyramidGrid, PyramidLook
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import load_run
 from foveate.runs.predict import predict
@@ -106,7 +106,7 @@ def test_the_command_prints_what_it_tried(trained):
 
 
 def test_a_budget_of_seconds_is_settled_before_the_run_and_kept_when_it_is_resumed(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.inference.speed.passes_per_second", lambda *_: 20.0)
+    monkeypatch.setattr("foveate.inference.planning.speed.passes_per_second", lambda *_: 20.0)
     run = load_run(trained, overrides=["inference.budget=1.5 s", "inference.planner=pyramid"])
     image = trained.parent / "toy" / "images" / "d.png"
     summary = predict(run, image, tmp_path)
@@ -114,7 +114,7 @@ def test_a_budget_of_seconds_is_settled_before_the_run_and_kept_when_it_is_resum
     assert settled["budget"] == round(30 / (150 * 170 / 1e6), 3)
     assert settled["looks"] is not None  # those chosen for so many passes
     assert summary["passes"] <= 30
-    monkeypatch.setattr("foveate.inference.speed.passes_per_second", lambda *_: 900.0)
+    monkeypatch.setattr("foveate.inference.planning.speed.passes_per_second", lambda *_: 900.0)
     assert predict(run, image, tmp_path, resume=True)["plan"]["inference"] == settled
 
 

@@ -12,14 +12,14 @@ import torch
 
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
-from foveate.inference.blocks import block_side
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_memory_mb
-from foveate.inference.foveation_field import CACHED_TILES, TILE_CELLS
 from foveate.inference.live_memory import peak_bytes
-from foveate.inference.pixels import PixelSource
-from foveate.inference.predict_block import _PIXELS_AT_ONCE
-from foveate.inference.pyramid import PyramidGrid, looks_of, root_side, uses_pyramid
+from foveate.inference.planning.blocks import block_side
+from foveate.inference.planning.foveation_field import CACHED_TILES, TILE_CELLS
+from foveate.inference.planning.pyramid import PyramidGrid, looks_of, root_side, uses_pyramid
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.predict_block import _PIXELS_AT_ONCE
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
 

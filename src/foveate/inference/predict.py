@@ -15,20 +15,20 @@ from foveate.config_base import ConfigTree
 from foveate.data.config import ClassConfig
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
-from foveate.inference.assemble import Assembly
-from foveate.inference.blocks import BlockGrid, block_side
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import CostMeter
-from foveate.inference.differences import differences
-from foveate.inference.fingerprint import image_tree, model_tree
-from foveate.inference.patient_source import PatientSource
-from foveate.inference.pixels import PixelSource
-from foveate.inference.pyramid import root_side
-from foveate.inference.run import ready_to_predict
+from foveate.inference.planning.blocks import BlockGrid, block_side
+from foveate.inference.planning.pyramid import root_side
+from foveate.inference.predicting.patient_source import PatientSource
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.run import ready_to_predict
 from foveate.inference.session import Session
 from foveate.inference.sinks.outputs import OutputSpec
-from foveate.inference.space import check_space
-from foveate.inference.store import BlockStore
+from foveate.inference.storing.assemble import Assembly
+from foveate.inference.storing.differences import differences
+from foveate.inference.storing.fingerprint import image_tree, model_tree
+from foveate.inference.storing.space import check_space
+from foveate.inference.storing.store import BlockStore
 from foveate.inference.summary import summary_tree
 from foveate.inference.work import Work, Worker
 from foveate.segmenter import FoveatedSegmenter

@@ -7,9 +7,9 @@ from typing import Any
 
 from foveate.data.config import ClassConfig
 from foveate.geometry import Window
-from foveate.inference.assemble import Assembly
 from foveate.inference.cost import CostMeter
-from foveate.inference.pixels import PixelSource
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.storing.assemble import Assembly
 from foveate.inference.work import Work
 
 

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
-from foveate.inference.layers import Layers, block_layers, unknown_layers
-from foveate.inference.looked_at import per_cell
-from foveate.inference.pixels import PixelSource
-from foveate.inference.predictor import FinishedBlock
-from foveate.inference.run import finished_blocks
+from foveate.inference.planning.blocks import BlockGrid
+from foveate.inference.predicting.looked_at import per_cell
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.predictor import FinishedBlock
+from foveate.inference.predicting.run import finished_blocks
 from foveate.inference.sinks.foveation_map import expected_view, scale_probabilities
-from foveate.inference.store import BlockStore
-from foveate.inference.stored_block import StoredBlock
+from foveate.inference.storing.layers import Layers, block_layers, unknown_layers
+from foveate.inference.storing.store import BlockStore
+from foveate.inference.storing.stored_block import StoredBlock
 from foveate.segmenter import FoveatedSegmenter
 
 

@@ -10,8 +10,8 @@ from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels
 from foveate.data.working import open_working
 from foveate.geometry import Window
-from foveate.inference.layers import NODATA
 from foveate.inference.predict import PredictionFiles
+from foveate.inference.storing.layers import NODATA
 from foveate.reporting.panels import Panel, channels_shown, class_picture, foveation_panel, image_picture, save_panels
 from foveate.runs.config import RunConfig
 

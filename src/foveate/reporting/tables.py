@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from foveate.inference.evaluate import Evaluation
+from foveate.inference.evaluation.evaluate import Evaluation
 from foveate.metrics.hausdorff import ClassDistance
 
 

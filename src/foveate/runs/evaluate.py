@@ -13,11 +13,11 @@ import torch
 from foveate.data.datamodule import available_cores
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import ConfigError
-from foveate.inference.evaluate import Evaluation, evaluation_of
-from foveate.inference.pixels import PixelSource
-from foveate.inference.processes import Share, from_processes
-from foveate.inference.run import ready_to_predict
-from foveate.inference.score_blocks import BlockScore, score_blocks
+from foveate.inference.evaluation.evaluate import Evaluation, evaluation_of
+from foveate.inference.evaluation.score_blocks import BlockScore, score_blocks
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.sharing.processes import Share, from_processes
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationOptions, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import TrainedRun, load_run
 

@@ -11,11 +11,11 @@ from foveate.data.manifest import SPLITS, Sample, load_samples
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid
-from foveate.inference.evaluate import LabelledImage
-from foveate.inference.map_files import MapFiles, MapSpec
-from foveate.inference.pyramid import root_side
-from foveate.inference.score_blocks import Scoring
+from foveate.inference.evaluation.evaluate import LabelledImage
+from foveate.inference.evaluation.map_files import MapFiles, MapSpec
+from foveate.inference.evaluation.score_blocks import Scoring
+from foveate.inference.planning.blocks import BlockGrid
+from foveate.inference.planning.pyramid import root_side
 from foveate.metrics.hausdorff import require_monai
 from foveate.runs.config import RunConfig
 

@@ -20,13 +20,13 @@ from foveate.data.working import open_working
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.inference.config import InferenceConfig
 from foveate.inference.memory import MemoryModel, fitted
-from foveate.inference.pixels import PixelSource
+from foveate.inference.planning.speed import in_passes, in_seconds
 from foveate.inference.predict import ALONE, SIZES, SPENDING, Prediction, PredictionFiles, on_disk
-from foveate.inference.run import ready_to_predict
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.run import ready_to_predict
 from foveate.inference.session import Session, Start
-from foveate.inference.speed import in_passes, in_seconds
-from foveate.inference.stopping import stopping
-from foveate.inference.team import LEFT_OUT, Team, launched_team, share_cores, started_team
+from foveate.inference.sharing.stopping import stopping
+from foveate.inference.sharing.team import LEFT_OUT, Team, launched_team, share_cores, started_team
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
 

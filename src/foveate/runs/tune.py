@@ -11,7 +11,7 @@ import torch
 
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
-from foveate.inference.candidates import Candidate, candidates
+from foveate.inference.planning.candidates import Candidate, candidates
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.evaluation_plan import SCORES_ONLY, plan_evaluation
 from foveate.runs.folder import RunFolder

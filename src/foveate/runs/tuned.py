@@ -12,8 +12,8 @@ from typing import Any
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import Estimator
 from foveate.inference.config import InferenceConfig
-from foveate.inference.pyramid import PyramidLook
-from foveate.inference.speed import in_seconds
+from foveate.inference.planning.pyramid import PyramidLook
+from foveate.inference.planning.speed import in_seconds
 
 SLACK = 1.02  # a cover of whole windows costs a little more than its share where it reaches over the border
 

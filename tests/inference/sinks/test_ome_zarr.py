@@ -14,7 +14,7 @@ import zarr
 from foveate.data.config import ClassConfig
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window
-from foveate.inference.blocks import BlockGrid
+from foveate.inference.planning.blocks import BlockGrid
 from foveate.inference.polygons.class_map import open_class_map
 from foveate.inference.polygons.write import write_polygons
 from foveate.inference.sinks.ome_zarr import majority, open_labels

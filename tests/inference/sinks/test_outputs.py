@@ -14,11 +14,11 @@ from foveate.data.readers.base import Georeference
 from foveate.data.readers.gdal import open_dataset, quiet
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, OutputWriteError
 from foveate.geometry import CellGrid, Size, Window
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig, PolygonsConfig
-from foveate.inference.layers import FULL, NODATA, block_layers
+from foveate.inference.planning.blocks import BlockGrid
 from foveate.inference.sinks.class_table import table_path
 from foveate.inference.sinks.outputs import OutputSpec, write_outputs
+from foveate.inference.storing.layers import FULL, NODATA, block_layers
 
 CLASSES = [ClassConfig(name=name, color=color) for name, color in (("sea", "#0000ff"), ("rock & sand", "#804020"))]
 SIZE, CELL = Size(700, 1100), 32

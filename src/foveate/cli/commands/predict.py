@@ -11,8 +11,8 @@ from foveate.cli.arguments import Checkpoint, Overwrite, RunFolder
 
 if TYPE_CHECKING:
     from foveate.inference.session import Start
-    from foveate.inference.stopping import Stop
-    from foveate.inference.team import Team
+    from foveate.inference.sharing.stopping import Stop
+    from foveate.inference.sharing.team import Team
     from foveate.runs.folder import TrainedRun
     from foveate.runs.predict import PredictionRequest
 
@@ -79,8 +79,8 @@ def predict(
     import os
 
     from foveate.cli.arguments import torch_device
-    from foveate.inference.devices import devices_of
     from foveate.inference.memory import parse_memory
+    from foveate.inference.sharing.devices import devices_of
     from foveate.runs.predict import PredictionRequest
 
     if budget:
@@ -110,7 +110,7 @@ class _Command:
 
     def run(self, devices: list[str]) -> int:
         """The exit code."""
-        from foveate.inference.stopping import stopping
+        from foveate.inference.sharing.stopping import stopping
         from foveate.runs.predict import help_predict, predicting
 
         with stopping(_say_stopping, _show_cursor) as stop, predicting(self._request, devices) as team:

@@ -14,7 +14,7 @@ import numpy as np
 from foveate.data.config import ClassConfig
 from foveate.errors import ConfigError, OutputWriteError
 from foveate.geometry import Size, Window, ceil_div
-from foveate.inference.layers import NODATA
+from foveate.inference.storing.layers import NODATA
 from foveate.types import LabelArray
 
 CHUNK = 1024

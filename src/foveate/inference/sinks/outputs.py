@@ -15,12 +15,12 @@ from foveate.errors import FoveateError, OutputWriteError
 from foveate.files import refuse_existing
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.config import Format, Output, PolygonsConfig
-from foveate.inference.layers import FULL, NODATA, Layers
 from foveate.inference.polygons.check import check_polygons
 from foveate.inference.polygons.write import write_polygons
 from foveate.inference.sinks.class_table import write_class_table
 from foveate.inference.sinks.geotiff import RasterSpec, open_raster
 from foveate.inference.sinks.ome_zarr import check_installed, open_labels
+from foveate.inference.storing.layers import FULL, NODATA, Layers
 from foveate.types import Raster
 
 

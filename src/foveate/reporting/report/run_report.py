@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from foveate.data.manifest import SPLITS, Sample
 from foveate.errors import ConfigError, FoveateError
 from foveate.files import refuse_existing
-from foveate.inference.map_files import MapFiles
+from foveate.inference.evaluation.map_files import MapFiles
 from foveate.reporting.report import facts
 from foveate.reporting.report.animation import animate
 from foveate.reporting.report.by_scale import ScaleRow, image_counts, scale_rows

@@ -1,0 +1,1 @@
+"""Evaluation: the blocks of labelled images scored, and the scores put together."""

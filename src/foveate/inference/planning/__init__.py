@@ -1,0 +1,1 @@
+"""Planning: which patches pass through the network, and where each counts."""

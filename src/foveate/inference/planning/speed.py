@@ -1,0 +1,53 @@
+"""How fast the network is, so that a budget of seconds can be counted in passes."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from foveate.inference.config import InferenceConfig
+from foveate.inference.planning.plan import Passes
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.predict_block import network_outputs
+from foveate.patches.extraction import Windows
+from foveate.segmenter import FoveatedSegmenter
+
+_SECONDS = 1.0  # of measuring; the least is three batches
+
+
+def in_passes(config: InferenceConfig, segmenter: FoveatedSegmenter, source: PixelSource) -> InferenceConfig:
+    """The configuration with a budget of seconds counted in passes per megapixel; any other is left as it is.
+
+    The seconds are those of the network alone, measured on this device now: reading runs beside it, stitching and
+    writing come on top. The number is settled before the run, so what is passed does not depend on the clock any more.
+
+    Args:
+        config: of inference.
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+    """
+    if not in_seconds(config.budget):
+        return config
+    passes = float(str(config.budget).removesuffix("s")) * passes_per_second(segmenter, source, config)
+    return config.model_copy(update={"budget": round(passes / source.size.megapixels, 3)})
+
+
+def in_seconds(budget: float | str | None) -> bool:
+    """Whether a budget is one of seconds."""
+    return isinstance(budget, str) and budget.endswith("s")
+
+
+def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> float:
+    """Patches that go through the network in a second, in batches as at inference; measured for about a second."""
+    count, side, scales = config.batch_size, segmenter.scales.patch_size, len(segmenter.scales)
+    inputs = torch.zeros(count, len(source.channels), side, side, device=source.device)
+    places = torch.zeros(count, dtype=torch.long)
+    passes = Passes(Windows(places, places, side), torch.eye(scales)[:1].expand(count, -1), torch.ones(count))
+    batches, start = -1, 0.0  # the first batch chooses kernels
+    while batches < 3 or time.perf_counter() - start < _SECONDS:
+        # Copied back, as a device may still be working when the call returns.
+        network_outputs(inputs, passes, segmenter, source, config).sum().item()
+        batches += 1
+        start = start or time.perf_counter()
+    return batches * count / (time.perf_counter() - start)

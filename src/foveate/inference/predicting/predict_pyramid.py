@@ -1,0 +1,193 @@
+"""Blocks by the pyramid cover: look widely everywhere, then closer where it is expected to bring most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveate.geometry import Window
+from foveate.inference.config import InferenceConfig
+from foveate.inference.planning.budget import closer_looks, passes_allowed, price_for
+from foveate.inference.planning.foveation_field import FoveationField
+from foveate.inference.planning.gain import entropy_of_parts
+from foveate.inference.planning.plan import Passes
+from foveate.inference.planning.pyramid import PyramidGrid, looks_of, share_inside
+from foveate.inference.predicting.fusion import fusion_weights
+from foveate.inference.predicting.looked_at import covered
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.predict_block import add_outputs, as_logits, network_outputs, window_outputs
+from foveate.inference.predicting.predictor import FinishedBlock
+from foveate.inference.predicting.prepare import PassGroup, mixed_patches, read_regions
+from foveate.inference.predicting.stitch import Stitcher, stitcher_for
+from foveate.patches.extraction import Windows
+from foveate.segmenter import FoveatedSegmenter
+
+# Wide looks that set the price; as many as fit are kept, so that they are not paid for twice.
+SURVEYED = 256
+_KEPT_BYTES = 2**28
+
+
+class PreparedRoots(NamedTuple):
+    """A block whose widest windows are read.
+
+    Attributes:
+        window: the block, level-0 pixels.
+        roots: the widest supports that meet it.
+        group: those of them that were not surveyed.
+        weights: (L, h, w) how much each look counts at each pixel.
+    """
+
+    window: Window
+    roots: Windows
+    group: PassGroup
+    weights: Tensor
+
+
+class PyramidPredictor:
+    """Predicts blocks of one image: the widest scale everywhere, the others where their gain is above the price.
+
+    The gain of a closer look is the uncertainty of the wide look there, summed over the area it covers: a look of twice
+    the width has four times the area, and pays earlier. With a budget, a survey of the image by wide looks (all, or 256
+    evenly spread) finds the price at which the budget is spent; it is a property of the image, so blocks stay
+    independent. Without a budget every pass is made: 1 + 1/4 + 1/16 per target for three doubling scales. An estimator
+    of one fixed scale passes that one only: its windows tile the image, with a margin of choice.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: of inference.
+        field: the policy's logits of this image.
+        reading: runs what reads the image, in the thread that it belongs to.
+
+    Raises:
+        ConfigError: when a look has no field of view of the model, or the budget is below the least possible.
+    """
+
+    def __init__(
+        self,
+        segmenter: FoveatedSegmenter,
+        source: PixelSource,
+        config: InferenceConfig,
+        field: FoveationField,
+        reading: Executor,
+    ) -> None:
+        self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
+        self._reading = reading
+        # The supports of a look are disjoint; falling off at their rims would hand those back to the wider look.
+        self._flat = config.model_copy(update={"blending": "none"})
+        self._looks = looks_of(config, segmenter.views_passed)
+        self._scales = [segmenter.scales.fields_of_view.index(look.view) for look in self._looks]
+        self._grid = PyramidGrid.of(source.size, self._looks)
+        self._surveyed: dict[tuple[int, int], Tensor] = {}
+        self._unpaid = 0
+        budget = config.budget or segmenter.estimator.budget
+        self._price = -1.0 if budget == "all" else self._find_price(budget)
+
+    def prepare(self, block: Window) -> PreparedRoots:
+        """Read the widest windows of a block, and how much each scale counts there."""
+        roots = self._grid.roots_in(block)
+        new = torch.tensor([key not in self._surveyed for key in _keys(roots)])
+        passes = self._passes(roots, self._widest).select(new)
+        weights = fusion_weights(block, self._config.fusion, self._scales, self._field)
+        return PreparedRoots(block, roots, self._with_regions(passes), weights.to(self._source.device))
+
+    def predict(self, block: PreparedRoots) -> FinishedBlock:
+        """Look widely, choose where to look closer, do so, and fuse."""
+        outputs = self._root_outputs(block)
+        stitcher = stitcher_for(block.window, self._source.device, self._flat)
+        counted = torch.zeros(len(self._segmenter.scales), block.window.height, block.window.width)
+        counted[self._scales[self._widest]] = block.weights[self._widest].cpu()
+        self._stitch(stitcher, block, self._widest, [(self._passes(block.roots, self._widest), outputs)])
+        count, self._unpaid = len(block.group.passes) + self._unpaid, 0
+        for level in reversed(range(self._widest)):
+            group = self._closer(block, outputs, level)
+            count += len(group.passes)
+            counted[self._scales[level]] += block.weights[level].cpu() * covered(group.passes.supports, block.window)
+            self._stitch(stitcher, block, level, window_outputs(group, self._segmenter, self._source, self._config))
+        return FinishedBlock(block.window, as_logits(stitcher.result()), count, counted)
+
+    @property
+    def _widest(self) -> int:
+        """The last level: levels count the looks, smallest support first."""
+        return len(self._looks) - 1
+
+    def _stitch(
+        self, stitcher: Stitcher, block: PreparedRoots, level: int, outputs: Iterable[tuple[Passes, Tensor]]
+    ) -> None:
+        weights = block.weights[level]
+        for passes, output in outputs:
+            add_outputs(stitcher, passes, output, self._segmenter, by_probability=True, pixel_weights=weights)
+
+    def _find_price(self, budget: float | str) -> float:
+        """Look widely at an even part of the image, and see what the gains are."""
+        roots = self._grid.roots
+        target = self._segmenter.scales.target
+        allowed = closer_looks(passes_allowed(budget, self._source.size, target), self._grid)
+        total = len(roots.top)
+        chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
+        part = Windows(roots.top[chosen], roots.left[chosen], roots.side)
+        gains = []
+        for passes, outputs in self._survey(self._passes(part, self._widest)):
+            gains.append(self._all_gains(passes.supports, outputs))
+            if (len(self._surveyed) + len(passes)) * outputs[0].nbytes <= _KEPT_BYTES:
+                self._surveyed.update(zip(_keys(passes.supports), outputs.cpu(), strict=True))
+        self._unpaid = len(chosen)
+        return price_for(torch.cat(gains), allowed * len(chosen) // total)
+
+    def _all_gains(self, roots: Windows, outputs: Tensor) -> Tensor:
+        """The gains of all closer looks inside the image, within some widest supports."""
+        image, found = Window.of(self._source.size), [torch.empty(0)]
+        for level in range(self._widest):
+            inside = share_inside(self._grid.inside(roots, level), image) > 0
+            found.append(self._gains(roots, outputs, level)[inside])
+        return torch.cat(found)
+
+    def _root_outputs(self, block: PreparedRoots) -> Tensor:
+        """The network's output (N, C, P', P') on every widest window of a block, surveyed or new."""
+        new = [output for _, output in window_outputs(block.group, self._segmenter, self._source, self._config)]
+        following: Iterator[Tensor] = iter(torch.cat(new) if new else ())
+        device = self._source.device
+        keys = _keys(block.roots)
+        return torch.stack([self._surveyed[k].to(device) if k in self._surveyed else next(following) for k in keys])
+
+    def _closer(self, block: PreparedRoots, outputs: Tensor, level: int) -> PassGroup:
+        """The looks of one level that pay, among those that meet the block."""
+        supports = self._grid.inside(block.roots, level)
+        inside = block.window.intersection(Window.of(self._source.size)) or block.window
+        pays = (self._gains(block.roots, outputs, level) > self._price) & (share_inside(supports, inside) > 0)
+        return self._reading.submit(self._with_regions, self._passes(supports, level).select(pays)).result()
+
+    def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
+        """Gain of every look (N * parts ** 2) of a level, in nats times narrowest supports inside the image."""
+        kept = self._grid.sides[-1] / self._looks[-1].view
+        entropy = entropy_of_parts(outputs, kept, self._grid.parts(level)).flatten().cpu()
+        supports = self._grid.inside(roots, level)
+        area = (self._grid.sides[level] / self._grid.sides[0]) ** 2
+        return entropy * area * share_inside(supports, Window.of(self._source.size))
+
+    def _passes(self, supports: Windows, level: int) -> Passes:
+        one_hot = torch.eye(len(self._segmenter.scales))[self._scales[level]].expand(len(supports.top), -1)
+        return Passes(supports, one_hot, torch.ones(len(supports.top)))
+
+    def _survey(self, passes: Passes) -> Iterator[tuple[Passes, Tensor]]:
+        """Outputs, batch by batch, of passes far apart: each is read alone, as one region of all would be the image."""
+        for start in range(0, len(passes), self._config.batch_size):
+            batch = passes.select(slice(start, start + self._config.batch_size))
+            inputs = self._reading.submit(self._read_apart, batch).result()
+            yield batch, network_outputs(inputs, batch, self._segmenter, self._source, self._config)
+
+    def _read_apart(self, passes: Passes) -> Tensor:
+        scales = self._segmenter.scales
+        alone = [passes.select(slice(i, i + 1)) for i in range(len(passes))]
+        return torch.cat([mixed_patches(one, read_regions(one, self._source, scales), scales) for one in alone])
+
+    def _with_regions(self, passes: Passes) -> PassGroup:
+        return PassGroup(passes, read_regions(passes, self._source, self._segmenter.scales))
+
+
+def _keys(windows: Windows) -> list[tuple[int, int]]:
+    return list(zip(windows.top.tolist(), windows.left.tolist(), strict=True))

@@ -1,0 +1,119 @@
+"""Walk over the blocks of an image: read ahead, predict, hand each finished block on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.errors import ImageReadError
+from foveate.geometry import Window
+from foveate.inference.config import InferenceConfig
+from foveate.inference.planning.blocks import BlockGrid, block_side
+from foveate.inference.planning.foveation_field import FoveationField, TileObserver
+from foveate.inference.planning.pyramid import root_side, uses_pyramid
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.predict_pyramid import PyramidPredictor
+from foveate.inference.predicting.predict_targets import TargetPredictor
+from foveate.inference.predicting.predictor import BlockPredictor, FinishedBlock
+from foveate.segmenter import FoveatedSegmenter
+
+CellsObserver = Callable[[Window, Tensor], None]
+UnreadableObserver = Callable[[Window, ImageReadError], None]
+
+
+def finished_blocks(
+    segmenter: FoveatedSegmenter,
+    source: PixelSource,
+    config: InferenceConfig,
+    *,
+    blocks: Iterable[Window] | None = None,
+    on_tile: TileObserver | None = None,
+    on_cells: CellsObserver | None = None,
+    on_unreadable: UnreadableObserver | None = None,
+) -> Generator[FinishedBlock]:
+    """Predict an image block by block; memory is bounded by the block, not by the image.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: planner, block size, overlap, blending, batch size, precision.
+        blocks: which blocks, in which order; all of them, row by row, by default. The next is asked for, and read,
+            before the one before it is predicted.
+        on_tile: receives the policy's logits tile by tile as they are computed.
+        on_cells: receives every block, whose corners are then multiples of the cell, and the policy's logits (S, h, w)
+            of its cells; before the block is finished, and in another thread.
+        on_unreadable: told of a block whose pixels could not be read, which is then left out; without it the error is
+            raised.
+
+    Raises:
+        ConfigError: when the planner does not fit the fields of view, or the budget is below the least possible.
+        ImageReadError: when pixels cannot be read.
+    """
+    if blocks is None:
+        side = block_side(config.block_size, 1, root_side(config, segmenter.estimator, segmenter.views_passed))
+        blocks = BlockGrid(source.size, side)
+    field = FoveationField(segmenter, source, on_tile)
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
+        predictor = _predictor(segmenter, source, config, field, reading)
+
+        def prepare(block: Window) -> Any:
+            field.cover(block)
+            if on_cells is not None:
+                on_cells(block, _cell_logits(block, field))
+            return predictor.prepare(block)
+
+        for block, ready in _ahead(prepare, blocks, reading):
+            try:
+                # Nothing here holds on to what was read while the block after the next is being read.
+                yield predictor.predict(ready.pop().result())
+            except ImageReadError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(block, error)
+
+
+def _cell_logits(block: Window, field: FoveationField) -> Tensor:
+    """The policy's logits (S, h, w) of the cells under a block."""
+    rows, cols = (
+        torch.arange(start, stop, field.grid.cell)
+        for start, stop in ((block.top, block.bottom), (block.left, block.right))
+    )
+    return field.logits_at(*torch.cartesian_prod(rows, cols).T).T.reshape(-1, len(rows), len(cols))
+
+
+def _predictor(
+    segmenter: FoveatedSegmenter,
+    source: PixelSource,
+    config: InferenceConfig,
+    field: FoveationField,
+    reading: Executor,
+) -> BlockPredictor[Any]:
+    if uses_pyramid(config, segmenter.estimator):
+        return PyramidPredictor(segmenter, source, config, field, reading)
+    return TargetPredictor(segmenter, source, config, field)
+
+
+def _ahead(
+    prepare: Callable[[Window], Any], blocks: Iterable[Window], reading: Executor
+) -> Iterator[tuple[Window, list[Future[Any]]]]:
+    """Prepare the next block in a thread (readers and torch release the lock) while the present one is predicted.
+
+    Yields:
+        Every block, and a list from which its preparation is to be taken.
+    """
+    waiting: list[tuple[Window, list[Future[Any]]]] = []
+    for block in blocks:
+        waiting.append((block, [reading.submit(prepare, block)]))
+        if len(waiting) == 2:
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def ready_to_predict(segmenter: FoveatedSegmenter, device: torch.device) -> FoveatedSegmenter:
+    """The segmenter in eval mode on a device, in the memory layout in which convolutions are fastest."""
+    segmenter = segmenter.eval().to(device)
+    return segmenter.to(memory_format=torch.channels_last)

@@ -1,0 +1,138 @@
+"""Stitching: place the predictions of a block's passes on the block, where they overlap by weight or by confidence."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveate.errors import GeometryError
+from foveate.geometry import Window
+from foveate.inference.config import InferenceConfig
+from foveate.inference.planning.plan import Passes
+from foveate.patches.blending import importance_window
+from foveate.types import Blending
+
+
+class Stitcher(ABC):
+    """Puts predictions together over one block.
+
+    At a pixel, predictions are taken in the order of the passes, which a planner keeps the same whatever the block; so
+    the result does not depend on how the image was cut into blocks.
+
+    Args:
+        block: the part of the image to fill, level-0 pixels.
+        device: where the result is kept.
+    """
+
+    def __init__(self, block: Window, device: torch.device) -> None:
+        self._block = block
+        self._device = device
+        self._values: Tensor | None = None
+
+    @abstractmethod
+    def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
+        """Add the predictions of N passes.
+
+        Args:
+            passes: where they count, and how much.
+            values: (N, C, side, side) logits or probabilities.
+            pixel_weights: (h, w) over the block, a factor on what these passes count at a pixel.
+        """
+
+    @abstractmethod
+    def result(self) -> Tensor:
+        """The stitched predictions (C, h, w) of the block.
+
+        Raises:
+            GeometryError: when a pixel was covered by no pass.
+        """
+
+    def _whole(self, values: Tensor) -> Tensor:
+        """The block's own array (C, h, w), zeros at first."""
+        if self._values is None:
+            self._values = torch.zeros(values.shape[1], self._block.height, self._block.width, device=self._device)
+        return self._values
+
+    def _placements(self, passes: Passes) -> Iterator[_Placement]:
+        tops, lefts, side = passes.supports
+        for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
+            support = Window(top, left, side, side)
+            inside = support.intersection(self._block)
+            if inside is not None:
+                yield _Placement(i, inside.within(self._block), inside.within(support))
+
+    def _covered(self, covered: Tensor) -> Tensor:
+        if self._values is None or not bool(covered.all()):
+            raise GeometryError(f"the plan leaves pixels of {self._block} without a prediction")
+        return self._values
+
+
+class _Placement(NamedTuple):
+    """Where a pass meets the block: its number, and the common part in the block's and in the support's pixels."""
+
+    number: int
+    there: tuple[slice, slice]
+    here: tuple[slice, slice]
+
+
+class AverageStitcher(Stitcher):
+    """The weighted mean of the predictions at each pixel.
+
+    Args:
+        block, device: see `Stitcher`.
+        blending: importance of a prediction over its support.
+    """
+
+    def __init__(self, block: Window, device: torch.device, blending: Blending) -> None:
+        super().__init__(block, device)
+        self._blending = blending
+        self._weights = torch.zeros(block.height, block.width, device=device)
+
+    def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
+        """Add to the sums, by importance, weight of the passes and weight of the pixels."""
+        importance = importance_window(passes.supports.side, self._blending).to(values.device)
+        sums = self._whole(values)
+        for number, there, here in self._placements(passes):
+            weights = importance[here] * passes.weight[number].item()
+            weights = weights if pixel_weights is None else weights * pixel_weights[there]
+            sums[:, *there] += values[number][:, *here].float() * weights
+            self._weights[there] += weights
+
+    def result(self) -> Tensor:
+        """The sums over the weights."""
+        return self._covered(self._weights > 0) / self._weights
+
+
+class MaxScoreStitcher(Stitcher):
+    """At each pixel the prediction that is surest of its class; the first of equally sure ones.
+
+    Source: the option `max_score` of the public code of arXiv 2007.15124.
+    """
+
+    def __init__(self, block: Window, device: torch.device) -> None:
+        super().__init__(block, device)
+        self._scores = torch.full((block.height, block.width), -1.0, device=device)
+
+    def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
+        """Keep probabilities (N, C, side, side) where they are surer than what is there, whatever the weights."""
+        scores, whole = values.float().amax(dim=1), self._whole(values)
+        for number, there, here in self._placements(passes):
+            score = scores[number][here]
+            surer = score > self._scores[there]
+            self._scores[there] = torch.where(surer, score, self._scores[there])
+            whole[:, *there] = torch.where(surer, values[number][:, *here].float(), whole[:, *there])
+
+    def result(self) -> Tensor:
+        """The probabilities kept."""
+        return self._covered(self._scores >= 0)
+
+
+def stitcher_for(block: Window, device: torch.device, config: InferenceConfig) -> Stitcher:
+    """The stitcher that the configuration asks for."""
+    if config.stitching == "max_score":
+        return MaxScoreStitcher(block, device)
+    return AverageStitcher(block, device, config.blending)

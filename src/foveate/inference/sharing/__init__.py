@@ -1,0 +1,1 @@
+"""Sharing the work among processes, devices and computers, and stopping it well."""

@@ -1,0 +1,1 @@
+"""Storing finished blocks, so that nothing is lost, and putting them together."""

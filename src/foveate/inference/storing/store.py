@@ -1,0 +1,231 @@
+"""`BlockStore`: the finished blocks of one image, kept on disk until all are there; the files are the journal."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from foveate.config_base import ConfigTree
+from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, StoredBlockError
+from foveate.files import write_text
+from foveate.inference.storing.differences import differences
+from foveate.inference.storing.locks import locked
+from foveate.inference.storing.stored_block import StoredBlock, load_block, save_block, sync_folder
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class BlockStore:
+    """A folder beside the results with one file for every finished block.
+
+    A block's file is whole or not there, so the set of files says what is done. `plan.json` holds everything that
+    decides their bytes. Made by `leading` for the one process that also writes the results, by `joining` for others.
+
+    Args:
+        path: the folder.
+        plan: everything that decides the bytes of the results, as plain values.
+        total: number of blocks.
+    """
+
+    def __init__(self, path: Path, plan: ConfigTree, total: int) -> None:
+        self.path, self.total = path, total
+        self._plan: ConfigTree = _plain(plan)
+        self._digest = hashlib.sha256(json.dumps(self._plan, sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    @contextmanager
+    def leading(
+        cls, path: Path, plan: ConfigTree, total: int, *, resume: bool, overwrite: bool
+    ) -> Iterator[BlockStore]:
+        """Open the store for the process that leads; no other can meanwhile.
+
+        A store that holds no block once the context ends with an error is removed.
+
+        Args:
+            path: the folder.
+            plan: see the class.
+            total: number of blocks.
+            resume: go on with the blocks that are there.
+            overwrite: discard them.
+
+        Raises:
+            OutputInUseError: when another process leads.
+            OutputExistsError: when blocks are there and neither `resume` nor `overwrite` is set.
+            ConfigError: when they were made by another plan, saying what changed.
+            OutputWriteError: when the folder cannot be written.
+        """
+        store = cls(path, plan, total)
+        with ExitStack() as stack:
+            with _writing_to(path.parent):
+                stack.enter_context(_locked_folder(path))
+                store._prepare(resume=resume, overwrite=overwrite)
+            try:
+                yield store
+            finally:
+                if not store.finished():
+                    store.remove()
+
+    @classmethod
+    def joining(cls, path: Path, plan: ConfigTree, total: int) -> BlockStore | None:
+        """The store that another process leads; None when it is gone, as all is done.
+
+        Raises:
+            ConfigError: when that works by another plan, saying what differs.
+        """
+        store = cls(path, plan, total)
+        if not (path / "plan.json").exists():
+            return None
+        store._check_plan(f"the process that leads at {path} works on something else")
+        return store
+
+    @property
+    def digest(self) -> str:
+        """Name of the plan: equal for equal plans."""
+        return self._digest
+
+    @property
+    def plan(self) -> ConfigTree:
+        """The plan, as plain values."""
+        return self._plan
+
+    @property
+    def assembled(self) -> Path:
+        """Folder for the results while they are written; on the same file system as their final place."""
+        return self.path / "assembled"
+
+    def finished(self) -> set[int]:
+        """Numbers of the blocks that are there."""
+        try:
+            return {int(path.stem) for path in (self.path / "blocks").iterdir() if path.suffix == ".block"}
+        except FileNotFoundError:
+            return set()
+
+    def missing(self) -> list[int]:
+        """Numbers of the blocks that are not there, ascending; none once the store itself is gone."""
+        done = self.finished()
+        return [n for n in range(self.total) if n not in done] if self.path.exists() else []
+
+    def has(self, number: int) -> bool:
+        """Whether a block is there."""
+        return self._file(number).exists()
+
+    def put(self, number: int, block: StoredBlock) -> None:
+        """Keep a finished block.
+
+        Raises:
+            OutputWriteError: when that fails, for example on a full disk.
+        """
+        try:
+            save_block(self._file(number), block, self._digest)
+        except OSError as error:
+            if self.path.exists():  # else the results are complete, as another process made this block too
+                raise OutputWriteError(self._cannot_write(error)) from error
+
+    def get(self, number: int) -> StoredBlock:
+        """A finished block.
+
+        Raises:
+            StoredBlockError: when it is missing or damaged.
+        """
+        try:
+            return load_block(self._file(number), self._digest)
+        except StoredBlockError as error:
+            raise StoredBlockError(f"{error}; run the same command with --resume: it makes that block anew") from error
+
+    def remove(self) -> None:
+        """Remove the store; first what says that there is one."""
+        (self.path / "plan.json").unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _file(self, number: int) -> Path:
+        return self.path / "blocks" / f"{number:08d}.block"
+
+    def _prepare(self, *, resume: bool, overwrite: bool) -> None:
+        kept = resume and self._has_work()
+        if kept:
+            self._check_plan(f"{self.path} holds blocks of another run")
+        elif self._has_work() and not overwrite:
+            raise OutputExistsError(
+                f"{self.path} holds {len(self.finished())} of {self.total} blocks of an interrupted run; run the same "
+                f"command with --resume to go on, or with --overwrite to start anew"
+            )
+        self._clear([] if kept else ["blocks"])
+        for name in ("blocks", "claims", "workers"):
+            (self.path / name).mkdir(exist_ok=True)
+        write_text(self.path / "plan.json", json.dumps(self._plan, indent=2) + "\n", overwrite=True)
+        sync_folder(self.path)
+        self._discard_unusable()
+
+    def _has_work(self) -> bool:
+        return (self.path / "plan.json").exists() and bool(self.finished())
+
+    def _check_plan(self, problem: str) -> None:
+        try:
+            found = json.loads((self.path / "plan.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.path}/plan.json cannot be read ({error}); start anew with --overwrite") from None
+        changed = differences(found, self._plan)
+        if changed:
+            raise ConfigError(
+                f"{problem}: " + "; ".join(changed) + "; go on with what it was, or start anew with --overwrite"
+            )
+
+    def _clear(self, also: list[str]) -> None:
+        """Remove what a process that ended left behind."""
+        for name in ("claims", "workers", "assembled", *also):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _discard_unusable(self) -> None:
+        """Remove files that were never completed, damaged blocks, and those that could not be read then."""
+        for path in (self.path / "blocks").iterdir():
+            if path.suffix != ".block" or not self._is_good(path):
+                path.unlink()
+
+    def _is_good(self, path: Path) -> bool:
+        try:
+            return int(path.stem) < self.total and not load_block(path, self._digest).failure
+        except (StoredBlockError, ValueError):
+            return False
+
+    def _cannot_write(self, error: OSError) -> str:
+        reason = "the disk is full" if error.errno in _FULL else str(error)
+        return (
+            f"could not write to {self.path}: {reason}; {len(self.finished())} of {self.total} blocks are stored: "
+            f"{'make room' if error.errno in _FULL else 'put that right'} and run the same command with --resume"
+        )
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Turn what the file system says about a folder into `OutputWriteError`."""
+    try:
+        yield
+    except FoveateError:
+        raise
+    except OSError as error:
+        raise OutputWriteError(f"cannot write to {folder}: {error}; choose another --out") from error
+
+
+@contextmanager
+def _locked_folder(path: Path) -> Iterator[None]:
+    """Make a folder and hold its lock."""
+    with ExitStack() as stack:
+        while True:
+            path.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(locked(path / "lock"))
+                break
+            except FileNotFoundError:  # removed in between by a process that has just finished
+                continue
+        yield
+
+
+def _plain(tree: ConfigTree) -> Any:
+    """The tree as JSON gives it back, so that it compares equal to a saved one."""
+    return json.loads(json.dumps(tree))
