@@ -157,7 +157,8 @@ class MemoryModel:
 
     def _stitching(self, side: int, batch: int) -> int:
         """While the network runs: sums, patches, its own memory, and its output brought to the image's resolution."""
-        sums = (4 if self.by_probability else 2) * self.classes * side**2 * _FLOAT + 9 * side**2
+        # And as much as the sums take, once, of what is kept for later blocks: see `SharedPasses`.
+        sums = ((4 if self.by_probability else 2) + 1) * self.classes * side**2 * _FLOAT + 9 * side**2
         weights = 5 * len(self.looks) * side**2 * _FLOAT if self.pyramid else 0
         wide = max(min(batch * support**2, max(_PIXELS_AT_ONCE, support**2)) for support, _ in self.looks)
         patches = 6 * batch * self.channels * self.patch_pixels * _FLOAT

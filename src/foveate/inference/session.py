@@ -103,7 +103,7 @@ class Session:
         self, worker: Worker, claims: Claims, missing: list[int], store: BlockStore, on_change: Callable[[], None]
     ) -> bool:
         """Work on the free ones of some blocks; whether there was one."""
-        free = claims.take(missing)
+        free = claims.take(worker.in_order(missing, self.team.rank / self.team.size))
         first = next(free, None)
         if first is None:
             return False

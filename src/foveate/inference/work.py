@@ -16,10 +16,12 @@ from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
 from foveate.inference.planning.blocks import BlockGrid
+from foveate.inference.planning.per_target import target_stride
 from foveate.inference.predicting.looked_at import per_cell
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.predictor import FinishedBlock
 from foveate.inference.predicting.run import finished_blocks
+from foveate.inference.predicting.shared_passes import blocks_abreast
 from foveate.inference.sinks.foveation_map import expected_view, scale_probabilities
 from foveate.inference.storing.layers import Layers, block_layers, unknown_layers
 from foveate.inference.storing.store import BlockStore
@@ -68,6 +70,21 @@ class Worker:
     def open_numbers(self) -> list[int]:
         """Blocks that were begun and are not stored."""
         return list(self._open.values())
+
+    def in_order(self, numbers: Iterable[int], share: float) -> list[int]:
+        """Numbers as they are best taken: neighbours after one another, for what they can use of each other's passes.
+
+        Args:
+            numbers: of blocks.
+            share: of them that come first for other processes, which begin elsewhere; in [0, 1).
+        """
+        work, model = self._work, self._work.segmenter
+        stride = target_stride(model.scales.target, self._config.overlap)
+        looks = len(model.estimator.looks(torch.zeros(1, len(model.scales))))
+        width = blocks_abreast(work.grid.side, stride, model.scales.patch_size, looks)
+        ordered = sorted(numbers, key=lambda number: work.grid.place_in_bands(number, width))
+        first = int(share * len(ordered))
+        return ordered[first:] + ordered[:first]
 
     def run(self, numbers: Iterable[int]) -> Generator[int]:
         """Predict and store numbered blocks; where the device's memory does not suffice, in smaller batches.

@@ -52,3 +52,8 @@ class BlockGrid:
 
     def __iter__(self) -> Iterator[Window]:
         return (self[number] for number in range(len(self)))
+
+    def place_in_bands(self, number: int, width: int) -> tuple[int, int, int]:
+        """What to sort numbers by, so that blocks are worked on in bands of so many columns, each row by row."""
+        row, col = divmod(number, self.columns)
+        return col // width, row, col

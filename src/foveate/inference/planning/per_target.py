@@ -31,7 +31,7 @@ class PerTarget:
 
     def passes(self, block: Window, foveation: Foveation) -> list[Passes]:
         """The estimator's looks at every target that meets the block."""
-        stride = max(1, round(self.target * (1 - self.overlap)))
+        stride = target_stride(self.target, self.overlap)
         tops = _starts(self.image.height, self.target, stride, block.top, block.bottom)
         lefts = _starts(self.image.width, self.target, stride, block.left, block.right)
         grid = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
@@ -41,6 +41,11 @@ class PerTarget:
         looks = self.estimator.looks(foveation.logits_at(rows, cols))
         supports = Windows(grid[:, 0], grid[:, 1], self.target)
         return [Passes(supports, look.scale_weights, look.weight).select(look.weight > 0) for look in looks]
+
+
+def target_stride(target: int, overlap: float) -> int:
+    """Pixels from one target of this side to the next, which overlap by this share of it."""
+    return max(1, round(target * (1 - overlap)))
 
 
 def _starts(length: int, side: int, stride: int, first: int, last: int) -> Tensor:

@@ -7,10 +7,8 @@ import time
 import torch
 
 from foveate.inference.config import InferenceConfig
-from foveate.inference.planning.plan import Passes
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.predict_block import network_outputs
-from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 
 _SECONDS = 1.0  # of measuring; the least is three batches
@@ -42,12 +40,11 @@ def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config:
     """Patches that go through the network in a second, in batches as at inference; measured for about a second."""
     count, side, scales = config.batch_size, segmenter.scales.patch_size, len(segmenter.scales)
     inputs = torch.zeros(count, len(source.channels), side, side, device=source.device)
-    places = torch.zeros(count, dtype=torch.long)
-    passes = Passes(Windows(places, places, side), torch.eye(scales)[:1].expand(count, -1), torch.ones(count))
+    weights = torch.eye(scales)[:1].expand(count, -1)
     batches, start = -1, 0.0  # the first batch chooses kernels
     while batches < 3 or time.perf_counter() - start < _SECONDS:
         # Copied back, as a device may still be working when the call returns.
-        network_outputs(inputs, passes, segmenter, source, config).sum().item()
+        network_outputs(inputs, weights, segmenter, source, config).sum().item()
         batches += 1
         start = start or time.perf_counter()
     return batches * count / (time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""Run passes through the network, and stitch those of a block."""
+"""Run passes through the network, and bring what it says to the image's resolution."""
 
 from __future__ import annotations
 
@@ -10,24 +10,12 @@ from torch import Tensor
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.plan import Passes
 from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.prepare import PassGroup, PreparedBlock, mixed_patches
-from foveate.inference.predicting.stitch import Stitcher, stitcher_for
+from foveate.inference.predicting.prepare import PassGroup, mixed_patches
+from foveate.inference.predicting.stitch import Stitcher
 from foveate.segmenter import FoveatedSegmenter
 
 # Predictions are brought to the image's resolution for so many pixels at a time: a wide support has many.
 _PIXELS_AT_ONCE = 2**21
-
-
-def predict_block(
-    block: PreparedBlock, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig
-) -> Tensor:
-    """Stitched logits (C, h, w) of a block: means of logits, or logarithms where probabilities are combined."""
-    stitcher = stitcher_for(block.window, source.device, config)
-    by_probability = segmenter.estimator.blends_probabilities or config.stitching == "max_score"
-    for group in block.groups:
-        for passes, output in window_outputs(group, segmenter, source, config):
-            add_outputs(stitcher, passes, output, segmenter, by_probability=by_probability)
-    return as_logits(stitcher.result()) if by_probability else stitcher.result()
 
 
 @torch.inference_mode()
@@ -38,20 +26,22 @@ def window_outputs(
     for start in range(0, len(group.passes), config.batch_size):
         batch = group.passes.select(slice(start, start + config.batch_size))
         inputs = mixed_patches(batch, group.regions, segmenter.scales)
-        yield batch, network_outputs(inputs, batch, segmenter, source, config)
+        yield batch, network_outputs(inputs, batch.scale_weights, segmenter, source, config)
 
 
 @torch.inference_mode()
 def network_outputs(
-    inputs: Tensor, passes: Passes, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig
+    inputs: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig
 ) -> Tensor:
     """The network's logits (n, C, P', P') on at most `config.batch_size` inputs (n, C_in, P, P) in the file's range.
+
+    The inputs were mixed by scale weights (n, S).
 
     Every forward pass has the batch shape `config.batch_size`, filled up with zeros: kernels are chosen once, and a
     patch's result does not depend on how many others were left.
     """
     with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        return _constant_shape(source.normalised(inputs), passes, segmenter, config.batch_size)
+        return _constant_shape(source.normalised(inputs), scale_weights, segmenter, config.batch_size)
 
 
 @torch.inference_mode()
@@ -79,10 +69,10 @@ def as_logits(probabilities: Tensor) -> Tensor:
     return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
-def _constant_shape(inputs: Tensor, batch: Passes, segmenter: FoveatedSegmenter, size: int) -> Tensor:
-    missing = size - len(batch)
-    weights = batch.scale_weights.to(inputs.device)
-    if missing:
-        inputs = torch.cat([inputs, inputs.new_zeros(missing, *inputs.shape[1:])])
-        weights = torch.cat([weights, weights[-1:].expand(missing, -1)])
-    return segmenter.predict_windows(inputs, weights)[: len(batch)]
+def _constant_shape(inputs: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, size: int) -> Tensor:
+    count = len(inputs)
+    weights = scale_weights.to(inputs.device)
+    if count < size:
+        inputs = torch.cat([inputs, inputs.new_zeros(size - count, *inputs.shape[1:])])
+        weights = torch.cat([weights, weights[-1:].expand(size - count, -1)])
+    return segmenter.predict_windows(inputs, weights)[:count]

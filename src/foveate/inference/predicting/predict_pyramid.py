@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -95,8 +95,9 @@ class PyramidPredictor:
         weights = fusion_weights(block, self._config.fusion, self._scales, self._field)
         return PreparedRoots(block, roots, self._with_regions(passes), weights.to(self._source.device))
 
-    def predict(self, block: PreparedRoots) -> FinishedBlock:
+    def predict(self, block: PreparedRoots, ahead: Callable[[], PreparedRoots | None]) -> FinishedBlock:
         """Look widely, choose where to look closer, do so, and fuse."""
+        del ahead  # supports do not reach into other blocks
         outputs = self._root_outputs(block)
         stitcher = stitcher_for(block.window, self._source.device, self._flat)
         counted = torch.zeros(len(self._segmenter.scales), block.window.height, block.window.width)
@@ -178,7 +179,7 @@ class PyramidPredictor:
         for start in range(0, len(passes), self._config.batch_size):
             batch = passes.select(slice(start, start + self._config.batch_size))
             inputs = self._reading.submit(self._read_apart, batch).result()
-            yield batch, network_outputs(inputs, batch, self._segmenter, self._source, self._config)
+            yield batch, network_outputs(inputs, batch.scale_weights, self._segmenter, self._source, self._config)
 
     def _read_apart(self, passes: Passes) -> Tensor:
         scales = self._segmenter.scales

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.foveation_field import FoveationField
 from foveate.inference.planning.per_target import PerTarget
 from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.predict_block import predict_block
+from foveate.inference.predicting.predict_block import add_outputs, as_logits
 from foveate.inference.predicting.predictor import FinishedBlock
 from foveate.inference.predicting.prepare import PreparedBlock, prepare_block
+from foveate.inference.predicting.shared_passes import SharedPasses, passes_begun
+from foveate.inference.predicting.stitch import stitcher_for
 from foveate.segmenter import FoveatedSegmenter
 
 
@@ -28,12 +32,18 @@ class TargetPredictor:
     ) -> None:
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
         self._planner = PerTarget(source.size, segmenter.scales.target, config.overlap, segmenter.estimator)
+        self._passes = SharedPasses(segmenter, source, config)
 
     def prepare(self, block: Window) -> PreparedBlock:
         """Plan a block and read what its passes look at."""
         return prepare_block(block, self._planner, self._field, self._source, self._segmenter.scales)
 
-    def predict(self, block: PreparedBlock) -> FinishedBlock:
-        """Run the passes and stitch them."""
-        logits = predict_block(block, self._segmenter, self._source, self._config)
-        return FinishedBlock(block.window, logits, sum(len(group.passes) for group in block.groups))
+    def predict(self, block: PreparedBlock, ahead: Callable[[], PreparedBlock | None]) -> FinishedBlock:
+        """Run the passes and stitch them: means of logits, or logarithms where probabilities are combined."""
+        model, config = self._segmenter, self._config
+        stitcher = stitcher_for(block.window, self._source.device, config)
+        by_probability = model.estimator.blends_probabilities or config.stitching == "max_score"
+        for passes, output in self._passes.outputs(block, ahead):
+            add_outputs(stitcher, passes, output, model, by_probability=by_probability)
+        logits = as_logits(stitcher.result()) if by_probability else stitcher.result()
+        return FinishedBlock(block.window, logits, passes_begun(block))

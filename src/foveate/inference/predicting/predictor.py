@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
@@ -17,7 +18,7 @@ class FinishedBlock(NamedTuple):
     Attributes:
         window: the block, level-0 pixels.
         logits: (C, h, w).
-        passes: patches that went through the network for it.
+        passes: patches through the network that are counted for it; those of an image are each counted in one block.
         scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
     """
 
@@ -34,6 +35,11 @@ class BlockPredictor(Protocol[Prepared]):
         """Read what can be read before the network runs; called in the thread that the reader belongs to."""
         ...
 
-    def predict(self, block: Prepared) -> FinishedBlock:
-        """Run the network and stitch."""
+    def predict(self, block: Prepared, ahead: Callable[[], Prepared | None]) -> FinishedBlock:
+        """Run the network and stitch.
+
+        Args:
+            block: what `prepare` made.
+            ahead: gives what it made of the next block, once that is read; None where there is none.
+        """
         ...

@@ -59,19 +59,24 @@ def patch_windows(supports: Windows, side: int) -> Windows:
 
 
 def mixed_patches(passes: Passes, regions: dict[int, Region], scales: ScaleSet) -> Tensor:
-    """The input of each pass, (N, C, P, P) float in the file's range: its scales' patches times their weights."""
-    pixels = next(iter(regions.values())).pixels
-    mixed = torch.zeros(
-        len(passes), pixels.shape[0], scales.patch_size, scales.patch_size, device=pixels.device, dtype=torch.float32
-    )
+    """The input of each pass, (N, C, P, P) in the file's range: its scales' patches times their weights."""
+    mixed: Tensor | None = None
     for scale, region in regions.items():
-        rows = torch.nonzero(passes.scale_weights[:, scale] > 0)[:, 0]
+        weights = passes.scale_weights[:, scale]
+        rows = torch.nonzero(weights > 0)[:, 0]
         if len(rows) == 0:
             continue
         tops, lefts, side = patch_windows(passes.supports, scales.fields_of_view[scale])
-        chosen = Windows(tops[rows].to(pixels.device), lefts[rows].to(pixels.device), side)
-        weight = passes.scale_weights[rows, scale].to(pixels.device).view(-1, 1, 1, 1)
-        mixed.index_add_(0, rows.to(pixels.device), extract_patches(region, chosen, scales.patch_size) * weight)
+        device = region.pixels.device
+        patches = extract_patches(
+            region, Windows(tops[rows].to(device), lefts[rows].to(device), side), scales.patch_size
+        )
+        if len(rows) == len(passes) and bool((weights == 1).all()):
+            return patches  # there is nothing to mix
+        if mixed is None:
+            mixed = patches.new_zeros(len(passes), *patches.shape[1:], dtype=torch.float32)
+        mixed.index_add_(0, rows.to(device), patches * weights[rows].to(device).view(-1, 1, 1, 1))
+    assert mixed is not None  # every pass looks at some scale
     return mixed
 
 

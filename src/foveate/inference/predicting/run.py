@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,10 +67,10 @@ def finished_blocks(
                 on_cells(block, _cell_logits(block, field))
             return predictor.prepare(block)
 
-        for block, ready in _ahead(prepare, blocks, reading):
+        for block, ready, following in _ahead(prepare, blocks, reading):
             try:
                 # Nothing here holds on to what was read while the block after the next is being read.
-                yield predictor.predict(ready.pop().result())
+                yield predictor.predict(ready.pop().result(), partial(_if_readable, following))
             except ImageReadError as error:
                 if on_unreadable is None:
                     raise
@@ -97,20 +98,32 @@ def _predictor(
     return TargetPredictor(segmenter, source, config, field)
 
 
-def _ahead(
-    prepare: Callable[[Window], Any], blocks: Iterable[Window], reading: Executor
-) -> Iterator[tuple[Window, list[Future[Any]]]]:
-    """Prepare the next block in a thread (readers and torch release the lock) while the present one is predicted.
+class _Waiting(NamedTuple):
+    """A block, the list that its preparation is to be taken from, and that of the block after it."""
 
-    Yields:
-        Every block, and a list from which its preparation is to be taken.
-    """
-    waiting: list[tuple[Window, list[Future[Any]]]] = []
+    block: Window
+    ready: list[Future[Any]]
+    following: list[Future[Any]]
+
+
+def _ahead(prepare: Callable[[Window], Any], blocks: Iterable[Window], reading: Executor) -> Iterator[_Waiting]:
+    """Prepare the next block in a thread (readers and torch release the lock) while the present one is predicted."""
+    last: _Waiting | None = None
     for block in blocks:
-        waiting.append((block, [reading.submit(prepare, block)]))
-        if len(waiting) == 2:
-            yield waiting.pop(0)
-    yield from waiting
+        ready = [reading.submit(prepare, block)]
+        if last is not None:
+            yield last._replace(following=ready)
+        last = _Waiting(block, ready, [])
+    if last is not None:
+        yield last
+
+
+def _if_readable(ready: list[Future[Any]]) -> Any | None:
+    """What was prepared, without taking it; None where there is nothing, or nothing that can be read."""
+    try:
+        return ready[0].result() if ready else None
+    except ImageReadError:
+        return None
 
 
 def ready_to_predict(segmenter: FoveatedSegmenter, device: torch.device) -> FoveatedSegmenter:

@@ -45,7 +45,7 @@ class Stitcher(ABC):
 
     @abstractmethod
     def result(self) -> Tensor:
-        """The stitched predictions (C, h, w) of the block.
+        """The stitched predictions (C, h, w) of the block; asked for once, after all were added.
 
         Raises:
             GeometryError: when a pixel was covered by no pass.
@@ -90,21 +90,27 @@ class AverageStitcher(Stitcher):
     def __init__(self, block: Window, device: torch.device, blending: Blending) -> None:
         super().__init__(block, device)
         self._blending = blending
+        self._windows: dict[int, Tensor] = {}
         self._weights = torch.zeros(block.height, block.width, device=device)
 
     def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
         """Add to the sums, by importance, weight of the passes and weight of the pixels."""
-        importance = importance_window(passes.supports.side, self._blending).to(values.device)
-        sums = self._whole(values)
+        importance, sums = self._importance(passes.supports.side), self._whole(values)
         for number, there, here in self._placements(passes):
             weights = importance[here] * passes.weight[number].item()
             weights = weights if pixel_weights is None else weights * pixel_weights[there]
             sums[:, *there] += values[number][:, *here].float() * weights
             self._weights[there] += weights
 
+    @torch.inference_mode()
     def result(self) -> Tensor:
         """The sums over the weights."""
-        return self._covered(self._weights > 0) / self._weights
+        return self._covered(self._weights > 0).div_(self._weights)
+
+    def _importance(self, side: int) -> Tensor:
+        if side not in self._windows:
+            self._windows[side] = importance_window(side, self._blending).to(self._device)
+        return self._windows[side]
 
 
 class MaxScoreStitcher(Stitcher):
