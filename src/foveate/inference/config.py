@@ -13,6 +13,7 @@ Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy",
 Format: TypeAlias = Literal["geotiff", "ome-zarr"]
 # A number of seconds, as in "20 s", or a word.
 Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?s)$")]
+Weight: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Coordinates: TypeAlias = Literal["auto", "pixels", "crs", "lonlat"]
 
 
@@ -52,7 +53,7 @@ class InferenceConfig(Section):
             as many as the network passes in so many seconds; "all" makes all; None leaves it to the estimator.
         fusion: of "pyramid", how much each look counts where there are several: as the policy's probabilities of its
             scale say ("policy"; without one, each ten times as much as the next wider), or one weight for each look,
-            narrowest support first.
+            narrowest support first, or a list of weights for each look, one for each class: `foveate tune` fits them.
         overlap: share of a target's side that neighbouring targets overlap, in [0, 0.9].
         blending: of "per_target", importance of a prediction over its target, where several cover a pixel.
         stitching: "average" takes the weighted mean of the predictions of a pixel, "max_score" the surest one.
@@ -68,7 +69,7 @@ class InferenceConfig(Section):
     looks: tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...] | None = None
     keep: float = Field(default=0.5, gt=0, le=1)
     budget: Annotated[float, Field(gt=0)] | Budget | None = None
-    fusion: Literal["policy"] | tuple[Annotated[float, Field(gt=0)], ...] = "policy"
+    fusion: Literal["policy"] | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...] = "policy"
     overlap: float = Field(default=0.25, ge=0, le=0.9)
     blending: Blending = "hann"
     stitching: Literal["average", "max_score"] = "average"

@@ -159,7 +159,8 @@ class MemoryModel:
         """While the network runs: sums, patches, its own memory, and its output brought to the image's resolution."""
         # And as much as the sums take, once, of what is kept for later blocks: see `SharedPasses`.
         sums = ((4 if self.by_probability else 2) + 1) * self.classes * side**2 * _FLOAT + 9 * side**2
-        weights = 5 * len(self.looks) * side**2 * _FLOAT if self.pyramid else 0
+        # Weights of the looks may be those of every class.
+        weights = (5 * len(self.looks) + self.classes) * side**2 * _FLOAT if self.pyramid else 0
         wide = max(min(batch * support**2, max(_PIXELS_AT_ONCE, support**2)) for support, _ in self.looks)
         patches = 6 * batch * self.channels * self.patch_pixels * _FLOAT
         return sums + weights + 4 * wide * self.classes * _FLOAT + patches + batch * self.patch

@@ -25,12 +25,19 @@ def tuning_table(title: str, trials: Sequence[Trial]) -> Table:
         table.add_column(column, justify="left" if column in ("looks", "weights") else "right")
     for budget, group in groupby(trials, attrgetter("budget")):
         for place, trial in enumerate(_shown(list(group))):
-            weights = ", ".join(f"{weight:g}" for weight in trial.candidate.fusion)
-            cost = f"{trial.passes_per_megapixel:.1f}"
-            row = ("" if place else f"{budget:g}", str(trial.candidate), weights, f"{100 * trial.miou:.1f}", cost)
+            scores = (f"{100 * trial.miou:.1f}", f"{trial.passes_per_megapixel:.1f}")
+            row = ("" if place else f"{budget:g}", str(trial.candidate), _weights(trial), *scores)
             table.add_row(*row, style=None if place else "bold")
         table.add_section()
     return table
+
+
+def _weights(trial: Trial) -> str:
+    """How the looks are fused; the many numbers of a fit are in the file."""
+    fusion = trial.candidate.fusion
+    if isinstance(fusion[0], tuple):
+        return "by class"
+    return ":".join(f"{weight:g}" for weight in fusion)
 
 
 def _shown(trials: list[Trial]) -> list[Trial]:

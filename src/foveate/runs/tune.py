@@ -1,23 +1,38 @@
-"""Choose on validation images how a trained run spends a budget: fields of view, margins, and how they are fused."""
+"""Choose on labelled images how a trained run spends a budget: fields of view, margins, and how they are fused."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from foveate.data.datamodule import available_cores
+from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
-from foveate.inference.planning.candidates import Candidate, candidates
-from foveate.runs.evaluate import evaluate_run
-from foveate.runs.evaluation_plan import SCORES_ONLY, plan_evaluation
-from foveate.runs.folder import RunFolder
+from foveate.inference.planning.pyramid import PyramidLook
+from foveate.inference.predicting.fusion import Fusion, closest_most
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.sharing.processes import Share, from_processes
+from foveate.inference.tuning.candidates import Candidate, Looks, ways_of_looking
+from foveate.inference.tuning.fit_fusion import fit_fusion
+from foveate.inference.tuning.samples import SampledImage, sample_labels, sample_look, sampling_step
+from foveate.inference.tuning.simulate import simulate
+from foveate.metrics.scores import scores_from
+from foveate.runs.config import RunConfig
+from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationPlan, plan_evaluation
+from foveate.runs.folder import RunFolder, TrainedRun, load_run
 from foveate.runs.tuned import SLACK, TunedLooks
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0)
+# How much more a closer look counts than the next wider: a good deal, or all but alone.
+_FACTORS = (3.0, 50.0)
 
 
 class Trial(NamedTuple):
@@ -26,7 +41,7 @@ class Trial(NamedTuple):
     Attributes:
         budget: passes per megapixel that were allowed.
         candidate: the way of looking.
-        miou: on the validation images, in [0, 1].
+        miou: at evenly spread pixels of the labelled images, in [0, 1].
         passes_per_megapixel: what it cost.
     """
 
@@ -34,6 +49,13 @@ class Trial(NamedTuple):
     candidate: Candidate
     miou: float
     passes_per_megapixel: float
+
+
+class _Job(NamedTuple):
+    """One look to be made everywhere in one image."""
+
+    image: int
+    look: PyramidLook
 
 
 def tune(
@@ -47,10 +69,11 @@ def tune(
     overwrite: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> list[Trial]:
-    """Evaluate every way of looking that fits each budget, and note the best of each in the run's folder.
+    """Try every way of looking that fits each budget, and note the best of each in the run's folder.
 
-    One fixed field of view is among the candidates, with every margin that fits: what is chosen is never worse on the
-    validation images than the best fixed field of view of the same network at the same cost.
+    Every look is made once everywhere; what a budget would choose from them, and how it would do, is then computed at
+    evenly spread pixels. One fixed field of view is among the candidates, with every margin that fits: what is chosen
+    is not worse there than the best fixed field of view of the same network at the same cost.
 
     Args:
         path: the run's folder.
@@ -58,7 +81,7 @@ def tune(
         budgets: as shares of what one fixed field of view costs, one pass a target.
         checkpoint: "best" or "last".
         device: to run on.
-        processes: how many work on blocks.
+        processes: how many share the looks.
         overwrite: replace an earlier choice.
         on_progress: told how much more of the work is done, in shares that add up to 1.
 
@@ -71,23 +94,22 @@ def tune(
     """
     folder = RunFolder(path)
     refuse_existing(folder.tuned_file, overwrite)
-    jobs = _jobs(folder, split, checkpoint, budgets)
-    # A candidate of one look costs the same at every budget that pays for it.
-    known: dict[Candidate, Trial] = {}
-    trials = []
-    for budget, candidate in jobs:
-        trial = known.get(candidate)
-        if trial is None:
-            result = evaluate_run(
-                path, split, SCORES_ONLY,
-                checkpoint=checkpoint, device=device, processes=processes, overrides=_overrides(budget, candidate),
-            )  # fmt: skip
-            trial = Trial(budget, candidate, result.scores.miou, float(result.cost["passes_per_megapixel"]))
-            if candidate.is_fixed:
-                known[candidate] = trial
-        trials.append(trial._replace(budget=budget))
-        if on_progress is not None:
-            on_progress(1 / len(jobs))
+    run = folder.load(checkpoint, torch.device("cpu"))
+    plan, target = plan_evaluation(run.config, split, SCORES_ONLY), run.segmenter.scales.target
+    allowed = {budget: _affordable(run, plan, budget) for budget in _per_megapixel(budgets, target)}
+    if not any(allowed.values()):
+        raise ConfigError(f"budgets of {list(budgets)} pay for no way of looking; the widest look alone costs more")
+    images = _sampled(
+        path, plan, run.config, sorted({look for ways in allowed.values() for looks in ways for look in looks}),
+        checkpoint=checkpoint, device=device, processes=processes, on_progress=on_progress or (lambda _: None),
+    )  # fmt: skip
+    candidates = {looks: _candidates(looks, images) for looks in {looks for ways in allowed.values() for looks in ways}}
+    trials = [
+        _trial(images, budget, candidate, target, run.config.data.class_names)
+        for budget, ways in allowed.items()
+        for looks in ways
+        for candidate in candidates[looks]
+    ]
     trials.sort(key=lambda trial: (trial.budget, -trial.miou))
     _save(folder, trials, split, overwrite)
     return trials
@@ -102,30 +124,94 @@ def best_of(trials: Sequence[Trial]) -> list[TunedLooks]:
     return [TunedLooks(t.budget, t.candidate.looks, t.candidate.fusion, t.miou) for _, t in sorted(best.items())]
 
 
-def _jobs(folder: RunFolder, split: str, checkpoint: str, budgets: Sequence[float]) -> list[tuple[float, Candidate]]:
-    run = folder.load(checkpoint, torch.device("cpu"))
-    images = plan_evaluation(run.config, split, SCORES_ONLY).images
-    fixed = 1e6 / run.segmenter.scales.target**2
-    allowed = [round(share * fixed, 3) for share in budgets]
-    jobs = [
-        (budget, candidate)
-        for budget in allowed
-        for candidate in candidates(run.segmenter.views_passed)
-        if all(candidate.least_passes(image.size) <= budget * image.size.megapixels * SLACK for image in images)
+def _per_megapixel(budgets: Sequence[float], target: int) -> list[float]:
+    return [round(share * 1e6 / target**2, 3) for share in budgets]
+
+
+def _affordable(run: TrainedRun, plan: EvaluationPlan, budget: float) -> list[Looks]:
+    """The ways whose widest look the budget pays for, on every image."""
+    return [
+        looks
+        for looks in ways_of_looking(run.segmenter.views_passed)
+        if all(
+            Candidate(looks, (1.0,)).least_passes(image.size) <= budget * image.size.megapixels * SLACK
+            for image in plan.images
+        )
     ]
-    if not jobs:
-        raise ConfigError(f"budgets of {list(budgets)} pay for no way of looking; the widest look alone costs more")
-    return jobs
 
 
-def _overrides(budget: float, candidate: Candidate) -> list[str]:
-    changes: dict[str, Any] = {
-        "planner": "pyramid",
-        "looks": [list(look) for look in candidate.looks],
-        "fusion": list(candidate.fusion),
-        "budget": "all" if candidate.is_fixed else budget,
-    }
-    return [f"inference.{key}={json.dumps(value)}" for key, value in changes.items()]
+def _candidates(looks: Looks, images: Sequence[SampledImage]) -> list[Candidate]:
+    """A way of looking with every way to fuse what it sees."""
+    if len(looks) == 1:
+        return [Candidate(looks, (1.0,))]
+    fusions: list[Fusion] = [closest_most(len(looks), factor) for factor in _FACTORS]
+    fusions.append(fit_fusion(images, looks, torch.Generator().manual_seed(0)))
+    return [Candidate(looks, fusion) for fusion in fusions]
+
+
+def _trial(images: Sequence[SampledImage], budget: float, candidate: Candidate, target: int, names: list[str]) -> Trial:
+    # One look needs no price, and its cover may reach over the border by more than the budget says.
+    counts, passes = simulate(images, candidate, "all" if candidate.is_fixed else budget, target)
+    megapixels = sum(image.size.megapixels for image in images)
+    return Trial(budget, candidate, scores_from(counts, names).miou, passes / megapixels)
+
+
+def _sampled(
+    path: Path,
+    plan: EvaluationPlan,
+    config: RunConfig,
+    looks: Sequence[PyramidLook],
+    *,
+    checkpoint: str,
+    device: torch.device | str,
+    processes: int,
+    on_progress: Callable[[float], None],
+) -> list[SampledImage]:
+    """The images of a plan with every look made everywhere."""
+    step = sampling_step([image.size for image in plan.images], len(config.data.classes), len(looks))
+    images = [_unseen(plan, i, config, step) for i in range(len(plan.images))]
+    jobs = [_Job(i, look) for i in range(len(images)) for look in looks]
+    costs = {job: images[job.image].size.pixels / (job.look.view * job.look.keep) ** 2 for job in jobs}
+    arguments = (path, plan, images, jobs, checkpoint, str(device))
+    if processes == 1:
+        found: Iterator[tuple[_Job, Tensor]] = _looked(range(len(jobs)), *arguments)
+    else:
+        found = from_processes(_work, processes, processes, *arguments)
+    with closing(found) as results:  # type: ignore[type-var]
+        for job, probabilities in results:
+            images[job.image].probabilities[job.look] = probabilities
+            on_progress(costs[job] / sum(costs.values()))
+    return images
+
+
+def _unseen(plan: EvaluationPlan, index: int, config: RunConfig, step: int) -> SampledImage:
+    with open_labels(plan.samples[index], config.data) as labels:
+        size, side = plan.images[index].size, config.inference.block_size
+        return sample_labels(labels, size, side, step=step, ignore_index=config.data.ignore_index)
+
+
+def _work(share: Share, processes: int, *arguments: Any) -> Iterator[tuple[_Job, Tensor]]:
+    torch.set_num_threads(max(1, available_cores() // processes))
+    yield from _looked(share.numbers(len(arguments[3])), *arguments)
+
+
+def _looked(
+    numbers: Iterable[int],
+    path: Path,
+    plan: EvaluationPlan,
+    images: Sequence[SampledImage],
+    jobs: Sequence[_Job],
+    checkpoint: str,
+    device: str,
+) -> Iterator[tuple[_Job, Tensor]]:
+    run = load_run(path, checkpoint=checkpoint, device=device)
+    segmenter, data = ready_to_predict(run.segmenter, run.device), run.config.data
+    for number in numbers:
+        job = jobs[number]
+        with open_sample(plan.samples[job.image], data) as reader:
+            source = PixelSource.of(reader, data, run.device)
+            look = (images[job.image], job.look, run.config.inference, len(data.classes))
+            yield job, sample_look(segmenter, source, *look)
 
 
 def _save(folder: RunFolder, trials: Sequence[Trial], split: str, overwrite: bool) -> None:

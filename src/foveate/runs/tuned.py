@@ -14,6 +14,7 @@ from foveate.foveation.estimators import Estimator
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.pyramid import PyramidLook
 from foveate.inference.planning.speed import in_seconds
+from foveate.inference.predicting.fusion import Fusion
 
 SLACK = 1.02  # a cover of whole windows costs a little more than its share where it reaches over the border
 
@@ -25,13 +26,13 @@ class TunedLooks:
     Attributes:
         budget: passes per megapixel.
         looks: smallest kept part first.
-        fusion: how much each of them counts.
-        miou: on the validation images, in [0, 1].
+        fusion: how much each of them counts, or each for each class.
+        miou: at evenly spread pixels of the labelled images, in [0, 1].
     """
 
     budget: float
     looks: tuple[PyramidLook, ...]
-    fusion: tuple[float, ...]
+    fusion: Fusion
     miou: float
 
     def tree(self) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def read_tuned(path: Path) -> list[TunedLooks]:
             TunedLooks(
                 float(one["budget"]),
                 tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"]),
-                tuple(float(weight) for weight in one["fusion"]),
+                tuple(map(_weights, one["fusion"])),
                 float(one["miou"]),
             )
             for one in chosen
@@ -92,6 +93,11 @@ def with_tuned(
     budget = "all" if len(choice.looks) == 1 else budget
     changes = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}
     return config.model_copy(update=changes)
+
+
+def _weights(given: Any) -> Any:
+    """The weight of a look, or its weights for each class."""
+    return tuple(map(float, given)) if isinstance(given, list) else float(given)
 
 
 def _passes_per_megapixel(budget: float | str, target: int) -> float:

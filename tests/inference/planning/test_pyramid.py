@@ -265,3 +265,15 @@ def test_a_weight_is_needed_for_every_scale():
 def test_shares_inside_an_area():
     windows = Windows(torch.tensor([0, 6, 20]), torch.tensor([0, 0, 0]), 8)
     assert share_inside(windows, Window(0, 0, 10, 4)).tolist() == [0.5, 0.25, 0]
+
+
+def test_a_look_may_count_differently_for_every_class():
+    pixels, model = noise(64, 64), segmenter()
+    close, wide = (0.9, 0.2, 0.5, 0.1), (0.1, 0.8, 0.5, 0.9)
+    options = {"looks": ((16, 1.0), (64, 1.0)), "budget": "all"}
+    found, _ = predicted(model, pixels, fusion=(close, wide), **options)
+    alone = [predicted(model, pixels, looks=(look,), budget="all", fusion=(1.0,))[0].exp() for look in options["looks"]]
+    expected = sum(torch.tensor(w).view(-1, 1, 1) * p for w, p in zip((close, wide), alone, strict=True))
+    torch.testing.assert_close(found.exp(), expected, atol=1e-5, rtol=1e-4)
+    parts, _ = predicted(model, pixels, fusion=(close, wide), block_size=16, **options)
+    torch.testing.assert_close(parts, found, atol=1e-5, rtol=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,18 +13,20 @@ from foveate.geometry import CellGrid, Window
 from foveate.inference.planning.foveation_field import FoveationField
 from foveate.inference.planning.plan import Foveation
 
+Fusion: TypeAlias = tuple[float, ...] | tuple[tuple[float, ...], ...]
+
 
 def fusion_weights(
     block: Window,
-    fusion: str | tuple[float, ...],
+    fusion: str | Fusion,
     scales: Sequence[int],
     field: FoveationField,
 ) -> Tensor:
-    """How much each of L looks counts at the pixels of a block, (L, h, w).
+    """How much each of L looks counts at the pixels of a block, (L, 1, h, w), or for each class there, (L, C, h, w).
 
     Args:
         block: level-0 pixels.
-        fusion: "policy", or one weight for each look.
+        fusion: "policy", or one weight for each look, or one for each look and class.
         scales: scale of each look.
         field: the policy's logits.
 
@@ -32,11 +34,12 @@ def fusion_weights(
         ConfigError: when not one weight for each look is given.
     """
     if fusion == "policy" and field.learned:
-        return policy_weights(block, field.grid, field)[list(scales)]
+        return policy_weights(block, field.grid, field)[list(scales), None]
     given = closest_most(len(scales)) if isinstance(fusion, str) else fusion
     if len(given) != len(scales):
         raise ConfigError(f"inference.fusion gives {len(given)} weights {list(given)} for {len(scales)} looks")
-    return torch.tensor(given).view(-1, 1, 1).expand(-1, block.height, block.width)
+    weights = torch.tensor(given)
+    return weights.view(len(given), -1, 1, 1).expand(-1, -1, block.height, block.width)
 
 
 def closest_most(looks: int, factor: float = 10.0) -> tuple[float, ...]:

@@ -38,7 +38,7 @@ class PreparedRoots(NamedTuple):
         window: the block, level-0 pixels.
         roots: the widest supports that meet it.
         group: those of them that were not surveyed.
-        weights: (L, h, w) how much each look counts at each pixel.
+        weights: (L, 1, h, w) how much each look counts at each pixel, or (L, C, h, w) for each class there.
     """
 
     window: Window
@@ -101,13 +101,14 @@ class PyramidPredictor:
         outputs = self._root_outputs(block)
         stitcher = stitcher_for(block.window, self._source.device, self._flat)
         counted = torch.zeros(len(self._segmenter.scales), block.window.height, block.window.width)
-        counted[self._scales[self._widest]] = block.weights[self._widest].cpu()
+        counted[self._scales[self._widest]] = block.weights[self._widest].mean(dim=0).cpu()
         self._stitch(stitcher, block, self._widest, [(self._passes(block.roots, self._widest), outputs)])
         count, self._unpaid = len(block.group.passes) + self._unpaid, 0
         for level in reversed(range(self._widest)):
             group = self._closer(block, outputs, level)
             count += len(group.passes)
-            counted[self._scales[level]] += block.weights[level].cpu() * covered(group.passes.supports, block.window)
+            share = block.weights[level].mean(dim=0).cpu()
+            counted[self._scales[level]] += share * covered(group.passes.supports, block.window)
             self._stitch(stitcher, block, level, window_outputs(group, self._segmenter, self._source, self._config))
         return FinishedBlock(block.window, as_logits(stitcher.result()), count, counted)
 

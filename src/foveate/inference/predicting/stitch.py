@@ -40,7 +40,8 @@ class Stitcher(ABC):
         Args:
             passes: where they count, and how much.
             values: (N, C, side, side) logits or probabilities.
-            pixel_weights: (h, w) over the block, a factor on what these passes count at a pixel.
+            pixel_weights: (1, h, w) over the block, a factor on what these passes count at a pixel, or (C, h, w), for
+                each class there.
         """
 
     @abstractmethod
@@ -91,16 +92,18 @@ class AverageStitcher(Stitcher):
         super().__init__(block, device)
         self._blending = blending
         self._windows: dict[int, Tensor] = {}
-        self._weights = torch.zeros(block.height, block.width, device=device)
+        self._weights = torch.zeros(1, block.height, block.width, device=device)
 
     def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
         """Add to the sums, by importance, weight of the passes and weight of the pixels."""
         importance, sums = self._importance(passes.supports.side), self._whole(values)
+        if pixel_weights is not None and len(pixel_weights) > len(self._weights):
+            self._weights = self._weights.repeat(len(pixel_weights), 1, 1)
         for number, there, here in self._placements(passes):
             weights = importance[here] * passes.weight[number].item()
-            weights = weights if pixel_weights is None else weights * pixel_weights[there]
+            weights = weights if pixel_weights is None else weights * pixel_weights[:, *there]
             sums[:, *there] += values[number][:, *here].float() * weights
-            self._weights[there] += weights
+            self._weights[:, *there] += weights
 
     @torch.inference_mode()
     def result(self) -> Tensor:
