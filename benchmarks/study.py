@@ -1,0 +1,90 @@
+"""The study of docs/results.md, from nothing: every method, budgets, oracle and ablations on every data set.
+
+What is done is kept: the same command goes on where it was stopped. A data set takes hours on two cores. Tables go to
+OUT/SET/comparison.md and benchmarks/results.
+Usage: python benchmarks/study.py DATA OUT [--sets earth,dubai,idrid] [--parts methods,budgets,ablations] [--seeds 0]
+DATA is made by benchmarks/study_data.py; dubai and idrid: docs/how-to/data-sets.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from foveate.demo.earth import encoder_weights
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "study"
+METHODS = (
+    "patch_1,patch_2,patch_3,random,average,ensemble,mean,mode,gsm,mixture,coarse_first,mean_paper,mode_paper,gsm_paper"
+)
+BUDGETED = "patch_1,patch_2,patch_3,mixture,coarse_first"
+VIEWS = {"earth": (64, 128, 256), "dubai": (64, 128, 256), "idrid": (128, 256, 512)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--sets", default="earth,dubai,idrid")
+    parser.add_argument("--parts", default="methods,budgets,ablations")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--devices", default="auto")
+    options = parser.parse_args()
+    os.environ["FOVEATE_DATA"] = str(options.data)
+    for name in options.sets.split(","):
+        for part in options.parts.split(","):
+            PARTS[part](name, options.out / name, options)
+
+
+def methods(name: str, out: Path, options: argparse.Namespace) -> None:
+    compare(name, METHODS, out / "methods", [], options)
+
+
+def budgets(name: str, out: Path, options: argparse.Namespace) -> None:
+    """Accuracy against passes, where to look closer, and the oracle: of what `methods` trained."""
+    folder, views = str(out / "methods"), VIEWS[name]
+    script("budget.py", folder, "--name", f"study-{name}", "--methods", BUDGETED, "--shares", "0.25,0.5,1,1.31")
+    script("oracle.py", folder, "--name", f"study-{name}")
+    script("gain.py", folder, "--name", f"study-{name}", "--close", str(views[0]), "--wide", str(views[1]))
+
+
+def ablations(name: str, out: Path, options: argparse.Namespace) -> None:
+    for ablation, (names, change) in changed(*VIEWS[name]).items():
+        compare(name, names, out / ablation, [change], options)
+
+
+def changed(near: int, middle: int, far: int) -> dict[str, tuple[str, str]]:
+    """By name of the ablation: methods, and what differs from the study's configuration."""
+    return {
+        "untold-scale": ("mixture,coarse_first", "foveation.tell_scale=false"),
+        "wide-policy": ("mixture", "foveation.policy.dilations=[1,2,4,4]"),
+        "two-scales-near": ("mixture,coarse_first", f"foveation.fields_of_view=[{near},{middle}]"),
+        "two-scales-far": ("mixture,coarse_first", f"foveation.fields_of_view=[{near},{far}]"),
+        "no-own-window": ("mixture", "foveation.estimator={name: mixture, own_window: 0}"),
+        "fixed-no-own-window": ("patch_2,patch_3", "foveation.estimator={name: fixed, own_window: 0}"),
+        "equal-shares": ("coarse_first", "foveation.estimator={name: coarse_first, narrowest: 0.3334}"),
+    }
+
+
+def compare(name: str, names: str, folder: Path, changes: list[str], options: argparse.Namespace) -> None:
+    weights = f"network.weights={encoder_weights()}"
+    command = ["foveate", "compare", str(CONFIGS / f"{name}.yaml"), weights, *changes, "--methods", names]
+    call([sys.executable, "-m", *command, "--seeds", options.seeds, "--devices", options.devices, "--out", str(folder)])
+
+
+def script(name: str, *arguments: str) -> None:
+    call([sys.executable, str(Path(__file__).with_name(name)), *arguments])
+
+
+def call(command: list[str]) -> None:
+    print("$", " ".join(command), flush=True)
+    subprocess.run(command, check=True)
+
+
+PARTS = {"methods": methods, "budgets": budgets, "ablations": ablations}
+
+if __name__ == "__main__":
+    main()
