@@ -15,6 +15,7 @@ from foveate.foveation.scale_embedding import ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.networks.config import NetworkConfig
 from foveate.networks.deep_supervision import DeepSupervision
+from foveate.networks.feature_network import FeatureNetwork
 from foveate.networks.from_config import network_from
 from foveate.networks.per_scale import NetworkPerScale
 from foveate.patches.alignment import crop_central, resize_logits
@@ -48,7 +49,7 @@ class FoveatedSegmenter(nn.Module):
 
     Args:
         network: any module (N, C_in, P, P) -> (N, classes, P', P') that returns logits, or in training
-            `DeepSupervision`; or a `NetworkPerScale`.
+            `DeepSupervision`; or a `NetworkPerScale`; or a `FeatureNetwork`, where the estimator mixes features.
         scales: the patch size P and the fields of view to choose from.
         in_channels: number of image bands C_in.
         overview_downsample: level-0 pixels per overview pixel; the policy decides once per such cell.
@@ -78,6 +79,8 @@ class FoveatedSegmenter(nn.Module):
         self.in_channels = in_channels
         self.overview_downsample = overview_downsample
         self.estimator = estimator or GumbelSoftmax()
+        if (self.estimator.mixed_features is None) is isinstance(network, FeatureNetwork):
+            raise NetworkError("an estimator that mixes features needs a FeatureNetwork, and no other takes one")
         self.alignment = alignment
         # Who always sees one scale has nothing to be told.
         told = tell_scale and len(self.estimator.scales_read(len(scales))) > 1
@@ -145,11 +148,16 @@ class FoveatedSegmenter(nn.Module):
         looks = self.estimator.looks(scale_logits)
         outputs = [self._mix_patches(scale_logits, patches, look.scale_weights) for look in looks]
         if len(looks) == 1:
-            return outputs[0]
-        log_probs = torch.stack([output.logits.log_softmax(dim=1) for output in outputs], dim=1)
-        weights = torch.stack([look.weight for look in looks], dim=1)
-        logits = _log_mixture(log_probs, weights.log())
+            return outputs[0]._replace(logits=self.to_logits(outputs[0].logits))
+        aligned = torch.stack([output.logits for output in outputs], dim=1)
+        logits = self._mixture(aligned, torch.stack([look.weight for look in looks], dim=1).log())
         return outputs[0]._replace(logits=logits, scale_weights=self.estimator.inference_weights(scale_logits))
+
+    def _mixture(self, aligned: Tensor, log_weights: Tensor) -> Tensor:
+        """Logits (N, classes, h, w) of the mixture of S aligned outputs (N, S, D, h, w) by log-weights (N, S)."""
+        if self.estimator.mixed_features is not None:
+            return self.to_logits(torch.einsum("nsdhw,ns->ndhw", aligned, log_weights.exp()))
+        return _log_mixture(aligned.log_softmax(dim=2), log_weights)
 
     def _mix_patches(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location: the network sees the weighted sum of the patches."""
@@ -178,10 +186,14 @@ class FoveatedSegmenter(nn.Module):
         mixtures = []
         for head in heads:
             aligned = self._over_target(head, one_hot, self.scales.target)
-            log_probs = aligned.view(len(patches), count, *aligned.shape[1:]).log_softmax(dim=2)
-            mixtures.append(_log_mixture(log_probs, log_weights))
-        own = heads[0].view(len(patches), count, *heads[0].shape[1:])
+            mixtures.append(self._mixture(aligned.view(len(patches), count, *aligned.shape[1:]), log_weights))
+        own = self.to_logits(heads[0])
+        own = own.view(len(patches), count, *own.shape[1:])
         return LocationOutput(mixtures[0], scale_logits, weights, own, tuple(mixtures[1:]))
+
+    def to_logits(self, output: Tensor) -> Tensor:
+        """From what `predict_windows` returns, or means of it, (N, D, h, w), to logits (N, classes, h, w)."""
+        return self.network.classify(output) if isinstance(self.network, FeatureNetwork) else output
 
     def predict_windows(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
         """Run the network once, for inference.
@@ -191,7 +203,8 @@ class FoveatedSegmenter(nn.Module):
             scale_weights: (N, S), rows summing to one.
 
         Returns:
-            Logits (N, classes, P', P') over the patches' whole windows.
+            Logits (N, classes, P', P') over the patches' whole windows, or features (N, D, P', P') where the estimator
+            mixes those: see `to_logits`.
         """
         return self._run_network(patches, scale_weights)[0]
 
@@ -287,8 +300,10 @@ def build_segmenter(
     foveation: FoveationConfig, network: NetworkConfig, *, classes: int, in_channels: int = 3
 ) -> FoveatedSegmenter:
     """The segmenter that two configuration sections describe."""
+    features = foveation.estimator.mixed_features
+    built = network_from(network, classes=features or classes, in_channels=in_channels)
     return FoveatedSegmenter(
-        network_from(network, classes=classes, in_channels=in_channels),
+        built if features is None else FeatureNetwork(built, features, classes),
         foveation.scales,
         in_channels=in_channels,
         overview_downsample=foveation.overview_downsample,

@@ -64,7 +64,8 @@ class MemoryModel:
         raw: bytes of a pixel in the file, all bands.
         pixel: bytes of a pixel as it is kept for patches.
         patch_pixels: of a patch.
-        channels, classes: numbers.
+        channels: of the network's input.
+        classes: of the network's output, which may be features.
         looks: side of the support and field of view of every scale in use, level-0 pixels.
         downsamples: at which each is read.
         pyramid, by_probability, shares: whether the planner is the pyramid, probabilities are combined, and any output
@@ -123,7 +124,7 @@ class MemoryModel:
             pixel=len(source.channels) * (1 if reader.dtype.name == "uint8" else _FLOAT),
             patch_pixels=scales.patch_size**2,
             channels=len(source.channels),
-            classes=classes,
+            classes=max(classes, segmenter.estimator.mixed_features or 0),
             looks=looks,
             downsamples=tuple(region_downsample(view / scales.patch_size) for _, view in looks),
             pyramid=pyramid,

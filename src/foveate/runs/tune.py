@@ -89,12 +89,14 @@ def tune(
         All trials, best first within each budget.
 
     Raises:
-        ConfigError: when no budget pays for any way of looking, or one is not above zero.
+        ConfigError: when no budget pays for any way of looking, or one is not above zero; when the run mixes features.
         OutputExistsError: when there is a choice already and `overwrite` is false.
     """
     folder = RunFolder(path)
     refuse_existing(folder.tuned_file, overwrite)
     run = folder.load(checkpoint, torch.device("cpu"))
+    if run.segmenter.estimator.mixed_features is not None:
+        raise ConfigError(f"{path} mixes features, and tuning computes with predictions; set inference.looks by hand")
     plan, target = plan_evaluation(run.config, split, SCORES_ONLY), run.segmenter.scales.target
     allowed = {budget: _affordable(run, plan, budget) for budget in _per_megapixel(budgets, target)}
     if not any(allowed.values()):

@@ -60,6 +60,11 @@ class Estimator(Section):
         return False
 
     @property
+    def mixed_features(self) -> int | None:
+        """How many features of the aligned outputs are mixed, which a head then classifies; None mixes predictions."""
+        return None
+
+    @property
     def own_window_weight(self) -> float:
         """Weight of a loss of every prediction on its own whole window; only where a pass sees a single scale."""
         return 0.0

@@ -20,9 +20,13 @@ class Mixture(Estimator):
     taught, and wide patches are taught by more than their centre. At inference the most probable scale is passed, or
     several, whose predicted probabilities are averaged with the policy's.
 
+    With `features` the aligned outputs that are averaged are features, and a head of two 1 x 1 convolutions classifies
+    the average: what the wide look saw of a place then changes how the close look's detail there is read.
+
     Attributes:
         own_window: weight of the loss of every scale on its own whole window.
         top: how many of the most probable scales of a place are passed at inference; None passes all.
+        features: number of features to mix; None mixes predictions.
 
     Source: ours; the likelihood is that of a mixture of experts (Jacobs et al. 1991) with the policy as the gate.
     """
@@ -30,6 +34,12 @@ class Mixture(Estimator):
     name: Literal["mixture"] = "mixture"
     own_window: float = Field(default=1.0, ge=0)
     top: int | None = Field(default=1, ge=1)
+    features: int | None = Field(default=None, ge=1)
+
+    @property
+    def mixed_features(self) -> int | None:
+        """As configured."""
+        return self.features
 
     @property
     def mixes_predictions(self) -> bool:
@@ -47,8 +57,8 @@ class Mixture(Estimator):
 
     @property
     def blends_probabilities(self) -> bool:
-        """Where several scales are passed."""
-        return self.top != 1
+        """Where predictions of several scales are mixed."""
+        return self.top != 1 and self.features is None
 
     def inference_weights(self, logits: Tensor) -> Tensor:
         """The probabilities (N, S) of the scales that are passed, one-hot for one; rows sum to one."""

@@ -110,7 +110,7 @@ class PyramidPredictor:
             share = block.weights[level].mean(dim=0).cpu()
             counted[self._scales[level]] += share * covered(group.passes.supports, block.window)
             self._stitch(stitcher, block, level, window_outputs(group, self._segmenter, self._source, self._config))
-        return FinishedBlock(block.window, as_logits(stitcher.result()), count, counted)
+        return FinishedBlock(block.window, self._logits(stitcher.result()), count, counted)
 
     @property
     def _widest(self) -> int:
@@ -122,7 +122,17 @@ class PyramidPredictor:
     ) -> None:
         weights = block.weights[level]
         for passes, output in outputs:
-            add_outputs(stitcher, passes, output, self._segmenter, by_probability=True, pixel_weights=weights)
+            add_outputs(
+                stitcher, passes, output, self._segmenter, by_probability=self._by_probability, pixel_weights=weights
+            )
+
+    @property
+    def _by_probability(self) -> bool:
+        return self._segmenter.estimator.mixed_features is None
+
+    @torch.inference_mode()
+    def _logits(self, stitched: Tensor) -> Tensor:
+        return as_logits(stitched) if self._by_probability else self._segmenter.to_logits(stitched[None])[0]
 
     def _find_price(self, budget: float | str) -> float:
         """Look widely at an even part of the image, and see what the gains are."""
@@ -166,7 +176,9 @@ class PyramidPredictor:
     def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
         """Gain of every look (N * parts ** 2) of a level, in nats times narrowest supports inside the image."""
         kept = self._grid.sides[-1] / self._looks[-1].view
-        entropy = entropy_of_parts(outputs, kept, self._grid.parts(level)).flatten().cpu()
+        with torch.inference_mode():
+            logits = self._segmenter.to_logits(outputs)
+        entropy = entropy_of_parts(logits, kept, self._grid.parts(level)).flatten().cpu()
         supports = self._grid.inside(roots, level)
         area = (self._grid.sides[level] / self._grid.sides[0]) ** 2
         return entropy * area * share_inside(supports, Window.of(self._source.size))

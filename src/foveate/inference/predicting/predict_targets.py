@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from foveate.errors import ConfigError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.foveation_field import FoveationField
@@ -30,6 +31,8 @@ class TargetPredictor:
     def __init__(
         self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig, field: FoveationField
     ) -> None:
+        if config.stitching == "max_score" and segmenter.estimator.mixed_features is not None:
+            raise ConfigError("features have no score: with inference.stitching max_score use a mixture of predictions")
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
         self._planner = PerTarget(source.size, segmenter.scales.target, config.overlap, segmenter.estimator)
         self._passes = SharedPasses(segmenter, source, config)
@@ -45,5 +48,5 @@ class TargetPredictor:
         by_probability = model.estimator.blends_probabilities or config.stitching == "max_score"
         for passes, output in self._passes.outputs(block, ahead):
             add_outputs(stitcher, passes, output, model, by_probability=by_probability)
-        logits = as_logits(stitcher.result()) if by_probability else stitcher.result()
+        logits = as_logits(stitcher.result()) if by_probability else model.to_logits(stitcher.result()[None])[0]
         return FinishedBlock(block.window, logits, passes_begun(block))
