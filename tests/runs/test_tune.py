@@ -14,7 +14,7 @@ from foveate.inference.tuning.candidates import Candidate, ways_of_looking
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import load_run
 from foveate.runs.predict import predict
-from foveate.runs.tune import Trial, best_of, tune
+from foveate.runs.tune import Trial, _pays_for, best_of, tune
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from toys import make_data_set, toy_config, write_config
 
@@ -42,6 +42,18 @@ def test_ways_of_looking_hold_every_fixed_view_and_cost_no_more_than_they_say():
         assert looks == tuple(sorted(looks, key=lambda look: look.view * look.keep))
         roots = Candidate(looks, (1.0,) * len(looks)).least_passes(Size(512, 512))
         assert roots == (512 // PyramidGrid.of(Size(1, 1), looks).sides[-1]) ** 2
+
+
+def test_a_budget_of_one_pass_a_target_pays_for_every_fixed_view_on_any_image():
+    sizes = [Size(150, 170)]  # whole windows of 64 reach far over its borders
+    budget = 1e6 / 64**2
+    ways = [looks for looks in ways_of_looking((64, 128)) if _pays_for(budget, looks, sizes)]
+    assert {looks for looks in ways if len(looks) == 1} == {
+        (PyramidLook(64, 1.0),), (PyramidLook(128, 0.5),), (PyramidLook(128, 1.0),)
+    }  # fmt: skip
+    for looks in ways:
+        if len(looks) > 1:
+            assert Candidate(looks, ()).least_passes(sizes[0]) <= budget * sizes[0].megapixels
 
 
 def test_the_best_of_each_budget_is_kept():

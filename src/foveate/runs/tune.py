@@ -15,6 +15,7 @@ from foveate.data.datamodule import available_cores
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
+from foveate.geometry import Size
 from foveate.inference.planning.pyramid import PyramidLook
 from foveate.inference.predicting.fusion import Fusion, closest_most
 from foveate.inference.predicting.pixels import PixelSource
@@ -131,15 +132,19 @@ def _per_megapixel(budgets: Sequence[float], target: int) -> list[float]:
 
 
 def _affordable(run: TrainedRun, plan: EvaluationPlan, budget: float) -> list[Looks]:
-    """The ways whose widest look the budget pays for, on every image."""
-    return [
-        looks
-        for looks in ways_of_looking(run.segmenter.views_passed)
-        if all(
-            Candidate(looks, (1.0,)).least_passes(image.size) <= budget * image.size.megapixels * SLACK
-            for image in plan.images
-        )
-    ]
+    """The ways whose widest look the budget pays for."""
+    sizes = [image.size for image in plan.images]
+    return [looks for looks in ways_of_looking(run.segmenter.views_passed) if _pays_for(budget, looks, sizes)]
+
+
+def _pays_for(budget: float, looks: Looks, sizes: Sequence[Size]) -> bool:
+    """Whether a budget pays for the widest look of all, everywhere in images of these sizes.
+
+    One field of view is never left out for its windows that reach over the border: one pass a target has them too.
+    """
+    if len(looks) == 1:
+        return 1e6 / (looks[0].view * looks[0].keep) ** 2 <= budget * SLACK
+    return all(Candidate(looks, ()).least_passes(size) <= budget * size.megapixels for size in sizes)
 
 
 def _candidates(looks: Looks, images: Sequence[SampledImage]) -> list[Candidate]:
