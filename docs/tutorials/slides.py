@@ -107,7 +107,7 @@ config = RunConfig.parse(
             "policy_learning_rate": 4e-4,
             "warmup_steps": 5,
         },
-        "inference": {"overlap": 0.25},
+        "inference": {"overlap": 0.25, "tissue": False},  # else glass is left out, and here it is what is asked for
     },
     source="this tutorial",
 )

@@ -8,9 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Raster: TypeAlias = NDArray[Any]  # (bands, height, width), in the dtype of the file
+BoolArray: TypeAlias = NDArray[np.bool_]
 LabelArray: TypeAlias = NDArray[np.uint8]  # (height, width), class ids and ignore_index
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.int64]
 
 Alignment: TypeAlias = Literal["aligned", "paper"]
 Blending: TypeAlias = Literal["none", "linear", "gaussian", "hann"]
+# Whether glass is left out; "auto": of slides.
+Tissue: TypeAlias = Literal["auto"] | bool
+# Of geometry: those of the image's pixels, of its coordinate reference system, or longitude and latitude.
+Coordinates: TypeAlias = Literal["auto", "pixels", "crs", "lonlat"]

@@ -4,7 +4,7 @@ import rasterio
 import torch
 from data_toys import data_config, write
 
-from foveate.data.channels import Normalisation, select_channels
+from foveate.data.channels import Normalisation, normalise, select_channels
 from foveate.data.readers import ArrayReader, open_image
 from foveate.errors import DatasetError
 
@@ -66,3 +66,9 @@ def test_range_of_the_type(tmp_path):
     assert Normalisation.of(data_config(tmp_path, scale=4000), np.dtype("int16")).scale == 4000
     with pytest.raises(DatasetError, match=r"int16 have no obvious range; set data\.scale"):
         Normalisation.of(config, np.dtype("int16"))
+
+
+def test_what_is_no_number_becomes_the_mean():
+    batch = torch.tensor([0.5, torch.nan, torch.inf]).view(1, 1, 1, 3)
+    found = normalise(batch, 2.0, (0.1,), (0.5,))
+    assert found.flatten().tolist() == pytest.approx([0.3, 0.0, torch.inf])

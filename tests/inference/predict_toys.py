@@ -48,13 +48,14 @@ def toy_segmenter(seed=1, network=None):
     return FoveatedSegmenter(network, ScaleSet(16, (16, 32)), overview_downsample=8, estimator=GumbelSoftmax())
 
 
-def toy_prediction(folder, *, config=CONFIG, model=None, source=None, strict=False):
+def toy_prediction(folder, *, config=CONFIG, model=None, source=None, area=None, strict=False):
     return Prediction(
         model or toy_segmenter(),
         source or toy_source(),
         PredictionFiles.in_folder(Path(folder), "toy"),
         classes=CLASSES,
         config=config,
+        area=area,
         strict=strict,
     )
 

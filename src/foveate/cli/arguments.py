@@ -10,6 +10,8 @@ import typer
 if TYPE_CHECKING:
     import torch
 
+    from foveate.types import Coordinates
+
 Overrides: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration values to change.")
 ]
@@ -38,3 +40,19 @@ def torch_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {name!r} cannot be used: {error}; try --device cpu") from None
     return device
+
+
+def coordinates_of(name: str) -> Coordinates:
+    """The coordinates of this name.
+
+    Raises:
+        ConfigError: when there are none.
+    """
+    from typing import cast, get_args
+
+    from foveate.errors import ConfigError
+    from foveate.types import Coordinates
+
+    if name not in get_args(Coordinates):
+        raise ConfigError(f"coordinates {name!r}; allowed are {', '.join(get_args(Coordinates))}")
+    return cast("Coordinates", name)

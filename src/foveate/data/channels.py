@@ -70,10 +70,12 @@ class Normalisation:
 def normalise(batch: Tensor, scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Raw values (..., C, h, w) of any real type as normalised floats, on the batch's device.
 
-    The two steps are joined into one multiplication and one addition.
+    The two steps are joined into one multiplication and one addition. NaN, which floats have where there is no data,
+    becomes the mean: it would spread over the whole patch.
     """
     gain = 1 / torch.tensor(std, dtype=torch.float64)
     offset = -torch.tensor(mean, dtype=torch.float64) * gain
     dtype = batch.dtype if batch.is_floating_point() else torch.float32
     gain, offset = ((v[:, None, None]).to(batch.device, dtype) for v in (gain / scale, offset))
-    return torch.addcmul(offset, batch.to(dtype), gain)
+    normalised = torch.addcmul(offset, batch.to(dtype), gain)
+    return torch.where(normalised.isnan(), 0, normalised) if batch.is_floating_point() else normalised

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from foveate.config_base import Section
+from foveate.types import Tissue
 from foveate.units import metres
 
 _IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -122,6 +123,9 @@ class DataConfig(Section):
         classes: at least two; a class's id is its place.
         label_map: value in the mask files -> class id or ignore_index; a value it does not name is an error.
         ignore_index: label that is not counted.
+        use_nodata: leave out pixels that an image says hold no data (nodata value, mask or alpha band): their labels do
+            not count, and no class is predicted for them.
+        tissue: draw training locations over tissue only: "auto" of slides, true of every image, false of none.
         bands: 1-based numbers of the bands to use, in order; all (but alpha) when None.
         in_channels: channels the networks take. One band is repeated when it is 3.
         scale: raw pixel values are divided by this; by the type's range (255, 65535; 1 for floats) when None.
@@ -142,6 +146,8 @@ class DataConfig(Section):
     classes: list[ClassConfig] = Field(min_length=2, max_length=255)
     label_map: dict[int, int] | None = None
     ignore_index: int = Field(default=255, ge=0, le=255)
+    use_nodata: bool = True
+    tissue: Tissue = False
     bands: list[int] | None = Field(default=None, min_length=1)
     in_channels: int = Field(default=3, ge=1)
     scale: float | None = Field(default=None, gt=0)

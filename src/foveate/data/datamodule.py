@@ -188,4 +188,4 @@ def available_cores() -> int:
 
 
 def _opener(sample: Sample, config: DataConfig) -> Callable[[], LabelReader]:
-    return lambda: open_labels(sample, config)
+    return lambda: open_labels(sample, config, tissue=config.tissue)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data.area.area import Area
 from foveate.data.readers.base import ImageReader
 from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.errors import DatasetError
@@ -28,13 +29,22 @@ class LabelReader:
         ignore_index: id of what is not counted, also what lies outside the image.
         label_map: value in the file -> class id or `ignore_index`. When given, other values than its keys and
             `ignore_index` are errors.
+        area: labels outside do not count; None for everything.
+        closing: called when this reader is closed, with what the area reads from.
 
     Raises:
         DatasetError: when the mask has several bands or no integers.
     """
 
     def __init__(
-        self, reader: ImageReader, classes: int, ignore_index: int = 255, label_map: Mapping[int, int] | None = None
+        self,
+        reader: ImageReader,
+        classes: int,
+        ignore_index: int = 255,
+        label_map: Mapping[int, int] | None = None,
+        *,
+        area: Area | None = None,
+        closing: Callable[[], None] | None = None,
     ) -> None:
         if reader.bands != 1 or reader.dtype.kind not in "bui":
             raise DatasetError(
@@ -42,6 +52,7 @@ class LabelReader:
                 f"ids"
             )
         self._reader, self._ignore = reader, ignore_index
+        self._area, self._closing = None if area is None or area.is_everything else area, closing
         self._table = _table(classes, ignore_index, label_map)
         self.path, self.location, self.size = reader.path, reader.location, reader.size
 
@@ -71,16 +82,25 @@ class LabelReader:
         for part in _strips(rows, width):
             top = int(rows[part][0])
             area = Window(top, int(cols[0]), int(rows[part][-1]) - top + 1, width)
-            values = self._reader.read(area)[0][np.ix_(rows[part] - top, cols - cols[0])]
-            result[np.ix_(row_places[part], col_places)] = self._ids(values)
+            picked = np.ix_(rows[part] - top, cols - cols[0])
+            result[np.ix_(row_places[part], col_places)] = self._read_ids(area, picked)
         return result
 
     def _read_into(self, result: LabelArray, window: Window) -> LabelArray:
         """Nothing to pick: the part inside the image is read as it is."""
         area = window.intersection(Window.of(self.size))
         if area is not None:
-            result[area.within(window)] = self._ids(self._reader.read(area)[0])
+            result[area.within(window)] = self._read_ids(area, np.s_[:, :])
         return result
+
+    def _read_ids(self, window: Window, picked: Any) -> NDArray[Any]:
+        """The ids of some pixels of a window inside the image; those outside the area do not count."""
+        values = self._reader.read(window)[0][picked]
+        if self._area is None:
+            return self._ids(values)
+        inside = self._area.part(window).inside[picked]
+        # What stands where nothing counts need not be a class.
+        return np.where(inside, self._ids(np.where(inside, values, self._ignore)), self._ignore)
 
     def _ids(self, values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype.itemsize > 1 and (values.min() < 0 or values.max() >= _TABLE_LENGTH):
@@ -101,6 +121,8 @@ class LabelReader:
     def close(self) -> None:
         """Close the mask."""
         self._reader.close()
+        if self._closing is not None:
+            self._closing()
 
     def __enter__(self) -> Self:
         return self

@@ -31,6 +31,7 @@ class Sample:
         name: stem of the image file, unique in the data set.
         split: "train", "val" or "test".
         pixel_size: of the image in metres, where the manifest gives it.
+        roi: GeoJSON file of the region that is labelled, where the manifest gives one.
     """
 
     image: Path
@@ -38,6 +39,7 @@ class Sample:
     name: str
     split: Split
     pixel_size: float | None = None
+    roi: Path | None = None
 
 
 def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]:
@@ -56,7 +58,7 @@ def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]
         _check_masks(rows)
     _check_files(rows)
     splits = _splits(rows, config.split)
-    samples = [Sample(row.image, row.mask, row.name, splits[row.name], row.pixel_size) for row in rows]
+    samples = [Sample(row.image, row.mask, row.name, splits[row.name], row.pixel_size, row.roi) for row in rows]
     return sorted(samples, key=lambda sample: sample.name)
 
 
@@ -112,6 +114,7 @@ class _Row(NamedTuple):
     name: str
     split: Split | None
     pixel_size: float | None = None
+    roi: Path | None = None
 
 
 def _rows(config: DataConfig) -> list[_Row]:
@@ -188,8 +191,9 @@ def _row(record: dict[str, Any], bases: list[Path], place: str) -> _Row:
         raise DatasetError(f"{place}: split {split!r}; allowed are {', '.join(SPLITS)}")
     found = _resolve(image, bases)
     mask_path = _resolve(mask, bases) if mask else None
+    roi = _resolve(record["roi"], bases) if record.get("roi") else None
     name = Location.of(found).path.stem  # without the query of a URL
-    return _Row(found, mask_path, name, cast("Split | None", split), _pixel_size(record, place))
+    return _Row(found, mask_path, name, cast("Split | None", split), _pixel_size(record, place), roi)
 
 
 def _pixel_size(record: dict[str, Any], place: str) -> float | None:
@@ -227,8 +231,8 @@ def _check_masks(rows: list[_Row]) -> None:
 
 
 def _check_files(rows: list[_Row]) -> None:
-    paths = [path for row in rows for path in (row.image, row.mask) if path is not None and Location.of(path).is_local]
-    missing = [str(path) for path in paths if not path.exists()]
+    named = [path for row in rows for path in (row.image, row.mask, row.roi) if path is not None]
+    missing = [str(path) for path in named if Location.of(path).is_local and not path.exists()]
     if missing:
         raise DatasetError(f"{len(missing)} files are not there: {_some(missing)}")
 

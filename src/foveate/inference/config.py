@@ -7,14 +7,13 @@ from typing import Annotated, Literal, TypeAlias, get_args
 from pydantic import Field, field_validator
 
 from foveate.config_base import Section
-from foveate.types import Blending
+from foveate.types import Blending, Coordinates, Tissue
 
 Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy", "foveation", "polygons"]
 Format: TypeAlias = Literal["geotiff", "ome-zarr"]
 # A number of seconds, as in "20 s", or a word.
 Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?s)$")]
 Weight: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Coordinates: TypeAlias = Literal["auto", "pixels", "crs", "lonlat"]
 
 
 class PolygonsConfig(Section):
@@ -59,6 +58,9 @@ class InferenceConfig(Section):
         stitching: "average" takes the weighted mean of the predictions of a pixel, "max_score" the surest one.
         batch_size: patches per forward pass; the last batch is filled up, so that there is one shape throughout.
         precision: "32", or "bf16" to run the network under autocast.
+        tissue: leave out the glass around tissue, found on the slide's overview: "auto" does so for slides (in colour,
+            with pixels of at most 10 micrometres), true for every image, false for none.
+        glass: name of the class that glass gets when it is left out; None writes no class there.
         outputs: what is written: "classes" (always), "probabilities", "confidence", "entropy", "foveation", "polygons".
         format: of the class map: "geotiff" (cloud optimised) or "ome-zarr" (labels; needs the extra `zarr`).
         polygons: see `PolygonsConfig`.
@@ -75,6 +77,8 @@ class InferenceConfig(Section):
     stitching: Literal["average", "max_score"] = "average"
     batch_size: int = Field(default=16, ge=1)
     precision: Literal["32", "bf16"] = "32"
+    tissue: Tissue = "auto"
+    glass: str | None = None
     outputs: tuple[Output, ...] = ("classes", "foveation")
     format: Format = "geotiff"
     polygons: PolygonsConfig = PolygonsConfig()

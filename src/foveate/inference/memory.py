@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from foveate.data.area.area import Area
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
 from foveate.inference.config import InferenceConfig
@@ -29,6 +30,7 @@ _FIXED = 96 << 20  # threads, buffers of the codecs
 _STRIP = 64 << 20  # see `foveate.data.readers.pyramid`
 _FLOAT = 4
 _SMALLEST = 256
+_MASKS = 12  # what is inside and what is glass, of a block and of the one read ahead, while they are put together
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -71,6 +73,7 @@ class MemoryModel:
         pyramid, by_probability, shares: whether the planner is the pyramid, probabilities are combined, and any output
             is made from probabilities.
         layers: bytes of a pixel in the results.
+        masks: bytes of a pixel of what says which pixels are looked at; 0 where all are.
         on_cpu: whether the network runs on the processor.
     """
 
@@ -92,11 +95,17 @@ class MemoryModel:
     by_probability: bool
     shares: bool
     layers: int
+    masks: int
     on_cpu: bool
 
     @classmethod
     def of(
-        cls, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig, classes: int
+        cls,
+        segmenter: FoveatedSegmenter,
+        source: PixelSource,
+        config: InferenceConfig,
+        classes: int,
+        area: Area | None = None,
     ) -> MemoryModel:
         """The model of an image; the network is tried on one patch.
 
@@ -105,6 +114,7 @@ class MemoryModel:
             source: the image.
             config: of inference.
             classes: number of classes.
+            area: what is looked at; None for everything.
         """
         reader, scales, pyramid = source.reader, segmenter.scales, uses_pyramid(config, segmenter.estimator)
         looks = _looks(segmenter, source, config)
@@ -131,6 +141,7 @@ class MemoryModel:
             by_probability=pyramid or segmenter.estimator.blends_probabilities or config.stitching == "max_score",
             shares=bool(probabilities),
             layers=1 + sum(classes if name == "probabilities" else 1 for name in probabilities),
+            masks=0 if area is None or area.is_everything else _MASKS,
             on_cpu=source.device.type == "cpu",
         )
 
@@ -143,9 +154,9 @@ class MemoryModel:
         reading = max(regions) * self.raw + 3 * min(_STRIP, max(regions) * max(self.raw, self.channels) * _FLOAT)
         computed = read + max(self._stitching(side, batch), self._finishing(side), self.policy)
         if self.on_cpu:
-            main = self._kept_back() + _SLACK * (computed + reading + 3 * side**2 * self.layers)
+            main = self._kept_back() + _SLACK * (computed + reading + side**2 * (3 * self.layers + self.masks))
             return MemoryBound(round(main), 0)
-        main = self._kept_back() + _SLACK * (reading + 3 * side**2 * self.layers)
+        main = self._kept_back() + _SLACK * (reading + side**2 * (3 * self.layers + self.masks))
         return MemoryBound(round(main), round(self.weights + _SLACK * (computed + _FIXED)))
 
     def _kept_back(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from foveate.config_base import ConfigTree
+from foveate.data.area.area import Area
 from foveate.data.config import ClassConfig
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
@@ -88,7 +89,11 @@ class Prediction:
         files: where the results go; the preview is not made here.
         classes: names and colours, in the order of the class ids.
         config: of inference.
+        area: what is looked at, see `area_of`; everything when None. `config.tissue` is for whoever makes it.
         strict: stop at a block that cannot be read; otherwise it is left empty, and reported.
+
+    Raises:
+        ConfigError: when `config.glass` is none of the classes.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Prediction:
         *,
         classes: list[ClassConfig],
         config: InferenceConfig,
+        area: Area | None = None,
         strict: bool = False,
     ) -> None:
         self.segmenter, self.files, self.classes = ready_to_predict(segmenter, source.device), files, classes
@@ -106,7 +112,8 @@ class Prediction:
         root = root_side(config, segmenter.estimator, segmenter.views_passed)
         self.grid = BlockGrid(source.size, block_side(config.block_size, segmenter.overview_downsample, root))
         self.config = config.model_copy(update={"block_size": self.grid.side})
-        self.strict = strict
+        self.area, self.strict = area or Area(source.size), strict
+        self._glass = _id_of(config.glass, classes)
         self.plan = self._plan()
 
     def run(
@@ -201,11 +208,15 @@ class Prediction:
             "model": model_tree(self.segmenter),
             "image": image_tree(self.source),
             "classes": [[c.name, c.color] for c in self.classes],
+            "area": self.area.tree(),
             "inference": self.config.tree(),
         }
 
     def _work(self, session: Session) -> Work:
-        return Work(self.segmenter, self.source, self.config, self.grid, len(self.classes), self.strict, session.tell)
+        return Work(
+            self.segmenter, self.source, self.config, self.grid, len(self.classes), self.area, self._glass, self.strict,
+            session.tell,
+        )  # fmt: skip
 
     def _spec(self, overwrite: bool, scratch: Path | None = None) -> OutputSpec:
         return OutputSpec(
@@ -232,6 +243,7 @@ def write_prediction(
     *,
     classes: list[ClassConfig],
     config: InferenceConfig | None = None,
+    area: Area | None = None,
     overwrite: bool = False,
     on_pixels: _OnPixels = None,
 ) -> dict[str, Any]:
@@ -240,7 +252,7 @@ def write_prediction(
     Returns:
         What the summary file holds.
     """
-    prediction = Prediction(segmenter, source, files, classes=classes, config=config or InferenceConfig())
+    prediction = Prediction(segmenter, source, files, classes=classes, config=config or InferenceConfig(), area=area)
     return prediction.run(overwrite=overwrite, on_pixels=on_pixels)
 
 
@@ -274,6 +286,13 @@ class _Progress:
 
 
 _OnPixels = Callable[[int], None] | None
+
+
+def _id_of(name: str | None, classes: list[ClassConfig]) -> int | None:
+    names = [item.name for item in classes]
+    if name is not None and name not in names:
+        raise ConfigError(f"inference.glass names the class {name!r}; the classes are {', '.join(names)}")
+    return None if name is None else names.index(name)
 
 
 def _ignore(pixels: int) -> None:

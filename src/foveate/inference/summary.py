@@ -37,6 +37,8 @@ def summary_tree(
         "estimator": model.estimator.tree(),
         "class_pixels": {c.name: int(n) for c, n in zip(classes, assembly.class_pixels, strict=True)},
         **tree,
+        "share_looked_at": assembly.pixels / source.size.pixels,
+        "skipped_passes": assembly.skipped,
         "megapixels_per_second": new / 1e6 / tree["seconds"],
         "resumed_blocks": len(found),
         "failed_blocks": [_failed(window, reason) for window, reason in assembly.failed],

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from foveate.data.area.area import Area
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
@@ -23,10 +25,11 @@ from foveate.inference.predicting.predictor import FinishedBlock
 from foveate.inference.predicting.run import finished_blocks
 from foveate.inference.predicting.shared_passes import blocks_abreast
 from foveate.inference.sinks.foveation_map import expected_view, scale_probabilities
-from foveate.inference.storing.layers import Layers, block_layers, unknown_layers
+from foveate.inference.storing.layers import Layers, block_layers, limit, unknown_layers
 from foveate.inference.storing.store import BlockStore
 from foveate.inference.storing.stored_block import StoredBlock
 from foveate.segmenter import FoveatedSegmenter
+from foveate.types import BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Work:
         config: of inference.
         grid: the blocks; their corners are multiples of the cell.
         classes: number of classes.
+        area: what is looked at.
+        glass: class id of glass that is not looked at; None for none.
         strict: stop at a block that cannot be read, instead of leaving it empty.
         tell: told what the user should know.
     """
@@ -48,6 +53,8 @@ class Work:
     config: InferenceConfig
     grid: BlockGrid
     classes: int
+    area: Area
+    glass: int | None
     strict: bool
     tell: Callable[[str], None]
 
@@ -119,6 +126,7 @@ class Worker:
             work.source,
             self._config,
             blocks=self._begun(numbers),
+            area=work.area,
             on_cells=self._cells.__setitem__,
             on_unreadable=None if work.strict else self._store_unreadable,
         )
@@ -136,18 +144,26 @@ class Worker:
             yield window
 
     def _stored(self, done: FinishedBlock) -> StoredBlock:
-        layers = block_layers(done.logits, self._config.outputs)
-        return StoredBlock(done.window, self._with_cells(layers, done.window, done.scale_weights), done.passes, _peak())
+        if done.logits is None:
+            layers = unknown_layers(done.window.size, self._work.classes, self._config.outputs)
+        else:
+            layers = block_layers(done.logits, self._config.outputs)
+        if done.part is not None:
+            limit(layers, done.part, self._work.glass)
+        layers = self._with_cells(layers, done.window, done.scale_weights, done.part and done.part.inside)
+        return StoredBlock(done.window, layers, done.passes, _peak(), looked_at=done.pixels, skipped=done.skipped)
 
     def _store_unreadable(self, window: Window, error: ImageReadError) -> None:
         layers = unknown_layers(window.size, self._work.classes, self._config.outputs)
         self._work.tell(f"a block is left empty, as its pixels cannot be read: {error}")
         self._put(window, StoredBlock(window, self._with_cells(layers, window), 0, _peak(), str(error)))
 
-    def _with_cells(self, layers: Layers, window: Window, looked: Tensor | None = None) -> Layers:
+    def _with_cells(
+        self, layers: Layers, window: Window, looked: Tensor | None = None, inside: BoolArray | None = None
+    ) -> Layers:
         """The layers with the foveation map of the block: as it was looked at, or else as the policy chose.
 
-        Its cells are unknown where the policy saw nothing.
+        Its cells are unknown where the policy saw nothing, or none of their pixels is inside.
         """
         if "foveation" not in self._config.outputs:
             return layers
@@ -156,7 +172,7 @@ class Worker:
             cell = model.overview_downsample
             logits = torch.full((len(model.scales), -(-window.height // cell), -(-window.width // cell)), torch.nan)
         if looked is None:
-            shares = scale_probabilities(logits, model.estimator)
+            shares = _only_met(scale_probabilities(logits, model.estimator), inside, model.overview_downsample)
         else:
             shares = per_cell(looked, model.overview_downsample)
         return {**layers, "foveation": expected_view(shares, model.scales).float().numpy()}
@@ -179,6 +195,14 @@ class Worker:
             f"the memory of {self._work.source.device} does not suffice ({problem}): going on with "
             f"inference.batch_size={self._config.batch_size}"
         )
+
+
+def _only_met(shares: Tensor, inside: BoolArray | None, cell: int) -> Tensor:
+    """Shares (S, rows, cols) of cells, not known for those without a pixel that is looked at."""
+    if inside is None:
+        return shares
+    met = F.max_pool2d(torch.from_numpy(inside)[None].float(), cell, ceil_mode=True)[0] > 0
+    return torch.where(met, shares, torch.nan)
 
 
 def _peak() -> PeakMemory:

@@ -16,6 +16,7 @@ def image_facts(reader: ImageReader) -> dict[str, str]:
         "format": f"{reader.format}, read by {type(reader).__name__}",
         "width x height": f"{reader.size.width} x {reader.size.height} ({reader.size.megapixels:.1f} megapixels)",
         "bands": f"{reader.bands} x {reader.dtype}" + (" and alpha" if reader.alpha else ""),
+        **({"no data": "pixels that hold none are marked in the file"} if reader.masked else {}),
         "levels": levels,
         "georeference": _georeference(reader),
         "pixel size": _pixel_size(reader),

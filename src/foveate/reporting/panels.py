@@ -20,10 +20,11 @@ from foveate.data.labels import LabelReader
 from foveate.data.readers.base import ImageReader
 from foveate.files import written
 from foveate.geometry import Size, Window
-from foveate.types import FloatArray, LabelArray
+from foveate.types import BoolArray, FloatArray, LabelArray
 
 Picture = NDArray[np.uint8]  # (h, w, 3)
 IGNORED_GREY = 128
+_LINES_APART = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,15 @@ def colored(ids: LabelArray, classes: Sequence[ClassConfig]) -> Picture:
     table = np.full((256, 3), IGNORED_GREY, dtype=np.uint8)
     table[: len(classes)] = [c.rgb for c in classes]
     return table[ids]
+
+
+def hatched(picture: Picture, left_out: BoolArray) -> Picture:
+    """A picture on which what was left out, a mask of the same place of any size, is pale under slanted lines."""
+    height, width = picture.shape[:2]
+    rows, cols = (np.arange(n) * m // n for n, m in zip((height, width), left_out.shape, strict=True))
+    lines = (np.arange(height)[:, None] + np.arange(width)) % _LINES_APART == 0
+    veil = np.where(lines[..., None], np.uint8(IGNORED_GREY), np.uint8(235))
+    return np.where(left_out[np.ix_(rows, cols)][..., None], picture // 4 + veil // 4 * 3, picture)
 
 
 def foveation_panel(fov: ImageReader, fields_of_view: Sequence[int], window: Window | None = None) -> Panel:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from foveate.data.labels import LabelReader
 from foveate.data.manifest import Sample
 from foveate.data.readers import open_image
@@ -12,7 +14,15 @@ from foveate.data.working import open_working
 from foveate.geometry import Window
 from foveate.inference.predict import PredictionFiles
 from foveate.inference.storing.layers import NODATA
-from foveate.reporting.panels import Panel, channels_shown, class_picture, foveation_panel, image_picture, save_panels
+from foveate.reporting.panels import (
+    Panel,
+    channels_shown,
+    class_picture,
+    foveation_panel,
+    hatched,
+    image_picture,
+    save_panels,
+)
 from foveate.runs.config import RunConfig
 
 
@@ -37,6 +47,8 @@ def prediction_panels(
 ) -> list[Panel]:
     """Panels of the image, its labels where given, the prediction and the foveation map.
 
+    On the image what was not looked at is pale under slanted lines.
+
     Args:
         image: the image that was segmented.
         files: its results.
@@ -45,18 +57,21 @@ def prediction_panels(
         window: the part to show, level-0 pixels; the whole image when None.
     """
     data, panels = config.data, []
+    with open_image(files.fov) as fov:
+        cells = None if window is None else _cells(window, config.foveation.overview_downsample)
+        foveation = foveation_panel(fov, config.foveation.fields_of_view, cells)
     with open_working(image, data) as reader:
         bands = channels_shown(reader, data.bands, data.in_channels)
-        panels.append(Panel("image", image_picture(reader, window, bands=bands)))
+        picture = image_picture(reader, window, bands=bands)
+    left_out = np.isnan(foveation.pixels)
+    title = "image; lined: not looked at" if left_out.any() else "image"
+    panels.append(Panel(title, hatched(picture, left_out)))
     if labels is not None:
         with open_labels(Sample(Path(image), labels, Path(image).stem, "test"), data) as truth:
             panels.append(Panel("labels", class_picture(truth, data.classes, window)))
     with LabelReader(open_image(files.classes), len(data.classes), NODATA) as classes:
         panels.append(Panel("prediction", class_picture(classes, data.classes, window)))
-    with open_image(files.fov) as fov:
-        cells = None if window is None else _cells(window, config.foveation.overview_downsample)
-        panels.append(foveation_panel(fov, config.foveation.fields_of_view, cells))
-    return panels
+    return [*panels, foveation]
 
 
 def _cells(window: Window, cell: int) -> Window:

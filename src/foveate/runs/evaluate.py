@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from foveate.data.datamodule import available_cores
-from foveate.data.sample_reader import open_labels, open_sample
+from foveate.data.sample_reader import open_labels, open_sample, sample_area
 from foveate.errors import ConfigError
 from foveate.inference.evaluation.evaluate import Evaluation, evaluation_of
 from foveate.inference.evaluation.score_blocks import BlockScore, score_blocks
@@ -99,7 +99,8 @@ def _scores(plan: EvaluationPlan, run: TrainedRun, numbers: Iterable[int]) -> It
         with open_sample(sample, data) as image, open_labels(sample, data) as labels:
             source = PixelSource.of(image, data, run.device)
             windows = (window for _, window in places)
-            for score in score_blocks(segmenter, source, labels, windows, plan.scoring):
+            area = sample_area(sample, data, image)
+            for score in score_blocks(segmenter, source, labels, windows, plan.scoring, area):
                 yield index, score
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from foveate.config_base import ConfigTree
+from foveate.data.area.area import Area
+from foveate.data.area.of_image import Roi, area_of, tissue_is_sought
 from foveate.data.readers.location import Location
 from foveate.data.working import open_working
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
@@ -45,6 +47,7 @@ class PredictionRequest:
         resume: go on with what an interrupted run left.
         strict: stop at a block that cannot be read.
         memory: most bytes for all processes of a computer together; None for no limit.
+        roi: regions of interest; None for none.
     """
 
     run: Path
@@ -56,6 +59,7 @@ class PredictionRequest:
     resume: bool = False
     strict: bool = False
     memory: int | None = None
+    roi: Roi | None = None
 
     def __post_init__(self) -> None:
         check_stems(self.images)
@@ -90,7 +94,7 @@ def check_stems(images: Sequence[Path | str]) -> None:
         raise ConfigError(f"several images are called {', '.join(repeated)}; give each its own --out folder")
 
 
-def predict(
+def predict(  # noqa: PLR0913 - the ways to ask for one image
     run: TrainedRun,
     image: Path | str,
     out: Path | str,
@@ -98,6 +102,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     strict: bool = False,
+    roi: Roi | None = None,
     session: Session = ALONE,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
@@ -113,6 +118,7 @@ def predict(
         overwrite: replace existing results, and discard what an interrupted run left.
         resume: go on with what an interrupted run left; results that this run made already are left as they are.
         strict: stop at a block that cannot be read, instead of leaving it empty and reporting it.
+        roi: where the image's region of interest is; passes that lie wholly outside are not made.
         session: how much memory it may take, who helps, who is told what, and who may stop it.
         on_progress: told how much more of the work is done, in shares that add up to 1.
 
@@ -133,10 +139,11 @@ def predict(
     files = files_of(image, out)
     try:
         with _opened(run, image) as source:
-            config, start = _fitted(run, source, files, session.memory, resume=resume)
+            area = _area(run, source, image, roi, session.tell)
+            config, start = _fitted(run, source, area, files, session.memory, resume=resume)
             session.on_start(start)
             total = source.size.pixels
-            return _prediction(run, source, files, config, strict).run(
+            return _prediction(run, source, files, config, area, strict).run(
                 session,
                 overwrite=overwrite,
                 resume=resume,
@@ -224,7 +231,8 @@ def _leader_is_there(session: Session) -> bool:
 def _help_with(run: TrainedRun, image: str, request: PredictionRequest, settled: ConfigTree, session: Session) -> None:
     with _opened(run, image) as source:
         config = _updated(run.config.inference, settled, list(settled))
-        _prediction(run, source, files_of(image, request.out), config, request.strict).help(session)
+        area = _area(run, source, image, request.roi)
+        _prediction(run, source, files_of(image, request.out), config, area, request.strict).help(session)
 
 
 @contextmanager
@@ -235,29 +243,45 @@ def _opened(run: TrainedRun, image: Path | str) -> Iterator[PixelSource]:
         yield PixelSource.of(reader, data, run.device)
 
 
+def _area(
+    run: TrainedRun, source: PixelSource, image: Path | str, roi: Roi | None, tell: Callable[[str], None] | None = None
+) -> Area:
+    """What is looked at: inside the region, with data, and of a slide the tissue."""
+    config = run.config
+    reader, tissue = source.reader, config.inference.tissue
+    area = area_of(reader, stem_of(image), roi=roi, nodata=config.data.use_nodata, tissue=tissue)
+    if tell is not None and area.tissue is not None:
+        glass = f"glass is left out, {1 - float(area.tissue.mask.mean()):.0%} of {stem_of(image)}"
+        tell(f"{glass}; --set inference.tissue=false looks there too")
+    elif tell is not None and tissue_is_sought(reader, tissue):
+        tell(f"no tissue was found on {stem_of(image)}, so that all of it is looked at")
+    return area
+
+
 def _prediction(
-    run: TrainedRun, source: PixelSource, files: PredictionFiles, config: InferenceConfig, strict: bool
+    run: TrainedRun, source: PixelSource, files: PredictionFiles, config: InferenceConfig, area: Area, strict: bool
 ) -> Prediction:
-    return Prediction(run.segmenter, source, files, classes=run.config.data.classes, config=config, strict=strict)
+    classes = run.config.data.classes
+    return Prediction(run.segmenter, source, files, classes=classes, config=config, area=area, strict=strict)
 
 
 def _fitted(
-    run: TrainedRun, source: PixelSource, files: PredictionFiles, memory: int | None, *, resume: bool
+    run: TrainedRun, source: PixelSource, area: Area, files: PredictionFiles, memory: int | None, *, resume: bool
 ) -> tuple[InferenceConfig, Start]:
     """The configuration, its blocks and batches as those to go on with, or as the memory allows; and what it needs."""
     config, found = run.config.inference, on_disk(files) if resume else None
     if in_seconds(config.budget):
-        config = _updated(config, found, SPENDING) if found else _spending(run, source, config)
-    model = MemoryModel.of(run.segmenter, source, config, len(run.config.data.classes))
+        config = _updated(config, found, SPENDING) if found else _spending(run, source, config, area)
+    model = MemoryModel.of(run.segmenter, source, config, len(run.config.data.classes), area)
     if memory is not None:
         config = _updated(config, found, SIZES) if found else fitted(model, config, run.segmenter, memory)
     bound = model.bound(config.block_size, config.batch_size)
     return config, Start(source.size.megapixels, bound, config.block_size, config.batch_size)
 
 
-def _spending(run: TrainedRun, source: PixelSource, config: InferenceConfig) -> InferenceConfig:
+def _spending(run: TrainedRun, source: PixelSource, config: InferenceConfig, area: Area) -> InferenceConfig:
     """The configuration with its seconds counted in passes, and the looks that were chosen for so many."""
-    counted = in_passes(config, ready_to_predict(run.segmenter, run.device), source)
+    counted = in_passes(config, ready_to_predict(run.segmenter, run.device), source, area)
     return with_tuned(counted, run.tuned, run.segmenter.estimator, run.segmenter.scales.target)
 
 

@@ -10,6 +10,7 @@ from foveate.foveation.estimators import CoarseFirst
 from foveate.geometry import Size
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.budget import passes_allowed
+from foveate.inference.planning.pyramid import PyramidGrid
 from foveate.inference.planning.speed import in_passes, passes_per_second
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import ready_to_predict
@@ -51,8 +52,9 @@ def test_the_speed_is_measured(model, source, monkeypatch):
 
 
 def test_who_cannot_count_seconds_says_so():
+    roots = PyramidGrid(Size(100, 100), (16,)).roots
     with pytest.raises(ConfigError, match="a budget of 20 s is for `predict`; give passes per megapixel, fixed or all"):
-        passes_allowed("20 s", Size(100, 100), 16)
+        passes_allowed("20 s", roots, Size(100, 100), 16)
 
 
 @pytest.mark.parametrize("budget", ["seconds", "-3 s", "0", -1.0])

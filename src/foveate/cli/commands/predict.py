@@ -24,6 +24,9 @@ OUT/STEM.fov.tif (expected field of view per cell), OUT/STEM.preview.png and OUT
 Every finished block is stored beside the results at once. Whatever ends the run, the same command with --resume goes on
 from there, and its results are the same bytes. Ctrl-C finishes the block at hand first; a second one does not.
 
+With --roi only what lies inside some polygons is looked at. Pixels without data and the glass of slides are left
+out anyway. What is left out is 255 in the class map, its nodata value; STEM.json says how much that is.
+
 With --budget the image is looked at widely everywhere, and closer where that is expected to bring most, until so many
 passes through the network are spent.
 
@@ -36,6 +39,8 @@ Examples:
     foveate predict runs/dubai scene1.tif scene2.tif --out predictions --set inference.block_size=4096
 
     foveate predict runs/idrid fundus.jpg --out predictions --budget 30
+
+    foveate predict runs/map scene.tif --out predictions --roi fields.geojson
 
     foveate predict runs/slides slide.svs --out predictions --devices cuda:0,1 --memory 16GB --resume
 """
@@ -60,6 +65,13 @@ def predict(
             help='Most passes per megapixel; fixed: as many as one fixed view costs; "20 s" of the network; or all.'
         ),
     ] = None,
+    roi: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="GeoJSON polygons to look inside; or a folder of STEM.geojson files."),
+    ] = None,
+    roi_coordinates: Annotated[
+        str, typer.Option(help="Those of the polygons: pixels, crs (of the image), lonlat; auto says it from the file.")
+    ] = "auto",
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Most memory, such as 4GB: blocks and batches are made to fit.")
     ] = None,
@@ -78,7 +90,8 @@ def predict(
     """Segment images."""
     import os
 
-    from foveate.cli.arguments import torch_device
+    from foveate.cli.arguments import coordinates_of, torch_device
+    from foveate.data.area.of_image import Roi
     from foveate.inference.memory import parse_memory
     from foveate.inference.sharing.devices import devices_of
     from foveate.runs.predict import PredictionRequest
@@ -88,8 +101,9 @@ def predict(
     if outputs:
         change = [*(change or []), f"inference.outputs=[{outputs}]"]
     limit = parse_memory(memory) if memory else None
+    area = Roi(roi, coordinates_of(roi_coordinates)) if roi else None
     request = PredictionRequest(
-        run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit
+        run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit, area
     )
     if devices is None and device == "auto" and "WORLD_SIZE" in os.environ:
         devices = "auto"  # the processes that a launcher started take one each
@@ -156,6 +170,7 @@ class _Command:
                 overwrite=request.overwrite,
                 resume=request.resume,
                 strict=request.strict,
+                roi=request.roi,
                 session=Session(team, number, request.memory_of_each(team.local), on_start, _warn, stop),
                 on_progress=bar.by,
             )

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 
 from foveate.geometry import Size, Window
-from foveate.types import Raster
+from foveate.types import BoolArray, Raster
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,10 @@ class ImageReader(Protocol):
         location: what messages call it: the path or URL it was opened from.
         format: short name of the file format, for example "GTiff" or "PNG".
         size: size of level 0.
+        stored_size: that of the file, where it is read as if its pixels had another size; else `size`.
         bands: number of bands that `read` returns; an alpha band is left out unless it was asked for.
         alpha: whether the file has an alpha band.
+        masked: whether the file may say of pixels that they hold no data: a nodata value, a mask, an alpha band.
         palette: whether the pixels are indices into a colour table.
         dtype: type of the pixels in the file, and of what `read` returns.
         levels: sizes of the stored pyramid, finest first; `levels[0] == size`.
@@ -87,6 +89,7 @@ class ImageReader(Protocol):
     size: Size
     bands: int
     alpha: bool
+    masked: bool
     palette: bool
     dtype: np.dtype[Any]
     levels: tuple[Size, ...]
@@ -101,6 +104,11 @@ class ImageReader(Protocol):
         """What messages call it; see the attributes."""
         ...
 
+    @property
+    def stored_size(self) -> Size:
+        """Size of level 0 in the file; see the attributes."""
+        ...
+
     def read(self, window: Window, size: Size | None = None) -> Raster:
         """The pixels of a window, each the mean of the image over its own footprint.
 
@@ -111,6 +119,14 @@ class ImageReader(Protocol):
 
         Returns:
             (bands, height, width) in the file's dtype; means of integers are rounded. The caller owns the array.
+
+        Raises:
+            ImageReadError: when the file is damaged.
+        """
+        ...
+
+    def valid(self, window: Window) -> BoolArray:
+        """Whether the pixels of a window inside the image hold data, (height, width); all do where not `masked`.
 
         Raises:
             ImageReadError: when the file is damaged.

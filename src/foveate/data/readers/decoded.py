@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from foveate.data.readers.gdal import open_dataset, read_header, reading
+from foveate.data.readers.gdal import open_dataset, read_header, read_valid, reading
 from foveate.data.readers.location import Location
 from foveate.data.readers.memory import MemoryPyramid, halvings
 from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions
@@ -14,7 +14,7 @@ from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.tiled_tiff import convert
 from foveate.geometry import Size, Window
-from foveate.types import Raster
+from foveate.types import BoolArray, Raster
 
 _DRIVERS = ("PNG", "JPEG")
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -26,6 +26,8 @@ class _Store(Protocol):
     def extent(self, level: int) -> Size: ...
 
     def read_level(self, level: int, window: Window) -> Raster: ...
+
+    def valid(self, window: Window) -> BoolArray: ...
 
     def close(self) -> None: ...
 
@@ -56,12 +58,14 @@ class DecodedReader(PyramidReader):
         self._indexes = list(header.indexes)
         self.format, self.size, self.bands = header.format, header.size, len(header.indexes)
         self.alpha, self.palette, self.dtype = header.alpha, header.palette, header.dtype
+        self.masked = header.masked
         self.georeference, self.resolution = header.georeference, header.resolution
         self.levels = halvings(self.size)
         decoded = self.size.pixels * self.bands * self.dtype.itemsize
         self._in_memory = decoded <= decode_limit_bytes
         # The levels together add a third.
-        self.resident_bytes = decoded * 4 // 3 if self._in_memory else 0
+        held = decoded * 4 // 3 + (self.size.pixels if self.masked else 0)
+        self.resident_bytes = held if self._in_memory else 0
 
     @property
     def location(self) -> str:
@@ -74,6 +78,10 @@ class DecodedReader(PyramidReader):
     def _read_level(self, level: int, window: Window) -> Raster:
         return self._decoded().read_level(level, window)
 
+    def valid(self, window: Window) -> BoolArray:
+        """By the alpha band."""
+        return self._decoded().valid(window) if self.masked else super().valid(window)
+
     def _decoded(self) -> _Store:
         if self._store is None:
             self._store = self._decode() if self._in_memory else _Spilled(self._location, self._keep_alpha)
@@ -81,7 +89,7 @@ class DecodedReader(PyramidReader):
 
     def _decode(self) -> _Store:
         with reading(self.location), open_dataset(self._location) as dataset:
-            return _InMemory(dataset.read(self._indexes))
+            return _InMemory(dataset.read(self._indexes), read_valid(dataset) if self.masked else None)
 
     def close(self) -> None:
         """Drop the decoded image, or delete the temporary file; a later read decodes again."""
@@ -91,6 +99,14 @@ class DecodedReader(PyramidReader):
 
 
 class _InMemory(MemoryPyramid):
+    def __init__(self, base: Raster, valid: BoolArray | None) -> None:
+        super().__init__(base)
+        self._valid = valid
+
+    def valid(self, window: Window) -> BoolArray:
+        assert self._valid is not None  # asked of masked images only
+        return self._valid[window.within(Window.of(self.sizes[0]))].copy()
+
     def close(self) -> None:
         self._levels.clear()
 
@@ -113,6 +129,9 @@ class _Spilled:
 
     def read_level(self, level: int, window: Window) -> Raster:
         return self._reader._read_level(level, window)
+
+    def valid(self, window: Window) -> BoolArray:
+        return self._reader.valid(window)
 
     def close(self) -> None:
         self._reader.close()

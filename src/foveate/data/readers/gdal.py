@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from foveate.data.readers.base import Georeference, Resolution
@@ -21,6 +21,7 @@ from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
+from foveate.types import BoolArray
 
 # Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be
 # bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept.
@@ -97,6 +98,7 @@ class Header:
     size: Size
     indexes: tuple[int, ...]
     alpha: bool
+    masked: bool
     palette: bool
     dtype: np.dtype[Any]
     georeference: Georeference | None
@@ -124,11 +126,19 @@ def read_header(dataset: Any, keep_alpha: bool = False) -> Header:
         size=Size(*dataset.shape),
         indexes=indexes,
         alpha=ColorInterp.alpha in colours,
+        masked=any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums),
         palette=ColorInterp.palette in colours,
         dtype=dtype,
         georeference=_georeference(dataset),
         resolution=resolution_of(dataset),
     )
+
+
+def read_valid(dataset: Any, window: Window | None = None) -> BoolArray:
+    """Whether pixels hold data, (h, w): any band of them where there is a nodata value, else as mask or alpha say."""
+    place = window and ((window.top, window.bottom), (window.left, window.right))
+    valid: BoolArray = dataset.dataset_mask(window=place) > 0
+    return valid
 
 
 def _georeference(dataset: Any) -> Georeference | None:

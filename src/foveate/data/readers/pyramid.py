@@ -17,7 +17,7 @@ from torch import Tensor
 from foveate.data.readers.base import Georeference, Resolution
 from foveate.geometry import Size, Window, ceil_div
 from foveate.patches.resample import Taps, WindowTaps, resample, to_dtype, window_taps
-from foveate.types import Raster
+from foveate.types import BoolArray, Raster
 
 STRIP_BYTES = 64 << 20
 # Types torch cannot index or add; the wider one holds every value.
@@ -40,6 +40,7 @@ class PyramidReader(ABC):
     size: Size
     bands: int
     alpha: bool = False
+    masked: bool = False
     palette: bool = False
     dtype: np.dtype[Any]
     levels: tuple[Size, ...]
@@ -55,12 +56,21 @@ class PyramidReader(ABC):
         """The path; readers of URLs override it."""
         return str(self.path)
 
+    @property
+    def stored_size(self) -> Size:
+        """The size; readers on top of another override it."""
+        return self.size
+
     @abstractmethod
     def _read_level(self, level: int, window: Window) -> Raster:
         """Pixels of a window, in pixels of the level and inside it; may be a view, which is never written to."""
 
     def close(self) -> None:  # noqa: B027 - nothing to release is a valid default
         """Release handles and memory; may be called twice."""
+
+    def valid(self, window: Window) -> BoolArray:
+        """Whether the pixels of a window inside the image hold data, (height, width); all, unless overridden."""
+        return np.ones((window.height, window.width), np.bool_)
 
     def _extent(self, level: int) -> Size:
         """Level-0 pixels that the level covers; more than the image when the level was padded to whole pixels."""

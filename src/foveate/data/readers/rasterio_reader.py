@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.data.readers.gdal import open_dataset, read_header, reading
+from foveate.data.readers.gdal import open_dataset, read_header, read_valid, reading
 from foveate.data.readers.location import Location
 from foveate.data.readers.options import OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.geometry import Size, Window
-from foveate.types import Raster
+from foveate.types import BoolArray, Raster
 
 
 class RasterioReader(PyramidReader):
@@ -43,6 +43,7 @@ class RasterioReader(PyramidReader):
             raise
         self.format, self.size, self.bands = header.format, header.size, len(header.indexes)
         self.alpha, self.palette, self.dtype = header.alpha, header.palette, header.dtype
+        self.masked = header.masked
         self.georeference, self.resolution = header.georeference, header.resolution
         self.handles = len(self._datasets)
         self.levels = tuple(Size(*level.shape) for level in self._datasets)
@@ -57,6 +58,13 @@ class RasterioReader(PyramidReader):
         with reading(self.location, window):
             raster: Raster = self._datasets[level].read(self._indexes, window=place, out_dtype=self.dtype)
         return raster
+
+    def valid(self, window: Window) -> BoolArray:
+        """By nodata value, mask or alpha band."""
+        if not self.masked:
+            return super().valid(window)
+        with reading(self.location, window):
+            return read_valid(self._datasets[0], window)
 
     def close(self) -> None:
         """Close the handles of all levels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Size, Window, ceil_div
 from foveate.patches.resample import window_taps
-from foveate.types import Raster
+from foveate.types import BoolArray, Raster
 
 # A stored level this much coarser than asked for is taken as it is, as pyramids round their sizes.
 _TOLERANCE = 1.01
@@ -23,7 +24,7 @@ class _Derived(PyramidReader):
     def __init__(self, inner: PyramidReader, size: Size, resolution: Resolution | None = None) -> None:
         self._inner, self.size = inner, size
         self.path, self.format, self.dtype, self.bands = inner.path, inner.format, inner.dtype, inner.bands
-        self.alpha, self.palette = inner.alpha, inner.palette
+        self.alpha, self.masked, self.palette = inner.alpha, inner.masked, inner.palette
         self.random_access, self.resident_bytes, self.handles = inner.random_access, inner.resident_bytes, inner.handles
         rows, cols = inner.size.height / size.height, inner.size.width / size.width
         self.georeference = inner.georeference and inner.georeference.scaled(rows, cols)
@@ -34,6 +35,31 @@ class _Derived(PyramidReader):
     def location(self) -> str:
         """That of the other."""
         return self._inner.location
+
+    @property
+    def stored_size(self) -> Size:
+        """That of the other."""
+        return self._inner.stored_size
+
+    def valid(self, window: Window) -> BoolArray:
+        """Those of the other under the centres of the pixels."""
+        result = np.empty((1, window.height, window.width), np.bool_)
+        valid: BoolArray = self._picked(result, window, lambda area: self._inner.valid(area)[None])[0]
+        return valid
+
+    def _picked(self, result: Raster, window: Window, read: Callable[[Window], Raster]) -> Raster:
+        """The pixels of the other under the centres of those of a window, strip by strip."""
+        rows = _under_centres(window.top, window.height, self.size.height, self._inner.size.height)
+        cols = _under_centres(window.left, window.width, self.size.width, self._inner.size.width)
+        left, width = int(cols[0]), int(cols[-1] - cols[0]) + 1
+        span = (int(rows[-1] - rows[0]) + 1) * width * len(result) * result.itemsize
+        step = max(1, window.height // ceil_div(span, self.strip_bytes))
+        for start in range(0, window.height, step):
+            part = rows[start : start + step]
+            top = int(part[0])
+            pixels = read(Window(top, left, int(part[-1]) - top + 1, width))
+            result[:, start : start + step] = pixels[:, part - top][:, :, cols - left]
+        return result
 
     def close(self) -> None:
         """Close the other."""
@@ -93,18 +119,8 @@ class NearestReader(_Derived):
         self.levels = (size,)
 
     def _read_level(self, level: int, window: Window) -> Raster:
-        rows = _under_centres(window.top, window.height, self.size.height, self._inner.size.height)
-        cols = _under_centres(window.left, window.width, self.size.width, self._inner.size.width)
-        left, width = int(cols[0]), int(cols[-1] - cols[0]) + 1
         result = np.empty((self.bands, window.height, window.width), self.dtype)
-        span = (int(rows[-1] - rows[0]) + 1) * width * self.bands * self.dtype.itemsize
-        step = max(1, window.height // ceil_div(span, self.strip_bytes))
-        for start in range(0, window.height, step):
-            part = rows[start : start + step]
-            top = int(part[0])
-            pixels = self._inner._read_level(0, Window(top, left, int(part[-1]) - top + 1, width))
-            result[:, start : start + step] = pixels[:, part - top][:, :, cols - left]
-        return result
+        return self._picked(result, window, partial(self._inner._read_level, 0))
 
 
 def _under_centres(start: int, count: int, length: int, inner: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -136,7 +136,7 @@ def evaluation_of(
                 open_images[index] = _OpenImage(images[index], scoring, maps, stack)
             open_images[index].add(score)
             if score.counts is not None:
-                cost.add(score.passes, score.window.size.pixels, score.peak)
+                cost.add(score.passes, score.pixels, score.peak)
             if on_progress is not None:
                 on_progress(score.window.size.pixels / total)
             if open_images[index].complete:

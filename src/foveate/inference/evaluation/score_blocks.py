@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foveate.data.area.area import Area
 from foveate.data.labels import LabelReader
 from foveate.geometry import Size, Window, ceil_div
 from foveate.inference.config import InferenceConfig
@@ -94,6 +95,7 @@ class BlockScore(NamedTuple):
         window: the block, level-0 pixels.
         counts: (C, C) pixels, rows = label, columns = prediction; None where nothing is labelled.
         passes: patches that went through the network.
+        pixels: that were looked at.
         peak: memory of the process that worked on it.
         cells: maps, where wanted.
         ids: coarse class ids, where wanted.
@@ -104,6 +106,7 @@ class BlockScore(NamedTuple):
     window: Window
     counts: IntArray | None = None
     passes: int = 0
+    pixels: int = 0
     peak: PeakMemory | None = None
     cells: CellMaps | None = None
     ids: ThinnedIds | None = None
@@ -121,6 +124,7 @@ def score_blocks(
     labels: LabelReader,
     blocks: Iterable[Window],
     scoring: Scoring,
+    area: Area | None = None,
 ) -> Iterator[BlockScore]:
     """Predict and score blocks of an image; those without a labelled pixel are not predicted.
 
@@ -130,6 +134,7 @@ def score_blocks(
         labels: its labels, of the same size.
         blocks: disjoint windows; their corners are multiples of the cell where maps are wanted.
         scoring: what is measured.
+        area: outside which nothing is labelled; None for everything.
 
     Yields:
         One score for every block, the unlabelled ones among the others.
@@ -148,7 +153,8 @@ def score_blocks(
                 yield block
 
     on_tile = tiles.add if scoring.maps else None
-    for done in finished_blocks(segmenter, source, scoring.inference, blocks=labelled(), on_tile=on_tile):
+    options: dict[str, Any] = {"area": area, "on_tile": on_tile}
+    for done in finished_blocks(segmenter, source, scoring.inference, blocks=labelled(), **options):
         score = _score(done, waiting.pop(done.window), scoring, thinning_step(source.size))
         chosen = tiles.take()
         yield score._replace(tiles=chosen if done.scale_weights is None else _looked_at(done, scoring))
@@ -185,6 +191,7 @@ def _looked_at(done: FinishedBlock, scoring: Scoring) -> tuple[tuple[Window, Flo
 
 
 def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int) -> BlockScore:
+    assert done.logits is not None  # what is labelled is in the area
     prediction = class_ids(done.logits).cpu()
     guess, truth = prediction.long(), torch.from_numpy(labels.astype(np.int64))
     matrix = confusion_matrix(scoring.classes, scoring.ignore_index)
@@ -193,6 +200,7 @@ def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int)
         done.window,
         matrix.compute().numpy(),
         done.passes,
+        done.pixels,
         PeakMemory.of_this_process(),
         _cell_maps(done.logits, guess, truth, scoring) if scoring.maps else None,
         _thinned(done.window, prediction.numpy(), labels, step) if scoring.thins else None,

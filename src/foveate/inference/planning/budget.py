@@ -7,18 +7,37 @@ import math
 import torch
 from torch import Tensor
 
+from foveate.data.area.area import Area
 from foveate.errors import ConfigError
-from foveate.geometry import Size, tile_starts
-from foveate.inference.planning.pyramid import PyramidGrid
+from foveate.geometry import Size, Window, tile_starts
+from foveate.inference.planning.pyramid import PyramidGrid, share_inside
+from foveate.patches.extraction import Windows
 
 
-def passes_allowed(budget: float | str, image: Size, target: int) -> int:
-    """A budget as a number of passes over an image.
+def roots_of(grid: PyramidGrid, area: Area | None) -> Windows:
+    """The widest supports that hold a pixel of an area, row by row; all of them when None."""
+    tops, lefts, side = grid.roots
+    if area is None or area.is_everything:
+        return grid.roots
+    met = torch.from_numpy(area.squares(side))[tops // side, lefts // side]
+    return Windows(tops[met], lefts[met], side)
+
+
+def megapixels_of(roots: Windows, image: Size) -> float:
+    """Megapixels of an image under some widest supports: what a budget is counted for."""
+    return float(share_inside(roots, Window.of(image)).double().sum()) * roots.side**2 / 1e6
+
+
+def passes_allowed(budget: float | str, roots: Windows, image: Size, target: int, area: Area | None = None) -> int:
+    """A budget as a number of passes over what is looked at of an image.
 
     Args:
-        budget: passes per megapixel, or "fixed" for what one fixed field of view costs without overlap.
+        budget: passes per megapixel under the widest supports, or "fixed" for what one fixed field of view costs
+            without overlap.
+        roots: the widest supports that meet the area.
         image: size of the image.
         target: side of a target, level-0 pixels.
+        area: what is looked at; None for everything.
 
     Raises:
         ConfigError: for a budget of seconds, which only a run on a device can count in passes.
@@ -26,24 +45,26 @@ def passes_allowed(budget: float | str, image: Size, target: int) -> int:
     if isinstance(budget, str):
         if budget != "fixed":
             raise ConfigError(f"a budget of {budget} is for `predict`; give passes per megapixel, fixed or all here")
+        if area is not None and not area.is_everything:
+            return int(area.squares(target).sum())
         return len(tile_starts(image.height, target, target)) * len(tile_starts(image.width, target, target))
-    return int(budget * image.megapixels + 1e-9)
+    return int(budget * megapixels_of(roots, image) + 1e-6)
 
 
-def closer_looks(allowed: int, grid: PyramidGrid) -> int:
-    """How many of the passes allowed on an image are left for closer looks.
+def closer_looks(allowed: int, roots: Windows, image: Size) -> int:
+    """How many of the passes allowed on an image are left for closer looks, after those of the widest supports.
 
     Raises:
         ConfigError: when they do not pay for the widest scale alone, which says the least that would.
     """
-    roots = len(grid.roots.top)
-    if allowed < roots:
-        least = math.ceil(100 * roots / grid.image.megapixels) / 100
+    wide = len(roots.top)
+    if allowed < wide:
+        least = math.ceil(100 * wide / megapixels_of(roots, image)) / 100
         raise ConfigError(
-            f"a budget of {allowed} passes for this image is below the {roots} that looking at it once, as widely as "
+            f"a budget of {allowed} passes for this image is below the {wide} that looking at it once, as widely as "
             f"possible, costs; give at least {least:g} passes per megapixel, or wider fields of view"
         )
-    return allowed - roots
+    return allowed - wide
 
 
 def price_for(gains: Tensor, passes: int) -> float:

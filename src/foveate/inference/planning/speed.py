@@ -6,7 +6,10 @@ import time
 
 import torch
 
+from foveate.data.area.area import Area
 from foveate.inference.config import InferenceConfig
+from foveate.inference.planning.budget import megapixels_of, roots_of
+from foveate.inference.planning.pyramid import PyramidGrid, looks_of
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.predict_block import network_outputs
 from foveate.segmenter import FoveatedSegmenter
@@ -14,7 +17,9 @@ from foveate.segmenter import FoveatedSegmenter
 _SECONDS = 1.0  # of measuring; the least is three batches
 
 
-def in_passes(config: InferenceConfig, segmenter: FoveatedSegmenter, source: PixelSource) -> InferenceConfig:
+def in_passes(
+    config: InferenceConfig, segmenter: FoveatedSegmenter, source: PixelSource, area: Area | None = None
+) -> InferenceConfig:
     """The configuration with a budget of seconds counted in passes per megapixel; any other is left as it is.
 
     The seconds are those of the network alone, measured on this device now: reading runs beside it, stitching and
@@ -24,11 +29,14 @@ def in_passes(config: InferenceConfig, segmenter: FoveatedSegmenter, source: Pix
         config: of inference.
         segmenter: in eval mode, on the source's device.
         source: the image.
+        area: what is looked at; None for everything.
     """
     if not in_seconds(config.budget):
         return config
     passes = float(str(config.budget).removesuffix("s")) * passes_per_second(segmenter, source, config)
-    return config.model_copy(update={"budget": round(passes / source.size.megapixels, 3)})
+    grid = PyramidGrid.of(source.size, looks_of(config, segmenter.views_passed))
+    megapixels = megapixels_of(roots_of(grid, area), source.size)
+    return config.model_copy(update={"budget": round(passes / max(megapixels, 1e-6), 3)})
 
 
 def in_seconds(budget: float | str | None) -> bool:

@@ -12,8 +12,8 @@ from rasterio.warp import transform as warp
 
 from foveate.data.readers.base import Georeference
 from foveate.errors import ConfigError
-from foveate.inference.config import Coordinates
 from foveate.inference.polygons.class_map import ClassMap
+from foveate.types import Coordinates
 
 _LONLAT = "OGC:CRS84"
 _SHARE_OF_A_PIXEL = 1e-3  # to which coordinates are written

@@ -9,11 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from foveate.data.area.area import Area
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
-from foveate.inference.planning.budget import closer_looks, passes_allowed, price_for
+from foveate.inference.planning.budget import closer_looks, passes_allowed, price_for, roots_of
 from foveate.inference.planning.foveation_field import FoveationField
 from foveate.inference.planning.gain import entropy_of_parts
+from foveate.inference.planning.in_area import BlockArea, PassCount, meets
 from foveate.inference.planning.plan import Passes
 from foveate.inference.planning.pyramid import PyramidGrid, looks_of, share_inside
 from foveate.inference.predicting.fusion import fusion_weights
@@ -39,12 +41,16 @@ class PreparedRoots(NamedTuple):
         roots: the widest supports that meet it.
         group: those of them that were not surveyed.
         weights: (L, 1, h, w) how much each look counts at each pixel, or (L, C, h, w) for each class there.
+        area: what is looked at; None for everything.
+        skipped: widest supports that meet none of it.
     """
 
     window: Window
     roots: Windows
     group: PassGroup
     weights: Tensor
+    area: BlockArea | None
+    skipped: int
 
 
 class PyramidPredictor:
@@ -62,6 +68,7 @@ class PyramidPredictor:
         config: of inference.
         field: the policy's logits of this image.
         reading: runs what reads the image, in the thread that it belongs to.
+        area: what is looked at; None for everything. A budget is spent inside it.
 
     Raises:
         ConfigError: when a look has no field of view of the model, or the budget is below the least possible.
@@ -74,9 +81,10 @@ class PyramidPredictor:
         config: InferenceConfig,
         field: FoveationField,
         reading: Executor,
+        area: Area | None = None,
     ) -> None:
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
-        self._reading = reading
+        self._reading, self._area = reading, area
         # The supports of a look are disjoint; falling off at their rims would hand those back to the wider look.
         self._flat = config.model_copy(update={"blending": "none"})
         self._looks = looks_of(config, segmenter.views_passed)
@@ -87,13 +95,24 @@ class PyramidPredictor:
         budget = config.budget or segmenter.estimator.budget
         self._price = -1.0 if budget == "all" else self._find_price(budget)
 
-    def prepare(self, block: Window) -> PreparedRoots:
+    @property
+    def reach(self) -> int:
+        """Supports are looked for from every block that they meet."""
+        return 0
+
+    def prepare(self, block: Window, area: BlockArea | None = None) -> PreparedRoots:
         """Read the widest windows of a block, and how much each scale counts there."""
-        roots = self._grid.roots_in(block)
+        all_roots = self._grid.roots_in(block)
+        roots = all_roots if area is None else _select(all_roots, area.meets(all_roots))
         new = torch.tensor([key not in self._surveyed for key in _keys(roots)])
         passes = self._passes(roots, self._widest).select(new)
         weights = fusion_weights(block, self._config.fusion, self._scales, self._field)
-        return PreparedRoots(block, roots, self._with_regions(passes), weights.to(self._source.device))
+        group, skipped = self._with_regions(passes), len(all_roots.top) - len(roots.top)
+        return PreparedRoots(block, roots, group, weights.to(self._source.device), area, skipped)
+
+    def count_outside(self, area: BlockArea) -> PassCount:
+        """The widest windows: where the closer ones would be is not known without them."""
+        return PassCount(0, len(self._grid.roots_in(area.block).top))
 
     def predict(self, block: PreparedRoots, ahead: Callable[[], PreparedRoots | None]) -> FinishedBlock:
         """Look widely, choose where to look closer, do so, and fuse."""
@@ -110,7 +129,10 @@ class PyramidPredictor:
             share = block.weights[level].mean(dim=0).cpu()
             counted[self._scales[level]] += share * covered(group.passes.supports, block.window)
             self._stitch(stitcher, block, level, window_outputs(group, self._segmenter, self._source, self._config))
-        return FinishedBlock(block.window, self._logits(stitcher.result()), count, counted)
+        inside = block.area and block.area.inside
+        if inside is not None:
+            counted *= torch.from_numpy(inside)
+        return FinishedBlock(block.window, self._logits(stitcher.result(inside)), count, counted, block.skipped)
 
     @property
     def _widest(self) -> int:
@@ -136,10 +158,12 @@ class PyramidPredictor:
 
     def _find_price(self, budget: float | str) -> float:
         """Look widely at an even part of the image, and see what the gains are."""
-        roots = self._grid.roots
-        target = self._segmenter.scales.target
-        allowed = closer_looks(passes_allowed(budget, self._source.size, target), self._grid)
-        total = len(roots.top)
+        image, target, area = self._source.size, self._segmenter.scales.target, self._area
+        roots = self._reading.submit(roots_of, self._grid, area).result()
+        affordable = self._reading.submit(passes_allowed, budget, roots, image, target, area).result()
+        allowed, total = closer_looks(affordable, roots, image), len(roots.top)
+        if total == 0:
+            return -1.0
         chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
         part = Windows(roots.top[chosen], roots.left[chosen], roots.side)
         gains = []
@@ -151,12 +175,26 @@ class PyramidPredictor:
         return price_for(torch.cat(gains), allowed * len(chosen) // total)
 
     def _all_gains(self, roots: Windows, outputs: Tensor) -> Tensor:
-        """The gains of all closer looks inside the image, within some widest supports."""
-        image, found = Window.of(self._source.size), [torch.empty(0)]
+        """The gains of all closer looks inside the image and the area, within some widest supports."""
+        found = [torch.empty(0)]
         for level in range(self._widest):
-            inside = share_inside(self._grid.inside(roots, level), image) > 0
-            found.append(self._gains(roots, outputs, level)[inside])
+            supports = self._grid.inside(roots, level)
+            wanted = self._reading.submit(self._in_area, roots, supports).result()
+            found.append(self._gains(roots, outputs, level)[wanted])
         return torch.cat(found)
+
+    def _in_area(self, roots: Windows, supports: Windows) -> Tensor:
+        """Which of the supports that tile some widest ones meet the image and the area."""
+        image = Window.of(self._source.size)
+        if self._area is None:
+            return share_inside(supports, image) > 0
+        met = []
+        each = len(supports.top) // len(roots.top)
+        for i, (top, left) in enumerate(_keys(roots)):
+            root = Window(top, left, roots.side, roots.side).intersection(image)
+            own = _select(supports, slice(i * each, (i + 1) * each))
+            met.append(meets(own, root, self._area.part(root).inside) if root else torch.zeros(each, dtype=torch.bool))
+        return torch.cat(met)
 
     def _root_outputs(self, block: PreparedRoots) -> Tensor:
         """The network's output (N, C, P', P') on every widest window of a block, surveyed or new."""
@@ -171,6 +209,8 @@ class PyramidPredictor:
         supports = self._grid.inside(block.roots, level)
         inside = block.window.intersection(Window.of(self._source.size)) or block.window
         pays = (self._gains(block.roots, outputs, level) > self._price) & (share_inside(supports, inside) > 0)
+        if block.area is not None:
+            pays &= block.area.meets(supports)
         return self._reading.submit(self._with_regions, self._passes(supports, level).select(pays)).result()
 
     def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
@@ -201,6 +241,10 @@ class PyramidPredictor:
 
     def _with_regions(self, passes: Passes) -> PassGroup:
         return PassGroup(passes, read_regions(passes, self._source, self._segmenter.scales))
+
+
+def _select(windows: Windows, rows: slice | Tensor) -> Windows:
+    return Windows(windows.top[rows], windows.left[rows], windows.side)
 
 
 def _keys(windows: Windows) -> list[tuple[int, int]]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from foveate.errors import ConfigError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.foveation_field import FoveationField
+from foveate.inference.planning.in_area import BlockArea, PassCount, count_begun
 from foveate.inference.planning.per_target import PerTarget
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.predict_block import add_outputs, as_logits
 from foveate.inference.predicting.predictor import FinishedBlock
 from foveate.inference.predicting.prepare import PreparedBlock, prepare_block
-from foveate.inference.predicting.shared_passes import SharedPasses, passes_begun
+from foveate.inference.predicting.shared_passes import SharedPasses
 from foveate.inference.predicting.stitch import stitcher_for
 from foveate.segmenter import FoveatedSegmenter
 
@@ -37,9 +41,19 @@ class TargetPredictor:
         self._planner = PerTarget(source.size, segmenter.scales.target, config.overlap, segmenter.estimator)
         self._passes = SharedPasses(segmenter, source, config)
 
-    def prepare(self, block: Window) -> PreparedBlock:
+    @property
+    def reach(self) -> int:
+        """A target may begin in the last row of a block."""
+        return self._segmenter.scales.target
+
+    def prepare(self, block: Window, area: BlockArea | None = None) -> PreparedBlock:
         """Plan a block and read what its passes look at."""
-        return prepare_block(block, self._planner, self._field, self._source, self._segmenter.scales)
+        return prepare_block(block, self._planner, self._field, self._source, self._segmenter.scales, area)
+
+    def count_outside(self, area: BlockArea) -> PassCount:
+        """Where no pass is made, as many are skipped as for equal logits: the policy is not asked."""
+        foveation = self._field if area.around.any() else _Undecided(len(self._segmenter.scales))
+        return count_begun(self._planner.passes(area.block, foveation), area.block, area)
 
     def predict(self, block: PreparedBlock, ahead: Callable[[], PreparedBlock | None]) -> FinishedBlock:
         """Run the passes and stitch them: means of logits, or logarithms where probabilities are combined."""
@@ -48,5 +62,17 @@ class TargetPredictor:
         by_probability = model.estimator.blends_probabilities or config.stitching == "max_score"
         for passes, output in self._passes.outputs(block, ahead):
             add_outputs(stitcher, passes, output, model, by_probability=by_probability)
-        logits = as_logits(stitcher.result()) if by_probability else model.to_logits(stitcher.result()[None])[0]
-        return FinishedBlock(block.window, logits, passes_begun(block))
+        stitched = stitcher.result(block.area and block.area.inside)
+        logits = as_logits(stitched) if by_probability else model.to_logits(stitched[None])[0]
+        return FinishedBlock(block.window, logits, block.begun.made, skipped=block.begun.skipped)
+
+
+class _Undecided:
+    """A foveation that prefers no scale."""
+
+    def __init__(self, scales: int) -> None:
+        self._scales = scales
+
+    def logits_at(self, rows: Tensor, cols: Tensor) -> Tensor:
+        del cols
+        return torch.zeros(len(rows), self._scales)

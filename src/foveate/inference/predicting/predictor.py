@@ -7,7 +7,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
+from foveate.data.area.area import AreaPart
 from foveate.geometry import Window
+from foveate.inference.planning.in_area import BlockArea, PassCount
 
 Prepared = TypeVar("Prepared")
 
@@ -17,22 +19,45 @@ class FinishedBlock(NamedTuple):
 
     Attributes:
         window: the block, level-0 pixels.
-        logits: (C, h, w).
+        logits: (C, h, w); None where nothing of the block is looked at.
         passes: patches through the network that are counted for it; those of an image are each counted in one block.
         scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
+        skipped: passes that were not made, as they meet nothing that is looked at; counted in the same way.
+        part: what is looked at; None for all.
     """
 
     window: Window
-    logits: Tensor
+    logits: Tensor | None
     passes: int
     scale_weights: Tensor | None = None
+    skipped: int = 0
+    part: AreaPart | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that were looked at."""
+        return self.window.size.pixels if self.part is None else int(self.part.inside.sum())
 
 
 class BlockPredictor(Protocol[Prepared]):
     """Predicts blocks; the result of one does not depend on the others."""
 
-    def prepare(self, block: Window) -> Prepared:
-        """Read what can be read before the network runs; called in the thread that the reader belongs to."""
+    @property
+    def reach(self) -> int:
+        """How far supports that begin in a block may reach beyond it, level-0 pixels."""
+        ...
+
+    def prepare(self, block: Window, area: BlockArea | None) -> Prepared:
+        """Read what can be read before the network runs; called in the thread that the reader belongs to.
+
+        Args:
+            block: level-0 pixels.
+            area: what is looked at, one pixel of the block at least; None for everything.
+        """
+        ...
+
+    def count_outside(self, area: BlockArea) -> PassCount:
+        """Passes that begin in a block of which nothing is looked at; called in the thread of the reader too."""
         ...
 
     def predict(self, block: Prepared, ahead: Callable[[], Prepared | None]) -> FinishedBlock:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from foveate.geometry import Size, Window
+from foveate.inference.planning.in_area import BlockArea, PassCount, count_begun
 from foveate.inference.planning.plan import Foveation, Passes, Planner
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.patches.extraction import Region, Windows, extract_patches, region_downsample, region_window
@@ -32,18 +33,32 @@ class PreparedBlock(NamedTuple):
     Attributes:
         window: the block, level-0 pixels.
         groups: its passes.
+        begun: passes that begin in it.
+        area: what is looked at; None for everything.
     """
 
     window: Window
     groups: list[PassGroup]
+    begun: PassCount
+    area: BlockArea | None = None
 
 
 def prepare_block(
-    block: Window, planner: Planner, foveation: Foveation, source: PixelSource, scales: ScaleSet
+    block: Window,
+    planner: Planner,
+    foveation: Foveation,
+    source: PixelSource,
+    scales: ScaleSet,
+    area: BlockArea | None = None,
 ) -> PreparedBlock:
-    """Plan a block and read its regions: each pixel once per scale in use, however many patches share it."""
-    groups = [PassGroup(passes, read_regions(passes, source, scales)) for passes in planner.passes(block, foveation)]
-    return PreparedBlock(block, groups)
+    """Plan a block and read its regions: each pixel once per scale in use, however many patches share it.
+
+    Passes that meet no pixel of the block that is looked at (`area`, None for everything) are left out.
+    """
+    planned = planner.passes(block, foveation)
+    kept = planned if area is None else [passes.select(area.meets(passes.supports)) for passes in planned]
+    groups = [PassGroup(passes, read_regions(passes, source, scales)) for passes in kept]
+    return PreparedBlock(block, groups, count_begun(planned, block, area), area)
 
 
 def read_regions(passes: Passes, source: PixelSource, scales: ScaleSet) -> dict[int, Region]:

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from foveate.data.area.area import Area, AreaPart
 from foveate.errors import ImageReadError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.blocks import BlockGrid, block_side
 from foveate.inference.planning.foveation_field import FoveationField, TileObserver
+from foveate.inference.planning.in_area import BlockArea, PassCount
 from foveate.inference.planning.pyramid import root_side, uses_pyramid
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.predict_pyramid import PyramidPredictor
@@ -32,6 +34,7 @@ def finished_blocks(
     config: InferenceConfig,
     *,
     blocks: Iterable[Window] | None = None,
+    area: Area | None = None,
     on_tile: TileObserver | None = None,
     on_cells: CellsObserver | None = None,
     on_unreadable: UnreadableObserver | None = None,
@@ -44,9 +47,11 @@ def finished_blocks(
         config: planner, block size, overlap, blending, batch size, precision.
         blocks: which blocks, in which order; all of them, row by row, by default. The next is asked for, and read,
             before the one before it is predicted.
+        area: what is looked at; None for everything. Passes that meet nothing of it are not made, and what is predicted
+            for other pixels is of no meaning.
         on_tile: receives the policy's logits tile by tile as they are computed.
         on_cells: receives every block, whose corners are then multiples of the cell, and the policy's logits (S, h, w)
-            of its cells; before the block is finished, and in another thread.
+            of its cells; before the block is finished, and in another thread. Not of blocks outside the area.
         on_unreadable: told of a block whose pixels could not be read, which is then left out; without it the error is
             raised.
 
@@ -58,23 +63,51 @@ def finished_blocks(
         side = block_side(config.block_size, 1, root_side(config, segmenter.estimator, segmenter.views_passed))
         blocks = BlockGrid(source.size, side)
     field = FoveationField(segmenter, source, on_tile)
+    area = None if area is None or area.is_everything else area
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
-        predictor = _predictor(segmenter, source, config, field, reading)
+        predictor = _predictor(segmenter, source, config, field, area, reading)
 
-        def prepare(block: Window) -> Any:
+        def prepare(block: Window) -> _Ready:
+            part, own = (None, None) if area is None else _parts(area, block, predictor.reach)
+            if own is not None and not own.inside.any():
+                return _Ready(part, None, predictor.count_outside(own))
             field.cover(block)
             if on_cells is not None:
                 on_cells(block, _cell_logits(block, field))
-            return predictor.prepare(block)
+            return _Ready(part, predictor.prepare(block, own))
 
         for block, ready, following in _ahead(prepare, blocks, reading):
             try:
                 # Nothing here holds on to what was read while the block after the next is being read.
-                yield predictor.predict(ready.pop().result(), partial(_if_readable, following))
+                yield _finished(block, ready.pop().result(), predictor, partial(_if_readable, following))
             except ImageReadError as error:
                 if on_unreadable is None:
                     raise
                 on_unreadable(block, error)
+
+
+class _Ready(NamedTuple):
+    """What is looked at of a block, and what its predictor prepared, or counted where nothing is."""
+
+    part: AreaPart | None
+    prepared: Any
+    outside: PassCount = PassCount(0, 0)
+
+
+def _parts(area: Area, block: Window, reach: int) -> tuple[AreaPart, BlockArea]:
+    """What is looked at of a block, and around it."""
+    grown = Window(block.top, block.left, block.height + reach, block.width + reach)
+    around = area.part(grown.intersection(Window.of(area.size)) or block)
+    part = AreaPart(*(mask[: block.height, : block.width] for mask in around))
+    return part, BlockArea(block, around.inside)
+
+
+def _finished(
+    block: Window, ready: _Ready, predictor: BlockPredictor[Any], ahead: Callable[[], Any | None]
+) -> FinishedBlock:
+    if ready.prepared is None:
+        return FinishedBlock(block, None, ready.outside.made, skipped=ready.outside.skipped, part=ready.part)
+    return predictor.predict(ready.prepared, ahead)._replace(part=ready.part)
 
 
 def _cell_logits(block: Window, field: FoveationField) -> Tensor:
@@ -91,10 +124,11 @@ def _predictor(
     source: PixelSource,
     config: InferenceConfig,
     field: FoveationField,
+    area: Area | None,
     reading: Executor,
 ) -> BlockPredictor[Any]:
     if uses_pyramid(config, segmenter.estimator):
-        return PyramidPredictor(segmenter, source, config, field, reading)
+        return PyramidPredictor(segmenter, source, config, field, reading, area)
     return TargetPredictor(segmenter, source, config, field)
 
 
@@ -102,11 +136,11 @@ class _Waiting(NamedTuple):
     """A block, the list that its preparation is to be taken from, and that of the block after it."""
 
     block: Window
-    ready: list[Future[Any]]
-    following: list[Future[Any]]
+    ready: list[Future[_Ready]]
+    following: list[Future[_Ready]]
 
 
-def _ahead(prepare: Callable[[Window], Any], blocks: Iterable[Window], reading: Executor) -> Iterator[_Waiting]:
+def _ahead(prepare: Callable[[Window], _Ready], blocks: Iterable[Window], reading: Executor) -> Iterator[_Waiting]:
     """Prepare the next block in a thread (readers and torch release the lock) while the present one is predicted."""
     last: _Waiting | None = None
     for block in blocks:
@@ -118,10 +152,10 @@ def _ahead(prepare: Callable[[Window], Any], blocks: Iterable[Window], reading: 
         yield last
 
 
-def _if_readable(ready: list[Future[Any]]) -> Any | None:
+def _if_readable(ready: list[Future[_Ready]]) -> Any | None:
     """What was prepared, without taking it; None where there is nothing, or nothing that can be read."""
     try:
-        return ready[0].result() if ready else None
+        return ready[0].result().prepared if ready else None
     except ImageReadError:
         return None
 

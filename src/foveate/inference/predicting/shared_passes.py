@@ -135,12 +135,6 @@ def blocks_abreast(side: int, stride: int, patch_size: int, looks: int) -> int:
     return max(1, side * stride // (patch_size**2 * looks) - 2)
 
 
-def passes_begun(block: PreparedBlock) -> int:
-    """How many passes begin in a block: each pass of an image does in one, however many it counts in."""
-    rows, cols = (range(block.window.top, block.window.bottom), range(block.window.left, block.window.right))
-    return sum(one.key[1] in rows and one.key[2] in cols for one in _passes(block))
-
-
 def _passes(block: PreparedBlock) -> list[_Pass]:
     return [
         _Pass((look, top, left), group, row)

@@ -14,7 +14,7 @@ from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.plan import Passes
 from foveate.patches.blending import importance_window
-from foveate.types import Blending
+from foveate.types import Blending, BoolArray
 
 
 class Stitcher(ABC):
@@ -45,11 +45,14 @@ class Stitcher(ABC):
         """
 
     @abstractmethod
-    def result(self) -> Tensor:
+    def result(self, inside: BoolArray | None = None) -> Tensor:
         """The stitched predictions (C, h, w) of the block; asked for once, after all were added.
 
+        Args:
+            inside: (h, w) which pixels are wanted; all when None. The others hold anything.
+
         Raises:
-            GeometryError: when a pixel was covered by no pass.
+            GeometryError: when a wanted pixel was covered by no pass.
         """
 
     def _whole(self, values: Tensor) -> Tensor:
@@ -66,8 +69,9 @@ class Stitcher(ABC):
             if inside is not None:
                 yield _Placement(i, inside.within(self._block), inside.within(support))
 
-    def _covered(self, covered: Tensor) -> Tensor:
-        if self._values is None or not bool(covered.all()):
+    def _covered(self, covered: Tensor, inside: BoolArray | None) -> Tensor:
+        missing = ~covered if inside is None else ~covered & torch.from_numpy(inside).to(covered.device)
+        if self._values is None or bool(missing.any()):
             raise GeometryError(f"the plan leaves pixels of {self._block} without a prediction")
         return self._values
 
@@ -106,9 +110,10 @@ class AverageStitcher(Stitcher):
             self._weights[:, *there] += weights
 
     @torch.inference_mode()
-    def result(self) -> Tensor:
+    def result(self, inside: BoolArray | None = None) -> Tensor:
         """The sums over the weights."""
-        return self._covered(self._weights > 0).div_(self._weights)
+        sums = self._covered(self._weights > 0, inside)
+        return sums.div_(self._weights.clamp_(min=torch.finfo(torch.float32).tiny))
 
     def _importance(self, side: int) -> Tensor:
         if side not in self._windows:
@@ -135,9 +140,9 @@ class MaxScoreStitcher(Stitcher):
             self._scores[there] = torch.where(surer, score, self._scores[there])
             whole[:, *there] = torch.where(surer, values[number][:, *here].float(), whole[:, *there])
 
-    def result(self) -> Tensor:
+    def result(self, inside: BoolArray | None = None) -> Tensor:
         """The probabilities kept."""
-        return self._covered(self._scores >= 0)
+        return self._covered(self._scores >= 0, inside)
 
 
 def stitcher_for(block: Window, device: torch.device, config: InferenceConfig) -> Stitcher:

@@ -26,7 +26,8 @@ class Assembly:
     Attributes:
         class_pixels: (C,) pixels of each class.
         passes: patches that went through the network.
-        pixels: that could be read.
+        pixels: that were looked at.
+        skipped: passes that were not made outside the area.
         peak: memory of the process that needed most.
         failed: the blocks that could not be read, and why.
     """
@@ -34,7 +35,7 @@ class Assembly:
     def __init__(self, store: BlockStore, grid: BlockGrid, classes: int, before_each: Callable[[], None]) -> None:
         self._store, self._grid, self._before_each = store, grid, before_each
         self.class_pixels: IntArray = np.zeros(classes, np.int64)
-        self.passes, self.pixels = 0, 0
+        self.passes, self.pixels, self.skipped = 0, 0, 0
         self.peak = PeakMemory(0.0, 0.0)
         self.failed: list[tuple[Window, str]] = []
 
@@ -55,9 +56,9 @@ class Assembly:
             # One row of blocks may be wide: counted as bytes, which `bincount` would widen eightfold.
             self.class_pixels += np.array([np.count_nonzero(classes == i) for i in range(len(self.class_pixels))])
             self.passes += block.passes
+            self.pixels += block.looked_at
+            self.skipped += block.skipped
             self.peak = PeakMemory(*map(max, self.peak, block.peak))
             if block.failure:
                 self.failed.append((block.window, block.failure))
-            else:
-                self.pixels += block.window.size.pixels
             yield block.window, block.layers

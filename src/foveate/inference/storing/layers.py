@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.data.area.area import AreaPart
 from foveate.geometry import Size
 from foveate.inference.config import Output
 from foveate.inference.predicting.class_ids import class_ids
@@ -23,7 +24,7 @@ from foveate.types import FloatArray
 # "foveation", which whoever asks the policy adds, is float32 (rows, cols) of the block's cells, NaN where unknown.
 Layers: TypeAlias = dict[str, NDArray[np.uint8] | FloatArray]
 
-NODATA = 255  # in every layer of bytes: outside the image's region, or pixels that could not be read
+NODATA = 255  # in every layer of bytes: not looked at, or pixels that could not be read
 FULL = 254  # the byte that stands for 1
 
 
@@ -68,6 +69,20 @@ def unknown_layers(size: Size, classes: int, outputs: Collection[Output]) -> Lay
     }
     wanted = {"classes", *outputs}
     return {name: np.full(shape, NODATA, np.uint8) for name, shape in shapes.items() if name in wanted}
+
+
+def limit(layers: Layers, part: AreaPart, glass: int | None) -> None:
+    """Put `NODATA` into the layers of bytes wherever a block was not looked at.
+
+    Args:
+        layers: of the block; changed in place.
+        part: what was looked at.
+        glass: class id of what was left out because it is glass; None for `NODATA` there too.
+    """
+    for values in layers.values():
+        values[..., ~part.inside] = NODATA
+    if glass is not None:
+        layers["classes"][part.glass] = glass
 
 
 def _entropy(probabilities: Tensor, logarithms: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ class StoredBlock(NamedTuple):
         passes: patches that went through the network for it.
         peak: memory of the process that worked on it.
         failure: why its pixels could not be read; empty where they could.
+        looked_at: number of pixels that a class was predicted for.
+        skipped: passes that were not made, as nothing that they meet is looked at.
     """
 
     window: Window
@@ -39,6 +41,8 @@ class StoredBlock(NamedTuple):
     passes: int
     peak: PeakMemory
     failure: str = ""
+    looked_at: int = 0
+    skipped: int = 0
 
 
 def save_block(path: Path, block: StoredBlock, plan: str) -> None:
@@ -83,8 +87,9 @@ def load_block(path: Path, plan: str) -> StoredBlock:
     if about.get("plan") != plan:
         raise StoredBlockError(f"{path} belongs to another run")
     return StoredBlock(
-        Window(*about["window"]), layers, about["passes"], PeakMemory(*about["peak"]), about.get("failure", "")
-    )
+        Window(*about["window"]), layers, about["passes"], PeakMemory(*about["peak"]),
+        about["failure"], about["looked_at"], about["skipped"],
+    )  # fmt: skip
 
 
 def sync_folder(folder: Path) -> None:

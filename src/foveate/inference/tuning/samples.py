@@ -100,6 +100,7 @@ def sample_look(
     found = torch.zeros(classes, *image.labels.shape, dtype=torch.float16)
     for done in finished_blocks(segmenter, source, alone, blocks=_labelled_blocks(image, look, config)):
         here, there = image.inside(done.window)
+        assert done.logits is not None  # all of the image is looked at
         picked = done.logits[:, image.rows[here] - done.window.top][:, :, image.cols[there] - done.window.left]
         found[:, here, there] = picked.softmax(dim=0).half().cpu()
     return found

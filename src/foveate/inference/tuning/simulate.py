@@ -84,7 +84,7 @@ def _chosen(
         return [torch.ones_like(gain, dtype=torch.bool) for gain in gains]
     # Blocks without a label were not looked at; their share of the budget is not spent elsewhere.
     seen = float((wide.sum(dim=0) > 0).float().mean())
-    allowed = round(seen * closer_looks(passes_allowed(budget, image.size, target), grid))
+    allowed = round(seen * closer_looks(passes_allowed(budget, grid.roots, image.size, target), grid.roots, image.size))
     price = price_for(torch.cat([torch.empty(0), *(gain.flatten() for gain in gains)]), allowed)
     return [gain > price for gain in gains]
 

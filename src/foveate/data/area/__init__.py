@@ -1,0 +1,1 @@
+"""Areas: which pixels of an image are looked at."""

@@ -1,0 +1,156 @@
+"""Regions of interest from GeoJSON, as QuPath, QGIS and `foveate polygons` write it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rasterio import CRS
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform as warp
+
+from foveate.data.area.region import Outline, Region, Ring
+from foveate.data.readers.base import Georeference, ImageReader
+from foveate.errors import ConfigError
+from foveate.types import Coordinates
+
+_LONLAT = "OGC:CRS84"
+_ToPixels = Callable[[Ring], Ring]
+
+
+def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto") -> Region:
+    """The polygons of a file, in pixels of an image.
+
+    Args:
+        path: a GeoJSON file: features, or bare geometries, of polygons and multipolygons.
+        image: the image.
+        coordinates: "pixels" of the image as it is stored, those of its coordinate reference system ("crs"), or
+            longitude and latitude. "auto" is the system that the file names in its member `crs`; without one, pixels
+            where the image has no place on Earth or no corner could be a longitude and latitude, else "lonlat", which
+            is what GeoJSON means (RFC 7946).
+
+    Raises:
+        ConfigError: when there is no such file, it holds something else, its coordinates cannot be brought to the
+            image, or nothing of the image is inside.
+    """
+    tree = _load(path)
+    found = list(_polygons(tree, path))
+    try:
+        polygons = [tuple(map(_ring, rings)) for rings in found]
+    except (TypeError, ValueError, IndexError) as error:
+        raise ConfigError(f"{path} holds a polygon whose coordinates are no numbers ({error})") from None
+    if not polygons:
+        raise ConfigError(f"{path} holds no polygon; a region of interest is at least one")
+    to_pixels = _transformation(tree, [rings[0] for rings in polygons], image, coordinates, path)
+    region = Region([Outline(tuple(to_pixels(ring) for ring in rings)) for rings in polygons])
+    _check_meets(region, image, path)
+    return region
+
+
+def region_file(place: Path, stem: str) -> Path:
+    """The file of an image's region: the given one, or that of the image's name in a folder."""
+    return place / f"{stem}.geojson" if place.is_dir() else place
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no region of interest at {path}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is no GeoJSON: {error}") from None
+
+
+def _polygons(tree: Any, path: Path) -> Iterator[Any]:
+    """The rings of every polygon."""
+    if isinstance(tree, list):  # QuPath writes a bare list of features too
+        tree = {"type": "FeatureCollection", "features": tree}
+    kind = tree.get("type") if isinstance(tree, dict) else None
+    if kind == "Polygon":
+        yield tree.get("coordinates", ())
+    elif kind == "MultiPolygon":
+        yield from tree.get("coordinates", ())
+    elif kind == "Feature":
+        yield from _polygons(tree.get("geometry"), path)
+    elif kind in ("FeatureCollection", "GeometryCollection"):
+        for part in tree.get("features", tree.get("geometries", ())):
+            yield from _polygons(part, path)
+    else:
+        raise ConfigError(
+            f"{path} holds {kind or repr(tree)}; a region of interest is made of Polygon and MultiPolygon"
+        )
+
+
+def _ring(points: Any) -> Ring:
+    ring = np.array([point[:2] for point in points], np.float64)
+    if len(ring) < 4 or not np.isfinite(ring).all():
+        raise ValueError("a ring has at least four corners")
+    return ring
+
+
+def _transformation(
+    tree: Any, rings: list[Ring], image: ImageReader, coordinates: Coordinates, path: Path
+) -> _ToPixels:
+    named, place = _named_crs(tree, path), image.georeference
+    own = CRS.from_wkt(place.crs) if place is not None and place.crs else None
+    if coordinates == "auto":
+        coordinates = _guessed(named is not None, own is not None, rings)
+    if coordinates == "pixels":
+        rows, cols = image.size.height / image.stored_size.height, image.size.width / image.stored_size.width
+        return lambda ring: ring * (cols, rows)
+    if place is None or own is None:
+        raise ConfigError(
+            f"{path} has coordinates on Earth and {image.location} has none; give polygons in its pixels, with "
+            f"--roi-coordinates pixels"
+        )
+    return _from_earth(named or own if coordinates == "crs" else None, own, place)
+
+
+def _guessed(named: bool, on_earth: bool, rings: list[Ring]) -> Coordinates:
+    if named:
+        return "crs"
+    may_be_degrees = any((np.abs(ring) <= (180, 90)).all() for ring in rings)
+    return "lonlat" if on_earth and may_be_degrees else "pixels"
+
+
+def _named_crs(tree: Any, path: Path) -> CRS | None:
+    """The system of the older GeoJSON's member `crs`."""
+    member = tree.get("crs") if isinstance(tree, dict) else None
+    if not member:
+        return None
+    try:
+        return CRS.from_user_input(member["properties"]["name"])
+    except (CRSError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} names a coordinate reference system that is not known: {member} ({error})") from None
+
+
+def _from_earth(source: CRS | None, own: CRS, place: Georeference) -> _ToPixels:
+    """From a system, or longitude and latitude, to pixels."""
+    a, b, c, d, e, f = place.transform
+    inverse = np.linalg.inv([[a, b], [d, e]])
+
+    def to_pixels(ring: Ring) -> Ring:
+        x, y = ring.T
+        if source != own:
+            try:
+                x, y = map(np.asarray, warp(source or _LONLAT, own, x, y))
+            except RasterioError as error:
+                raise ConfigError(f"the region of interest cannot be brought to the image's system: {error}") from None
+        pixels: Ring = np.stack([x - c, y - f], axis=1) @ inverse.T
+        return pixels
+
+    return to_pixels
+
+
+def _check_meets(region: Region, image: ImageReader, path: Path) -> None:
+    left, top, right, bottom = region.bounds
+    size = image.size
+    if not (left < size.width and right > 0 and top < size.height and bottom > 0):
+        raise ConfigError(
+            f"the region of interest in {path} spans columns {left:.0f} to {right:.0f} and rows {top:.0f} to "
+            f"{bottom:.0f} of {image.location}, which has {size.width} columns and {size.height} rows: they do not "
+            f"meet. Say with --roi-coordinates whether its coordinates are pixels, crs or lonlat"
+        )

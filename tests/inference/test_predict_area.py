@@ -1,0 +1,215 @@
+"""Predictions of a part of an image: what is inside is what it was, what is outside costs nothing."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from predict_toys import (
+    CLASSES,
+    CONFIG,
+    final_bytes,
+    raster,
+    toy_pixels,
+    toy_prediction,
+    toy_segmenter,
+    toy_source,
+)
+
+from foveate.data.area.area import Area
+from foveate.data.area.region import Outline, Region
+from foveate.data.area.tissue import TissueMask
+from foveate.data.readers.array import ArrayReader
+from foveate.errors import ConfigError, ImageReadError, StoppedError
+from foveate.geometry import Size, Window
+from foveate.inference.memory import MemoryModel
+from foveate.inference.planning.budget import passes_allowed, roots_of
+from foveate.inference.planning.pyramid import PyramidGrid, looks_of
+from foveate.inference.session import Session
+
+IMAGE = Size(150, 203)
+RING = np.array([[20, 10], [120, 30], [90, 110], [40, 90], [20, 10]], float)
+HOLE = np.array([[50, 40], [80, 40], [80, 70], [50, 70], [50, 40]], float)
+AREA = Area(IMAGE, Region([Outline((RING, HOLE))]))
+INSIDE = AREA.part(Window.of(IMAGE)).inside
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def config(**changes):
+    return CONFIG.model_copy(update={"outputs": ("classes", "confidence", "probabilities", "foveation"), **changes})
+
+
+def summary_of(folder):
+    return json.loads((folder / "toy.json").read_text())
+
+
+def layers(folder):
+    return [raster(folder / f"toy.{name}.tif") for name in ("classes", "confidence", "probabilities")]
+
+
+@pytest.mark.parametrize("changes", [{}, {"stitching": "max_score"}, {"planner": "pyramid", "budget": "all"}])
+def test_inside_the_area_nothing_changes(tmp_path, changes):
+    whole = toy_prediction(tmp_path / "whole", config=config(**changes)).run()
+    part = toy_prediction(tmp_path / "part", config=config(**changes), area=AREA).run()
+    for before, after in zip(layers(tmp_path / "whole"), layers(tmp_path / "part"), strict=True):
+        assert np.array_equal(after, np.where(INSIDE, before, 255))
+    assert part["share_looked_at"] == pytest.approx(INSIDE.mean())
+    assert part["megapixels"] == pytest.approx(INSIDE.sum() / 1e6)
+    assert sum(part["class_pixels"].values()) == INSIDE.sum()
+    assert (whole["share_looked_at"], whole["skipped_passes"]) == (1, 0)
+    assert part["passes"] < whole["passes"] / 2
+    if "planner" not in changes:
+        assert part["passes"] + part["skipped_passes"] == whole["passes"]
+
+
+def test_the_foveation_map_is_known_where_a_cell_was_looked_at(tmp_path):
+    toy_prediction(tmp_path / "whole").run()
+    toy_prediction(tmp_path / "part", area=AREA).run()
+    before, after = (raster(tmp_path / f"{name}/toy.fov.tif") for name in ("whole", "part"))
+    met = AREA.squares(8)
+    assert np.array_equal(np.isfinite(after), met)
+    assert np.array_equal(after[met], before[met])
+
+
+@pytest.mark.parametrize("changes", [{}, {"planner": "pyramid", "budget": "fixed"}, {"planner": "pyramid"}])
+def test_blocks_of_any_size_give_the_same(tmp_path, changes):
+    found = []
+    for side in (32, 64, 208):
+        toy_prediction(tmp_path / str(side), config=config(block_size=side, **changes), area=AREA).run()
+        found.append(raster(tmp_path / str(side) / "toy.classes.tif"))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+class Noting(ArrayReader):
+    """Notes what is read at full resolution."""
+
+    seen: list[Window] = []  # noqa: RUF012
+
+    def read(self, window, size=None):
+        Noting.seen.append(window)
+        return super().read(window, size)
+
+
+def test_patches_outside_the_area_are_not_read(tmp_path):
+    corner = Area(IMAGE, Region([Outline((np.array([[100, 80], [110, 80], [110, 90], [100, 80]], float),))]))
+    prediction = toy_prediction(tmp_path, source=toy_source(reader=Noting), area=corner)
+    Noting.seen.clear()
+    summary = prediction.run()
+    patches = [window for window in Noting.seen if max(window.height, window.width) < 128]
+    around = Window(80 - 40, 100 - 40, 90, 90)
+    assert patches
+    assert all(around.contains(window) for window in patches)
+    assert summary["passes"] < 10
+
+
+@pytest.mark.parametrize("budget", ["fixed", 2000.0, 9000.0])
+def test_a_budget_is_spent_inside(tmp_path, budget):
+    # One block, so that no window is passed twice.
+    wanted = config(planner="pyramid", budget=budget, block_size=208)
+    prediction = toy_prediction(tmp_path, config=wanted, area=AREA)
+    grid = PyramidGrid.of(IMAGE, looks_of(prediction.config, prediction.segmenter.views_passed))
+    roots = roots_of(grid, AREA)
+    allowed = passes_allowed(budget, roots, IMAGE, prediction.segmenter.scales.target, AREA)
+    assert len(roots.top) <= prediction.run()["passes"] <= allowed
+
+
+def test_an_interrupted_run_is_gone_on_with_and_another_region_refused(tmp_path):
+    toy_prediction(tmp_path / "whole", area=AREA).run()
+    left = [5]
+
+    def stop():
+        left[0] -= 1
+        return left[0] <= 0
+
+    with pytest.raises(StoppedError):
+        toy_prediction(tmp_path / "part", area=AREA).run(Session(should_stop=stop))
+    moved = Area(IMAGE, Region([Outline((RING + 1, HOLE))]))
+    with pytest.raises(ConfigError, match=r"area\.region was '[0-9a-f]+', is now '[0-9a-f]+'"):
+        toy_prediction(tmp_path / "part", area=moved).run(resume=True)
+    with pytest.raises(ConfigError, match=r"area\.region was '[0-9a-f]+', is now None"):
+        toy_prediction(tmp_path / "part").run(resume=True)
+    assert toy_prediction(tmp_path / "part", area=AREA).run(resume=True)["resumed_blocks"] == 5
+    assert final_bytes(tmp_path / "part") == final_bytes(tmp_path / "whole")
+    assert summary_of(tmp_path / "part")["skipped_passes"] == summary_of(tmp_path / "whole")["skipped_passes"]
+
+
+def test_glass_may_be_a_class_of_its_own(tmp_path):
+    mask = np.zeros((15, 20), bool)
+    mask[4:12, 3:15] = True
+    tissue = TissueMask(mask, IMAGE, 8)
+    for glass in (None, "c"):
+        area = Area(IMAGE, AREA.region, tissue=tissue)
+        toy_prediction(tmp_path / str(glass), config=config(glass=glass), area=area).run()
+    part = Area(IMAGE, AREA.region, tissue=tissue).part(Window.of(IMAGE))
+    assert part.glass.any()
+    assert np.array_equal(INSIDE, part.inside | part.glass)
+    plain, named = layers(tmp_path / "None"), layers(tmp_path / "c")
+    assert np.array_equal(plain[0] == 255, ~part.inside)
+    assert np.array_equal(named[0], np.where(part.glass, 2, plain[0]))
+    for before, after in zip(plain[1:], named[1:], strict=True):  # nothing is known of what was not looked at
+        assert np.array_equal(before, after)
+    with pytest.raises(ConfigError, match=r"inference\.glass names the class 'x'; the classes are a, b, c, d"):
+        toy_prediction(tmp_path / "x", config=config(glass="x"))
+    assert [c.name for c in CLASSES] == list("abcd")
+
+
+class Holed(ArrayReader):
+    """An image that holds no data in a part."""
+
+    masked = True
+
+    def valid(self, window):
+        result = super().valid(window)
+        hole = Window(0, 0, 100, 90).intersection(window)
+        if hole is not None:
+            result[hole.within(window)] = False
+        return result
+
+
+def test_pixels_without_data_get_no_class(tmp_path):
+    pixels = toy_pixels()
+    source = toy_source(pixels, reader=Holed)
+    summary = toy_prediction(tmp_path / "part", source=source, area=Area(IMAGE, data=source.reader)).run()
+    toy_prediction(tmp_path / "whole", source=toy_source(pixels)).run()
+    expected, found = (raster(tmp_path / f"{name}/toy.classes.tif") for name in ("whole", "part"))
+    expected[:100, :90] = 255
+    assert np.array_equal(found, expected)
+    assert summary["skipped_passes"] > 0
+    assert summary["failed_blocks"] == []
+
+
+@pytest.mark.parametrize("planner", ["per_target", "pyramid"])
+def test_an_area_without_a_pixel_costs_nothing(tmp_path, planner):
+    far = Area(IMAGE, Region([Outline((RING + 5000,))]))
+    summary = toy_prediction(tmp_path, config=config(planner=planner, budget="fixed"), area=far).run()
+    assert (summary["passes"], summary["share_looked_at"], summary["passes_per_megapixel"]) == (0, 0, 0)
+    assert (raster(tmp_path / "toy.classes.tif") == 255).all()
+    assert np.isnan(raster(tmp_path / "toy.fov.tif")).all()
+
+
+def test_a_torn_mask_costs_the_blocks_around_it(tmp_path, monkeypatch):
+    def torn(self, window):
+        if window.intersection(Window(100, 100, 5, 5)):
+            raise ImageReadError("torn mask")
+        return np.ones((window.height, window.width), bool)
+
+    monkeypatch.setattr(Holed, "valid", torn)
+    source = toy_source(reader=Holed)
+    summary = toy_prediction(tmp_path, source=source, area=Area(IMAGE, data=source.reader)).run()
+    # Its own and those whose passes may reach it.
+    assert 1 <= len(summary["failed_blocks"]) <= 4
+    assert {block["reason"] for block in summary["failed_blocks"]} == {"torn mask"}
+
+
+def test_the_memory_of_what_is_inside_is_counted():
+    model = toy_segmenter()
+    plain, limited = (MemoryModel.of(model.eval(), toy_source(), CONFIG, 4, area) for area in (None, AREA))
+    assert limited.masks > plain.masks == 0
