@@ -9,8 +9,8 @@ from torch import Tensor
 
 from foveate.data.area.area import Area
 from foveate.errors import ConfigError
-from foveate.geometry import Size, Window, tile_starts
-from foveate.inference.planning.pyramid import PyramidGrid, share_inside
+from foveate.geometry import Size, tile_starts
+from foveate.inference.planning.pyramid import PyramidGrid
 from foveate.patches.extraction import Windows
 
 
@@ -25,7 +25,9 @@ def roots_of(grid: PyramidGrid, area: Area | None) -> Windows:
 
 def megapixels_of(roots: Windows, image: Size) -> float:
     """Megapixels of an image under some widest supports: what a budget is counted for."""
-    return float(share_inside(roots, Window.of(image)).double().sum()) * roots.side**2 / 1e6
+    heights = (roots.top + roots.side).clamp(max=image.height) - roots.top
+    widths = (roots.left + roots.side).clamp(max=image.width) - roots.left
+    return int((heights * widths).sum()) / 1e6
 
 
 def passes_allowed(budget: float | str, roots: Windows, image: Size, target: int, area: Area | None = None) -> int:
@@ -48,7 +50,7 @@ def passes_allowed(budget: float | str, roots: Windows, image: Size, target: int
         if area is not None and not area.is_everything:
             return int(area.squares(target).sum())
         return len(tile_starts(image.height, target, target)) * len(tile_starts(image.width, target, target))
-    return int(budget * megapixels_of(roots, image) + 1e-6)
+    return int(budget * megapixels_of(roots, image) + 1e-9)
 
 
 def closer_looks(allowed: int, roots: Windows, image: Size) -> int:
