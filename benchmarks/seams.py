@@ -58,7 +58,7 @@ def _central(keep: float) -> Way:
 
 # Without overlap blending changes nothing.
 WAYS = [_overlapping("none", 0.0)]
-WAYS += [_overlapping(blending, overlap) for overlap in (0.25, 0.5) for blending in ("none", "hann", "gaussian")]
+WAYS += [_overlapping(blending, overlap) for overlap in (0.25, 0.375, 0.5) for blending in ("none", "hann", "gaussian")]
 WAYS += [_central(0.75), _central(0.5)]
 REFERENCE = _overlapping("gaussian", 0.875)
 

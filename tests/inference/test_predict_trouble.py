@@ -133,6 +133,17 @@ def test_a_disk_that_is_too_full_is_refused_before_the_work(tmp_path, monkeypatc
     assert "may need up to" in told[0]
 
 
+def test_a_disk_that_gets_full_while_results_are_written_costs_no_block(tmp_path, monkeypatch):
+    def full(blocks, spec):
+        raise OutputWriteError("could not write toy.classes.tif: the disk is full")
+
+    with monkeypatch.context() as patched, pytest.raises(OutputWriteError, match=r"full; all blocks .* --resume"):
+        patched.setattr("foveate.inference.storing.assemble.write_outputs", full)
+        toy_prediction(tmp_path).run()
+    assert all_stored(tmp_path)
+    assert toy_prediction(tmp_path).run(resume=True)["resumed_blocks"] == 35
+
+
 def test_blocks_left_out_are_those_that_cannot_be_read(monkeypatch):
     monkeypatch.setattr(Torn, "torn", NOWHERE)
     monkeypatch.setattr(Torn, "hiccups", 1)

@@ -85,9 +85,13 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writing_outside_the_raster_is_named(tmp_path):
+@pytest.mark.parametrize(("free", "reason"), [(0, "the disk is full"), (2**40, "Access window out of range")])
+def test_writing_outside_the_raster_is_named(tmp_path, monkeypatch, free, reason):
+    """And blamed on the disk where that is full, as GDAL does not say so."""
+    usage = type("Usage", (), {"free": free})
+    monkeypatch.setattr("foveate.inference.sinks.geotiff.shutil.disk_usage", lambda path: usage)
     with (
-        pytest.raises(OutputWriteError, match=r"map\.tif"),
+        pytest.raises(OutputWriteError, match=rf"map\.tif: .*{reason}"),
         open_raster(tmp_path / "map.tif", SMALL) as raster,
     ):
         raster.write(Window(5, 5, 9, 9), np.zeros((9, 9), np.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ class RasterWriter:
         try:
             self._dataset.write(values.reshape(-1, *values.shape[-2:]), window=place)
         except RasterioError as error:
-            raise OutputWriteError(f"could not write {self._path}: {error}") from error
+            raise OutputWriteError(f"could not write {self._path}: {_reason(error, self._path)}") from error
 
 
 @contextmanager
@@ -105,8 +106,15 @@ def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Ite
             _optimise(plain, optimised, spec)
             _check_complete(optimised)
         except RasterioError as error:
-            raise OutputWriteError(f"could not write {path}: {error}; nothing was left under that name") from error
+            reason = _reason(error, path)
+            raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
         optimised.replace(partial)
+
+
+def _reason(error: RasterioError, path: Path) -> str:
+    """Why writing failed; GDAL says so of a full disk on the standard error stream only."""
+    full = shutil.disk_usage(path.parent).free < TILE**2
+    return "the disk is full" if full else str(error.__cause__ or error)
 
 
 def _profile(spec: RasterSpec) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from foveate.errors import OutputWriteError
 from foveate.geometry import Window
 from foveate.inference.cost import PeakMemory
 from foveate.inference.planning.blocks import BlockGrid
@@ -43,10 +44,16 @@ class Assembly:
         """Write everything that is asked for; it appears under its names once all is complete.
 
         Raises:
-            OutputWriteError: when writing fails.
+            OutputWriteError: when writing fails; the blocks are kept.
             StoredBlockError: when a block was damaged since it was stored.
         """
-        write_outputs(self._blocks(), spec)
+        try:
+            write_outputs(self._blocks(), spec)
+        except OutputWriteError as error:
+            raise OutputWriteError(
+                f"{error}; all blocks are stored in {self._store.path}: put that right and run the same command with "
+                "--resume"
+            ) from error
 
     def _blocks(self) -> Iterator[tuple[Window, Layers]]:
         for number in range(len(self._grid)):
