@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from foveate.metrics.hausdorff import mean_distances
 from foveate.metrics.scores import scores_from
 from foveate.reporting.image_facts import image_facts
 from foveate.reporting.panels import Panel, colored, foveation_panel, image_picture, save_panels, screen_size
-from foveate.reporting.tables import comparison_table, evaluation_table, percent
+from foveate.reporting.tables import comparison_table, evaluation_table, percent, predictions_table
 
 CLASSES = [ClassConfig(name="sea", color="#102030"), ClassConfig(name="land", color="#c0b0a0")]
 COST = {"megapixels": 2.0, "passes_per_megapixel": 250.0, "seconds": 3.0, "peak_memory_mb": 900.0}
@@ -33,6 +34,15 @@ def evaluation(matrix):
 
 def test_percent_of_nothing_is_a_dash():
     assert (percent(0.1234), percent(None), percent(float("nan"))) == ("12.3", "-", "-")
+
+
+def test_what_was_left_empty_is_stated():
+    none = {**COST, "class_pixels": {"sea": 0, "land": 0}, "failed_blocks": [{}, {}]}
+    half = {**COST, "class_pixels": {"sea": 30, "land": 10}, "failed_blocks": []}
+    text = shown(predictions_table({Path("torn.tif"): none, Path("whole.tif"): half}, {Path("bad.tif"): "no image"}))
+    assert "sea 0.0, land 0.0; left empty: 2 blocks" in text
+    assert "sea 75.0, land 25.0" in text
+    assert "failed: no image" in text
 
 
 def test_absent_classes_are_stated():

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app, main
 from foveate.data.readers import open_image
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, ImageReadError
 from foveate.geometry import Size, Window
 from toys import make_data_set, shapes, toy_config, write_config, write_image
 
@@ -133,6 +133,18 @@ def test_predict_goes_on_after_a_bad_image(workspace):
     assert "failed" in result.output
     assert (out / "a.classes.tif").is_file()
     assert not list(out.glob("*bad*"))
+
+
+def test_predict_of_an_image_that_cannot_be_read_for_its_preview(workspace, monkeypatch):
+    def torn(*args, **options):
+        raise ImageReadError("a tile is torn")
+
+    monkeypatch.setattr("foveate.reporting.preview.save_preview", torn)
+    out = workspace / "torn"
+    result = invoke("predict", workspace / "run", workspace / "toy/images/a.png", "--out", out, "--device", "cpu")
+    assert result.exit_code == 0
+    assert "there is no preview: a tile is torn" in " ".join(result.output.split())
+    assert (out / "a.classes.tif").is_file()
 
 
 def test_predict_refuses_images_of_one_name(workspace):

@@ -108,9 +108,15 @@ def predictions_table(done: Mapping[Path, Mapping[str, Any]], failed: Mapping[Pa
             f"{summary['seconds']:.1f}",
             f"{summary['peak_memory_mb']:.0f}",
         )
-        pixels = summary["class_pixels"]
-        shares = ", ".join(f"{name} {100 * n / sum(pixels.values()):.1f}" for name, n in pixels.items())
-        table.add_row(image.name, *numbers, shares)
+        table.add_row(image.name, *numbers, _shares(summary))
     for image, reason in failed.items():
         table.add_row(image.name, "", "", "", "", f"[red]failed:[/] {reason}")
     return table
+
+
+def _shares(summary: Mapping[str, Any]) -> str:
+    """Of the classes, in percent of the pixels that could be read; and how much could not."""
+    pixels, empty = summary["class_pixels"], len(summary.get("failed_blocks", ()))
+    total = max(1, sum(pixels.values()))
+    shares = ", ".join(f"{name} {100 * n / total:.1f}" for name, n in pixels.items())
+    return shares + (f"; [red]left empty:[/] {empty} blocks" if empty else "")

@@ -178,14 +178,18 @@ class _Command:
         return summary
 
     def _preview(self, image: str, trained: TrainedRun) -> None:
-        """Draw the preview, where what it shows was asked for."""
+        """Draw the preview, where what it shows was asked for and the image can be read at all places."""
+        from foveate.errors import ImageReadError
         from foveate.reporting.preview import save_preview
         from foveate.runs.predict import files_of
 
         files = files_of(image, self._request.out)
         if files.fov.exists() and files.classes.exists():
             overwrite = self._request.overwrite or self._request.resume
-            save_preview(image, files, trained.config, overwrite=overwrite)
+            try:
+                save_preview(image, files, trained.config, overwrite=overwrite)
+            except ImageReadError as error:
+                _warn(f"there is no preview: {error}")
 
     def _fail(self, image: str, error: Exception) -> None:
         from foveate.cli.console import errors
