@@ -19,7 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
 
 import torch
-from foveate.inference.planning.candidates import KEEPS
+from foveate.inference.tuning.candidates import KEEPS
 from matplotlib.figure import Figure
 from timing import RESULTS, report
 
