@@ -248,8 +248,8 @@ def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[
 
 def _gdal_cache() -> int:
     """Bytes that GDAL keeps of decoded tiles; its variable counts megabytes, or bytes where the number is large."""
-    value = os.environ.get("GDAL_CACHEMAX", "256")
-    count = float(value) if value.replace(".", "").isdigit() else 256.0
+    value = os.environ.get("GDAL_CACHEMAX", "128")
+    count = float(value) if value.replace(".", "").isdigit() else 128.0
     return round(count * 2**20 if count < 10**5 else count)
 
 

@@ -25,7 +25,7 @@ from foveate.types import BoolArray
 
 # Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be
 # bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept.
-os.environ.setdefault("GDAL_CACHEMAX", "256")
+os.environ.setdefault("GDAL_CACHEMAX", "128")
 # A server that is busy is asked again, and one that never answers is given up.
 for _name, _value in (("MAX_RETRY", "3"), ("RETRY_DELAY", "0.5"), ("CONNECTTIMEOUT", "10"), ("TIMEOUT", "60")):
     os.environ.setdefault(f"GDAL_HTTP_{_name}", _value)
