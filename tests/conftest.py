@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
+os.environ["FOVEATE_CACHE"] = ""  # a user's cache is left alone
 
 import pytest
 import torch

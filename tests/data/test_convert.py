@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import rasterio
 from data_toys import TRANSFORM, read_with_rasterio, smooth_image, write
+from reader_toys import write_npy, write_ome_zarr, write_svs
 
 from foveate.data.convert import convert
 from foveate.data.readers import open_image
 from foveate.errors import ConfigError, FoveateError, ImageReadError, OutputExistsError, UnsupportedImageError
-from foveate.geometry import Size
+from foveate.geometry import Size, Window
 
 
 @pytest.mark.parametrize("driver", ["GTiff", "PNG"])
@@ -87,3 +88,38 @@ def test_damaged_source_leaves_nothing(tmp_path, driver):
     with pytest.raises(FoveateError, match="could not read"):
         convert(source, tmp_path / "b.tif")
     assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("kind", ["npy", "zarr", "svs"])
+def test_what_gdal_does_not_read(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("foveate.data.readers.tiled_tiff.STRIP_BYTES", 1 << 14)
+    pixels = smooth_image(3, 300, 413, np.uint8)
+    source = tmp_path / f"a.{kind}"
+    if kind == "npy":
+        write_npy(source, pixels)
+    elif kind == "zarr":
+        write_ome_zarr(source, [pixels])
+    else:
+        write_svs(source, pixels)
+    convert(source, tmp_path / "b.tif", tile=64)
+    np.testing.assert_array_equal(read_with_rasterio(tmp_path / "b.tif"), pixels)
+    with open_image(source) as before, open_image(tmp_path / "b.tif") as after:
+        assert after.levels == (Size(300, 413), Size(150, 207))
+        assert (after.resolution is None) == (kind == "npy")
+        if before.resolution is not None:
+            assert after.resolution.row == pytest.approx(before.resolution.row)
+            assert after.resolution.col == pytest.approx(before.resolution.col)
+
+
+def test_the_result_is_cloud_optimised_and_keeps_a_mask(tmp_path):
+    pixels = smooth_image(3, 700, 533, np.uint8)
+    valid = np.ones((700, 533), bool)
+    valid[100:300, 50:90] = False
+    source = write(tmp_path / "a.tif", pixels, driver="GTiff", georeferenced=True)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(source, "r+") as file:
+        file.write_mask(valid)
+    convert(source, tmp_path / "b.tif")
+    with rasterio.open(tmp_path / "b.tif") as file:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+    with open_image(tmp_path / "b.tif") as reader:
+        np.testing.assert_array_equal(reader.valid(Window.of(reader.size)), valid)

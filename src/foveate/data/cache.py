@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from foveate.data.readers import ImageReader, open_image
+from foveate.data.readers.overviews import with_overviews
+from foveate.data.readers.pyramid import PyramidReader
 
 MAX_OPEN = 64
 # Each level of a TIFF is an open file. Many systems give a process 1024, and a worker has two caches.
@@ -25,13 +27,20 @@ class ReaderCache:
         max_open: number of readers.
         max_files: files they keep open together; those of the one in use are kept even when they alone are more.
         keep_alpha: passed to `open_image`.
+        overviews: give files that lack coarse levels some, see `with_overviews`.
     """
 
     def __init__(
-        self, max_bytes: int, max_open: int = MAX_OPEN, *, max_files: int = MAX_FILES, keep_alpha: bool = False
+        self,
+        max_bytes: int,
+        max_open: int = MAX_OPEN,
+        *,
+        max_files: int = MAX_FILES,
+        keep_alpha: bool = False,
+        overviews: bool = False,
     ) -> None:
         self._max_bytes, self._max_open, self._max_files = max_bytes, max_open, max_files
-        self._keep_alpha = keep_alpha
+        self._keep_alpha, self._with_overviews = keep_alpha, overviews
         self._readers: OrderedDict[Path, ImageReader] = OrderedDict()
         self._process = os.getpid()
 
@@ -45,7 +54,10 @@ class ReaderCache:
         if self._process != os.getpid():
             self._readers, self._process = OrderedDict(), os.getpid()
         if path not in self._readers:
-            self._readers[path] = open_image(path, keep_alpha=self._keep_alpha)
+            reader = open_image(path, keep_alpha=self._keep_alpha)
+            if self._with_overviews and isinstance(reader, PyramidReader):
+                reader = with_overviews(reader)
+            self._readers[path] = reader
             self._evict()
         self._readers.move_to_end(path)
         return self._readers[path]

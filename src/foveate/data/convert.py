@@ -1,5 +1,62 @@
-"""Conversion of any image to a tiled TIFF pyramid; the writing is beside the readers, one of which needs it too."""
+"""Convert any image that `open_image` reads to a cloud-optimised TIFF, in bounded memory."""
 
-from foveate.data.readers.tiled_tiff import Compression, convert
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from foveate.data.readers.decoded import DecodedReader
+from foveate.data.readers.gdal import open_dataset, reading
+from foveate.data.readers.location import Location
+from foveate.data.readers.rasterio_reader import RasterioReader
+from foveate.data.readers.registry import open_image
+from foveate.data.readers.tiff_source import TiffSource, source_of_dataset, source_of_reader
+from foveate.data.readers.tiled_tiff import Compression, Progress, write_pyramid
 
 __all__ = ["Compression", "convert"]
+
+
+def convert(
+    source: Path | str,
+    destination: Path,
+    *,
+    overwrite: bool = False,
+    tile: int = 512,
+    compression: Compression = "deflate",
+    labels: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Write a cloud-optimised TIFF with overviews: all bands, colours, mask, georeference and size of the pixels.
+
+    Args:
+        source: a file, folder or URL of an image: slides, Zarr and NumPy too. PNG and JPEG are decoded row by row,
+            never whole.
+        destination: the TIFF to write; it appears under its name only when complete.
+        overwrite: replace an existing file.
+        tile: side of a stored tile in pixels, a power of two from 64 to 4096.
+        compression: "jpeg" loses detail and takes 8-bit images of 1 or 3 bands only; the others are lossless.
+        labels: overviews pick one pixel instead of the mean, as class ids must not be blended.
+        progress: called with the share done, from 0 to 1.
+
+    Raises:
+        ImageReadError: when the source is missing or damaged.
+        UnsupportedImageError: when no reader can open the source.
+        ConfigError: when tile or compression are not possible.
+        OutputExistsError: when the destination exists and `overwrite` is false.
+        OutputWriteError: when writing failed.
+    """
+    with reading(str(source)), ExitStack() as opened:
+        write_pyramid(
+            _source(source, opened), destination,
+            overwrite=overwrite, tile=tile, compression=compression, labels=labels, progress=progress,
+        )  # fmt: skip
+
+
+def _source(place: Path | str, opened: ExitStack) -> TiffSource:
+    """Of what GDAL reads all that the file holds, also what a reader leaves out; of others what their reader gives."""
+    location = Location.of(place)
+    with open_image(place) as reader:
+        by_gdal = isinstance(reader, RasterioReader | DecodedReader)
+    if by_gdal:
+        return source_of_dataset(opened.enter_context(open_dataset(location)), str(location))
+    return source_of_reader(opened.enter_context(open_image(place)))

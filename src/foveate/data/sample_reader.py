@@ -35,7 +35,7 @@ class SampleReader:
     def __init__(self, config: DataConfig, spec: LocationSpec) -> None:
         self._config, self.spec = config, spec
         # Separate, so that an image and its mask never push each other out while both are in use.
-        self._images = ReaderCache(config.cache_mb * 10**6, keep_alpha=config.bands is not None)
+        self._images = ReaderCache(config.cache_mb * 10**6, keep_alpha=config.bands is not None, overviews=True)
         self._masks = ReaderCache(config.cache_mb * 10**6 // 3)
         self._areas: dict[str, Area] = {}
 

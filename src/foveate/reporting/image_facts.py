@@ -5,9 +5,6 @@ from __future__ import annotations
 from foveate.data.readers.base import ImageReader
 from foveate.units import length
 
-# GDAL, which converts, does not read these, or not as images.
-_NOT_CONVERTED = ("NPY", "Zarr", "OME-Zarr")
-
 
 def image_facts(reader: ImageReader) -> dict[str, str]:
     """Size, bands, levels, georeference, pixel size, reader and reading cost, ready for a table."""
@@ -50,6 +47,6 @@ def _reading_cost(reader: ImageReader) -> str:
             "`foveate convert` makes a pyramid that is read by windows"
         )
     if len(reader.levels) == 1 and reader.size.megapixels > 4:
-        advice = "" if reader.format in _NOT_CONVERTED else "; `foveate convert` adds a pyramid"
-        return f"by windows, at full resolution only: wide views and the overview read every pixel{advice}"
+        advice = "`foveate convert` adds a pyramid"
+        return f"by windows, at full resolution only: wide views and the overview read every pixel; {advice}"
     return "by windows, at the level a view needs"

@@ -9,21 +9,23 @@ import typer
 
 from foveate.cli.arguments import Overwrite
 
-HELP = """Write an image as a tiled TIFF with a pyramid (BigTIFF where needed), in bounded memory.
+HELP = """Write an image as a cloud-optimised TIFF with a pyramid (BigTIFF where needed), in bounded memory.
 
-Pays for PNG and JPEG that are used more than a few times or are too large to decode into memory, and for plain TIFF
-without overviews. Georeference, bands and types are kept.
+Pays for PNG and JPEG that are used more than a few times or are too large to decode into memory, and for TIFF, slides,
+Zarr and NumPy files without a pyramid. Georeference, size of the pixels, bands, types and masks are kept.
 
 Examples:
 
     foveate convert scene.png scene.tif
 
     foveate convert mask.png mask.tif --labels
+
+    foveate convert slide.svs slide.tif --compression jpeg
 """
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Any image GDAL reads.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="Any image: a file, a folder (Zarr) or a URL.")],
     destination: Annotated[Path, typer.Argument(metavar="OUT.tif", help="The TIFF to write.")],
     compression: Annotated[str, typer.Option(help="deflate, zstd, lzw, jpeg (lossy) or none.")] = "deflate",
     tile: Annotated[int, typer.Option(help="Side of a tile, a power of two from 64 to 4096.")] = 512,
@@ -44,7 +46,7 @@ def convert(
     allowed = typing.get_args(Compression)
     if compression not in allowed:
         raise ConfigError(f"--compression {compression}; allowed are {', '.join(allowed)}")
-    with progress_bar(f"converting {source.name}") as bar:
+    with progress_bar(f"converting {Path(source).name}") as bar:
         convert_image(
             source,
             destination,

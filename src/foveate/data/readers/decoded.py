@@ -12,7 +12,7 @@ from foveate.data.readers.memory import MemoryPyramid, halvings
 from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
-from foveate.data.readers.tiled_tiff import convert
+from foveate.data.readers.tiled_tiff import write_plain
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
 
@@ -118,7 +118,7 @@ class _Spilled:
         self._folder = tempfile.TemporaryDirectory(prefix="foveate-")
         try:
             copy = Path(self._folder.name) / "decoded.tif"
-            convert(location, copy, compression="none")
+            write_plain(location, copy)
             self._reader = RasterioReader(Location.of(copy), keep_alpha=keep_alpha)
         except BaseException:
             self._folder.cleanup()

@@ -18,7 +18,7 @@ from foveate.types import BoolArray, Raster
 _TOLERANCE = 1.01
 
 
-class _Derived(PyramidReader):
+class Derived(PyramidReader):
     """What a reader on top of another takes over from it; closing it closes the other."""
 
     def __init__(self, inner: PyramidReader, size: Size, resolution: Resolution | None = None) -> None:
@@ -66,7 +66,7 @@ class _Derived(PyramidReader):
         self._inner.close()
 
 
-class RescaledReader(_Derived):
+class RescaledReader(Derived):
     """The image that another one would be on a grid of another size; every pixel is the mean over its footprint.
 
     It is made as it is read, from the coarsest stored level that is fine enough; coarser stored levels stay levels.
@@ -103,7 +103,7 @@ class RescaledReader(_Derived):
         return self._resampled(partial(self._inner._read_level, self._base), plan, window.size)
 
 
-class NearestReader(_Derived):
+class NearestReader(Derived):
     """Class ids of a mask on a grid of another size: each the one under the centre of its pixel, never blended.
 
     Only whole pixels inside the image can be read, which is what `LabelReader` does.

@@ -1,0 +1,191 @@
+"""Coarse levels for files that lack them, made once and kept in a cache on disk."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from foveate.data.readers.location import Location
+from foveate.data.readers.memory import halvings
+from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.rasterio_reader import RasterioReader
+from foveate.data.readers.rescaled import Derived
+from foveate.data.readers.tiff_source import TiffSource
+from foveate.data.readers.tiled_tiff import write_plain_pyramid
+from foveate.errors import ImageReadError
+from foveate.files import written
+from foveate.geometry import Size, Window, ceil_div
+from foveate.types import BoolArray, Raster
+
+VARIABLE = "FOVEATE_CACHE"
+CACHE_BYTES = 20 << 30  # of all files together; the ones used longest ago go first
+# Slides often have levels four times as coarse each; a wider gap is one, and so is a last level of more pixels.
+_WIDEST_STEP = 4.5
+_MOST_PIXELS = 4_000_000
+_STEP = 4  # the first level made has a sixteenth of the pixels
+_SAMPLES, _SAMPLE_SIDE = 5, 64
+
+
+def with_overviews(reader: PyramidReader) -> PyramidReader:
+    """The same image with coarse levels where its file has too few; itself where it has enough.
+
+    Only of images on this computer that are read by windows, in three bands or more: one band may be class ids, which
+    must not be blended.
+
+    Args:
+        reader: belongs to the result.
+    """
+    eligible = reader.random_access and reader.bands >= 3 and reader.path.exists()
+    kept = _levels_before_gap(reader)
+    return OverviewedReader(reader, kept) if eligible and kept is not None else reader
+
+
+class OverviewedReader(Derived):
+    """An image whose coarse levels lie in another file, a tiled TIFF that is made when one of them is first read.
+
+    It is kept in the folder that the environment variable FOVEATE_CACHE names, `~/.cache/foveate` by default, under a
+    name that follows from the file and what it holds; where that cannot be written, in a temporary file. Processes and
+    threads that need the same one wait for each other. Levels are means of means, as those of any pyramid are.
+
+    Args:
+        inner: the image.
+        kept: number of its own levels that stay.
+    """
+
+    def __init__(self, inner: PyramidReader, kept: int) -> None:
+        super().__init__(inner, inner.size)
+        self._kept = kept
+        self._factor = _STEP * round(inner._downsample(kept - 1))
+        base = Size(ceil_div(inner.size.height, self._factor), ceil_div(inner.size.width, self._factor))
+        # A last cell that is not whole is mirrored to be so.
+        self._whole = Size(base.height * self._factor, base.width * self._factor)
+        self._base, self._coarse = base, halvings(base)
+        self.levels = (*inner.levels[:kept], *self._coarse)
+        self.handles = inner.handles + len(self._coarse)
+        self._overviews: RasterioReader | None = None
+        self._damaged = False
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def _extent(self, level: int) -> Size:
+        return self._inner._extent(level) if level < self._kept else self._whole
+
+    def _read_level(self, level: int, window: Window) -> Raster:
+        if level < self._kept:
+            return self._inner._read_level(level, window)
+        if self._overviews is None and not self._damaged:
+            self._open()
+        if self._overviews is None:
+            return self._from_inner(window, self._factor << (level - self._kept))
+        return self._overviews._read_level(level - self._kept, window)
+
+    def _from_inner(self, window: Window, factor: int) -> Raster:
+        size = window.size
+        return self._inner.read(
+            Window(window.top * factor, window.left * factor, size.height * factor, size.width * factor), size
+        )
+
+    def _open(self) -> None:
+        try:
+            path = self._made_in_cache() or self._made_for_now()
+        except ImageReadError:  # a place that is not asked for need not be whole
+            self._damaged = True
+        else:
+            self._overviews = RasterioReader(Location.of(path), keep_alpha=True)
+
+    def _made_in_cache(self) -> Path | None:
+        """The file of the coarse levels in the cache, made where it is not there; None where that cannot be."""
+        folder, name = cache_folder(), f"{_key(self._inner, self._factor)}.tif"
+        if folder is None:
+            return None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder / f"{name}.lock"):
+                if (folder / name).exists():
+                    os.utime(folder / name)  # used last now
+                else:
+                    self._make(folder / name)
+                    _evict(folder, folder / name)
+        except ImageReadError:
+            raise
+        except OSError:  # no right to write, no room
+            return None
+        return folder / name
+
+    def _made_for_now(self) -> Path:
+        self._temporary = tempfile.TemporaryDirectory(prefix="foveate-")
+        return self._make(Path(self._temporary.name) / "overviews.tif")
+
+    def _make(self, path: Path) -> Path:
+        source = TiffSource(self._base, self.bands, self.dtype, lambda window: self._from_inner(window, self._factor))
+        with written(path) as partial:
+            write_plain_pyramid(source, partial)
+        return path
+
+    def valid(self, window: Window) -> BoolArray:
+        """Those of the image."""
+        return self._inner.valid(window)
+
+    def close(self) -> None:
+        """Close both files; a temporary one is deleted."""
+        super().close()
+        if self._overviews is not None:
+            self._overviews.close()
+            self._overviews = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+
+def cache_folder() -> Path | None:
+    """Where coarse levels are kept: as the environment variable says, nowhere when it is empty."""
+    text = os.environ.get(VARIABLE)
+    if text is None:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foveate"
+    return Path(text).expanduser() if text else None
+
+
+def _levels_before_gap(reader: PyramidReader) -> int | None:
+    """How many levels lie before a step that is too wide, or None when no step is; the last one may be too large."""
+    for level in range(len(reader.levels) - 1):
+        if reader._downsample(level + 1) > _WIDEST_STEP * reader._downsample(level):
+            return level + 1 if reader.levels[level].pixels > _MOST_PIXELS else None
+    return len(reader.levels) if reader.levels[-1].pixels > _MOST_PIXELS else None
+
+
+def _key(reader: PyramidReader, factor: int) -> str:
+    """Name of the levels: by the file, when it was written, and samples of its pixels along the diagonal."""
+    about = reader.path.stat()
+    total = hashlib.sha256(f"{reader.path.resolve()} {about.st_size} {about.st_mtime_ns}".encode())
+    total.update(f"{reader.size} {reader.bands} {reader.dtype} {factor}".encode())
+    side = Size(min(_SAMPLE_SIDE, reader.size.height), min(_SAMPLE_SIDE, reader.size.width))
+    for share in np.linspace(0, 1, _SAMPLES):
+        top, left = int(share * (reader.size.height - side.height)), int(share * (reader.size.width - side.width))
+        total.update(reader.read(Window(top, left, side.height, side.width)).tobytes())
+    return total.hexdigest()[:32]
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait for whoever holds the lock, and hold it; where the file system has none, work may be done twice."""
+    with path.open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _evict(folder: Path, newest: Path) -> None:
+    """Remove the files used longest ago until the rest fits; who has one open can read on."""
+    files = sorted(folder.glob("*.tif"), key=lambda path: path.stat().st_mtime, reverse=True)
+    held = newest.stat().st_size
+    for path in files:
+        if path != newest:
+            held += path.stat().st_size
+            if held > CACHE_BYTES:
+                path.unlink(missing_ok=True)

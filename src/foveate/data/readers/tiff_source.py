@@ -1,0 +1,104 @@
+"""What a tiled TIFF is made of: pixels by window, and what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+
+from foveate.data.readers.base import ImageReader, Resolution
+from foveate.data.readers.gdal import read_valid, reading
+from foveate.data.readers.resolution import resolution_of
+from foveate.geometry import Size, Window
+from foveate.types import BoolArray, Raster
+
+# Formats that decode from the first row on: reading part of a row and coming back would decode it all again.
+_SEQUENTIAL = ("PNG", "JPEG")
+
+
+@dataclass(frozen=True, slots=True)
+class TiffSource:
+    """The source of a TIFF.
+
+    Attributes:
+        size: of the image.
+        bands: number of bands.
+        dtype: of the pixels.
+        read: the pixels (bands, h, w) of a window inside the image.
+        by_rows: whether rows must be read whole.
+        valid: which pixels of a window hold data; None where nodata, an alpha band or nothing says it.
+        nodata: value of pixels without data.
+        crs: coordinate reference system.
+        transform: from pixels to it; None where there is none.
+        resolution: of a pixel; written where there is no coordinate reference system.
+        describe: what else is said about the bands, to an open TIFF; called before the first pixel.
+    """
+
+    size: Size
+    bands: int
+    dtype: np.dtype[Any]
+    read: Callable[[Window], Raster]
+    by_rows: bool = False
+    valid: Callable[[Window], BoolArray] | None = None
+    nodata: float | None = None
+    crs: Any = None
+    transform: Any = None
+    resolution: Resolution | None = None
+    describe: Callable[[Any], None] | None = None
+
+
+def source_of_dataset(dataset: Any, name: str) -> TiffSource:
+    """All that an open rasterio dataset holds: bands, colours, mask, place.
+
+    Args:
+        dataset: stays open as long as the source is used.
+        name: of the file, for errors.
+    """
+
+    def read(window: Window) -> Raster:
+        place = ((window.top, window.bottom), (window.left, window.right))
+        with reading(name, window):
+            pixels: Raster = dataset.read(window=place)
+        return pixels
+
+    flags = dataset.mask_flag_enums[0]
+    masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    return TiffSource(
+        Size(dataset.height, dataset.width),
+        dataset.count,
+        np.result_type(*dataset.dtypes),
+        read,
+        dataset.driver in _SEQUENTIAL,
+        (lambda window: read_valid(dataset, window)) if masked else None,
+        dataset.nodata,
+        dataset.crs,
+        None if dataset.transform.is_identity else dataset.transform,
+        resolution_of(dataset),
+        lambda output: _copy_colours(dataset, output),
+    )
+
+
+def source_of_reader(reader: ImageReader) -> TiffSource:
+    """The bands of any open image, which stays open as long as the source is used."""
+    place = reader.georeference
+    return TiffSource(
+        reader.size,
+        reader.bands,
+        reader.dtype,
+        reader.read,
+        valid=reader.valid if reader.masked else None,
+        crs=place.crs if place else None,
+        transform=rasterio.Affine(*place.transform) if place else None,
+        resolution=reader.resolution,
+    )
+
+
+def _copy_colours(image: Any, output: Any) -> None:
+    if image.colorinterp[0] == rasterio.enums.ColorInterp.palette:
+        output.write_colormap(1, image.colormap(1))
+    elif image.count > 1:
+        output.colorinterp = image.colorinterp
