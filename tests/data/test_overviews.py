@@ -41,7 +41,7 @@ def test_coarse_levels_show_the_same(small, cache, image):
     path, pixels = image
     with with_overviews(open_image(path)) as reader:
         assert isinstance(reader, OverviewedReader)
-        assert reader.levels[:3] == (Size(HEIGHT, WIDTH), Size(153, 206), Size(77, 103))
+        assert reader.levels == (Size(HEIGHT, WIDTH), Size(153, 206))
         assert reader.size == Size(HEIGHT, WIDTH)
         for window, size in [
             (Window(0, 0, HEIGHT, WIDTH), Size(38, 51)),
@@ -191,6 +191,6 @@ def test_threads_share_them_too(small, cache, image):
 def test_the_cache_of_readers_gives_them_on_demand(small, cache, image):
     plain, given = ReaderCache(10**9), ReaderCache(10**9, overviews=True)
     assert len(plain.get(image[0]).levels) == 1
-    assert len(given.get(image[0]).levels) > 3
+    assert len(given.get(image[0]).levels) == 2
     plain.close()
     given.close()
