@@ -19,11 +19,11 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
 
 import torch
-from foveate.inference.tuning.candidates import KEEPS
 from matplotlib.figure import Figure
 from timing import RESULTS, report
 
 from foveate.files import written
+from foveate.inference.tuning.candidates import KEEPS
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.tune import tune
