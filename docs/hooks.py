@@ -27,7 +27,8 @@ def missing(page: str) -> str | None:
 
 
 def on_config(config):
-    """Tell the plugin which pages not to run."""
+    """Tell the plugin which pages not to run, and the pages not to ask for a progress bar that nobody will see."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
     if root := os.environ.get("FOVEATE_DATA"):
         os.environ["FOVEATE_DATA"] = str(Path(root).resolve())  # pages run in their own folder
     config.plugins["mkdocs-jupyter"].config["execute_ignore"] += [page for page in NEEDS if missing(page)]

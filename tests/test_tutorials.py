@@ -33,6 +33,7 @@ def pages_of(nav):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Use `@` matmul")  # of affine, about rasterio
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
 def test_it_runs(tutorial, tmp_path, monkeypatch):
     need = NEEDS.get(tutorial.stem)

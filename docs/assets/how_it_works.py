@@ -24,7 +24,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, open_image(make_earth(Path(folder)).image) as image:
         scene = image.read(SHOWN).transpose(1, 2, 0)
         patches = [image.read(SCALES.window(TARGET, s), Size.square(64)).transpose(1, 2, 0) for s in range(3)]
-    figure = Figure(figsize=(13, 4.6), dpi=110)
+    figure = Figure(figsize=(11, 4.1), dpi=130)
     left = figure.add_axes((0.01, 0.05, 0.36, 0.83))
     left.imshow(scene)
     left.set_title("one place, three fields of view", fontsize=11)
@@ -68,7 +68,7 @@ def _flow(figure: Figure) -> None:
         )
         figure.text(x + 0.0825, y, text, ha="center", va="center", fontsize=10)
     for start, end in [
-        ((0.528, 0.22), (0.560, 0.22)),
+        ((0.538, 0.22), (0.560, 0.22)),
         ((0.6575, 0.585), (0.6575, 0.34)),
         ((0.755, 0.22), (0.785, 0.22)),
         ((0.8825, 0.34), (0.8825, 0.585)),

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from data_toys import TRANSFORM, footprint_means, read_with_rasterio, smooth_image, write
 from rasterio.env import Env
-from reader_toys import served, write_npy, write_ome_zarr, write_svs, write_zarr
+from reader_toys import write_npy, write_ome_zarr, write_svs, write_zarr
 
 from foveate.data.readers import ArrayReader, ImageReader, open_image
 from foveate.data.readers.memory import halved
 from foveate.data.readers.rescaled import RescaledReader
 from foveate.geometry import Size, Window
 from oracles import mirrored
+from server_toys import served
 
 HEIGHT, WIDTH = 301, 413  # multiples of nothing
 TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}

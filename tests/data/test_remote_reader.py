@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_toys import smooth_image, write
-from reader_toys import served, write_ome_zarr
+from reader_toys import write_ome_zarr
 from typer.testing import CliRunner
 
 from foveate.cli.app import app
@@ -11,6 +11,7 @@ from foveate.data.readers import open_image
 from foveate.data.readers.location import Location, redacted
 from foveate.errors import ImageReadError
 from foveate.geometry import Size, Window
+from server_toys import served
 
 PIXELS = smooth_image(3, 1024, 1024, np.uint8)
 COG = {"driver": "COG", "blocksize": 128, "compress": "deflate", "overview_resampling": "average"}

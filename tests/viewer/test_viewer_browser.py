@@ -92,7 +92,36 @@ def test_windows_are_outlined(browser, one):
     with opened(browser, f"{one}#x=450&y=350&w=300") as page:
         before = settle(page)
         page.check("#layer-windows")
-        assert np.abs(settle(page).astype(int) - before)[100:800, 50:1100].max() > 60
+        shown = settle(page).astype(int)
+        assert np.abs(shown - before)[100:800, 50:1100].max() > 60
+        assert "Windows\n128 px wide" in readout(page, "Windows")  # closer looks are made on the left only
+        page.locator("#layers [data-kind=windows] input.swatch").last.uncheck()
+        assert np.abs(settle(page).astype(int) - before)[100:800, 550:1100].max() < 30
+
+
+def test_every_pass_over_a_point_is_named(browser, one):
+    with opened(browser, f"{one}#x=100&y=100&w=300") as page:
+        settle(page)
+        page.check("#layer-windows")
+        settle(page)
+        text = readout_at(page, 500, 400, "Windows")
+        assert "128 px wide; 64 px wide, central 32 used" in text
+
+
+def test_the_probability_of_each_class_is_shown_in_turn(browser, one, toy):
+    with opened(browser, one) as page:
+        page.check("#layer-probabilities")
+        first = settle(page).astype(int)
+        row, col = pixel_under(page, 500, 400)
+        name = NAMES[toy.classes[row, col]]
+        other = next(other for other in NAMES if other != name)
+        page.get_by_label("Probability of", exact=True).select_option(name)
+        assert f"Probability of {name}\n0.80" in readout_at(page, 500, 400, f"Probability of {name}")
+        page.get_by_label("Probability of", exact=True).select_option(other)
+        assert f"Probability of {other}\n0.10" in readout_at(page, 501, 400, f"Probability of {other}")
+        page.get_by_label("Probability of", exact=True).select_option(NAMES[2])
+        assert np.abs(settle(page).astype(int) - first)[100:800, 50:1100].mean() > 5
+        page.wait_for_function("() => location.hash.includes('probabilities~1~70~~2')")
 
 
 def test_keys(browser, one):
@@ -133,10 +162,10 @@ def test_two_predictions_side_by_side_move_together(browser, two):
         assert "first/scene" in readout_at(page, 300, 400)
 
 
-def readout_at(page, x, y):
+def readout_at(page, x, y, name="Classes"):
     page.mouse.move(x, y)
     page.mouse.move(x + 1, y)
-    return readout(page, "Classes")
+    return readout(page, name)
 
 
 def test_a_link_restores_the_view(browser, two):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from viewer_toys import CELL, HEIGHT, NAMES, WIDTH
 from foveate.errors import ConfigError, ImageReadError
 from foveate.viewer.build import Options, build_scene
 from foveate.viewer.facts import _zarr_facts
+from foveate.viewer.grid import TileIndex
 from foveate.viewer.inputs import find_inputs
 from foveate.viewer.manifest import manifest
+from foveate.viewer.tiles import TileService
+from server_toys import served
 from toys import write_image
 
 
@@ -23,19 +27,22 @@ def kinds(scene):
 def test_a_folder_gives_every_layer_that_is_there(toy):
     scene = build_scene(find_inputs([toy.image, toy.first], toy.labels))
     assert kinds(scene) == [
-        ("image", None), ("labels", None), ("classes", 0), ("fov", 0), ("confidence", 0), ("errors", 0),
+        ("image", None), ("labels", None), ("classes", 0), *[("probabilities", 0)] * 3, ("fov", 0), ("confidence", 0),
+        ("errors", 0), ("windows", 0),
     ]  # fmt: skip
     assert scene.resolution == (0.5, 0.5)
-    assert scene.targets[0].views == (32, 128)
+    assert [layer.option for layer in scene.layers if layer.kind == "probabilities"] == list(NAMES)
+    assert scene.layers[-1].looks == ((1, 64, 32), (2, 128, 128))
+    assert [entry.name for entry in scene.layers[-1].classes] == ["64 px wide, central 32 used", "128 px wide"]
     classes = scene.layers[2].classes
     assert [entry.name for entry in classes] == list(NAMES)
     assert [entry.color for entry in classes] == ["#202020", "#e0c040", "#0080c8"]
     assert sum(entry.share for entry in classes) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["scene.classes.tif", "scene.fov.tif", "scene.json"])
+@pytest.mark.parametrize("name", ["scene.classes.tif", "scene.fov.tif", "scene.passes.tif", "scene.json"])
 def test_any_file_of_a_prediction_means_all_of_it(toy, name):
-    assert find_inputs([toy.first / name]).predictions[0].values.keys() == {"fov", "confidence"}
+    assert find_inputs([toy.first / name]).predictions[0].values.keys() == {"probabilities", "fov", "confidence"}
 
 
 def test_the_image_is_found_where_the_summary_says(toy, tmp_path):
@@ -101,7 +108,7 @@ def test_names_of_ome_zarr_labels(tmp_path):
 
 def test_the_manifest_is_plain_json(toy):
     tree = manifest(build_scene(find_inputs([toy.image, toy.first], toy.labels)), "tiles/x/")
-    assert json.loads(json.dumps(tree, allow_nan=False))["layers"][3]["pixel"] == CELL
+    assert json.loads(json.dumps(tree, allow_nan=False))["layers"][6]["pixel"] == CELL
     assert tree["georeference"]["name"] == "EPSG:32633"
     assert (tree["width"], tree["height"], tree["resolution"]) == (WIDTH, HEIGHT, (0.5, 0.5))
     assert str(toy.image.parent) not in json.dumps(tree)
@@ -113,3 +120,20 @@ def test_a_geographic_place_has_no_metres(tmp_path):
     tree = manifest(build_scene(find_inputs([path])), "")
     assert tree["resolution"] is None
     assert tree["georeference"]["geographic"]
+
+
+def test_an_image_on_a_server_is_read_and_its_secrets_are_not_told(toy):
+    with served(toy.image.parent) as server:
+        url = Path(f"{server.url}/scene.tif?token=secret")  # as the command line makes it
+        scene = build_scene(find_inputs([url, toy.first], toy.labels))
+        assert scene.title == "scene.tif"
+        assert "secret" not in json.dumps(manifest(scene, "tiles/"))
+        with TileService(scene, threads=1) as tiles:
+            remote = tiles.submit(0, TileIndex(8, 0, 0)).result()
+    with TileService(build_scene(find_inputs([toy.image])), threads=1) as tiles:
+        assert remote == tiles.submit(0, TileIndex(8, 0, 0)).result()
+
+
+def test_a_server_without_the_image_is_named(toy):
+    with served(toy.image.parent) as server, pytest.raises(ImageReadError, match=r"no image at http://.*/none.tif"):
+        find_inputs([Path(f"{server.url}/none.tif?token=secret")])

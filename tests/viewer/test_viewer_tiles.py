@@ -51,6 +51,14 @@ def level(service, kind, number):
     return whole
 
 
+def test_a_map_of_passes_becomes_bits(service):
+    codes = pixels(service, "windows", 5, 0, 0)
+    assert codes.shape == (-(-HEIGHT // 32), -(-WIDTH // 32))
+    assert (codes[:, :14] & 1).all()
+    assert not (codes[:, 14:] & 1).any()
+    assert np.array_equal(np.argwhere(codes & 2) % 4, np.zeros((6 * 8, 2)))
+
+
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([64, 100, 256]))
 def test_the_tiles_of_every_level_cover_it_once(height, width, side):
     grid = TileGrid(Size(height, width), side)
@@ -133,7 +141,7 @@ def test_nearest_of_an_image_without_levels_picks_the_centre(height, width, powe
     values = np.arange(height * width, dtype=np.uint16).reshape(height, width)
     step, reader = 1 << power, ArrayReader(values)
     size = Size(-(-height // step), -(-width // step))
-    got = read_nearest(reader, Window(0, 0, size.height * step, size.width * step), size)
+    (got,) = read_nearest(reader, Window(0, 0, size.height * step, size.width * step), size)
     rows, cols = (
         np.minimum(np.arange(n) * step + step // 2, end - 1) for n, end in ((size.height, height), (size.width, width))
     )

@@ -50,12 +50,33 @@ def write_prediction(folder: Path, ids: np.ndarray, fov: np.ndarray) -> None:
     map_path = write_image(folder / "scene.fov.tif", fov[None], **PLACE)
     with rasterio.open(map_path, "r+") as target:
         target.update_tags(fields_of_view="[32, 128]", cell=str(CELL))
+    write_passes(folder / "scene.passes.tif")
+    tiled(folder / "scene.probabilities.tif", probabilities_of(ids), nodata=255)
+    with rasterio.open(folder / "scene.probabilities.tif", "r+") as target:
+        target.descriptions = NAMES
     confidence = np.full((1, HEIGHT, WIDTH), 127, np.uint8)
     confidence[..., :50] = 255
     tiled(folder / "scene.confidence.tif", confidence, nodata=255)
     pixels = {name: int((ids == i).sum()) for i, name in enumerate(NAMES)}
     summary = {"image": "scene.tif", "fields_of_view": [32, 128], "class_pixels": pixels}
     (folder / "scene.json").write_text(json.dumps(summary))
+
+
+def write_passes(path: Path) -> None:
+    """Looks of 128 px everywhere, and closer ones of 64 px, of which the central 32 are used, on the left."""
+    passes = np.zeros((2, -(-HEIGHT // 32), -(-WIDTH // 32)), np.uint8)
+    passes[0, :, :14] = 254
+    passes[1, ::4, ::4] = 254
+    write_image(path, passes, nodata=0, crs=PLACE["crs"], transform=rasterio.Affine(16, 0, 400000, 0, -16, 5000000))
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(looks="[[64, 32], [128, 128]]", cell="32")
+
+
+def probabilities_of(ids: np.ndarray) -> np.ndarray:
+    """0.8 for the class of a pixel and 0.1 for the others; unknown in the first columns."""
+    shares = np.where(ids == np.arange(len(NAMES))[:, None, None], 203, 25).astype(np.uint8)
+    shares[..., :50] = 255
+    return shares
 
 
 def tiled(path: Path, pixels: np.ndarray, resampling: Resampling = Resampling.average, **profile) -> Path:

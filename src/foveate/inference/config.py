@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from foveate.config_base import Section
 from foveate.types import Blending, Coordinates, Tissue
 
-Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy", "foveation", "polygons"]
+Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy", "foveation", "passes", "polygons"]
 Format: TypeAlias = Literal["geotiff", "ome-zarr"]
 # A number of seconds, as in "20 s", or a word.
 Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?s)$")]
@@ -61,7 +61,8 @@ class InferenceConfig(Section):
         tissue: leave out the glass around tissue, found on the slide's overview: "auto" does so for slides (in colour,
             with pixels of at most 10 micrometres), true for every image, false for none.
         glass: name of the class that glass gets when it is left out; None writes no class there.
-        outputs: what is written: "classes" (always), "probabilities", "confidence", "entropy", "foveation", "polygons".
+        outputs: what is written: "classes" (always), "probabilities", "confidence", "entropy", "foveation", "passes",
+            "polygons".
         format: of the class map: "geotiff" (cloud optimised) or "ome-zarr" (labels; needs the extra `zarr`).
         polygons: see `PolygonsConfig`.
     """
@@ -79,7 +80,7 @@ class InferenceConfig(Section):
     precision: Literal["32", "bf16"] = "32"
     tissue: Tissue = "auto"
     glass: str | None = None
-    outputs: tuple[Output, ...] = ("classes", "foveation")
+    outputs: tuple[Output, ...] = ("classes", "foveation", "passes")
     format: Format = "geotiff"
     polygons: PolygonsConfig = PolygonsConfig()
 

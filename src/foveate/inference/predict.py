@@ -19,6 +19,7 @@ from foveate.files import refuse_existing, write_text
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import CostMeter
 from foveate.inference.planning.blocks import BlockGrid, block_side
+from foveate.inference.planning.pass_map import PassMap
 from foveate.inference.planning.pyramid import root_side
 from foveate.inference.predicting.patient_source import PatientSource
 from foveate.inference.predicting.pixels import PixelSource
@@ -228,6 +229,7 @@ class Prediction:
             resolution=_resolution(self.source),
             cell=self.segmenter.overview_downsample,
             fields_of_view=self.segmenter.scales.fields_of_view,
+            passes=PassMap.of(self.segmenter, self.config),
             outputs=self.config.outputs,
             format=self.config.format,
             polygons=self.config.polygons,

@@ -18,6 +18,7 @@ from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
 from foveate.inference.planning.blocks import BlockGrid
+from foveate.inference.planning.pass_map import PassMap
 from foveate.inference.planning.per_target import target_stride
 from foveate.inference.predicting.looked_at import per_cell
 from foveate.inference.predicting.pixels import PixelSource
@@ -25,7 +26,7 @@ from foveate.inference.predicting.predictor import FinishedBlock
 from foveate.inference.predicting.run import finished_blocks
 from foveate.inference.predicting.shared_passes import blocks_abreast
 from foveate.inference.sinks.foveation_map import expected_view, scale_probabilities
-from foveate.inference.storing.layers import Layers, block_layers, limit, unknown_layers
+from foveate.inference.storing.layers import Layers, block_layers, limit, pass_bytes, unknown_layers
 from foveate.inference.storing.store import BlockStore
 from foveate.inference.storing.stored_block import StoredBlock
 from foveate.segmenter import FoveatedSegmenter
@@ -151,10 +152,12 @@ class Worker:
         if done.part is not None:
             limit(layers, done.part, self._work.glass)
         layers = self._with_cells(layers, done.window, done.scale_weights, done.part and done.part.inside)
+        layers |= self._plan_layer(done.window, done.plan)
         return StoredBlock(done.window, layers, done.passes, _peak(), looked_at=done.pixels, skipped=done.skipped)
 
     def _store_unreadable(self, window: Window, error: ImageReadError) -> None:
         layers = unknown_layers(window.size, self._work.classes, self._config.outputs)
+        layers |= self._plan_layer(window)
         self._work.tell(f"a block is left empty, as its pixels cannot be read: {error}")
         self._put(window, StoredBlock(window, self._with_cells(layers, window), 0, _peak(), str(error)))
 
@@ -176,6 +179,13 @@ class Worker:
         else:
             shares = per_cell(looked, model.overview_downsample)
         return {**layers, "foveation": expected_view(shares, model.scales).float().numpy()}
+
+    def _plan_layer(self, window: Window, plan: Tensor | None = None) -> Layers:
+        """The map of the passes of a block, empty without any."""
+        if "passes" not in self._config.outputs:
+            return {}
+        none_made = PassMap.of(self._work.segmenter, self._config).shares(window, [])
+        return {"passes": pass_bytes(none_made if plan is None else plan)}
 
     def _put(self, window: Window, block: StoredBlock) -> None:
         self._store.put(self._open[window], block)

@@ -16,8 +16,9 @@ from foveate.viewer.facts import RasterFacts, raster_facts
 from foveate.viewer.inputs import Inputs, Prediction
 from foveate.viewer.legend import ERRORS, class_legend, run_legend, with_shares
 from foveate.viewer.rendering import Errors, Ids, Picture
-from foveate.viewer.scene import ClassEntry, Layer, Scene, Targets
-from foveate.viewer.values import value_layer, views_of
+from foveate.viewer.scene import ClassEntry, Layer, Scene
+from foveate.viewer.values import value_layers
+from foveate.viewer.windows import windows_layer
 
 _LARGE = 50e6  # pixels from which a raster without a pyramid is slow to look at
 _SAMPLE = 1024
@@ -53,13 +54,12 @@ def build_scene(inputs: Inputs, options: Options | None = None) -> Scene:
     base = raster_facts(_base_of(inputs))
     layers = tuple(_layers(inputs, base, options))
     return Scene(
-        title=base.path.name,
+        title=base.name,
         size=base.size,
         layers=layers,
         predictions=tuple(item.name for item in inputs.predictions),
         resolution=base.resolution,
         georeference=base.georeference,
-        targets=tuple(_targets(item) for item in inputs.predictions),
         notices=tuple(_notices(inputs, layers)),
         tile=options.tile,
     )
@@ -97,9 +97,12 @@ def _of_prediction(prediction: Prediction, truth: Ids | None, base: RasterFacts,
         )  # fmt: skip
     for kind, path in prediction.values.items():
         facts = raster_facts(path)
-        yield value_layer(kind, facts, _pixel(facts, base), prediction.summary)
+        yield from value_layers(kind, facts, _pixel(facts, base), prediction.summary)
     if truth is not None and prediction.classes is not None and raster_facts(prediction.classes).size == base.size:
         yield Layer("errors", "Errors", Errors(Ids(prediction.classes), truth), base.size, classes=ERRORS)
+    if prediction.passes is not None:
+        facts = raster_facts(prediction.passes)
+        yield windows_layer(facts, _pixel(facts, base))
 
 
 def _image_layer(facts: RasterFacts, bands: Sequence[int] | None) -> Layer:
@@ -113,7 +116,7 @@ def _image_layer(facts: RasterFacts, bands: Sequence[int] | None) -> Layer:
 
 def _refused(bands: Sequence[int], facts: RasterFacts) -> tuple[int, ...]:
     given = ", ".join(map(str, bands))
-    raise ConfigError(f"--bands {given}: give one or three numbers from 1 to {facts.bands}, the bands of {facts.path}")
+    raise ConfigError(f"--bands {given}: give one or three numbers from 1 to {facts.bands}, the bands of {facts.place}")
 
 
 def _contrast(facts: RasterFacts, bands: Sequence[int]) -> tuple[float, float]:
@@ -132,10 +135,10 @@ def _contrast(facts: RasterFacts, bands: Sequence[int]) -> tuple[float, float]:
 def _labels_layer(truth: Ids, base: RasterFacts, legend: tuple[ClassEntry, ...] | None) -> Layer:
     facts = raster_facts(truth.path)
     if facts.bands != 1 or facts.dtype.kind not in "bui":
-        raise ConfigError(f"{truth.path} has {facts.bands} bands of {facts.dtype}; labels are one band of class ids")
+        raise ConfigError(f"{facts.place} has {facts.bands} bands of {facts.dtype}; labels are one band of class ids")
     if facts.size != base.size:
         raise ConfigError(
-            f"the labels {truth.path} are {_shown(facts.size)} pixels and {base.path} is {_shown(base.size)}; "
+            f"the labels {facts.place} are {_shown(facts.size)} pixels and {base.place} is {_shown(base.size)}; "
             "they must be the same"
         )
     return Layer("labels", "Labels", truth, facts.size, classes=legend or class_legend(facts), opacity=0.55)
@@ -158,7 +161,7 @@ def _pixel(facts: RasterFacts, base: RasterFacts) -> float:
     across, down = base.size.width / facts.size.width, base.size.height / facts.size.height
     if abs(across - down) > max(across / facts.size.width, down / facts.size.height):
         raise ConfigError(
-            f"{facts.path} is {_shown(facts.size)} pixels and {base.path} is {_shown(base.size)}: "
+            f"{facts.place} is {_shown(facts.size)} pixels and {base.place} is {_shown(base.size)}: "
             "they do not show the same place"
         )
     return across
@@ -166,11 +169,6 @@ def _pixel(facts: RasterFacts, base: RasterFacts) -> float:
 
 def _shown(size: Size) -> str:
     return f"{size.width} x {size.height}"
-
-
-def _targets(prediction: Prediction) -> Targets | None:
-    views = views_of(prediction)
-    return Targets(views[0], views) if views else None
 
 
 def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
@@ -181,4 +179,4 @@ def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
     for path in dict.fromkeys(path for layer in layers for path in layer.rendering.paths):
         facts = raster_facts(path)
         if facts.stored_levels == 1 and facts.size.pixels > _LARGE:
-            yield f"{path.name} has no pyramid, so wide views read all of it: `foveate convert` adds one."
+            yield f"{facts.name} has no pyramid, so wide views read all of it: `foveate convert` adds one."

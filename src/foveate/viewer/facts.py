@@ -11,6 +11,7 @@ import numpy as np
 
 from foveate.data.readers import Georeference, open_image
 from foveate.data.readers.gdal import open_dataset
+from foveate.data.readers.location import Location
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Size
 
@@ -23,10 +24,11 @@ class RasterFacts:
     """What is known about a raster before it is read.
 
     Attributes:
-        path: the file.
+        path: the file, or the URL as a path.
         size, bands, dtype, georeference: as of its reader.
         resolution: metres that a pixel is high and wide, or None.
         stored_levels: number of stored levels; 0 when the file can only be decoded whole.
+        descriptions: what each band is, as far as the file says.
         palette: colour by value, for files with a colour table.
         tags: metadata of the file.
         unknown: value that means that nothing is known.
@@ -40,6 +42,7 @@ class RasterFacts:
     georeference: Georeference | None
     resolution: tuple[float, float] | None
     stored_levels: int
+    descriptions: tuple[str | None, ...] = ()
     palette: dict[int, Colour] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     unknown: float | None = None
@@ -47,10 +50,24 @@ class RasterFacts:
     offset: float = 0
 
     @property
+    def place(self) -> str:
+        """Where it is, for people: of a URL without what may be secret."""
+        return str(Location.of(self.path))
+
+    @property
+    def name(self) -> str:
+        """The last part of its place."""
+        return Location.of(self.path).path.name
+
+    @property
     def class_names(self) -> dict[int, str]:
         """Names by class id, from the tags that `foveate predict` writes."""
         pairs = ((key.removeprefix(_CLASS_TAG), name) for key, name in self.tags.items() if key.startswith(_CLASS_TAG))
         return {int(key): name for key, name in pairs if key.isdecimal() and len(key) <= 3}
+
+    def band_name(self, band: int) -> str:
+        """What a band is, counted from 1."""
+        return (self.descriptions[band - 1] if band <= len(self.descriptions) else None) or f"band {band}"
 
     @property
     def has_classes(self) -> bool:
@@ -87,6 +104,7 @@ def _more_facts(path: Path) -> dict[str, Any]:
         return {}
     with dataset:
         return {
+            "descriptions": dataset.descriptions,
             "palette": _palette(dataset),
             "tags": dataset.tags(),
             "unknown": dataset.nodata,

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from foveate.data.readers.location import Location
 from foveate.errors import ConfigError, ImageReadError
 from foveate.viewer.facts import raster_facts
 
 CLASSES = (".classes.tif", ".classes.ome.zarr")
 # Rasters of numbers beside the class map, by the middle part of their names.
-VALUE_KINDS = ("fov", "confidence", "entropy", "loss", "iou")
+VALUE_KINDS = ("probabilities", "fov", "confidence", "entropy", "loss", "iou")
+PASSES = ".passes.tif"
 _LABELS = (".labels.tif", ".labels.png")
-_SUFFIXES = (*CLASSES, ".preview.png", ".json", *(f".{kind}.tif" for kind in VALUE_KINDS))
+_SUFFIXES = (*CLASSES, ".preview.png", ".json", PASSES, *(f".{kind}.tif" for kind in VALUE_KINDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Prediction:
         name: shown to people; unique among the predictions of a view.
         classes: class map.
         values: rasters of numbers by kind, in the order of `VALUE_KINDS`.
+        passes: map of the passes.
         labels: a mask that lies beside them.
         summary: what the JSON file beside them holds.
     """
@@ -33,6 +36,7 @@ class Prediction:
     name: str
     classes: Path | None
     values: dict[str, Path] = field(default_factory=dict)
+    passes: Path | None = None
     labels: Path | None = None
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -56,7 +60,7 @@ def find_inputs(paths: Sequence[Path], labels: Path | None = None, name: str | N
     """Sort what was given into one image and its predictions, and find what lies beside them.
 
     Args:
-        paths: at most one image; folders of predictions, one of their files, or class maps.
+        paths: at most one image, also a URL; folders of predictions, one of their files, or class maps.
         labels: a mask of the image; else one called STEM.labels.tif or .png beside a prediction.
         name: stem of the image, where a folder holds predictions of several.
 
@@ -74,9 +78,8 @@ def find_inputs(paths: Sequence[Path], labels: Path | None = None, name: str | N
         else:
             predictions.append(found)
     if len(images) > 1:
-        raise ConfigError(
-            f"{' and '.join(map(str, images))} are all images; give one image, and predictions on it to compare"
-        )
+        given = " and ".join(str(Location.of(image)) for image in images)
+        raise ConfigError(f"{given} are all images; give one image, and predictions on it to compare")
     image = images[0] if images else _image_of(predictions)
     beside = next((item.labels for item in predictions if item.labels), None)
     return Inputs(image, labels or beside, tuple(_with_unique_names(predictions)))
@@ -84,15 +87,16 @@ def find_inputs(paths: Sequence[Path], labels: Path | None = None, name: str | N
 
 def _prediction(path: Path, name: str | None) -> Prediction | None:
     """The prediction that a path means, None when it is an image."""
+    location = Location.of(path)
     if path.is_dir() and path.suffix != ".zarr":
         return _in_folder(path, _stem_in(path, name))
-    if not path.exists():
+    if location.is_local and not path.exists():
         raise ImageReadError(f"nothing at {path}; give an image, a class map or a folder of predictions")
     for suffix in _SUFFIXES:
         stem = path.name.removesuffix(suffix)
         if stem != path.name and _class_map(path.parent, stem):
             return _in_folder(path.parent, stem)
-    return Prediction(path.stem, path) if raster_facts(path).has_classes else None
+    return Prediction(location.path.stem, path) if raster_facts(path).has_classes else None
 
 
 def _stem_in(folder: Path, name: str | None) -> str:
@@ -117,9 +121,14 @@ def _in_folder(folder: Path, stem: str) -> Prediction:
         name=stem,
         classes=_class_map(folder, stem),
         values={kind: file for kind, file in beside.items() if file.exists()},
+        passes=_existing(folder / (stem + PASSES)),
         labels=next((folder / (stem + end) for end in _LABELS if (folder / (stem + end)).exists()), None),
         summary=_summary(folder / f"{stem}.json"),
     )
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.exists() else None
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -54,5 +54,5 @@ def with_shares(legend: Sequence[ClassEntry], summary: dict[str, Any]) -> tuple[
 def _found(facts: RasterFacts) -> list[int]:
     height, width = min(_SAMPLE, facts.size.height), min(_SAMPLE, facts.size.width)
     with open_image(facts.path) as reader:
-        sample = read_nearest(reader, Window.of(facts.size), Size(height, width))
+        sample = read_nearest(reader, Window.of(facts.size), Size(height, width))[0]
     return [int(value) for value in np.unique(sample) if 0 <= value < NOT_COUNTED][:_MOST_FOUND]

@@ -30,7 +30,6 @@ def manifest(scene: Scene, tiles: str, *, scripts: bool = False) -> dict[str, An
         "resolution": scene.resolution,
         "georeference": _georeference(scene.georeference),
         "predictions": scene.predictions,
-        "targets": [target and {"side": target.side, "views": target.views} for target in scene.targets],
         "notices": scene.notices,
         "layers": [_layer(number, layer, scene.tile) for number, layer in enumerate(scene.layers)],
     }
@@ -53,6 +52,8 @@ def _layer(number: int, layer: Layer, tile: int) -> dict[str, Any]:
         "classes": [
             {"code": item.code, "name": item.name, "color": item.color, "share": item.share} for item in layer.classes
         ],
+        "option": layer.option,
+        "looks": [look._asdict() for look in layer.looks],
         "scale": scale and {"low": scale.low, "high": scale.high, "unit": scale.unit, "stops": scale.stops},
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from foveate.geometry import Size, Window, ceil_div
 from foveate.types import IntArray, Raster
 
 
-def read_nearest(reader: ImageReader, window: Window, size: Size) -> Raster:
-    """The first band of a window, each value the one under the centre of its pixel.
+def read_nearest(reader: ImageReader, window: Window, size: Size, bands: Sequence[int] = (0,)) -> Raster:
+    """Some bands of a window, each value the one under the centre of its pixel.
 
     The levels of a tiled file are trusted to be picked too, as those of class maps are. PNG and JPEG have none but the
     means of this library's readers, so that of them level 0 is read.
@@ -23,19 +23,20 @@ def read_nearest(reader: ImageReader, window: Window, size: Size) -> Raster:
         reader: of class ids.
         window: level-0 pixels; beyond the border the last pixel is repeated.
         size: height and width of the result, at most the window's own.
+        bands: which, from 0.
 
     Returns:
-        (height, width), in the file's dtype.
+        (bands, height, width), in the file's dtype.
     """
     read, extent = _source(reader, min(window.height / size.height, window.width / size.width))
     rows = _under(window.top, window.height, size.height, extent.height / reader.size.height, extent.height)
     cols = _under(window.left, window.width, size.width, extent.width / reader.size.width, extent.width)
-    result = np.empty((size.height, size.width), reader.dtype)
+    result = np.empty((len(bands), size.height, size.width), reader.dtype)
     left, width = int(cols[0]), int(cols[-1] - cols[0]) + 1
     for part in _strips(rows, width * reader.bands * reader.dtype.itemsize):
         top = int(rows[part][0])
-        pixels = read(Window(top, left, int(rows[part][-1]) - top + 1, width))[0]
-        result[part] = pixels[np.ix_(rows[part] - top, cols - left)]
+        pixels = read(Window(top, left, int(rows[part][-1]) - top + 1, width))
+        result[:, part] = pixels[np.ix_(np.asarray(bands), rows[part] - top, cols - left)]
     return result
 
 

@@ -97,8 +97,9 @@ class Ids:
 
     def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> LabelArray:
         """Ids (h, w), each the one at the centre of its pixel; 255 where there is none."""
-        values = read_nearest(open_reader(self.path), window, size)
-        return self._table()[np.clip(values, -1, _LABEL_VALUES - 1).astype(np.intp)]
+        (values,) = read_nearest(open_reader(self.path), window, size)
+        ids: LabelArray = self._table()[np.clip(values, -1, _LABEL_VALUES - 1).astype(np.intp)]
+        return ids
 
     def _table(self) -> LabelArray:
         """Id by value; its last entry, which is also -1, stands for all that is out of range."""
@@ -145,10 +146,37 @@ class Values:
         return codes
 
     def _read(self, reader: ImageReader, window: Window, size: Size) -> Raster:
-        if self.unknown is not None and self.band == 1:
-            return read_nearest(reader, window, size)
-        values: Raster = reader.read(window, size)[self.band - 1]
-        return values
+        if self.unknown is not None:
+            (values,) = read_nearest(reader, window, size, (self.band - 1,))
+        else:
+            values = reader.read(window, size)[self.band - 1]
+        known: Raster = values
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Which looks were made: a bit for each band that is not 0.
+
+    Attributes:
+        path: a map of passes.
+        bands: how many there are, at most 8.
+    """
+
+    path: Path
+    bands: int
+    media: ClassVar[Media] = "png"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The map."""
+        return (self.path,)
+
+    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
+        """Codes (h, w), exact at full resolution."""
+        made = read_nearest(open_reader(self.path), window, size, range(self.bands)) > 0
+        codes: NDArray[np.uint8] = np.packbits(made, axis=0, bitorder="little")[0]
+        return codes
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from foveate.data.readers import Georeference
 from foveate.geometry import Size
 from foveate.viewer.rendering import Rendering
 
 Kind: TypeAlias = Literal[
-    "image", "labels", "classes", "errors", "confidence", "entropy", "fov", "loss", "iou"
+    "image", "labels", "classes", "errors", "probabilities", "confidence", "entropy", "fov", "loss", "iou", "windows"
 ]  # fmt: skip
 
 
@@ -48,6 +48,20 @@ class Scale:
     stops: tuple[str, ...]
 
 
+class Look(NamedTuple):
+    """Passes of one way of looking: of a pixel of their layer, whose code has the bit, the used part begins at it.
+
+    Attributes:
+        code: the bit; also that of its line in the legend.
+        view: field of view, base pixels.
+        side: of the central part that is used, base pixels.
+    """
+
+    code: int
+    view: float
+    side: float
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One raster to show.
@@ -61,6 +75,8 @@ class Layer:
         prediction: index of the prediction it belongs to; None is shown with all.
         classes: legend of ids; empty for others.
         scale: legend of values; None for others.
+        option: which of several layers of one kind it is, of which one is shown at a time; empty where there is one.
+        looks: of a layer of windows, narrowest first; such a layer is outlined, not coloured.
         shown: whether it is on at first.
         opacity: at first.
     """
@@ -73,21 +89,10 @@ class Layer:
     prediction: int | None = None
     classes: Sequence[ClassEntry] = ()
     scale: Scale | None = None
+    option: str = ""
+    looks: Sequence[Look] = ()
     shown: bool = False
     opacity: float = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """The windows a prediction was planned with: a target each cell of this grid, seen at one of the views.
-
-    Attributes:
-        side: of a target, base pixels.
-        views: fields of view to choose from, ascending, base pixels.
-    """
-
-    side: int
-    views: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,6 @@ class Scene:
         predictions: their names.
         resolution: metres that a base pixel is high and wide, or None.
         georeference: of the base grid, or None.
-        targets: of each prediction, or None where it is not known.
         notices: what should be said to whoever opens it.
         tile: side of the tiles.
     """
@@ -112,6 +116,5 @@ class Scene:
     predictions: tuple[str, ...] = ()
     resolution: tuple[float, float] | None = None
     georeference: Georeference | None = None
-    targets: tuple[Targets | None, ...] = ()
     notices: tuple[str, ...] = field(default=())
     tile: int = 256

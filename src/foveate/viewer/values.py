@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -10,8 +11,7 @@ import numpy as np
 from foveate.data.readers import open_image
 from foveate.geometry import Size, Window
 from foveate.viewer.colors import stops
-from foveate.viewer.facts import RasterFacts, raster_facts
-from foveate.viewer.inputs import Prediction
+from foveate.viewer.facts import RasterFacts
 from foveate.viewer.rendering import Values
 from foveate.viewer.scene import Kind, Layer, Scale
 
@@ -32,11 +32,12 @@ _LOOKS = {
     "entropy": _Look("Entropy", "magma", "", (0, 1)),
     "loss": _Look("Loss", "magma", "", None),
     "iou": _Look("IoU", "cividis", "", (0, 1)),
+    "probabilities": _Look("Probability", "cividis", "", (0, 1)),
 }
 
 
-def value_layer(kind: str, facts: RasterFacts, pixel: float, summary: dict[str, Any]) -> Layer:
-    """The layer of a raster of numbers.
+def value_layers(kind: str, facts: RasterFacts, pixel: float, summary: dict[str, Any]) -> Iterator[Layer]:
+    """The layer of a raster of numbers; of probabilities one for each class.
 
     Args:
         kind: one of `VALUE_KINDS`.
@@ -49,26 +50,22 @@ def value_layer(kind: str, facts: RasterFacts, pixel: float, summary: dict[str, 
     gain = facts.gain
     if facts.dtype == np.uint8 and gain == 1 and look.span:
         gain = 1 / _BYTE_OF_ONE
-    return Layer(
-        cast("Kind", kind),
-        look.title,
-        Values(facts.path, low, high, gain, facts.offset, facts.unknown),
-        facts.size,
-        pixel,
-        scale=Scale(low, high, look.unit, stops(look.colors)),
-        opacity=0.7,
-    )
+    for band in range(1, facts.bands + 1 if kind == "probabilities" else 2):
+        yield Layer(
+            cast("Kind", kind),
+            look.title,
+            Values(facts.path, low, high, gain, facts.offset, facts.unknown, band),
+            facts.size,
+            pixel,
+            scale=Scale(low, high, look.unit, stops(look.colors)),
+            option=facts.band_name(band) if kind == "probabilities" else "",
+            opacity=0.7,
+        )
 
 
-def views_of(prediction: Prediction) -> tuple[int, ...]:
-    """The fields of view a prediction could choose from, from its summary or its foveation map; empty if unknown."""
-    fov = prediction.values.get("fov")
-    return _views(raster_facts(fov) if fov else None, prediction.summary)
-
-
-def _views(facts: RasterFacts | None, summary: dict[str, Any]) -> tuple[int, ...]:
+def _views(facts: RasterFacts, summary: dict[str, Any]) -> tuple[int, ...]:
     given = summary.get("fields_of_view")
-    if given is None and facts is not None:
+    if given is None:
         try:
             given = json.loads(facts.tags.get("fields_of_view", "null"))
         except ValueError:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 HELP = """Segment images of any size with a trained run.
 
 Writes for every image OUT/STEM.classes.tif (class ids, tiled, with overviews, colour table and georeference),
-OUT/STEM.fov.tif (expected field of view per cell), OUT/STEM.preview.png and OUT/STEM.json; --outputs adds more.
+OUT/STEM.fov.tif (expected field of view per cell), OUT/STEM.passes.tif (which windows passed through the network),
+OUT/STEM.preview.png and OUT/STEM.json; --outputs adds more.
 
 Every finished block is stored beside the results at once. Whatever ends the run, the same command with --resume goes on
 from there, and its results are the same bytes. Ctrl-C finishes the block at hand first; a second one does not.
@@ -56,7 +57,8 @@ def predict(
     outputs: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B", help="What to write: classes, foveation, confidence, entropy, probabilities, polygons."
+            metavar="A,B",
+            help="What to write: classes, foveation, passes, confidence, entropy, probabilities, polygons.",
         ),
     ] = None,
     budget: Annotated[

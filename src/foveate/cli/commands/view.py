@@ -26,6 +26,8 @@ Examples:
 
     foveate view slide.svs
 
+    foveate view https://example.org/scene.tif predictions
+
     foveate view predictions --name scene1 --labels scene1-mask.tif
 
     foveate view scene.tif first/scene.classes.tif second/scene.classes.tif

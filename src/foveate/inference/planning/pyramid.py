@@ -66,11 +66,16 @@ class PyramidGrid:
             image: size of the image.
             looks: smallest kept part first.
         """
+        return cls(image, cls.sides_of(looks))
+
+    @staticmethod
+    def sides_of(looks: Sequence[PyramidLook]) -> tuple[int, ...]:
+        """Side of the supports of each look, whatever the image."""
         sides = [max(1, round(looks[0].keep * looks[0].view))]
         for look in looks[1:]:
             # Rounded parts of doubling views may miss a multiple by a pixel.
             sides.append(max(1, int(look.keep * look.view + 1) // sides[-1]) * sides[-1])
-        return cls(image, tuple(sides))
+        return tuple(sides)
 
     @property
     def roots(self) -> Windows:
@@ -112,4 +117,4 @@ def uses_pyramid(config: InferenceConfig, estimator: Estimator) -> bool:
 
 def root_side(config: InferenceConfig, estimator: Estimator, views: Sequence[int]) -> int:
     """Side of the supports that a planner looks at first everywhere, by its fields of view; 1 where it has none."""
-    return PyramidGrid.of(Size(1, 1), looks_of(config, views)).sides[-1] if uses_pyramid(config, estimator) else 1
+    return PyramidGrid.sides_of(looks_of(config, views))[-1] if uses_pyramid(config, estimator) else 1

@@ -16,6 +16,7 @@ from foveate.inference.planning.budget import closer_looks, passes_allowed, pric
 from foveate.inference.planning.foveation_field import FoveationField
 from foveate.inference.planning.gain import entropy_of_parts
 from foveate.inference.planning.in_area import BlockArea, PassCount, meets
+from foveate.inference.planning.pass_map import PassMap
 from foveate.inference.planning.plan import Passes
 from foveate.inference.planning.pyramid import PyramidGrid, looks_of, share_inside
 from foveate.inference.predicting.fusion import fusion_weights
@@ -90,6 +91,7 @@ class PyramidPredictor:
         self._looks = looks_of(config, segmenter.views_passed)
         self._scales = [segmenter.scales.fields_of_view.index(look.view) for look in self._looks]
         self._grid = PyramidGrid.of(source.size, self._looks)
+        self._map = PassMap.of(segmenter, config)
         self._surveyed: dict[tuple[int, int], Tensor] = {}
         self._unpaid = 0
         budget = config.budget or segmenter.estimator.budget
@@ -123,21 +125,27 @@ class PyramidPredictor:
         counted[self._scales[self._widest]] = block.weights[self._widest].mean(dim=0).cpu()
         self._stitch(stitcher, block, self._widest, [(self._passes(block.roots, self._widest), outputs)])
         count, self._unpaid = len(block.group.passes) + self._unpaid, 0
+        made = [self._made(block.roots, self._widest)]
         for level in reversed(range(self._widest)):
             group = self._closer(block, outputs, level)
             count += len(group.passes)
+            made.append(self._made(group.passes.supports, level))
             share = block.weights[level].mean(dim=0).cpu()
             counted[self._scales[level]] += share * covered(group.passes.supports, block.window)
             self._stitch(stitcher, block, level, window_outputs(group, self._segmenter, self._source, self._config))
         inside = block.area and block.area.inside
         if inside is not None:
             counted *= torch.from_numpy(inside)
-        return FinishedBlock(block.window, self._logits(stitcher.result(inside)), count, counted, block.skipped)
+        plan = self._map.shares(block.window, made)
+        return FinishedBlock(block.window, self._logits(stitcher.result(inside)), count, plan, counted, block.skipped)
 
     @property
     def _widest(self) -> int:
         """The last level: levels count the looks, smallest support first."""
         return len(self._looks) - 1
+
+    def _made(self, supports: Windows, level: int) -> tuple[Windows, Tensor]:
+        return supports, torch.eye(len(self._looks))[level].expand(len(supports.top), -1)
 
     def _stitch(
         self, stitcher: Stitcher, block: PreparedRoots, level: int, outputs: Iterable[tuple[Passes, Tensor]]

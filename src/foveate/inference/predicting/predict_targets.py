@@ -12,6 +12,7 @@ from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.foveation_field import FoveationField
 from foveate.inference.planning.in_area import BlockArea, PassCount, count_begun
+from foveate.inference.planning.pass_map import PassMap
 from foveate.inference.planning.per_target import PerTarget
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.predict_block import add_outputs, as_logits
@@ -38,6 +39,7 @@ class TargetPredictor:
         if config.stitching == "max_score" and segmenter.estimator.mixed_features is not None:
             raise ConfigError("features have no score: with inference.stitching max_score use a mixture of predictions")
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
+        self._map = PassMap.of(segmenter, config)
         self._planner = PerTarget(source.size, segmenter.scales.target, config.overlap, segmenter.estimator)
         self._passes = SharedPasses(segmenter, source, config)
 
@@ -64,7 +66,12 @@ class TargetPredictor:
             add_outputs(stitcher, passes, output, model, by_probability=by_probability)
         stitched = stitcher.result(block.area and block.area.inside)
         logits = as_logits(stitched) if by_probability else model.to_logits(stitched[None])[0]
-        return FinishedBlock(block.window, logits, block.begun.made, skipped=block.begun.skipped)
+        return FinishedBlock(block.window, logits, block.begun.made, self._plan_of(block), skipped=block.begun.skipped)
+
+    def _plan_of(self, block: PreparedBlock) -> Tensor:
+        passes = [group.passes for group in block.groups]
+        made = [(few.supports, few.scale_weights * few.weight[:, None]) for few in passes]
+        return self._map.shares(block.window, made)
 
 
 class _Undecided:

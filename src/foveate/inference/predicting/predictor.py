@@ -21,6 +21,7 @@ class FinishedBlock(NamedTuple):
         window: the block, level-0 pixels.
         logits: (C, h, w); None where nothing of the block is looked at.
         passes: patches through the network that are counted for it; those of an image are each counted in one block.
+        plan: (L, rows, cols) which looks were made where, see `PassMap.shares`; None where nothing is looked at.
         scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
         skipped: passes that were not made, as they meet nothing that is looked at; counted in the same way.
         part: what is looked at; None for all.
@@ -29,6 +30,7 @@ class FinishedBlock(NamedTuple):
     window: Window
     logits: Tensor | None
     passes: int
+    plan: Tensor | None = None
     scale_weights: Tensor | None = None
     skipped: int = 0
     part: AreaPart | None = None

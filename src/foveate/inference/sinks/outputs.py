@@ -15,6 +15,7 @@ from foveate.errors import FoveateError, OutputWriteError
 from foveate.files import refuse_existing
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.config import Format, Output, PolygonsConfig
+from foveate.inference.planning.pass_map import PassMap
 from foveate.inference.polygons.check import check_polygons
 from foveate.inference.polygons.write import write_polygons
 from foveate.inference.sinks.class_table import write_class_table
@@ -51,6 +52,7 @@ class OutputSpec:
         overwrite: replace existing results.
         scratch: folder for what is not complete, on the same file system; emptied before and removed after. Hidden
             beside the results by default.
+        passes: the grid of the map of passes; needed where that is an output.
 
     Raises:
         ConfigError: when something of it cannot be made, so that it is known before any work.
@@ -69,6 +71,7 @@ class OutputSpec:
     polygons: PolygonsConfig = field(default_factory=PolygonsConfig)
     overwrite: bool = False
     scratch: Path | None = None
+    passes: PassMap | None = None
 
     def __post_init__(self) -> None:
         if self.format == "ome-zarr":
@@ -90,7 +93,7 @@ def write_outputs(blocks: Iterable[tuple[Window, Layers]], spec: OutputSpec) -> 
     Args:
         blocks: every block of the image once, row by row: its window and its layers, of which "foveation" is there
             where it is an output, float32 (rows, cols) of the cells that the block holds (its sides are then multiples
-            of the cell).
+            of the cell), and "passes" of the pixels that `PassMap` says.
         spec: what to write and where.
 
     Returns:
@@ -158,6 +161,8 @@ def open_class_map(path: Path, spec: OutputSpec) -> Iterator[LayerWriter]:
 def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
     if name == "foveation":
         return _foveation(spec)
+    if name == "passes" and spec.passes is not None:
+        return _passes(spec, spec.passes)
     bands = [c.name for c in spec.classes] if name == "probabilities" else [name]
     return RasterSpec(
         spec.size, "uint8", spec.georeference, spec.resolution, bands, nodata=NODATA, scale=1 / FULL
@@ -165,14 +170,26 @@ def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
 
 
 def _foveation(spec: OutputSpec) -> RasterSpec:
-    grid, place, resolution = CellGrid(spec.size, spec.cell), spec.georeference, spec.resolution
+    tags = {"fields_of_view": str(list(spec.fields_of_view)), "cell": str(spec.cell)}
+    return RasterSpec(*_coarser(spec, spec.cell, "float32"), ("expected field of view",), tags=tags)
+
+
+def _passes(spec: OutputSpec, passes: PassMap) -> RasterSpec:
     return RasterSpec(
-        Size(grid.rows, grid.cols), "float32",
-        place.coarser(spec.cell) if place else None,
-        (resolution[0] * spec.cell, resolution[1] * spec.cell) if resolution else None,
-        ("expected field of view",),
-        tags={"fields_of_view": str(list(spec.fields_of_view)), "cell": str(spec.cell)},
+        *_coarser(spec, passes.step, "uint8"),
+        [f"field of view {look.view}, used {look.side}" for look in passes.looks],
+        tags={"looks": str([list(look) for look in passes.looks]), "cell": str(passes.step)},
+        nodata=0, scale=1 / FULL, overviews="nearest",
     )  # fmt: skip
+
+
+def _coarser(
+    spec: OutputSpec, cell: int, dtype: str
+) -> tuple[Size, str, Georeference | None, tuple[float, float] | None]:
+    """Size, dtype, georeference and resolution of a raster of one value for each cell of so many pixels."""
+    grid, place, resolution = CellGrid(spec.size, cell), spec.georeference, spec.resolution
+    coarse = (resolution[0] * cell, resolution[1] * cell) if resolution else None
+    return Size(grid.rows, grid.cols), dtype, place.coarser(cell) if place else None, coarse
 
 
 def _write_blocks(
@@ -181,8 +198,16 @@ def _write_blocks(
     for window, layers in blocks:
         for name, writer in writers.items():
             values = layers.get(name)
-            if values is not None:
-                writer.write(_cells(window, values, spec.cell) if name == "foveation" else window, values)
+            place = None if values is None else _place(name, window, values, spec)
+            if place is not None:
+                writer.write(place, values)
+
+
+def _place(name: Output, window: Window, values: Raster, spec: OutputSpec) -> Window | None:
+    """The pixels of an output's own raster that a block fills, None where it fills none."""
+    if name == "passes" and spec.passes is not None:
+        return spec.passes.pixels_of(window)
+    return _cells(window, values, spec.cell) if name == "foveation" else window
 
 
 def _cells(window: Window, values: Raster, cell: int) -> Window:

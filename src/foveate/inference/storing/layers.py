@@ -21,7 +21,8 @@ from foveate.inference.predicting.class_ids import class_ids
 from foveate.types import FloatArray
 
 # By output: "classes" (h, w), "confidence" (h, w), "entropy" (h, w) and "probabilities" (C, h, w) are uint8;
-# "foveation", which whoever asks the policy adds, is float32 (rows, cols) of the block's cells, NaN where unknown.
+# "foveation", which whoever asks the policy adds, is float32 (rows, cols) of the block's cells, NaN where unknown;
+# "passes", which whoever makes them adds, is uint8 (L, rows, cols) of the pixels of `PassMap`.
 Layers: TypeAlias = dict[str, NDArray[np.uint8] | FloatArray]
 
 NODATA = 255  # in every layer of bytes: not looked at, or pixels that could not be read
@@ -33,8 +34,8 @@ def block_layers(logits: Tensor, outputs: Collection[Output]) -> Layers:
 
     Args:
         logits: (C, h, w), C from 2 to 255.
-        outputs: those wanted, as in `InferenceConfig.outputs`; "classes" is always there, "foveation" and "polygons"
-            are not made from logits.
+        outputs: those wanted, as in `InferenceConfig.outputs`; "classes" is always there, "foveation", "passes"
+            and "polygons" are not made from logits.
 
     Returns:
         By output: class ids; the probabilities; confidence, the largest probability; entropy of the probabilities, as a
@@ -51,6 +52,12 @@ def block_layers(logits: Tensor, outputs: Collection[Output]) -> Layers:
         if "entropy" in outputs:
             layers["entropy"] = _bytes(_entropy(probabilities, logarithms))
     return layers
+
+
+def pass_bytes(shares: Tensor) -> NDArray[np.uint8]:
+    """Shares of passes as bytes; what is there stays there, however little."""
+    values: NDArray[np.uint8] = np.maximum(_bytes(shares), (shares > 0).numpy().astype(np.uint8))
+    return values
 
 
 def unknown_layers(size: Size, classes: int, outputs: Collection[Output]) -> Layers:

@@ -21,15 +21,15 @@ def training_charts(
 
     Args:
         history: rows of metrics.csv.
-        views: fields of view, level-0 pixels, ascending.
+        views: fields of view that a policy chooses from, level-0 pixels, ascending; none where there is no policy.
         classes: names, in the order of their ids.
         figures: where they are kept.
     """
     drawn = (
         _lines(history, figures, "loss", "Loss", {"train/loss": "training", "val/loss": "validation"}),
         _miou(history, classes, figures),
-        _shares(history, views, figures),
-        _entropy(history, len(views), figures),
+        _shares(history, views, figures) if views else None,
+        _entropy(history, len(views), figures) if views else None,
         _learning_rates(history, figures),
     )
     return [chart for chart in drawn if chart is not None]

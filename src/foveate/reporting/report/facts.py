@@ -18,6 +18,13 @@ def setup_facts(state: RunState) -> dict[str, Facts]:
     return {"Data": _data(state), "Method": _method(state.config), "Training": _training(state.config)}
 
 
+def headline(state: RunState) -> str:
+    """What was trained on what, in a line."""
+    config = state.config
+    counts = ", ".join(f"{count} {_SPLITS[split]}" for split, count in state.split_counts())
+    return f"{_name(config)}, {_network(config)}, on {_files(config)}" + (f" ({counts} images)" if counts else "")
+
+
 def evaluation_cost(tree: Mapping[str, Any]) -> Facts:
     """What an evaluation cost, from what `foveate evaluate` wrote."""
     facts = [
@@ -50,11 +57,9 @@ def training_passes(config: RunConfig, steps: int) -> int:
 
 def _data(state: RunState) -> Facts:
     data = state.config.data
-    source = data.folder if data.folder is not None else data.manifest
-    files = source if not isinstance(source, dict) else ", ".join(str(path) for path in source.values())
     counts = ", ".join(f"{count} {_SPLITS[split]}" for split, count in state.split_counts())
     return [
-        ("files", str(files)),
+        ("files", _files(state.config)),
         ("images", counts or "not found"),
         ("classes", ", ".join(data.class_names)),
         ("channels", str(data.in_channels)),
@@ -62,19 +67,34 @@ def _data(state: RunState) -> Facts:
 
 
 def _method(config: RunConfig) -> Facts:
-    foveation, network = config.foveation, config.network
+    foveation = config.foveation
     options = {key: value for key, value in foveation.estimator.tree().items() if key != "name"}
     told = ", ".join(f"{key} {value}" for key, value in options.items())
-    values = network.tree()
-    parts = [str(values[key]) for key in ("architecture", "encoder") if values.get(key)]
     return [
         ("estimator", f"{foveation.estimator.tree()['name']}" + (f" ({told})" if told else "")),
         ("fields of view", ", ".join(map(str, foveation.fields_of_view)) + " px"),
         ("patch", f"{foveation.patch_size} px"),
         ("overview", f"1/{foveation.overview_downsample}"),
-        ("network", ", ".join(parts) or "own"),
+        ("network", _network(config)),
         ("alignment", foveation.alignment),
     ]
+
+
+def _name(config: RunConfig) -> str:
+    """The method's, or of a run without one the estimator's."""
+    return config.method or str(config.foveation.estimator.tree()["name"])
+
+
+def _network(config: RunConfig) -> str:
+    values = config.network.tree()
+    parts = [str(values[key]) for key in ("architecture", "encoder") if values.get(key)]
+    return " with ".join(parts) or "a network of one's own"
+
+
+def _files(config: RunConfig) -> str:
+    """The data set, as the configuration names it."""
+    source = config.data.folder if config.data.folder is not None else config.data.manifest
+    return str(source) if not isinstance(source, dict) else ", ".join(str(path) for path in source.values())
 
 
 def _training(config: RunConfig) -> Facts:

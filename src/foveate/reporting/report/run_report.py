@@ -111,9 +111,9 @@ class _Gathered:
 
     def training(self) -> None:
         """Curves."""
-        self.parts["charts"] = training_charts(
-            self.state.history, self._views, self.state.config.data.class_names, self.figures
-        )
+        config = self.state.config
+        views = self._views if config.foveation.estimator.learns else ()
+        self.parts["charts"] = training_charts(self.state.history, views, config.data.class_names, self.figures)
         if not self.state.history and not self.state.members:
             self.missing.append("There is no metrics.csv, so there are no curves.")
         if self.state.samples is None:
@@ -175,7 +175,8 @@ class _Gathered:
         empty = dict.fromkeys(("evaluation", "confusion", "by_scale", "animation", "rendering"))
         return {
             **empty, "cost": self._cost(), "examples": [], "scales_differ": len(self._views) > 1, **self.parts,
-            "title": config.name, "state": state, "status": state.status, "missing": self.missing,
+            "title": config.name, "state": state, "status": f"{facts.headline(state)}. {state.status}",
+            "missing": self.missing,
             "classes": config.data.classes, "setup": facts.setup_facts(state), "config_text": config.to_yaml(),
             "best_miou": max((row["val/miou"] for row in state.history if row.get("val/miou", -1) >= 0), default=None),
             "members": [(folder.name, link_to(page_of(folder), path)) for folder in state.members],

@@ -4,6 +4,12 @@ function rgb(hex) {
   return [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
 }
 
+/** Whether a colour is nearer to black than to white. */
+export function isDark(hex) {
+  const [red, green, blue] = rgb(hex);
+  return 0.3 * red + 0.59 * green + 0.11 * blue < 110;
+}
+
 /** The colour, [r, g, b], at a share from 0 to 1 of evenly spaced colours. */
 export function between(stops, share) {
   const place = Math.min(Math.max(share, 0), 1) * (stops.length - 1);

@@ -4,8 +4,10 @@ import { changed, state } from "./state.js";
 import { scene } from "./manifest.js";
 
 function layerParts() {
-  return Object.entries(state.layers).map(([kind, { on, opacity, hidden }]) =>
-    [kind, on ? 1 : 0, Math.round(100 * opacity), [...hidden].sort((a, b) => a - b).join(".")].join("~").replace(/~$/, "")
+  return Object.entries(state.layers).map(([kind, { on, opacity, hidden, option }]) =>
+    [kind, on ? 1 : 0, Math.round(100 * opacity), [...hidden].sort((a, b) => a - b).join("."), option || ""]
+      .join("~")
+      .replace(/~+$/, "")
   );
 }
 
@@ -22,13 +24,14 @@ export function hashOf(view) {
 }
 
 function readLayer(text) {
-  const [kind, on, opacity, hidden] = text.split("~");
+  const [kind, on, opacity, hidden, option] = text.split("~");
   if (!Object.hasOwn(state.layers, kind)) return; // of another image
   const share = Number.parseInt(opacity, 10) / 100;
   state.layers[kind] = {
     on: on === "1",
     opacity: Number.isFinite(share) ? Math.min(Math.max(share, 0), 1) : 1,
     hidden: new Set((hidden ?? "").split(".").filter((code) => /^\d{1,3}$/.test(code)).map(Number)),
+    option: /^\d{1,3}$/.test(option ?? "") ? Number(option) : 0,
   };
 }
 

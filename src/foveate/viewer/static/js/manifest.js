@@ -2,19 +2,18 @@
 
 export const scene = JSON.parse(document.getElementById("manifest").textContent);
 
-/** The planned windows are drawn by the page itself; in lists they stand beside the layers. */
+/** The windows that passed are outlined by the page itself, see windows.js. */
 export const WINDOWS = "windows";
 
 /** Every kind of layer once, topmost first, as people think of what lies over what. */
 export function kinds() {
   const found = scene.layers.map((layer) => layer.kind);
-  const unique = found.filter((kind, place) => found.indexOf(kind) === place).reverse();
-  return scene.targets.some((target) => target) ? [WINDOWS, ...unique] : unique;
+  return found.filter((kind, place) => found.indexOf(kind) === place).reverse();
 }
 
-/** The layer of a kind that a prediction shows, or undefined. */
-export function layerOf(kind, prediction) {
-  return scene.layers.find(
+/** The layers of a kind that a prediction has: one, or one for each option. */
+export function layersOf(kind, prediction) {
+  return scene.layers.filter(
     (layer) => layer.kind === kind && (layer.prediction === null || layer.prediction === prediction)
   );
 }

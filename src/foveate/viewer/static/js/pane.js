@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { WINDOWS, scene } from "./manifest.js";
+import { isChosen, layerOf } from "./state.js";
 import { Painter, tileSource } from "./tiles.js";
 import { WindowsOverlay } from "./windows.js";
 
@@ -43,8 +44,10 @@ export class Pane {
   /** In a new element at the end of `stage`. Listeners: onMove(pane), onFailed(). */
   constructor(stage, name, { navigator, onMove, onFailed }) {
     this.prediction = -1;
-    this.items = scene.layers.map(() => null);
-    this.painters = scene.layers.map((layer) => (layer.media === "png" ? new Painter(layer) : null));
+    // Windows are drawn on the overlay.
+    this.drawn = scene.layers.filter((layer) => layer.kind !== WINDOWS);
+    this.items = this.drawn.map(() => null);
+    this.painters = this.drawn.map((layer) => (layer.media === "png" ? new Painter(layer) : null));
     this.surface = el("div", { class: "surface" });
     this.overlay = el("canvas", { class: "overlay", "aria-hidden": "true" });
     this.cross = el("div", { class: "cross", hidden: true, "aria-hidden": "true" });
@@ -55,7 +58,7 @@ export class Pane {
     this.windows = new WindowsOverlay(this.overlay, this);
     this.nameCanvas(name);
     this.listen(onMove, onFailed);
-    scene.layers.forEach((layer, place) => this.add(layer, place));
+    this.drawn.forEach((layer, place) => this.add(layer, place));
   }
 
   nameCanvas(name) {
@@ -106,22 +109,20 @@ export class Pane {
     this.wanted = { state, prediction };
     if (!this.isReady) return;
     this.prediction = prediction;
-    scene.layers.forEach((layer, place) => {
+    this.drawn.forEach((layer, place) => {
       const { on, opacity } = state.layers[layer.kind];
       const mine = layer.prediction === null ? layer.kind === "image" || prediction !== -1 : layer.prediction === prediction;
-      this.items[place].setOpacity(on && mine ? opacity : 0);
+      this.items[place].setOpacity(on && mine && isChosen(layer) ? opacity : 0);
     });
-    this.windowsShown = Boolean(state.layers[WINDOWS]?.on);
-    this.windowsOpacity = state.layers[WINDOWS]?.opacity ?? 1;
+    this.windows.show(layerOf(WINDOWS, prediction), state.layers[WINDOWS]);
     this.recolour(state);
-    this.windows.draw();
   }
 
   recolour(state) {
     const hidden = JSON.stringify(Object.values(state.layers).map((layer) => [...layer.hidden]));
     if (hidden === this.hidden) return;
     this.hidden = hidden;
-    this.painters.forEach((painter, place) => painter?.recolour(state.layers[scene.layers[place].kind].hidden));
+    this.painters.forEach((painter, place) => painter?.recolour(state.layers[this.drawn[place].kind].hidden));
     this.viewer.forceRedraw();
     this.viewer.navigator?.forceRedraw();
   }

@@ -1,16 +1,12 @@
 // The panel: a switch, an opacity and a legend for every kind of layer.
 
 import { byId, el } from "./dom.js";
-import { WINDOWS, firstOf, kinds, layerOf, scene } from "./manifest.js";
-import { between } from "./colours.js";
+import { WINDOWS, firstOf, kinds, layersOf, scene } from "./manifest.js";
 import { percent, valueText } from "./format.js";
-import { changed, onChange, state, toggleLayer } from "./state.js";
+import { changed, layerOf, onChange, state, toggleLayer } from "./state.js";
 
 const rows = new Map();
-
-function titleOf(kind) {
-  return kind === WINDOWS ? "Windows" : firstOf(kind).title;
-}
+const WINDOWS_HINT = "The used part of every pass; zoom in to see them. Of those under the pointer the whole window is drawn.";
 
 /** The layer whose legend is shown: of the prediction people look at. */
 function present(kind) {
@@ -19,10 +15,11 @@ function present(kind) {
 }
 
 function row(kind, place) {
+  const { title } = firstOf(kind);
   const box = el("input", { type: "checkbox", id: `layer-${kind}`, onchange: () => toggleLayer(kind) });
   const share = el("output", { class: "number", for: `opacity-${kind}` });
   const range = el("input", {
-    type: "range", id: `opacity-${kind}`, min: 0, max: 100, step: 5, "aria-label": `Opacity of ${titleOf(kind)}`,
+    type: "range", id: `opacity-${kind}`, min: 0, max: 100, step: 5, "aria-label": `Opacity of ${title}`,
     oninput: () => {
       state.layers[kind].opacity = range.value / 100;
       changed();
@@ -30,15 +27,15 @@ function row(kind, place) {
   });
   const more = el("div", { class: "more" }, el("div", { class: "opacity" }, range, share), legend(kind));
   const key = place < 9 ? el("kbd", { "aria-hidden": "true" }, String(place + 1)) : null;
-  const head = el("label", { class: "head", for: box.id }, box, el("span", { class: "name" }, titleOf(kind)), key);
+  const head = el("label", { class: "head", for: box.id }, box, el("span", { class: "name" }, title), key);
   rows.set(kind, { box, range, share, more });
   return el("li", { class: "layer", "data-kind": kind }, head, more);
 }
 
 function legend(kind) {
-  if (kind === WINDOWS) return windowsLegend();
   const layer = present(kind);
-  if (layer.scale) return scaleLegend(layer);
+  if (kind === WINDOWS) return el("div", {}, classLegend(kind, layer), el("p", { class: "hint" }, WINDOWS_HINT));
+  if (layer.scale) return el("div", {}, options(kind), scaleLegend(layer));
   return layer.classes.length ? classLegend(kind, layer) : null;
 }
 
@@ -83,18 +80,16 @@ function scaleLegend({ title, scale }) {
   return el("div", { class: "scale" }, bar, el("div", { class: "ends number" }, ...ends.map((text) => el("span", {}, text))));
 }
 
-function windowsLegend() {
-  const targets = scene.targets[Math.max(0, state.predictions.find((number) => number >= 0) ?? 0)] ?? scene.targets.find(Boolean);
-  const fov = firstOf("fov");
-  const list = el("ul", { class: "classes" });
-  for (const view of fov ? targets.views : []) {
-    const span = targets.views[targets.views.length - 1] - targets.views[0];
-    const swatch = el("span", { class: "swatch outline" });
-    swatch.style.setProperty("--class", `rgb(${between(fov.scale.stops, span ? (view - targets.views[0]) / span : 0).join(" ")})`);
-    list.append(el("li", {}, el("span", { class: "line" }, swatch, el("span", { class: "name" }, `seen ${view} px wide`))));
-  }
-  const hint = el("p", { class: "hint" }, `Targets of ${targets.side} px; zoom in to see them. Under the pointer the whole window is drawn.`);
-  return el("div", {}, list, hint);
+/** The choice of one of several layers of a kind, such as the class whose probability is shown; null of one alone. */
+function options(kind) {
+  const all = layersOf(kind, firstOf(kind).prediction);
+  if (all.length < 2) return null;
+  const choose = el("select", { class: "option", "aria-label": `${all[0].title} of`, onchange: () => {
+    state.layers[kind].option = Number(choose.value);
+    changed();
+  } });
+  choose.append(...all.map(({ option }, place) => el("option", { value: place }, option)));
+  return choose;
 }
 
 function draw() {
@@ -104,6 +99,8 @@ function draw() {
     more.hidden = !on;
     range.value = Math.round(100 * opacity);
     share.textContent = `${Math.round(100 * opacity)} %`;
+    const choose = more.querySelector("select");
+    if (choose) choose.value = state.layers[kind].option;
     for (const swatch of more.querySelectorAll("input.swatch")) swatch.checked = !hidden.has(Number(swatch.dataset.code));
   }
 }

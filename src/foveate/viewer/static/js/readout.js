@@ -1,11 +1,11 @@
 // Where the pointer is, on the image and on the ground, and what each layer says there.
 
 import { byId, el } from "./dom.js";
-import { scene } from "./manifest.js";
+import { WINDOWS, scene } from "./manifest.js";
 import { groundText, integer } from "./format.js";
 import { codeAt, inWords } from "./probe.js";
 import { shownPanes } from "./panes.js";
-import { state } from "./state.js";
+import { isChosen, state } from "./state.js";
 
 let asked = 0;
 let pending = null;
@@ -32,7 +32,8 @@ function layersOf(pane) {
   const mine = (layer) => layer.prediction === pane.prediction || (layer.prediction === null && pane.prediction !== -1);
   // The classes are read out even where they are not drawn: they are what the page is about.
   const asked = (layer) => state.layers[layer.kind].on || layer.kind === "classes";
-  return scene.layers.filter((layer) => layer.media === "png" && mine(layer) && asked(layer));
+  const read = (layer) => layer.media === "png" && layer.kind !== WINDOWS && isChosen(layer);
+  return scene.layers.filter((layer) => read(layer) && mine(layer) && asked(layer));
 }
 
 async function factsAt(point) {
@@ -40,13 +41,16 @@ async function factsAt(point) {
   const seen = new Set();
   const facts = [];
   for (const pane of panes) {
+    const whose = panes.length > 1 && scene.predictions.length > 1;
+    const named = (title, prediction) => (whose && prediction !== null ? `${title}, ${scene.predictions[prediction]}` : title);
     for (const layer of layersOf(pane).filter((item) => !seen.has(item.index))) {
       seen.add(layer.index);
       const words = inWords(layer, await codeAt(layer, point.x, point.y));
-      const whose = panes.length > 1 && layer.prediction !== null && scene.predictions.length > 1;
-      const name = whose ? `${layer.title}, ${scene.predictions[layer.prediction]}` : layer.title;
-      facts.push(fact(name, words ? words.text : "none", words?.color));
+      const title = layer.option ? `${layer.title} of ${layer.option}` : layer.title;
+      facts.push(fact(named(title, layer.prediction), words ? words.text : "none", words?.color));
     }
+    const windows = await pane.windows.namesAt(point);
+    if (windows.length) facts.push(fact(named("Windows", pane.prediction), windows.join("; ")));
   }
   return facts;
 }
@@ -63,17 +67,19 @@ export function readAt(point, spoken = false) {
   const mine = asked;
   clearTimeout(pending);
   if (!inside(point)) {
-    place.replaceChildren(el("div", { class: "where" }, el("div", { class: "hint" }, "outside the image")));
+    place.replaceChildren(el("p", { class: "hint" }, "outside the image"));
     return;
   }
   const where = [fact("x, y", `${integer(point.x)}, ${integer(point.y)}`)];
   const there = ground(point);
   if (there) where.push(fact(there.name, there.text));
-  place.querySelector(".where")?.replaceChildren(...where);
+  const position = el("dl", { class: "where" }, ...where);
+  if (place.querySelector(".where")) place.querySelector(".where").replaceWith(position);
+  else place.replaceChildren(position);
   pending = setTimeout(async () => {
     const facts = await factsAt(point).catch(() => [fact("values", "cannot be read")]);
     if (mine !== asked) return; // the pointer went on
-    place.replaceChildren(el("div", { class: "where" }, ...where), ...facts);
+    place.replaceChildren(position, el("dl", {}, ...facts));
   }, 30);
 }
 

@@ -1,11 +1,11 @@
 // What is shown at present. Whoever changes it calls `changed`; whoever draws it listens.
 
-import { WINDOWS, firstOf, kinds, scene } from "./manifest.js";
+import { firstOf, kinds, layersOf, scene } from "./manifest.js";
 
 const listeners = [];
 
 export const state = {
-  // By kind: whether it is on, its opacity from 0 to 1, and the codes of hidden classes.
+  // By kind: whether it is on, its opacity from 0 to 1, the codes of hidden classes, and which option is shown.
   layers: Object.fromEntries(kinds().map((kind) => [kind, initial(kind)])),
   side: scene.predictions.length > 1,
   // The prediction of the left and the right half; -1 is the image alone.
@@ -13,9 +13,19 @@ export const state = {
 };
 
 function initial(kind) {
-  if (kind === WINDOWS) return { on: false, opacity: 1, hidden: new Set() };
   const layer = firstOf(kind);
-  return { on: layer.shown, opacity: layer.opacity, hidden: new Set() };
+  return { on: layer.shown, opacity: layer.opacity, hidden: new Set(), option: 0 };
+}
+
+/** The layer of a kind that is shown of a prediction, or undefined. */
+export function layerOf(kind, prediction) {
+  const options = layersOf(kind, prediction);
+  return options[state.layers[kind]?.option] ?? options[0];
+}
+
+/** Whether a layer is the one of its options that is shown. */
+export function isChosen(layer) {
+  return layerOf(layer.kind, layer.prediction) === layer;
 }
 
 /** Call back after every change. */
