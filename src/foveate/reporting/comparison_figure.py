@@ -43,7 +43,7 @@ def draw_methods(axes: Any, table: ComparisonTable) -> None:
         axes.plot(values, [place] * len(values), "o", color=_color(row), alpha=0.35, markersize=6, mew=0)
         axes.plot([100 * row.mean(MEAN)], [place], "|", color=_color(row), markersize=18, mew=2.5)
     axes.set_yticks(range(len(rows)), [_label(table, row) for row in rows])
-    axes.set_xlabel("mIoU, % (dots: seeds, bar: mean; ≈ not told from the best)")
+    axes.set_xlabel("mIoU, % (dots: seeds, bar: mean;\n≈ not told from the best)")
     _tidy(axes)
 
 
