@@ -94,9 +94,10 @@ def test_windows_are_outlined(browser, one):
         page.check("#layer-windows")
         shown = settle(page).astype(int)
         assert np.abs(shown - before)[100:800, 50:1100].max() > 60
-        assert "Windows\n128 px wide" in readout(page, "Windows")  # closer looks are made on the left only
+        # Closer looks are made on the left only.
+        assert "Windows\n128 px wide" in readout_at(page, 800, 400, "Windows")
         page.locator("#layers [data-kind=windows] input.swatch").last.uncheck()
-        assert np.abs(settle(page).astype(int) - before)[100:800, 550:1100].max() < 30
+        assert np.abs(settle(page).astype(int) - before)[100:600, 650:1000].mean() < 1
 
 
 def test_every_pass_over_a_point_is_named(browser, one):
