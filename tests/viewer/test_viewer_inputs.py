@@ -124,8 +124,8 @@ def test_a_geographic_place_has_no_metres(tmp_path):
 
 
 def test_an_image_on_a_server_is_read_and_its_secrets_are_not_told(toy, tmp_path):
-    # All that is asked before tiles are lies at the start of a COG. Elsewhere GDAL may read while it holds the lock that
-    # a server in the same process waits for.
+    # All that is asked before tiles are lies at the start of a COG. Elsewhere GDAL may read while it holds the lock
+    # that a server in the same process waits for.
     rasterio.shutil.copy(toy.image, tmp_path / "scene.tif", driver="COG")
     with served(tmp_path) as server:
         url = Path(f"{server.url}/scene.tif?token=secret")  # as the command line makes it
