@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from data_toys import write
 from rasterio.enums import Resampling
+from rasterio.env import Env
 
 from foveate.data.readers.gdal import open_dataset
 
@@ -76,3 +77,17 @@ def write_svs(path: Path, pixels: np.ndarray, overviews=()) -> Path:
         with open_dataset(plain, "r+") as file:
             file.build_overviews(list(overviews), Resampling.average)
     return plain.rename(path)
+
+
+def write_tiff_slide(path: Path, pixels: np.ndarray, micrometres: float = 0.25) -> Path:
+    """(3, H, W) uint8 as slides are exported: tiles of JPEG, a pyramid, pixels per centimetre, no maker."""
+    tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    jpeg = {"compress": "jpeg", "photometric": "YCBCR", "interleave": "pixel", "jpeg_quality": 95}
+    write(path, pixels, driver="GTiff", **tiles, **jpeg)
+    with open_dataset(path, "r+") as file:
+        per_centimetre = 1e4 / micrometres
+        tags = {"XRESOLUTION": per_centimetre, "YRESOLUTION": per_centimetre, "RESOLUTIONUNIT": 3}
+        file.update_tags(**{f"TIFFTAG_{name}": value for name, value in tags.items()})
+    with Env(JPEG_QUALITY_OVERVIEW=95), open_dataset(path, "r+") as file:
+        file.build_overviews([2, 4], Resampling.average)
+    return path

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_toys import TRANSFORM, footprint_means, read_with_rasterio, smooth_image, write
+from dicom_toys import read_dicom, write_dicom
 from rasterio.env import Env
-from reader_toys import write_npy, write_ome_zarr, write_svs, write_zarr
+from reader_toys import write_npy, write_ome_zarr, write_svs, write_tiff_slide, write_zarr
 
 from foveate.data.readers import ArrayReader, ImageReader, open_image
 from foveate.data.readers.memory import halved
@@ -42,13 +43,15 @@ class Kind:
     bands: tuple = (1, 3, 5)
     tolerance: float = 1.0  # of means, in grey levels of 8 bits: rounding where nothing is stored
     georeferenced: bool = False
+    decoder: Callable[[Path], np.ndarray] | None = None  # another one; where storing is lossy, its pixels are expected
 
     @contextmanager
     def opened(self, folder: Path, bands: int, dtype: str) -> Iterator[Opened]:
         pixels = smooth_image(bands, HEIGHT, WIDTH, dtype)
         path = self.write(folder, pixels)
+        stored = self.decoder(path) if self.decoder else pixels
         with open_image(path, keep_alpha=True) as reader:
-            yield Opened(reader, pixels, self, lambda: open_image(path))
+            yield Opened(reader, stored, self, lambda: open_image(path))
 
     def write(self, folder: Path, pixels: np.ndarray) -> Path:
         raise NotImplementedError
@@ -60,7 +63,6 @@ class Gdal(Kind):
     options: dict = field(default_factory=dict)
     overviews: tuple = ()
     georeferenced: bool = True
-    lossy: bool = False
 
     @contextmanager
     def opened(self, folder, bands, dtype):
@@ -68,8 +70,7 @@ class Gdal(Kind):
             if self.options["driver"] not in env.drivers():
                 pytest.skip(f"GDAL is built without {self.options['driver']}")
         with super().opened(folder, bands, dtype) as opened:
-            path = opened.reader.path
-            yield Opened(opened.reader, read_with_rasterio(path), self, opened.again) if self.lossy else opened
+            yield opened
 
     def write(self, folder, pixels):
         path = folder / f"image.{self.suffix}"
@@ -151,8 +152,8 @@ KINDS = {
     ),
     "png": Gdal(INTEGERS, (1, 3), suffix="png", options={"driver": "PNG"}, georeferenced=False, tolerance=3),
     "jpeg": Gdal(
-        ("uint8",), (1, 3), suffix="jpg", options={"driver": "JPEG", "quality": 95}, georeferenced=False, lossy=True,
-        tolerance=3,
+        ("uint8",), (1, 3), suffix="jpg", options={"driver": "JPEG", "quality": 95}, georeferenced=False,
+        decoder=read_with_rasterio, tolerance=3,
     ),
     "array": InMemory(tolerance=3),
     "npy": Written(writer=lambda folder, pixels: write_npy(folder / "image.npy", pixels)),
@@ -168,6 +169,15 @@ KINDS = {
     # Its levels are 1.994 and 3.966 times smaller, so that OpenSlide meets their pixels up to a quarter of one off.
     "slide_pyramid": Written(
         ("uint8",), (3,), writer=lambda folder, pixels: write_svs(folder / "image.svs", pixels, (2, 4)), tolerance=4
+    ),
+    # A coarse level is compressed by itself, which changes it as much as level 0.
+    "slide_tiff": Written(
+        ("uint8",), (3,), writer=lambda folder, pixels: write_tiff_slide(folder / "image.tif", pixels),
+        decoder=read_with_rasterio, tolerance=7,
+    ),
+    "slide_dicom": Written(
+        ("uint8",), (3,), writer=lambda folder, pixels: write_dicom(folder, [pixels, halved(pixels)])[0],
+        decoder=read_dicom, tolerance=7,
     ),
     "rescaled": Rescaled(stored=(430, 590), overviews=(2, 4), tolerance=3),
     "rescaled_levels": Rescaled(bands=(3,), stored=(900, 1240), overviews=(2, 4, 8), tolerance=4),

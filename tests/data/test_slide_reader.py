@@ -3,16 +3,19 @@ import sys
 import numpy as np
 import pytest
 from data_toys import smooth_image, write
-from reader_toys import write_svs
+from dicom_toys import read_dicom, write_dicom
+from reader_toys import write_svs, write_tiff_slide
 
 from foveate.data.readers import Resolution, open_image
 from foveate.data.readers.location import Location
+from foveate.data.readers.memory import halved
 from foveate.data.readers.openslide_reader import _background, _opaque
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 
 PIXELS = smooth_image(3, 300, 400, np.uint8)
+JPEG = 8  # grey levels that quality 95, with colours at half the width, may change
 
 
 @pytest.fixture
@@ -35,6 +38,27 @@ def test_a_plain_tiff_is_not_taken(tmp_path):
     path = write(tmp_path / "a.tif", smooth_image(4, 300, 400, np.uint16), driver="GTiff", tiled=True)
     with open_image(path) as reader:
         assert (type(reader).__name__, reader.bands) == ("RasterioReader", 4)
+
+
+def test_dicom_is_one_slide_by_whichever_of_its_files(tmp_path):
+    files = write_dicom(tmp_path, [PIXELS, halved(PIXELS)], micrometres=0.5)
+    for path in files:
+        with open_image(path) as reader:
+            assert (type(reader).__name__, reader.format) == ("OpenSlideReader", "dicom")
+            assert reader.levels == (Size(300, 400), Size(150, 200))
+            assert (reader.resolution.row, reader.resolution.col) == pytest.approx((0.5e-6, 0.5e-6))
+            assert np.abs(reader.read(Window.of(reader.size)).astype(int) - PIXELS).max() <= JPEG
+            # Half the size is the stored level as it is, not a mean of level 0.
+            np.testing.assert_array_equal(reader.read(Window.of(reader.size), Size(150, 200)), read_dicom(files[1]))
+
+
+def test_a_tiff_slide_without_a_maker(tmp_path):
+    with open_image(write_tiff_slide(tmp_path / "a.tif", PIXELS, micrometres=0.5)) as reader:
+        assert (type(reader).__name__, reader.bands) == ("RasterioReader", 3)
+        assert reader.levels == (Size(300, 400), Size(150, 200), Size(75, 100))
+        assert (reader.resolution.row, reader.resolution.col) == pytest.approx((0.5e-6, 0.5e-6))
+        assert np.abs(reader.read(Window.of(reader.size)).astype(int) - PIXELS).max() <= JPEG
+        assert np.abs(reader.read(Window.of(reader.size), Size(150, 200)).astype(int) - halved(PIXELS)).max() <= JPEG
 
 
 def test_without_the_extra_the_small_picture_of_a_slide_is_not_the_slide(tmp_path, monkeypatch):
