@@ -66,9 +66,9 @@ def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]
         ways = {f"keep {keep:g}": looks([(views[0], keep)]) for keep in KEEPS}
     else:
         affordable = tuned(run, shares)
-        every = looks([(view, views[0] / view) for view in views])
         ways = {f"budget {share:g}": [f"inference.budget={share * fixed}"] for share in shares if share in affordable}
-        ways["every scale of every target"] = every
+        if config.foveation.estimator.learns:  # else "per target" passes every scale already
+            ways["every scale of every target"] = looks([(view, views[0] / view) for view in views])
     ways["per target"] = ["inference.planner=per_target", "inference.overlap=0"]
     return [scored(run, look, changes, split, fixed) for look, changes in ways.items()]
 
