@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -119,12 +120,16 @@ def test_the_command_prints_what_it_tried(trained):
 
 def test_a_budget_of_seconds_is_settled_before_the_run_and_kept_when_it_is_resumed(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("foveate.inference.planning.speed.passes_per_second", lambda *_: 20.0)
-    run = load_run(trained, overrides=["inference.budget=1.5 s", "inference.planner=pyramid"])
+    folder = shutil.copytree(trained, tmp_path / "run")
+    looks = [[32, 1.0], [64, 1.0]]
+    chosen = {"budget": 400.0, "looks": looks, "fusion": [10.0, 1.0], "miou": 0.5}
+    (folder / "tuned.json").write_text(json.dumps({"chosen": [chosen]}))
+    run = load_run(folder, overrides=["inference.budget=1.5 s", "inference.planner=pyramid"])
     image = trained.parent / "toy" / "images" / "d.png"
     summary = predict(run, image, tmp_path)
     settled = summary["plan"]["inference"]
     assert settled["budget"] == round(30 / (150 * 170 / 1e6), 3)
-    assert settled["looks"] is not None  # those chosen for so many passes
+    assert settled["looks"] == looks  # those chosen for so many passes
     assert summary["passes"] <= 30
     monkeypatch.setattr("foveate.inference.planning.speed.passes_per_second", lambda *_: 900.0)
     assert predict(run, image, tmp_path, resume=True)["plan"]["inference"] == settled
