@@ -13,6 +13,7 @@ from foveate.checkpoint import check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
+from foveate.inference.cost import peak_memory_mb
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import join_members, member_folders
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
@@ -87,10 +88,15 @@ class RunFolder:
         self.trained_file.unlink(missing_ok=True)
         write_text(self.config_file, config.to_yaml(), overwrite=True)
 
-    def mark_trained(self) -> None:
-        """Note that training is done; of several training processes the first one does so."""
+    def mark_trained(self, seconds: float | None = None) -> None:
+        """Note that training is done, and what it cost; of several training processes the first one does so.
+
+        Args:
+            seconds: wall-clock time since the training was last started; None where nothing was trained here.
+        """
+        cost = {} if seconds is None else {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
         if is_first_process():
-            write_text(self.trained_file, json.dumps({"foveate": __version__}) + "\n", overwrite=True)
+            write_text(self.trained_file, json.dumps({"foveate": __version__, **cost}) + "\n", overwrite=True)
 
     def _clear(self) -> None:
         for part in ("checkpoints", "tensorboard", "evaluation", "members", "foveation", "report"):

@@ -22,8 +22,7 @@ def train_toy(root, name="run", *, classes=None, split=SPLIT, estimator=None, **
     if estimator:
         tree["foveation"]["estimator"] = estimator
     prepared = prepare_training(RunConfig.parse(tree), RunFolder(root / name))
-    prepared.fit(progress=False)
-    RunFolder(root / name).mark_trained()
+    RunFolder(root / name).mark_trained(prepared.fit(progress=False).seconds)
     return root / name
 
 

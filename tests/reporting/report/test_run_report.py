@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
 from foveate.reporting.report import ReportOptions, write_report
+from foveate.reporting.report.facts import training_cost
+from foveate.reporting.report.state import RunState
 
 CLASSES = [{"name": HOSTILE, "color": "#202020"}, {"name": "disc", "color": "#e0c040"}]
 SECTIONS = {"training", "accuracy", "images", "foveation", "cost", "setup"}
@@ -55,6 +57,19 @@ def copy_of(run, target, *left_out):
     return target
 
 
+def test_the_cost_of_a_training_is_told_where_it_is_known(run, tmp_path):
+    cost = RunState.of(run).training_cost
+    assert cost["seconds"] > 0 and cost["peak_memory_mb"] > 0
+    assert RunState.of(copy_of(run, tmp_path / "going on", "trained.json")).training_cost == {}
+    old = copy_of(run, tmp_path / "old")
+    (old / "trained.json").write_text('{"foveate": "0.1.0"}')
+    assert RunState.of(old).training_cost == {}
+    assert [label for label, _ in training_cost(RunState.of(old))["Training"]] == [
+        "steps",
+        "passes through the network",
+    ]
+
+
 def test_every_section_is_there(text, report):
     page = Page(text)
     assert set(page.identities) >= SECTIONS
@@ -70,6 +85,7 @@ def test_every_section_is_there(text, report):
         "Worst:",
         "Foveated",
         "passes per megapixel",
+        "seconds since it was last started",
     ):
         assert said in page.said
     assert "overview_downsample: 8" in page.said

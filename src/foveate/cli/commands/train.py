@@ -62,7 +62,7 @@ def train(
                 )
             errors.print(f"training {settings.name} for {settings.training.steps} steps into {part.run.path}")
             result = prepared.fit(devices=devices, nodes=nodes, accelerator=accelerator)
-            part.run.mark_trained()
+            part.run.mark_trained(result.seconds)
             facts = {
                 "run": part.run.path,
                 "steps": result.steps,
@@ -71,5 +71,6 @@ def train(
                 "best checkpoint": result.best_path,
             }
             output.print(facts_table("Trained", facts))
-        run.mark_trained()
+        if settings.is_ensemble:
+            run.mark_trained()
         output.print(f"next: foveate evaluate {run.path}")

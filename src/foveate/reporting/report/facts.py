@@ -46,7 +46,17 @@ def training_cost(state: RunState) -> dict[str, Facts]:
         return {}
     done = state.steps_done
     passes = ("passes through the network", number(training_passes(state.config, done)))
-    return {"Training": [("steps", number(done)), passes]}
+    return {"Training": [("steps", number(done)), passes, *_time_and_memory(state.training_cost)]}
+
+
+def _time_and_memory(cost: Mapping[str, float]) -> Facts:
+    """Of a training that is done; nothing of one that goes on, or of an earlier version's."""
+    if "seconds" not in cost:
+        return []
+    return [
+        ("seconds since it was last started", number(cost["seconds"], 1)),
+        ("peak memory", f"{number(cost['peak_memory_mb'])} MiB"),
+    ]
 
 
 def training_passes(config: RunConfig, steps: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,15 @@ class RunState:
         members = tuple(member_folders(config, path)) if config.is_ensemble else ()
         history = read_history(path / "metrics.csv")
         return cls(run, config, history, samples, problem, kept_steps(path / FOLDER), members)
+
+    @property
+    def training_cost(self) -> dict[str, float]:
+        """Seconds and peak memory of a training that is done, where they were noted."""
+        try:
+            noted = json.loads(self.run.trained_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {key: float(noted[key]) for key in ("seconds", "peak_memory_mb") if key in noted}
 
     @property
     def steps_done(self) -> int:
