@@ -25,3 +25,12 @@ def real_data() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("FOVEATE_DATA is not set to a folder of data sets")
     return Path(root)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tensors this small are slower on several threads, much slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -124,6 +125,13 @@ class CellGrid:
     def window(self, row: int, col: int) -> Window:
         """The full cell (row, col), which at the lower and right border may reach outside the image."""
         return Window(row * self.cell, col * self.cell, self.cell, self.cell)
+
+
+def windows_over(size: Size, height: int, width: int) -> Iterator[Window]:
+    """Disjoint windows of at most this height and width that cover an image, row by row."""
+    for top in range(0, size.height, height):
+        for left in range(0, size.width, width):
+            yield Window(top, left, min(height, size.height - top), min(width, size.width - left))
 
 
 def ceil_div(value: int, step: int) -> int:

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from predict_toys import (
     CLASSES,
     CONFIG,
@@ -27,19 +26,12 @@ from foveate.inference.planning.budget import passes_allowed, roots_of
 from foveate.inference.planning.pyramid import PyramidGrid, looks_of
 from foveate.inference.session import Session
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = Size(150, 203)
 RING = np.array([[20, 10], [120, 30], [90, 110], [40, 90], [20, 10]], float)
 HOLE = np.array([[50, 40], [80, 40], [80, 70], [50, 70], [50, 40]], float)
 AREA = Area(IMAGE, Region([Outline((RING, HOLE))]))
 INSIDE = AREA.part(Window.of(IMAGE)).inside
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def config(**changes):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from predict_toys import CONFIG, all_stored, final_bytes, raster, toy_pixels, toy_prediction, toy_segmenter, toy_source
 
 from foveate.errors import (
@@ -22,6 +21,7 @@ from foveate.inference.predicting.class_ids import class_ids
 from foveate.inference.predicting.run import finished_blocks
 from foveate.inference.session import Session
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOYS = str(Path(__file__).with_name("predict_toys.py"))
 
 
@@ -33,24 +33,13 @@ def script(folder, *mode, launcher=(), **environment):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(one_thread, tmp_path_factory):
     """The results of an uninterrupted run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("whole")
     summary = toy_prediction(folder).run()
-    torch.set_num_threads(threads)
     assert summary["failed_blocks"] == []
     assert summary["resumed_blocks"] == 0
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def stop_after(count):

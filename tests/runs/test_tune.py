@@ -11,7 +11,7 @@ from foveate.foveation.estimators import CoarseFirst, Draw, FixedScale
 from foveate.geometry import Size
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.pyramid import PyramidGrid, PyramidLook
-from foveate.inference.tuning.candidates import Candidate, ways_of_looking
+from foveate.inference.tuning.candidates import Candidate, least_passes, ways_of_looking
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import load_run
 from foveate.runs.predict import predict
@@ -41,7 +41,7 @@ def test_ways_of_looking_hold_every_fixed_view_and_cost_no_more_than_they_say():
     assert len(found) == len(set(found))
     for looks in found:
         assert looks == tuple(sorted(looks, key=lambda look: look.view * look.keep))
-        roots = Candidate(looks, (1.0,) * len(looks)).least_passes(Size(512, 512))
+        roots = least_passes(looks, Size(512, 512))
         assert roots == (512 // PyramidGrid.of(Size(1, 1), looks).sides[-1]) ** 2
 
 
@@ -54,7 +54,7 @@ def test_a_budget_of_one_pass_a_target_pays_for_every_fixed_view_on_any_image():
     }  # fmt: skip
     for looks in ways:
         if len(looks) > 1:
-            assert Candidate(looks, ()).least_passes(sizes[0]) <= budget * sizes[0].megapixels
+            assert least_passes(looks, sizes[0]) <= budget * sizes[0].megapixels
 
 
 def test_the_best_of_each_budget_is_kept():

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 
-from foveate.data.datamodule import available_cores
 from foveate.data.sample_reader import open_labels, open_sample, sample_area
 from foveate.errors import ConfigError
 from foveate.inference.evaluation.evaluate import Evaluation, evaluation_of
 from foveate.inference.evaluation.score_blocks import BlockScore, score_blocks
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.sharing.devices import device_of
 from foveate.inference.sharing.processes import Share, from_processes
+from foveate.inference.sharing.team import share_cores
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationOptions, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import TrainedRun, load_run
 
@@ -114,11 +115,7 @@ def _work(
     processes: int,
 ) -> Iterator[tuple[int, BlockScore] | None]:
     """The scores of one process's share, after None, which says that its network is loaded."""
-    torch.set_num_threads(min(torch.get_num_threads(), max(1, available_cores() // processes)))
-    run = load_run(path, checkpoint=checkpoint, device=_device_of(share.rank, device), overrides=overrides)
+    share_cores(processes)
+    run = load_run(path, checkpoint=checkpoint, device=device_of(share.rank, device), overrides=overrides)
     yield None
     yield from _scores(plan, run, share.numbers(plan.blocks))
-
-
-def _device_of(rank: int, device: str) -> str:
-    return f"cuda:{rank % torch.cuda.device_count()}" if device == "cuda" else device

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from foveate.data.datamodule import available_cores
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
@@ -20,8 +19,10 @@ from foveate.inference.planning.pyramid import PyramidLook
 from foveate.inference.predicting.fusion import Fusion, closest_most
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.sharing.devices import device_of
 from foveate.inference.sharing.processes import Share, from_processes
-from foveate.inference.tuning.candidates import Candidate, Looks, ways_of_looking
+from foveate.inference.sharing.team import share_cores
+from foveate.inference.tuning.candidates import Candidate, Looks, least_passes, ways_of_looking
 from foveate.inference.tuning.fit_fusion import fit_fusion
 from foveate.inference.tuning.samples import SampledImage, sample_labels, sample_look, sampling_step
 from foveate.inference.tuning.simulate import simulate
@@ -95,17 +96,22 @@ def tune(
     """
     folder = RunFolder(path)
     refuse_existing(folder.tuned_file, overwrite)
-    run = folder.load(checkpoint, torch.device("cpu"))
+    # Several processes load it each for itself.
+    run = folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"))
     if run.segmenter.estimator.mixed_features is not None:
         raise ConfigError(f"{path} mixes features, and tuning computes with predictions; set inference.looks by hand")
     plan, target = plan_evaluation(run.config, split, SCORES_ONLY), run.segmenter.scales.target
     allowed = {budget: _affordable(run, plan, budget) for budget in _per_megapixel(budgets, target)}
     if not any(allowed.values()):
         raise ConfigError(f"budgets of {list(budgets)} pay for no way of looking; the widest look alone costs more")
-    images = _sampled(
-        path, plan, run.config, sorted({look for ways in allowed.values() for looks in ways for look in looks}),
-        checkpoint=checkpoint, device=device, processes=processes, on_progress=on_progress or (lambda _: None),
-    )  # fmt: skip
+    looks = sorted({look for ways in allowed.values() for looks in ways for look in looks})
+    images = _unseen(run.config, plan, len(looks))
+    jobs = [_Job(i, look) for i in range(len(images)) for look in looks]
+    if processes == 1:
+        found = _looked(run, plan, images, jobs, range(len(jobs)))
+    else:
+        found = from_processes(_work, processes, processes, path, checkpoint, str(device), plan, images, jobs)
+    _fill(images, found, jobs, on_progress or (lambda _: None))
     candidates = {looks: _candidates(looks, images) for looks in {looks for ways in allowed.values() for looks in ways}}
     trials = [
         _trial(images, budget, candidate, target, run.config.data.class_names)
@@ -144,7 +150,7 @@ def _pays_for(budget: float, looks: Looks, sizes: Sequence[Size]) -> bool:
     """
     if len(looks) == 1:
         return 1e6 / (looks[0].view * looks[0].keep) ** 2 <= budget * SLACK
-    return all(Candidate(looks, ()).least_passes(size) <= budget * size.megapixels for size in sizes)
+    return all(least_passes(looks, size) <= budget * size.megapixels for size in sizes)
 
 
 def _candidates(looks: Looks, images: Sequence[SampledImage]) -> list[Candidate]:
@@ -163,58 +169,58 @@ def _trial(images: Sequence[SampledImage], budget: float, candidate: Candidate, 
     return Trial(budget, candidate, scores_from(counts, names).miou, passes / megapixels)
 
 
-def _sampled(
-    path: Path,
-    plan: EvaluationPlan,
-    config: RunConfig,
-    looks: Sequence[PyramidLook],
-    *,
-    checkpoint: str,
-    device: torch.device | str,
-    processes: int,
-    on_progress: Callable[[float], None],
-) -> list[SampledImage]:
-    """The images of a plan with every look made everywhere."""
-    step = sampling_step([image.size for image in plan.images], len(config.data.classes), len(looks))
-    images = [_unseen(plan, i, config, step) for i in range(len(plan.images))]
-    jobs = [_Job(i, look) for i in range(len(images)) for look in looks]
-    costs = {job: images[job.image].size.pixels / (job.look.view * job.look.keep) ** 2 for job in jobs}
-    arguments = (path, plan, images, jobs, checkpoint, str(device))
-    if processes == 1:
-        found: Iterator[tuple[_Job, Tensor]] = _looked(range(len(jobs)), *arguments)
-    else:
-        found = from_processes(_work, processes, processes, *arguments)
-    with closing(found) as results:  # type: ignore[type-var]
-        for job, probabilities in results:
-            images[job.image].probabilities[job.look] = probabilities
-            on_progress(costs[job] / sum(costs.values()))
+def _unseen(config: RunConfig, plan: EvaluationPlan, looks: int) -> list[SampledImage]:
+    """The images of a plan at the pixels where this many looks are kept; none is made yet."""
+    data, side = config.data, config.inference.block_size
+    step = sampling_step([image.size for image in plan.images], len(data.classes), looks)
+    images = []
+    for sample, image in zip(plan.samples, plan.images, strict=True):
+        with open_labels(sample, data) as labels:
+            images.append(sample_labels(labels, image.size, side, step=step, ignore_index=data.ignore_index))
     return images
 
 
-def _unseen(plan: EvaluationPlan, index: int, config: RunConfig, step: int) -> SampledImage:
-    with open_labels(plan.samples[index], config.data) as labels:
-        size, side = plan.images[index].size, config.inference.block_size
-        return sample_labels(labels, size, side, step=step, ignore_index=config.data.ignore_index)
+def _fill(
+    images: Sequence[SampledImage],
+    found: Generator[tuple[_Job, Tensor]],
+    jobs: Sequence[_Job],
+    on_progress: Callable[[float], None],
+) -> None:
+    """Give the images what was found by every look."""
+    costs = {job: images[job.image].size.pixels / (job.look.view * job.look.keep) ** 2 for job in jobs}
+    total = sum(costs.values())
+    with closing(found):
+        for job, probabilities in found:
+            images[job.image].probabilities[job.look] = probabilities
+            on_progress(costs[job] / total)
 
 
-def _work(share: Share, processes: int, *arguments: Any) -> Iterator[tuple[_Job, Tensor]]:
-    torch.set_num_threads(max(1, available_cores() // processes))
-    yield from _looked(share.numbers(len(arguments[3])), *arguments)
-
-
-def _looked(
-    numbers: Iterable[int],
+def _work(
+    share: Share,
+    processes: int,
     path: Path,
+    checkpoint: str,
+    device: str,
     plan: EvaluationPlan,
     images: Sequence[SampledImage],
     jobs: Sequence[_Job],
-    checkpoint: str,
-    device: str,
 ) -> Iterator[tuple[_Job, Tensor]]:
-    run = load_run(path, checkpoint=checkpoint, device=device)
+    """What one process's share of the looks finds."""
+    share_cores(processes)
+    run = load_run(path, checkpoint=checkpoint, device=device_of(share.rank, device))
+    yield from _looked(run, plan, images, jobs, share.numbers(len(jobs)))
+
+
+def _looked(
+    run: TrainedRun,
+    plan: EvaluationPlan,
+    images: Sequence[SampledImage],
+    jobs: Sequence[_Job],
+    numbers: Iterable[int],
+) -> Generator[tuple[_Job, Tensor]]:
+    """What the numbered jobs find."""
     segmenter, data = ready_to_predict(run.segmenter, run.device), run.config.data
-    for number in numbers:
-        job = jobs[number]
+    for job in (jobs[number] for number in numbers):
         with open_sample(plan.samples[job.image], data) as reader:
             source = PixelSource.of(reader, data, run.device)
             look = (images[job.image], job.look, run.config.inference, len(data.classes))

@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from report_toys import HOSTILE, Page, train_toy
 from typer.testing import CliRunner
@@ -17,17 +16,10 @@ from foveate.reporting.report import ReportOptions, write_report
 from foveate.reporting.report.facts import training_cost
 from foveate.reporting.report.state import RunState
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = [{"name": HOSTILE, "color": "#202020"}, {"name": "disc", "color": "#e0c040"}]
 SECTIONS = {"training", "accuracy", "images", "foveation", "cost", "setup"}
 REPLACE = ReportOptions(overwrite=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from foveate.config_base import ConfigTree
 from foveate.data.area.region import Region
 from foveate.data.area.tissue import TissueMask
 from foveate.data.readers.base import ImageReader
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import Size, Window, ceil_div, ceil_to, windows_over
 from foveate.types import BoolArray
 
 _SCANNED = 2048  # side of the windows that a scan of a whole image asks for
@@ -72,7 +71,8 @@ class Area:
     def squares(self, side: int) -> BoolArray:
         """Which squares of this side, (rows, cols), hold a pixel of the area; it is asked for window by window."""
         met = np.zeros((ceil_div(self.size.height, side), ceil_div(self.size.width, side)), np.bool_)
-        for window in _windows(self.size, ceil_div(_SCANNED, side) * side):
+        scanned = ceil_to(_SCANNED, side)
+        for window in windows_over(self.size, scanned, scanned):
             inside = self.part(window).inside
             rows, cols = (np.arange(0, length, side) for length in inside.shape)
             top, left = window.top // side, window.left // side
@@ -88,12 +88,3 @@ class Area:
             "nodata": self.data is not None,
             "tissue": self.tissue and self.tissue.digest,
         }
-
-
-def _windows(size: Size, side: int) -> Iterator[Window]:
-    image = Window.of(size)
-    for top in range(0, size.height, side):
-        for left in range(0, size.width, side):
-            window = Window(top, left, side, side).intersection(image)
-            if window is not None:
-                yield window

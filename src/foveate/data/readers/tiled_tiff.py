@@ -19,7 +19,7 @@ from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.data.readers.tiff_source import TiffSource, source_of_dataset
 from foveate.errors import ConfigError
 from foveate.files import written
-from foveate.geometry import Size, Window
+from foveate.geometry import Size, Window, windows_over
 
 Compression: TypeAlias = Literal["deflate", "zstd", "lzw", "jpeg", "none"]
 Progress: TypeAlias = Callable[[float], None]
@@ -162,9 +162,7 @@ def _windows(source: TiffSource, tile: int) -> Iterator[Window]:
     size = source.size
     width = max(tile, STRIP_BYTES // (tile * source.bands * source.dtype.itemsize) // tile * tile)
     width = size.width if source.by_rows else width
-    for top in range(0, size.height, tile):
-        for left in range(0, size.width, width):
-            yield Window(top, left, min(tile, size.height - top), min(width, size.width - left))
+    return windows_over(size, tile, width)
 
 
 def _build_overviews(path: Path, tile: int, labels: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,7 +43,12 @@ def looks_of(config: InferenceConfig, views: Sequence[int]) -> tuple[PyramidLook
     for view, _ in given:
         if view not in views:
             raise ConfigError(f"inference.looks names a field of view of {view}; the model's are {list(views)}")
-    return tuple(sorted((PyramidLook(*look) for look in given), key=lambda look: (look.view * look.keep, look.view)))
+    return smallest_first(given)
+
+
+def smallest_first(looks: Iterable[tuple[int, float]]) -> tuple[PyramidLook, ...]:
+    """Looks in the order of their kept parts, and of equal ones in that of their fields of view."""
+    return tuple(sorted((PyramidLook(*look) for look in looks), key=lambda look: (look.view * look.keep, look.view)))
 
 
 @dataclass(frozen=True, slots=True)

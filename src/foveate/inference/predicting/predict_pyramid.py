@@ -14,7 +14,7 @@ from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.budget import closer_looks, passes_allowed, price_for, roots_of
 from foveate.inference.planning.foveation_field import FoveationField
-from foveate.inference.planning.gain import entropy_of_parts
+from foveate.inference.planning.gain import entropy_of_parts, gains_of
 from foveate.inference.planning.in_area import BlockArea, PassCount, meets
 from foveate.inference.planning.pass_map import PassMap
 from foveate.inference.planning.plan import Passes
@@ -227,9 +227,7 @@ class PyramidPredictor:
         with torch.inference_mode():
             logits = self._segmenter.to_logits(outputs)
         entropy = entropy_of_parts(logits, kept, self._grid.parts(level)).flatten().cpu()
-        supports = self._grid.inside(roots, level)
-        area = (self._grid.sides[level] / self._grid.sides[0]) ** 2
-        return entropy * area * share_inside(supports, Window.of(self._source.size))
+        return gains_of(entropy, self._grid.inside(roots, level), self._grid.sides[0], self._source.size)
 
     def _passes(self, supports: Windows, level: int) -> Passes:
         one_hot = torch.eye(len(self._segmenter.scales))[self._scales[level]].expand(len(supports.top), -1)

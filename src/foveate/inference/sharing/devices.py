@@ -48,3 +48,8 @@ def _cuda(numbers: list[int], text: str) -> list[str]:
 def _one() -> str:
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return str(accelerator or "cpu")
+
+
+def device_of(rank: int, device: str) -> str:
+    """The device of one of several processes: "cuda" is spread over all CUDA devices, any other is for all."""
+    return f"cuda:{rank % torch.cuda.device_count()}" if device == "cuda" else device

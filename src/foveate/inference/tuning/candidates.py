@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import NamedTuple, TypeAlias
 
 from foveate.geometry import Size
-from foveate.inference.planning.pyramid import PyramidGrid, PyramidLook
+from foveate.inference.planning.pyramid import PyramidGrid, PyramidLook, smallest_first
 from foveate.inference.predicting.fusion import Fusion
 
 Looks: TypeAlias = tuple[PyramidLook, ...]
@@ -26,10 +26,6 @@ class Candidate(NamedTuple):
     looks: Looks
     fusion: Fusion
 
-    def least_passes(self, image: Size) -> int:
-        """Passes that looking at an image once with the widest of the looks costs."""
-        return len(PyramidGrid.of(image, self.looks).roots.top)
-
     @property
     def is_fixed(self) -> bool:
         """Whether this is one fixed field of view."""
@@ -37,6 +33,11 @@ class Candidate(NamedTuple):
 
     def __str__(self) -> str:
         return " + ".join(f"{view} px" + (f" (central {keep:g})" if keep < 1 else "") for view, keep in self.looks)
+
+
+def least_passes(looks: Looks, image: Size) -> int:
+    """Passes that looking at an image once with the widest of the looks costs."""
+    return len(PyramidGrid.of(image, looks).roots.top)
 
 
 def ways_of_looking(views: Sequence[int]) -> list[Looks]:
@@ -64,8 +65,4 @@ def ways_of_looking(views: Sequence[int]) -> list[Looks]:
         for narrow, middle, wide in combinations(views, 3)
         for keep in KEEPS
     ]
-    return list(dict.fromkeys(_ordered(looks) for looks in (*alone, *pairs, *triples)))
-
-
-def _ordered(looks: list[tuple[int, float]]) -> Looks:
-    return tuple(sorted((PyramidLook(*look) for look in looks), key=lambda look: (look.view * look.keep, look.view)))
+    return list(dict.fromkeys(smallest_first(looks) for looks in (*alone, *pairs, *triples)))

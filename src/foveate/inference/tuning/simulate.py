@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from foveate.geometry import Window
 from foveate.inference.planning.budget import closer_looks, passes_allowed, price_for
-from foveate.inference.planning.pyramid import PyramidGrid, share_inside
+from foveate.inference.planning.gain import gains_of
+from foveate.inference.planning.pyramid import PyramidGrid
 from foveate.inference.tuning.candidates import Candidate
 from foveate.inference.tuning.samples import IGNORED, SampledImage
+from foveate.metrics.confusion import confusion_matrix
 from foveate.patches.extraction import Windows
 
 
@@ -52,7 +53,9 @@ def _simulate_one(image: SampledImage, candidate: Candidate, budget: float | str
     chosen = _chosen(image, candidate, grid, budget, target)
     passes = len(grid.roots.top) + sum(int(supports.sum()) for supports in chosen)
     prediction = fused(image, candidate, [_at_samples(image, s, grid.sides[level]) for level, s in enumerate(chosen)])
-    return Outcome(_counts(prediction, image.labels, len(image.probabilities[candidate.looks[-1]])), passes)
+    matrix = confusion_matrix(len(image.probabilities[candidate.looks[-1]]), IGNORED)
+    matrix.update(prediction[None], image.labels[None])
+    return Outcome(matrix.compute(), passes)
 
 
 def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> Tensor:
@@ -64,13 +67,14 @@ def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> 
         seen: L - 1 masks (n, m), where each look but the widest was made.
     """
     weights = torch.tensor(candidate.fusion)[..., None, None]  # (L, 1, 1), or (L, C, 1, 1)
-    total = weights[-1] * image.probabilities[candidate.looks[-1]].float()
-    sums = weights[-1].expand(weights.shape[1:-2] + seen[0].shape).clone() if seen else None
-    for look, weight, where in zip(candidate.looks, weights, seen, strict=False):
+    made = [*seen, torch.ones_like(image.labels)]
+    total, sums = torch.zeros(()), torch.zeros(())
+    # From the widest on, as the planner adds them up.
+    for look, weight, where in reversed(list(zip(candidate.looks, weights, made, strict=True))):
         counted = weight * where
-        total += counted * image.probabilities[look].float()
-        sums = counted if sums is None else sums + counted
-    return (total if sums is None else total / sums).argmax(dim=0)
+        total = total + counted * image.probabilities[look].float()
+        sums = sums + counted
+    return (total / sums).argmax(dim=0)
 
 
 def _chosen(
@@ -91,27 +95,16 @@ def _chosen(
 
 def _gains(image: SampledImage, entropy: Tensor, side: int, grid: PyramidGrid) -> Tensor:
     """Gain of a look at every support of a side, (rows, cols): see `PyramidPredictor`."""
-    rows, cols = (_last(positions) // side + 1 for positions in (image.rows, image.cols))
+    rows, cols = (int(positions[-1]) // side + 1 for positions in (image.rows, image.cols))
     place = (image.rows // side)[:, None] * cols + image.cols // side
     sums, counts = (
         torch.zeros(rows * cols).index_add_(0, place.flatten(), values.flatten())
         for values in (entropy, torch.ones_like(entropy))
     )
-    tops, lefts = torch.arange(rows) * side, torch.arange(cols) * side
-    corners = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
-    inside = share_inside(Windows(corners[:, 0], corners[:, 1], side), Window.of(image.size))
-    return (sums / counts.clamp(min=1) * inside).view(rows, cols) * (side / grid.sides[0]) ** 2
+    corners = torch.cartesian_prod(torch.arange(rows) * side, torch.arange(cols) * side).reshape(-1, 2)
+    supports = Windows(corners[:, 0], corners[:, 1], side)
+    return gains_of(sums / counts.clamp(min=1), supports, grid.sides[0], image.size).view(rows, cols)
 
 
 def _at_samples(image: SampledImage, supports: Tensor, side: int) -> Tensor:
     return supports[image.rows // side][:, image.cols // side]
-
-
-def _counts(prediction: Tensor, labels: Tensor, classes: int) -> Tensor:
-    known = labels != IGNORED
-    pairs = labels[known] * classes + prediction[known]
-    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
-
-
-def _last(positions: Tensor) -> int:
-    return int(positions[-1])
