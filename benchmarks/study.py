@@ -14,13 +14,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from study_data import aliased
+
 from foveate.demo.earth import encoder_weights
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "study"
 METHODS = (
     "patch_1,patch_2,patch_3,random,average,ensemble,mean,mode,gsm,mixture,coarse_first,mean_paper,mode_paper,gsm_paper"
 )
-BUDGETED = "patch_1,patch_2,patch_3,mixture,coarse_first"
+BUDGETED = "patch_1,patch_2,patch_3,ensemble,mixture,coarse_first"
+FOLDERS = {"earth": "earth-study", "dubai": "dubai", "idrid": "idrid"}
 VIEWS = {"earth": (64, 128, 256), "dubai": (64, 128, 256), "idrid": (128, 256, 512)}
 
 
@@ -46,14 +49,18 @@ def methods(name: str, out: Path, options: argparse.Namespace) -> None:
 def budgets(name: str, out: Path, options: argparse.Namespace) -> None:
     """Accuracy against passes, where to look closer, and the oracle: of what `methods` trained."""
     folder, views = str(out / "methods"), VIEWS[name]
-    script("budget.py", folder, "--name", f"study-{name}", "--methods", BUDGETED, "--shares", "0.25,0.5,1,1.31")
+    script("budget.py", folder, "--name", f"study-{name}", "--methods", BUDGETED, "--shares", "0.25,0.5,1,1.31,2")
     script("oracle.py", folder, "--name", f"study-{name}")
     script("gain.py", folder, "--name", f"study-{name}", "--close", str(views[0]), "--wide", str(views[1]))
 
 
 def ablations(name: str, out: Path, options: argparse.Namespace) -> None:
+    """What each part of the method brings; `methods` has alignment, and the mixture against expected input."""
     for ablation, (names, change) in changed(*VIEWS[name]).items():
         compare(name, names, out / ablation, [change], options)
+    folder = FOLDERS[name]
+    aliased(options.data / folder, options.data / f"{folder}-aliased")
+    compare(name, "patch_2,patch_3,mixture", out / "aliased", [f"data.folder={folder}-aliased"], options)
 
 
 def changed(near: int, middle: int, far: int) -> dict[str, tuple[str, str]]:

@@ -62,5 +62,17 @@ def test_members_may_be_other_runs_of_the_right_kind(trained):
     assert not (out / "members").exists()
     load_run(out)
     swapped = f"members=[{', '.join(reversed(members))}]"
-    with pytest.raises(CheckpointError, match=r"cannot be member 1: its estimator are"):
+    with pytest.raises(CheckpointError, match=r"cannot be member 1: fixed scale: 1, needed 0"):
         load_run(out, overrides=[swapped])
+
+
+def test_members_may_have_learned_from_their_own_windows(trained):
+    """What a comparison trains, where its estimator says so."""
+    config = trained / "toy.yaml"
+    for k in (1, 2):
+        estimator = "foveation.estimator={name: fixed, own_window: 1.0}"
+        out = trained / f"own_{k}"
+        assert foveate("train", config, estimator, "--method", f"patch_{k}", "--out", out).exit_code == 0
+    members = "members=[../own_1, ../own_2]"
+    assert foveate("train", config, members, "--method", "ensemble", "--out", trained / "of_own").exit_code == 0
+    load_run(trained / "of_own")

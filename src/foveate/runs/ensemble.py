@@ -39,11 +39,11 @@ def join_members(config: RunConfig, members: Sequence[tuple[Path, RunConfig, Fov
         CheckpointError: when a member has other fields of view or classes, or is not the fixed model it should be.
     """
     for index, (folder, member, _) in enumerate(members):
-        wanted = (config.foveation.scales, FixedScale(index=index), config.data.class_names)
-        found = (member.foveation.scales, member.foveation.estimator, member.data.class_names)
-        for name, is_, should in zip(("fields of view", "estimator", "classes"), found, wanted, strict=True):
+        wanted = (config.foveation.scales, index, config.data.class_names)
+        found = (member.foveation.scales, _fixed_index(member), member.data.class_names)
+        for name, is_, should in zip(("fields of view", "fixed scale", "classes"), found, wanted, strict=True):
             if is_ != should:
-                raise CheckpointError(f"{folder} cannot be member {index + 1}: its {name} are {is_}, needed {should}")
+                raise CheckpointError(f"{folder} cannot be member {index + 1}: {name}: {is_}, needed {should}")
     return FoveatedSegmenter(
         NetworkPerScale([segmenter.network for *_, segmenter in members]),
         config.foveation.scales,
@@ -52,3 +52,9 @@ def join_members(config: RunConfig, members: Sequence[tuple[Path, RunConfig, Fov
         estimator=config.foveation.estimator,
         alignment=config.foveation.alignment,
     )
+
+
+def _fixed_index(config: RunConfig) -> int | None:
+    """Which field of view a model always uses; None where it chooses."""
+    estimator = config.foveation.estimator
+    return estimator.index if isinstance(estimator, FixedScale) else None

@@ -33,8 +33,8 @@ from foveate.runs.folder import RunFolder, TrainedRun, load_run
 from foveate.runs.tuned import SLACK, TunedLooks
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0)
-# How much more a closer look counts than the next wider: a good deal, or all but alone.
-_FACTORS = (3.0, 50.0)
+# How much more a closer look counts than the next wider: as much, a good deal more, or all but alone.
+_FACTORS = (1.0, 3.0, 50.0)
 
 
 class Trial(NamedTuple):
