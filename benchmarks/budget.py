@@ -2,13 +2,14 @@
 
 Nothing is trained. A fixed scale gets the same choice of margins, so that a gain is not only one of borders. A run of
 several scales first chooses how it spends each budget on the validation images (`foveate tune`), and is then scored on
-the others.
+the others; beside it stands the fixed view, of the same network or networks, that the validation images prefer.
 Usage: python benchmarks/budget.py COMPARISON [--methods patch_1,coarse_first] [--shares 0.5,1] [--processes 2]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -66,11 +67,17 @@ def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]
         ways = {f"keep {keep:g}": looks([(views[0], keep)]) for keep in KEEPS}
     else:
         affordable = tuned(run, shares)
-        ways = {f"budget {share:g}": [f"inference.budget={share * fixed}"] for share in shares if share in affordable}
+        ways = {f"budget {share:g}": [f"inference.budget={share * fixed}"] for share in affordable}
+        ways |= {f"fixed, budget {share:g}": looks(best_fixed(run, share * fixed)) for share in affordable}
         if config.foveation.estimator.learns:  # else "per target" passes every scale already
             ways["every scale of every target"] = looks([(view, views[0] / view) for view in views])
     ways["per target"] = ["inference.planner=per_target", "inference.overlap=0"]
-    return [scored(run, look, changes, split, fixed) for look, changes in ways.items()]
+    found: dict[str, dict[str, Any]] = {}  # small budgets often buy the same
+    for look, changes in ways.items():
+        key = str(changes)
+        found[look] = found[key] | {"look": look} if key in found else scored(run, look, changes, split, fixed)
+        found.setdefault(key, found[look])
+    return [found[look] for look in ways]
 
 
 def looks(chosen: list[tuple[int, float]]) -> list[str]:
@@ -86,6 +93,13 @@ def tuned(run: Path, shares: list[float]) -> list[float]:
         tune(run, budgets=shares)
     least = min(choice.budget for choice in read_tuned(path)) * target**2 / 1e6
     return [share for share in shares if share >= least - 1e-6]
+
+
+def best_fixed(run: Path, budget: float) -> list[tuple[int, float]]:
+    """The one look that the validation images prefer at this many passes per megapixel."""
+    trials = json.loads((run / "tuned.json").read_text(encoding="utf-8"))["trials"]
+    fixed = [trial for trial in trials if len(trial["looks"]) == 1 and trial["budget"] <= budget + 1e-3]
+    return [tuple(look) for look in max(fixed, key=lambda trial: trial["miou"])["looks"]]
 
 
 def scored(run: Path, look: str, changes: list[str], split: str, fixed: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from predict_toys import (
 from foveate.data.area.area import Area
 from foveate.data.area.region import Outline, Region
 from foveate.data.area.tissue import TissueMask
+from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, ImageReadError, StoppedError
 from foveate.geometry import Size, Window
@@ -205,3 +206,15 @@ def test_the_memory_of_what_is_inside_is_counted():
     model = toy_segmenter()
     plain, limited = (MemoryModel.of(model.eval(), toy_source(), CONFIG, 4, area) for area in (None, AREA))
     assert limited.masks > plain.masks == 0
+
+
+def test_every_pass_is_drawn_once_whichever_block_it_begins_in(tmp_path):
+    """Passes that begin in a block outside the area reach into it from there."""
+    found = []
+    for side in (32, 208):
+        settings = config(block_size=side, overlap=0.5, outputs=("classes", "passes"))
+        summary = toy_prediction(tmp_path / str(side), config=settings, area=AREA).run()
+        with open_image(tmp_path / str(side) / "toy.passes.tif") as image:
+            found.append(image.read(Window.of(image.size)))
+        assert (found[-1].max(axis=0) > 0).sum() == summary["passes"]
+    assert np.array_equal(*found)

@@ -1,4 +1,4 @@
-"""Which passes an area needs, and how many they are."""
+"""Which passes an area needs."""
 
 from __future__ import annotations
 
@@ -35,16 +35,21 @@ class BlockArea(NamedTuple):
         return meets(supports, self.block, self.inside)
 
 
-class PassCount(NamedTuple):
-    """Passes that begin in a block, so that each of an image is counted in one.
+class Begun(NamedTuple):
+    """Passes that begin in a block: each of an image does in one, where it is counted and drawn.
 
     Attributes:
-        made: those whose supports hold a pixel that is looked at.
-        skipped: the others.
+        made: those whose supports hold a pixel that is looked at, in this block or in another.
+        skipped: how many do not.
     """
 
-    made: int
+    made: list[Passes]
     skipped: int
+
+    @property
+    def passes(self) -> int:
+        """How many are made."""
+        return sum(map(len, self.made))
 
 
 def meets(supports: Windows, corner: Window, inside: BoolArray) -> Tensor:
@@ -61,13 +66,16 @@ def meets(supports: Windows, corner: Window, inside: BoolArray) -> Tensor:
     return torch.tensor(found, dtype=torch.bool)
 
 
-def count_begun(planned: Sequence[Passes], block: Window, area: BlockArea | None) -> PassCount:
-    """How many of the passes that a block needs begin in it, by whether an area (None for everything) needs them."""
-    made, total = 0, 0
-    for passes in planned:
-        tops, lefts, _ = passes.supports
-        rows, cols = (tops >= block.top) & (tops < block.bottom), (lefts >= block.left) & (lefts < block.right)
-        begun = passes.select(rows & cols)
-        total += len(begun)
-        made += len(begun) if area is None else int(meets(begun.supports, block, area.around).sum())
-    return PassCount(made, total - made)
+def begun_in(planned: Sequence[Passes], block: Window, area: BlockArea | None) -> Begun:
+    """Those of the passes that meet a block which begin in it, by whether an area (None for everything) needs them."""
+    begun = [_begun(passes, block) for passes in planned]
+    if area is None:
+        return Begun(begun, 0)
+    made = [passes.select(meets(passes.supports, block, area.around)) for passes in begun]
+    return Begun(made, sum(map(len, begun)) - sum(map(len, made)))
+
+
+def _begun(passes: Passes, block: Window) -> Passes:
+    tops, lefts, _ = passes.supports
+    rows, cols = (tops >= block.top) & (tops < block.bottom), (lefts >= block.left) & (lefts < block.right)
+    return passes.select(rows & cols)

@@ -15,7 +15,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.budget import closer_looks, passes_allowed, price_for, roots_of
 from foveate.inference.planning.foveation_field import FoveationField
 from foveate.inference.planning.gain import entropy_of_parts, gains_of
-from foveate.inference.planning.in_area import BlockArea, PassCount, meets
+from foveate.inference.planning.in_area import BlockArea, meets
 from foveate.inference.planning.pass_map import PassMap
 from foveate.inference.planning.plan import Passes
 from foveate.inference.planning.pyramid import PyramidGrid, looks_of, share_inside
@@ -112,9 +112,9 @@ class PyramidPredictor:
         group, skipped = self._with_regions(passes), len(all_roots.top) - len(roots.top)
         return PreparedRoots(block, roots, group, weights.to(self._source.device), area, skipped)
 
-    def count_outside(self, area: BlockArea) -> PassCount:
-        """The widest windows: where the closer ones would be is not known without them."""
-        return PassCount(0, len(self._grid.roots_in(area.block).top))
+    def leave_out(self, area: BlockArea) -> FinishedBlock:
+        """The widest windows are skipped: where the closer ones would be is not known without them."""
+        return FinishedBlock(area.block, None, 0, skipped=len(self._grid.roots_in(area.block).top))
 
     def predict(self, block: PreparedRoots, ahead: Callable[[], PreparedRoots | None]) -> FinishedBlock:
         """Look widely, choose where to look closer, do so, and fuse."""

@@ -11,7 +11,7 @@ from foveate.errors import ConfigError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.foveation_field import FoveationField
-from foveate.inference.planning.in_area import BlockArea, PassCount, count_begun
+from foveate.inference.planning.in_area import Begun, BlockArea, begun_in
 from foveate.inference.planning.pass_map import PassMap
 from foveate.inference.planning.per_target import PerTarget
 from foveate.inference.predicting.pixels import PixelSource
@@ -52,10 +52,10 @@ class TargetPredictor:
         """Plan a block and read what its passes look at."""
         return prepare_block(block, self._planner, self._field, self._source, self._segmenter.scales, area)
 
-    def count_outside(self, area: BlockArea) -> PassCount:
+    def leave_out(self, area: BlockArea) -> FinishedBlock:
         """Where no pass is made, as many are skipped as for equal logits: the policy is not asked."""
         foveation = self._field if area.around.any() else _Undecided(len(self._segmenter.scales))
-        return count_begun(self._planner.passes(area.block, foveation), area.block, area)
+        return self._finished(area.block, begun_in(self._planner.passes(area.block, foveation), area.block, area))
 
     def predict(self, block: PreparedBlock, ahead: Callable[[], PreparedBlock | None]) -> FinishedBlock:
         """Run the passes and stitch them: means of logits, or logarithms where probabilities are combined."""
@@ -66,12 +66,11 @@ class TargetPredictor:
             add_outputs(stitcher, passes, output, model, by_probability=by_probability)
         stitched = stitcher.result(block.area and block.area.inside)
         logits = as_logits(stitched) if by_probability else model.to_logits(stitched[None])[0]
-        return FinishedBlock(block.window, logits, block.begun.made, self._plan_of(block), skipped=block.begun.skipped)
+        return self._finished(block.window, block.begun, logits)
 
-    def _plan_of(self, block: PreparedBlock) -> Tensor:
-        passes = [group.passes for group in block.groups]
-        made = [(few.supports, few.scale_weights * few.weight[:, None]) for few in passes]
-        return self._map.shares(block.window, made)
+    def _finished(self, block: Window, begun: Begun, logits: Tensor | None = None) -> FinishedBlock:
+        made = [(passes.supports, passes.scale_weights * passes.weight[:, None]) for passes in begun.made]
+        return FinishedBlock(block, logits, begun.passes, self._map.shares(block, made), skipped=begun.skipped)
 
 
 class _Undecided:

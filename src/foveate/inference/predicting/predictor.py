@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveate.data.area.area import AreaPart
 from foveate.geometry import Window
-from foveate.inference.planning.in_area import BlockArea, PassCount
+from foveate.inference.planning.in_area import BlockArea
 
 Prepared = TypeVar("Prepared")
 
@@ -21,7 +21,7 @@ class FinishedBlock(NamedTuple):
         window: the block, level-0 pixels.
         logits: (C, h, w); None where nothing of the block is looked at.
         passes: patches through the network that are counted for it; those of an image are each counted in one block.
-        plan: (L, rows, cols) which looks were made where, see `PassMap.shares`; None where nothing is looked at.
+        plan: (L, rows, cols) which looks were made where, see `PassMap.shares`; None where none is.
         scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
         skipped: passes that were not made, as they meet nothing that is looked at; counted in the same way.
         part: what is looked at; None for all.
@@ -58,8 +58,8 @@ class BlockPredictor(Protocol[Prepared]):
         """
         ...
 
-    def count_outside(self, area: BlockArea) -> PassCount:
-        """Passes that begin in a block of which nothing is looked at; called in the thread of the reader too."""
+    def leave_out(self, area: BlockArea) -> FinishedBlock:
+        """Count the passes that begin in a block of which nothing is looked at; called in the thread of the reader."""
         ...
 
     def predict(self, block: Prepared, ahead: Callable[[], Prepared | None]) -> FinishedBlock:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from foveate.geometry import Size, Window
-from foveate.inference.planning.in_area import BlockArea, PassCount, count_begun
+from foveate.inference.planning.in_area import Begun, BlockArea, begun_in
 from foveate.inference.planning.plan import Foveation, Passes, Planner
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.patches.extraction import Region, Windows, extract_patches, region_downsample, region_window
@@ -39,7 +39,7 @@ class PreparedBlock(NamedTuple):
 
     window: Window
     groups: list[PassGroup]
-    begun: PassCount
+    begun: Begun
     area: BlockArea | None = None
 
 
@@ -58,7 +58,7 @@ def prepare_block(
     planned = planner.passes(block, foveation)
     kept = planned if area is None else [passes.select(area.meets(passes.supports)) for passes in planned]
     groups = [PassGroup(passes, read_regions(passes, source, scales)) for passes in kept]
-    return PreparedBlock(block, groups, count_begun(planned, block, area), area)
+    return PreparedBlock(block, groups, begun_in(planned, block, area), area)
 
 
 def read_regions(passes: Passes, source: PixelSource, scales: ScaleSet) -> dict[int, Region]:

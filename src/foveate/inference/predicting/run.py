@@ -16,7 +16,7 @@ from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.blocks import BlockGrid, block_side
 from foveate.inference.planning.foveation_field import FoveationField, TileObserver
-from foveate.inference.planning.in_area import BlockArea, PassCount
+from foveate.inference.planning.in_area import BlockArea
 from foveate.inference.planning.pyramid import root_side, uses_pyramid
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.predict_pyramid import PyramidPredictor
@@ -70,7 +70,7 @@ def finished_blocks(
         def prepare(block: Window) -> _Ready:
             part, own = (None, None) if area is None else _parts(area, block, predictor.reach)
             if own is not None and not own.inside.any():
-                return _Ready(part, None, predictor.count_outside(own))
+                return _Ready(part, None, predictor.leave_out(own))
             field.cover(block)
             if on_cells is not None:
                 on_cells(block, _cell_logits(block, field))
@@ -79,7 +79,7 @@ def finished_blocks(
         for block, ready, following in _ahead(prepare, blocks, reading):
             try:
                 # Nothing here holds on to what was read while the block after the next is being read.
-                yield _finished(block, ready.pop().result(), predictor, partial(_if_readable, following))
+                yield _finished(ready.pop().result(), predictor, partial(_if_readable, following))
             except ImageReadError as error:
                 if on_unreadable is None:
                     raise
@@ -87,11 +87,11 @@ def finished_blocks(
 
 
 class _Ready(NamedTuple):
-    """What is looked at of a block, and what its predictor prepared, or counted where nothing is."""
+    """What is looked at of a block, and what its predictor prepared; or the block left out, where nothing is."""
 
     part: AreaPart | None
     prepared: Any
-    outside: PassCount = PassCount(0, 0)
+    left_out: FinishedBlock | None = None
 
 
 def _parts(area: Area, block: Window, reach: int) -> tuple[AreaPart, BlockArea]:
@@ -102,12 +102,9 @@ def _parts(area: Area, block: Window, reach: int) -> tuple[AreaPart, BlockArea]:
     return part, BlockArea(block, around.inside)
 
 
-def _finished(
-    block: Window, ready: _Ready, predictor: BlockPredictor[Any], ahead: Callable[[], Any | None]
-) -> FinishedBlock:
-    if ready.prepared is None:
-        return FinishedBlock(block, None, ready.outside.made, skipped=ready.outside.skipped, part=ready.part)
-    return predictor.predict(ready.prepared, ahead)._replace(part=ready.part)
+def _finished(ready: _Ready, predictor: BlockPredictor[Any], ahead: Callable[[], Any | None]) -> FinishedBlock:
+    finished = ready.left_out or predictor.predict(ready.prepared, ahead)
+    return finished._replace(part=ready.part)
 
 
 def _cell_logits(block: Window, field: FoveationField) -> Tensor:
