@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from foveate.data.area.area import Area
+from foveate.data.area.region import Outline, Region
 from foveate.data.channels import Normalisation
 from foveate.data.config import ClassConfig
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.foveation.estimators import GumbelSoftmax
-from foveate.geometry import Window
+from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.predict import Prediction, PredictionFiles
 from foveate.inference.predicting.pixels import PixelSource
@@ -27,6 +29,10 @@ from foveate.inference.sharing.team import launched_team, started_team
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
+IMAGE = Size(150, 203)
+RING = np.array([[20, 10], [120, 30], [90, 110], [40, 90], [20, 10]], float)
+HOLE = np.array([[50, 40], [80, 40], [80, 70], [50, 70], [50, 40]], float)
+AREA = Area(IMAGE, Region([Outline((RING, HOLE))]))
 CPU = torch.device("cpu")
 CLASSES = [ClassConfig(name=name, color="#808080") for name in "abcd"]
 PLAIN = Normalisation(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -100,17 +106,17 @@ class SlowReader(ArrayReader):
         return super().read(window, size)
 
 
-def help_toy(team, folder):
-    prediction = toy_prediction(folder, source=toy_source(reader=SlowReader))
+def help_toy(team, folder, area=None):
+    prediction = toy_prediction(folder, source=toy_source(reader=SlowReader), area=area)
     team.messages.set(f"ready {team.rank}", "")
     while team.hears(0) is None:
         time.sleep(0.01)
     prediction.help(Session(team, tell=print))
 
 
-def together(folder, processes, kill=False):
+def together(folder, processes, kill=False, area=None):
     """Predict with some processes; print what was told, and how many worked on blocks."""
-    owners, killed, prediction = set(), [], toy_prediction(folder, source=toy_source(reader=SlowReader))
+    owners, killed, prediction = set(), [], toy_prediction(folder, source=toy_source(reader=SlowReader), area=area)
 
     def look():
         claims = prediction.files.store / "claims"
@@ -120,7 +126,7 @@ def together(folder, processes, kill=False):
             os.kill(killed[0], signal.SIGKILL)
         return False
 
-    with started_team(["cpu"] * processes, help_toy, str(folder)) as team:
+    with started_team(["cpu"] * processes, help_toy, str(folder), area) as team:
         for rank in range(1, processes):
             team.messages.wait([f"ready {rank}"])
         prediction.run(Session(team, tell=print, should_stop=look))
@@ -146,6 +152,6 @@ if __name__ == "__main__":
     if mode == "killed":
         print(killed_until_done(where, int(rest[0])))
     elif mode == "together":
-        together(where, int(rest[0]), kill="kill" in rest)
+        together(where, int(rest[0]), kill="kill" in rest, area=AREA if "area" in rest else None)
     elif mode == "launched":
         leads_in_its_own_process(where)

@@ -5,8 +5,12 @@ import json
 import numpy as np
 import pytest
 from predict_toys import (
+    AREA,
     CLASSES,
     CONFIG,
+    HOLE,
+    IMAGE,
+    RING,
     final_bytes,
     raster,
     toy_pixels,
@@ -21,17 +25,13 @@ from foveate.data.area.tissue import TissueMask
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, ImageReadError, StoppedError
-from foveate.geometry import Size, Window
+from foveate.geometry import Window
 from foveate.inference.memory import MemoryModel
 from foveate.inference.planning.budget import passes_allowed, roots_of
 from foveate.inference.planning.pyramid import PyramidGrid, looks_of
 from foveate.inference.session import Session
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-IMAGE = Size(150, 203)
-RING = np.array([[20, 10], [120, 30], [90, 110], [40, 90], [20, 10]], float)
-HOLE = np.array([[50, 40], [80, 40], [80, 70], [50, 70], [50, 40]], float)
-AREA = Area(IMAGE, Region([Outline((RING, HOLE))]))
 INSIDE = AREA.part(Window.of(IMAGE)).inside
 
 

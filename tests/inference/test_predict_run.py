@@ -8,7 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from predict_toys import CONFIG, all_stored, final_bytes, raster, toy_pixels, toy_prediction, toy_segmenter, toy_source
+from predict_toys import (
+    AREA,
+    CONFIG,
+    all_stored,
+    final_bytes,
+    raster,
+    toy_pixels,
+    toy_prediction,
+    toy_segmenter,
+    toy_source,
+)
 
 from foveate.errors import (
     ConfigError,
@@ -176,6 +186,14 @@ def test_processes_share_an_image(whole, tmp_path, processes):
     done = script(tmp_path, "together", processes)
     assert done.stdout.split() == [str(processes), "0"], done.stdout
     assert final_bytes(tmp_path) == final_bytes(whole)
+
+
+@pytest.mark.slow  # for the interpreters
+def test_processes_share_the_area_of_an_image(tmp_path):
+    toy_prediction(tmp_path / "alone", area=AREA).run()
+    done = script(tmp_path / "shared", "together", 2, "area")
+    assert done.stdout.split() == ["2", "0"], done.stdout
+    assert final_bytes(tmp_path / "shared") == final_bytes(tmp_path / "alone")
 
 
 @pytest.mark.slow  # for the interpreters
