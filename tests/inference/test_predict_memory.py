@@ -108,7 +108,8 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.memory import MemoryModel
 from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predict import PredictionFiles, write_prediction
+from foveate.inference.predict import write_prediction
+from foveate.inference.prediction_files import PredictionFiles
 from foveate.inference.predicting.run import ready_to_predict
 planner, block, batch, classes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 torch.set_num_threads(1)

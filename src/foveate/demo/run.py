@@ -17,7 +17,7 @@ from foveate.demo.earth import EarthFiles, encoder_weights, make_earth
 from foveate.files import write_text
 from foveate.geometry import Window
 from foveate.inference.evaluation.evaluate import Evaluation
-from foveate.inference.predict import PredictionFiles
+from foveate.inference.prediction_files import PredictionFiles
 from foveate.reporting.panels import save_panels
 from foveate.reporting.preview import prediction_panels
 from foveate.runs.config import RunConfig

@@ -24,8 +24,9 @@ class PolygonsConfig(Section):
         min_area: smallest polygon that is kept, pixels of the class map without its holes.
         simplify: farthest that a border may move, pixels of the class map; 0 keeps the pixels' borders. Needs the
             extra `polygons`.
-        coordinates: "pixels" of the class map, those of its coordinate reference system ("crs"), or longitude and
-            latitude; "auto" is "crs" where the class map has one, else "pixels".
+        coordinates: "pixels" of the image as it is stored, whatever size of pixels it was read at; those of the class
+            map's coordinate reference system ("crs"), or longitude and latitude; "auto" is "crs" where the class map
+            has one, else "pixels".
     """
 
     leave_out: tuple[str, ...] = ()

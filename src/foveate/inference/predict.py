@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from foveate.inference.planning.pyramid import root_side
 from foveate.inference.predicting.patient_source import PatientSource
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.prediction_files import SIZES, SPENDING, PredictionFiles
 from foveate.inference.session import Session
 from foveate.inference.sinks.outputs import OutputSpec
 from foveate.inference.storing.assemble import Assembly
@@ -37,48 +37,6 @@ from foveate.segmenter import FoveatedSegmenter
 from foveate.version import __version__
 
 ALONE = Session()
-
-# What a run settles before it starts, by the memory it may take and by the speed of the network.
-SIZES = ("block_size", "batch_size")
-SPENDING = ("planner", "looks", "fusion", "budget")
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionFiles:
-    """Where the results for one image lie.
-
-    Attributes:
-        classes: class map, uint8, tiled, with overviews, colour table and the image's georeference.
-        fov: expected field of view per cell, float32, level-0 pixels.
-        preview: picture for people.
-        summary: JSON with cost and class shares.
-    """
-
-    classes: Path
-    fov: Path
-    preview: Path
-    summary: Path
-
-    @classmethod
-    def in_folder(cls, folder: Path, stem: str) -> PredictionFiles:
-        """The files for an image of this stem."""
-        names = ("classes.tif", "fov.tif", "preview.png", "json")
-        return cls(*(folder / f"{stem}.{name}" for name in names))
-
-    @property
-    def folder(self) -> Path:
-        """Of the results."""
-        return self.summary.parent
-
-    @property
-    def stem(self) -> str:
-        """What the names start with."""
-        return self.summary.name.removesuffix(".json")
-
-    @property
-    def store(self) -> Path:
-        """Folder of the finished blocks, there until the results are."""
-        return self.folder / f".{self.stem}.partial"
 
 
 class Prediction:
@@ -227,6 +185,7 @@ class Prediction:
             classes=self.classes,
             georeference=self.source.reader.georeference,
             resolution=_resolution(self.source),
+            stored_size=self.source.reader.stored_size,
             cell=self.segmenter.overview_downsample,
             fields_of_view=self.segmenter.scales.fields_of_view,
             passes=PassMap.of(self.segmenter, self.config),
@@ -256,21 +215,6 @@ def write_prediction(
     """
     prediction = Prediction(segmenter, source, files, classes=classes, config=config or InferenceConfig(), area=area)
     return prediction.run(overwrite=overwrite, on_pixels=on_pixels)
-
-
-def on_disk(files: PredictionFiles) -> ConfigTree | None:
-    """What the interrupted run whose blocks are there had settled, or that of the results; None without.
-
-    Values of `SIZES` and `SPENDING` by name.
-    """
-    for path in (files.store / "plan.json", files.summary):
-        try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            inference = tree.get("plan", tree)["inference"]
-            return {name: inference[name] for name in (*SIZES, *SPENDING)}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return None
 
 
 class _Progress:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from foveate.geometry import Window
 from foveate.inference.display import table_html
-from foveate.inference.predict import PredictionFiles
+from foveate.inference.prediction_files import PredictionFiles
 from foveate.reporting.panels import panels_figure
 from foveate.reporting.preview import prediction_panels
 from foveate.reporting.report.figures import data_uri

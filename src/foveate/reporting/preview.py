@@ -12,7 +12,7 @@ from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels
 from foveate.data.working import open_working
 from foveate.geometry import Window
-from foveate.inference.predict import PredictionFiles
+from foveate.inference.prediction_files import PredictionFiles
 from foveate.inference.storing.layers import NODATA
 from foveate.reporting.panels import (
     Panel,

@@ -23,9 +23,10 @@ from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.inference.config import InferenceConfig
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.planning.speed import in_passes, in_seconds
-from foveate.inference.predict import ALONE, SIZES, SPENDING, Prediction, PredictionFiles, on_disk
+from foveate.inference.predict import ALONE, Prediction
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.prediction_files import SIZES, SPENDING, PredictionFiles, on_disk
 from foveate.inference.session import Session, Start
 from foveate.inference.sharing.stopping import stopping
 from foveate.inference.sharing.team import LEFT_OUT, Team, launched_team, share_cores, started_team

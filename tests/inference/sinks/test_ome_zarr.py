@@ -89,6 +89,19 @@ def test_predictions_as_labels(tmp_path):
     assert write_polygons(tmp_path / "slide.classes.tif", polygons, overwrite=True) > 0
 
 
+@pytest.mark.parametrize("file_format", ["geotiff", "ome-zarr"])
+def test_polygons_are_in_pixels_of_the_image_as_it_is_stored(tmp_path, file_format):
+    stored, ids = Size(SIZE.height * 2, SIZE.width * 3), np.zeros((SIZE.height, SIZE.width), np.uint8)
+    ids[100:300, 200:500] = 1
+    changes = {"outputs": ("classes", "polygons"), "format": file_format, "stored_size": stored}
+    spec = OutputSpec(tmp_path, "slide", SIZE, CLASSES, None, 32, (32,), **changes)
+    *_, polygons = write_outputs([(Window.of(SIZE), {"classes": ids})], spec)
+    square = json.loads(polygons.read_text())["features"][0]
+    assert square["properties"]["area_px"] == 200 * 300
+    corners = np.array(square["geometry"]["coordinates"][0])
+    assert [*corners.min(axis=0), *corners.max(axis=0)] == [600, 200, 1500, 600]
+
+
 def test_a_full_disk_is_named(tmp_path):
     path = tmp_path / "labels.ome.zarr"
     with pytest.raises(OutputWriteError, match=r"labels\.ome\.zarr"), open_labels(path, SIZE, CLASSES, None) as raster:

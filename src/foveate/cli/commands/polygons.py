@@ -32,7 +32,8 @@ def polygons(
     min_area: Annotated[float, typer.Option(help="Smallest polygon that is kept, pixels.")] = 0,
     simplify: Annotated[float, typer.Option(help="Farthest that a border may move, pixels.")] = 0,
     coordinates: Annotated[
-        str, typer.Option(help="pixels, crs (of the class map), lonlat, or auto: crs where there is one.")
+        str,
+        typer.Option(help="pixels (of the image), crs (of the class map), lonlat, or auto: crs where there is."),
     ] = "auto",
     overwrite: Overwrite = False,
 ) -> None:

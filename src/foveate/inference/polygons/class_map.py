@@ -30,6 +30,7 @@ class ClassMap:
 
     Attributes:
         size: in pixels.
+        image_size: of the image that it is of, where that was read as if its pixels had another size; else `size`.
         georeference: place on the ground, when the file knows it.
         resolution: height and width of a pixel in metres, when the file says so.
         names, colors: of class ids; those without one get one from `name` and `color`.
@@ -38,6 +39,7 @@ class ClassMap:
     """
 
     size: Size
+    image_size: Size
     georeference: Georeference | None
     resolution: tuple[float, float] | None
     names: Mapping[int, str]
@@ -101,6 +103,7 @@ def _raster(path: Path, dataset: Any) -> ClassMap:
 
     return ClassMap(
         header.size,
+        _image_size(tags) or header.size,
         header.georeference,
         _resolution(tags),
         {int(key[6:]): value for key, value in tags.items() if key.startswith("class_") and key[6:].isdigit()},
@@ -108,6 +111,11 @@ def _raster(path: Path, dataset: Any) -> ClassMap:
         None if dataset.nodata is None else int(dataset.nodata),
         read,
     )
+
+
+def _image_size(tags: Mapping[str, Any]) -> Size | None:
+    sides = tags.get("image_height"), tags.get("image_width")
+    return None if None in sides else Size(*(int(side) for side in sides if side is not None))
 
 
 def _resolution(tags: Mapping[str, str]) -> tuple[float, float] | None:
@@ -142,6 +150,7 @@ def _labels(path: Path) -> ClassMap:
 
     return ClassMap(
         Size(*finest.shape),
+        _image_size(attributes.get("foveate", {})) or Size(*finest.shape),
         None,
         _label_resolution(scales),
         {entry["label-value"]: entry["name"] for entry in facts.get("properties", ()) if "name" in entry},

@@ -34,7 +34,7 @@ class Place(NamedTuple):
     crs: str | None
 
 
-def place_of(place: Georeference | None, coordinates: Coordinates) -> Place:
+def place_of(place: Georeference | None, coordinates: Coordinates, stretch: tuple[float, float] = (1.0, 1.0)) -> Place:
     """The coordinates that are written for the pixels of a class map.
 
     GeoJSON (RFC 7946) knows longitude and latitude only. Straight borders of pixels are not straight there, and a
@@ -45,19 +45,26 @@ def place_of(place: Georeference | None, coordinates: Coordinates) -> Place:
     Args:
         place: of the class map.
         coordinates: which are wanted.
+        stretch: pixels of the image, as it is stored, per pixel of the class map: along columns, along rows.
 
     Raises:
         ConfigError: when the class map has no place on the ground, and coordinates there are asked for.
     """
     crs = _on_earth(place)
     if coordinates == "pixels" or (coordinates == "auto" and crs is None):
-        return Place(lambda points: points, False, None)
+        return Place(_stretched(stretch), False, None)
     if place is None or crs is None:
         raise ConfigError(f"coordinates {coordinates!r} need a class map that knows its place on Earth; use 'pixels'")
     code = crs.to_epsg()
     if coordinates == "lonlat" or code in (None, 4326):
         return _lonlat(place, crs)
     return Place(_affine(place, _decimals(place)), _is_flipped(place), f"urn:ogc:def:crs:EPSG::{code}")
+
+
+def _stretched(stretch: tuple[float, float]) -> Callable[[Any], Any]:
+    if stretch == (1.0, 1.0):
+        return lambda points: points
+    return lambda points: np.round(points * np.array(stretch), 3)
 
 
 def _on_earth(place: Georeference | None) -> Any:

@@ -57,7 +57,7 @@ def write_polygons(
     config = config or PolygonsConfig()
     with open_class_map(class_map) as source, written(out, overwrite=overwrite) as partial:
         kept = _kept_ids(source, config)
-        place, unit, count = place_of(source.georeference, config.coordinates), area_unit(source), 0
+        place, unit, count = place_of(source.georeference, config.coordinates, _stretch(source)), area_unit(source), 0
         with partial.open("w", encoding="utf-8") as file:
             file.write(header(place.crs))
             for polygon in polygons(_strips(source, kept, on_progress or _silent), config):
@@ -74,6 +74,11 @@ def polygons(strips: Iterator[LabelArray], config: PolygonsConfig) -> Iterator[P
         polygon = polygon_of(region)
         if polygon.area >= config.min_area:
             yield simplified(polygon, config.simplify) if config.simplify else polygon
+
+
+def _stretch(class_map: ClassMap) -> tuple[float, float]:
+    own, image = class_map.size, class_map.image_size
+    return image.width / own.width, image.height / own.height
 
 
 def _silent(share: float) -> None:

@@ -41,7 +41,11 @@ class LabelsWriter:
 
 @contextmanager
 def open_labels(
-    path: Path, size: Size, classes: Sequence[ClassConfig], resolution: tuple[float, float] | None
+    path: Path,
+    size: Size,
+    classes: Sequence[ClassConfig],
+    resolution: tuple[float, float] | None,
+    stored_size: Size | None = None,
 ) -> Iterator[LabelsWriter]:
     """Open labels for writing; coarser levels are added when the block ends well.
 
@@ -50,6 +54,7 @@ def open_labels(
         size: of the image.
         classes: names and colours, in the order of the class ids.
         resolution: height and width of a pixel in metres, where known.
+        stored_size: see `OutputSpec`.
 
     Raises:
         ConfigError: when the extra `zarr` is not installed.
@@ -65,6 +70,8 @@ def open_labels(
             _halve(finer, coarser)
         # Last, so that what is not complete does not look like labels.
         group.attrs.update(_attributes(path.name.partition(".")[0], len(sizes), classes, resolution))
+        if stored_size not in (None, size):
+            group.attrs["foveate"] = {"image_height": stored_size.height, "image_width": stored_size.width}
 
 
 @contextmanager

@@ -53,6 +53,8 @@ class OutputSpec:
         scratch: folder for what is not complete, on the same file system; emptied before and removed after. Hidden
             beside the results by default.
         passes: the grid of the map of passes; needed where that is an output.
+        stored_size: of the image in its file, where it was read as if its pixels had another size; polygons in pixels
+            are in those of the file.
 
     Raises:
         ConfigError: when something of it cannot be made, so that it is known before any work.
@@ -72,6 +74,7 @@ class OutputSpec:
     overwrite: bool = False
     scratch: Path | None = None
     passes: PassMap | None = None
+    stored_size: Size | None = None
 
     def __post_init__(self) -> None:
         if self.format == "ome-zarr":
@@ -144,18 +147,23 @@ def _open(name: Output, path: Path, spec: OutputSpec) -> AbstractContextManager[
 def open_class_map(path: Path, spec: OutputSpec) -> Iterator[LayerWriter]:
     """Open the class map for writing, in the format asked for, with the classes' names and colours."""
     if spec.format == "ome-zarr":
-        with open_labels(path, spec.size, spec.classes, spec.resolution) as labels:
+        with open_labels(path, spec.size, spec.classes, spec.resolution, spec.stored_size) as labels:
             yield labels
         return
     raster = RasterSpec(
         spec.size, "uint8", spec.georeference, spec.resolution, ("class",),
         colors=[c.rgb for c in spec.classes],
-        tags={f"class_{i}": c.name for i, c in enumerate(spec.classes)},
+        tags={f"class_{i}": c.name for i, c in enumerate(spec.classes)} | _stored_size(spec),
         nodata=NODATA, overviews="mode",
     )  # fmt: skip
     with open_raster(path, raster) as writer:
         yield writer
     write_class_table(path, spec.classes)
+
+
+def _stored_size(spec: OutputSpec) -> dict[str, str]:
+    stored = spec.stored_size
+    return {} if stored in (None, spec.size) else {"image_height": str(stored.height), "image_width": str(stored.width)}
 
 
 def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
