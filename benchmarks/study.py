@@ -56,22 +56,22 @@ def budgets(name: str, out: Path, options: argparse.Namespace) -> None:
 
 def ablations(name: str, out: Path, options: argparse.Namespace) -> None:
     """What each part of the method brings; `methods` has alignment, and the mixture against expected input."""
-    for ablation, (names, change) in changed(*VIEWS[name]).items():
-        compare(name, names, out / ablation, [change], options)
     folder = FOLDERS[name]
     aliased(options.data / folder, options.data / f"{folder}-aliased")
-    compare(name, "patch_2,patch_3,mixture", out / "aliased", [f"data.folder={folder}-aliased"], options)
+    compare(name, "patch_3,mixture", out / "aliased", [f"data.folder={folder}-aliased"], options)
+    for ablation, (names, change) in changed(*VIEWS[name]).items():
+        compare(name, names, out / ablation, [change], options)
 
 
 def changed(near: int, middle: int, far: int) -> dict[str, tuple[str, str]]:
     """By name of the ablation: methods, and what differs from the study's configuration."""
     return {
-        "untold-scale": ("mixture,coarse_first", "foveation.tell_scale=false"),
-        "wide-policy": ("mixture", "foveation.policy.dilations=[1,2,4,4]"),
-        "two-scales-near": ("mixture,coarse_first", f"foveation.fields_of_view=[{near},{middle}]"),
-        "two-scales-far": ("mixture,coarse_first", f"foveation.fields_of_view=[{near},{far}]"),
         "no-own-window": ("mixture", "foveation.estimator={name: mixture, own_window: 0}"),
-        "fixed-no-own-window": ("patch_2,patch_3", "foveation.estimator={name: fixed, own_window: 0}"),
+        "fixed-no-own-window": ("patch_2", "foveation.estimator={name: fixed, own_window: 0}"),
+        "untold-scale": ("mixture", "foveation.tell_scale=false"),
+        "wide-policy": ("mixture", "foveation.policy.dilations=[1,2,4,4]"),
+        "two-scales-near": ("mixture", f"foveation.fields_of_view=[{near},{middle}]"),
+        "two-scales-far": ("mixture", f"foveation.fields_of_view=[{near},{far}]"),
         "equal-shares": ("coarse_first", "foveation.estimator={name: coarse_first, narrowest: 0.3334}"),
     }
 
