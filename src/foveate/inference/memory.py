@@ -21,6 +21,7 @@ from foveate.inference.planning.foveation_field import CACHED_TILES, TILE_CELLS
 from foveate.inference.planning.pyramid import PyramidGrid, looks_of, root_side, uses_pyramid
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.predict_block import _PIXELS_AT_ONCE
+from foveate.inference.storing.layers import AT_ONCE
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
 
@@ -70,8 +71,7 @@ class MemoryModel:
         classes: of the network's output, which may be features.
         looks: side of the support and field of view of every scale in use, level-0 pixels.
         downsamples: at which each is read.
-        pyramid, by_probability, shares: whether the planner is the pyramid, probabilities are combined, and any output
-            is made from probabilities.
+        pyramid, shares: whether the planner is the pyramid, and any output is made from probabilities.
         layers: bytes of a pixel in the results.
         masks: bytes of a pixel of what says which pixels are looked at; 0 where all are.
         on_cpu: whether the network runs on the processor.
@@ -92,7 +92,6 @@ class MemoryModel:
     looks: tuple[tuple[int, int], ...]
     downsamples: tuple[int, ...]
     pyramid: bool
-    by_probability: bool
     shares: bool
     layers: int
     masks: int
@@ -138,7 +137,6 @@ class MemoryModel:
             looks=looks,
             downsamples=tuple(region_downsample(view / scales.patch_size) for _, view in looks),
             pyramid=pyramid,
-            by_probability=pyramid or segmenter.estimator.blends_probabilities or config.stitching == "max_score",
             shares=bool(probabilities),
             layers=1 + sum(classes if name == "probabilities" else 1 for name in probabilities),
             masks=0 if area is None or area.is_everything else _MASKS,
@@ -170,7 +168,7 @@ class MemoryModel:
     def _stitching(self, side: int, batch: int) -> int:
         """While the network runs: sums, patches, its own memory, and its output brought to the image's resolution."""
         # And as much as the sums take, once, of what is kept for later blocks: see `SharedPasses`.
-        sums = ((4 if self.by_probability else 2) + 1) * self.classes * side**2 * _FLOAT + 9 * side**2
+        sums = (2 + 1) * self.classes * side**2 * _FLOAT + 9 * side**2
         # Weights of the looks may be those of every class.
         weights = (5 * len(self.looks) + self.classes) * side**2 * _FLOAT if self.pyramid else 0
         wide = max(min(batch * support**2, max(_PIXELS_AT_ONCE, support**2)) for support, _ in self.looks)
@@ -178,9 +176,10 @@ class MemoryModel:
         return sums + weights + 4 * wide * self.classes * _FLOAT + patches + batch * self.patch
 
     def _finishing(self, side: int) -> int:
-        """While the layers are made of a block's logits."""
-        logits = self.classes * side**2 * _FLOAT
-        return (6 if self.shares else 1) * logits + (13 + self.layers) * side**2
+        """While the layers are made of a block's logits, strip by strip."""
+        strip = max(AT_ONCE, side)
+        making = (6 if self.shares else 1) * self.classes * strip * _FLOAT + 13 * strip
+        return self.classes * side**2 * _FLOAT + self.layers * side**2 + making
 
 
 def _looks(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> tuple[tuple[int, int], ...]:

@@ -64,9 +64,10 @@ def add_outputs(
         stitcher.add(few, logits.softmax(dim=1) if by_probability else logits, pixel_weights)
 
 
+@torch.inference_mode()
 def as_logits(probabilities: Tensor) -> Tensor:
-    """Logarithms of probabilities; none is minus infinity."""
-    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+    """Logarithms of probabilities, in their place; none is minus infinity."""
+    return probabilities.clamp_(min=torch.finfo(probabilities.dtype).tiny).log_()
 
 
 def _constant_shape(inputs: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, size: int) -> Tensor:

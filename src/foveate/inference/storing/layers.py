@@ -27,6 +27,8 @@ Layers: TypeAlias = dict[str, NDArray[np.uint8] | FloatArray]
 
 NODATA = 255  # in every layer of bytes: not looked at, or pixels that could not be read
 FULL = 254  # the byte that stands for 1
+# Pixels that are turned into bytes at a time: so many stay in the processor's cache, and little is in memory twice.
+AT_ONCE = 2**17
 
 
 def block_layers(logits: Tensor, outputs: Collection[Output]) -> Layers:
@@ -41,6 +43,17 @@ def block_layers(logits: Tensor, outputs: Collection[Output]) -> Layers:
         By output: class ids; the probabilities; confidence, the largest probability; entropy of the probabilities, as a
         share of its largest value log C. Shares from 0 to 1 are bytes from 0 to `FULL`.
     """
+    classes, height, width = logits.shape
+    layers = unknown_layers(Size(height, width), classes, outputs)
+    rows = max(1, AT_ONCE // width)
+    for top in range(0, height, rows):
+        strip = slice(top, top + rows)
+        for name, values in _strip_layers(logits[:, strip], outputs).items():
+            layers[name][..., strip, :] = values
+    return layers
+
+
+def _strip_layers(logits: Tensor, outputs: Collection[Output]) -> Layers:
     layers: Layers = {"classes": class_ids(logits).cpu().numpy()}
     if not {"probabilities", "confidence", "entropy"}.isdisjoint(outputs):
         logarithms = logits.float().log_softmax(dim=0)
