@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -5,8 +7,9 @@ from typer.testing import CliRunner
 from foveate.cli.app import app
 from foveate.errors import CheckpointError
 from foveate.inference.evaluation.evaluate import Evaluation
-from foveate.runs.evaluate import evaluate_split
+from foveate.runs.evaluate import evaluate_run, evaluate_split
 from foveate.runs.folder import load_run
+from foveate.runs.tune import tune
 from toys import make_data_set, toy_config, write_config
 
 
@@ -76,3 +79,13 @@ def test_members_may_have_learned_from_their_own_windows(trained):
     members = "members=[../own_1, ../own_2]"
     assert foveate("train", config, members, "--method", "ensemble", "--out", trained / "of_own").exit_code == 0
     load_run(trained / "of_own")
+
+
+def test_an_ensemble_spends_a_budget_among_its_members(trained, tmp_path):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    trials = tune(run, split="test", budgets=[0.5, 1.0])
+    assert {trial.candidate.is_fixed for trial in trials} == {True, False}
+    target = load_run(run).segmenter.scales.target
+    every = evaluate_run(run, "test", overrides=["inference.planner=per_target", "inference.overlap=0"])
+    some = evaluate_run(run, "test", overrides=[f"inference.budget={1e6 / target**2}"])
+    assert some.cost["passes"] <= 0.6 * every.cost["passes"]
