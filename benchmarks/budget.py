@@ -128,20 +128,34 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def kind(look: str) -> str:
+    """What a line of the plot shows, for people."""
+    known = {"budget": "budget", "fixed,": "fixed view chosen alike", "keep": "margins", "per": "per target"}
+    return known.get(look.partition(" ")[0], look)
+
+
 def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     """mIoU against passes: a colour for each method, a mark for each way of looking, budgets joined by a line."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.subplots()
     lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        lines.setdefault((row["method"], row["look"].partition(" ")[0]), []).append(row)
+        lines.setdefault((row["method"], kind(row["look"])), []).append(row)
     colors = dict(zip(dict.fromkeys(row["method"] for row in rows), COLORS, strict=False))
     marks = dict(zip(dict.fromkeys(look for _, look in lines), "sov^D", strict=False))
     for (method, look), line in lines.items():
         line.sort(key=lambda row: row["share of fixed passes"])
         shares, scores = [r["share of fixed passes"] for r in line], [r["mIoU %"] for r in line]
         spread = [0 if r["std"] != r["std"] else r["std"] for r in line]
-        style = {"color": colors[method], "marker": marks[look], "capsize": 2, "label": f"{method}, {look}"}
+        style: dict[str, Any] = {
+            "color": colors[method],
+            "marker": marks[look],
+            "capsize": 2,
+            "label": f"{method}, {look}",
+        }
+        style["label"] = f"{method}, {look}"
+        if "fixed" in look:  # between what two of them cost there is none
+            style["drawstyle"] = "steps-post"
         axes.errorbar(shares, scores, yerr=spread, **style)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda x, _: f"1/{1 / x:g}" if x < 1 else f"{x:g}")
