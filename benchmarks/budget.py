@@ -153,7 +153,6 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
             "capsize": 2,
             "label": f"{method}, {look}",
         }
-        style["label"] = f"{method}, {look}"
         if "fixed" in look:  # between what two of them cost there is none
             style["drawstyle"] = "steps-post"
         axes.errorbar(shares, scores, yerr=spread, **style)
