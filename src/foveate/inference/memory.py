@@ -168,7 +168,7 @@ class MemoryModel:
     def _stitching(self, side: int, batch: int) -> int:
         """While the network runs: sums, patches, its own memory, and its output brought to the image's resolution."""
         # And as much as the sums take, once, of what is kept for later blocks: see `SharedPasses`.
-        sums = (2 + 1) * self.classes * side**2 * _FLOAT + 9 * side**2
+        sums = 3 * self.classes * side**2 * _FLOAT + 9 * side**2
         # Weights of the looks may be those of every class.
         weights = (5 * len(self.looks) + self.classes) * side**2 * _FLOAT if self.pyramid else 0
         wide = max(min(batch * support**2, max(_PIXELS_AT_ONCE, support**2)) for support, _ in self.looks)
