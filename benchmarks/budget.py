@@ -72,12 +72,11 @@ def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]
         if config.foveation.estimator.learns:  # else "per target" passes every scale already
             ways["every scale of every target"] = looks([(view, views[0] / view) for view in views])
     ways["per target"] = ["inference.planner=per_target", "inference.overlap=0"]
-    found: dict[str, dict[str, Any]] = {}  # small budgets often buy the same
+    found: dict[str, dict[str, Any]] = {}  # by what is changed: small budgets often buy the same
     for look, changes in ways.items():
-        key = str(changes)
-        found[look] = found[key] | {"look": look} if key in found else scored(run, look, changes, split, fixed)
-        found.setdefault(key, found[look])
-    return [found[look] for look in ways]
+        if str(changes) not in found:
+            found[str(changes)] = scored(run, look, changes, split, fixed)
+    return [found[str(changes)] | {"look": look} for look, changes in ways.items()]
 
 
 def looks(chosen: list[tuple[int, float]]) -> list[str]:
