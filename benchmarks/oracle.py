@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--views", type=int, default=3)
     parser.add_argument("--keep", type=float, default=1.0, help="central part of each window that is used")
+    parser.add_argument("--name", help="of the results; that of the comparison by default")
     options = parser.parse_args()
     runs = {
         view: [
@@ -53,7 +54,11 @@ def main() -> None:
     scales = [[runs[view][seed] for view in runs] for seed in range(seeds)]
     rows.append(row("oracle over fields of view", [score(group, options.split) for group in scales]))
     rows += [row(f"control: oracle over seeds of {v}", [score(group, options.split)]) for v, group in runs.items()]
-    report(f"oracle-{options.comparison.name}", rows, {"split": options.split, "keep": options.keep, "seeds": seeds})
+    report(
+        f"oracle-{options.name or options.comparison.name}",
+        rows,
+        {"split": options.split, "keep": options.keep, "seeds": seeds},
+    )
 
 
 def row(choice: str, mious: list[float]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import foveate
+from foveate.build import build_segmenter
 from foveate.foveation.config import FoveationConfig
 from foveate.networks.config import NetworkConfig
-from foveate.segmenter import build_segmenter
 
 
 class SmallNetwork(nn.Module):

@@ -8,15 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import GeometryError, NetworkError
-from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
 from foveate.foveation.policy import PolicyConfig, PolicyNetwork
 from foveate.foveation.scale_embedding import ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
-from foveate.networks.config import NetworkConfig
 from foveate.networks.deep_supervision import DeepSupervision
 from foveate.networks.feature_network import FeatureNetwork
-from foveate.networks.from_config import network_from
 from foveate.networks.per_scale import NetworkPerScale
 from foveate.patches.alignment import crop_central, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
@@ -54,7 +51,7 @@ class FoveatedSegmenter(nn.Module):
         in_channels: number of image bands C_in.
         overview_downsample: level-0 pixels per overview pixel; the policy decides once per such cell.
         estimator: how the policy's logits are used; `GumbelSoftmax()` by default.
-        policy: shape of the policy network; the paper's by default.
+        policy: the policy network, or its shape; the paper's by default.
         alignment: "aligned", or "paper" to take a patch's whole output for the target whatever its field of view.
         tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
 
@@ -69,7 +66,7 @@ class FoveatedSegmenter(nn.Module):
         in_channels: int = 3,
         overview_downsample: int = 16,
         estimator: Estimator | None = None,
-        policy: PolicyConfig | None = None,
+        policy: PolicyConfig | PolicyNetwork | None = None,
         alignment: Alignment = "aligned",
         tell_scale: bool = False,
     ) -> None:
@@ -85,9 +82,11 @@ class FoveatedSegmenter(nn.Module):
         # Who always sees one scale has nothing to be told.
         told = tell_scale and len(self.estimator.scales_read(len(scales))) > 1
         self.scale_embedding = ScaleEmbedding(len(scales), in_channels) if told else None
-        self.policy = PolicyNetwork(in_channels, len(scales), policy)
+        if not isinstance(policy, PolicyNetwork):
+            policy = PolicyNetwork(in_channels, len(scales), policy)
+        self.policy = policy
         # A policy nobody asks has no gradient, which optimisers and DDP must know.
-        self.policy.requires_grad_(self.estimator.learns)
+        self.policy.layers.requires_grad_(self.estimator.learns)
 
     def forward(self, image: Tensor, draw: Draw = Draw()) -> Tensor:  # noqa: B008 - immutable
         """Segment whole images held in memory, in one batch of all their targets.
@@ -152,6 +151,18 @@ class FoveatedSegmenter(nn.Module):
         aligned = torch.stack([output.logits for output in outputs], dim=1)
         logits = self._mixture(aligned, torch.stack([look.weight for look in looks], dim=1).log())
         return outputs[0]._replace(logits=logits, scale_weights=self.estimator.inference_weights(scale_logits))
+
+    def each_over_target(self, output: LocationOutput) -> Tensor:
+        """What every pass of a training step predicts over the target, (N, S', C, T, T): S passes or one.
+
+        S passes where the estimator mixes predictions; their logits, before mixing.
+        """
+        if not self.estimator.mixes_predictions:
+            return output.logits[:, None]
+        count, own = len(self.scales), output.own_logits
+        one_hot = torch.eye(count, device=own.device).repeat(len(own), 1)
+        aligned = self._over_target(own.flatten(0, 1), one_hot, self.scales.target)
+        return aligned.view(len(own), count, *aligned.shape[1:])
 
     def _mixture(self, aligned: Tensor, log_weights: Tensor) -> Tensor:
         """Logits (N, classes, h, w) of the mixture of S aligned outputs (N, S, D, h, w) by log-weights (N, S)."""
@@ -294,21 +305,3 @@ class FoveatedSegmenter(nn.Module):
 def _log_mixture(log_probs: Tensor, log_weights: Tensor) -> Tensor:
     """Log of the weighted sum over scales: log-probabilities (N, S, C, h, w), log-weights (N, S) -> (N, C, h, w)."""
     return torch.logsumexp(log_probs + log_weights[:, :, None, None, None], dim=1)
-
-
-def build_segmenter(
-    foveation: FoveationConfig, network: NetworkConfig, *, classes: int, in_channels: int = 3
-) -> FoveatedSegmenter:
-    """The segmenter that two configuration sections describe."""
-    features = foveation.estimator.mixed_features
-    built = network_from(network, classes=features or classes, in_channels=in_channels)
-    return FoveatedSegmenter(
-        built if features is None else FeatureNetwork(built, features, classes),
-        foveation.scales,
-        in_channels=in_channels,
-        overview_downsample=foveation.overview_downsample,
-        estimator=foveation.estimator,
-        policy=foveation.policy,
-        alignment=foveation.alignment,
-        tell_scale=foveation.tell_scale,
-    )

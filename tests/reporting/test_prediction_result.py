@@ -7,12 +7,12 @@ import torch
 from matplotlib.figure import Figure
 
 import foveate
+from foveate.build import build_segmenter
 from foveate.geometry import Window
 from foveate.reporting.prediction_result import PredictionResult
 from foveate.runs import predict as plain
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
-from foveate.segmenter import build_segmenter
 from toys import shapes, toy_config, write_image
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from foveate.config_base import Section
@@ -17,11 +17,31 @@ class PolicyConfig(Section):
         hidden: channels of every hidden layer; None means 8 per scale, as in the paper.
         dilations: one 3x3 convolution per entry. (1, 1, 1) is the paper's; longer is deeper, larger numbers look wider.
         normalisation: of the hidden layers. "batch" is the paper's; "none" suits a single location per step.
+        encoder: one of timm's convolutional encoders, whose first stages, frozen, read the overview for the
+            convolutions; None, as in the paper, leaves them the overview itself.
+        weights: of that encoder: "imagenet", a checkpoint's path, or null (also "none"); see `network.weights`.
     """
 
     hidden: int | None = Field(default=None, ge=1)
     dilations: tuple[int, ...] = Field(default=(1, 1, 1), min_length=1)
     normalisation: Literal["batch", "none"] = "batch"
+    encoder: str | None = None
+    weights: str | None = "imagenet"
+
+    @field_validator("weights")
+    @classmethod
+    def _read_none(cls, value: str | None) -> str | None:
+        return None if value is None or value.lower() == "none" else value
+
+
+class OverviewFeatures(Protocol):
+    """A module from an overview with `margin` more pixels on every side to `channels` features of each pixel."""
+
+    channels: int
+    margin: int
+
+    def __call__(self, overview: Tensor) -> Tensor:
+        """Features (B, channels, h, w) of an overview (B, C_in, h + 2 margin, w + 2 margin)."""
 
 
 class PolicyNetwork(nn.Module):
@@ -31,6 +51,12 @@ class PolicyNetwork(nn.Module):
     pixels instead of zeros. A decision then depends on its neighbourhood alone, so that training may see crops, and
     inference blocks, with exactly the values of a pass over the whole overview.
 
+    Args:
+        in_channels: of the overview.
+        scales: S.
+        config: its shape; the paper's by default.
+        features: reads the overview for the convolutions, where there is one.
+
     Attributes:
         margin: cells that the input must reach beyond the output on every side; the receptive field is
             `2 margin + 1` cells.
@@ -39,11 +65,18 @@ class PolicyNetwork(nn.Module):
     ReLU6. The paper pads with zeros; the margin replaces that.
     """
 
-    def __init__(self, in_channels: int, scales: int, config: PolicyConfig | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        scales: int,
+        config: PolicyConfig | None = None,
+        features: OverviewFeatures | None = None,
+    ) -> None:
         super().__init__()
         config = config or PolicyConfig()
         hidden = config.hidden or 8 * scales
-        widths = [in_channels, *[hidden] * (len(config.dilations) - 1), scales]
+        self.features = features
+        widths = [features.channels if features else in_channels, *[hidden] * (len(config.dilations) - 1), scales]
         layers: list[nn.Module] = []
         for i, dilation in enumerate(config.dilations):
             last = i == len(config.dilations) - 1
@@ -53,9 +86,10 @@ class PolicyNetwork(nn.Module):
                 layers += [nn.BatchNorm2d(hidden)] if config.normalisation == "batch" else []
                 layers.append(nn.ReLU6())
         self.layers = nn.Sequential(*layers)
-        self.margin = sum(config.dilations)
+        self.margin = sum(config.dilations) + (features.margin if features else 0)
 
     def forward(self, overview: Tensor) -> Tensor:
         """Scale logits (B, S, h, w) from an overview with its margin, (B, C, h + 2 margin, w + 2 margin)."""
-        logits: Tensor = self.layers(overview)
+        seen = overview if self.features is None else self.features(overview)
+        logits: Tensor = self.layers(seen)
         return logits

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from foveate.build import build_segmenter
 from foveate.checkpoint import check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
@@ -17,7 +18,7 @@ from foveate.inference.cost import peak_memory_mb
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import join_members, member_folders
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
-from foveate.segmenter import FoveatedSegmenter, build_segmenter
+from foveate.segmenter import FoveatedSegmenter
 from foveate.training.rank import is_first_process
 from foveate.version import __version__
 
@@ -177,6 +178,6 @@ def load_run(
 def _segmenter_without_weights(config: RunConfig) -> FoveatedSegmenter:
     """The segmenter with random weights: a checkpoint brings its own, nothing is downloaded."""
     network = config.network.model_copy(update={"weights": None})
-    return build_segmenter(
-        config.foveation, network, classes=len(config.data.classes), in_channels=config.data.in_channels
-    )
+    policy = config.foveation.policy.model_copy(update={"weights": None})
+    foveation = config.foveation.model_copy(update={"policy": policy})
+    return build_segmenter(foveation, network, classes=len(config.data.classes), in_channels=config.data.in_channels)

@@ -46,6 +46,7 @@ _EXPECTED_WARNINGS = (
     r".*checkpoint that ended before the epoch ended",  # the sampler starts at the step, so it is exact
     r".*is smaller than the logging interval",
     r".*does not have a deterministic implementation",  # deterministic where possible is what was asked for
+    r".*in eval mode at the start of training",  # only what refuses train mode, as frozen encoders do
     r".*across ranks is zero",  # no validation data; said in our own words
     r".*recommended to use `self\.log.*sync_dist",  # these values are the same in every process already
     r".*find_unused_parameters=True was specified",  # other networks do have unused parameters
@@ -125,6 +126,7 @@ def fit(
         )
         path = folder / LAST if resumed_step else None
         with ended_together(trainer):
+            task.train()  # also a network that came in eval mode
             trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
     return _result(folder, checkpoints, trainer.global_step, time.monotonic() - start)
 

@@ -110,10 +110,18 @@ class SegmentationTask(pl.LightningModule):
         """What the policy learns from besides the segmentation loss."""
         bonus = -self.config.policy_entropy * entropy
         own = self.segmenter.estimator.policy_loss(
-            output.scale_logits, output.scale_weights, lambda: self.loss.of_each(output.logits, batch.label)
+            output.scale_logits, output.scale_weights, lambda: self._loss_of_each(output, batch.label)
         )
         # Only the gradient of the estimator's own loss means something, so the value reported stays the segmentation's.
         return bonus if own is None else bonus + own - own.detach()
+
+    def _loss_of_each(self, output: LocationOutput, label: Tensor) -> Tensor:
+        """The loss (N, S') of each pass of each location over its target, without a gradient."""
+        with torch.no_grad():
+            logits = self.segmenter.each_over_target(output)
+        passes = logits.shape[1]
+        each = self.loss.of_each(logits.flatten(0, 1), label.repeat_interleave(passes, dim=0))
+        return each.view(-1, passes)
 
     def _loss(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
         """The loss over the targets, of auxiliary heads, and where predictions are mixed, over the own windows."""

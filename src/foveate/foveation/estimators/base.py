@@ -112,7 +112,8 @@ class Estimator(Section):
         Args:
             logits: (N, S).
             weights: (N, S) as this step used them.
-            losses: gives the segmentation loss of each location, (N,), without a gradient; asked only if needed.
+            losses: gives the segmentation loss over the target of each pass of each location, without a gradient,
+                (N, S) where predictions are mixed, else (N, 1); asked only if needed.
         """
         return None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -23,8 +25,13 @@ class Mixture(Estimator):
     With `features` the aligned outputs that are averaged are features, and a head of two 1 x 1 convolutions classifies
     the average: what the wide look saw of a place then changes how the close look's detail there is read.
 
+    With `regress` the policy is besides taught by what it chooses among: its logits regress, up to a constant of each
+    place, the negative loss of every scale, so that the most probable scale is that of the smallest expected loss, and
+    probabilities say by how much.
+
     Attributes:
         own_window: weight of the loss of every scale on its own whole window.
+        regress: weight of that regression.
         top: how many of the most probable scales of a place are passed at inference; None passes all.
         features: number of features to mix; None mixes predictions.
 
@@ -33,6 +40,7 @@ class Mixture(Estimator):
 
     name: Literal["mixture"] = "mixture"
     own_window: float = Field(default=1.0, ge=0)
+    regress: float = Field(default=0.0, ge=0)
     top: int | None = Field(default=1, ge=1)
     features: int | None = Field(default=None, ge=1)
 
@@ -68,6 +76,17 @@ class Mixture(Estimator):
         values, scales = logits.topk(most, dim=-1)
         return torch.zeros_like(logits).scatter(-1, scales, values.softmax(dim=-1))
 
+    def policy_loss(self, logits: Tensor, weights: Tensor, losses: Callable[[], Tensor]) -> Tensor | None:
+        """The mean squared error of the regression, a scalar; None without one."""
+        if not self.regress:
+            return None
+        return self.regress * F.mse_loss(_centred(logits), -_centred(losses()))
+
     def looks(self, logits: Tensor) -> list[Look]:
         """One pass of the most probable scale, or one for each scale that counts."""
         return super().looks(logits) if self.top == 1 else each_scale(logits, self.inference_weights(logits))
+
+
+def _centred(values: Tensor) -> Tensor:
+    """Values (N, S) less the mean of their row."""
+    return values - values.mean(dim=1, keepdim=True)
