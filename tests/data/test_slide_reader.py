@@ -6,6 +6,8 @@ from data_toys import smooth_image, write
 from dicom_toys import read_dicom, write_dicom
 from reader_toys import write_svs, write_tiff_slide
 
+from foveate.data.config import DataConfig
+from foveate.data.manifest import load_samples
 from foveate.data.readers import Resolution, open_image
 from foveate.data.readers.location import Location
 from foveate.data.readers.memory import halved
@@ -50,6 +52,24 @@ def test_dicom_is_one_slide_by_whichever_of_its_files(tmp_path):
             assert np.abs(reader.read(Window.of(reader.size)).astype(int) - PIXELS).max() <= JPEG
             # Half the size is the stored level as it is, not a mean of level 0.
             np.testing.assert_array_equal(reader.read(Window.of(reader.size), Size(150, 200)), read_dicom(files[1]))
+
+
+def test_a_folder_of_dicom_is_a_slide(tmp_path):
+    folder = tmp_path / "images" / "1.2.840"
+    folder.mkdir(parents=True)
+    write_dicom(folder, [PIXELS, halved(PIXELS)])
+    with open_image(folder) as reader:
+        assert (reader.format, reader.size) == ("dicom", Size(300, 400))
+    (tmp_path / "masks").mkdir()
+    write(tmp_path / "masks" / "1.2.840.png", PIXELS[:1], driver="PNG")
+    classes = [{"name": name, "color": "#000000"} for name in "ab"]
+    (sample,) = load_samples(DataConfig.parse({"folder": tmp_path, "classes": classes}))
+    assert (sample.image, sample.name, sample.mask.name) == (folder, "1.2.840", "1.2.840.png")
+
+
+def test_an_empty_folder_is_no_slide(tmp_path):
+    with pytest.raises(UnsupportedImageError, match="no reader can open"):
+        open_image(tmp_path)
 
 
 def test_a_tiff_slide_without_a_maker(tmp_path):

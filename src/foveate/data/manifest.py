@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from foveate.data.config import DataConfig, SplitConfig
 from foveate.data.readers.location import Location
+from foveate.data.readers.openslide_reader import dicom_files
 from foveate.errors import ConfigError, DatasetError
 from foveate.units import metres
 
@@ -28,7 +29,7 @@ class Sample:
     Attributes:
         image: its file.
         mask: the file of its labels; None when it has none, which only prediction accepts.
-        name: stem of the image file, unique in the data set.
+        name: of the image file without its suffix, unique in the data set.
         split: "train", "val" or "test".
         pixel_size: of the image in metres, where the manifest gives it.
         roi: GeoJSON file of the region that is labelled, where the manifest gives one.
@@ -138,7 +139,8 @@ def _from_folder(folder: Path) -> list[_Row]:
     masks = _files(folder / "masks") if (folder / "masks").is_dir() else []
     _check_repeated("masks", [path.stem for path in masks])
     by_stem = {path.stem: path for path in masks}
-    return [_Row(path, by_stem.get(path.stem), path.stem, None) for path in images]
+    names = {path: Location.of(path).name for path in images}
+    return [_Row(path, by_stem.get(name), name, None) for path, name in names.items()]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -146,8 +148,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _may_be_image(path: Path) -> bool:
-    """GDAL leaves .aux.xml files beside images, systems leave hidden ones, and slides have folders of their own."""
-    stored = path.is_file() or path.suffix.lower() == ".zarr"
+    """GDAL leaves .aux.xml files beside images, systems leave hidden ones, and slides have folders of their own.
+
+    Those of slides in DICOM are the slides: the files in them are levels.
+    """
+    stored = path.is_file() or path.suffix.lower() == ".zarr" or bool(dicom_files(path))
     return stored and not path.name.startswith(".") and not path.name.endswith(".aux.xml")
 
 
@@ -192,7 +197,7 @@ def _row(record: dict[str, Any], bases: list[Path], place: str) -> _Row:
     found = _resolve(image, bases)
     mask_path = _resolve(mask, bases) if mask else None
     roi = _resolve(record["roi"], bases) if record.get("roi") else None
-    name = Location.of(found).path.stem  # without the query of a URL
+    name = Location.of(found).name
     return _Row(found, mask_path, name, cast("Split | None", split), _pixel_size(record, place), roi)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from foveate.data.labels import LabelReader
 from foveate.data.manifest import Sample
 from foveate.data.readers import open_image
+from foveate.data.readers.location import Location
 from foveate.data.sample_reader import open_labels
 from foveate.data.working import open_working
 from foveate.geometry import Window
@@ -67,7 +68,7 @@ def prediction_panels(
     title = "image; lined: not looked at" if left_out.any() else "image"
     panels.append(Panel(title, hatched(picture, left_out)))
     if labels is not None:
-        with open_labels(Sample(Path(image), labels, Path(image).stem, "test"), data) as truth:
+        with open_labels(Sample(Path(image), labels, Location.of(image).name, "test"), data) as truth:
             panels.append(Panel("labels", class_picture(truth, data.classes, window)))
     with LabelReader(open_image(files.classes), len(data.classes), NODATA) as classes:
         panels.append(Panel("prediction", class_picture(classes, data.classes, window)))

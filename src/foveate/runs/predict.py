@@ -76,7 +76,7 @@ class PredictionRequest:
 
 def stem_of(image: Path | str) -> str:
     """What the results of an image are called after: the name of its file or URL, without suffix."""
-    return Location.of(image).path.stem
+    return Location.of(image).name
 
 
 def files_of(image: Path | str, out: Path | str) -> PredictionFiles:

@@ -60,6 +60,13 @@ class Location:
         return Path("{}:/{}{}".format(*self._bare)) if self.is_remote else Path(self.text)
 
     @property
+    def name(self) -> str:
+        """What the image is called: its file's name without suffix; of a folder, but not of Zarr, the whole name."""
+        path = self.path
+        whole = self.is_local and path.suffix.lower() != ".zarr" and path.is_dir()
+        return path.name if whole else path.stem
+
+    @property
     def gdal(self) -> str:
         """What GDAL opens."""
         if not self.is_remote:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -152,11 +153,22 @@ def _opaque(pixels: Raster, background: tuple[int, int, int]) -> Raster:
 
 
 def open_openslide(location: Location, options: OpenOptions) -> OpenSlideReader | None:
-    """The registry's entry: None for all but the files of scanners; any TIFF would be read as RGB."""
+    """The registry's entry: None for all but the files of scanners; any TIFF would be read as RGB.
+
+    A slide in DICOM may be given by its folder: it is one file a level, any of which leads to the others.
+    """
     from openslide import OpenSlide  # noqa: PLC0415 - an extra
 
     del options
-    if not location.is_local or not location.path.is_file():
+    if not location.is_local:
         return None
-    vendor = OpenSlide.detect_format(location.path)
-    return None if vendor in (None, "generic-tiff") else OpenSlideReader(location)
+    path = min(dicom_files(location.path), default=location.path)
+    if not path.is_file():
+        return None
+    vendor = OpenSlide.detect_format(path)
+    return None if vendor in (None, "generic-tiff") else OpenSlideReader(Location.of(path))
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """The DICOM files in a folder; none where it is not one."""
+    return [path for path in folder.glob("*") if path.suffix.lower() == ".dcm"] if folder.is_dir() else []

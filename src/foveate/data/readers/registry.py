@@ -65,7 +65,8 @@ def open_image(
     """Open an image with the first reader that knows its format.
 
     Args:
-        path: a file, a folder (Zarr), a URL (http, https, s3, gs, az) or a GDAL virtual path (`/vsizip/...`).
+        path: a file, a folder (Zarr; DICOM of one slide), a URL (http, https, s3, gs, az) or a GDAL virtual path
+            (`/vsizip/...`).
         keep_alpha: count an alpha band as a band; otherwise it is left out.
         decode_limit_bytes: PNG and JPEG decoding to more bytes than this go to a temporary file, not to memory.
         max_pixels: most rows times columns of an image; of the environment variable FOVEATE_MAX_PIXELS, else 10**12,

@@ -14,6 +14,7 @@ from foveate.data.area.area import Area, AreaPart
 from foveate.errors import ImageReadError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
+from foveate.inference.freed_memory import give_back_freed_memory
 from foveate.inference.planning.blocks import BlockGrid, block_side
 from foveate.inference.planning.foveation_field import FoveationField, TileObserver
 from foveate.inference.planning.in_area import BlockArea
@@ -84,6 +85,7 @@ def finished_blocks(
                 if on_unreadable is None:
                     raise
                 on_unreadable(block, error)
+            give_back_freed_memory()
 
 
 class _Ready(NamedTuple):
