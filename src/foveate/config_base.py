@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from foveate.errors import ConfigError
 
 ConfigTree = dict[str, Any]
+# Of an encoder: "imagenet", the path of a checkpoint, or None, for which YAML and the command line may say "none".
+Weights: TypeAlias = Annotated[
+    str | None, AfterValidator(lambda text: None if text is not None and text.lower() == "none" else text)
+]
 
 
 class Section(BaseModel):

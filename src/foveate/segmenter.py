@@ -159,10 +159,16 @@ class FoveatedSegmenter(nn.Module):
         """
         if not self.estimator.mixes_predictions:
             return output.logits[:, None]
-        count, own = len(self.scales), output.own_logits
-        one_hot = torch.eye(count, device=own.device).repeat(len(own), 1)
-        aligned = self._over_target(own.flatten(0, 1), one_hot, self.scales.target)
-        return aligned.view(len(own), count, *aligned.shape[1:])
+        return self._each_over_target(output.own_logits.flatten(0, 1), self._every_scale(output.own_logits))
+
+    def _every_scale(self, places: Tensor) -> Tensor:
+        """One-hot rows (N S, S): a pass of every scale at each of N places (N, ...)."""
+        return torch.eye(len(self.scales), device=places.device).repeat(len(places), 1)
+
+    def _each_over_target(self, output: Tensor, one_hot: Tensor) -> Tensor:
+        """Aligned outputs (N, S, D, T, T) of a pass of every scale at every place, (N S, D, P', P')."""
+        aligned = self._over_target(output, one_hot, self.scales.target)
+        return aligned.view(-1, len(self.scales), *aligned.shape[1:])
 
     def _mixture(self, aligned: Tensor, log_weights: Tensor) -> Tensor:
         """Logits (N, classes, h, w) of the mixture of S aligned outputs (N, S, D, h, w) by log-weights (N, S)."""
@@ -190,16 +196,12 @@ class FoveatedSegmenter(nn.Module):
 
     def _mix_predictions(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location and scale: log sum_s p_s softmax(aligned logits of scale s), a log-probability."""
-        count = len(self.scales)
-        one_hot = torch.eye(count, device=patches.device).repeat(len(patches), 1)
+        one_hot = self._every_scale(patches)
         heads = self._run_network(patches.flatten(0, 1), one_hot)
         log_weights = scale_logits.log_softmax(dim=-1)
-        mixtures = []
-        for head in heads:
-            aligned = self._over_target(head, one_hot, self.scales.target)
-            mixtures.append(self._mixture(aligned.view(len(patches), count, *aligned.shape[1:]), log_weights))
+        mixtures = [self._mixture(self._each_over_target(head, one_hot), log_weights) for head in heads]
         own = self.to_logits(heads[0])
-        own = own.view(len(patches), count, *own.shape[1:])
+        own = own.view(len(patches), len(self.scales), *own.shape[1:])
         return LocationOutput(mixtures[0], scale_logits, weights, own, tuple(mixtures[1:]))
 
     def to_logits(self, output: Tensor) -> Tensor:

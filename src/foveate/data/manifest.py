@@ -137,10 +137,10 @@ def _from_folder(folder: Path) -> list[_Row]:
     if not images:
         raise DatasetError(f"no image in {folder / 'images'}")
     masks = _files(folder / "masks") if (folder / "masks").is_dir() else []
-    _check_repeated("masks", [path.stem for path in masks])
-    by_stem = {path.stem: path for path in masks}
-    names = {path: Location.of(path).name for path in images}
-    return [_Row(path, by_stem.get(name), name, None) for path, name in names.items()]
+    named = [(Location.of(path).name, path) for path in masks]
+    _check_repeated("masks", [name for name, _ in named])
+    by_name = dict(named)
+    return [_Row(path, by_name.get(name := Location.of(path).name), name, None) for path in images]
 
 
 def _files(folder: Path) -> list[Path]:

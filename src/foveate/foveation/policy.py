@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from foveate.config_base import Section
+from foveate.config_base import Section, Weights
 
 
 class PolicyConfig(Section):
@@ -26,12 +26,7 @@ class PolicyConfig(Section):
     dilations: tuple[int, ...] = Field(default=(1, 1, 1), min_length=1)
     normalisation: Literal["batch", "none"] = "batch"
     encoder: str | None = None
-    weights: str | None = "imagenet"
-
-    @field_validator("weights")
-    @classmethod
-    def _read_none(cls, value: str | None) -> str | None:
-        return None if value is None or value.lower() == "none" else value
+    weights: Weights = "imagenet"
 
 
 class OverviewFeatures(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from foveate.config_base import Section
+from foveate.config_base import Section, Weights
 
 _NAMED = ("architecture", "encoder", "weights")
 _NO_OPTIONS = {*_NAMED, "classes", "in_channels"}
@@ -30,7 +30,7 @@ class NetworkConfig(Section):
 
     architecture: str = "fpn"
     encoder: str = "tf_efficientnet_lite0"
-    weights: str | None = "imagenet"
+    weights: Weights = "imagenet"
     factory: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -38,11 +38,6 @@ class NetworkConfig(Section):
     @classmethod
     def _read_string(cls, values: Any) -> Any:
         return {"factory": values} if isinstance(values, str) else values
-
-    @field_validator("weights")
-    @classmethod
-    def _read_none(cls, value: str | None) -> str | None:
-        return None if value is None or value.lower() == "none" else value
 
     @field_validator("factory")
     @classmethod
