@@ -1,15 +1,18 @@
-"""What is refused before anything is allocated, and how many files are open."""
+"""What is refused before anything is allocated, how many files are open, and how much of them is kept."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from data_toys import smooth_image, write
+from rasterio.env import get_gdal_config
 from reader_toys import write_zarr
 
 from foveate.data.cache import ReaderCache
 from foveate.data.readers import open_image
+from foveate.data.readers.gdal import small_cache
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Window
 
@@ -94,3 +97,12 @@ def _descriptors() -> list[Path]:
 def _saved(path: Path, pixels: np.ndarray) -> Path:
     np.save(path, pixels)
     return path
+
+
+def test_a_small_cache_is_small_for_a_while_and_never_larger_than_the_usual():
+    with rasterio.Env(GDAL_CACHEMAX=2**27):
+        with small_cache():
+            assert get_gdal_config("GDAL_CACHEMAX") == 2**25
+        assert get_gdal_config("GDAL_CACHEMAX") == 2**27
+    with rasterio.Env(GDAL_CACHEMAX=2**20), small_cache():
+        assert get_gdal_config("GDAL_CACHEMAX") == 2**20

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import get_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from foveate.data.readers.base import Georeference, Resolution
@@ -26,6 +27,7 @@ from foveate.types import BoolArray
 # Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be
 # bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept.
 os.environ.setdefault("GDAL_CACHEMAX", "128")
+_SMALL_CACHE = 32 * 2**20
 # A server that is busy is asked again, and one that never answers is given up.
 for _name, _value in (("MAX_RETRY", "3"), ("RETRY_DELAY", "0.5"), ("CONNECTTIMEOUT", "10"), ("TIMEOUT", "60")):
     os.environ.setdefault(f"GDAL_HTTP_{_name}", _value)
@@ -41,6 +43,15 @@ def quiet() -> Iterator[None]:
     """Suppress the warning that an image has no georeference: most images have none."""
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def small_cache() -> Iterator[None]:
+    """Let GDAL keep few decoded tiles: for work that needs every tile once, such as copying a file."""
+    with rasterio.Env():
+        usual = int(get_gdal_config("GDAL_CACHEMAX"))  # bytes
+    with rasterio.Env(GDAL_CACHEMAX=min(usual, _SMALL_CACHE)):
         yield
 
 
