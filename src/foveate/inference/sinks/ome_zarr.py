@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
@@ -45,7 +45,7 @@ def open_labels(
     size: Size,
     classes: Sequence[ClassConfig],
     resolution: tuple[float, float] | None,
-    stored_size: Size | None = None,
+    facts: Mapping[str, int] | None = None,
 ) -> Iterator[LabelsWriter]:
     """Open labels for writing; coarser levels are added when the block ends well.
 
@@ -54,7 +54,7 @@ def open_labels(
         size: of the image.
         classes: names and colours, in the order of the class ids.
         resolution: height and width of a pixel in metres, where known.
-        stored_size: see `OutputSpec`.
+        facts: kept as our own attributes.
 
     Raises:
         ConfigError: when the extra `zarr` is not installed.
@@ -70,8 +70,8 @@ def open_labels(
             _halve(finer, coarser)
         # Last, so that what is not complete does not look like labels.
         group.attrs.update(_attributes(path.name.partition(".")[0], len(sizes), classes, resolution))
-        if stored_size not in (None, size):
-            group.attrs["foveate"] = {"image_height": stored_size.height, "image_width": stored_size.width}
+        if facts:
+            group.attrs["foveate"] = dict(facts)
 
 
 @contextmanager

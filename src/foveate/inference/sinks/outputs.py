@@ -147,13 +147,13 @@ def _open(name: Output, path: Path, spec: OutputSpec) -> AbstractContextManager[
 def open_class_map(path: Path, spec: OutputSpec) -> Iterator[LayerWriter]:
     """Open the class map for writing, in the format asked for, with the classes' names and colours."""
     if spec.format == "ome-zarr":
-        with open_labels(path, spec.size, spec.classes, spec.resolution, spec.stored_size) as labels:
+        with open_labels(path, spec.size, spec.classes, spec.resolution, _stored_size(spec)) as labels:
             yield labels
         return
     raster = RasterSpec(
         spec.size, "uint8", spec.georeference, spec.resolution, ("class",),
         colors=[c.rgb for c in spec.classes],
-        tags={f"class_{i}": c.name for i, c in enumerate(spec.classes)} | _stored_size(spec),
+        tags=_class_map_tags(spec),
         nodata=NODATA, overviews="mode",
     )  # fmt: skip
     with open_raster(path, raster) as writer:
@@ -161,9 +161,15 @@ def open_class_map(path: Path, spec: OutputSpec) -> Iterator[LayerWriter]:
     write_class_table(path, spec.classes)
 
 
-def _stored_size(spec: OutputSpec) -> dict[str, str]:
+def _class_map_tags(spec: OutputSpec) -> dict[str, str]:
+    names = {f"class_{i}": c.name for i, c in enumerate(spec.classes)}
+    return names | {name: str(side) for name, side in _stored_size(spec).items()}
+
+
+def _stored_size(spec: OutputSpec) -> dict[str, int]:
+    """For polygons: the sides of the image in its file, where it was read as if its pixels had another size."""
     stored = spec.stored_size
-    return {} if stored in (None, spec.size) else {"image_height": str(stored.height), "image_width": str(stored.width)}
+    return {} if stored in (None, spec.size) else {"image_height": stored.height, "image_width": stored.width}
 
 
 def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
