@@ -2,7 +2,7 @@
 
 import torch
 
-from foveate.inference.cost import CostMeter, PeakMemory, peak_memory_mb
+from foveate.inference.cost import CostMeter, PeakMemory
 
 
 def test_devices_nobody_used_are_not_asked(monkeypatch):
@@ -11,7 +11,7 @@ def test_devices_nobody_used_are_not_asked(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", loads_a_library)
-    assert PeakMemory.of_this_process() == (peak_memory_mb(), 0.0)
+    assert PeakMemory.of_this_process().device == 0
 
 
 def test_the_device_that_was_used_most_counts(monkeypatch):

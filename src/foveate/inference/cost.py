@@ -26,7 +26,8 @@ class PeakMemory(NamedTuple):
     def of_this_process(cls) -> PeakMemory:
         """So far."""
         # Asking for devices loads a library each time, which is not for every block where there is none.
-        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        devices = range(torch.cuda.device_count()) if used else ()
         return cls(peak_memory_mb(), max((torch.cuda.max_memory_allocated(d) / 2**20 for d in devices), default=0.0))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from foveate.data.area.area import Area
+from foveate.data.readers.gdal import small_cache_bytes
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
 from foveate.inference.config import InferenceConfig
@@ -123,7 +123,7 @@ class MemoryModel:
         probabilities = {"probabilities", "confidence", "entropy"} & set(config.outputs)
         return cls(
             base=round(peak_memory_mb() * 2**20),
-            cache=min(_gdal_cache(), bytes_of_file) if reader.random_access else 0,
+            cache=min(small_cache_bytes(), bytes_of_file) if reader.random_access else 0,
             resident=reader.resident_bytes,
             weights=sum(p.numel() * p.element_size() for p in segmenter.state_dict().values()),
             patch=_patch_bytes(segmenter, source, config),
@@ -243,13 +243,6 @@ def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[
     batches = [config.batch_size >> i for i in range(config.batch_size.bit_length())]
     pairs = [(i, j) for i in range(len(sides)) for j in range(len(batches))]
     return ((sides[i], batches[j]) for i, j in sorted(pairs, key=lambda pair: (sum(pair), pair[0])))
-
-
-def _gdal_cache() -> int:
-    """Bytes that GDAL keeps of decoded tiles; its variable counts megabytes, or bytes where the number is large."""
-    value = os.environ.get("GDAL_CACHEMAX", "128")
-    count = float(value) if value.replace(".", "").isdigit() else 128.0
-    return round(count * 2**20 if count < 10**5 else count)
 
 
 def _patch_bytes(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> int:

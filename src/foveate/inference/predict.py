@@ -13,6 +13,7 @@ import torch
 from foveate.config_base import ConfigTree
 from foveate.data.area.area import Area
 from foveate.data.config import ClassConfig
+from foveate.data.readers.gdal import small_cache
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.inference.config import InferenceConfig
@@ -103,9 +104,8 @@ class Prediction:
             return self._done_already()
         if not begun:
             self.refuse_existing(overwrite)
-        with BlockStore.leading(
-            self.files.store, self.plan, len(self.grid), resume=resume, overwrite=overwrite
-        ) as store:
+        blocks = (self.files.store, self.plan, len(self.grid))
+        with small_cache(), BlockStore.leading(*blocks, resume=resume, overwrite=overwrite) as store:
             check_space(store, self.source.size, len(self.classes), self.config, session.tell)
             session.team.announce(session.number, self._word())
             return self._finish(store, session, on_pixels or _ignore)
@@ -118,7 +118,9 @@ class Prediction:
             FoveateError: as `run`, of this process's own blocks.
         """
         store = BlockStore.joining(self.files.store, self.plan, len(self.grid))
-        if store is not None:
+        if store is None:
+            return
+        with small_cache():
             session.complete(Worker(self._work(session), store), store, lambda: None)
 
     def refuse_existing(self, overwrite: bool) -> None:

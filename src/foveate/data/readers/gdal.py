@@ -48,11 +48,15 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def small_cache() -> Iterator[None]:
-    """Let GDAL keep few decoded tiles: for work that needs every tile once, such as copying a file."""
-    with rasterio.Env():
-        usual = int(get_gdal_config("GDAL_CACHEMAX"))  # bytes
-    with rasterio.Env(GDAL_CACHEMAX=min(usual, _SMALL_CACHE)):
+    """Let GDAL keep few decoded tiles: for a walk over an image, which comes back to its last tiles only."""
+    with rasterio.Env(GDAL_CACHEMAX=small_cache_bytes()):
         yield
+
+
+def small_cache_bytes() -> int:
+    """What GDAL keeps within `small_cache`: 32 MiB, or less where that is its usual limit."""
+    with rasterio.Env():
+        return min(int(get_gdal_config("GDAL_CACHEMAX")), _SMALL_CACHE)
 
 
 def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -> Any:

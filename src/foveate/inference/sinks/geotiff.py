@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from foveate.data.readers.base import Georeference
-from foveate.data.readers.gdal import quiet, small_cache
+from foveate.data.readers.gdal import quiet
 from foveate.errors import OutputWriteError
 from foveate.files import written
 from foveate.geometry import Size, Window
@@ -159,7 +159,7 @@ def _optimise(plain: Path, optimised: Path, spec: RasterSpec) -> None:
         "blocksize": TILE, "compress": "DEFLATE", "predictor": predictor, "bigtiff": "IF_SAFER",
         "overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper(),
     }  # fmt: skip
-    with quiet(), small_cache():
+    with quiet():
         rasterio.shutil.copy(plain, optimised, driver="COG", **options)
     plain.unlink()
 
