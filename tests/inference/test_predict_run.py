@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from predict_toys import (
     AREA,
     CONFIG,
@@ -19,6 +20,7 @@ from predict_toys import (
     toy_segmenter,
     toy_source,
 )
+from rasterio.env import get_gdal_config
 
 from foveate.errors import (
     ConfigError,
@@ -60,6 +62,14 @@ def stop_after(count):
         return left[0] <= 0
 
     return Session(should_stop=should_stop)
+
+
+def test_few_decoded_tiles_are_kept_meanwhile(tmp_path):
+    kept = []
+    with rasterio.Env(GDAL_CACHEMAX=2**27):
+        toy_prediction(tmp_path).run(on_pixels=lambda _: kept.append(get_gdal_config("GDAL_CACHEMAX")))
+        assert set(kept) == {2**25}
+        assert get_gdal_config("GDAL_CACHEMAX") == 2**27
 
 
 def test_the_rasters_hold_what_the_blocks_hold(whole):
