@@ -104,8 +104,12 @@ class Prediction:
             return self._done_already()
         if not begun:
             self.refuse_existing(overwrite)
-        blocks = (self.files.store, self.plan, len(self.grid))
-        with small_cache(), BlockStore.leading(*blocks, resume=resume, overwrite=overwrite) as store:
+        with (
+            small_cache(),
+            BlockStore.leading(
+                self.files.store, self.plan, len(self.grid), resume=resume, overwrite=overwrite
+            ) as store,
+        ):
             check_space(store, self.source.size, len(self.classes), self.config, session.tell)
             session.team.announce(session.number, self._word())
             return self._finish(store, session, on_pixels or _ignore)

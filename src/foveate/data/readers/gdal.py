@@ -25,7 +25,8 @@ from foveate.geometry import Size, Window
 from foveate.types import BoolArray
 
 # Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be
-# bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept.
+# bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept,
+# but for `small_cache`, whose bytes are never more than these.
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 _SMALL_CACHE = 32 * 2**20
 # A server that is busy is asked again, and one that never answers is given up.

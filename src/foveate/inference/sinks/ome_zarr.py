@@ -54,7 +54,7 @@ def open_labels(
         size: of the image.
         classes: names and colours, in the order of the class ids.
         resolution: height and width of a pixel in metres, where known.
-        facts: kept as our own attributes.
+        facts: kept as attributes of Foveate's own, which other programs pass over.
 
     Raises:
         ConfigError: when the extra `zarr` is not installed.
