@@ -22,6 +22,7 @@ from foveate.data.readers.gdal import quiet
 from foveate.errors import OutputWriteError
 from foveate.files import written
 from foveate.geometry import Size, Window
+from foveate.inference.freed_memory import give_back_freed_memory
 from foveate.types import Raster
 
 TILE = 512
@@ -161,6 +162,7 @@ def _optimise(plain: Path, optimised: Path, spec: RasterSpec) -> None:
     }  # fmt: skip
     with quiet():
         rasterio.shutil.copy(plain, optimised, driver="COG", **options)
+    give_back_freed_memory()  # else what one raster's overviews took adds to what the next one takes
     plain.unlink()
 
 

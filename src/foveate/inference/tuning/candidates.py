@@ -44,7 +44,8 @@ def ways_of_looking(views: Sequence[int]) -> list[Looks]:
     """Every field of view alone, whole and with a margin; and closer looks after every wider one.
 
     The closer looks are whole windows, windows with a margin, or first the ones and then, where it is most uncertain,
-    the others; or those of two scales.
+    the others; or those of two scales. Or the wide view itself, once more and with the margin that one pass a target
+    gives it, alone or beside the narrower one: where a place is uncertain, surroundings help as detail does.
 
     Args:
         views: the fields of view in use, ascending, level-0 pixels.
@@ -53,16 +54,25 @@ def ways_of_looking(views: Sequence[int]) -> list[Looks]:
         Looks, smallest kept part first.
     """
     # The central part over one target is what one pass a target uses.
-    alone = [[(view, keep)] for view in views for keep in sorted({views[0] / view, *KEEPS})]
+    centre = {view: views[0] / view for view in views}
+    alone = [[(view, keep)] for view in views for keep in sorted({centre[view], *KEEPS})]
+    again = [[(view, centre[view]), (view, whole)] for view in views for whole in KEEPS if centre[view] < whole]
     pairs = [
         [*((narrow, keep) for keep in keeps), (wide, whole)]
         for narrow, wide in combinations(views, 2)
         for whole in KEEPS
         for keeps in ((0.5,), (1.0,), (0.5, 1.0))
     ]
+    both = [
+        [(narrow, 0.5), (wide, centre[wide]), (wide, whole)]
+        for narrow, wide in combinations(views, 2)
+        for whole in KEEPS
+        if centre[wide] < whole
+    ]
     triples = [
         [(narrow, keep), (middle, 1.5 - keep), (wide, 1.0)]
         for narrow, middle, wide in combinations(views, 3)
         for keep in KEEPS
     ]
-    return list(dict.fromkeys(smallest_first(looks) for looks in (*alone, *pairs, *triples)))
+    ways = (*alone, *again, *pairs, *both, *triples)
+    return list(dict.fromkeys(smallest_first(looks) for looks in ways))
