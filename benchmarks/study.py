@@ -3,7 +3,7 @@
 What is done is kept: the same command goes on where it was stopped. A data set takes hours on two cores. Tables go to
 OUT/SET/comparison.md and benchmarks/results.
 Usage: python benchmarks/study.py DATA OUT [--sets earth,dubai,idrid] [--parts methods,budgets,ablations] [--seeds 0]
-`idrid-long` and `idrid-third` are sets too: idrid trained ten times as long, and a third of that.
+`idrid-long` is a set too: idrid trained ten times as long.
 DATA is made by benchmarks/study_data.py; dubai and idrid: docs/how-to/data-sets.md.
 """
 
@@ -24,10 +24,11 @@ METHODS = (
     "patch_1,patch_2,patch_3,random,average,ensemble,mean,mode,gsm,mixture,coarse_first,mean_paper,mode_paper,gsm_paper"
 )
 BUDGETED = "patch_1,patch_2,patch_3,ensemble,mixture,coarse_first"
-LONGER_METHODS = "patch_1,patch_2,patch_3,ensemble"
+LONG_METHODS = "patch_1,patch_2,patch_3,ensemble"
 FOLDERS = {"earth": "earth-study", "dubai": "dubai", "idrid": "idrid"}
 VIEWS = {"earth": (64, 128, 256), "dubai": (64, 128, 256), "idrid": (128, 256, 512)}
-LONGER = {"idrid-long": ("idrid", 1200), "idrid-third": ("idrid", 400)}  # the configuration, and steps
+# Sets that are trained ten times as long as the configuration of the same name says.
+TEN_TIMES = {"idrid-long": ["training.steps=1200", "training.warmup_steps=60", "training.validate_every=1200"]}
 
 
 def main() -> None:
@@ -46,14 +47,15 @@ def main() -> None:
 
 
 def methods(name: str, out: Path, options: argparse.Namespace) -> None:
-    compare(name, LONGER_METHODS if name in LONGER else METHODS, out / "methods", [], options)
+    compare(name, LONG_METHODS if name in TEN_TIMES else METHODS, out / "methods", [], options)
 
 
 def budgets(name: str, out: Path, options: argparse.Namespace) -> None:
     """Accuracy against passes, where to look closer, and the oracle: of what `methods` trained."""
     folder = str(out / "methods")
-    if name in LONGER:
-        return script("budget.py", folder, "--name", f"study-{name}", "--methods", "patch_2,patch_3,ensemble")
+    if name in TEN_TIMES:
+        script("budget.py", folder, "--name", f"study-{name}", "--methods", "ensemble")
+        return
     views = VIEWS[name]
     script("budget.py", folder, "--name", f"study-{name}", "--methods", BUDGETED, "--shares", "0.25,0.5,1,1.31,2")
     script("oracle.py", folder, "--name", f"study-{name}")
@@ -89,11 +91,9 @@ def changed(near: int, middle: int, far: int) -> dict[str, tuple[str, str]]:
 
 def compare(name: str, names: str, folder: Path, changes: list[str], options: argparse.Namespace) -> None:
     weights = f"network.weights={encoder_weights()}"
-    config, steps = LONGER.get(name, (name, None))
-    if steps:
-        changes = [*changes, f"training.steps={steps}", f"training.validate_every={steps}"]
-        changes.append(f"training.warmup_steps={steps // 20}")
-    command = ["foveate", "compare", str(CONFIGS / f"{config}.yaml"), weights, *changes, "--methods", names]
+    changes = [*TEN_TIMES.get(name, []), *changes]
+    config = CONFIGS / f"{name.removesuffix('-long')}.yaml"
+    command = ["foveate", "compare", str(config), weights, *changes, "--methods", names]
     call([sys.executable, "-m", *command, "--seeds", options.seeds, "--devices", options.devices, "--out", str(folder)])
 
 
