@@ -22,10 +22,13 @@ from toys import make_data_set, toy_config, write_config
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    root = tmp_path_factory.mktemp("tune")
+    return train_toy(tmp_path_factory.mktemp("tune"), {"name": "coarse_first"})
+
+
+def train_toy(root, estimator):
     make_data_set(root / "toy")
     tree = toy_config(root)
-    tree["foveation"]["estimator"] = {"name": "coarse_first"}
+    tree["foveation"]["estimator"] = estimator
     path = root / "run"
     arguments = ["train", str(write_config(root / "toy.yaml", tree)), "--out", str(path), "--accelerator", "cpu"]
     result = CliRunner().invoke(app, arguments)
@@ -43,6 +46,15 @@ def test_ways_of_looking_hold_every_fixed_view_and_cost_no_more_than_they_say():
         assert looks == tuple(sorted(looks, key=lambda look: look.view * look.keep))
         roots = least_passes(looks, Size(512, 512))
         assert roots == (512 // PyramidGrid.of(Size(1, 1), looks).sides[-1]) ** 2
+
+
+def test_one_field_of_view_is_looked_at_again_with_wider_margins():
+    found = ways_of_looking((256,), target=64)
+    assert {looks for looks in found if len(looks) > 1} == {
+        (PyramidLook(256, few), PyramidLook(256, more)) for few, more in ((0.25, 0.5), (0.25, 1.0), (0.5, 1.0))
+    }
+    beside = (PyramidLook(128, 0.5), PyramidLook(256, 0.25), PyramidLook(256, 1.0))
+    assert beside in ways_of_looking((64, 128, 256))
 
 
 def test_a_budget_of_one_pass_a_target_pays_for_every_fixed_view_on_any_image():
@@ -107,6 +119,19 @@ def test_tuning_chooses_on_validation_images_and_is_used_by_what_follows(trained
     assert again.scores.miou == pytest.approx(chosen[-1].miou, abs=0.05)
     with pytest.raises(OutputExistsError):
         tune(trained)
+
+
+def test_a_fixed_field_of_view_chooses_where_it_needs_a_margin(tmp_path):
+    path = train_toy(tmp_path, {"name": "fixed", "index": 1})
+    target, wide = 32, 64
+    tune(path, budgets=(0.5,))
+    tried = [trial["looks"] for trial in json.loads((path / "tuned.json").read_text())["trials"]]
+    assert [[wide, 0.5], [wide, 1.0]] in tried
+    budget = 0.5e6 / target**2
+    looks = f"inference.looks=[[{wide},0.5],[{wide},1.0]]"
+    result = evaluate_run(path, "val", overrides=["inference.planner=pyramid", f"inference.budget={budget}", looks])
+    once = 1e6 / wide**2
+    assert once < result.cost["passes_per_megapixel"] <= budget
 
 
 def test_the_command_prints_what_it_tried(trained):

@@ -140,7 +140,8 @@ def _per_megapixel(budgets: Sequence[float], target: int) -> list[float]:
 def _affordable(run: TrainedRun, plan: EvaluationPlan, budget: float) -> list[Looks]:
     """The ways whose widest look the budget pays for."""
     sizes = [image.size for image in plan.images]
-    return [looks for looks in ways_of_looking(run.segmenter.views_passed) if _pays_for(budget, looks, sizes)]
+    ways = ways_of_looking(run.segmenter.views_passed, run.segmenter.scales.target)
+    return [looks for looks in ways if _pays_for(budget, looks, sizes)]
 
 
 def _pays_for(budget: float, looks: Looks, sizes: Sequence[Size]) -> bool:

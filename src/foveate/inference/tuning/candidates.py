@@ -40,28 +40,30 @@ def least_passes(looks: Looks, image: Size) -> int:
     return len(PyramidGrid.of(image, looks).roots.top)
 
 
-def ways_of_looking(views: Sequence[int]) -> list[Looks]:
+def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Looks]:
     """Every field of view alone, whole and with a margin; and closer looks after every wider one.
 
     The closer looks are whole windows, windows with a margin, or first the ones and then, where it is most uncertain,
-    the others; or those of two scales. Or the wide view itself, once more and with the margin that one pass a target
-    gives it, alone or beside the narrower one: where a place is uncertain, surroundings help as detail does.
+    the others; or those of two scales. Or the same view once more, with a wider margin, alone or beside a narrower one:
+    where a place is uncertain, surroundings help as detail does.
 
     Args:
         views: the fields of view in use, ascending, level-0 pixels.
+        target: side of a target, level-0 pixels; the narrowest view by default.
 
     Returns:
         Looks, smallest kept part first.
     """
     # The central part over one target is what one pass a target uses.
-    centre = {view: views[0] / view for view in views}
-    alone = [[(view, keep)] for view in views for keep in sorted({centre[view], *KEEPS})]
-    again = [[(view, centre[view]), (view, whole)] for view in views for whole in KEEPS if centre[view] < whole]
+    centre = {view: (target or views[0]) / view for view in views}
+    keeps = {view: sorted({centre[view], *KEEPS}) for view in views}
+    alone = [[(view, keep)] for view in views for keep in keeps[view]]
+    again = [[(view, few), (view, more)] for view in views for few, more in combinations(keeps[view], 2)]
     pairs = [
-        [*((narrow, keep) for keep in keeps), (wide, whole)]
+        [*((narrow, keep) for keep in closely), (wide, whole)]
         for narrow, wide in combinations(views, 2)
         for whole in KEEPS
-        for keeps in ((0.5,), (1.0,), (0.5, 1.0))
+        for closely in ((0.5,), (1.0,), (0.5, 1.0))
     ]
     both = [
         [(narrow, 0.5), (wide, centre[wide]), (wide, whole)]
