@@ -1,8 +1,9 @@
 """Accuracy against passes: the trained runs of a comparison, evaluated with every budget.
 
-Nothing is trained. A fixed scale gets the same choice of margins, so that a gain is not only one of borders. A run of
-several scales first chooses how it spends each budget on the validation images (`foveate tune`), and is then scored on
-the others; beside it stands the fixed view, of the same network or networks, that the validation images prefer.
+Nothing is trained. A fixed scale gets the same choice of margins, so that a gain is not only one of borders, and is
+looked at again with more of a margin where it is unsure, as far as a budget goes. A run of several scales first chooses
+how it spends each budget on the validation images (`foveate tune`), and is then scored on the others; beside it stands
+the fixed view, of the same network or networks, that the validation images prefer.
 Usage: python benchmarks/budget.py COMPARISON [--methods patch_1,coarse_first] [--shares 0.5,1] [--processes 2]
 """
 
@@ -65,6 +66,7 @@ def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]
     views = config.foveation.views_passed
     if len(views) == 1:
         ways = {f"keep {keep:g}": looks([(views[0], keep)]) for keep in KEEPS}
+        ways |= margins_where_unsure(views[0], config.foveation.scales.target, shares)
     else:
         affordable = tuned(run, shares)
         ways = {f"budget {share:g}": [f"inference.budget={share * fixed}"] for share in affordable}
@@ -77,6 +79,17 @@ def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]
         if str(changes) not in found:
             found[str(changes)] = scored(run, look, changes, split, fixed)
     return [found[str(changes)] | {"look": look} for look, changes in ways.items()]
+
+
+def margins_where_unsure(view: int, target: int, shares: list[float]) -> dict[str, list[str]]:
+    """Whole windows everywhere, and where those are unsure, the same view again with its central part alone."""
+    keep = min(target / view, 0.5)
+    found = {}
+    for share in shares:
+        if (target / view) ** 2 < share < (target / (view * keep)) ** 2:
+            budget = share * 1e6 / target**2
+            found[f"margin {share:g}"] = [*looks([(view, keep), (view, 1.0)])[::2], f"inference.budget={budget}"]
+    return found
 
 
 def looks(chosen: list[tuple[int, float]]) -> list[str]:
@@ -129,7 +142,13 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def kind(look: str) -> str:
     """What a line of the plot shows, for people."""
-    known = {"budget": "budget", "fixed,": "fixed view chosen alike", "keep": "margins", "per": "per target"}
+    known = {
+        "budget": "budget",
+        "fixed,": "fixed view chosen alike",
+        "keep": "margins",
+        "margin": "margin where unsure",
+        "per": "per target",
+    }
     return known.get(look.partition(" ")[0], look)
 
 

@@ -24,6 +24,7 @@ METHODS = (
     "patch_1,patch_2,patch_3,random,average,ensemble,mean,mode,gsm,mixture,coarse_first,mean_paper,mode_paper,gsm_paper"
 )
 BUDGETED = "patch_1,patch_2,patch_3,ensemble,mixture,coarse_first"
+LONG_SHARES = "0.125,0.25,0.5,1"
 LONG_METHODS = "patch_1,patch_2,patch_3,ensemble"
 FOLDERS = {"earth": "earth-study", "dubai": "dubai", "idrid": "idrid"}
 VIEWS = {"earth": (64, 128, 256), "dubai": (64, 128, 256), "idrid": (128, 256, 512)}
@@ -54,7 +55,7 @@ def budgets(name: str, out: Path, options: argparse.Namespace) -> None:
     """Accuracy against passes, where to look closer, and the oracle: of what `methods` trained."""
     folder = str(out / "methods")
     if name in TEN_TIMES:
-        script("budget.py", folder, "--name", f"study-{name}", "--methods", "ensemble")
+        script("budget.py", folder, "--name", f"study-{name}", "--methods", "patch_3,ensemble", "--shares", LONG_SHARES)
         return
     views = VIEWS[name]
     script("budget.py", folder, "--name", f"study-{name}", "--methods", BUDGETED, "--shares", "0.25,0.5,1,1.31,2")
