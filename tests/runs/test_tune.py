@@ -98,6 +98,11 @@ def test_a_budget_gets_what_was_chosen_for_the_largest_one_below(budget, looks, 
     assert config.planner == (None if looks is None else "pyramid")
 
 
+def test_without_a_budget_the_largest_that_was_tuned_is_spent():
+    assert with_tuned(InferenceConfig(), [FIXED, NARROW], FixedScale(), 64).budget == NARROW.budget
+    assert with_tuned(InferenceConfig(budget="all"), [FIXED, NARROW], FixedScale(), 64).budget == "all"
+
+
 def test_what_is_given_is_not_overruled():
     for given in (InferenceConfig(looks=((64, 0.5),)), InferenceConfig(planner="per_target")):
         assert with_tuned(given, [NARROW], FixedScale(), 64) == given

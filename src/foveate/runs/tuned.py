@@ -73,7 +73,8 @@ def with_tuned(
     It stays as it is where looks or the planner per_target are given, nothing was chosen for so small a budget, or the
     budget is in seconds, which have to be counted in passes first.
 
-    Of several choices the one for the largest budget that is not above this one is taken.
+    Of several choices the one for the largest budget that is not above this one is taken. Where neither the
+    configuration nor the estimator names a budget, it is the largest that was tuned.
 
     Args:
         config: of inference.
@@ -89,6 +90,8 @@ def with_tuned(
     if not affordable:
         return config
     choice = affordable[-1]
+    if config.budget is None and budget == "all":
+        budget = choice.budget  # whoever names none is not charged for closer looks everywhere
     # One look needs no price, and its cover may reach over the border by more than the budget says.
     budget = "all" if len(choice.looks) == 1 else budget
     changes = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}
