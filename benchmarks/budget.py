@@ -87,14 +87,13 @@ def margins_where_unsure(view: int, target: int, shares: list[float]) -> dict[st
     found = {}
     for share in shares:
         if (target / view) ** 2 < share < (target / (view * keep)) ** 2:
-            budget = share * 1e6 / target**2
-            found[f"margin {share:g}"] = [*looks([(view, keep), (view, 1.0)])[::2], f"inference.budget={budget}"]
+            found[f"margin {share:g}"] = looks([(view, keep), (view, 1.0)], share * 1e6 / target**2)
     return found
 
 
-def looks(chosen: list[tuple[int, float]]) -> list[str]:
+def looks(chosen: list[tuple[int, float]], budget: float | str = "all") -> list[str]:
     given = [list(look) for look in chosen]
-    return ["inference.planner=pyramid", "inference.budget=all", f"inference.looks={given}"]
+    return ["inference.planner=pyramid", f"inference.budget={budget}", f"inference.looks={given}"]
 
 
 def tuned(run: Path, shares: list[float]) -> list[float]:

@@ -3,7 +3,7 @@
 What is done is kept: the same command goes on where it was stopped. A data set takes hours on two cores. Tables go to
 OUT/SET/comparison.md and benchmarks/results.
 Usage: python benchmarks/study.py DATA OUT [--sets earth,dubai,idrid] [--parts methods,budgets,ablations] [--seeds 0]
-`idrid-long` is a set too: idrid trained ten times as long.
+`--sets idrid-long --parts methods,budgets` is idrid trained ten times as long; it has no ablations.
 DATA is made by benchmarks/study_data.py; dubai and idrid: docs/how-to/data-sets.md.
 """
 
