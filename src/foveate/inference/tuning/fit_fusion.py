@@ -40,8 +40,9 @@ def fit_fusion(
     prior = torch.tensor(closest_most(len(looks))).log()[:, None].expand(-1, probabilities.shape[1])
     logarithms = prior.clone().requires_grad_()
     optimizer = torch.optim.Adam([logarithms], _RATE)
+    truth = F.one_hot(labels, probabilities.shape[1]).T.float().contiguous()
     for _ in range(_STEPS):
-        loss = _loss(probabilities, logarithms.softmax(dim=0), labels) + _PRIOR * ((logarithms - prior) ** 2).sum()
+        loss = _loss(probabilities, logarithms.softmax(dim=0), truth) + _PRIOR * ((logarithms - prior) ** 2).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -63,11 +64,12 @@ def _drawn(
     return torch.cat(parts, dim=2), torch.cat(labels)
 
 
-def _loss(probabilities: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy plus mean Dice loss of the classes there are; probabilities (L, C, n), weights (L, C)."""
-    mean = torch.einsum("lcn,lc->cn", probabilities, weights)
+def _loss(probabilities: Tensor, weights: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy plus Dice loss of the classes there are; probabilities (L, C, n), weights (L, C), truth (C, n)."""
+    mean = (probabilities * weights[..., None]).sum(dim=0)
     mean = mean / mean.sum(dim=0).clamp(min=1e-6)
-    truth = F.one_hot(labels, len(mean)).T.float()
-    there = truth.sum(dim=1) > 0
-    dice = 2 * (mean * truth).sum(dim=1) / (mean.sum(dim=1) + truth.sum(dim=1)).clamp(min=1e-6)
-    return F.nll_loss(mean.clamp(min=1e-6).log().T, labels) + (1 - dice[there]).mean()
+    of_label = mean * truth
+    counts = truth.sum(dim=1)
+    there = counts > 0
+    dice = 2 * of_label.sum(dim=1) / (mean.sum(dim=1) + counts).clamp(min=1e-6)
+    return -of_label.sum(dim=0).clamp(min=1e-6).log().mean() + (1 - dice[there]).mean()

@@ -11,6 +11,7 @@ from torch import Tensor
 from foveate.inference.planning.budget import closer_looks, passes_allowed, price_for
 from foveate.inference.planning.gain import gains_of
 from foveate.inference.planning.pyramid import PyramidGrid
+from foveate.inference.predicting.class_ids import class_ids
 from foveate.inference.tuning.candidates import Candidate
 from foveate.inference.tuning.samples import IGNORED, SampledImage
 from foveate.metrics.confusion import confusion_matrix
@@ -59,7 +60,7 @@ def _simulate_one(image: SampledImage, candidate: Candidate, budget: float | str
 
 
 def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> Tensor:
-    """Class ids (n, m) by the weighted mean of the looks made at every sample.
+    """Class ids (n, m) uint8 by the weighted mean of the looks made at every sample.
 
     Args:
         image: the samples.
@@ -74,7 +75,7 @@ def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> 
         counted = weight * where
         total = total + counted * image.probabilities[look].float()
         sums = sums + counted
-    return (total / sums).argmax(dim=0)
+    return class_ids(total / sums)
 
 
 def _chosen(
