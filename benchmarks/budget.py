@@ -31,6 +31,8 @@ from foveate.runs.evaluate import evaluate_run
 from foveate.runs.tune import tune
 from foveate.runs.tuned import read_tuned
 
+# What of its windows one fixed view uses: fine steps, so that it is compared at about any passes.
+FIXED_KEEPS = sorted({*KEEPS, 0.75})
 COLORS = ("#009e73", "#e69f00", "#cc79a7", "#0072b2", "#d55e00", "#56b4e9", "#000000")  # of Okabe and Ito
 
 
@@ -65,7 +67,7 @@ def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]
     fixed = 1e6 / config.foveation.scales.target**2
     views = config.foveation.views_passed
     if len(views) == 1:
-        ways = {f"keep {keep:g}": looks([(views[0], keep)]) for keep in KEEPS}
+        ways = {f"keep {keep:g}": looks([(views[0], keep)]) for keep in FIXED_KEEPS}
         ways |= margins_where_unsure(views[0], config.foveation.scales.target, shares)
     else:
         affordable = tuned(run, shares)
