@@ -33,6 +33,7 @@ from foveate.runs.tuned import read_tuned
 
 # What of its windows one fixed view uses: fine steps, so that it is compared at about any passes.
 FIXED_KEEPS = sorted({*KEEPS, 0.75})
+PER_TARGET = ["inference.planner=per_target", "inference.overlap=0"]
 COLORS = ("#009e73", "#e69f00", "#cc79a7", "#0072b2", "#d55e00", "#56b4e9", "#000000")  # of Okabe and Ito
 
 
@@ -75,7 +76,10 @@ def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]
         ways |= {f"fixed, budget {share:g}": looks(best_fixed(run, share * fixed)) for share in affordable}
         if config.foveation.estimator.learns:  # else "per target" passes every scale already
             ways["every scale of every target"] = looks([(view, views[0] / view) for view in views])
-    ways["per target"] = ["inference.planner=per_target", "inference.overlap=0"]
+    ways["per target"] = PER_TARGET
+    if config.foveation.estimator.name == "mixture":
+        ways["per target, the two most probable scales"] = [*PER_TARGET, "foveation.estimator.top=2"]
+        ways["per target, soft"] = [*PER_TARGET, "foveation.estimator.top=null"]
     found: dict[str, dict[str, Any]] = {}  # by what is changed: small budgets often buy the same
     for look, changes in ways.items():
         if str(changes) not in found:

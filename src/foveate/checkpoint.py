@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from foveate.errors import CheckpointError
 
 # What decides whether weights fit and mean the same thing.
 MODEL_SECTIONS = ("foveation", "network", "data.classes")
+# What within them only inference asks for: another value goes with the same weights.
+CHOSEN_AT_INFERENCE = ("foveation.estimator.top",)
 SEGMENTER_PREFIX = "segmenter."
 
 _ABSENT = object()
@@ -72,18 +74,26 @@ def load_segmenter_state(path: Path) -> SegmenterState:
     return SegmenterState(weights, state["config"])
 
 
-def check_same_config(saved: ConfigTree, current: ConfigTree, sections: Sequence[str] = MODEL_SECTIONS) -> None:
+def check_same_config(
+    saved: ConfigTree, current: ConfigTree, sections: Sequence[str] = MODEL_SECTIONS, free: Collection[str] = ()
+) -> None:
     """Refuse a checkpoint of another configuration.
 
     Args:
         saved: the configuration in the checkpoint.
         current: the configuration of now.
         sections: what must agree, as paths such as "network" or "data.classes"; absent on both sides agrees.
+        free: paths within them that need not agree.
 
     Raises:
         CheckpointError: listing every key that differs, with its value then and now.
     """
-    lines = [line for section in sections for line in _differences(section, _at(saved, section), _at(current, section))]
+    lines = [
+        line
+        for section in sections
+        for path, line in _differences(section, _at(saved, section), _at(current, section))
+        if path not in free
+    ]
     if lines:
         raise CheckpointError(
             "the checkpoint was made with another configuration: "
@@ -101,12 +111,13 @@ def _at(tree: ConfigTree, path: str) -> Any:
     return node
 
 
-def _differences(path: str, saved: Any, current: Any) -> list[str]:
+def _differences(path: str, saved: Any, current: Any) -> list[tuple[str, str]]:
+    """Paths at which two trees differ, each with a sentence."""
     if isinstance(saved, dict) and isinstance(current, dict):
         keys = [*saved, *(key for key in current if key not in saved)]
         pairs = [(f"{path}.{key}", saved.get(key, _ABSENT), current.get(key, _ABSENT)) for key in keys]
         return [line for pair in pairs for line in _differences(*pair)]
-    return [] if saved == current else [f"{path} was {_shown(saved)}, is now {_shown(current)}"]
+    return [] if saved == current else [(path, f"{path} was {_shown(saved)}, is now {_shown(current)}")]
 
 
 def _shown(value: Any) -> str:

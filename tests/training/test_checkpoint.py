@@ -69,6 +69,13 @@ def test_same_config_passes_and_other_sections_are_free():
     check_same_config({}, {})
 
 
+def test_free_paths_need_not_agree():
+    current = SAVED | {"foveation": {"fields_of_view": [8, 32]}}
+    check_same_config(SAVED, current, free=["foveation.fields_of_view"])
+    with pytest.raises(CheckpointError, match="fields_of_view"):
+        check_same_config(SAVED, current, free=["foveation"])
+
+
 def test_every_difference_is_listed():
     current = {
         "network": {"architecture": "unet", "options": {}, "encoder": "resnet18"},

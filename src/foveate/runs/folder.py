@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from foveate.build import build_segmenter
-from foveate.checkpoint import check_same_config, load_segmenter_state
+from foveate.checkpoint import CHOSEN_AT_INFERENCE, check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
@@ -132,7 +132,7 @@ class RunFolder:
         if checkpoint == "best" and not path.exists():
             path = self.checkpoint("last")
         state = load_segmenter_state(path)
-        check_same_config(RunConfig.completed(state.config), config.tree())
+        check_same_config(RunConfig.completed(state.config), config.tree(), free=CHOSEN_AT_INFERENCE)
         segmenter = _segmenter_without_weights(config)
         try:
             segmenter.load_state_dict(state.weights)
