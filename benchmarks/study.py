@@ -86,7 +86,7 @@ def changed(near: int, middle: int, far: int) -> dict[str, tuple[str, str]]:
         "regressed-losses": ("mixture", "foveation.estimator={name: mixture, regress: 1}"),
         "two-scales-near": ("mixture", f"foveation.fields_of_view=[{near},{middle}]"),
         "two-scales-far": ("mixture", f"foveation.fields_of_view=[{near},{far}]"),
-        "equal-shares": ("coarse_first", "foveation.estimator={name: coarse_first, narrowest: 0.3334}"),
+        "mostly-narrow": ("coarse_first", "foveation.estimator={name: coarse_first, narrowest: 0.75}"),
     }
 
 

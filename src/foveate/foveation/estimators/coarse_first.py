@@ -20,15 +20,15 @@ class CoarseFirst(Estimator):
     uncertain, as far as the budget goes. No policy network is asked: the wide look, already paid for, is the policy.
 
     Attributes:
-        narrowest: share of the training locations that are passed at the narrowest scale, which has the last word where
-            it is passed; the others share the rest equally.
+        narrowest: share of the training locations that are passed at the narrowest scale; the others share the rest
+            equally. None gives every scale the same share.
         own_window: weight of the loss on the patch's whole window, besides that on the target.
 
     Source: ours; `docs/decisions/0008-coarse-first.md`.
     """
 
     name: Literal["coarse_first"] = "coarse_first"
-    narrowest: float = Field(default=0.75, gt=0, lt=1)
+    narrowest: float | None = Field(default=None, gt=0, lt=1)
     own_window: float = Field(default=1.0, gt=0)
 
     @property
@@ -58,8 +58,8 @@ class CoarseFirst(Estimator):
 
     def scale_shares(self, scales: int) -> tuple[float, ...]:
         """How often each scale is drawn in training."""
-        if scales == 1:
-            return (1.0,)
+        if scales == 1 or self.narrowest is None:
+            return (1 / scales,) * scales
         return (self.narrowest, *[(1 - self.narrowest) / (scales - 1)] * (scales - 1))
 
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
