@@ -165,7 +165,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         lines.setdefault((row["method"], kind(row["look"])), []).append(row)
     colors = dict(zip(dict.fromkeys(row["method"] for row in rows), COLORS, strict=False))
-    marks = dict(zip(dict.fromkeys(look for _, look in lines), "sov^D", strict=False))
+    marks = dict(zip(dict.fromkeys(look for _, look in lines), "sov^DPX*", strict=False))
     for (method, look), line in lines.items():
         line.sort(key=lambda row: row["share of fixed passes"])
         shares, scores = [r["share of fixed passes"] for r in line], [r["mIoU %"] for r in line]
@@ -177,7 +177,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
             "label": f"{method}, {look}",
         }
         if "fixed" in look:  # between what two of them cost there is none
-            style["drawstyle"] = "steps-post"
+            style |= {"drawstyle": "steps-post", "linestyle": ":"}
         axes.errorbar(shares, scores, yerr=spread, **style)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda x, _: f"1/{1 / x:g}" if x < 1 else f"{x:g}")
