@@ -33,6 +33,7 @@ def train_toy(root, estimator):
     arguments = ["train", str(write_config(root / "toy.yaml", tree)), "--out", str(path), "--accelerator", "cpu"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
+    assert f"next: foveate {'tune' if estimator['name'] == 'coarse_first' else 'evaluate'} " in result.output
     return path
 
 

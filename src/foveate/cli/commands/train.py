@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -73,4 +74,6 @@ def train(
             output.print(facts_table("Trained", facts))
         if settings.is_ensemble:
             run.mark_trained()
-        output.print(f"next: foveate evaluate {run.path}")
+        # What looks closer where it pays is to be told on validation images what pays.
+        tunes = settings.foveation.estimator.planner == "pyramid" and not math.isnan(result.best_miou)
+        output.print(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
