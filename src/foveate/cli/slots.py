@@ -34,6 +34,6 @@ def _threads(processes: int) -> dict[str, str]:
 
 
 def _cores() -> int:
-    from foveate.data.datamodule import available_cores
+    from foveate.cores import available_cores
 
     return available_cores()

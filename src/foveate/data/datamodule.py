@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from foveate.cores import available_cores
 from foveate.data.augmentation import Augmentation
 from foveate.data.channels import Normalisation
 from foveate.data.checks import Inspection, inspect_samples
@@ -180,11 +180,6 @@ class FoveateDataModule(LightningDataModule):
 def available_workers() -> int:
     """Reading processes when none are asked for: half the cores this process may use, from 1 to 4."""
     return min(_MOST_WORKERS, max(1, available_cores() // 2))
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _opener(sample: Sample, config: DataConfig) -> Callable[[], LabelReader]:

@@ -8,18 +8,16 @@ import io
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from foveate.geometry import Window
 from foveate.inference.display import table_html
 from foveate.inference.prediction_files import PredictionFiles
-from foveate.reporting.panels import panels_figure
-from foveate.reporting.preview import prediction_panels
-from foveate.reporting.report.figures import data_uri
 from foveate.runs import predict as _predict
 from foveate.runs.config import RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _P = ParamSpec("_P")
 _NOTEBOOK_DPI = 60  # about 1100 pixels for three panels
@@ -58,6 +56,10 @@ class PredictionResult(dict[str, Any]):
         Raises:
             ImageReadError: when the image, the labels or the results cannot be read.
         """
+        # Slow to import, and who draws nothing does not need them.
+        from foveate.reporting.panels import panels_figure  # noqa: PLC0415
+        from foveate.reporting.preview import prediction_panels  # noqa: PLC0415
+
         truth = None if labels is None else Path(labels)
         panels = prediction_panels(self.image, self.files, self.config, truth, window)
         return panels_figure(panels, self.config.data.classes)
@@ -77,6 +79,8 @@ class PredictionResult(dict[str, Any]):
         return f"{told}, {failed} block{'s' * (failed > 1)} could not be read" if failed else told
 
     def _picture(self) -> str:
+        from foveate.reporting.report.figures import data_uri  # noqa: PLC0415 - matplotlib
+
         buffer = io.BytesIO()
         self.plot().savefig(buffer, dpi=_NOTEBOOK_DPI)
         alt = html.escape(f"{self['image']}: image, prediction and foveation map")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from foveate.inference.evaluation.evaluate import Evaluation
-from foveate.metrics.hausdorff import ClassDistance
+if TYPE_CHECKING:  # which need torchmetrics, and the other tables do not
+    from foveate.inference.evaluation.evaluate import Evaluation
+    from foveate.metrics.hausdorff import ClassDistance
 
 
 def percent(value: float | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from foveate.cores import share_cores
 from foveate.data.sample_reader import open_labels, open_sample, sample_area
 from foveate.errors import ConfigError
 from foveate.inference.evaluation.evaluate import Evaluation, evaluation_of
@@ -18,7 +19,6 @@ from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import ready_to_predict
 from foveate.inference.sharing.devices import device_of
 from foveate.inference.sharing.processes import Share, from_processes
-from foveate.inference.sharing.team import share_cores
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationOptions, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import TrainedRun, load_run
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from foveate.config_base import ConfigTree
+from foveate.cores import share_cores
 from foveate.data.area.area import Area
 from foveate.data.area.of_image import Roi, area_of, tissue_is_sought
 from foveate.data.readers.location import Location
@@ -29,7 +30,7 @@ from foveate.inference.predicting.run import ready_to_predict
 from foveate.inference.prediction_files import SIZES, SPENDING, PredictionFiles, on_disk
 from foveate.inference.session import Session, Start
 from foveate.inference.sharing.stopping import stopping
-from foveate.inference.sharing.team import LEFT_OUT, Team, launched_team, share_cores, started_team
+from foveate.inference.sharing.team import LEFT_OUT, Team, launched_team, started_team
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from foveate.build import build_segmenter
+from foveate.cores import cores_left_by
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import member_configs, member_folders
 from foveate.runs.folder import RunFolder
 from foveate.segmenter import FoveatedSegmenter
-from foveate.training.cores import cores_left_by
 from foveate.training.fit import FitResult, fit, step_to_resume
 from foveate.training.processes import Processes
 from foveate.training.task import SegmentationTask

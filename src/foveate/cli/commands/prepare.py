@@ -55,7 +55,7 @@ def prepare(
 ) -> None:
     """Prepare a data set."""
     from foveate.cli.console import output, progress_bar
-    from foveate.data.datamodule import available_cores
+    from foveate.cores import available_cores
     from foveate.data.preparation import prepare as prepare_data
 
     recipe = _recipe(data_set, fusion, classes)

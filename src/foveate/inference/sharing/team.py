@@ -13,10 +13,8 @@ from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-import torch
 from torch.distributed import PrefixStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]  # not in __all__
 
-from foveate.data.datamodule import available_cores
 from foveate.errors import WorkerError
 
 _PATIENCE = timedelta(minutes=10)  # for the others to start
@@ -152,11 +150,6 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def share_cores(processes: int) -> None:
-    """Give this process its share of the cores, where several run side by side."""
-    torch.set_num_threads(min(torch.get_num_threads(), max(1, available_cores() // processes)))
 
 
 def _helper(

@@ -1,4 +1,4 @@
-"""Sharing the processor between the network's kernels and the reading processes."""
+"""The processor's cores: how many there are, and who gets which of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 import torch
 
-from foveate.data.datamodule import available_cores
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_cores(processes: int) -> None:
+    """Give this process its share of the cores, where several run side by side."""
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, available_cores() // processes)))
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""What each way to start Foveate imports: what it does not need, it does not wait for."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# What only training, scores, statistics and pictures need.
+HEAVY = {"lightning", "torchmetrics", "matplotlib", "scipy.stats", "scipy.signal", "tensorboard", "distributed"}
+TORCH = {"torch", "numpy", "rasterio", "scipy", "pydantic"}
+
+
+def loaded(statement: str) -> set[str]:
+    """Names of all modules that a fresh interpreter has imported after a statement."""
+    code = f"import json, sys\n{statement}\nsys.stdout = sys.__stdout__\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import foveate",
+        "import foveate.cli.app",
+        "from typer.testing import CliRunner; from foveate.cli.app import app; CliRunner().invoke(app, ['--help'])",
+    ],
+    ids=["import", "command", "help"],
+)
+def test_nothing_heavy_is_needed_to_import_foveate_or_to_show_its_help(statement):
+    assert not loaded(statement) & (HEAVY | TORCH)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import foveate; foveate.predict; foveate.load_run; foveate.open_image", "import foveate.runs.predict"],
+    ids=["public", "command"],
+)
+def test_prediction_imports_neither_training_nor_plotting(statement):
+    assert not loaded(statement) & HEAVY
