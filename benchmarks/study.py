@@ -78,12 +78,6 @@ def changed(near: int, middle: int, far: int) -> dict[str, tuple[str, str]]:
         "no-own-window": ("mixture", "foveation.estimator={name: mixture, own_window: 0}"),
         "fixed-no-own-window": ("patch_2", "foveation.estimator={name: fixed, own_window: 0}"),
         "untold-scale": ("mixture", "foveation.tell_scale=false"),
-        "wide-policy": ("mixture", "foveation.policy.dilations=[1,2,4,4]"),
-        "pretrained-policy": (
-            "mixture",
-            f"foveation.policy={{encoder: tf_efficientnet_lite0, weights: {encoder_weights()}}}",
-        ),
-        "regressed-losses": ("mixture", "foveation.estimator={name: mixture, regress: 1}"),
         "two-scales-near": ("mixture", f"foveation.fields_of_view=[{near},{middle}]"),
         "two-scales-far": ("mixture", f"foveation.fields_of_view=[{near},{far}]"),
         "mostly-narrow": ("coarse_first", "foveation.estimator={name: coarse_first, narrowest: 0.75}"),

@@ -16,7 +16,6 @@ from foveate.foveation.estimators import (
     StraightThroughArgmax,
 )
 from foveate.networks.deep_supervision import DeepSupervision
-from foveate.networks.feature_network import FeatureNetwork
 from foveate.networks.per_scale import NetworkPerScale
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
@@ -145,43 +144,16 @@ def test_mixture_passes_one_scale_at_inference():
     assert output.own_logits.shape == (2, 0)
 
 
-def features_of(model, patches):
-    """The features of every scale over the targets, (N, S, D, 16, 16), one pass at a time."""
-    each = [over_targets(model, patches[:, s], torch.eye(3)[s].expand(len(patches), -1)) for s in range(3)]
-    return torch.stack(each, dim=1)
-
-
-def test_mixed_features_are_classified_once_they_are_mixed():
-    model = segmenter(Mixture(features=5), FeatureNetwork(nn.Conv2d(3, 5, 3, padding=1), 5, 2))
-    patches, logits = torch.rand(4, 3, 3, 16, 16), torch.randn(4, 3, requires_grad=True)
-    output = model.forward_locations(logits, patches)
-    mean = (features_of(model, patches) * logits.softmax(-1)[:, :, None, None, None]).sum(1)
-    torch.testing.assert_close(output.logits, model.network.classify(mean))
-    own = model.network.classify(model.network(patches[:, 2]))
-    torch.testing.assert_close(output.own_logits[:, 2], own)
-    output.logits.square().sum().backward()
-    assert logits.grad.abs().sum() > 0
-    assert all(parameter.grad.abs().sum() > 0 for parameter in model.network.parameters())
-
-
 @pytest.mark.parametrize(("top", "passed"), [(1, 1), (2, 2), (None, 3)])
-def test_features_of_as_many_scales_as_asked_are_mixed_at_inference(top, passed):
-    model = segmenter(Mixture(features=5, top=top), FeatureNetwork(nn.Conv2d(3, 5, 3, padding=1), 5, 2)).eval()
+def test_as_many_scales_as_asked_are_mixed_at_inference(top, passed):
+    model = segmenter(Mixture(top=top)).eval()
     patches, logits = torch.rand(2, 3, 3, 16, 16), torch.tensor([[0.0, 2, 1], [3, 0, 1]])
     output = model.forward_locations(logits, patches)
     weights = model.estimator.inference_weights(logits)
     assert ((weights > 0).sum(1) == passed).all()
-    mean = (features_of(model, patches) * weights[:, :, None, None, None]).sum(1)
-    torch.testing.assert_close(output.logits, model.network.classify(mean))
-
-
-def test_features_and_who_mixes_them_go_together():
-    for estimator, network in (
-        (Mixture(features=5), nn.Conv2d(3, 5, 3, padding=1)),
-        (Mixture(), FeatureNetwork(nn.Conv2d(3, 5, 3, padding=1), 5, 2)),
-    ):
-        with pytest.raises(NetworkError, match="needs a FeatureNetwork"):
-            segmenter(estimator, network)
+    each = [over_targets(model, patches[:, s], torch.eye(3)[s].expand(2, -1)) for s in range(3)]
+    mean = (torch.stack(each, dim=1).softmax(2) * weights[:, :, None, None, None]).sum(1)
+    torch.testing.assert_close(output.logits.softmax(1), mean)
 
 
 @pytest.mark.parametrize("image", [torch.rand(3, 20, 20), torch.rand(1, 4, 20, 20)])

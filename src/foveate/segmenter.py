@@ -13,7 +13,6 @@ from foveate.foveation.policy import PolicyConfig, PolicyNetwork
 from foveate.foveation.scale_embedding import ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.networks.deep_supervision import DeepSupervision
-from foveate.networks.feature_network import FeatureNetwork
 from foveate.networks.per_scale import NetworkPerScale
 from foveate.patches.alignment import crop_central, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
@@ -46,7 +45,7 @@ class FoveatedSegmenter(nn.Module):
 
     Args:
         network: any module (N, C_in, P, P) -> (N, classes, P', P') that returns logits, or in training
-            `DeepSupervision`; or a `NetworkPerScale`; or a `FeatureNetwork`, where the estimator mixes features.
+            `DeepSupervision`; or a `NetworkPerScale`.
         scales: the patch size P and the fields of view to choose from.
         in_channels: number of image bands C_in.
         overview_downsample: level-0 pixels per overview pixel; the policy decides once per such cell.
@@ -76,8 +75,6 @@ class FoveatedSegmenter(nn.Module):
         self.in_channels = in_channels
         self.overview_downsample = overview_downsample
         self.estimator = estimator or GumbelSoftmax()
-        if (self.estimator.mixed_features is None) is isinstance(network, FeatureNetwork):
-            raise NetworkError("an estimator that mixes features needs a FeatureNetwork, and no other takes one")
         self.alignment = alignment
         # Who always sees one scale has nothing to be told.
         told = tell_scale and len(self.estimator.scales_read(len(scales))) > 1
@@ -147,19 +144,10 @@ class FoveatedSegmenter(nn.Module):
         looks = self.estimator.looks(scale_logits)
         outputs = [self._mix_patches(scale_logits, patches, look.scale_weights) for look in looks]
         if len(looks) == 1:
-            return outputs[0]._replace(logits=self.to_logits(outputs[0].logits))
+            return outputs[0]
         aligned = torch.stack([output.logits for output in outputs], dim=1)
-        logits = self._mixture(aligned, torch.stack([look.weight for look in looks], dim=1).log())
+        logits = _mixture(aligned, torch.stack([look.weight for look in looks], dim=1).log())
         return outputs[0]._replace(logits=logits, scale_weights=self.estimator.inference_weights(scale_logits))
-
-    def each_over_target(self, output: LocationOutput) -> Tensor:
-        """What every pass of a training step predicts over the target, (N, S', C, T, T): S passes or one.
-
-        S passes where the estimator mixes predictions; their logits, before mixing.
-        """
-        if not self.estimator.mixes_predictions:
-            return output.logits[:, None]
-        return self._each_over_target(output.own_logits.flatten(0, 1), self._every_scale(output.own_logits))
 
     def _every_scale(self, places: Tensor) -> Tensor:
         """One-hot rows (N S, S): a pass of every scale at each of N places (N, ...)."""
@@ -169,12 +157,6 @@ class FoveatedSegmenter(nn.Module):
         """Aligned outputs (N, S, D, T, T) of a pass of every scale at every place, (N S, D, P', P')."""
         aligned = self._over_target(output, one_hot, self.scales.target)
         return aligned.view(-1, len(self.scales), *aligned.shape[1:])
-
-    def _mixture(self, aligned: Tensor, log_weights: Tensor) -> Tensor:
-        """Logits (N, classes, h, w) of the mixture of S aligned outputs (N, S, D, h, w) by log-weights (N, S)."""
-        if self.estimator.mixed_features is not None:
-            return self.to_logits(torch.einsum("nsdhw,ns->ndhw", aligned, log_weights.exp()))
-        return _log_mixture(aligned.log_softmax(dim=2), log_weights)
 
     def _mix_patches(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location: the network sees the weighted sum of the patches."""
@@ -199,14 +181,9 @@ class FoveatedSegmenter(nn.Module):
         one_hot = self._every_scale(patches)
         heads = self._run_network(patches.flatten(0, 1), one_hot)
         log_weights = scale_logits.log_softmax(dim=-1)
-        mixtures = [self._mixture(self._each_over_target(head, one_hot), log_weights) for head in heads]
-        own = self.to_logits(heads[0])
-        own = own.view(len(patches), len(self.scales), *own.shape[1:])
+        mixtures = [_mixture(self._each_over_target(head, one_hot), log_weights) for head in heads]
+        own = heads[0].view(len(patches), len(self.scales), *heads[0].shape[1:])
         return LocationOutput(mixtures[0], scale_logits, weights, own, tuple(mixtures[1:]))
-
-    def to_logits(self, output: Tensor) -> Tensor:
-        """From what `predict_windows` returns, or means of it, (N, D, h, w), to logits (N, classes, h, w)."""
-        return self.network.classify(output) if isinstance(self.network, FeatureNetwork) else output
 
     def predict_windows(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
         """Run the network once, for inference.
@@ -216,8 +193,7 @@ class FoveatedSegmenter(nn.Module):
             scale_weights: (N, S), rows summing to one.
 
         Returns:
-            Logits (N, classes, P', P') over the patches' whole windows, or features (N, D, P', P') where the estimator
-            mixes those: see `to_logits`.
+            Logits (N, classes, P', P') over the patches' whole windows.
         """
         return self._run_network(patches, scale_weights)[0]
 
@@ -304,6 +280,6 @@ class FoveatedSegmenter(nn.Module):
         return torch.stack(parts, dim=1)
 
 
-def _log_mixture(log_probs: Tensor, log_weights: Tensor) -> Tensor:
-    """Log of the weighted sum over scales: log-probabilities (N, S, C, h, w), log-weights (N, S) -> (N, C, h, w)."""
-    return torch.logsumexp(log_probs + log_weights[:, :, None, None, None], dim=1)
+def _mixture(aligned: Tensor, log_weights: Tensor) -> Tensor:
+    """Log of the weighted sum of S aligned predictions: logits (N, S, C, h, w), log-weights (N, S) -> (N, C, h, w)."""
+    return torch.logsumexp(aligned.log_softmax(dim=2) + log_weights[:, :, None, None, None], dim=1)

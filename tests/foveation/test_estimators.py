@@ -163,31 +163,20 @@ def test_the_score_function_gradient_is_that_of_the_expected_loss():
     estimator = ScoreFunction()
     weights = estimator.weights(sampled, Draw(0, torch.Generator().manual_seed(0)))
     assert not weights.requires_grad
-    estimator.policy_loss(sampled, weights, lambda: (weights @ loss_of)[:, None]).backward()
+    estimator.policy_loss(sampled, weights, lambda: weights @ loss_of).backward()
     torch.testing.assert_close(sampled.grad.sum(0), exact.grad, atol=5e-3, rtol=0)
 
 
 def test_the_baseline_takes_away_what_all_samples_share():
     x = logits().requires_grad_()
     weights = ScoreFunction().weights(x, Draw(0, torch.Generator().manual_seed(0)))
-    ScoreFunction().policy_loss(x, weights, lambda: torch.full((7, 1), 5.0, dtype=torch.float64)).backward()
+    ScoreFunction().policy_loss(x, weights, lambda: torch.full((7,), 5.0, dtype=torch.float64)).backward()
     torch.testing.assert_close(x.grad, torch.zeros_like(x))
 
 
 def test_the_score_function_needs_two_locations():
     with pytest.raises(ConfigError, match="at least 2 locations"):
-        ScoreFunction().policy_loss(logits(1), logits(1).softmax(-1), lambda: torch.ones(1, 1))
-
-
-def test_a_mixture_regresses_what_every_scale_loses():
-    losses = torch.tensor([[0.2, 0.9, 0.4], [2.0, 1.0, 3.0]], dtype=torch.float64)
-    mixture = Mixture(regress=2.0)
-    exact = 7 - losses  # up to a constant of each place
-    assert mixture.policy_loss(exact, exact.softmax(-1), lambda: losses).item() == pytest.approx(0, abs=1e-12)
-    x = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
-    mixture.policy_loss(x, x.softmax(-1), lambda: losses).backward()
-    assert (-x.grad).argmax(dim=1).tolist() == losses.argmin(dim=1).tolist()
-    assert Mixture().policy_loss(x, x, lambda: losses) is None
+        ScoreFunction().policy_loss(logits(1), logits(1).softmax(-1), lambda: torch.ones(1))
 
 
 def test_an_ensemble_is_not_trained_itself():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from foveate.config_base import Section, Weights
+from foveate.config_base import Section
 
 
 class PolicyConfig(Section):
@@ -15,32 +15,15 @@ class PolicyConfig(Section):
 
     Attributes:
         hidden: channels of every hidden layer; None means 8 per scale, as in the paper.
-        dilations: one 3x3 convolution per entry. (1, 1, 1) is the paper's; longer is deeper, larger numbers look wider.
         normalisation: of the hidden layers. "batch" is the paper's; "none" suits a single location per step.
-        encoder: one of timm's convolutional encoders, whose first stages, frozen, read the overview for the
-            convolutions; None, as in the paper, leaves them the overview itself.
-        weights: of that encoder: "imagenet", a checkpoint's path, or null (also "none"); see `network.weights`.
     """
 
     hidden: int | None = Field(default=None, ge=1)
-    dilations: tuple[int, ...] = Field(default=(1, 1, 1), min_length=1)
     normalisation: Literal["batch", "none"] = "batch"
-    encoder: str | None = None
-    weights: Weights = "imagenet"
-
-
-class OverviewFeatures(Protocol):
-    """A module from an overview with `margin` more pixels on every side to `channels` features of each pixel."""
-
-    channels: int
-    margin: int
-
-    def __call__(self, overview: Tensor) -> Tensor:
-        """Features (B, channels, h, w) of an overview (B, C_in, h + 2 margin, w + 2 margin)."""
 
 
 class PolicyNetwork(nn.Module):
-    """Three (or more) 3x3 convolutions from the overview to scale logits.
+    """Three 3x3 convolutions from the overview to scale logits.
 
     The convolutions are unpadded: the input carries a margin of real (at the image's border reflected) overview
     pixels instead of zeros. A decision then depends on its neighbourhood alone, so that training may see crops, and
@@ -50,7 +33,6 @@ class PolicyNetwork(nn.Module):
         in_channels: of the overview.
         scales: S.
         config: its shape; the paper's by default.
-        features: reads the overview for the convolutions, where there is one.
 
     Attributes:
         margin: cells that the input must reach beyond the output on every side; the receptive field is
@@ -60,31 +42,20 @@ class PolicyNetwork(nn.Module):
     ReLU6. The paper pads with zeros; the margin replaces that.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        scales: int,
-        config: PolicyConfig | None = None,
-        features: OverviewFeatures | None = None,
-    ) -> None:
+    margin = 3
+
+    def __init__(self, in_channels: int, scales: int, config: PolicyConfig | None = None) -> None:
         super().__init__()
         config = config or PolicyConfig()
         hidden = config.hidden or 8 * scales
-        self.features = features
-        widths = [features.channels if features else in_channels, *[hidden] * (len(config.dilations) - 1), scales]
+        batch = config.normalisation == "batch"
         layers: list[nn.Module] = []
-        for i, dilation in enumerate(config.dilations):
-            last = i == len(config.dilations) - 1
-            biased = last or config.normalisation == "none"
-            layers.append(nn.Conv2d(widths[i], widths[i + 1], 3, dilation=dilation, bias=biased))
-            if not last:
-                layers += [nn.BatchNorm2d(hidden)] if config.normalisation == "batch" else []
-                layers.append(nn.ReLU6())
-        self.layers = nn.Sequential(*layers)
-        self.margin = sum(config.dilations) + (features.margin if features else 0)
+        for channels in (in_channels, hidden):
+            layers.append(nn.Conv2d(channels, hidden, 3, bias=not batch))
+            layers += [nn.BatchNorm2d(hidden), nn.ReLU6()] if batch else [nn.ReLU6()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(hidden, scales, 3))
 
     def forward(self, overview: Tensor) -> Tensor:
         """Scale logits (B, S, h, w) from an overview with its margin, (B, C, h + 2 margin, w + 2 margin)."""
-        seen = overview if self.features is None else self.features(overview)
-        logits: Tensor = self.layers(seen)
+        logits: Tensor = self.layers(overview)
         return logits

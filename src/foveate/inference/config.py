@@ -53,7 +53,7 @@ class InferenceConfig(Section):
             as many as the network passes in so many seconds; "all" makes all; None leaves it to the estimator.
         fusion: of "pyramid", how much each look counts where there are several: as the policy's probabilities of its
             scale say ("policy"; without one, each ten times as much as the next wider), or one weight for each look,
-            narrowest support first, or a list of weights for each look, one for each class: `foveate tune` fits them.
+            narrowest support first: `foveate tune` chooses them.
         overlap: share of a target's side that neighbouring targets overlap, in [0, 0.9].
         blending: of "per_target", importance of a prediction over its target, where several cover a pixel.
         stitching: "average" takes the weighted mean of the predictions of a pixel, "max_score" the surest one.
@@ -73,7 +73,7 @@ class InferenceConfig(Section):
     looks: tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...] | None = None
     keep: float = Field(default=0.5, gt=0, le=1)
     budget: Annotated[float, Field(gt=0)] | Budget | None = None
-    fusion: Literal["policy"] | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...] = "policy"
+    fusion: Literal["policy"] | tuple[Weight, ...] = "policy"
     overlap: float = Field(default=0.25, ge=0, le=0.9)
     blending: Blending = "hann"
     stitching: Literal["average", "max_score"] = "average"

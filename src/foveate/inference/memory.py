@@ -133,7 +133,7 @@ class MemoryModel:
             pixel=len(source.channels) * (1 if reader.dtype.name == "uint8" else _FLOAT),
             patch_pixels=scales.patch_size**2,
             channels=len(source.channels),
-            classes=max(classes, segmenter.estimator.mixed_features or 0),
+            classes=classes,
             looks=looks,
             downsamples=tuple(region_downsample(view / scales.patch_size) for _, view in looks),
             pyramid=pyramid,

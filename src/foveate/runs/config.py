@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
+from foveate.errors import ConfigError
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Ensemble
 from foveate.inference.config import InferenceConfig
@@ -17,6 +18,15 @@ from foveate.networks.config import NetworkConfig
 from foveate.runs.methods import resolve_method, with_method
 from foveate.runs.physical import resolve_lengths
 from foveate.training.config import TrainingConfig
+
+# Keys of earlier versions whose feature is gone, with the only value that means the same today.
+_REMOVED: dict[tuple[str, ...], Any] = {
+    ("foveation", "policy", "dilations"): [1, 1, 1],
+    ("foveation", "policy", "encoder"): None,
+    ("foveation", "policy", "weights"): "imagenet",
+    ("foveation", "estimator", "regress"): 0,
+    ("foveation", "estimator", "features"): None,
+}
 
 
 class RunConfig(Section):
@@ -57,6 +67,11 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def _drop_removed(cls, values: Any) -> Any:
+        return without_removed(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="before")
+    @classmethod
     def _apply_lengths(cls, values: Any) -> Any:
         return resolve_lengths(values) if isinstance(values, dict) else values
 
@@ -90,3 +105,40 @@ class RunConfig(Section):
     def to_yaml(self) -> str:
         """The resolved configuration; `load` reads it back to the same."""
         return yaml.safe_dump(self.tree(), sort_keys=False, allow_unicode=True)
+
+
+def without_removed(values: ConfigTree) -> ConfigTree:
+    """A copy without the keys of features that no longer exist, so that runs of earlier versions load.
+
+    Raises:
+        ConfigError: when such a feature was used.
+    """
+    # The key says nothing where there is no encoder that has weights.
+    encoder = _value_at(values, ("foveation", "policy", "encoder"))
+    for path, neutral in _REMOVED.items():
+        value = _value_at(values, path)
+        if value is _ABSENT:
+            continue
+        if value != neutral and not (path[-1] == "weights" and encoder in (None, _ABSENT)):
+            raise ConfigError(
+                f"{'.'.join(path)}={value} is no longer there: it brought nothing on our data (see CHANGELOG.md). "
+                f"Remove the key; a run that was trained with it needs the version that trained it"
+            )
+        values = _without(values, path)
+    return values
+
+
+_ABSENT = object()
+
+
+def _value_at(values: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        values = values.get(key, _ABSENT) if isinstance(values, dict) else _ABSENT
+    return values
+
+
+def _without(values: ConfigTree, path: tuple[str, ...]) -> ConfigTree:
+    first, *rest = path
+    if not rest:
+        return {key: value for key, value in values.items() if key != first}
+    return {**values, first: _without(values[first], tuple(rest))}

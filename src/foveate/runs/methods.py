@@ -20,7 +20,6 @@ _METHODS: dict[str, ConfigTree] = {
     "gsm_hard": {"name": "gumbel", "hard": True},
     "score_function": {"name": "score_function"},
     "mixture": {"name": "mixture"},
-    "mixture_features": {"name": "mixture", "features": 16, "top": None},
     "coarse_first": {"name": "coarse_first"},
 }
 

@@ -17,13 +17,12 @@ from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import Size
 from foveate.inference.planning.pyramid import PyramidLook
-from foveate.inference.predicting.fusion import Fusion, closest_most
+from foveate.inference.predicting.fusion import closest_most
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import ready_to_predict
 from foveate.inference.sharing.devices import device_of
 from foveate.inference.sharing.processes import Share, from_processes
 from foveate.inference.tuning.candidates import Candidate, Looks, least_passes, ways_of_looking
-from foveate.inference.tuning.fit_fusion import fit_fusion
 from foveate.inference.tuning.samples import SampledImage, sample_labels, sample_look, sampling_step
 from foveate.inference.tuning.simulate import simulate
 from foveate.metrics.scores import scores_from
@@ -91,15 +90,13 @@ def tune(
         All trials, best first within each budget.
 
     Raises:
-        ConfigError: when no budget pays for any way of looking, or one is not above zero; when the run mixes features.
+        ConfigError: when no budget pays for any way of looking, or one is not above zero.
         OutputExistsError: when there is a choice already and `overwrite` is false.
     """
     folder = RunFolder(path)
     refuse_existing(folder.tuned_file, overwrite)
     # Several processes load it each for itself.
     run = folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"))
-    if run.segmenter.estimator.mixed_features is not None:
-        raise ConfigError(f"{path} mixes features, and tuning computes with predictions; set inference.looks by hand")
     plan, target = plan_evaluation(run.config, split, SCORES_ONLY), run.segmenter.scales.target
     allowed = {budget: _affordable(run, plan, budget) for budget in _per_megapixel(budgets, target)}
     if not any(allowed.values()):
@@ -112,7 +109,7 @@ def tune(
     else:
         found = from_processes(_work, processes, processes, path, checkpoint, str(device), plan, images, jobs)
     _fill(images, found, jobs, on_progress or (lambda _: None))
-    candidates = {looks: _candidates(looks, images) for looks in {looks for ways in allowed.values() for looks in ways}}
+    candidates = {looks: _candidates(looks) for looks in {looks for ways in allowed.values() for looks in ways}}
     trials = [
         _trial(images, budget, candidate, target, run.config.data.class_names)
         for budget, ways in allowed.items()
@@ -154,13 +151,11 @@ def _pays_for(budget: float, looks: Looks, sizes: Sequence[Size]) -> bool:
     return all(least_passes(looks, size) <= budget * size.megapixels for size in sizes)
 
 
-def _candidates(looks: Looks, images: Sequence[SampledImage]) -> list[Candidate]:
+def _candidates(looks: Looks) -> list[Candidate]:
     """A way of looking with every way to fuse what it sees."""
     if len(looks) == 1:
         return [Candidate(looks, (1.0,))]
-    fusions: list[Fusion] = [closest_most(len(looks), factor) for factor in _FACTORS]
-    fusions.append(fit_fusion(images, looks, torch.Generator().manual_seed(0)))
-    return [Candidate(looks, fusion) for fusion in fusions]
+    return [Candidate(looks, closest_most(len(looks), factor)) for factor in _FACTORS]
 
 
 def _trial(images: Sequence[SampledImage], budget: float, candidate: Candidate, target: int, names: list[str]) -> Trial:

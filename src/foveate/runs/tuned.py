@@ -26,7 +26,7 @@ class TunedLooks:
     Attributes:
         budget: passes per megapixel.
         looks: smallest kept part first.
-        fusion: how much each of them counts, or each for each class.
+        fusion: how much each of them counts.
         miou: at evenly spread pixels of the labelled images, in [0, 1].
     """
 
@@ -55,7 +55,7 @@ def read_tuned(path: Path) -> list[TunedLooks]:
             TunedLooks(
                 float(one["budget"]),
                 tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"]),
-                tuple(map(_weights, one["fusion"])),
+                tuple(map(float, one["fusion"])),
                 float(one["miou"]),
             )
             for one in chosen
@@ -96,11 +96,6 @@ def with_tuned(
     budget = "all" if len(choice.looks) == 1 else budget
     changes = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}
     return config.model_copy(update=changes)
-
-
-def _weights(given: Any) -> Any:
-    """The weight of a look, or its weights for each class."""
-    return tuple(map(float, given)) if isinstance(given, list) else float(given)
 
 
 def _passes_per_megapixel(budget: float | str, target: int) -> float:

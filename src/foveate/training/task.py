@@ -116,12 +116,8 @@ class SegmentationTask(pl.LightningModule):
         return bonus if own is None else bonus + own - own.detach()
 
     def _loss_of_each(self, output: LocationOutput, label: Tensor) -> Tensor:
-        """The loss (N, S') of each pass of each location over its target, without a gradient."""
-        with torch.no_grad():
-            logits = self.segmenter.each_over_target(output)
-        passes = logits.shape[1]
-        each = self.loss.of_each(logits.flatten(0, 1), label.repeat_interleave(passes, dim=0))
-        return each.view(-1, passes)
+        """The loss (N,) of each location over its target, without a gradient."""
+        return self.loss.of_each(output.logits.detach(), label)
 
     def _loss(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
         """The loss over the targets, of auxiliary heads, and where predictions are mixed, over the own windows."""

@@ -14,15 +14,14 @@ from foveate.inference.planning.pyramid import PyramidLook
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import finished_blocks, ready_to_predict
 from foveate.inference.tuning.candidates import Candidate
-from foveate.inference.tuning.fit_fusion import fit_fusion
-from foveate.inference.tuning.samples import IGNORED, SampledImage, sample_labels, sample_look, sampling_step
+from foveate.inference.tuning.samples import IGNORED, sample_labels, sample_look, sampling_step
 from foveate.inference.tuning.simulate import simulate
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 CPU = torch.device("cpu")
 CLOSE, WIDE = PyramidLook(16, 1.0), PyramidLook(64, 1.0)
-BY_CLASS = ((0.9, 0.1, 0.5, 0.2), (0.1, 0.9, 0.5, 0.8))
+BY_CLASS = (0.4, 0.6)
 
 
 class _Mask:
@@ -106,29 +105,3 @@ def test_the_step_grows_with_the_images():
     sizes = [Size(60_000, 60_000)] * 3
     step = sampling_step(sizes, 5, 8)
     assert 2 * 5 * 8 * 3 * 60_000**2 / step**2 <= 2**30
-
-
-def toy_samples(looks, labels):
-    """An image of one row of samples whose looks say what is given: (C, n) each."""
-    count = len(labels)
-    probabilities = {look: values[:, None].half() for look, values in looks.items()}
-    return SampledImage(
-        Size(4, 4 * count), torch.tensor([2]), torch.arange(2, 4 * count, 4), labels[None], probabilities
-    )
-
-
-def test_the_look_that_knows_a_class_is_believed_about_it():
-    """The close look tells class 1 from 0 and takes 2 for 0; the wide one knows 2, and the others by chance."""
-    labels = torch.arange(3).repeat(400)
-    generator = torch.Generator().manual_seed(0)
-    close = torch.tensor([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.85, 0.1, 0.05]])[labels].T
-    guess = torch.rand(len(labels), generator=generator) * 0.8 + 0.1
-    wide = torch.stack([guess, 0.9 - guess + 0.1, torch.full_like(guess, 0.02)])
-    wide[:, labels == 2] = torch.tensor([[0.05], [0.05], [0.9]])
-    image = toy_samples({CLOSE: close, WIDE: wide}, labels)
-    fusion = fit_fusion([image], (CLOSE, WIDE), torch.Generator().manual_seed(0))
-    assert [sum(column) for column in zip(*fusion, strict=True)] == pytest.approx([1, 1, 1], abs=1e-4)
-    assert fusion[0][2] < fusion[0][1]
-    outcomes = [simulate([image], Candidate((CLOSE, WIDE), weights), "all", 16) for weights in (fusion, (10.0, 1.0))]
-    right = [int(outcome.counts.diag().sum()) for outcome in outcomes]
-    assert right[0] == len(labels) > right[1]

@@ -60,11 +60,6 @@ class Estimator(Section):
         return False
 
     @property
-    def mixed_features(self) -> int | None:
-        """How many features of the aligned outputs are mixed, which a head then classifies; None mixes predictions."""
-        return None
-
-    @property
     def own_window_weight(self) -> float:
         """Weight of a loss of every prediction on its own whole window; only where a pass sees a single scale."""
         return 0.0
@@ -112,8 +107,8 @@ class Estimator(Section):
         Args:
             logits: (N, S).
             weights: (N, S) as this step used them.
-            losses: gives the segmentation loss over the target of each pass of each location, without a gradient,
-                (N, S) where predictions are mixed, else (N, 1); asked only if needed.
+            losses: gives the segmentation loss over the target of each location, (N,), without a gradient; asked only
+                if needed.
         """
         return None
 

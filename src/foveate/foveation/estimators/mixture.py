@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -22,32 +20,16 @@ class Mixture(Estimator):
     taught, and wide patches are taught by more than their centre. At inference the most probable scale is passed, or
     several, whose predicted probabilities are averaged with the policy's.
 
-    With `features` the aligned outputs that are averaged are features, and a head of two 1 x 1 convolutions classifies
-    the average: what the wide look saw of a place then changes how the close look's detail there is read.
-
-    With `regress` the policy is besides taught by what it chooses among: its logits regress, up to a constant of each
-    place, the negative loss of every scale, so that the most probable scale is that of the smallest expected loss, and
-    probabilities say by how much.
-
     Attributes:
         own_window: weight of the loss of every scale on its own whole window.
-        regress: weight of that regression.
         top: how many of the most probable scales of a place are passed at inference; None passes all.
-        features: number of features to mix; None mixes predictions.
 
     Source: ours; the likelihood is that of a mixture of experts (Jacobs et al. 1991) with the policy as the gate.
     """
 
     name: Literal["mixture"] = "mixture"
     own_window: float = Field(default=1.0, ge=0)
-    regress: float = Field(default=0.0, ge=0)
     top: int | None = Field(default=1, ge=1)
-    features: int | None = Field(default=None, ge=1)
-
-    @property
-    def mixed_features(self) -> int | None:
-        """As configured."""
-        return self.features
 
     @property
     def mixes_predictions(self) -> bool:
@@ -66,7 +48,7 @@ class Mixture(Estimator):
     @property
     def blends_probabilities(self) -> bool:
         """Where predictions of several scales are mixed."""
-        return self.top != 1 and self.features is None
+        return self.top != 1
 
     def inference_weights(self, logits: Tensor) -> Tensor:
         """The probabilities (N, S) of the scales that are passed, one-hot for one; rows sum to one."""
@@ -76,17 +58,6 @@ class Mixture(Estimator):
         values, scales = logits.topk(most, dim=-1)
         return torch.zeros_like(logits).scatter(-1, scales, values.softmax(dim=-1))
 
-    def policy_loss(self, logits: Tensor, weights: Tensor, losses: Callable[[], Tensor]) -> Tensor | None:
-        """The mean squared error of the regression, a scalar; None without one."""
-        if not self.regress:
-            return None
-        return self.regress * F.mse_loss(_centred(logits), -_centred(losses()))
-
     def looks(self, logits: Tensor) -> list[Look]:
         """One pass of the most probable scale, or one for each scale that counts."""
         return super().looks(logits) if self.top == 1 else each_scale(logits, self.inference_weights(logits))
-
-
-def _centred(values: Tensor) -> Tensor:
-    """Values (N, S) less the mean of their row."""
-    return values - values.mean(dim=1, keepdim=True)

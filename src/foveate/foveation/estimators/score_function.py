@@ -40,7 +40,7 @@ class ScoreFunction(Estimator):
         """
         if len(logits) < 2:
             raise ConfigError("score_function needs at least 2 locations a step on every device, for its baseline")
-        loss = losses()[:, 0]
+        loss = losses()
         baseline = (loss.sum() - loss) / (len(loss) - 1)
         log_prob = (logits.log_softmax(dim=-1) * weights).sum(dim=-1)
         return torch.mean((loss - baseline).detach() * log_prob)

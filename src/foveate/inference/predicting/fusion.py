@@ -13,7 +13,7 @@ from foveate.geometry import CellGrid, Window
 from foveate.inference.planning.foveation_field import FoveationField
 from foveate.inference.planning.plan import Foveation
 
-Fusion: TypeAlias = tuple[float, ...] | tuple[tuple[float, ...], ...]
+Fusion: TypeAlias = tuple[float, ...]
 
 
 def fusion_weights(
@@ -22,11 +22,11 @@ def fusion_weights(
     scales: Sequence[int],
     field: FoveationField,
 ) -> Tensor:
-    """How much each of L looks counts at the pixels of a block, (L, 1, h, w), or for each class there, (L, C, h, w).
+    """How much each of L looks counts at the pixels of a block, (L, 1, h, w).
 
     Args:
         block: level-0 pixels.
-        fusion: "policy", or one weight for each look, or one for each look and class.
+        fusion: "policy", or one weight for each look.
         scales: scale of each look.
         field: the policy's logits.
 
@@ -38,8 +38,7 @@ def fusion_weights(
     given = closest_most(len(scales)) if isinstance(fusion, str) else fusion
     if len(given) != len(scales):
         raise ConfigError(f"inference.fusion gives {len(given)} weights {list(given)} for {len(scales)} looks")
-    weights = torch.tensor(given)
-    return weights.view(len(given), -1, 1, 1).expand(-1, -1, block.height, block.width)
+    return torch.tensor(given).view(-1, 1, 1, 1).expand(-1, -1, block.height, block.width)
 
 
 def closest_most(looks: int, factor: float = 10.0) -> tuple[float, ...]:

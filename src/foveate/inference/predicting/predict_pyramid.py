@@ -41,7 +41,7 @@ class PreparedRoots(NamedTuple):
         window: the block, level-0 pixels.
         roots: the widest supports that meet it.
         group: those of them that were not surveyed.
-        weights: (L, 1, h, w) how much each look counts at each pixel, or (L, C, h, w) for each class there.
+        weights: (L, 1, h, w) how much each look counts at each pixel.
         area: what is looked at; None for everything.
         skipped: widest supports that meet none of it.
     """
@@ -137,7 +137,7 @@ class PyramidPredictor:
         if inside is not None:
             counted *= torch.from_numpy(inside)
         plan = self._map.shares(block.window, made)
-        return FinishedBlock(block.window, self._logits(stitcher.result(inside)), count, plan, counted, block.skipped)
+        return FinishedBlock(block.window, as_logits(stitcher.result(inside)), count, plan, counted, block.skipped)
 
     @property
     def _widest(self) -> int:
@@ -152,17 +152,7 @@ class PyramidPredictor:
     ) -> None:
         weights = block.weights[level]
         for passes, output in outputs:
-            add_outputs(
-                stitcher, passes, output, self._segmenter, by_probability=self._by_probability, pixel_weights=weights
-            )
-
-    @property
-    def _by_probability(self) -> bool:
-        return self._segmenter.estimator.mixed_features is None
-
-    @torch.inference_mode()
-    def _logits(self, stitched: Tensor) -> Tensor:
-        return as_logits(stitched) if self._by_probability else self._segmenter.to_logits(stitched[None])[0]
+            add_outputs(stitcher, passes, output, self._segmenter, by_probability=True, pixel_weights=weights)
 
     def _find_price(self, budget: float | str) -> float:
         """Look widely at an even part of the image, and see what the gains are."""
@@ -224,9 +214,7 @@ class PyramidPredictor:
     def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
         """Gain of every look (N * parts ** 2) of a level, in nats times narrowest supports inside the image."""
         kept = self._grid.sides[-1] / self._looks[-1].view
-        with torch.inference_mode():
-            logits = self._segmenter.to_logits(outputs)
-        entropy = entropy_of_parts(logits, kept, self._grid.parts(level)).flatten().cpu()
+        entropy = entropy_of_parts(outputs, kept, self._grid.parts(level)).flatten().cpu()
         return gains_of(entropy, self._grid.inside(roots, level), self._grid.sides[0], self._source.size)
 
     def _passes(self, supports: Windows, level: int) -> Passes:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from foveate.errors import ConfigError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.foveation_field import FoveationField
@@ -36,8 +35,6 @@ class TargetPredictor:
     def __init__(
         self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig, field: FoveationField
     ) -> None:
-        if config.stitching == "max_score" and segmenter.estimator.mixed_features is not None:
-            raise ConfigError("features have no score: with inference.stitching max_score use a mixture of predictions")
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
         self._map = PassMap.of(segmenter, config)
         self._planner = PerTarget(source.size, segmenter.scales.target, config.overlap, segmenter.estimator)
@@ -65,7 +62,7 @@ class TargetPredictor:
         for passes, output in self._passes.outputs(block, ahead):
             add_outputs(stitcher, passes, output, model, by_probability=by_probability)
         stitched = stitcher.result(block.area and block.area.inside)
-        logits = as_logits(stitched) if by_probability else model.to_logits(stitched[None])[0]
+        logits = as_logits(stitched) if by_probability else stitched
         return self._finished(block.window, block.begun, logits)
 
     def _finished(self, block: Window, begun: Begun, logits: Tensor | None = None) -> FinishedBlock:

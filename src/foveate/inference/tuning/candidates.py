@@ -20,7 +20,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         looks: smallest kept part first.
-        fusion: how much each of them counts, or each for each class.
+        fusion: how much each of them counts.
     """
 
     looks: Looks
@@ -44,7 +44,7 @@ def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Loo
     """Every field of view alone, whole and with a margin; and closer looks after every wider one.
 
     The closer looks are whole windows, windows with a margin, or first the ones and then, where it is most uncertain,
-    the others; or those of two scales. Or the same view once more, with a wider margin, alone or beside a narrower one:
+    the others. Or the same view once more, with a wider margin, alone or beside a narrower one:
     where a place is uncertain, surroundings help as detail does.
 
     Args:
@@ -71,10 +71,5 @@ def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Loo
         for whole in KEEPS
         if centre[wide] < whole
     ]
-    triples = [
-        [(narrow, keep), (middle, 1.5 - keep), (wide, 1.0)]
-        for narrow, middle, wide in combinations(views, 3)
-        for keep in KEEPS
-    ]
-    ways = (*alone, *again, *pairs, *both, *triples)
+    ways = (*alone, *again, *pairs, *both)
     return list(dict.fromkeys(smallest_first(looks) for looks in ways))

@@ -67,7 +67,7 @@ def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> 
         candidate: L looks and their weights.
         seen: L - 1 masks (n, m), where each look but the widest was made.
     """
-    weights = torch.tensor(candidate.fusion)[..., None, None]  # (L, 1, 1), or (L, C, 1, 1)
+    weights = torch.tensor(candidate.fusion)[..., None, None]
     made = [*seen, torch.ones_like(image.labels)]
     total, sums = torch.zeros(()), torch.zeros(())
     # From the widest on, as the planner adds them up.

@@ -1,0 +1,36 @@
+"""Configurations of earlier versions: what means the same today loads, what is gone is named."""
+
+import pytest
+
+from foveate.errors import ConfigError
+from foveate.runs.config import RunConfig
+from toys import toy_config
+
+POLICY = {"hidden": None, "dilations": [1, 1, 1], "normalisation": "batch", "encoder": None, "weights": "imagenet"}
+MIXTURE = {"name": "mixture", "own_window": 1.0, "regress": 0.0, "top": 1, "features": None}
+
+
+def earlier(tmp_path, **foveation):
+    tree = toy_config(tmp_path)
+    return {**tree, "foveation": {**tree["foveation"], **foveation}}
+
+
+def test_a_saved_configuration_of_an_earlier_version_loads(tmp_path):
+    tree = RunConfig.completed(earlier(tmp_path, policy=POLICY, estimator=MIXTURE))
+    assert tree["foveation"]["policy"] == {"hidden": None, "normalisation": "batch"}
+    assert tree["foveation"]["estimator"] == {"name": "mixture", "own_window": 1.0, "top": 1}
+    assert RunConfig.completed(tree) == tree
+
+
+@pytest.mark.parametrize(
+    ("foveation", "named"),
+    [
+        ({"policy": {**POLICY, "dilations": [1, 2, 4]}}, r"foveation\.policy\.dilations=\[1, 2, 4\] is no longer"),
+        ({"policy": {**POLICY, "encoder": "resnet18"}}, r"foveation\.policy\.encoder=resnet18 is no longer"),
+        ({"estimator": {**MIXTURE, "regress": 1.0}}, r"foveation\.estimator\.regress=1\.0 is no longer"),
+        ({"estimator": {**MIXTURE, "features": 16}}, r"foveation\.estimator\.features=16 is no longer"),
+    ],
+)
+def test_a_feature_that_is_gone_is_named(tmp_path, foveation, named):
+    with pytest.raises(ConfigError, match=named):
+        RunConfig.completed(earlier(tmp_path, **foveation))
