@@ -1,7 +1,9 @@
 """A network of your own, used directly and by import path in a configuration: python own_network.py
 
-With `foveate train`, start from this folder: foveate train CONFIG network=own_network:build
+With `foveate train`: foveate train CONFIG network=own_network:build --code examples
 """
+
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -38,6 +40,7 @@ def main() -> None:
     direct = foveate.FoveatedSegmenter(build(classes=5, in_channels=3), scales)
     print("directly:", tuple(direct(image).shape))
 
+    foveate.trust_code(Path(__file__).parent)  # a name in a configuration is not enough to run code
     network = NetworkConfig.parse({"factory": "own_network:build", "options": {"width": 8}})
     foveation = FoveationConfig.parse({"patch_size": 32, "fields_of_view": [32, 64]})
     configured = build_segmenter(foveation, network, classes=5, in_channels=3)

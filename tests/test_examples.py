@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from foveate.cli.app import app
+from foveate.errors import NetworkError
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import load_run
 from toys import make_data_set, toy_config, write_config
@@ -61,10 +62,16 @@ def test_own_dataset(tmp_path):
     ],
 )
 def test_the_commands_take_any_network(tmp_path, monkeypatch, network):
-    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setenv("FOVEATE_CODE", "")
     make_data_set(tmp_path / "toy")
     config = write_config(tmp_path / "toy.yaml", {**toy_config(tmp_path), "network": network})
     for arguments in (["train", config, "--out", tmp_path / "run"], ["evaluate", tmp_path / "run"]):
-        result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+        words = [str(a) for a in (*arguments, "--code", EXAMPLES)]
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
         assert result.exit_code == 0, result.output
     assert load_run(tmp_path / "run").config.network == RunConfig.load(config).network
+    if network == "own_network:build":
+        monkeypatch.setenv("FOVEATE_CODE", "")
+        monkeypatch.chdir(EXAMPLES)
+        with pytest.raises(NetworkError, match="not enough to run code"):
+            load_run(tmp_path / "run")

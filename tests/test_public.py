@@ -18,5 +18,6 @@ def test_the_public_names_are_frozen():
         "load_run",
         "open_image",
         "predict",
+        "trust_code",
     ]
     assert all(getattr(foveate, name) is not None for name in foveate.__all__)

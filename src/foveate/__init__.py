@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from foveate.foveation.estimators import FixedScale, GumbelSoftmax, Mixture, SoftExpectation, StraightThroughArgmax
     from foveate.geometry import Size, Window
     from foveate.networks.build import build_network
+    from foveate.networks.own import trust_code
     from foveate.patches.scales import ScaleSet
     from foveate.reporting.prediction_result import predict
     from foveate.runs.folder import load_run
@@ -38,6 +39,7 @@ __all__ = [
     "load_run",
     "open_image",
     "predict",
+    "trust_code",
 ]
 
 _HOMES = {
@@ -55,6 +57,7 @@ _HOMES = {
     "load_run": "foveate.runs.folder",
     "open_image": "foveate.data.readers",
     "predict": "foveate.reporting.prediction_result",
+    "trust_code": "foveate.networks.own",
 }
 
 

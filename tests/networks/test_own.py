@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.errors import NetworkError
+from foveate.errors import ConfigError, NetworkError
 from foveate.networks.config import NetworkConfig
 from foveate.networks.from_config import network_from
+from foveate.networks.own import VARIABLE, refuse_code_below, trust_code
 
 MODULE = """
 from torch import nn
@@ -28,14 +29,15 @@ def forgot_to_return(classes, in_channels):
 
 @pytest.fixture
 def name(tmp_path, monkeypatch, request):
-    """A module in the current directory, and in a package, with a name of its own: modules are imported once."""
+    """A module in a folder that is allowed, and in a package, with a name of its own: modules are imported once."""
     name = f"own_network_{abs(hash(request.node.name))}"
     (tmp_path / "pkg" / name).mkdir(parents=True)
     (tmp_path / f"{name}.py").write_text(MODULE.format(name=name))
     (tmp_path / f"own_helper_{name}.py").write_text("")
     (tmp_path / "pkg" / name / "inner.py").write_text(MODULE.format(name=name))
     (tmp_path / f"broken_{name}.py").write_text("import not_there_at_all")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     return name
 
 
@@ -44,7 +46,7 @@ def build(values, classes=4, in_channels=2):
 
 
 @pytest.mark.parametrize("path", ["{}:build", "{}:Wrapped", "pkg.{}.inner:build"])
-def test_a_string_names_a_network_in_the_current_directory(name, path):
+def test_a_string_names_a_network_in_an_allowed_folder(name, path):
     network = network_from(NetworkConfig.model_validate(path.format(name)), classes=4, in_channels=2)
     assert network(torch.rand(1, 2, 8, 8)).shape == (1, 4, 8, 8)
 
@@ -82,3 +84,67 @@ def test_the_import_path_is_left_as_it_was(name):
     before = sys.path.copy()
     build({"factory": f"{name}:build"})
     assert sys.path == before
+
+
+@pytest.mark.parametrize("place", ["current directory", "sys.path"])
+def test_a_name_alone_imports_nothing(name, tmp_path, monkeypatch, place):
+    monkeypatch.delenv(VARIABLE)
+    (tmp_path / f"evil_{name}.py").write_text("raise SystemExit('it ran')")
+    if place == "sys.path":
+        monkeypatch.syspath_prepend(tmp_path)
+    else:
+        monkeypatch.chdir(tmp_path)
+    with pytest.raises(NetworkError, match=r"a name in a configuration is not enough to run code.*--code FOLDER"):
+        build({"factory": f"evil_{name}:build"})
+    assert f"evil_{name}" not in sys.modules
+
+
+def test_a_folder_in_pythonpath_is_allowed_as_by_code(name, tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert build({"factory": f"{name}:build"}).in_channels == 2
+
+
+def test_what_is_installed_is_allowed_by_its_whole_name(name, tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.syspath_prepend(tmp_path)
+    trust_code(f"{name}:build")
+    assert build({"factory": f"{name}:build"}).in_channels == 2
+    with pytest.raises(NetworkError, match="not enough to run code"):
+        build({"factory": f"{name}:Wrapped"})
+
+
+def test_what_an_allowed_module_imports_is_not_allowed(name, tmp_path):
+    (tmp_path / f"imports_{name}.py").write_text("from subprocess import run")
+    with pytest.raises(NetworkError, match=r"it comes from subprocess; name a function or class that .* defines"):
+        build({"factory": f"imports_{name}:run", "options": {"args": "true"}})
+
+
+def test_torch_hub_is_never_allowed(name, tmp_path):
+    (tmp_path / "hubconf.py").write_text("raise SystemExit('it ran')")
+    trust_code("torch.hub:load")
+    options = {"repo_or_dir": str(tmp_path), "model": "build", "source": "local"}
+    with pytest.raises(NetworkError, match=r"torch\.hub runs code of any folder"):
+        build({"factory": "torch.hub:load", "options": options})
+
+
+def test_a_module_of_a_name_that_is_loaded_already_is_refused(name, tmp_path):
+    (tmp_path / "pytest.py").write_text("def build(**options): ...")
+    with pytest.raises(NetworkError, match="another module 'pytest' is loaded already"):
+        build({"factory": "pytest:build"})
+
+
+def test_code_in_the_folder_of_a_run_is_refused_even_where_it_is_allowed(name, tmp_path):
+    with pytest.raises(NetworkError, match="lies in the folder of the run, from which nothing is imported"):
+        refuse_code_below(f"{name}:build", tmp_path)
+    refuse_code_below(f"{name}:build", tmp_path / "elsewhere")
+
+
+def test_what_is_imported_is_said(name, tmp_path, caplog):
+    build({"factory": f"{name}:build"})
+    assert f"network {name}:build is imported from {tmp_path}" in caplog.text
+
+
+def test_code_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"missing is no folder; give the folder of your module"):
+        trust_code(tmp_path / "missing")

@@ -12,12 +12,31 @@ if TYPE_CHECKING:
 
     from foveate.types import Coordinates
 
+
+def _trust(given: list[str] | None) -> list[str] | None:
+    """What --code allows, in this process and those it starts."""
+    if given:
+        from foveate.networks.own import trust_code
+
+        trust_code(*given)
+    return given
+
+
 Overrides: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration values to change.")
 ]
 RunFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished or running training.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
 Checkpoint: TypeAlias = Annotated[str, typer.Option(help="Which checkpoint to load: best or last.")]
+Code: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--code",
+        metavar="FOLDER|NAME",
+        callback=_trust,
+        help="Allow a network of your own: the folder of its module, or package.module:callable of what is installed.",
+    ),
+]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 
 

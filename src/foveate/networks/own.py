@@ -1,24 +1,60 @@
-"""`own_network`: a user's network by import path."""
+"""`own_network`: a user's network by import path, and which code may be imported for one.
+
+A configuration may come from a stranger, and a name in it must not be enough to run code: see `trust_code`.
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
+import os
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from foveate.errors import NetworkError
+from foveate.errors import ConfigError, NetworkError
+
+VARIABLE = "FOVEATE_CODE"
+_SEPARATOR = ";"  # a name holds the colon that separates paths elsewhere
+_NAME = re.compile(r"\w+(\.\w+)*:\w+")
+_log = logging.getLogger(__name__)
+_said: set[str] = set()
+
+
+def trust_code(*what: Path | str) -> None:
+    """Allow networks of one's own from folders, or installed ones by name, in this process and those it starts.
+
+    It is kept in the environment variable FOVEATE_CODE, separated by semicolons; folders in PYTHONPATH are allowed too.
+
+    Args:
+        what: a folder of modules, of which every function and class of their own is allowed; or
+            "package.module:callable" of what is installed.
+
+    Raises:
+        ConfigError: when it is neither.
+    """
+    texts = [one if _NAME.fullmatch(one) else str(Path(one).absolute()) for one in map(str, what)]
+    for text in texts:
+        if not _NAME.fullmatch(text) and not Path(text).is_dir():
+            raise ConfigError(
+                f"--code {text} is no folder; give the folder of your module, or package.module:callable of what is "
+                f"installed"
+            )
+    os.environ[VARIABLE] = _SEPARATOR.join(dict.fromkeys([*_trusted(), *texts]))
 
 
 def own_network(path: str, *, classes: int, in_channels: int, options: Mapping[str, Any]) -> nn.Module:
-    """Import a callable and build a network with it.
+    """Import a callable and build a network with it; where it comes from is logged.
 
     Args:
-        path: "package.module:callable"; modules are looked for in the current directory first.
+        path: "package.module:callable", see `trust_code` for where it may be.
         classes: number of output channels, passed on.
         in_channels: number of input channels, passed on.
         options: further keyword arguments.
@@ -27,9 +63,10 @@ def own_network(path: str, *, classes: int, in_channels: int, options: Mapping[s
         What `callable(classes=classes, in_channels=in_channels, **options)` returned.
 
     Raises:
-        NetworkError: when there is no such module or callable, when it raises, or returns no `torch.nn.Module`.
+        NetworkError: when it is not allowed, there is no such module or callable, it raises, or it returns no
+            `torch.nn.Module`.
     """
-    with _current_directory_first():
+    with _folders_first():
         build = _imported(path)
         if not callable(build):
             raise NetworkError(f"network {path}: it is a {type(build).__name__}, not a function or class to call")
@@ -45,28 +82,117 @@ def own_network(path: str, *, classes: int, in_channels: int, options: Mapping[s
     return network
 
 
+def refuse_code_below(path: str, folder: Path) -> None:
+    """Refuse a network whose code lies in the folder of a run, whoever allowed it.
+
+    Raises:
+        NetworkError: naming the place.
+    """
+    top = path.partition(":")[0].partition(".")[0]
+    for place in _places(_spec(top, _folders()) or PathFinder.find_spec(top)):
+        if place.is_relative_to(folder.resolve()):
+            raise NetworkError(
+                f"network {path}: its code {place} lies in the folder of the run, from which nothing is imported; read "
+                f"it, move it elsewhere and name that folder with --code"
+            )
+
+
 def _imported(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
+    folder = _folder_of(path)
+    _say(path, folder)
     try:
         module = import_module(module_name)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise NetworkError(
-                f"network {path}: there is no module {error.name!r} in {Path.cwd()} or installed; start from the "
-                f"folder that holds it, or install it"
+                f"network {path}: there is no module {error.name!r} in {folder or 'what is installed'}"
             ) from None
         raise NetworkError(f"network {path}: importing it failed: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
         names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise NetworkError(f"network {path}: {module_name} has no {attribute!r}; it has {', '.join(names) or 'none'}")
-    return getattr(module, attribute)
+    value = getattr(module, attribute)
+    _check_home(path, value, folder)
+    return value
+
+
+def _folder_of(path: str) -> Path | None:
+    """The allowed folder that holds a network's module; None for an installed one that is allowed by name.
+
+    Raises:
+        NetworkError: when it is not allowed.
+    """
+    top = path.partition(":")[0].partition(".")[0]
+    folders = _folders()
+    found = _spec(top, folders)
+    if found is not None and path not in _trusted():
+        _check_loaded(path, top, found)
+        return next(folder for folder in folders if _places(found)[0].is_relative_to(folder))
+    if path in _trusted():
+        return None
+    searched = f"; there is no module {top!r} in {', '.join(map(str, folders))}" if folders else ""
+    raise NetworkError(
+        f"network {path} is code of your own, and a name in a configuration is not enough to run code{searched}. Say "
+        f"where its module {top!r} is with --code FOLDER (start from the folder that holds it: --code .), or allow "
+        f"what is installed by its name, --code {path}; in Python with foveate.trust_code"
+    )
+
+
+def _check_loaded(path: str, top: str, found: ModuleSpec) -> None:
+    """Refuse a module of the same name as one that is loaded from elsewhere: that one would be used instead."""
+    loaded = getattr(sys.modules.get(top), "__spec__", None)
+    if top in sys.modules and (loaded is None or _places(loaded) != _places(found)):
+        raise NetworkError(f"network {path}: another module {top!r} is loaded already; give yours another name")
+
+
+def _check_home(path: str, value: Any, folder: Path | None) -> None:
+    """Refuse what a module only imported from elsewhere, and torch.hub always, which runs code of any folder."""
+    inner = value.func if isinstance(value, functools.partial) else value
+    home = str(getattr(inner, "__module__", ""))
+    if home.partition(":")[0].startswith("torch.hub") or path.startswith("torch.hub:"):
+        raise NetworkError(f"network {path}: torch.hub runs code of any folder or server; import what you need from it")
+    top = path.partition(":")[0].partition(".")[0]
+    if folder is not None and callable(value) and home.partition(".")[0] != top:
+        raise NetworkError(f"network {path}: it comes from {home}; name a function or class that {top} defines itself")
+
+
+def _say(path: str, folder: Path | None) -> None:
+    """Once in each process."""
+    if path not in _said:
+        _said.add(path)
+        _log.warning("network %s is imported from %s", path, folder or "what is installed")
+
+
+def _trusted() -> list[str]:
+    return [one for one in os.environ.get(VARIABLE, "").split(_SEPARATOR) if one]
+
+
+def _folders() -> list[Path]:
+    """Folders whose modules are allowed, those of --code first."""
+    named = [one for one in _trusted() if not _NAME.fullmatch(one)]
+    named += [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    return [Path(one).resolve() for one in named]
+
+
+def _spec(top: str, folders: Sequence[Path]) -> ModuleSpec | None:
+    """Where a module or package would come from; nothing is imported."""
+    return PathFinder.find_spec(top, [str(folder) for folder in folders])
+
+
+def _places(spec: ModuleSpec | None) -> list[Path]:
+    """The file of a module; the folders of a package without one."""
+    if spec is None:
+        return []
+    named = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or [])
+    return [Path(one).resolve() for one in named]
 
 
 @contextmanager
-def _current_directory_first() -> Iterator[None]:
-    """As `python -m` has it; an installed command looks in its own folder instead."""
+def _folders_first() -> Iterator[None]:
+    """So that what is imported is what was looked for; also for modules that the user's own imports."""
     before = sys.path.copy()
-    sys.path.insert(0, str(Path.cwd()))
+    sys.path[:0] = [str(folder) for folder in _folders()]
     try:
         yield
     finally:

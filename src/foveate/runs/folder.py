@@ -15,6 +15,7 @@ from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.inference.cost import peak_memory_mb
+from foveate.networks.own import refuse_code_below
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import join_members, member_folders
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
@@ -116,11 +117,14 @@ class RunFolder:
         Raises:
             ConfigError: when this is no run, or an override is not allowed.
             CheckpointError: when the checkpoint is missing, damaged or of another configuration.
+            NetworkError: when its network is code that was not allowed, see `foveate.trust_code`.
         """
         if checkpoint not in ("best", "last"):
             raise ConfigError(f"checkpoint {checkpoint!r}; allowed are best and last")
         saved = RunConfig.load(self.config_file)
         config = RunConfig.parse(with_overrides(saved.tree(), overrides or []), source=str(self.config_file))
+        if config.network.factory is not None:
+            refuse_code_below(config.network.factory, self.path)
         tuned, foveation = tuple(read_tuned(self.tuned_file)), config.foveation
         inference = with_tuned(config.inference, tuned, foveation.estimator, foveation.scales.target)
         config = config.model_copy(update={"inference": inference})

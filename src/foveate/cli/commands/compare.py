@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Overrides
+from foveate.cli.arguments import Code, Overrides
 
 HELP = """Train and evaluate several methods alike, and write the paper's table.
 
@@ -42,6 +42,7 @@ def compare(
         str,
         typer.Option(help="auto (every GPU, else one process a core), cpu:N for N processes, or cuda:0,cuda:1,..."),
     ] = "auto",
+    code: Code = None,
 ) -> None:
     """Compare methods."""
     from foveate.cli.console import errors, jobs_bar, output

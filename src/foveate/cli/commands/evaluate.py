@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Device, Overrides, Overwrite, RunFolder, torch_device
+from foveate.cli.arguments import Checkpoint, Code, Device, Overrides, Overwrite, RunFolder, torch_device
 
 HELP = """Evaluate a trained run on whole images of a split.
 
@@ -40,6 +40,7 @@ def evaluate(
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     overwrite: Overwrite = False,
+    code: Code = None,
 ) -> None:
     """Evaluate a trained run."""
     import json

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Overwrite, RunFolder
+from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder
 
 if TYPE_CHECKING:
     from foveate.inference.session import Start
@@ -88,6 +88,7 @@ def predict(
         typer.Option(help="Processes that share the blocks: auto (every GPU), a number, cpu:4, cuda:0,1."),
     ] = None,
     overwrite: Overwrite = False,
+    code: Code = None,
 ) -> None:
     """Segment images."""
     import os
@@ -110,9 +111,9 @@ def predict(
     if devices is None and device == "auto" and "WORLD_SIZE" in os.environ:
         devices = "auto"  # the processes that a launcher started take one each
     places = devices_of(devices) if devices else [str(torch_device(device))]
-    code = _Command(request).run(places)
-    if code:
-        raise typer.Exit(code)
+    exit_code = _Command(request).run(places)
+    if exit_code:
+        raise typer.Exit(exit_code)
 
 
 class _Command:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Device, Overwrite, torch_device
+from foveate.cli.arguments import Code, Device, Overwrite, torch_device
 
 HELP = """Write one self-contained page about a run, or about a comparison of runs.
 
@@ -41,6 +41,7 @@ def report(
     processes: Annotated[int, typer.Option(min=1, help="Processes that share an evaluation.")] = 1,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    code: Code = None,
 ) -> None:
     """Report on a run."""
     from rich.markup import escape

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Overrides, Overwrite
+from foveate.cli.arguments import Code, Overrides, Overwrite
 
 HELP = """Train a segmenter as a configuration describes.
 
@@ -42,6 +42,7 @@ def train(
     devices: Annotated[str, typer.Option(help="Devices of each computer, one process on each; auto takes all.")] = "1",
     nodes: Annotated[int, typer.Option(help="Computers that train together.")] = 1,
     accelerator: Annotated[str, typer.Option(help="Kind of device: auto, gpu, mps or cpu.")] = "auto",
+    code: Code = None,
 ) -> None:
     """Train a segmenter."""
     from foveate.cli.console import errors, output, progress_bar, speaking

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Device, Overwrite, RunFolder, torch_device
+from foveate.cli.arguments import Checkpoint, Code, Device, Overwrite, RunFolder, torch_device
 
 HELP = """Choose how a trained run spends a budget of passes, on its validation images.
 
@@ -30,6 +30,7 @@ def tune(
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     overwrite: Overwrite = False,
+    code: Code = None,
 ) -> None:
     """Choose how a trained run spends a budget."""
     from foveate.cli.console import output, progress_bar
