@@ -3,6 +3,8 @@ import foveate
 
 def test_the_public_names_are_frozen():
     assert sorted(foveate.__all__) == [
+        "Cascade",
+        "CascadeSegmenter",
         "FixedScale",
         "FoveateError",
         "FoveatedSegmenter",

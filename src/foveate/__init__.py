@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Any
 from foveate.version import __version__
 
 if TYPE_CHECKING:
+    from foveate.cascade import CascadeSegmenter
     from foveate.data.readers import open_image
     from foveate.errors import FoveateError
-    from foveate.foveation.estimators import FixedScale, GumbelSoftmax, Mixture, SoftExpectation, StraightThroughArgmax
+    from foveate.foveation.estimators import (
+        Cascade,
+        FixedScale,
+        GumbelSoftmax,
+        Mixture,
+        SoftExpectation,
+        StraightThroughArgmax,
+    )
     from foveate.geometry import Size, Window
     from foveate.networks.build import build_network
     from foveate.networks.own import trust_code
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
     from foveate.segmenter import FoveatedSegmenter
 
 __all__ = [
+    "Cascade",
+    "CascadeSegmenter",
     "FixedScale",
     "FoveateError",
     "FoveatedSegmenter",
@@ -43,6 +53,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Cascade": "foveate.foveation.estimators",
+    "CascadeSegmenter": "foveate.cascade",
     "FixedScale": "foveate.foveation.estimators",
     "FoveateError": "foveate.errors",
     "FoveatedSegmenter": "foveate.segmenter",

@@ -13,17 +13,22 @@ class EncoderDecoder(nn.Module):
 
     Args:
         encoder: module (N, C_in, P, P) -> list of features, finest first.
-        head: module from the last features (N, C, h, w) to logits (N, classes, h, w).
+        head: modules in turn from the last features (N, C, h, w) to logits (N, classes, h, w); the last classifies.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, head: nn.Sequential) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
 
     def forward(self, image: Tensor) -> Tensor | DeepSupervision:
         """Logits over the whole input, at its size."""
-        return _resized(self.head(self.encoder(image)[-1]), image)
+        return self.decode(self.encoder(image), image)[1]
+
+    def decode(self, features: list[Tensor], image: Tensor) -> tuple[Tensor, Tensor | DeepSupervision]:
+        """What the head classifies (N, D, h, w), and what the network returns for the image."""
+        seen: Tensor = self.head[:-1](features[-1])
+        return seen, _resized(self.head[-1](seen), image)
 
 
 class DeeplySupervised(EncoderDecoder):
@@ -35,16 +40,16 @@ class DeeplySupervised(EncoderDecoder):
         auxiliary: the same for the features of the stage before the last.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, auxiliary: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, head: nn.Sequential, auxiliary: nn.Module) -> None:
         super().__init__(encoder, head)
         self.auxiliary = auxiliary
 
-    def forward(self, image: Tensor) -> Tensor | DeepSupervision:
-        """Logits over the whole input, at its size; in train mode with those of the auxiliary head."""
-        if not self.training:
-            return super().forward(image)
-        *_, earlier, last = self.encoder(image)
-        return DeepSupervision(_resized(self.head(last), image), _resized(self.auxiliary(earlier), image))
+    def decode(self, features: list[Tensor], image: Tensor) -> tuple[Tensor, Tensor | DeepSupervision]:
+        """As `EncoderDecoder`; in train mode with the logits of the auxiliary head."""
+        seen, logits = super().decode(features, image)
+        if not self.training or not isinstance(logits, Tensor):
+            return seen, logits
+        return seen, DeepSupervision(logits, _resized(self.auxiliary(features[-2]), image))
 
 
 def _resized(logits: Tensor, image: Tensor) -> Tensor:

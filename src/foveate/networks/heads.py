@@ -10,7 +10,7 @@ _PYRAMID_CHANNELS = 512
 _DROPOUT = 0.1
 
 
-def c1_head(channels: int, classes: int) -> nn.Module:
+def c1_head(channels: int, classes: int) -> nn.Sequential:
     """C1: features (N, channels, h, w) -> logits (N, classes, h, w) through one convolution of 3 x 3.
 
     Source: github.com/CSAILVision/semantic-segmentation-pytorch, `C1`.
@@ -18,7 +18,7 @@ def c1_head(channels: int, classes: int) -> nn.Module:
     return _classifier(channels, channels // 4, classes, dropout=0.0)
 
 
-def ppm_head(channels: int, classes: int) -> nn.Module:
+def ppm_head(channels: int, classes: int) -> nn.Sequential:
     """Pyramid pooling over grids of 1, 2, 3 and 6: features (N, channels, h, w) -> logits (N, classes, h, w).
 
     Source: Zhao et al., "Pyramid Scene Parsing Network" (2017), as in semantic-segmentation-pytorch, `PPM`.
@@ -37,7 +37,7 @@ def ppm_auxiliary(channels: int, last_channels: int, classes: int) -> nn.Module:
     return _classifier(channels, last_channels // 4, classes, dropout=_DROPOUT)
 
 
-def _classifier(channels: int, hidden: int, classes: int, *, dropout: float) -> nn.Module:
+def _classifier(channels: int, hidden: int, classes: int, *, dropout: float) -> nn.Sequential:
     return nn.Sequential(
         Conv2dReLU(channels, hidden, kernel_size=3, padding=1), nn.Dropout2d(dropout), nn.Conv2d(hidden, classes, 1)
     )

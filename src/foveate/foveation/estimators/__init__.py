@@ -1,6 +1,7 @@
 """Estimators: how scale logits become the weights with which a location's patches are used."""
 
 from foveate.foveation.estimators.base import Draw, Estimator, Look
+from foveate.foveation.estimators.cascade import Cascade
 from foveate.foveation.estimators.coarse_first import CoarseFirst
 from foveate.foveation.estimators.ensemble import Ensemble
 from foveate.foveation.estimators.fixed_scale import FixedScale
@@ -13,6 +14,7 @@ from foveate.foveation.estimators.straight_through_argmax import StraightThrough
 from foveate.foveation.estimators.uniform_average import UniformAverage
 
 __all__ = [
+    "Cascade",
     "CoarseFirst",
     "Draw",
     "Ensemble",

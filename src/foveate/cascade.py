@@ -1,0 +1,267 @@
+"""`CascadeSegmenter`: any segmentation network that looks widely, and closer knowing what the wider look saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from foveate.errors import GeometryError
+from foveate.foveation.estimators import Cascade, Draw
+from foveate.geometry import ceil_div
+from foveate.networks.cascade import CascadeNetwork
+from foveate.networks.deep_supervision import DeepSupervision
+from foveate.patches.alignment import resize_logits
+from foveate.patches.context import Context
+from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
+from foveate.patches.scales import ScaleSet
+from foveate.segmenter import FoveatedSegmenter, LocationOutput
+
+# A closer look counts so many times as much as the next wider one where both cover a pixel.
+CLOSER_COUNTS = 10.0
+
+
+class LookOutput(NamedTuple):
+    """What a look makes of N patches.
+
+    Attributes:
+        logits: (N, C, P', P') over the patches' windows, float32.
+        handed: (N, D, m, m) what closer looks get of it.
+        auxiliary: (N, C, P', P') of the further head that a network with deep supervision has in training.
+    """
+
+    logits: Tensor
+    handed: Tensor
+    auxiliary: tuple[Tensor, ...] = ()
+
+
+class CascadeSegmenter(FoveatedSegmenter):
+    """Tensor in, tensor out: `logits = segmenter(image)`, widely first, then closer everywhere.
+
+    Args:
+        network: any module (N, C_in, P, P) -> logits (N, classes, P', P'), or in training `DeepSupervision`.
+        patch_size: P.
+        looks: fields of view, widest first, level-0 pixels, each a whole multiple of the next.
+        in_channels: number of image bands C_in.
+        cascade: how looks share weights and hand context on.
+        overview_downsample: level-0 pixels per cell of the maps that a prediction writes.
+
+    Raises:
+        ConfigError: when the looks do not nest.
+        NetworkError: when the network does not fit, see `CascadeNetwork`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        patch_size: int,
+        looks: Sequence[int],
+        *,
+        in_channels: int = 3,
+        cascade: Cascade | None = None,
+        overview_downsample: int = 16,
+    ) -> None:
+        cascade = cascade or Cascade()
+        cascade.check_looks(looks)
+        wrapped = CascadeNetwork(
+            network,
+            len(looks),
+            in_channels=in_channels,
+            patch_size=patch_size,
+            share=cascade.share,
+            entrance=cascade.context,
+            handed=cascade.handed,
+        )
+        super().__init__(
+            wrapped,
+            ScaleSet(patch_size, tuple(reversed(looks))),
+            in_channels=in_channels,
+            overview_downsample=overview_downsample,
+            estimator=cascade,
+            tell_scale=cascade.share,
+        )
+        self.cascade = cascade
+
+    def forward(self, image: Tensor, draw: Draw = Draw()) -> Tensor:  # noqa: B008 - immutable
+        """Segment whole images held in memory: every look everywhere, the closest counting most.
+
+        Args:
+            image: (B, C_in, H, W) float, any size.
+            draw: randomness of what gets no context, in train mode.
+
+        Returns:
+            Logarithms of probabilities (B, classes, H, W). For a loss on every look use `look_by_look`.
+
+        Raises:
+            GeometryError, NetworkError: see `FoveatedSegmenter`.
+        """
+        return fused(self.look_by_look(image, draw))
+
+    def look_by_look(self, image: Tensor, draw: Draw = Draw()) -> list[Tensor]:  # noqa: B008 - immutable
+        """What every look says about whole images, widest first; each but the first with its context.
+
+        Args:
+            image: (B, C_in, H, W) float, any size.
+            draw: randomness of what gets no context, in train mode.
+
+        Returns:
+            Logits (B, classes, H, W) of each look.
+        """
+        if image.dim() != 4 or image.shape[1] != self.in_channels:
+            raise GeometryError(f"expected an image (B, {self.in_channels}, H, W), got {tuple(image.shape)}")
+        found: list[Tensor] = []
+        handed: Tensor | None = None
+        for scale in reversed(range(len(self.scales))):
+            tiles = _Tiles.over(image, self.scales.fields_of_view[scale])
+            patches = torch.cat([self._cut(one, tiles.windows, scale) for one in image])
+            context = None if handed is None else self._tiled_context(handed, image, tiles, scale, draw)
+            seen = self.look(patches, scale, context)
+            found.append(tiles.joined(seen.logits, image))
+            handed = seen.handed
+        return found
+
+    def look(self, patches: Tensor, scale: int, context: Context | None = None) -> LookOutput:
+        """Look once at each of N windows of one field of view.
+
+        Args:
+            patches: (N, C_in, P, P) in the network's range.
+            scale: index of the field of view, 0 the closest.
+            context: what the wider look saw, and where in its windows these lie; None to look alone.
+        """
+        if self.scale_embedding is not None:
+            weights = torch.zeros(1, len(self.scales), device=patches.device)
+            weights[0, scale] = 1
+            patches = self.scale_embedding(patches, weights)
+        seen = self.network(patches, scale, context)
+        heads = list(seen.output) if isinstance(seen.output, DeepSupervision) else [seen.output]
+        for head in heads:
+            self._check_output(head, len(patches))
+        # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
+        logits, *auxiliary = (head.float() for head in heads)
+        return LookOutput(logits, seen.handed, tuple(auxiliary))
+
+    def forward_nested(self, patches: Tensor, scales: Tensor, nesting: Tensor, draw: Draw = Draw()) -> LocationOutput:  # noqa: B008
+        """Look at N training locations of M nested windows each, all of one pattern.
+
+        Args:
+            patches: (N, M, C_in, P, P).
+            scales: (N, M) scale of each.
+            nesting: (N, M, 4) see `foveate.data.locations.Location`.
+            draw: randomness of what gets no context, in train mode.
+
+        Returns:
+            With `own_logits` (N, M, C, P', P') over every window, and `logits` (N, C, T, T) over the first closest one:
+            its own fused with those of the wider windows around it, as at inference.
+        """
+        count, pattern = len(patches), scales[0].tolist()
+        seen: dict[int, LookOutput] = {}
+        for scale in sorted(set(pattern), reverse=True):
+            mine = [j for j, other in enumerate(pattern) if other == scale]
+            context = self._nested_context(seen, scales, nesting, mine, draw)
+            found = self.look(patches[:, mine].flatten(0, 1), scale, context)
+            seen |= {j: _of_place(found, count, k) for k, j in enumerate(mine)}
+        own = torch.stack([seen[j].logits for j in range(len(pattern))], dim=1)
+        auxiliary = [
+            torch.stack(heads, dim=1) for heads in zip(*(seen[j].auxiliary for j in range(len(pattern))), strict=True)
+        ]
+        logits = own.new_empty(count, 0) if self.training else self._over_closest(seen, pattern, nesting)
+        shares = torch.stack([(scales == s).float().mean(dim=1) for s in range(len(self.scales))], dim=1)
+        return LocationOutput(logits, torch.zeros_like(shares), shares, own, tuple(auxiliary))
+
+    def predict_windows(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
+        """Logits (N, C, P', P') of patches of one field of view each, without context; see `look`."""
+        chosen = scale_weights.argmax(dim=-1).tolist()
+        alone = {scale: self.look(patches[[c == scale for c in chosen]], scale).logits for scale in set(chosen)}
+        rows = {scale: iter(logits) for scale, logits in alone.items()}
+        return torch.stack([next(rows[scale]) for scale in chosen])
+
+    def share_of_wider(self, scale: int, wider: int | None = None) -> float:
+        """Side of a window as a share of the side of one of a wider look, by default of the next."""
+        views = self.scales.fields_of_view
+        return views[scale] / views[scale + 1 if wider is None else wider]
+
+    def _kept(self, count: int, device: torch.device, draw: Draw) -> Tensor | None:
+        """Which of N closer looks get their context in training; all of them when None."""
+        if not self.training or not self.cascade.drop_context:
+            return None
+        drawn = torch.rand(count, generator=draw.generator, device=device)
+        return (drawn >= self.cascade.drop_context).float()
+
+    def _nested_context(
+        self, seen: dict[int, LookOutput], scales: Tensor, nesting: Tensor, mine: list[int], draw: Draw
+    ) -> Context | None:
+        parents = nesting[0, mine, 0].tolist()
+        if min(parents) < 0:
+            return None
+        handed = torch.stack([seen[parent].handed for parent in parents], dim=1).flatten(0, 1)
+        scale, wider = int(scales[0, mine[0]]), int(scales[0, parents[0]])
+        corners = nesting[:, mine, 1:3].flatten(0, 1).float() / self.scales.fields_of_view[wider]
+        kept = self._kept(len(handed), handed.device, draw)
+        return Context(handed, corners, self.share_of_wider(scale, wider), kept)
+
+    def _over_closest(self, seen: dict[int, LookOutput], pattern: list[int], nesting: Tensor) -> Tensor:
+        """Logits (N, C, T, T) over the first closest window, of all looks around it."""
+        place = pattern.index(0)
+        target, corner = self.scales.target, torch.zeros_like(nesting[:, place, 1:3])
+        looks = [resize_logits(seen[place].logits, target)]
+        parent = int(nesting[0, place, 0])
+        while parent >= 0:
+            corner = corner + nesting[:, place, 1:3]
+            view = self.scales.fields_of_view[pattern[parent]]
+            around = Context(seen[parent].logits, corner.float() / view, target / view)
+            looks.insert(0, around.over(target, target))
+            place, parent = parent, int(nesting[0, parent, 0])
+        return fused(looks)
+
+    def _tiled_context(self, handed: Tensor, image: Tensor, tiles: _Tiles, scale: int, draw: Draw) -> Context:
+        wider = _Tiles.over(image, self.scales.fields_of_view[scale + 1])
+        rows, cols = tiles.windows.top // wider.windows.side, tiles.windows.left // wider.windows.side
+        inside = torch.stack([tiles.windows.top, tiles.windows.left], dim=1) % wider.windows.side
+        each = handed.view(len(image), -1, *handed.shape[1:])[:, rows * wider.cols + cols].flatten(0, 1)
+        corners = (inside.float() / wider.windows.side).repeat(len(image), 1)
+        return Context(each, corners, self.share_of_wider(scale), self._kept(len(each), each.device, draw))
+
+    def _cut(self, image: Tensor, windows: Windows, scale: int) -> Tensor:
+        """Patches (n, C_in, P, P) of windows of one image (C_in, H, W)."""
+        level = region_downsample(self.scales.downsample(scale))
+        return extract_patches(region_of(image, region_window(windows, level), level), windows, self.scales.patch_size)
+
+
+class _Tiles(NamedTuple):
+    """Windows of one side that tile an image from its corner, row by row."""
+
+    windows: Windows
+    rows: int
+    cols: int
+
+    @classmethod
+    def over(cls, image: Tensor, side: int) -> _Tiles:
+        rows, cols = ceil_div(image.shape[-2], side), ceil_div(image.shape[-1], side)
+        tops, lefts = (torch.arange(count, device=image.device) * side for count in (rows, cols))
+        grid = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
+        return cls(Windows(grid[:, 0], grid[:, 1], side), rows, cols)
+
+    def joined(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Logits (B, C, H, W) of images from those of all their tiles (B n, C, P', P')."""
+        count, side, (height, width) = len(image), self.windows.side, image.shape[-2:]
+        tiles = resize_logits(logits, side).view(count, self.rows, self.cols, -1, side, side).permute(0, 3, 1, 4, 2, 5)
+        return tiles.reshape(count, tiles.shape[1], self.rows * side, -1)[..., :height, :width]
+
+
+def fused(looks: Sequence[Tensor]) -> Tensor:
+    """Log of the mean of probabilities, from logits (..., C, h, w) of looks, widest first; the closest counts most."""
+    weights = torch.tensor([CLOSER_COUNTS**k for k in range(len(looks))])
+    logarithms = (weights / weights.sum()).log()
+    return torch.stack(
+        [look.log_softmax(dim=-3) + float(log) for look, log in zip(looks, logarithms, strict=True)]
+    ).logsumexp(dim=0)
+
+
+def _of_place(found: LookOutput, count: int, place: int) -> LookOutput:
+    """What belongs to one place of each of N locations, of what was found at their M places (N M, ...)."""
+    logits, handed, *auxiliary = (
+        values.view(count, -1, *values.shape[1:])[:, place] for values in (*found[:2], *found.auxiliary)
+    )
+    return LookOutput(logits, handed, tuple(auxiliary))

@@ -1,0 +1,100 @@
+"""Cascade: look widely everywhere, and closer where that pays, knowing what the wider look saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from foveate.errors import ConfigError
+from foveate.foveation.estimators.base import Draw, Estimator, Look, each_scale
+
+
+class Cascade(Estimator):
+    """Every field of view is a look; each but the widest gets what the next wider one saw of its window.
+
+    What is handed on is the wider decoder's map and its class probabilities, cropped by geometry. A training location
+    is one wide window and some closer ones anywhere inside it; every look learns from its own window. At inference the
+    pyramid planner looks widely everywhere, and closer where the wide look is uncertain, as far as the budget goes.
+
+    Attributes:
+        share: one set of weights for all looks but for batch normalisation, or weights of its own for each.
+        closer_per_wide: closer windows of each further look inside a wide one, in training.
+        wide_elsewhere: wide windows without closer ones that come with each, drawn from all of the image.
+        drop_context: share of the closer windows in training that get no context, so that a look can stand alone too.
+        context: where it enters: the "features" of an encoder, the "input" of any network, or nowhere ("none"); "auto"
+            is features where the network has them.
+        handed: what is handed on: the decoder's "map", "probabilities" or "both"; of a network without a decoder,
+            probabilities.
+
+    Source: ours.
+    """
+
+    name: Literal["cascade"] = "cascade"
+    share: bool = True
+    closer_per_wide: int = Field(default=2, ge=1)
+    wide_elsewhere: int = Field(default=0, ge=0)
+    drop_context: float = Field(default=0.2, ge=0, le=1)
+    context: Literal["auto", "features", "input", "none"] = "auto"
+    handed: Literal["both", "map", "probabilities"] = "both"
+
+    @property
+    def learns(self) -> bool:
+        """Never: where to look closer follows from what the wide look says."""
+        return False
+
+    @property
+    def own_window_weight(self) -> float:
+        """Every look learns from its own window, and from nothing else."""
+        return 1.0
+
+    @property
+    def planner(self) -> str:
+        """The pyramid: it is what looks level by level."""
+        return "pyramid"
+
+    @property
+    def blends_probabilities(self) -> bool:
+        """Where several looks cover a pixel."""
+        return True
+
+    @staticmethod
+    def check_looks(looks: Sequence[int]) -> None:
+        """Refuse looks (level-0 pixels, widest first) that do not nest.
+
+        Raises:
+            ConfigError: saying which would.
+        """
+        if len(looks) < 2:
+            raise ConfigError(f"a cascade has two looks or more, widest first, such as [1024, 256]; got {list(looks)}")
+        if any(wide <= close for wide, close in pairwise(looks)):
+            raise ConfigError(
+                f"looks go from the widest to the closest, as {sorted(set(looks), reverse=True)}; got {list(looks)}"
+            )
+        if any(wide % close for wide, close in pairwise(looks)):
+            nearest = [looks[-1]]
+            for wide in reversed(looks[:-1]):
+                nearest.insert(0, max(2, round(wide / nearest[0])) * nearest[0])
+            raise ConfigError(
+                f"looks must nest, each a whole multiple of the next: {list(looks)} do not, {nearest} would"
+            )
+
+    def passes_of_location(self, scales: int) -> int:
+        """Passes of one training location: a wide one, and the closer ones of every further look."""
+        return 1 + self.wide_elsewhere + self.closer_per_wide * (scales - 1)
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """The same share of every look, (N, S)."""
+        return self.inference_weights(logits)
+
+    def inference_weights(self, logits: Tensor) -> Tensor:
+        """The same share of every look, (N, S)."""
+        return torch.full_like(logits, 1 / logits.shape[-1])
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One look of each scale."""
+        return each_scale(logits, self.inference_weights(logits))

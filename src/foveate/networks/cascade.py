@@ -1,0 +1,220 @@
+"""`CascadeNetwork`: one network for each look, or one for all, where closer looks get what the wider one saw."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.base import SegmentationModel
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from foveate.errors import NetworkError
+from foveate.networks.deep_supervision import DeepSupervision
+from foveate.networks.encoder_decoder import EncoderDecoder
+from foveate.patches.context import Context
+
+# Where context enters: the encoder's features, the input, or nowhere; "auto": features where the network has them.
+Entrance: TypeAlias = Literal["auto", "features", "input", "none"]
+# What a look hands on: its decoder's map, its class probabilities, or both.
+Handed: TypeAlias = Literal["both", "map", "probabilities"]
+
+_LEAST_STRIDE = 8
+_FORMS = "encoder, decoder and segmentation head of segmentation_models_pytorch, or an encoder with a c1 or ppm head"
+
+
+class Seen(NamedTuple):
+    """What a look makes of N patches.
+
+    Attributes:
+        output: what the network returned: logits (N, classes, P', P'), or in training `DeepSupervision`.
+        handed: (N, D, m, m) for closer looks, over the same windows.
+    """
+
+    output: Tensor | DeepSupervision
+    handed: Tensor
+
+
+class CascadeNetwork(nn.Module):
+    """Passes each patch through the network of its look, with the context of the wider one.
+
+    Context enters the encoder's features at strides of 8 and more (the coarsest where there are none), or the input,
+    by convolutions of 1 x 1 that start at zero: at first a closer look is what it would be alone.
+
+    Args:
+        network: any module (N, C_in, P, P) -> logits (N, classes, P', P').
+        looks: how many there are; look 0 is the closest.
+        in_channels: C_in.
+        patch_size: P.
+        share: one set of weights for all looks, but for normalisation, whose statistics differ; else a copy for each.
+        entrance: where context enters.
+        handed: what a look hands on; of a network without the form of an encoder and decoder, probabilities only.
+
+    Raises:
+        NetworkError: when context is to enter features, or a map is to be handed on, that the network does not have;
+            when it does not return logits.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        looks: int,
+        *,
+        in_channels: int,
+        patch_size: int,
+        share: bool = True,
+        entrance: Entrance = "auto",
+        handed: Handed = "both",
+    ) -> None:
+        super().__init__()
+        has_parts = _has_parts(network)
+        if not has_parts and (entrance == "features" or handed == "map"):
+            raise NetworkError(
+                f"{type(network).__name__} has no features that context could enter, and no map: that takes {_FORMS}. "
+                f"Use context: input and handed: probabilities (or leave them out)"
+            )
+        self._handed: Handed = handed if has_parts else "probabilities"
+        self._finest = max(1, patch_size // 2)
+        self.networks = nn.ModuleList(_copies(network, looks, share))
+        self._at_input = entrance == "input" or not has_parts
+        features, channels = self._probe(torch.zeros(1, in_channels, patch_size, patch_size))
+        places = [(0, in_channels)] if self._at_input else features
+        entered = [] if entrance == "none" else places
+        count = 1 if share else looks - 1
+        self.entrances = nn.ModuleList(_Entrance(channels, entered) for _ in range(count if looks > 1 else 0))
+
+    @property
+    def looks(self) -> int:
+        """How many there are."""
+        return len(self.networks)
+
+    def forward(self, patches: Tensor, look: int, context: Context | None = None) -> Seen:
+        """Patches (N, C_in, P, P) of one look, with what the wider one saw around them."""
+        network: Any = self.networks[look]
+        enter = self._entering(look, context)
+        if self._at_input:
+            (patches,) = enter([patches])
+        if not _has_parts(network):
+            output = network(patches)
+            return Seen(output, self._handed_on(None, output))
+        features = network.encoder(patches)
+        seen, output = _decoded(network, features if self._at_input else enter(features), patches)
+        return Seen(output, self._handed_on(seen, output))
+
+    def _entering(self, look: int, context: Context | None) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+        if context is None:
+            return list
+        entrance = self.entrances[min(look, len(self.entrances) - 1)]
+        return lambda features: entrance(features, context)
+
+    def _handed_on(self, seen: Tensor | None, output: object) -> Tensor:
+        """What closer looks get, at the resolution of the map, or at half of the patch's where that is finer."""
+        logits = output.logits if isinstance(output, DeepSupervision) else output
+        if not isinstance(logits, Tensor) or logits.dim() != 4:
+            raise NetworkError(f"a look must return logits (N, classes, h, w), got {type(logits).__name__}")
+        parts = [] if seen is None or self._handed == "probabilities" else [seen.float()]
+        if self._handed != "map":
+            parts.append(logits.float().softmax(dim=1))
+        side = min(self._finest, *parts[0].shape[-2:])
+        return torch.cat([_shrunk(part, side) for part in parts], dim=1)
+
+    @torch.no_grad()
+    def _probe(self, patch: Tensor) -> tuple[list[tuple[int, int]], int]:
+        """Place and channels of each of the features that context enters, and how many channels it has."""
+        network: Any = self.networks[0]
+        patch = patch.to(next(network.parameters(), patch).device)
+        with _evaluating(network):
+            try:
+                handed = self(patch, 0).handed
+                features = list(network.encoder(patch)) if _has_parts(network) else []
+            except NetworkError:
+                raise
+            except Exception as error:  # any network may be given
+                raise NetworkError(f"the network does not take a patch {tuple(patch.shape)}: {error}") from error
+        if isinstance(network, EncoderDecoder):
+            return [(len(features) - 1, features[-1].shape[1])], handed.shape[1]  # its head sees no other
+        return _coarse(features, patch.shape[-1]), handed.shape[1]
+
+
+class _Entrance(nn.Module):
+    """Adds context to some of a list of features.
+
+    Args:
+        channels: of the context.
+        places: index and channels of each of the features.
+    """
+
+    def __init__(self, channels: int, places: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleDict({str(i): nn.Conv2d(channels, width, 1, bias=False) for i, width in places})
+        for weight in self.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, features: Sequence[Tensor], context: Context) -> list[Tensor]:
+        """The features with the context at their resolutions."""
+        result = list(features)
+        for i, convolution in self.convolutions.items():
+            one = result[int(i)]
+            result[int(i)] = one + convolution(context.over(*one.shape[-2:])).to(one.dtype)
+        return result
+
+
+def _has_parts(network: nn.Module) -> bool:
+    """Whether a network is an encoder and a decoder that pass features on as we know it."""
+    return isinstance(network, EncoderDecoder) or type(network).forward is SegmentationModel.forward
+
+
+def _decoded(network: Any, features: list[Tensor], patches: Tensor) -> tuple[Tensor, Tensor | DeepSupervision]:
+    """The decoder's map (N, D, h, w), and what the network returns."""
+    if isinstance(network, EncoderDecoder):
+        return network.decode(features, patches)
+    seen = network.decoder(features)
+    return seen, network.segmentation_head(seen)
+
+
+def _coarse(features: Sequence[Tensor], side: int) -> list[tuple[int, int]]:
+    """Index and channels of the features at a stride of 8 and more, or of the coarsest."""
+    known = [(i, one) for i, one in enumerate(features) if one.dim() == 4 and one.shape[1]]
+    coarse = [(i, one) for i, one in known if side / one.shape[-1] >= _LEAST_STRIDE] or known[-1:]
+    return [(i, one.shape[1]) for i, one in coarse]
+
+
+def _shrunk(values: Tensor, side: int) -> Tensor:
+    """Means (N, D, side, side) of (N, D, h, w)."""
+    height, width = values.shape[-2:]
+    if (height, width) == (side, side):
+        return values
+    if height % side == 0 and width % side == 0:
+        return F.avg_pool2d(values, (height // side, width // side))
+    return F.interpolate(values, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _copies(network: nn.Module, looks: int, share: bool) -> list[nn.Module]:
+    """The network for each look; shared ones have all parameters but those of normalisation in common."""
+    copies = [network, *(copy.deepcopy(network) for _ in range(looks - 1))]
+    for other in copies[1:] if share else ():
+        _tie(network, other)
+    return copies
+
+
+def _tie(network: nn.Module, other: nn.Module) -> None:
+    for one, same in zip(network.modules(), other.modules(), strict=True):
+        # A look's statistics are its own; so are what they are turned into.
+        if not isinstance(one, _NormBase):
+            for name, parameter in one.named_parameters(recurse=False):
+                setattr(same, name, parameter)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

@@ -1,0 +1,202 @@
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from foveate import CascadeSegmenter
+from foveate.errors import ConfigError, NetworkError
+from foveate.foveation.estimators import Cascade, Draw
+from foveate.networks.build import build_network
+from foveate.patches.context import Context
+
+OPTIONS = {"weights": None, "classes": 3}
+FPN = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 64}
+
+
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1))
+
+
+NETWORKS = {
+    "any": plain,
+    "fpn": lambda: build_network("fpn", "resnet18", **OPTIONS, **FPN),
+    "unet": lambda: build_network("unet", "tf_efficientnet_lite0", **OPTIONS),
+    "segformer": lambda: build_network("segformer", "resnet18", **OPTIONS),
+    "c1": lambda: build_network("c1_deepsup", "resnet18dilated", **OPTIONS),
+    "one feature map": lambda: build_network("c1", "u_net", **OPTIONS, width=16),
+}
+
+
+def segmenter(name="fpn", looks=(128, 32), seed=0, **options):
+    torch.manual_seed(seed)
+    return CascadeSegmenter(NETWORKS[name](), 32, looks, cascade=Cascade(**options))
+
+
+def some_context(model, count=2, looks=2):
+    handed = model.look(torch.rand(count, 3, 32, 32), looks - 1).handed
+    return Context(handed, torch.rand(count, 2) * 0.75, 0.25)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("share", [True, False])
+def test_at_first_a_closer_look_is_what_it_would_be_alone(name, share):
+    """Every kind of network; the shared one too, and to the bit."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]()
+    alone = copy.deepcopy(network).eval()
+    model = CascadeSegmenter(network, 32, (128, 32), cascade=Cascade(share=share)).eval()
+    patches = torch.rand(2, 3, 32, 32)
+    closer = model.look(patches, 0, some_context(model)).logits
+    assert torch.equal(closer, model.look(patches, 0).logits)
+    torch.testing.assert_close(closer, alone(patches))
+
+
+@pytest.mark.parametrize(("name", "context"), [*((name, "auto") for name in NETWORKS), ("fpn", "input")])
+def test_every_look_learns_from_the_closest_and_context_soon_counts(name, context):
+    model = segmenter(name, context=context, drop_context=0.0).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+    image, label = torch.rand(2, 3, 128, 128), torch.randint(0, 3, (2, 128, 128))
+    for _ in range(2):
+        optimizer.zero_grad()
+        handed = []
+        hook = model.network.register_forward_hook(lambda _m, _i, seen, to=handed: to.append(seen.handed))
+        *_, closest = model.look_by_look(image)
+        hook.remove()
+        handed[0].retain_grad()
+        F.cross_entropy(closest, label).backward()
+        optimizer.step()
+    assert handed[0].grad.abs().sum() > 0  # of the wide look, by the loss of the closest alone
+    assert all(p.abs().sum() > 0 for p in model.network.entrances.parameters())
+    model.eval()
+    patches = torch.rand(2, 3, 32, 32)
+    assert not torch.equal(model.look(patches, 0, some_context(model)).logits, model.look(patches, 0).logits)
+
+
+def test_context_enters_features_from_a_stride_of_eight_on():
+    entrance = segmenter("unet").network.entrances[0].convolutions
+    assert [convolution.out_channels for convolution in entrance.values()] == [40, 112, 320]
+
+
+@pytest.mark.parametrize(
+    ("handed", "channels", "side"), [("both", 64 + 3, 8), ("map", 64, 8), ("probabilities", 3, 16)]
+)
+def test_what_a_look_hands_on(handed, channels, side):
+    model = segmenter("fpn", handed=handed).eval()
+    found = model.look(torch.rand(2, 3, 32, 32), 1)
+    assert found.handed.shape == (2, channels, side, side)
+    if handed != "map":
+        torch.testing.assert_close(found.handed[:, -3:], F.avg_pool2d(found.logits.softmax(dim=1), 32 // side))
+
+
+def test_shared_looks_have_one_set_of_weights_and_statistics_of_their_own():
+    close, wide = segmenter("fpn").network.networks
+    assert close.encoder.conv1.weight is wide.encoder.conv1.weight
+    assert close.encoder.bn1.weight is not wide.encoder.bn1.weight
+    close, wide = segmenter("fpn", share=False).network.networks
+    assert close.encoder.conv1.weight is not wide.encoder.conv1.weight
+
+
+def test_a_saved_cascade_is_the_same_when_it_is_loaded():
+    model, other = segmenter("fpn", seed=0).eval(), segmenter("fpn", seed=1).eval()
+    other.load_state_dict(model.state_dict())
+    image = torch.rand(1, 3, 100, 90)
+    assert torch.equal(model(image), other(image))
+
+
+@pytest.mark.parametrize("size", [(128, 128), (130, 40), (20, 300), (5, 7)])
+@pytest.mark.parametrize("looks", [(128, 32), (64, 32), (128, 64, 32)])
+def test_whole_images_come_back_at_their_size_as_probabilities(size, looks):
+    model = segmenter("any", looks).eval()
+    image = torch.rand(2, 3, *size)
+    logits = model(image)
+    assert logits.shape == (2, 3, *size)
+    torch.testing.assert_close(logits.exp().sum(dim=1), torch.ones(2, *size))
+    torch.testing.assert_close(model(image[1:]), logits[1:])
+
+
+def test_a_linear_image_comes_back_from_every_look():
+    """An identity network: each look puts the slope where it is, at its own resolution."""
+    slope = torch.arange(256.0).view(1, 1, 1, -1).expand(1, 3, 128, -1) / 256
+    model = CascadeSegmenter(nn.Identity(), 32, (128, 64, 32)).eval()
+    for look in model.look_by_look(slope):
+        torch.testing.assert_close(look[..., 8:120], slope[..., 8:120], rtol=0, atol=2 / 256)  # at the rims of tiles
+
+
+def test_tiles_get_the_context_of_their_own_place():
+    """The context is added to the input with a weight of one: with a wide look that copies the image, it doubles."""
+
+    class Copy(nn.Module):
+        def forward(self, image):
+            return image
+
+    model = CascadeSegmenter(Copy(), 16, (64, 16), cascade=Cascade(handed="probabilities")).eval()
+    with torch.no_grad():
+        model.network.entrances[0].convolutions["0"].weight.copy_(torch.eye(3)[..., None, None])
+    image = torch.rand(2, 3, 100, 130)
+    wide, close = model.look_by_look(image)
+    context = close - image
+    expected = F.avg_pool2d(wide.softmax(dim=1)[..., :96, :128], 8)
+    torch.testing.assert_close(F.avg_pool2d(context[..., :96, :128], 8), expected, rtol=0, atol=0.02)
+
+
+def test_nested_windows_see_what_a_whole_image_does():
+    """A location that is one tile of an image, and its closer windows: as in the image, whatever their order."""
+    model = segmenter("unet", (128, 64, 32), drop_context=0.9)
+    for parameter in model.network.entrances.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    model.eval()
+    image = torch.rand(1, 3, 128, 128)
+    corners = {1: [(64, 0), (0, 64)], 0: [(96, 32), (0, 64)]}
+    windows = [(2, 0, 0)] + [(scale, *corner) for scale in (1, 0) for corner in corners[scale]]
+    patches = [
+        F.interpolate(image[..., t : t + 32 * 2**s, k : k + 32 * 2**s], size=32, mode="area") for s, t, k in windows
+    ]
+    nesting = torch.tensor([[-1, 0, 0, 0], [0, 64, 0, 64], [0, 0, 64, 64], [1, 32, 32, 32], [2, 0, 0, 32]])
+    scales = torch.tensor([[s for s, *_ in windows]])
+    with torch.no_grad():
+        output = model.forward_nested(torch.stack(patches, dim=1), scales, nesting[None])
+        whole = model.look_by_look(image)
+        fused = model(image)
+    torch.testing.assert_close(output.own_logits[0, 3], whole[2][0, :, 96:, 32:64])
+    torch.testing.assert_close(output.own_logits[0, 4], whole[2][0, :, :32, 64:96])
+    torch.testing.assert_close(output.logits[0], fused[0, :, 96:, 32:64], rtol=0, atol=1e-4)
+
+
+def test_dropped_context_is_a_function_of_the_generator():
+    model = segmenter("any", drop_context=0.5).train()
+    nn.init.ones_(model.network.entrances[0].convolutions["0"].weight)
+    image = torch.rand(1, 3, 128, 128)
+    draws = [Draw(generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    one, same, other = (model.look_by_look(image, draw)[1] for draw in draws)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("looks", "says"),
+    [((256,), "two looks"), ((64, 256), r"\[256, 64\]"), ((250, 64), r"\[256, 64\] would"), ((100, 50, 40), "would")],
+)
+def test_looks_that_do_not_nest_are_told_which_would(looks, says):
+    with pytest.raises(ConfigError, match=says):
+        CascadeSegmenter(plain(), 32, looks)
+
+
+def test_a_network_without_features_is_told_what_is_possible():
+    with pytest.raises(NetworkError, match="context: input"):
+        CascadeSegmenter(plain(), 32, (64, 32), cascade=Cascade(context="features"))
+    with pytest.raises(NetworkError, match="does not take a patch"):
+        CascadeSegmenter(nn.Conv2d(4, 3, 1), 32, (64, 32))
+
+
+def test_the_classes_of_a_network_trained_alone_are_not_changed_by_wrapping_it():
+    network = plain().train()
+    before = copy.deepcopy(network.state_dict())
+    CascadeSegmenter(network, 32, (64, 32))
+    assert network.training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network(torch.rand(2, 3, 32, 32))
