@@ -79,10 +79,10 @@ def main() -> None:
     try:
         app()
     except FoveateError as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        errors.say(str(error), "error", "bold red")
         sys.exit(2)
     except KeyboardInterrupt:
-        errors.print("interrupted")
+        errors.say("interrupted")
         sys.exit(130)
 
 

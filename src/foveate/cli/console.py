@@ -1,9 +1,15 @@
-"""Where the command line prints: results to standard output, progress and errors to standard error."""
+"""Where the command line prints: results to standard output, progress and errors to standard error.
+
+What is printed holds names of files, classes and packages, and messages of libraries. None of it is markup: a name may
+be `img[red].jpg`, and `foveate[viewer]` is an extra. So no text is ever parsed here. Styles are given beside the text.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,9 +23,36 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-output = Console()
-errors = Console(stderr=True)
+# A name of a file may hold them, and a terminal would obey.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class PlainConsole(Console):
+    """A console that prints text as it is: no markup, no emoji codes, no colours of its own, no control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text as it is, in tables too, whatever Rich is asked to parse."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+    def say(self, text: str, label: str = "", style: str = "") -> None:
+        """A message that is not wrapped, so that it can be copied; after a label in a style of its own."""
+        before = f"{label}: " if label else ""
+        self.print(Text.assemble((before, style), printable(text)), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text with control characters, and bytes of names that are no text, spelled out."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+output = PlainConsole()
+errors = PlainConsole(stderr=True)
 
 
 @contextmanager
@@ -64,14 +97,14 @@ def progress_bar(description: str) -> Iterator[Bar]:
     """A bar with its rate and the remaining time, gone when done."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=errors, transient=True) as progress:
-        yield Bar(progress, progress.add_task(description, total=1.0, rate=""))
+        yield Bar(progress, progress.add_task(printable(description), total=1.0, rate=""))
 
 
 class JobsBar:
@@ -95,7 +128,7 @@ def jobs_bar() -> Iterator[JobsBar]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[running]}"),
+        TextColumn("{task.fields[running]}", markup=False),
     )
     with Progress(*columns, console=errors, transient=True) as progress:
         yield JobsBar(progress, progress.add_task("", total=None, running=""))

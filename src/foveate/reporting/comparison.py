@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from foveate.files import write_text
 from foveate.inference.display import table_html
@@ -140,7 +141,8 @@ class ComparisonTable:
         for name in (f"{MEAN} %", *self.header_cost):
             table.add_column(name, justify="right")
         for row in self.rows:
-            table.add_row(row.method, self._score(row, MEAN, "[bold]"), *self._cost(row))
+            style = "bold" if self.is_best(row, MEAN) else ""
+            table.add_row(row.method, Text(self._score(row, MEAN, ""), style), *self._cost(row))
         return table
 
     def _repr_html_(self) -> str:
@@ -159,7 +161,7 @@ class ComparisonTable:
     def _score(self, row: Row, column: str, bold: str) -> str:
         text = percent(row.mean(column))
         if self.is_best(row, column):
-            text = f"{bold}{text}{bold.replace('[', '[/')}"
+            text = f"{bold}{text}{bold}"
         if len(row.seeds) > 1 and not math.isnan(row.spread(column)):
             text += f" ± {100 * row.spread(column):.1f}"
         return f"{text} {SAME}" if self.is_within_noise(row, column) else text

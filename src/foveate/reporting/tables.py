@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:  # which need torchmetrics, and the other tables do not
     from foveate.inference.evaluation.evaluate import Evaluation
@@ -85,7 +86,7 @@ def comparison_table(title: str, rows: Mapping[str, Evaluation]) -> Table:
         table.add_column(name, justify="right")
     best = [_largest(column) for column in zip(*columns.values(), strict=True)]
     for method, values in columns.items():
-        shown = [f"[bold]{percent(v)}[/bold]" if v == top else percent(v) for v, top in zip(values, best, strict=True)]
+        shown = [Text(percent(v), "bold" if v == top else "") for v, top in zip(values, best, strict=True)]
         cost = rows[method].cost
         table.add_row(method, *shown, f"{cost['passes_per_megapixel']:.0f}", f"{cost['seconds']:.1f}")
     return table
@@ -96,8 +97,9 @@ def _largest(values: tuple[float, ...]) -> float:
 
 
 def predictions_table(done: Mapping[Path, Mapping[str, Any]], failed: Mapping[Path, str]) -> Table:
-    """One row an image: size, cost and the commonest class, or why it failed."""
-    table = Table(title="Predictions", title_justify="left")
+    """One row an image: size, cost and classes; below, over the whole width, why the others failed."""
+    reasons = "\n".join(f"{image.name} failed: {reason}" for image, reason in failed.items())
+    table = Table(title="Predictions", title_justify="left", caption=reasons or None, caption_justify="left")
     table.add_column("image")
     for name in ("megapixels", "passes/MP", "seconds", "peak MiB"):
         table.add_column(name, justify="right")
@@ -110,14 +112,13 @@ def predictions_table(done: Mapping[Path, Mapping[str, Any]], failed: Mapping[Pa
             f"{summary['peak_memory_mb']:.0f}",
         )
         table.add_row(image.name, *numbers, _shares(summary))
-    for image, reason in failed.items():
-        table.add_row(image.name, "", "", "", "", f"[red]failed:[/] {reason}")
     return table
 
 
-def _shares(summary: Mapping[str, Any]) -> str:
+def _shares(summary: Mapping[str, Any]) -> Text:
     """Of the classes, in percent of the pixels that could be read; and how much could not."""
     pixels, empty = summary["class_pixels"], len(summary.get("failed_blocks", ()))
     total = max(1, sum(pixels.values()))
     shares = ", ".join(f"{name} {100 * n / total:.1f}" for name, n in pixels.items())
-    return shares + (f"; [red]left empty:[/] {empty} blocks" if empty else "")
+    left_empty = Text.assemble("; ", ("left empty:", "red"), f" {empty} blocks") if empty else ""
+    return Text.assemble(shares, left_empty)

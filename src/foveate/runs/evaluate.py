@@ -20,7 +20,7 @@ from foveate.inference.predicting.run import ready_to_predict
 from foveate.inference.sharing.devices import device_of
 from foveate.inference.sharing.processes import Share, from_processes
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationOptions, EvaluationPlan, plan_evaluation
-from foveate.runs.folder import TrainedRun, load_run
+from foveate.runs.folder import RunFolder, TrainedRun, load_run
 
 
 def evaluate_split(
@@ -80,11 +80,14 @@ def evaluate_run(
     """
     if processes < 1:
         raise ConfigError(f"processes is {processes}; give at least 1")
+    # Before weights are loaded: what is wrong with the data is said at once.
+    plan = plan_evaluation(RunFolder(Path(path)).configured(overrides), split, options)
     if processes == 1:
         run = load_run(path, checkpoint=checkpoint, device=device, overrides=overrides)
-        return evaluate_split(run, split, options, on_progress=on_progress)
+        blocks = _scores(plan, run, range(plan.blocks))
+        return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
     # Loaded here too: what is wrong with the run is then said once, and before anything is started.
-    plan = plan_evaluation(load_run(path, checkpoint=checkpoint, overrides=overrides).config, split, options)
+    load_run(path, checkpoint=checkpoint, overrides=overrides)
     arguments = (plan, Path(path), checkpoint, str(device), overrides, processes)
     with closing(from_processes(_work, processes, *arguments)) as messages:
         next(messages)

@@ -121,15 +121,25 @@ class RunFolder:
         """
         if checkpoint not in ("best", "last"):
             raise ConfigError(f"checkpoint {checkpoint!r}; allowed are best and last")
+        config, tuned = self.configured(overrides), tuple(read_tuned(self.tuned_file))
+        load = self._load_ensemble if config.is_ensemble else self._load_trained
+        return TrainedRun(config, load(config, checkpoint).eval().to(device), device, tuned)
+
+    def configured(self, overrides: list[str] | None = None) -> RunConfig:
+        """The configuration with overrides, and with what `foveate tune` chose; no weights are loaded.
+
+        Raises:
+            ConfigError: when this is no run, or an override is not allowed.
+        """
         saved = RunConfig.load(self.config_file)
         config = RunConfig.parse(with_overrides(saved.tree(), overrides or []), source=str(self.config_file))
         if config.network.factory is not None:
             refuse_code_below(config.network.factory, self.path)
-        tuned, foveation = tuple(read_tuned(self.tuned_file)), config.foveation
-        inference = with_tuned(config.inference, tuned, foveation.estimator, foveation.scales.target)
-        config = config.model_copy(update={"inference": inference})
-        load = self._load_ensemble if config.is_ensemble else self._load_trained
-        return TrainedRun(config, load(config, checkpoint).eval().to(device), device, tuned)
+        foveation = config.foveation
+        inference = with_tuned(
+            config.inference, tuple(read_tuned(self.tuned_file)), foveation.estimator, foveation.scales.target
+        )
+        return config.model_copy(update={"inference": inference})
 
     def _load_trained(self, config: RunConfig, checkpoint: str) -> FoveatedSegmenter:
         path = self.checkpoint(checkpoint)

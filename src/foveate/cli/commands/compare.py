@@ -71,12 +71,12 @@ def compare(
         about = {"name": settings.name, "split": comparison.split, "steps": settings.training.steps}
         paths = save_tables(folder, table, about)
         save_comparison_figure(folder / "comparison.png", table, f"{settings.name}, {comparison.split} images")
-        output.print(f"written to {', '.join(map(str, [*paths, folder / 'comparison.png']))}")
-        output.print(f"next: foveate report {folder} --runs")
+        output.say(f"written to {', '.join(map(str, [*paths, folder / 'comparison.png']))}")
+        output.say(f"next: foveate report {folder} --runs")
     for name, reason in failed.items():
-        errors.print(f"[bold red]failed:[/] {name}: {reason}", highlight=False, soft_wrap=True)
+        errors.say(f"{name}: {reason}", "failed", "bold red")
     if failed:
-        errors.print(f"logs are in {folder / 'logs'}; the same command tries again what failed")
+        errors.say(f"logs are in {folder / 'logs'}; the same command tries again what failed")
         raise typer.Exit(1)
 
 

@@ -42,8 +42,8 @@ def demo(
 
     refuse_existing(out / "results.json", overwrite)
     start = time.monotonic()
-    result = run_demo(out, errors.print, overrides=change, compare=compare, minutes=minutes)
+    result = run_demo(out, errors.say, overrides=change, compare=compare, minutes=minutes)
     output.print(comparison_table("Everything outside the Americas, never seen in training", result.evaluations))
     for path in (*result.pictures, result.results):
-        output.print(f"written: {path}", highlight=False)
-    output.print(f"done in {time.monotonic() - start:.0f} s")
+        output.say(f"written: {path}")
+    output.say(f"done in {time.monotonic() - start:.0f} s")

@@ -70,9 +70,9 @@ def evaluate(
         )
     write_text(path, json.dumps(evaluation.tree(), indent=2) + "\n", overwrite=overwrite)
     output.print(evaluation_table(f"{run} on {split}", evaluation))
-    output.print(f"written to {path}")
+    output.say(f"written to {path}")
     if options.maps is not None:
         config = RunConfig.load(RunFolder(run).config_file, overrides)
         with progress_bar("drawing maps") as bar:
             save_map_previews(config, split, options.maps, overwrite=overwrite, on_progress=bar.by)
-        output.print(f"maps are in {options.maps}")
+        output.say(f"maps are in {options.maps}")

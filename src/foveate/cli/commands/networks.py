@@ -63,8 +63,8 @@ def networks(
         return
     output.print(_table(f"One patch of {patch} px, {in_channels} bands, {classes} classes", costs))
     for kind, known in names.items():
-        output.print(f"{kind}: {', '.join(known)}", highlight=False)
-    output.print(OWN, highlight=False, markup=False, soft_wrap=True)
+        output.print(f"{kind}: {', '.join(known)}")
+    output.say(OWN)
 
 
 def _table(title: str, costs: Costs) -> Table:

@@ -46,4 +46,4 @@ def polygons(
     config = PolygonsConfig.parse(options, "foveate polygons")
     with progress_bar(class_map.name) as bar:
         count = write_polygons(class_map, out, config, overwrite=overwrite, on_progress=bar.by)
-    output.print(f"{count} polygons in {out}", highlight=False, soft_wrap=True)
+    output.say(f"{count} polygons in {out}")

@@ -200,7 +200,7 @@ class _Command:
 
         self._failed[Path(image)] = str(error)
         self._mistakes += isinstance(error, ConfigError | DatasetError | OutputExistsError | OutputInUseError)
-        errors.print(f"[bold red]failed:[/] {error}", highlight=False, soft_wrap=True)
+        errors.say(str(error), "failed", "bold red")
 
     def _say_how_to_resume(self, error: Exception) -> None:
         import shlex
@@ -210,7 +210,7 @@ class _Command:
 
         given = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         again = shlex.join(["foveate", *given, "--resume"])
-        errors.print(f"{error}; go on with\n\n    {again}\n", highlight=False, soft_wrap=True, markup=False)
+        errors.say(f"{error}; go on with\n\n    {again}\n")
 
 
 def _say_memory(start: Start, processes: int) -> None:
@@ -221,24 +221,22 @@ def _say_memory(start: Start, processes: int) -> None:
     if start.memory.device:
         parts.append(f"{size_text(start.memory.device)} on the device")
     each = " in each process" if processes > 1 else ""
-    errors.print(
+    errors.say(
         f"at most about {' and '.join(parts)}{each}: blocks of {start.block_size} px, {start.batch_size} patches at a "
-        "time",
-        highlight=False,
-        soft_wrap=True,
+        "time"
     )
 
 
 def _warn(text: str) -> None:
     from foveate.cli.console import errors
 
-    errors.print(f"[bold yellow]warning:[/] {text}", highlight=False, soft_wrap=True)
+    errors.say(text, "warning", "bold yellow")
 
 
 def _say_stopping() -> None:
     from foveate.cli.console import errors
 
-    errors.print("stopping when the block at hand is stored; again to stop at once", highlight=False)
+    errors.say("stopping when the block at hand is stored; again to stop at once")
 
 
 def _show_cursor() -> None:

@@ -54,7 +54,7 @@ def prepare(
     overwrite: Overwrite = False,
 ) -> None:
     """Prepare a data set."""
-    from foveate.cli.console import output, progress_bar
+    from foveate.cli.console import errors, output, progress_bar
     from foveate.cores import available_cores
     from foveate.data.preparation import prepare as prepare_data
 
@@ -74,7 +74,9 @@ def prepare(
     for table in (_contents(data_set, summary), _oddities(summary)):
         if table.row_count:
             output.print(table)
-    output.print(f"written: {summary.manifest}", highlight=False)
+    for image, reason in summary.failed.items():
+        errors.say(f"{image}: {reason}", "failed", "bold red")
+    output.say(f"written: {summary.manifest}")
     if summary.failed:
         raise typer.Exit(1)
 
@@ -153,8 +155,6 @@ def _oddities(summary: Summary) -> Table:
         table.add_row(f"left out: {reason}", f"{len(names):,}", "", _some(names))
     if summary.unknown:
         table.add_row("in a split list, but no usable image", f"{len(summary.unknown):,}", "", _some(summary.unknown))
-    for image, reason in summary.failed.items():
-        table.add_row(f"[red]failed:[/] {reason}", "1", "", image)
     return table
 
 

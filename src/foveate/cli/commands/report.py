@@ -44,27 +44,22 @@ def report(
     code: Code = None,
 ) -> None:
     """Report on a run."""
-    from rich.markup import escape
-
     from foveate.cli.console import errors, output, progress_bar
     from foveate.reporting.report import ReportOptions, write_report
     from foveate.reporting.report.comparison_report import is_comparison, run_folders, write_comparison_report
 
     options = ReportOptions(split, evaluate, torch_device(device), processes, overwrite)
 
-    def say(text: str) -> None:
-        errors.print(text, highlight=False, markup=False, soft_wrap=True)
-
     def one(folder: Path, page: Path | None) -> None:
         with progress_bar(f"report of {folder.name}") as bar:
-            done = write_report(folder, page, options, say=say, on_progress=bar.by)
+            done = write_report(folder, page, options, say=errors.say, on_progress=bar.by)
         for reason in done.missing:
-            errors.print(f"[yellow]missing:[/] {escape(reason)}", highlight=False, soft_wrap=True)
-        output.print(f"written to {done.path}")
+            errors.say(reason, "missing", "yellow")
+        output.say(f"written to {done.path}")
 
     if not is_comparison(run):
         one(run, out)
         return
     for folder in run_folders(run) if runs else []:
         one(folder, None)
-    output.print(f"written to {write_comparison_report(run, out, overwrite=overwrite).path}")
+    output.say(f"written to {write_comparison_report(run, out, overwrite=overwrite).path}")

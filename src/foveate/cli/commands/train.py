@@ -62,7 +62,7 @@ def train(
                 prepared = prepare_training(
                     part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=bar.to
                 )
-            errors.print(f"training {settings.name} for {settings.training.steps} steps into {part.run.path}")
+            errors.say(f"training {settings.name} for {settings.training.steps} steps into {part.run.path}")
             result = prepared.fit(devices=devices, nodes=nodes, accelerator=accelerator)
             part.run.mark_trained(result.seconds)
             facts = {
@@ -77,4 +77,4 @@ def train(
             run.mark_trained()
         # What looks closer where it pays is to be told on validation images what pays.
         tunes = settings.foveation.estimator.planner == "pyramid" and not math.isnan(result.best_miou)
-        output.print(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
+        output.say(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")

@@ -50,7 +50,7 @@ def tune(
             on_progress=bar.by,
         )
     output.print(tuning_table(f"{run} on {split}", trials))
-    output.print(f"written to {RunFolder(run).tuned_file}; next: foveate predict {run} IMAGE --budget fixed")
+    output.say(f"written to {RunFolder(run).tuned_file}; next: foveate predict {run} IMAGE --budget fixed")
 
 
 def _shares(text: str) -> list[float]:

@@ -58,7 +58,7 @@ def view(
 
     scene = build_scene(find_inputs(paths, labels, name), _options(run, bands, tile))
     for notice in scene.notices:
-        errors.print(f"[yellow]note:[/] {notice}", highlight=False, soft_wrap=True)
+        errors.say(notice, "note", "yellow")
     if export is not None:
         _export(scene, export, overwrite)
         return
@@ -68,8 +68,8 @@ def view(
         from foveate.viewer.security import is_loopback
 
         if not is_loopback(host):
-            errors.print("[yellow]note:[/] everyone who can reach this machine can see the page", highlight=False)
-        output.print(f"{scene.title} is shown at {address} (Ctrl+C ends it)", highlight=False, soft_wrap=True)
+            errors.say("everyone who can reach this machine can see the page", "note", "yellow")
+        output.say(f"{scene.title} is shown at {address} (Ctrl+C ends it)")
 
     serve(scene, host, port, browser=browser, on_ready=say)
 
@@ -107,4 +107,4 @@ def _export(scene: Scene, folder: Path, overwrite: bool) -> None:
 
     with progress_bar(f"writing {folder.name}") as bar:
         tiles = export(scene, folder, overwrite=overwrite, progress=bar.to)
-    output.print(f"{folder / 'index.html'} shows it, from {tiles} tiles", highlight=False, soft_wrap=True)
+    output.say(f"{folder / 'index.html'} shows it, from {tiles} tiles")
