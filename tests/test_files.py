@@ -1,9 +1,11 @@
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
 from foveate.errors import ImageReadError, OutputExistsError, OutputWriteError
-from foveate.files import write_text, written
+from foveate.files import checksum, files_in, refuse_existing, write_text, written
 
 
 def test_an_existing_result_is_kept_unless_told(tmp_path):
@@ -47,3 +49,61 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path):
         assert partial.suffix == ".tif"
         partial.touch()
     assert (tmp_path / "a.tif").exists()
+
+
+def longest_name(folder, suffix):
+    """One that may just be written."""
+    most = os.pathconf(folder, "PC_NAME_MAX")
+    for length in range(most, 0, -1):
+        try:
+            refuse_existing(folder / ("n" * length + suffix), overwrite=False)
+        except OutputWriteError:
+            continue
+        return folder / ("n" * length + suffix)
+    raise AssertionError
+
+
+def test_what_is_not_refused_for_its_length_can_be_written(tmp_path):
+    path = longest_name(tmp_path, ".json")
+    assert len(path.name) > 200
+    write_text(path, "{}")
+    assert path.read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "n" * 250, "\u00e4" * 128, "n" * 5000])
+def test_a_name_that_is_too_long_is_refused_before_any_work(tmp_path, name):
+    with pytest.raises(OutputWriteError, match=r"too many to be written.*shorter name"):
+        refuse_existing(tmp_path / name, overwrite=True)
+
+
+def test_a_path_that_is_too_long_is_refused_too(tmp_path):
+    with pytest.raises(OutputWriteError, match="too many to be written"):
+        refuse_existing(tmp_path.joinpath(*["folder"] * 600, "n.json"), overwrite=False)
+
+
+def test_a_checksum_is_of_names_and_contents(tmp_path):
+    for where in ("a", "b"):
+        (tmp_path / where / "sub").mkdir(parents=True)
+        (tmp_path / where / "sub" / "1").write_bytes(b"one")
+        (tmp_path / where / "2").write_bytes(b"two")
+    one, two = (checksum(files_in(tmp_path / where), tmp_path / where) for where in ("a", "b"))
+    assert one == two
+    (tmp_path / "b" / "2").rename(tmp_path / "b" / "3")
+    assert checksum(files_in(tmp_path / "b"), tmp_path / "b") != one
+    assert checksum(files_in(tmp_path / "a"), tmp_path / "a", go_on=lambda: False) is None
+    assert files_in(tmp_path / "nothing") == []
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(handle):
+        synced.append((Path(f"/proc/self/fd/{handle}").readlink(), (tmp_path / "a.txt").exists()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a.txt", "x")
+    (file, named), (folder, named_then) = synced
+    assert (Path(file).parent, named) == (tmp_path, False)
+    assert (Path(folder), named_then) == (tmp_path, True)

@@ -1,28 +1,37 @@
-"""Writing results so that nothing half-written ever stands under its final name."""
+"""Writing results so that nothing half-written ever stands under its final name, and knowing them again."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 
+_AT_ONCE = 1 << 22
+# What a name gets while it is written, in bytes: a dot, ".partial-" and the number of the process.
+_LONGER = 20
+# A result is written in a folder of its own within that of the stored blocks.
+_DEEPER = 60
+
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise unless the path is free or may be replaced.
+    """Raise unless the path is free or may be replaced, and its name is short enough; call it before any work.
 
     Raises:
         OutputExistsError: when something is there and `overwrite` is false.
+        OutputWriteError: when a file of that name cannot be written, as its name or path is too long.
     """
+    _check_length(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists; choose another output or pass --overwrite to replace it")
 
 
 @contextmanager
 def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it on success, remove it on any failure.
+    """Yield a temporary path beside `path`; on success force it to the disk and rename it, else remove it.
 
     The temporary name keeps the suffix, which some writers choose the format by.
 
@@ -35,7 +44,9 @@ def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        sync(partial)
         partial.replace(path)
+        sync_folder(path.parent)
     except FoveateError:
         raise  # says already what went wrong, for example a source that could not be read
     except OSError as error:
@@ -48,3 +59,81 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write a text file in one step: it is either the old one or the whole new one."""
     with written(path, overwrite=overwrite) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def files_in(path: Path) -> list[Path]:
+    """Every file in a folder, at any depth, sorted; a file itself; none where nothing is there."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path][: path.is_file()]
+
+
+def checksum(files: Iterable[Path], root: Path, go_on: Callable[[], bool] = lambda: True) -> str | None:
+    """SHA-256 of the names and contents of files; equal for a copy of them.
+
+    Args:
+        files: in an order that does not change.
+        root: what the names are taken from, where they are below it.
+        go_on: asked after every few megabytes.
+
+    Returns:
+        Hexadecimal digits; None when told not to go on.
+
+    Raises:
+        OSError: when one cannot be read.
+    """
+    total = hashlib.sha256()
+    for path in files:
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        total.update(f"{name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while piece := file.read(_AT_ONCE):
+                total.update(piece)
+                if not go_on():
+                    return None
+    return total.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Force a file, or all of a folder, to the disk, so that it survives a power cut.
+
+    Raises:
+        OSError: when the disk refuses, as it is full or broken.
+    """
+    for file in files_in(path):
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    if path.is_dir():
+        for folder in (path, *(item for item in path.rglob("*") if item.is_dir())):
+            sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force what a folder holds by name to the disk, so that a renamed file survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems cannot
+        pass
+    finally:
+        os.close(handle)
+
+
+def _check_length(path: Path) -> None:
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` asks the disk about every part
+    name, all_of_it = len(os.fsencode(whole.name)), len(os.fsencode(whole))
+    most_name, most_path = _limits(whole.parent)
+    if name + _LONGER > most_name or all_of_it + name + _DEEPER > most_path:
+        raise OutputWriteError(
+            f"the name {whole.name[:40]}... has {name} bytes and its path {all_of_it}, too many to be written: a name "
+            f"may have {most_name - _LONGER} bytes here, a path {most_path - name - _DEEPER}; give it a shorter name, "
+            "or choose another output folder"
+        )
+
+
+def _limits(folder: Path) -> tuple[int, int]:
+    """Most bytes of a name and of a path on the disk of a folder, which need not be there yet."""
+    for place in (folder, *folder.parents):
+        try:
+            return os.pathconf(place, "PC_NAME_MAX"), os.pathconf(place, "PC_PATH_MAX")
+        except OSError:
+            continue
+    return 255, 4096

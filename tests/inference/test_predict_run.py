@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import rasterio
 from predict_toys import (
     AREA,
     CONFIG,
+    RESULTS,
     all_stored,
     final_bytes,
     raster,
@@ -25,13 +27,17 @@ from rasterio.env import get_gdal_config
 from foveate.errors import (
     ConfigError,
     OutputExistsError,
+    OutputWriteError,
     StoppedError,
     StoredBlockError,
 )
 from foveate.geometry import Window
 from foveate.inference.predicting.class_ids import class_ids
 from foveate.inference.predicting.run import finished_blocks
+from foveate.inference.prediction_files import PredictionFiles
 from foveate.inference.session import Session
+from foveate.inference.storing.store import BlockStore
+from foveate.inference.work import Worker
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOYS = str(Path(__file__).with_name("predict_toys.py"))
@@ -165,6 +171,62 @@ def test_what_is_done_stays_as_it_is(whole):
     before = final_bytes(whole), (whole / "toy.json").read_text()
     assert toy_prediction(whole).run(resume=True) == json.loads(before[1])
     assert (final_bytes(whole), (whole / "toy.json").read_text()) == before
+
+
+def test_a_finished_result_that_was_cut_short_changed_or_removed_is_not_done(whole, tmp_path):
+    for name in RESULTS:
+        copy = tmp_path / name
+        shutil.copytree(whole, copy)
+        data = (copy / f"toy.{name}").read_bytes()
+        for there, said in (
+            (data[:-1], f"has {len(data) - 1} bytes instead of {len(data)}"),
+            (data[:-1] + bytes([data[-1] ^ 1]), "was changed since"),
+            (None, "is missing"),
+        ):
+            (copy / f"toy.{name}").unlink()
+            if there is not None:
+                (copy / f"toy.{name}").write_bytes(there)
+            with pytest.raises(ConfigError, match=rf"toy\.{name} {said}.*--overwrite"):
+                toy_prediction(copy).run(resume=True)
+            (copy / f"toy.{name}").write_bytes(data)
+        assert toy_prediction(copy).run(resume=True)["resumed_blocks"] == 0
+
+
+def test_a_summary_without_checksums_vouches_for_nothing(whole, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    tree = json.loads((tmp_path / "toy.json").read_text())
+    for files in (None, [], {}, {"toy.classes.tif": 3}):
+        (tmp_path / "toy.json").write_text(json.dumps(tree | {"files": files}))
+        with pytest.raises(ConfigError, match=r"toy\.classes\.tif (is not in the summary|was changed since)"):
+            toy_prediction(tmp_path).run(resume=True)
+    (tmp_path / "toy.json").write_text("[1]")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        toy_prediction(tmp_path).run(resume=True)
+
+
+def test_results_are_on_the_disk_before_their_blocks_are_removed(tmp_path, monkeypatch):
+    synced, removed_after = set(), []
+    fsync, remove = os.fsync, BlockStore.remove
+
+    def noted(handle):
+        synced.add(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(BlockStore, "remove", lambda store: removed_after.append(set(synced)) or remove(store))
+    toy_prediction(tmp_path).run()
+    assert {f"toy.{name}" for name in RESULTS} <= removed_after[0]
+    assert any(name.startswith(".toy.partial-") and name.endswith(".json") for name in removed_after[0])
+    assert tmp_path.name in removed_after[0]
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_passes(tmp_path, monkeypatch):
+    monkeypatch.setattr(Worker, "run", lambda *arguments: pytest.fail("a pass was made"))
+    prediction = toy_prediction(tmp_path)
+    prediction.files = PredictionFiles.in_folder(tmp_path, "n" * 238)
+    with pytest.raises(OutputWriteError, match="too many to be written"):
+        prediction.run()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_block_damaged_after_it_was_stored_is_made_anew(whole, tmp_path):

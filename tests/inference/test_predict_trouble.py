@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from predict_toys import (
+    AREA,
     CONFIG,
     all_stored,
     final_bytes,
@@ -91,6 +92,37 @@ def test_a_place_that_could_not_be_read_is_tried_again_on_resuming(tmp_path, imp
         toy_prediction(tmp_path, source=toy_source(reader=Torn)).run(Session(should_stop=lambda: all_stored(tmp_path)))
     assert 0 < toy_prediction(tmp_path).run(resume=True)["resumed_blocks"] < 35
     assert final_bytes(tmp_path) == final_bytes(tmp_path / "good")
+
+
+class Gone(ArrayReader):
+    """A file of which nothing can be read."""
+
+    def read(self, window, size=None):
+        raise ImageReadError(f"could not read gone.tif at {window}")
+
+
+@pytest.mark.parametrize("planner", ["per_target", "pyramid"])
+def test_nothing_readable_is_an_error_and_leaves_no_class_map(tmp_path, impatient, planner):
+    config = CONFIG.model_copy(update={"planner": planner})
+    with pytest.raises(ImageReadError, match=r"not one of the 35 blocks could be read.*could not read gone\.tif"):
+        toy_prediction(tmp_path, config=config, source=toy_source(reader=Gone)).run()
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    with pytest.raises(ImageReadError, match="not one of"):
+        toy_prediction(tmp_path, config=config, source=toy_source(reader=Gone)).run(resume=True)
+
+
+def test_nothing_readable_inside_an_area_is_an_error_too(tmp_path, impatient):
+    with pytest.raises(ImageReadError, match=r"not one of the \d+ blocks could be read"):
+        toy_prediction(tmp_path, source=toy_source(reader=Gone), area=AREA).run()
+    assert not list(tmp_path.glob("*.tif"))
+
+
+def test_what_is_lost_is_told_as_a_share(tmp_path, impatient, monkeypatch):
+    monkeypatch.setattr("foveate.inference.planning.foveation_field.TILE_CELLS", 4)
+    summary = toy_prediction(tmp_path, source=toy_source(reader=Torn)).run()
+    lost = (raster(tmp_path / "toy.classes.tif") == 255).mean()
+    assert 0 < lost < 1
+    assert summary["share_unreadable"] == pytest.approx(lost)
 
 
 class Small(nn.Conv2d):

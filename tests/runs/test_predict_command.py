@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from affine import Affine
 from typer.testing import CliRunner
@@ -167,11 +168,72 @@ def test_a_part_that_cannot_be_read_is_left_empty_or_stops(workspace, tmp_path, 
     assert "could not read" in strict.output
     monkeypatch.setattr("foveate.cli.commands.predict._Command._preview", lambda *arguments: None)
     done = invoke(*arguments, "--resume")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output
     assert "a block is left empty" in done.output
+    lost = (open_raster(tmp_path / "one.classes.tif") == 255).mean()
+    assert f"{lost:.2%} of" in done.output
+    assert "could not be read: " in done.output
     summary = json.loads((tmp_path / "one.json").read_text())
     assert summary["failed_blocks"]
     assert summary["resumed_blocks"] > 0
+
+
+def open_raster(path):
+    with rasterio.open(path) as image:
+        return image.read(1)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "jpg"])
+def test_an_image_cut_short_so_that_nothing_can_be_read_fails(workspace, tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(patient_source, "PAUSES", ())
+    whole = write_image(tmp_path / f"whole.{suffix}", shapes(0, 301, 222)[0])
+    (tmp_path / f"cut.{suffix}").write_bytes(whole.read_bytes()[: 2000 if suffix == "tif" else 700])
+    done = invoke(
+        "predict", workspace / "run", tmp_path / f"cut.{suffix}", workspace / "one.tif", "--out", tmp_path / "out",
+        "--device", "cpu",
+    )  # fmt: skip
+    assert done.exit_code == 1, done.output
+    assert f"cut.{suffix}" in done.output
+    assert {path.name.split(".")[0] for path in (tmp_path / "out").glob("*.tif")} == {"one"}
+
+
+@pytest.mark.parametrize("when", ["stopped", "done"])
+def test_a_tile_that_was_changed_in_place_is_noticed_wherever_it_is(workspace, tmp_path, when):
+    path, out, run = tmp_path / "big.tif", tmp_path / "out", load_run(workspace / "run")
+    write_image(path, np.random.default_rng(0).integers(0, 255, (3, 1100, 1300), np.uint8))
+    assert path.stat().st_size > 4_000_000
+    small = load_run(workspace / "run", overrides=["inference.block_size=4096"]) if when == "done" else run
+    if when == "stopped":
+        with pytest.raises(StoppedError):
+            predict(run, path, out, session=Session(should_stop=stop_after(2)))
+    else:
+        predict(small, path, out)
+    data, times = bytearray(path.read_bytes()), path.stat()
+    place = 5 * (len(data) - (1 << 16)) // 33 + (1 << 16) + 9000  # between two of the pieces that are looked at
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes(255 - value for value in data[place : place + 3000]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(ConfigError, match=r"big\.tif was changed since .*--overwrite"):
+        predict(small, path, out, resume=True)
+    path.write_bytes(data)
+    assert predict(small, path, out, resume=True)["image_files"]["content"]
+
+
+def test_an_image_that_changes_meanwhile_gives_no_result(workspace, tmp_path):
+    path = tmp_path / "one.tif"
+    shutil.copy(workspace / "one.tif", path)
+    before, count = path.read_bytes(), []
+
+    def change():
+        count.append(0)
+        if len(count) == 3:
+            path.write_bytes(before[:-1] + b"x")
+        return False
+
+    with pytest.raises(ImageReadError, match="was changed or removed while it was segmented"):
+        predict(load_run(workspace / "run"), path, tmp_path / "out", session=Session(should_stop=change))
+    assert not list((tmp_path / "out").glob("*.tif"))
 
 
 def test_more_outputs_are_asked_for_in_one_option(workspace, tmp_path):

@@ -75,7 +75,11 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; exit code 0 is success, 1 partly failed, 2 a mistake in what was given, 130 interrupted."""
+    """Run the command line.
+
+    Exit code 0 is success, 1 partly failed, 2 a mistake in what was given, 3 done but for what could not be read, 130
+    interrupted.
+    """
     try:
         app()
     except FoveateError as error:

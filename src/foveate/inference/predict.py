@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from foveate.inference.predicting.run import ready_to_predict
 from foveate.inference.prediction_files import SIZES, SPENDING, PredictionFiles
 from foveate.inference.session import Session
 from foveate.inference.sinks.outputs import OutputSpec
-from foveate.inference.storing.assemble import Assembly
+from foveate.inference.storing.assemble import Assembly, check_results
 from foveate.inference.storing.differences import differences
 from foveate.inference.storing.fingerprint import image_tree, model_tree
+from foveate.inference.storing.image_files import ImageFiles
 from foveate.inference.storing.space import check_space
 from foveate.inference.storing.store import BlockStore
 from foveate.inference.summary import summary_tree
@@ -68,7 +70,7 @@ class Prediction:
         strict: bool = False,
     ) -> None:
         self.segmenter, self.files, self.classes = ready_to_predict(segmenter, source.device), files, classes
-        self.source = PatientSource.around(source)
+        self.source, self._image_files = PatientSource.around(source), ImageFiles(source.reader.path)
         root = root_side(config, segmenter.estimator, segmenter.views_passed)
         self.grid = BlockGrid(source.size, block_side(config.block_size, segmenter.overview_downsample, root))
         self.config = config.model_copy(update={"block_size": self.grid.side})
@@ -94,8 +96,10 @@ class Prediction:
             OutputExistsError: when results, or the blocks of an interrupted run, exist and may not be replaced.
             OutputInUseError: when another process is at it.
             OutputWriteError: when the disk is full or the folder cannot be written.
-            ConfigError: when there is something to resume that was made by another model, image or configuration.
-            ImageReadError: when a block cannot be read and `strict` is set.
+            ConfigError: when there is something to resume that was made by another model, image or configuration; when
+                results that are there are not whole.
+            ImageReadError: when no block can be read, or one cannot and `strict` is set; when the image was changed
+                meanwhile.
             DeviceMemoryError: when one patch at a time does not fit into the device.
             StoppedError: when asked to stop.
         """
@@ -107,8 +111,9 @@ class Prediction:
         with (
             small_cache(),
             BlockStore.leading(
-                self.files.store, self.plan, len(self.grid), resume=resume, overwrite=overwrite
+                self.files.store, self.plan, len(self.grid), resume=resume, overwrite=overwrite, tell=session.tell
             ) as store,
+            self._image_noted(store),
         ):
             check_space(store, self.source.size, len(self.classes), self.config, session.tell)
             session.team.announce(session.number, self._word())
@@ -137,26 +142,41 @@ class Prediction:
         progress = _Progress(store, self.grid, on_pixels)
         progress()
         session.complete(Worker(self._work(session), store), store, progress)
-        assembly = Assembly(store, self.grid, len(self.classes), lambda: session.check(store))
+        assembly = Assembly(store, self.grid, len(self.classes), lambda: session.check(store), self._image_files.check)
         # What stands there was made by this run too, or may be replaced: that was looked at before any work.
         assembly.write(self._spec(overwrite=True, scratch=store.assembled))
-        summary = {**summary_tree(assembly, cost, found, self._work(session), self.classes), "plan": self.plan}
+        summary = {
+            **summary_tree(assembly, cost, found, self._work(session), self.classes),
+            "files": assembly.results,
+            "image_files": self._image_files.tree(),
+            "plan": self.plan,
+        }
         write_text(self.files.summary, json.dumps(summary, indent=2) + "\n", overwrite=True)
         store.remove()
         return summary
 
+    @contextmanager
+    def _image_noted(self, store: BlockStore) -> Iterator[None]:
+        """Go on only with blocks of the image as it is, and note how that is."""
+        note = store.path / "image.json"
+        if store.finished():
+            self._image_files.expect(_read_json(note), f"the blocks in {store.path} were made")
+        with self._image_files.noted(note):
+            yield
+
     def _done_already(self) -> dict[str, Any]:
-        """The summary of results that are there, if they are those of this run."""
-        try:
-            summary: dict[str, Any] = json.loads(self.files.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.files.summary} cannot be read ({error}); start anew with --overwrite") from None
+        """The summary of results that are there, if they are those of this run, whole and unchanged."""
+        summary = _read_json(self.files.summary)
+        if not isinstance(summary, dict):
+            raise ConfigError(f"{self.files.summary} cannot be read; start anew with --overwrite")
         changed = differences(summary.get("plan"), json.loads(json.dumps(self.plan)))
         if changed:
             raise ConfigError(
                 f"the results in {self.files.summary} are of another run: {'; '.join(changed)}; start anew with "
                 "--overwrite, or choose another --out"
             )
+        check_results(self.files.folder, [path.name for path in self._spec(False).paths().values()], summary)
+        self._image_files.expect(summary.get("image_files"), f"{self.files.summary} was written")
         shutil.rmtree(self.files.store, ignore_errors=True)  # where the process was killed while it removed that
         return summary
 
@@ -249,6 +269,14 @@ def _id_of(name: str | None, classes: list[ClassConfig]) -> int | None:
 
 def _ignore(pixels: int) -> None:
     del pixels
+
+
+def _read_json(path: Path) -> Any:
+    """What a file holds; None where it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _resolution(source: PixelSource) -> tuple[float, float] | None:

@@ -41,6 +41,7 @@ def summary_tree(
         "skipped_passes": assembly.skipped,
         "megapixels_per_second": new / 1e6 / tree["seconds"],
         "resumed_blocks": len(found),
+        "share_unreadable": sum(window.size.pixels for window, _ in assembly.failed) / source.size.pixels,
         "failed_blocks": [_failed(window, reason) for window, reason in assembly.failed],
     }
 

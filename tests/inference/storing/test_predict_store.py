@@ -52,20 +52,20 @@ def assert_same(one, two):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "1.block"
-    save_block(path, block(), "plan")
+    save_block(path, block(), "plan", 1)
     return path.read_bytes()
 
 
 def test_a_block_comes_back(tmp_path):
-    save_block(tmp_path / "1.block", block(failure="a tile is torn"), "plan")
-    assert_same(load_block(tmp_path / "1.block", "plan"), block(failure="a tile is torn"))
+    save_block(tmp_path / "1.block", block(failure="a tile is torn"), "plan", 1)
+    assert_same(load_block(tmp_path / "1.block", "plan", 1), block(failure="a tile is torn"))
     assert [path.name for path in tmp_path.iterdir()] == ["1.block"]
 
 
 def test_a_block_of_another_plan_is_refused(tmp_path):
-    save_block(tmp_path / "1.block", block(), "plan")
+    save_block(tmp_path / "1.block", block(), "plan", 1)
     with pytest.raises(StoredBlockError, match="another run"):
-        load_block(tmp_path / "1.block", "another")
+        load_block(tmp_path / "1.block", "another", 1)
 
 
 def test_a_torn_block_is_noticed_wherever_it_ends(tmp_path, saved):
@@ -73,7 +73,7 @@ def test_a_torn_block_is_noticed_wherever_it_ends(tmp_path, saved):
     for length in range(len(saved)):
         path.write_bytes(saved[:length])
         with pytest.raises(StoredBlockError):
-            load_block(path, "plan")
+            load_block(path, "plan", 1)
 
 
 @settings(max_examples=100)
@@ -83,11 +83,11 @@ def test_a_changed_byte_is_noticed(tmp_path_factory, saved, data):
     path = tmp_path_factory.mktemp("changed") / "1.block"
     path.write_bytes(saved[:place] + bytes([saved[place] ^ change]) + saved[place + 1 :])
     with pytest.raises(StoredBlockError):
-        load_block(path, "plan")
+        load_block(path, "plan", 1)
 
 
-def leading(path, plan=PLAN, total=4, *, resume=False, overwrite=False):
-    return BlockStore.leading(path, plan, total, resume=resume, overwrite=overwrite)
+def leading(path, plan=PLAN, total=4, *, resume=False, overwrite=False, tell=print):
+    return BlockStore.leading(path, plan, total, resume=resume, overwrite=overwrite, tell=tell)
 
 
 def test_what_is_stored_is_there_again_and_the_rest_is_missing(tmp_path):
@@ -112,9 +112,59 @@ def test_resuming_discards_what_is_torn_strange_or_could_not_be_read(tmp_path):
     torn.write_bytes(torn.read_bytes()[:-10])
     (blocks / "00000003.block.1234.new").write_bytes(b"half")
     (blocks / "00000099.block").write_bytes((blocks / "00000000.block").read_bytes())
+    told = []
+    with leading(tmp_path / "store", resume=True, tell=told.append) as store:
+        assert store.missing() == [1, 2, 3]
+        assert "00000002.block is torn or damaged" in told[0]
+        assert "and 1 more" in told[0]
+        assert [path.name for path in blocks.iterdir()] == ["00000000.block"]
+
+
+STRANGE = (
+    "0000001 (copy).block", "00000001 .block", "0000_001.block", "1.block", "000000001.block", "00000001.BLOCK",
+    "\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661.block", "00000001", "block", "00000099.block",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_no_block_is_called_is_neither_used_nor_a_dead_end(tmp_path, name):
+    told = []
+    with leading(tmp_path / "store") as store:
+        store.put(0, block(0))
+        (store.path / "blocks" / name).write_bytes((store.path / "blocks" / "00000000.block").read_bytes())
+        assert store.missing() == [1, 2, 3]
+    with leading(tmp_path / "store", resume=True, tell=told.append) as store:
+        assert store.missing() == [1, 2, 3]
+        assert [path.name for path in (store.path / "blocks").iterdir()] == ["00000000.block"]
+    assert len(told) == 1
+    assert name in told[0]
+    assert "made anew" in told[0]
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_block_copied_over_another_or_swapped_is_noticed(tmp_path, copied):
+    told = []
+    with leading(tmp_path / "store") as store:
+        for number in range(3):
+            store.put(number, block(number))
+        one, two = (store.path / "blocks" / f"0000000{number}.block" for number in (1, 2))
+        first, second = one.read_bytes(), two.read_bytes()
+        two.write_bytes(first)
+        if not copied:
+            one.write_bytes(second)
+        with pytest.raises(StoredBlockError, match=r"holds block 1, not block 2.*--resume"):
+            store.get(2)
+    with leading(tmp_path / "store", resume=True, tell=told.append) as store:
+        assert store.missing() == ([2, 3] if copied else [1, 2, 3])
+    assert len(told) == 1
+
+
+def test_a_folder_among_the_blocks_is_removed(tmp_path):
+    with leading(tmp_path / "store") as store:
+        store.put(0, block(0))
+        (store.path / "blocks" / "00000001.block").mkdir()
     with leading(tmp_path / "store", resume=True) as store:
         assert store.missing() == [1, 2, 3]
-        assert [path.name for path in blocks.iterdir()] == ["00000000.block"]
 
 
 def test_a_store_is_neither_overwritten_nor_mixed(tmp_path):

@@ -31,7 +31,9 @@ out anyway. What is left out is 255 in the class map, its nodata value; STEM.jso
 With --budget the image is looked at widely everywhere, and closer where that is expected to bring most, until so many
 passes through the network are spent.
 
-A failing image is reported and the others go on; the exit code is then 1.
+A failing image is reported and the others go on; the exit code is then 1. Parts of an image that cannot be
+read are left empty, which is said with the share that is lost; the exit code is then 3. An image of which nothing can
+be read fails.
 
 Examples:
 
@@ -116,6 +118,9 @@ def predict(
         raise typer.Exit(exit_code)
 
 
+UNREADABLE = 3  # exit code: all images are done, but parts of some could not be read
+
+
 class _Command:
     """One call of the command: what is done and what failed so far."""
 
@@ -151,8 +156,17 @@ class _Command:
             except FoveateError as error:
                 self._fail(image, error)
         output.print(predictions_table(self._done, self._failed))
-        # Where nothing could even begin, what was given was wrong.
-        return 0 if not self._failed else 2 if self._mistakes == len(self._request.images) else 1
+        torn = [self._tell_unreadable(image, summary) for image, summary in self._done.items()]
+        if self._failed:  # where nothing could even begin, what was given was wrong
+            return 2 if self._mistakes == len(self._request.images) else 1
+        return UNREADABLE if any(torn) else 0
+
+    def _tell_unreadable(self, image: Path, summary: dict[str, Any]) -> bool:
+        """Say what of an image could not be read; whether there was something."""
+        count, share = len(summary["failed_blocks"]), summary["share_unreadable"]
+        if count:
+            _warn(f"{share:.2%} of {image} could not be read: {count} blocks are left empty; STEM.json names them")
+        return bool(count)
 
     def _predict(self, trained: TrainedRun, team: Team, stop: Stop, number: int, image: str) -> dict[str, Any]:
         from foveate.cli.console import progress_bar

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from foveate.data.config import ClassConfig
 from foveate.data.readers.base import Georeference
 from foveate.errors import FoveateError, OutputWriteError
-from foveate.files import refuse_existing
+from foveate.files import refuse_existing, sync, sync_folder
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.config import Format, Output, PolygonsConfig
 from foveate.inference.planning.pass_map import PassMap
@@ -230,9 +230,11 @@ def _cells(window: Window, values: Raster, cell: int) -> Window:
 
 
 def _publish(scratch: Path, folder: Path) -> None:
-    """Give everything its final name; what may be replaced was asked before."""
+    """Give everything its final name, once it is on the disk; what may be replaced was asked before."""
+    sync(scratch)
     for draft in sorted(scratch.iterdir()):
         target = folder / draft.name
         if target.is_dir():
             shutil.rmtree(target)
         draft.replace(target)
+    sync_folder(folder)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from foveate.config_base import ConfigTree
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, StoredBlockError
-from foveate.files import write_text
+from foveate.files import sync_folder, write_text
 from foveate.inference.storing.differences import differences
 from foveate.inference.storing.locks import locked
-from foveate.inference.storing.stored_block import StoredBlock, load_block, save_block, sync_folder
+from foveate.inference.storing.stored_block import StoredBlock, load_block, save_block
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NAME = re.compile(r"([0-9]{8,})\.block", re.ASCII)
+
+
+def _ignore(text: str) -> None:
+    del text
 
 
 class BlockStore:
@@ -41,7 +47,14 @@ class BlockStore:
     @classmethod
     @contextmanager
     def leading(
-        cls, path: Path, plan: ConfigTree, total: int, *, resume: bool, overwrite: bool
+        cls,
+        path: Path,
+        plan: ConfigTree,
+        total: int,
+        *,
+        resume: bool,
+        overwrite: bool,
+        tell: Callable[[str], None] = _ignore,
     ) -> Iterator[BlockStore]:
         """Open the store for the process that leads; no other can meanwhile.
 
@@ -53,6 +66,7 @@ class BlockStore:
             total: number of blocks.
             resume: go on with the blocks that are there.
             overwrite: discard them.
+            tell: told which of them cannot be used, as they are not what was stored.
 
         Raises:
             OutputInUseError: when another process leads.
@@ -64,7 +78,7 @@ class BlockStore:
         with ExitStack() as stack:
             with _writing_to(path.parent):
                 stack.enter_context(_locked_folder(path))
-                store._prepare(resume=resume, overwrite=overwrite)
+                store._prepare(resume, overwrite, tell)
             try:
                 yield store
             finally:
@@ -102,9 +116,10 @@ class BlockStore:
     def finished(self) -> set[int]:
         """Numbers of the blocks that are there."""
         try:
-            return {int(path.stem) for path in (self.path / "blocks").iterdir() if path.suffix == ".block"}
+            found = {self._number(path.name) for path in (self.path / "blocks").iterdir()}
         except FileNotFoundError:
             return set()
+        return {number for number in found if number is not None}
 
     def missing(self) -> list[int]:
         """Numbers of the blocks that are not there, ascending; none once the store itself is gone."""
@@ -122,7 +137,7 @@ class BlockStore:
             OutputWriteError: when that fails, for example on a full disk.
         """
         try:
-            save_block(self._file(number), block, self._digest)
+            save_block(self._file(number), block, self._digest, number)
         except OSError as error:
             if self.path.exists():  # else the results are complete, as another process made this block too
                 raise OutputWriteError(self._cannot_write(error)) from error
@@ -134,7 +149,7 @@ class BlockStore:
             StoredBlockError: when it is missing or damaged.
         """
         try:
-            return load_block(self._file(number), self._digest)
+            return load_block(self._file(number), self._digest, number)
         except StoredBlockError as error:
             raise StoredBlockError(f"{error}; run the same command with --resume: it makes that block anew") from error
 
@@ -146,7 +161,13 @@ class BlockStore:
     def _file(self, number: int) -> Path:
         return self.path / "blocks" / f"{number:08d}.block"
 
-    def _prepare(self, *, resume: bool, overwrite: bool) -> None:
+    def _number(self, name: str) -> int | None:
+        """Of the block that is kept under a name; None where no block is called so."""
+        found = _NAME.fullmatch(name)
+        number = self.total if found is None else int(found[1])
+        return number if number < self.total and name == self._file(number).name else None
+
+    def _prepare(self, resume: bool, overwrite: bool, tell: Callable[[str], None]) -> None:
         kept = resume and self._has_work()
         if kept:
             self._check_plan(f"{self.path} holds blocks of another run")
@@ -160,7 +181,7 @@ class BlockStore:
             (self.path / name).mkdir(exist_ok=True)
         write_text(self.path / "plan.json", json.dumps(self._plan, indent=2) + "\n", overwrite=True)
         sync_folder(self.path)
-        self._discard_unusable()
+        self._discard_unusable(tell)
 
     def _has_work(self) -> bool:
         return (self.path / "plan.json").exists() and bool(self.finished())
@@ -181,17 +202,29 @@ class BlockStore:
         for name in ("claims", "workers", "assembled", *also):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
-    def _discard_unusable(self) -> None:
-        """Remove files that were never completed, damaged blocks, and those that could not be read then."""
-        for path in (self.path / "blocks").iterdir():
-            if path.suffix != ".block" or not self._is_good(path):
-                path.unlink()
+    def _discard_unusable(self, tell: Callable[[str], None]) -> None:
+        """Remove files that were never completed, blocks whose pixels could not be read, and what was not stored so."""
+        wrong = []
+        for path in sorted((self.path / "blocks").iterdir()):
+            problem = self._problem(path)
+            if problem is None:
+                continue
+            if problem:
+                wrong.append(problem)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if wrong:
+            more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            tell(f"{wrong[0]}{more}; what cannot be used is removed, and its blocks are made anew")
 
-    def _is_good(self, path: Path) -> bool:
+    def _problem(self, path: Path) -> str | None:
+        """Why a file cannot be used; empty where that is no wonder, None where it can."""
+        number = self._number(path.name)
+        if number is None:
+            return "" if path.suffix == ".new" else f"{path} is not what a block is called"
         try:
-            return int(path.stem) < self.total and not load_block(path, self._digest).failure
-        except (StoredBlockError, ValueError):
-            return False
+            return "" if load_block(path, self._digest, number).failure else None
+        except StoredBlockError as error:
+            return str(error)
 
     def _cannot_write(self, error: OSError) -> str:
         reason = "the disk is full" if error.errno in _FULL else str(error)

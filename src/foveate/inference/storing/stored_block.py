@@ -7,12 +7,14 @@ import json
 import os
 import uuid
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from foveate.errors import StoredBlockError
+from foveate.files import sync_folder
 from foveate.geometry import Window
 from foveate.inference.cost import PeakMemory
 from foveate.types import Raster
@@ -21,6 +23,8 @@ _ABOUT = "about.json"
 _CHECKSUM_BYTES = 32
 # Class maps shrink 20 times and more at the fastest setting; the slower ones save little of what is left.
 _LEVEL = 1
+# What reading bytes that are no block may raise.
+_BROKEN = (OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class StoredBlock(NamedTuple):
@@ -45,13 +49,17 @@ class StoredBlock(NamedTuple):
     skipped: int = 0
 
 
-def save_block(path: Path, block: StoredBlock, plan: str) -> None:
+_LATER = ("failure", "looked_at", "skipped")
+
+
+def save_block(path: Path, block: StoredBlock, plan: str, number: int) -> None:
     """Write a block: under another name, forced to the disk, then renamed.
 
     Args:
         path: final name.
         block: what to write.
         plan: name of the plan it belongs to, which reading must give again.
+        number: of the block, as well.
 
     Raises:
         OSError: when that fails; nothing is left then.
@@ -59,7 +67,7 @@ def save_block(path: Path, block: StoredBlock, plan: str) -> None:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
     try:
         with partial.open("w+b") as file:
-            _write(file, block, plan)
+            _write(file, block, {"plan": plan, "number": number})
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -69,11 +77,11 @@ def save_block(path: Path, block: StoredBlock, plan: str) -> None:
         raise
 
 
-def load_block(path: Path, plan: str) -> StoredBlock:
-    """Read a block; its checksum is compared first.
+def load_block(path: Path, plan: str, number: int) -> StoredBlock:
+    """Read a block; its checksum is compared first, then whose it is.
 
     Raises:
-        StoredBlockError: when the file is missing, torn, damaged or of another plan.
+        StoredBlockError: when the file is missing, torn, damaged, of another plan or another block.
     """
     try:
         with path.open("rb") as file:
@@ -82,30 +90,21 @@ def load_block(path: Path, plan: str) -> StoredBlock:
                 about = json.loads(archive.read(_ABOUT))
                 names = [name for name in archive.namelist() if name != _ABOUT]
                 layers = {name: _read_array(archive, name) for name in names}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            place, peak = Window(*about["window"]), PeakMemory(*about["peak"])
+            block = StoredBlock(place, layers, about["passes"], peak, *(about[name] for name in _LATER))
+            plan_found, number_found = about["plan"], about["number"]
+    except _BROKEN as error:
         raise StoredBlockError(f"{path} is torn or damaged ({error})") from error
-    if about.get("plan") != plan:
+    if plan_found != plan:
         raise StoredBlockError(f"{path} belongs to another run")
-    return StoredBlock(
-        Window(*about["window"]), layers, about["passes"], PeakMemory(*about["peak"]),
-        about["failure"], about["looked_at"], about["skipped"],
-    )  # fmt: skip
+    if number_found != number:
+        raise StoredBlockError(f"{path} holds block {number_found}, not block {number}: it was copied or renamed")
+    return block
 
 
-def sync_folder(folder: Path) -> None:
-    """Force what a folder holds by name to the disk, so that a renamed file survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:  # some network file systems cannot
-        pass
-    finally:
-        os.close(handle)
-
-
-def _write(file: IO[bytes], block: StoredBlock, plan: str) -> None:
+def _write(file: IO[bytes], block: StoredBlock, whose: dict[str, Any]) -> None:
     """The checksum of all that follows, then an archive: what is known about the block, and its layers."""
-    about = block._asdict() | {"plan": plan}
+    about = block._asdict() | whose
     window = about["window"]
     about["window"] = [window.top, window.left, window.height, window.width]
     layers = about.pop("layers")
