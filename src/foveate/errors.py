@@ -1,5 +1,10 @@
 """Every error Foveate raises on purpose: one base, and a built-in beside it so that callers can catch either."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FoveateError(Exception):
     """Base of all errors raised for a reason the user can act on; the command line prints its text and exits with 2."""
@@ -63,3 +68,30 @@ class WorkerError(FoveateError, RuntimeError):
 
 class NonFiniteLossError(FoveateError, ArithmeticError):
     """A loss that became infinite or not a number."""
+
+
+@contextmanager
+def translated(kind: type[FoveateError], problem: str, remedy: str = "") -> Iterator[None]:
+    """Turn whatever a library raises about a file into one error of ours.
+
+    Our own errors and missing optional packages pass.
+
+    Args:
+        kind: of the error.
+        problem: what could not be done, naming the file.
+        remedy: what to do.
+    """
+    try:
+        yield
+    except (FoveateError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        raise kind(f"{problem}: {reason_of(error)}{remedy and f'; {remedy}'}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, at most 300 letters; some say nothing but their kind."""
+    lines = str(error).strip().splitlines()
+    if not lines or isinstance(error, KeyError):
+        return " ".join([type(error).__name__, *lines[:1]])
+    return lines[0] if len(lines[0]) <= 300 else f"{lines[0][:300]}..."

@@ -31,6 +31,15 @@ from foveate.version import __version__
 # Idle threads of torch's kernels spin by default. Where workers read on the same cores, each then waits for the other:
 # training on two cores was measured ten times slower. Must be set before torch is imported, which commands do.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Drivers that follow what a file says to other files or to servers. The readers ask none of them (readers/drivers.py);
+# what GDAL opens by itself, beside a picture or named in a VRT, must not be one of theirs either.
+_FOLLOWING = (
+    "BAG,COASP,DAAS,DIMAP,ECRGTOC,EEDA,EEDAI,ERS,GTI,GenBin,HDF5,HDF5Image,HTTP,ILWIS,ISCE,ISIS2,ISIS3,KMLSUPEROVERLAY,"
+    "MAP,MFF,MFF2,MRF,MVT,netCDF,OZI,PAux,PCIDSK,PDS,PDS4,PLMOSAIC,ROI_PAC,RPFTOC,RRASTER,RS2,RST,Rasterlite,S102,S104,"
+    "S111,SAFE,SENTINEL2,SNAP_TIFF,STACIT,STACTA,TIL,TSX,VICAR,WCS,WMS,WMTS,XPM,Zarr"
+)
+_ALLOWED = os.environ.get("FOVEATE_GDAL_DRIVERS", "").replace(" ", "").split(",")
+os.environ.setdefault("GDAL_SKIP", ",".join(name for name in _FOLLOWING.split(",") if name not in _ALLOWED))
 
 app = typer.Typer(
     name="foveate",

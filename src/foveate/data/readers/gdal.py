@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.env import get_gdal_config
+from rasterio.env import ensure_env_with_credentials, get_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 
 from foveate.data.readers.base import Georeference, Resolution
+from foveate.data.readers.drivers import check_overviews, drivers_for
 from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import ImageReadError, UnsupportedImageError
@@ -34,6 +36,8 @@ for _name, _value in (("MAX_RETRY", "3"), ("RETRY_DELAY", "0.5"), ("CONNECTTIMEO
     os.environ.setdefault(f"GDAL_HTTP_{_name}", _value)
 # Nobody asks a server for the list of its folder, nor for each of the files that may lie beside an image.
 _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+# Whatever the environment says: no image runs programs, and no VRT reads raw bytes of other files.
+_SAFE = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO"}
 
 # `catch_warnings` swaps a list of the whole process; two threads that open files must not interleave.
 _QUIET = threading.Lock()
@@ -65,22 +69,49 @@ def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -
 
     Args:
         path: a file, a URL or a GDAL virtual path.
-        mode: as of `rasterio.open`.
+        mode: as of `rasterio.open`. To read, only the drivers of `drivers_for` are asked.
         options: passed to `rasterio.open`.
 
     Raises:
         ImageReadError: when a server has no such file, or does not answer.
-        UnsupportedImageError: when GDAL cannot open the file.
+        UnsupportedImageError: when GDAL cannot or must not open the file.
     """
     location = Location.of(path)
     try:
-        with quiet(), rasterio.Env(**(_REMOTE if location.is_remote else {})):
-            return rasterio.open(location.gdal, mode, **options)
+        with quiet(), rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
+            if mode != "r":
+                return rasterio.open(location.gdal, mode, **options)
+            return _opened(location, options)
     except RasterioError as error:
         reason = redacted(str(error))
         if location.is_remote and _is_missing(reason):
             raise ImageReadError(f"no image at {location}: {reason}") from None
-        raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}") from None
+        raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}{_beginning(location)}") from None
+
+
+def _opened(location: Location, options: dict[str, Any]) -> Any:
+    dataset = _open(location.gdal, driver=drivers_for(location), **options)
+    try:
+        check_overviews(dataset)
+    except BaseException:
+        dataset.close()
+        raise
+    return dataset
+
+
+@ensure_env_with_credentials  # type: ignore[untyped-decorator]  # rasterio has no types
+def _open(path: str, **options: Any) -> Any:
+    """`rasterio.open` takes one driver only."""
+    return DatasetReader(path, **options)
+
+
+def _beginning(location: Location) -> str:
+    """What a text is that has the name of a picture."""
+    if not (location.is_local and location.path.is_file()):
+        return ""
+    with location.path.open("rb") as file:
+        head = file.read(24).lstrip()
+    return f" (it is a text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
 
 
 def _is_missing(reason: str) -> bool:
@@ -95,7 +126,7 @@ def reading(path: Path | str, window: Window | None = None) -> Iterator[None]:
     that: both return what is missing as grey or zero. PNG and JPEG must be opened within this context too.
     """
     try:
-        with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PNG_WHOLE_IMAGE_OPTIM=False):
+        with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PNG_WHOLE_IMAGE_OPTIM=False, **_SAFE):
             yield
     except RasterioError as error:
         place = f" at {window}" if window else ""

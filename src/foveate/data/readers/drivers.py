@@ -1,0 +1,164 @@
+"""Which of GDAL's drivers may open a file: those that its first bytes and its name stand for.
+
+GDAL has more than a hundred. Some follow what a file says to other files, whatever they hold, or to servers: a picture
+from a stranger must not be opened by one of them because of what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+import rasterio
+from rasterio.io import DatasetReader
+
+from foveate.data.readers.location import Location
+from foveate.errors import UnsupportedImageError
+
+VARIABLE = "FOVEATE_GDAL_DRIVERS"
+VRT_VARIABLE = "FOVEATE_VRT_SOURCES"
+# Each knows its files by their first bytes, and reads nothing else.
+_BY_BYTES = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG", "JP2KAK", "JPEGXL", "WEBP", "BMP", "GIF", "BIGGIF", "PNM")
+# Some of these are without a mark of their own, so that the name must say it. Left out are those that refer to files of
+# any name (PDS4, ISIS3, ERS, PCIDSK, HDF5, netCDF, MRF, tile indexes) or to servers (WMS, WMTS, WCS, MRF).
+_BY_NAME = {
+    ".vrt": ("VRT",), ".img": ("HFA", "ENVI", "EHdr"), ".dat": ("ENVI",), ".raw": ("ENVI", "EHdr"),
+    ".bil": ("ENVI", "EHdr"), ".bip": ("ENVI", "EHdr"), ".bsq": ("ENVI", "EHdr"), ".ntf": ("NITF",),
+    ".nitf": ("NITF",), ".nsf": ("NITF",), ".hgt": ("SRTMHGT",), ".asc": ("AAIGrid",), ".dem": ("USGSDEM",),
+    ".dt0": ("DTED",), ".dt1": ("DTED",), ".dt2": ("DTED",), ".bt": ("BT",), ".ter": ("Terragen",),
+    ".grb": ("GRIB",), ".grib": ("GRIB",), ".grb2": ("GRIB",), ".grib2": ("GRIB",), ".rgb": ("SGI",),
+}  # fmt: skip
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MAGIC = (*_TIFF, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"BM", b"GIF8", b"RIFF")
+_MOST_BYTES = 64 << 20  # of a text that is read whole
+_SIDECARS = (".ovr", ".msk", ".msk.ovr", ".ovr.msk")
+_FILES = {"sourcefilename", "sourcedataset"}
+# Other ways to name files, raw bytes among them, and programs in Python.
+_REFUSED = {
+    "pixelfunctioncode", "sourcevrt", "overview_file", "group", "arraysource", "geoloctransformer", "rpctransformer",
+    "cutline", "cutlineds", "dempath", "tilebandaccess", "x_dataset", "rpc_dem",
+}  # fmt: skip
+_REFUSED_CLASSES = {"vrtrawrasterband", "vrtprocesseddataset"}
+
+
+def drivers_for(location: Location) -> list[str]:
+    """Names of the drivers that may open a file; FOVEATE_GDAL_DRIVERS names more, separated by commas.
+
+    What lies beside a file, and what a VRT is made of, is looked at too.
+
+    Raises:
+        UnsupportedImageError: when those would lead to other files than pictures below the file's folder.
+    """
+    more = tuple(name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip())
+    suffix = location.path.suffix.lower()
+    by_name = _BY_NAME.get(suffix, ()) if location.is_local else ()
+    if suffix == ".vrt" and not location.is_local and "VRT" not in more:
+        raise UnsupportedImageError(
+            f"{location}: a VRT is opened only from a file of this computer, as its sources must lie below its folder; "
+            f"download it"
+        )
+    if "VRT" in by_name:
+        _check_vrt(location.path, location.path.resolve().parent, set())
+    if location.is_local:
+        _check_beside(location.path)
+    return [name for name in (*_BY_BYTES, *by_name, *more) if name in _available()]
+
+
+def check_overviews(dataset: DatasetReader) -> None:
+    """Refuse an open file that names another one for its coarse levels.
+
+    Raises:
+        UnsupportedImageError: naming both.
+    """
+    other = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE")
+    if other:
+        raise UnsupportedImageError(f"{dataset.name} takes its overviews from {other!r}, which is not followed")
+
+
+@lru_cache(maxsize=1)
+def _available() -> frozenset[str]:
+    with rasterio.Env() as env:
+        return frozenset(env.drivers())
+
+
+def _check_beside(path: Path) -> None:
+    """GDAL opens these by any driver."""
+    for suffix in _SIDECARS:
+        beside = path.with_name(path.name + suffix)
+        if beside.is_file() and _head(beside)[:4] not in _TIFF:
+            raise UnsupportedImageError(f"{beside} is no TIFF, as overviews and masks of {path.name} are; remove it")
+    about = path.with_name(f"{path.name}.aux.xml")
+    if about.is_file() and b"overview_file" in _text(about).lower():
+        raise UnsupportedImageError(f"{about} names another file for the overviews of {path.name}; remove it")
+
+
+def _check_vrt(path: Path, folder: Path, seen: set[Path]) -> None:
+    """Refuse a VRT that reads anything but pictures below a folder; so are those it is made of."""
+    seen.add(path.resolve())
+    for node in _nodes(path):
+        _check_words(path, node)
+        if node.tag.lower() in _FILES:
+            source = _source(node, path, folder)
+            if source is not None and source.suffix.lower() == ".vrt" and source not in seen:
+                _check_vrt(source, folder, seen)
+
+
+def _check_words(path: Path, node: ElementTree.Element) -> None:
+    """GDAL ignores the case of all names, and reads an attribute as it reads an element."""
+    names = {name.lower() for name in node.attrib}
+    values = {value.strip().lower() for value in node.attrib.values()}
+    wrong = (names | values | {node.tag.lower()}) & _REFUSED or values & _REFUSED_CLASSES or names & _FILES
+    if wrong:
+        raise UnsupportedImageError(f"{path} uses {', '.join(sorted(wrong))}, which is not allowed in a VRT")
+    language = node.text if node.tag.lower() == "pixelfunctionlanguage" else node.get("PixelFunctionLanguage")
+    if "pixelfunctionlanguage" in names or (language or "c").strip().lower() != "c":
+        raise UnsupportedImageError(f"{path} holds a program in {language}, which is never run")
+
+
+def _nodes(path: Path) -> Iterator[ElementTree.Element]:
+    text = _text(path)
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+        raise UnsupportedImageError(f"{path} declares entities, which a VRT has no use for")
+    parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True, insert_pis=True))
+    try:
+        root = ElementTree.fromstring(text, parser)
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
+        raise UnsupportedImageError(f"{path} is no VRT: {error}") from None
+    if root.tag != "VRTDataset":
+        raise UnsupportedImageError(f"{path} is no VRT: it begins with <{root.tag}>")
+    return (node for node in root.iter() if isinstance(node.tag, str))
+
+
+def _source(node: ElementTree.Element, vrt: Path, folder: Path) -> Path | None:
+    """The file that an element of a VRT names; None for what the user allowed and is no file."""
+    text, relative = node.text or "", node.get("relativeToVRT", "0")
+    if len(node) or relative not in ("0", "1") or not node.attrib.keys() <= {"relativeToVRT", "shared"}:
+        raise UnsupportedImageError(f"{vrt} names a source in a way that is not understood: {node.tag} {node.attrib}")
+    allowed = [one for one in os.environ.get(VRT_VARIABLE, "").split(";") if one]
+    place = (vrt.resolve().parent / text if relative == "1" else Path(text)).resolve()
+    if text.startswith("/vsi") and any(text.startswith(one) for one in allowed):
+        return None
+    if text.startswith("/vsi") or not any(place.is_relative_to(one) for one in (folder, *map(Path, allowed))):
+        raise UnsupportedImageError(
+            f"{vrt} reads {text!r}, which is not below its folder {folder}; if it may, set the environment variable "
+            f"{VRT_VARIABLE} to the folder of its sources (several are separated by semicolons)"
+        )
+    if not place.is_file():
+        raise UnsupportedImageError(f"{vrt} reads {text!r}, which is no file")
+    if place.suffix.lower() not in _BY_NAME and not _head(place).startswith(_MAGIC):
+        raise UnsupportedImageError(f"{vrt} reads {text!r}, which is no picture of a known format")
+    return place
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _text(path: Path) -> bytes:
+    if path.stat().st_size > _MOST_BYTES:
+        raise UnsupportedImageError(f"{path} has {path.stat().st_size} bytes; such a text has at most {_MOST_BYTES}")
+    return path.read_bytes()
