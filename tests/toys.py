@@ -10,6 +10,14 @@ import rasterio
 import yaml
 from rasterio.errors import NotGeoreferencedWarning
 
+from foveate.data.labels import LabelReader, LabelTable, RasterLabels
+
+
+def labels_of(reader, classes, ignore_index=255, label_map=None, *, area=None, **options) -> LabelReader:
+    """Labels from a mask that an image reader gives."""
+    table = LabelTable(classes, ignore_index, label_map, **options)
+    return LabelReader(RasterLabels(reader, table), area=area, closing=reader.close)
+
 
 def write_image(path: Path, pixels: np.ndarray, **profile) -> Path:
     """(C, H, W) pixels as a file of the suffix's format."""

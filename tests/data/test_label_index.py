@@ -5,15 +5,15 @@ from hypothesis import strategies as st
 
 from foveate.data import label_index
 from foveate.data.label_index import LabelIndex, index_labels
-from foveate.data.labels import LabelReader
 from foveate.data.readers import ArrayReader
 from foveate.errors import DatasetError
+from toys import labels_of
 
 CLASSES = 3
 
 
 def reader(mask, ignore=255):
-    return LabelReader(ArrayReader(mask), CLASSES, ignore)
+    return labels_of(ArrayReader(mask), CLASSES, ignore)
 
 
 def random_mask(height, width, seed=0):

@@ -10,7 +10,6 @@ from test_area import closed, slide_pixels
 from foveate.data.area.area import Area
 from foveate.data.area.region import Outline, Region
 from foveate.data.label_index import index_labels
-from foveate.data.labels import LabelReader
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.data.readers import ArrayReader
@@ -18,6 +17,7 @@ from foveate.data.sample_reader import SampleReader, open_labels, open_sample, s
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.patches.scales import ScaleSet
+from toys import labels_of
 
 SIZE = Size(90, 120)
 RING = np.array([[20, 10], [100, 20], [70, 80], [20, 10]], float)
@@ -112,5 +112,5 @@ def test_places_are_drawn_over_tissue_only(tmp_path):
 
 
 def test_an_area_of_everything_is_none():
-    labels = LabelReader(ArrayReader(np.zeros((1, 9, 9), np.uint8)), 2, area=Area(Size(9, 9)))
+    labels = labels_of(ArrayReader(np.zeros((1, 9, 9), np.uint8)), 2, area=Area(Size(9, 9)))
     assert labels._area is None

@@ -3,11 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data import labels as labels_module
-from foveate.data.labels import LabelReader, check_pair
+from foveate.data.labels import reader as labels_module
+from foveate.data.labels.place import placement_of
 from foveate.data.readers import ArrayReader
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
+from toys import labels_of
 
 MASK = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), (37, 53))
 
@@ -29,12 +30,12 @@ sides, starts = st.integers(1, 60), st.integers(-70, 70)
 @given(starts, starts, sides, sides, st.none() | st.tuples(st.integers(1, 20), st.integers(1, 20)))
 def test_nearest_at_centres(top, left, height, width, shape):
     window, size = Window(top, left, height, width), Size(*shape) if shape else None
-    found = LabelReader(ArrayReader(MASK), 3).read(window, size)
+    found = labels_of(ArrayReader(MASK), 3).read(window, size)
     np.testing.assert_array_equal(found, slow_read(MASK, window, size or window.size))
 
 
 def test_strips_change_nothing(monkeypatch):
-    reader = LabelReader(ArrayReader(MASK), 3)
+    reader = labels_of(ArrayReader(MASK), 3)
     whole = reader.read(Window(-3, -3, 50, 60), Size(20, 20))
     monkeypatch.setattr(labels_module, "STRIP_BYTES", 100)
     np.testing.assert_array_equal(reader.read(Window(-3, -3, 50, 60), Size(20, 20)), whole)
@@ -43,9 +44,9 @@ def test_strips_change_nothing(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
 def test_label_map(dtype):
     mask = np.array([[0, 10, 30, 255]], dtype)
-    reader = LabelReader(ArrayReader(mask), 2, 255, {0: 0, 10: 1, 30: 255})
+    reader = labels_of(ArrayReader(mask), 2, 255, {0: 0, 10: 1, 30: 255})
     assert reader.read(Window(0, 0, 1, 4)).tolist() == [[0, 1, 255, 255]]
-    assert LabelReader(ArrayReader(mask), 2, 9, {0: 0, 10: 1, 30: 0, 255: 9}).read(Window(0, 0, 1, 5)).tolist() == [
+    assert labels_of(ArrayReader(mask), 2, 9, {0: 0, 10: 1, 30: 0, 255: 9}).read(Window(0, 0, 1, 5)).tolist() == [
         [0, 1, 0, 9, 9]
     ]
 
@@ -57,24 +58,25 @@ def test_label_map(dtype):
 def test_value_out_of_range(value, dtype, size):
     mask = np.full((4, 4), value, dtype)
     with pytest.raises(DatasetError, match=rf"m\.png holds the value {value}; allowed are 0, 1, 2, 255.*label_map"):
-        LabelReader(ArrayReader(mask, "m.png"), 3).read(Window(0, 0, 4, 4), size)
+        labels_of(ArrayReader(mask, "m.png"), 3).read(Window(0, 0, 4, 4), size)
 
 
 def test_value_not_in_the_map():
-    with pytest.raises(DatasetError, match=r"holds the value [12]; allowed are 7, 255"):
-        LabelReader(ArrayReader(MASK), 3, label_map={7: 0}).read(Window(0, 0, 9, 9))
-    with pytest.raises(DatasetError, match="label_map names the value -3"):
-        LabelReader(ArrayReader(MASK), 3, label_map={-3: 0})
+    with pytest.raises(DatasetError, match=r"holds the value [0]; allowed are 1, 2, 7, 255"):
+        labels_of(ArrayReader(MASK), 3, label_map={7: 0}).read(Window(0, 0, 9, 9))
+    everything = {7: 0, 8: 1, 9: 2}
+    with pytest.raises(DatasetError, match=r"holds the value [012]; allowed are 7, 8, 9, 255"):
+        labels_of(ArrayReader(MASK), 3, label_map=everything).read(Window(0, 0, 9, 9))
 
 
-@pytest.mark.parametrize("mask", [np.zeros((3, 4, 4), np.uint8), np.zeros((4, 4), np.float32)])
+@pytest.mark.parametrize("mask", [np.arange(48, dtype=np.uint8).reshape(3, 4, 4), np.full((4, 4), 0.5, np.float32)])
 def test_no_mask(mask):
     with pytest.raises(DatasetError, match="a mask is one band of class ids"):
-        LabelReader(ArrayReader(mask), 3)
+        labels_of(ArrayReader(mask), 3).read(Window(0, 0, 4, 4))
 
 
 def test_pair_of_different_sizes():
-    image, mask = ArrayReader(np.zeros((3, 40, 53)), "a.tif"), LabelReader(ArrayReader(MASK, "m.png"), 3)
+    image, mask = ArrayReader(np.zeros((3, 40, 53)), "a.tif"), ArrayReader(MASK, "m.png")
     with pytest.raises(DatasetError, match=r"a\.tif is 40 x 53 pixels and its mask m\.png 37 x 53"):
-        check_pair(image, mask)
-    check_pair(ArrayReader(MASK), mask)
+        placement_of(image, mask)
+    placement_of(ArrayReader(MASK), mask)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from foveate.data.augmentation import Augmentation
 from foveate.data.config import AugmentationConfig
-from foveate.data.labels import LabelReader
 from foveate.data.locations import LocationBatch, LocationSpec, read_location, read_overview
 from foveate.data.readers import ArrayReader
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Window
 from foveate.patches.scales import ScaleSet
 from oracles import mirrored
+from toys import labels_of
 
 SPEC = LocationSpec(ScaleSet(8, (16, 32, 64)), 8, 2, (0, 1, 2))
 HEIGHT, WIDTH = 96, 128  # whole cells: a turned image has the same cells
@@ -24,7 +24,7 @@ MASK = np.random.default_rng(1).integers(0, 3, (HEIGHT, WIDTH)).astype(np.uint8)
 
 
 def read(image, mask, cell, spec=SPEC, channels=(0, 1, 2)):
-    return read_location(ArrayReader(image), LabelReader(ArrayReader(mask), 3), cell, spec, list(channels))
+    return read_location(ArrayReader(image), labels_of(ArrayReader(mask), 3), cell, spec, list(channels))
 
 
 @given(st.integers(0, 11), st.integers(0, 15))

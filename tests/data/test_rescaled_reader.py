@@ -3,7 +3,7 @@ import pytest
 from data_toys import TRANSFORM, footprint_means, smooth_image, write
 
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
-from foveate.data.readers.rescaled import NearestReader, RescaledReader, resized, size_at
+from foveate.data.readers.rescaled import RescaledReader, resized, size_at
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Size, Window
 
@@ -50,28 +50,6 @@ def test_the_same_scene_scanned_twice_looks_the_same():
     assert readers[0].size == readers[1].size == Size(125, 188)
     window, size = Window(-10, 40, 80, 80), Size(32, 32)
     np.testing.assert_allclose(readers[0].read(window, size), readers[1].read(window, size), atol=0.01)
-
-
-@pytest.mark.parametrize("size", [Size(50, 75), Size(77, 90), Size(301, 413), Size(100, 150)])
-def test_class_ids_are_those_under_the_centres(size):
-    ids = np.random.default_rng(0).integers(0, 200, (1, 100, 150), dtype=np.uint8)
-    reader = resized(ArrayReader(ids), size, labels=True)
-    rows = ((np.arange(size.height) + 0.5) * 100 / size.height).astype(int)
-    cols = ((np.arange(size.width) + 0.5) * 150 / size.width).astype(int)
-    expected = ids[0][np.ix_(rows, cols)]
-    np.testing.assert_array_equal(reader.read(Window.of(size))[0], expected)
-    np.testing.assert_array_equal(reader.read(Window(20, 30, 11, 13))[0], expected[20:31, 30:43])
-
-
-def test_class_ids_are_read_in_strips(monkeypatch):
-    ids = np.random.default_rng(0).integers(0, 200, (1, 1000, 900), dtype=np.uint8)
-    reader = NearestReader(ArrayReader(ids), Size(100, 90))
-    whole = reader.read(Window.of(reader.size))
-    monkeypatch.setattr(reader, "strip_bytes", 1 << 15)
-    sizes, original = [], reader._inner._read_level
-    monkeypatch.setattr(reader._inner, "_read_level", lambda lv, w: sizes.append(w.size.pixels) or original(lv, w))
-    np.testing.assert_array_equal(reader.read(Window.of(reader.size)), whole)
-    assert max(sizes) <= 2 << 15
 
 
 def test_another_reader_is_refused():

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from foveate.data.label_index import LabelIndex
-from foveate.data.labels import LabelReader
 from foveate.data.readers import ArrayReader
 from foveate.data.sampling import CellSampler, class_weights
 from foveate.errors import DatasetError
+from toys import labels_of
 
 CELL = 4
 
 
 def index(*masks):
-    return LabelIndex.build([lambda m=m: LabelReader(ArrayReader(m), 3) for m in masks], 3, CELL)
+    return LabelIndex.build([lambda m=m: labels_of(ArrayReader(m), 3) for m in masks], 3, CELL)
 
 
 def draws(sampler, count=2000, cells=2):

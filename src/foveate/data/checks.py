@@ -10,7 +10,6 @@ import numpy as np
 
 from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
-from foveate.data.labels import check_pair
 from foveate.data.manifest import Sample
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import DatasetError
@@ -54,6 +53,5 @@ def _inspect(sample: Sample, config: DataConfig) -> tuple[Size, np.dtype[Any]]:
     with open_sample(sample, config) as image:
         select_channels(image, config.bands, config.in_channels)
         if sample.mask is not None:
-            with open_labels(sample, config) as labels:
-                check_pair(image, labels)
+            open_labels(sample, config).close()
         return image.size, image.dtype

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from foveate.config_base import Section
 from foveate.types import Tissue
@@ -28,6 +28,24 @@ def _checked_length(text: str) -> str:
     return text
 
 
+def _as_hex(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.lower()
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise ValueError("a colour is '#rrggbb' or three numbers from 0 to 255")
+    if not all(isinstance(part, int) and 0 <= part <= 255 for part in value):
+        raise ValueError("a colour's three numbers must be integers from 0 to 255")
+    return "#{:02x}{:02x}{:02x}".format(*value)
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
+
+
+Color = Annotated[str, BeforeValidator(_as_hex), Field(pattern=r"^#[0-9a-f]{6}$")]
+
+
 def default_root() -> Path:
     """The folder in the environment variable FOVEATE_DATA, else `./data`."""
     return Path(os.environ.get("FOVEATE_DATA") or "data")
@@ -42,24 +60,12 @@ class ClassConfig(Section):
     """
 
     name: str = Field(min_length=1)
-    color: str = Field(pattern=r"^#[0-9a-f]{6}$")
-
-    @field_validator("color", mode="before")
-    @classmethod
-    def _as_hex(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return value.lower()
-        if not isinstance(value, list | tuple) or len(value) != 3:
-            raise ValueError("a colour is '#rrggbb' or three numbers from 0 to 255")
-        if not all(isinstance(part, int) and 0 <= part <= 255 for part in value):
-            raise ValueError("a colour's three numbers must be integers from 0 to 255")
-        return "#{:02x}{:02x}{:02x}".format(*value)
+    color: Color
 
     @property
     def rgb(self) -> tuple[int, int, int]:
         """Red, green and blue, 0 to 255."""
-        red, green, blue = bytes.fromhex(self.color[1:])
-        return red, green, blue
+        return _rgb(self.color)
 
 
 class SplitConfig(Section):
@@ -121,7 +127,10 @@ class DataConfig(Section):
             None takes images as they are.
         assumed_pixel_size: the pixel size of images that do not say theirs; used with `pixel_size` only.
         classes: at least two; a class's id is its place.
-        label_map: value in the mask files -> class id or ignore_index; a value it does not name is an error.
+        label_map: value in the mask files -> class id or ignore_index; any whole numbers. A class that it leads nothing
+            to keeps its own id as its value; other values are errors.
+        colors: masks are pictures in colours: those of `classes` (true), or colour -> class id or ignore_index.
+        round_labels: take the nearest allowed value, or colour, for one that is not allowed, as JPEG masks hold them.
         ignore_index: label that is not counted.
         use_nodata: leave out pixels that an image says hold no data (nodata value, mask or alpha band): their labels do
             not count, and no class is predicted for them.
@@ -145,6 +154,8 @@ class DataConfig(Section):
     assumed_pixel_size: Annotated[str, AfterValidator(_checked_length)] | None = None
     classes: list[ClassConfig] = Field(min_length=2, max_length=255)
     label_map: dict[int, int] | None = None
+    colors: bool | dict[Color, int] | None = None
+    round_labels: bool = False
     ignore_index: int = Field(default=255, ge=0, le=255)
     use_nodata: bool = True
     tissue: Tissue = False
@@ -174,9 +185,14 @@ class DataConfig(Section):
         if self.ignore_index < len(names):
             raise ValueError(f"ignore_index {self.ignore_index} is a class id (0 to {len(names) - 1}); use 255")
         allowed = {*range(len(names)), self.ignore_index}
-        wrong = sorted(set((self.label_map or {}).values()) - allowed)
-        if wrong:
-            raise ValueError(f"label_map leads to {wrong}; allowed are {sorted(allowed)}")
+        for name, values in (("label_map", self.label_map), ("colors", self.mask_colours)):
+            wrong = sorted(set((values or {}).values()) - allowed)
+            if wrong:
+                raise ValueError(f"{name} leads to {wrong}; allowed are {sorted(allowed)}")
+        if self.label_map and self.mask_colours:
+            raise ValueError("label_map is for masks of numbers and colors for masks of colours; give one")
+        if self.colors is True and len(self.mask_colours or {}) < len(names):
+            raise ValueError("colors: true needs a colour of its own for every class")
         return self
 
     @model_validator(mode="after")
@@ -211,6 +227,13 @@ class DataConfig(Section):
     def assumed_pixel(self) -> float | None:
         """`assumed_pixel_size` in metres."""
         return None if self.assumed_pixel_size is None else metres(self.assumed_pixel_size)
+
+    @property
+    def mask_colours(self) -> dict[tuple[int, int, int], int] | None:
+        """Class id or `ignore_index` by the colour in masks, None where these hold numbers."""
+        if isinstance(self.colors, dict):
+            return {_rgb(color): label for color, label in self.colors.items()}
+        return {item.rgb: label for label, item in enumerate(self.classes)} if self.colors else None
 
     @property
     def class_names(self) -> list[str]:

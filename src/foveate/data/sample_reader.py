@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from foveate.data.area.area import Area
 from foveate.data.area.of_image import Roi, area_of
 from foveate.data.cache import ReaderCache
 from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
-from foveate.data.labels import LabelReader
+from foveate.data.labels import LabelReader, LabelSource, open_source
 from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample
 from foveate.data.readers import ImageReader, open_image
-from foveate.data.working import open_working, working, working_labels
+from foveate.data.working import open_working, working
 from foveate.errors import DatasetError
 from foveate.types import Tissue
 
@@ -37,7 +39,8 @@ class SampleReader:
         # Separate, so that an image and its mask never push each other out while both are in use.
         self._images = ReaderCache(config.cache_mb * 10**6, keep_alpha=config.bands is not None, overviews=True)
         self._masks = ReaderCache(config.cache_mb * 10**6 // 3)
-        self._areas: dict[str, Area] = {}
+        self._areas: dict[Sample, Area] = {}
+        self._sources: dict[Sample, LabelSource] = {}
 
     def read(
         self, sample: Sample, cells: Sequence[tuple[int, int]], scales: Sequence[tuple[int, ...]] | None = None
@@ -55,8 +58,9 @@ class SampleReader:
         """
         stored = self._images.get(sample.image)
         image = working(stored, self._config, sample.pixel_size)
-        mask = working_labels(self._masks.get(mask_of(sample)), stored, self._config, sample.pixel_size)
-        labels = LabelReader(mask, *label_arguments(self._config), area=self._area(sample, image))
+        if sample not in self._sources:
+            self._sources[sample] = open_source(mask_of(sample), image, self._config, self._masks.get)
+        labels = LabelReader(self._sources[sample], area=self._area(sample, image))
         channels = select_channels(image, self._config.bands, self._config.in_channels)
         each = [self.spec.scales_read] * len(cells) if scales is None else scales
         return [
@@ -66,15 +70,19 @@ class SampleReader:
 
     def _area(self, sample: Sample, image: ImageReader) -> Area:
         """Its region is read once; the reader changes, as the cache closes some."""
-        if sample.name not in self._areas:
-            self._areas[sample.name] = replace(sample_area(sample, self._config, image), data=None)
+        if sample not in self._areas:
+            self._areas[sample] = replace(sample_area(sample, self._config, image), data=None)
         nodata = self._config.use_nodata and image.masked
-        return replace(self._areas[sample.name], data=image if nodata else None)
+        return replace(self._areas[sample], data=image if nodata else None)
 
     def close(self) -> None:
         """Close all files of this process."""
         self._images.close()
         self._masks.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what reads from the caches of this process."""
+        return {**self.__dict__, "_sources": {}}
 
 
 def open_sample(sample: Sample, config: DataConfig) -> ImageReader:
@@ -99,7 +107,7 @@ def sample_area(sample: Sample, config: DataConfig, image: ImageReader, tissue: 
 
 
 def open_labels(sample: Sample, config: DataConfig, *, tissue: Tissue = False) -> LabelReader:
-    """The mask of a sample, opened on its own, on the grid of its image at the working resolution.
+    """The labels of a sample, opened on their own, on the grid of its image at the working resolution.
 
     Args:
         sample: the image.
@@ -108,19 +116,18 @@ def open_labels(sample: Sample, config: DataConfig, *, tissue: Tissue = False) -
 
     Raises:
         ImageReadError: when there is no such file.
-        DatasetError: when the sample has no mask, it is not one band of integers, or the image's pixel size is needed
-            and not known.
+        DatasetError: when the sample has no labels, they do not fit its image, or the image's pixel size is needed and
+            not known.
     """
     with ExitStack() as opened:
         stored = opened.enter_context(open_image(sample.image, keep_alpha=config.bands is not None))
-        mask = opened.enter_context(open_image(mask_of(sample)))
-        mask = working_labels(mask, stored, config, sample.pixel_size)
-        area = sample_area(sample, config, working(stored, config, sample.pixel_size), tissue)
-        labels = LabelReader(mask, *label_arguments(config), area=area, closing=stored.close)
+        image = working(stored, config, sample.pixel_size)
+        mask = cache(lambda path: opened.enter_context(open_image(path)))
+        source = open_source(mask_of(sample), image, config, mask)
+        area = sample_area(sample, config, image, tissue)
         if area.data is None:
             stored.close()
-        opened.pop_all()
-        return labels
+        return LabelReader(source, area=area, closing=opened.pop_all().close)
 
 
 def mask_of(sample: Sample) -> Path:
@@ -132,8 +139,3 @@ def mask_of(sample: Sample) -> Path:
     if sample.mask is None:
         raise DatasetError(f"the image {sample.image} has no mask")
     return sample.mask
-
-
-def label_arguments(config: DataConfig) -> tuple[int, int, dict[int, int] | None]:
-    """What `LabelReader` takes after the reader."""
-    return len(config.classes), config.ignore_index, config.label_map

@@ -1,4 +1,4 @@
-"""Images and masks at the working resolution: as they are, or as if all had pixels of `data.pixel_size`."""
+"""Images at the working resolution: as they are, or as if all had pixels of `data.pixel_size`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from foveate.data.config import DataConfig
 from foveate.data.readers import ImageReader, Resolution, open_image
 from foveate.data.readers.rescaled import resized, size_at
 from foveate.errors import DatasetError
-from foveate.geometry import Size
 from foveate.units import length
 
 
@@ -43,35 +42,6 @@ def working(reader: ImageReader, config: DataConfig, pixel_size: float | None = 
         return reader
     own = _resolution(reader, config, config.working_pixel, pixel_size)
     return resized(reader, size_at(reader, own, config.working_pixel), own)
-
-
-def working_labels(mask: ImageReader, image: ImageReader, config: DataConfig, own: float | None = None) -> ImageReader:
-    """An open mask on the grid of its image at the working resolution; class ids are picked, never blended.
-
-    Args:
-        mask: of as many pixels as the image, or of a pixel size of its own that it knows.
-        image: as stored, not at the working resolution.
-        config: says the working resolution.
-        own: pixel size of the image in metres, instead of what the file says.
-
-    Raises:
-        DatasetError: when the image's pixel size is needed and not known.
-    """
-    pixel = config.working_pixel
-    if pixel is None:
-        return mask
-    size = size_at(image, _resolution(image, config, pixel, own), pixel)
-    if mask.size == image.size:
-        return resized(mask, size, labels=True)
-    if mask.resolution is None:
-        return mask  # whose size is then found not to fit
-    itself = size_at(mask, mask.resolution, pixel)
-    # Two roundings to whole pixels, each in its own grid.
-    return resized(mask, size if _close(itself, size) else itself, labels=True)
-
-
-def _close(a: Size, b: Size) -> bool:
-    return all(abs(x - y) <= 1 + 0.01 * y for x, y in ((a.height, b.height), (a.width, b.width)))
 
 
 def _resolution(image: ImageReader, config: DataConfig, working: float, own: float | None) -> Resolution:

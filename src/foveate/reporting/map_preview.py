@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.labels import LabelReader
+from foveate.data.labels import class_map
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels, open_sample
@@ -69,7 +69,7 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel
         picture = image_picture(image, bands=channels_shown(image, data.bands, data.in_channels))
     with open_labels(sample, data) as labels:
         truth = class_picture(labels, data.classes)
-    with LabelReader(open_image(files.classes), len(data.classes), data.ignore_index) as classes:
+    with class_map(files.classes, len(data.classes), data.ignore_index) as classes:
         guess = class_picture(classes, data.classes)
     (loss,), (iou,), probabilities = _values(files.loss), _values(files.iou), _values(files.scales)
     expected = np.tensordot(np.array(views, np.float32), probabilities, axes=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.labels import LabelReader
+from foveate.data.labels import class_map
 from foveate.data.manifest import Sample
 from foveate.data.readers import open_image
 from foveate.data.readers.location import Location
@@ -70,7 +70,7 @@ def prediction_panels(
     if labels is not None:
         with open_labels(Sample(Path(image), labels, Location.of(image).name, "test"), data) as truth:
             panels.append(Panel("labels", class_picture(truth, data.classes, window)))
-    with LabelReader(open_image(files.classes), len(data.classes), NODATA) as classes:
+    with class_map(files.classes, len(data.classes), NODATA) as classes:
         panels.append(Panel("prediction", class_picture(classes, data.classes, window)))
     return [*panels, foveation]
 

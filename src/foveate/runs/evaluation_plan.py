@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from foveate.data.labels import check_pair
 from foveate.data.manifest import SPLITS, Sample, load_samples
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.errors import ConfigError, DatasetError
@@ -127,6 +126,5 @@ def _map_spec(config: RunConfig, options: EvaluationOptions) -> MapSpec | None:
 
 
 def _checked(sample: Sample, config: RunConfig) -> LabelledImage:
-    with open_sample(sample, config.data) as image, open_labels(sample, config.data) as labels:
-        check_pair(image, labels)
+    with open_sample(sample, config.data) as image, open_labels(sample, config.data):
         return LabelledImage(sample.name, image.size, image.georeference)

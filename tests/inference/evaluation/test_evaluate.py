@@ -8,7 +8,6 @@ from torch import nn
 
 from foveate.data.channels import Normalisation
 from foveate.data.config import ClassConfig
-from foveate.data.labels import LabelReader
 from foveate.data.readers.array import ArrayReader
 from foveate.data.readers.base import Georeference
 from foveate.errors import OutputExistsError
@@ -29,6 +28,7 @@ from foveate.patches.overview import overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 from oracles import confusion
+from toys import labels_of
 
 CPU = torch.device("cpu")
 NAMES = ("a", "b", "c")
@@ -51,7 +51,7 @@ def scored(pixels, label, segmenter=None, maps=None, **options):
     measured = {key: options.pop(key) for key in ("hausdorff",) if key in options}
     scoring = Scoring(InferenceConfig(**options), NAMES, IGNORED, CELL, maps=maps is not None, **measured)
     source = PixelSource(ArrayReader(pixels), [0, 1, 2], Normalisation(1.0, (0.0,) * 3, (1.0,) * 3), CPU)
-    labels = LabelReader(ArrayReader(label[None]), 3)
+    labels = labels_of(ArrayReader(label[None]), 3)
     grid = BlockGrid(source.size, scoring.block_side)
     blocks = score_blocks(segmenter or model(FixedScale()), source, labels, grid, scoring)
     return [LabelledImage("im", source.size, PLACE)], ((0, block) for block in blocks), scoring

@@ -103,26 +103,6 @@ class RescaledReader(Derived):
         return self._resampled(partial(self._inner._read_level, self._base), plan, window.size)
 
 
-class NearestReader(Derived):
-    """Class ids of a mask on a grid of another size: each the one under the centre of its pixel, never blended.
-
-    Only whole pixels inside the image can be read, which is what `LabelReader` does.
-
-    Args:
-        inner: the mask.
-        size: height and width of the new level 0.
-        resolution: of the inner's level 0, where it is known better than by the inner.
-    """
-
-    def __init__(self, inner: PyramidReader, size: Size, resolution: Resolution | None = None) -> None:
-        super().__init__(inner, size, resolution)
-        self.levels = (size,)
-
-    def _read_level(self, level: int, window: Window) -> Raster:
-        result = np.empty((self.bands, window.height, window.width), self.dtype)
-        return self._picked(result, window, partial(self._inner._read_level, 0))
-
-
 def _under_centres(start: int, count: int, length: int, inner: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Inner positions under the centres of pixels, in whole numbers so that no window decides otherwise."""
     return (2 * np.arange(start, start + count, dtype=np.int64) + 1) * inner // (2 * length)
@@ -141,16 +121,13 @@ def size_at(reader: ImageReader, resolution: Resolution, pixel_size: float) -> S
     return Size(max(1, rows), max(1, cols))
 
 
-def resized(
-    reader: ImageReader, size: Size, resolution: Resolution | None = None, *, labels: bool = False
-) -> ImageReader:
+def resized(reader: ImageReader, size: Size, resolution: Resolution | None = None) -> ImageReader:
     """The same image on a grid of this size; itself where that is its size already.
 
     Args:
-        reader: of an image or a mask; belongs to the result.
+        reader: of an image; belongs to the result.
         size: of the new level 0.
         resolution: of the reader's level 0, where it is known better than by the reader.
-        labels: pick pixels instead of taking means.
 
     Raises:
         UnsupportedImageError: when the reader is none of this package.
@@ -162,5 +139,4 @@ def resized(
             f"{reader.location} is read by {type(reader).__name__}, which cannot be read at another pixel size; derive "
             f"it from PyramidReader, or remove data.pixel_size"
         )
-    kind = NearestReader if labels else RescaledReader
-    return kind(reader, size, resolution)
+    return RescaledReader(reader, size, resolution)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from foveate.data.config import DataConfig
-from foveate.data.labels import LabelReader
+from foveate.data.labels import class_map
 from foveate.data.manifest import Sample
 from foveate.data.readers import open_image
 from foveate.data.readers.base import ImageReader
@@ -92,7 +92,7 @@ def sampled_maps(sample: Sample, files: MapFiles, config: DataConfig, cell: int)
     """Prediction, labels and chosen scale of an image at every step-th pixel, in strips of rows."""
     with (
         open_labels(sample, config) as labels,
-        LabelReader(open_image(files.classes), len(config.classes), config.ignore_index) as classes,
+        class_map(files.classes, len(config.classes), config.ignore_index) as classes,
         open_image(files.scales) as scales,
     ):
         step, width = thinning_step(labels.size), classes.size.width

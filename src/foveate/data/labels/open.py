@@ -1,0 +1,58 @@
+"""The one place that opens the labels of an image, whatever they are stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from foveate.data.config import DataConfig
+from foveate.data.labels.place import placement_of
+from foveate.data.labels.raster import RasterLabels
+from foveate.data.labels.reader import LabelReader, LabelSource
+from foveate.data.labels.table import ColourTable, LabelTable, Meaning
+from foveate.data.readers import ImageReader, open_image
+from foveate.errors import DatasetError
+
+VECTORS = (".geojson", ".json", ".gpkg", ".shp")
+
+
+def open_source(
+    place: Path, image: ImageReader, config: DataConfig, mask: Callable[[Path], ImageReader]
+) -> LabelSource:
+    """The labels in a file, on the grid of an image; nothing of it is kept open but by `mask`.
+
+    Args:
+        place: the file.
+        image: at the working resolution; only its size, place and pixel size are asked for.
+        config: says what values mean.
+        mask: opens a mask, or gives an open one; asked again for every read, so that a cache may close it.
+
+    Raises:
+        ImageReadError: when there is no such file.
+        DatasetError: when the file cannot hold the labels of this image.
+    """
+    if place.suffix.lower() in VECTORS:
+        raise DatasetError(
+            f"the labels {place} are polygons, which are not read yet; burn them into a mask first, a raster of class "
+            f"ids such as gdal_rasterize or QGIS (Rasterize) make"
+        )
+    placed = placement_of(image, mask(place))
+    meaning = meaning_of(config)
+    return RasterLabels(lambda: mask(place), meaning, placed, size=image.size, use_nodata=config.use_nodata)
+
+
+def class_map(path: Path, classes: int, ignore_index: int) -> LabelReader:
+    """A map of class ids that prediction or evaluation wrote, read as labels; closing it closes the file.
+
+    Raises:
+        ImageReadError: when there is no such file.
+    """
+    reader = open_image(path)
+    return LabelReader(RasterLabels(reader, LabelTable(classes, ignore_index)), closing=reader.close)
+
+
+def meaning_of(config: DataConfig) -> Meaning:
+    """What the pixels of masks mean."""
+    if config.mask_colours is None:
+        return LabelTable(len(config.classes), config.ignore_index, config.label_map, rounded=config.round_labels)
+    return ColourTable(config.mask_colours, config.ignore_index, rounded=config.round_labels)

@@ -1,0 +1,267 @@
+"""Where the pixels of an image lie in its mask: over the same rectangle, or by what both say of their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio import CRS
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform as warp
+
+from foveate.data.readers.base import Georeference, ImageReader
+from foveate.data.readers.rescaled import size_at
+from foveate.errors import DatasetError
+from foveate.geometry import Size
+from foveate.types import IntArray
+
+# A centre on the border of two pixels of the mask takes the lower or right one, whatever the last digit of a float.
+_EDGE = 1e-6
+# Corners that lie this close, in pixels of the mask, are the same.
+_SAME = 0.01
+# Between points whose place is computed others are interpolated: over 16 pixels a projection is as good as flat.
+_LATTICE = 16
+_FAR = 2**40
+
+
+class Positions(NamedTuple):
+    """Rows and columns of the mask under pixels of the image, (n, 1) and (1, m) or both (n, m); may lie outside."""
+
+    rows: IntArray
+    cols: IntArray
+
+
+class Placement(Protocol):
+    """Where pixels of an image lie in its mask."""
+
+    def positions(self, rows: IntArray, cols: IntArray) -> Positions:
+        """Of the crossings of ascending rows (n,) and columns (m,) of the image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stretched:
+    """Image and mask show the same rectangle, each with pixels of its own; whole numbers only.
+
+    Attributes:
+        image: size of the image.
+        mask: size of the mask.
+    """
+
+    image: Size
+    mask: Size
+
+    def positions(self, rows: IntArray, cols: IntArray) -> Positions:
+        """The pixels under the centres."""
+        return Positions(
+            ((2 * rows + 1) * self.mask.height // (2 * self.image.height))[:, None],
+            ((2 * cols + 1) * self.mask.width // (2 * self.image.width))[None],
+        )
+
+
+@dataclass(frozen=True)
+class OnGround:
+    """Image and mask lie on the ground, in one coordinate reference system or in two.
+
+    Attributes:
+        image: place of the image.
+        mask: place of the mask; without a system it is in that of the image, and the other way round.
+    """
+
+    image: Georeference
+    mask: Georeference
+
+    def positions(self, rows: IntArray, cols: IntArray) -> Positions:
+        """The pixels under the centres."""
+        y, x = (rows + 0.5)[:, None], (cols + 0.5)[None]
+        if self._is_warped:
+            row, col = self._interpolated(y[:, 0], x[0])
+        elif self._direct.b == self._direct.d == 0:  # rows stay rows
+            row, col = self._direct.e * y + self._direct.f, self._direct.a * x + self._direct.c
+        else:
+            col, row = _applied(self._direct, x, y)
+        return Positions(_whole(row), _whole(col))
+
+    def points(self, y: NDArray[Any], x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Rows and columns of the mask at points of the image, of one shape; infinite where a system has none.
+
+        Raises:
+            DatasetError: when there is no way from one system to the other.
+        """
+        if not self._is_warped:
+            col, row = _applied(self._direct, x, y)
+            return row, col
+        east, north = _applied(Affine(*self.image.transform), x, y)
+        try:
+            moved = warp(*self._systems, east.ravel(), north.ravel())
+        except RasterioError as error:
+            raise DatasetError(f"the place of an image cannot be brought to that of its mask: {error}") from None
+        east, north = (np.reshape(values, east.shape) for values in moved)
+        col, row = _applied(~Affine(*self.mask.transform), east, north)
+        return row, col
+
+    @cached_property
+    def _systems(self) -> tuple[Any, Any]:
+        return _system(self.image), _system(self.mask)
+
+    @cached_property
+    def _is_warped(self) -> bool:
+        first, second = self._systems
+        return first is not None and second is not None and first != second
+
+    @cached_property
+    def _direct(self) -> Any:
+        """From points (x, y) of the image to points of the mask, within one system."""
+        inverse, own = ~Affine(*self.mask.transform), Affine(*self.image.transform)
+        c, f = _applied(inverse, own.c, own.f)
+        (a, d), (b, e) = (_applied(inverse, *step, shift=0) for step in ((own.a, own.d), (own.b, own.e)))
+        return Affine(a, b, c, d, e, f)
+
+    def _interpolated(self, y: NDArray[Any], x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Bilinear between the points of a lattice."""
+        (above, i, u), (before, j, v) = _lattice(y), _lattice(x)
+        known = self.points(*np.meshgrid(above, before, indexing="ij"))
+        with np.errstate(invalid="ignore"):  # next to where a system has no point there is none
+            lines = [values[i] * (1 - u[:, None]) + values[i + 1] * u[:, None] for values in known]
+            row, col = (line[:, j] * (1 - v) + line[:, j + 1] * v for line in lines)
+        return row, col
+
+
+def _lattice(points: NDArray[Any]) -> tuple[NDArray[Any], IntArray, NDArray[Any]]:
+    """Some of ascending points, and of all the one before and the share of the way to the next."""
+    spacing = max(1.0, (points[-1] - points[0]) / max(1, len(points) - 1))
+    nodes = np.append(points[:: max(1, int(_LATTICE / spacing))], points[-1] + 1)
+    before = np.searchsorted(nodes, points, side="right") - 1
+    return nodes, before, (points - nodes[before]) / (nodes[before + 1] - nodes[before])
+
+
+def _applied(transform: Any, x: Any, y: Any, shift: int = 1) -> tuple[Any, Any]:
+    """A point (x, y), or arrays of them, moved; without the shift a step."""
+    a, b, c, d, e, f = transform[:6]
+    return a * x + b * y + shift * c, d * x + e * y + shift * f
+
+
+def _whole(values: NDArray[Any]) -> IntArray:
+    known = np.where(np.isfinite(values), values, -_FAR).clip(-_FAR, _FAR)
+    return np.floor(known + _EDGE).astype(np.int64)
+
+
+def _system(place: Georeference) -> Any:
+    try:
+        return CRS.from_wkt(place.crs) if place.crs else None
+    except CRSError as error:
+        raise DatasetError(f"a coordinate reference system is not known: {error}") from None
+
+
+class Placed(NamedTuple):
+    """How a mask lies on its image.
+
+    Attributes:
+        placement: where pixels of the image lie in it.
+        note: what was taken for granted, or what of the image it leaves out; empty for nothing.
+    """
+
+    placement: Placement
+    note: str = ""
+
+
+def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
+    """How a mask lies on its image: by their places on the ground where both have one, else pixel by pixel.
+
+    Where neither is of the other's size nor both have a place, they may still be the same rectangle by the sizes of
+    their pixels.
+
+    Args:
+        image: at the working resolution.
+        mask: as stored.
+
+    Raises:
+        DatasetError: naming both files and their places, or sizes, when they do not meet.
+    """
+    ours, theirs = _ground(image), _ground(mask)
+    if ours is not None and theirs is not None:
+        return _on_ground(image, mask, OnGround(ours, theirs))
+    if mask.size == image.stored_size:
+        known = "image" if ours is not None else "mask"
+        alone = ours is not None or theirs is not None
+        note = f"only the {known} has a place on the ground; image and mask are taken pixel by pixel"
+        return Placed(Stretched(image.size, mask.size), note if alone else "")
+    shown = _size_of(mask, image)
+    if mask.resolution is not None and _close(shown, image.size):
+        return Placed(Stretched(image.size, mask.size))
+    raise DatasetError(
+        f"the image {image.location} is {image.size.height} x {image.size.width} pixels and its mask {mask.location} "
+        f"{shown.height} x {shown.width}; they must be the same, or both must say where they lie on the ground"
+    )
+
+
+def _size_of(mask: ImageReader, image: ImageReader) -> Size:
+    """The size of a mask, in pixels of its image where it is known how large these are."""
+    if mask.resolution is None or image.resolution is None:
+        return mask.size
+    return size_at(mask, mask.resolution, image.resolution.row)
+
+
+def _close(a: Size, b: Size) -> bool:
+    """Each was rounded to whole pixels, in a grid of its own."""
+    return all(abs(x - y) <= 1 + 0.01 * y for x, y in ((a.height, b.height), (a.width, b.width)))
+
+
+def _ground(reader: ImageReader) -> Georeference | None:
+    """The place of an image, None when it has none worth the name: a system alone says nothing."""
+    place = reader.georeference
+    if place is None or Affine(*place.transform).is_identity or Affine(*place.transform).is_degenerate:
+        return None
+    return place
+
+
+def _on_ground(image: ImageReader, mask: ImageReader, placement: OnGround) -> Placed:
+    rows, cols = placement.points(*_spread(image.size))
+    if _same_corners(rows, cols, mask.size):
+        return Placed(Stretched(image.size, mask.size))
+    inside = (rows >= 0) & (rows <= mask.size.height) & (cols >= 0) & (cols <= mask.size.width)
+    if not inside.any() and not _meet(rows, cols, mask.size):
+        raise DatasetError(
+            f"the mask {mask.location} lies elsewhere than its image: the image {image.location} spans "
+            f"{_span(image)} and the mask {_span(mask)}; correct the georeference of one, or remove it from one to "
+            f"take them pixel by pixel"
+        )
+    share = float(inside.mean())
+    return Placed(placement, f"the mask covers {share:.0%} of its image" if share < 0.995 else "")
+
+
+def _spread(size: Size) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Points over an image, its corners among them."""
+    y, x = np.linspace(0, size.height, 33), np.linspace(0, size.width, 33)
+    rows, cols = np.meshgrid(y, x, indexing="ij")
+    return rows, cols
+
+
+def _same_corners(rows: NDArray[Any], cols: NDArray[Any], size: Size) -> bool:
+    corners = np.ix_([0, -1], [0, -1])
+    down, across = np.array([[0, 0], [size.height] * 2]), np.array([[0, size.width]] * 2)
+    return bool(max(abs(rows[corners] - down).max(), abs(cols[corners] - across).max()) < _SAME)
+
+
+def _meet(rows: NDArray[Any], cols: NDArray[Any], size: Size) -> bool:
+    """Whether the rectangle around points of the image meets the mask, which may lie between the points."""
+    known = np.isfinite(rows) & np.isfinite(cols)
+    if not known.any():
+        return False
+    rows, cols = rows[known], cols[known]
+    return bool(rows.min() < size.height and rows.max() > 0 and cols.min() < size.width and cols.max() > 0)
+
+
+def _span(reader: ImageReader) -> str:
+    """The rectangle of an image on the ground, and its system."""
+    place = reader.georeference
+    assert place is not None
+    y, x = np.array([0, 0, 1, 1]) * reader.size.height, np.array([0, 1, 0, 1]) * reader.size.width
+    east, north = _applied(Affine(*place.transform), x, y)
+    system = _system(place)
+    name = system.to_string() if system is not None and len(system.to_string()) < 40 else "its own system"
+    return f"{east.min():.10g} to {east.max():.10g}, {north.min():.10g} to {north.max():.10g} in {name}"

@@ -1,0 +1,116 @@
+"""`RasterLabels`: labels from a mask that any image reader opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.data.labels.place import Placed, Placement, Positions, Stretched
+from foveate.data.labels.table import NO_CLASS, Meaning
+from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import STRIP_BYTES
+from foveate.geometry import Size, Window
+from foveate.types import BoolArray, IntArray, LabelArray
+
+
+class RasterLabels:
+    """A mask on the grid of its image; each pixel is that of the mask at its centre, never blended.
+
+    Pixels that the mask says hold no data are not counted, unless the label map names their value.
+
+    Args:
+        mask: the open mask, or a function that gives it, for one that a cache may have closed meanwhile.
+        table: what its values mean.
+        placed: where the image lies in it; over the same pixels when None.
+        use_nodata: whether a value that is a class counts as no data where the mask says so.
+
+    Raises:
+        DatasetError: when the mask cannot be one.
+    """
+
+    def __init__(
+        self,
+        mask: ImageReader | Callable[[], ImageReader],
+        table: Meaning,
+        placed: Placed | None = None,
+        *,
+        size: Size | None = None,
+        use_nodata: bool = True,
+    ) -> None:
+        reader = mask() if callable(mask) else mask
+        self._get: Callable[[], ImageReader] = mask if callable(mask) else lambda: reader
+        self.location, self.size = reader.location, size or reader.size
+        placed = placed or Placed(Stretched(self.size, reader.size))
+        self._place: Placement = placed.placement
+        self.notes: tuple[str, ...] = (placed.note,) if placed.note else ()
+        self._table, self._use_nodata, self.ignore_index = table, use_nodata, table.ignore_index
+        table.check(reader)
+
+    def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
+        """As `LabelSource.ids` says."""
+        return self._ids(self._get(), rows, cols, counted)
+
+    def _ids(self, mask: ImageReader, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
+        place = self._place.positions(rows, cols)
+        result = np.full((len(rows), len(cols)), self.ignore_index, np.uint8)
+        inside = _inside(place, mask.size)
+        if not inside.any():
+            return result
+        window = _around(place, mask.size)
+        if window.size.pixels * mask.bands * mask.dtype.itemsize > STRIP_BYTES and len(rows) > 1:
+            half = len(rows) // 2
+            for part in (slice(None, half), slice(half, None)):
+                result[part] = self._ids(mask, rows[part], cols, counted[part])
+            return result
+        picked = _picked(place, window)
+        values = self._table.values(mask.read(window)[(slice(None), *picked)], mask.location)
+        ids = self._table.ids(values)
+        if mask.masked:
+            valid = mask.valid(window)[picked]
+            ids = np.where(valid | self._kept(values, ids), ids, self.ignore_index)
+        return self._checked(values, ids, inside, counted)
+
+    def _checked(
+        self, values: NDArray[Any], ids: NDArray[np.int16], inside: BoolArray, counted: BoolArray
+    ) -> LabelArray:
+        wrong = ids == NO_CLASS
+        if (wrong & inside & counted).any():
+            raise self._table.refusal(values, wrong & inside & counted, self.location)
+        # What stands where nothing counts need not be a class.
+        return np.where(wrong | ~inside, self.ignore_index, ids).astype(np.uint8)
+
+    def _kept(self, values: NDArray[Any], ids: NDArray[np.int16]) -> BoolArray:
+        """Which values count even where the mask says that they are no data."""
+        return self._table.names(values) if self._use_nodata else ids != NO_CLASS
+
+
+def _inside(place: Positions, size: Size) -> BoolArray:
+    rows, cols = place
+    inside: BoolArray = ((rows >= 0) & (rows < size.height)) & ((cols >= 0) & (cols < size.width))
+    return inside
+
+
+def _around(place: Positions, size: Size) -> Window:
+    """The window of the mask that holds the positions inside it."""
+    rows, cols = place
+    rows, cols = rows[(rows >= 0) & (rows < size.height)], cols[(cols >= 0) & (cols < size.width)]
+    top, left = int(rows.min()), int(cols.min())
+    return Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
+
+
+def _picked(place: Positions, window: Window) -> tuple[Any, Any]:
+    """The index of the positions in an array of the window; those outside it take its nearest pixel."""
+    rows = (place.rows - window.top).clip(0, window.height - 1)
+    cols = (place.cols - window.left).clip(0, window.width - 1)
+    if rows.shape[1] == 1 and cols.shape[0] == 1 and _runs(rows) and _runs(cols):
+        return slice(None), slice(None)  # a view instead of a copy: the usual case
+    return rows, cols
+
+
+def _runs(positions: IntArray) -> bool:
+    """Whether these are all the numbers from the first to the last."""
+    flat = positions.ravel()
+    return bool(flat[-1] - flat[0] + 1 == len(flat) and (len(flat) == 1 or (np.diff(flat) == 1).all()))

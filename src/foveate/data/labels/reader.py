@@ -1,0 +1,150 @@
+"""`LabelReader`: class ids of windows of an image, whatever its labels are stored as; never blended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+
+from foveate.data.area.area import Area, AreaPart
+from foveate.data.readers.pyramid import STRIP_BYTES
+from foveate.geometry import Size, Window, ceil_div
+from foveate.types import BoolArray, IntArray, LabelArray
+
+
+class LabelSource(Protocol):
+    """The labels of one image, on its grid at the working resolution: from a mask, from polygons, from anything else.
+
+    Attributes:
+        location: what messages call it.
+        size: of the image.
+        ignore_index: id of what is not counted.
+        notes: what was taken for granted, or left out, in plain words.
+    """
+
+    location: str
+    size: Size
+    ignore_index: int
+    notes: tuple[str, ...]
+
+    def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
+        """Class ids at the crossings of some rows and columns of the image.
+
+        Args:
+            rows: (n,) ascending, inside the image.
+            cols: (m,) ascending, inside the image.
+            counted: (n, m) which of them count; elsewhere no label is an error.
+
+        Returns:
+            (n, m), `ignore_index` where nothing is labelled. Where it is not counted, the class is still said.
+
+        Raises:
+            DatasetError: when a label that counts is no class.
+            ImageReadError: when the file is damaged.
+        """
+        ...
+
+
+class LabelParts(NamedTuple):
+    """A window of labels, and what of it counts.
+
+    Attributes:
+        ids: (h, w) class ids as labelled, whether they count or not.
+        area: what of the window is looked at; None for all.
+    """
+
+    ids: LabelArray
+    area: AreaPart | None
+
+
+class LabelReader:
+    """Reads class ids of windows of an image.
+
+    Args:
+        source: the labels.
+        area: labels outside do not count; None for everything.
+        closing: called when this reader is closed, with what the source and the area read from.
+    """
+
+    def __init__(
+        self, source: LabelSource, *, area: Area | None = None, closing: Callable[[], None] | None = None
+    ) -> None:
+        self._source, self._closing = source, closing
+        self._area = None if area is None or area.is_everything else area
+        self._ignore, self.location, self.size, self.notes = (
+            source.ignore_index,
+            source.location,
+            source.size,
+            source.notes,
+        )
+
+    def read(self, window: Window, size: Size | None = None) -> LabelArray:
+        """Class ids of a window, each the one at the centre of its pixel; outside the image `ignore_index`.
+
+        Args:
+            window: level-0 pixels; may reach outside.
+            size: height and width of the result; the window's own when None.
+
+        Returns:
+            (height, width), uint8.
+
+        Raises:
+            DatasetError: naming a value in the file that is not allowed.
+            ImageReadError: when the file is damaged.
+        """
+        out = size or window.size
+        result = np.full((out.height, out.width), self._ignore, np.uint8)
+        rows, row_places = _centres(window.top, window.height, out.height, self.size.height)
+        cols, col_places = _centres(window.left, window.width, out.width, self.size.width)
+        if not rows.size or not cols.size:
+            return result
+        place = slice(int(col_places[0]), int(col_places[-1]) + 1)
+        for part in _strips(rows, int(cols[-1]) - int(cols[0]) + 1):
+            first = int(row_places[part][0])
+            result[first : first + len(rows[part]), place] = self._counted(rows[part], cols)
+        return result
+
+    def parts(self, window: Window) -> LabelParts:
+        """The labels of a window inside the image, also those that do not count, and what of it counts."""
+        rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
+        area = None if self._area is None else self._area.part(window)
+        counted = np.ones((window.height, window.width), np.bool_) if area is None else area.inside
+        return LabelParts(self._source.ids(rows, cols, counted), area)
+
+    def _counted(self, rows: IntArray, cols: IntArray) -> LabelArray:
+        if self._area is None:
+            return self._source.ids(rows, cols, np.ones((len(rows), len(cols)), np.bool_))
+        top, left = int(rows[0]), int(cols[0])
+        window = Window(top, left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1)
+        inside = self._area.part(window).inside[np.ix_(rows - top, cols - left)]
+        return np.where(inside, self._source.ids(rows, cols, inside), np.uint8(self._ignore))
+
+    def close(self) -> None:
+        """Close what the labels are read from."""
+        if self._closing is not None:
+            self._closing()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _centres(start: int, length: int, count: int, image: int) -> tuple[IntArray, IntArray]:
+    """Image positions under the centres of the output pixels, and which outputs these are; inside the image only."""
+    position = start + ((2 * np.arange(count) + 1) * length) // (2 * count)
+    inside = np.flatnonzero((position >= 0) & (position < image))
+    return position[inside], inside
+
+
+def _strips(rows: IntArray, width: int) -> Iterator[slice]:
+    """Parts of the output rows whose source stays small."""
+    span = (int(rows[-1]) - int(rows[0]) + 1) * width
+    step = max(1, len(rows) // max(1, ceil_div(span, STRIP_BYTES)))
+    for start in range(0, len(rows), step):
+        yield slice(start, start + step)

@@ -1,0 +1,249 @@
+"""Which value, or which colour, of a mask file means which class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.data.readers.base import ImageReader
+from foveate.errors import DatasetError
+from foveate.types import BoolArray, Raster
+
+NO_CLASS = -1
+_SHOWN = 12
+# Values nearer than this to each other are not told apart under a JPEG's noise.
+_APART = 16
+
+
+class Meaning(Protocol):
+    """What the pixels of a mask mean.
+
+    Attributes:
+        ignore_index: id of what is not counted.
+    """
+
+    ignore_index: int
+
+    def check(self, mask: ImageReader) -> None:
+        """Raise `DatasetError` when a mask's header says that it is none."""
+        ...
+
+    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
+        """One number for each pixel (bands, h, w), (h, w); `DatasetError` when they are of another kind."""
+        ...
+
+    def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
+        """The class id or `ignore_index` of each number, `NO_CLASS` of one that is not allowed."""
+        ...
+
+    def names(self, values: NDArray[Any]) -> BoolArray:
+        """Which numbers count whatever the mask says of pixels without data, as the user named them."""
+        ...
+
+    def refusal(self, values: NDArray[Any], wrong: BoolArray, location: str) -> DatasetError:
+        """The error for numbers of a part of a file, of which some, at least one, are not allowed."""
+        ...
+
+
+class _Lookup:
+    """Class ids by whole numbers of any size."""
+
+    def __init__(self, entries: Mapping[int, int]) -> None:
+        self.keys = np.array(sorted(entries), np.int64)
+        self._ids = np.array([entries[key] for key in sorted(entries)], np.int16)
+        self._table = self._searched(np.arange(min(max(int(self.keys[-1]), 0) + 2, 1 << 16)))
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[np.int16]:
+        if values.dtype.name not in ("uint8", "uint16"):
+            return self._searched(values)
+        # All values above the last key are alike, so a short table holds what is needed.
+        last = values.dtype.type(min(len(self._table) - 1, np.iinfo(values.dtype).max))
+        found: NDArray[np.int16] = self._table[np.minimum(values, last)]
+        return found
+
+    def _searched(self, values: NDArray[Any]) -> NDArray[np.int16]:
+        place = np.searchsorted(self.keys, values).clip(max=len(self.keys) - 1)
+        found: NDArray[np.int16] = np.where(self.keys[place] == values, self._ids[place], np.int16(NO_CLASS))
+        return found
+
+
+class LabelTable:
+    """The values of masks of one band.
+
+    A class that `label_map` leads nothing to keeps its own id as its value, so `{255: 1}` is enough for masks of 0 and
+    255. NaN is `ignore_index`. Masks of several equal bands, such as grey pictures saved in colour, are masks of one.
+
+    Args:
+        classes: number of classes; ids are 0 to `classes - 1`.
+        ignore_index: id of what is not counted; as a value too, unless the map leads it elsewhere.
+        label_map: value in the file -> class id or `ignore_index`; any whole numbers.
+        rounded: take the nearest allowed value for one that is not allowed.
+
+    Raises:
+        DatasetError: when values are to be rounded and lie too close to each other for that.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        ignore_index: int = 255,
+        label_map: Mapping[int, int] | None = None,
+        *,
+        rounded: bool = False,
+    ) -> None:
+        named = dict(label_map or {})
+        own = {label: label for label in range(classes) if label not in named.values()}
+        entries = {ignore_index: ignore_index, **own, **named}
+        self.ignore_index, self._classes, self._rounded = ignore_index, classes, rounded
+        self._lookup, self._named = _Lookup(entries), np.array(sorted(named), np.int64)
+        if rounded and (np.diff(self._lookup.keys) < _APART).any():
+            raise DatasetError(
+                f"data.round_labels needs values at least {_APART} apart, got {_listed(self._lookup.keys)}; say which "
+                f"values the masks hold, for example data.label_map={{0: 0, 255: 1}}"
+            )
+
+    def check(self, mask: ImageReader) -> None:
+        """Refuse what is no number, and formats that change numbers."""
+        if mask.dtype.kind not in "buif":
+            raise DatasetError(f"the mask {mask.location} holds {mask.dtype}; a mask is one band of class ids")
+        _refuse_jpeg(mask, self._rounded)
+
+    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
+        """The one band."""
+        if len(pixels) > 1 and (pixels[1:] != pixels[:1]).any():
+            raise DatasetError(_several_bands(pixels, location))
+        band: NDArray[Any] = pixels[0]
+        if not self._rounded:
+            return band
+        keys = self._lookup.keys
+        return keys[np.searchsorted((keys[1:] + keys[:-1]) / 2, band)]
+
+    def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
+        """By the table."""
+        found = self._lookup(values)
+        if values.dtype.kind == "f":
+            found[np.isnan(values)] = self.ignore_index
+        return found
+
+    def names(self, values: NDArray[Any]) -> BoolArray:
+        """Those that are keys of the label map."""
+        return np.isin(values, self._named)
+
+    def refusal(self, values: NDArray[Any], wrong: BoolArray, location: str) -> DatasetError:
+        """Naming the values, those that are allowed, and a label map."""
+        found = np.unique(values[wrong])
+        if found.dtype.kind == "f" and (broken := found[found != np.floor(found)]).size:
+            return DatasetError(
+                f"the mask {location} holds the value {broken[0]:g}, which is no whole number; a mask is one band of "
+                f"class ids, not of probabilities or heights"
+            )
+        more = f" It holds {_listed(found[1:])} too." if len(found) > 1 else ""
+        return DatasetError(
+            f"the mask {location} holds the value {_number(found[0])}; allowed are {_listed(self._lookup.keys)}.{more} "
+            f"Name the values of the file in data.label_map, for example data.label_map={self._suggestion(values)}"
+        )
+
+    def _suggestion(self, values: NDArray[Any]) -> str:
+        """All values in order where there are as many as classes, else the first that is not allowed."""
+        present = np.unique(values[np.isfinite(values)])
+        if len(present) == self._classes:
+            return "{" + ", ".join(f"{_number(value)}: {label}" for label, value in enumerate(present)) + "}"
+        return f"{{{_number(present[self._lookup(present) == NO_CLASS][0])}: 1}}"
+
+
+class ColourTable:
+    """The colours of masks of three bands, or of one band with a colour table.
+
+    Args:
+        colours: red, green and blue, 0 to 255, -> class id or `ignore_index`.
+        ignore_index: id of what is not counted.
+        rounded: take the nearest of the colours for one that is not allowed.
+    """
+
+    def __init__(
+        self, colours: Mapping[tuple[int, int, int], int], ignore_index: int = 255, *, rounded: bool = False
+    ) -> None:
+        self.ignore_index, self._rounded = ignore_index, rounded
+        self._colours = np.array(sorted(colours), np.int64)
+        self._lookup = _Lookup({_packed_one(colour): label for colour, label in colours.items()})
+
+    def check(self, mask: ImageReader) -> None:
+        """Refuse what is no picture in colours of 8 bits, and formats that change colours."""
+        if mask.bands != 3 or mask.dtype != np.uint8:
+            raise DatasetError(
+                f"the mask {mask.location} has {mask.bands} bands of {mask.dtype}, and data.colors is for masks of "
+                f"three bands of uint8; remove data.colors for masks of one band of class ids"
+            )
+        _refuse_jpeg(mask, self._rounded)
+
+    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
+        """Red, green and blue as one number."""
+        red, green, blue = pixels.astype(np.int64)
+        values = (red << 16) + (green << 8) + blue
+        return self._nearest(values) if self._rounded else values
+
+    def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
+        """By the table."""
+        return self._lookup(values)
+
+    def names(self, values: NDArray[Any]) -> BoolArray:
+        """None: what is transparent has no colour."""
+        return np.zeros(values.shape, np.bool_)
+
+    def refusal(self, values: NDArray[Any], wrong: BoolArray, location: str) -> DatasetError:
+        """Naming the colours and those that are allowed."""
+        found = _colour_names(np.unique(values[wrong]))
+        return DatasetError(
+            f"the mask {location} holds the colour {found}; allowed are {_colour_names(self._lookup.keys)}. Name every "
+            f"colour in data.colors, for example data.colors={{'{found.split(',')[0]}': 1}}, those that do not count "
+            f"with {self.ignore_index}"
+        )
+
+    def _nearest(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Each by the squared distance of its red, green and blue."""
+        found, back = np.unique(values, return_inverse=True)
+        parts = np.stack([found >> 16, (found >> 8) & 255, found & 255], axis=1)
+        distance = ((parts[:, None] - self._colours[None]) ** 2).sum(axis=2)
+        nearest = self._colours[distance.argmin(axis=1)] @ np.array([1 << 16, 1 << 8, 1])
+        result: NDArray[Any] = nearest[back].reshape(values.shape)
+        return result
+
+
+def _refuse_jpeg(mask: ImageReader, rounded: bool) -> None:
+    if mask.format == "JPEG" and not rounded:
+        raise DatasetError(
+            f"the mask {mask.location} is a JPEG, which changes values near borders: JPEG masks have noise. Save masks "
+            f"as PNG or TIFF, or take the nearest allowed value of each pixel with data.round_labels=true"
+        )
+
+
+def _several_bands(pixels: Raster, location: str) -> str:
+    text = f"the mask {location} has {len(pixels)} different bands of {pixels.dtype}; a mask is one band of class ids"
+    if len(pixels) != 3 or pixels.dtype != np.uint8:
+        return text
+    red, green, blue = pixels.reshape(3, -1).astype(np.int64)
+    found = _colour_names(np.unique((red << 16) + (green << 8) + blue))
+    return (
+        f"{text}. It holds colours ({found}): map them to classes with data.colors, true for the colours of "
+        f"data.classes, or for example data.colors={{'{found.split(',')[0]}': 1}}"
+    )
+
+
+def _packed_one(colour: tuple[int, int, int]) -> int:
+    red, green, blue = colour
+    return (red << 16) + (green << 8) + blue
+
+
+def _colour_names(packed: NDArray[Any]) -> str:
+    return ", ".join(f"#{value:06x}" for value in packed[:_SHOWN].tolist()) + (", ..." if len(packed) > _SHOWN else "")
+
+
+def _listed(values: NDArray[Any]) -> str:
+    return ", ".join(map(_number, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.0f}" if np.asarray(value).dtype.kind == "f" else str(int(value))
