@@ -69,8 +69,8 @@ def main(folder: Path) -> None:
     result = prepare_training(config, RunFolder(folder / "run"), overwrite=True).fit(progress=False)
     print(f"best validation mIoU: {result.best_miou:.2f}")
 
-    run = foveate.load_run(folder / "run")
-    summary = foveate.predict(run, folder / "scene-2.tif", folder / "predictions", overwrite=True)
+    run = foveate.load(folder / "run")
+    summary = run.predict(folder / "scene-2.tif", folder / "predictions", overwrite=True)
     print("pixels of each class:", summary["class_pixels"])
     print("written:", ", ".join(sorted(path.name for path in (folder / "predictions").iterdir())))
 

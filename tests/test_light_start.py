@@ -33,7 +33,7 @@ def test_nothing_heavy_is_needed_to_import_foveate_or_to_show_its_help(statement
 
 @pytest.mark.parametrize(
     "statement",
-    ["import foveate; foveate.predict; foveate.load_run; foveate.open_image", "import foveate.runs.predict"],
+    ["import foveate; foveate.predict; foveate.load; foveate.open_image", "import foveate.runs.predict"],
     ids=["public", "command"],
 )
 def test_prediction_imports_neither_training_nor_plotting(statement):

@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from places import VIEWS, bare, pieces
 
-from foveate import GumbelSoftmax, Mixture, ScaleSet, Size, SoftExpectation, StraightThroughArgmax, Window
-from foveate.foveation.estimators import Draw, ScoreFunction, UniformAverage
+from foveate import GumbelSoftmax, Mixture, ScaleSet, Size, Window
+from foveate.foveation.estimators import Draw, ScoreFunction, SoftExpectation, StraightThroughArgmax, UniformAverage
 
 SCALES = ScaleSet(64, (64, 128, 256))
 TARGET = Window(1330, 3175, 64, 64)

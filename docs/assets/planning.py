@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from places import VIEWS, bare, pieces
 
-from foveate import FixedScale, Size, Window
+from foveate import Size, Window
+from foveate.foveation.estimators import FixedScale
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.per_target import PerTarget
 from foveate.inference.planning.pyramid import PyramidGrid, looks_of

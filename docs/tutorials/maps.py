@@ -105,7 +105,7 @@ config = RunConfig.parse(
 # %%
 training = prepare_training(config, RunFolder(folder / "run"))
 training.fit(progress=False)
-run = foveate.load_run(folder / "run", checkpoint="last")
+run = foveate.load(folder / "run", checkpoint="last")
 
 # %% [markdown]
 # ## Evaluate
@@ -126,7 +126,7 @@ evaluation.plot()
 # shows itself as a table and a picture.
 
 # %%
-result = foveate.predict(run, folder / "lakes" / "images" / "africa.tif", folder / "predictions")
+result = run.predict(folder / "lakes" / "images" / "africa.tif", folder / "predictions")
 result
 
 # %% [markdown]

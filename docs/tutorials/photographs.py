@@ -87,7 +87,7 @@ config = RunConfig.parse(
 # %%
 training = prepare_training(config, RunFolder(folder / "run"))
 training.fit(progress=False)
-run = foveate.load_run(folder / "run", checkpoint="last")
+run = foveate.load(folder / "run", checkpoint="last")
 evaluation = evaluate_split(run, "test")
 evaluation
 
@@ -98,7 +98,7 @@ evaluation.plot()
 # ## Predict and look
 
 # %%
-result = foveate.predict(run, data / "images" / "05_h.jpg", folder / "predictions")
+result = run.predict(data / "images" / "05_h.jpg", folder / "predictions")
 result
 
 # %% [markdown]

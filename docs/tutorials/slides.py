@@ -118,7 +118,7 @@ config = RunConfig.parse(
 # %%
 training = prepare_training(config, RunFolder(folder / "run"))
 training.fit(progress=False)
-run = foveate.load_run(folder / "run", checkpoint="last")
+run = foveate.load(folder / "run", checkpoint="last")
 evaluation = evaluate_split(run, "test")
 evaluation
 
@@ -128,10 +128,8 @@ evaluation
 # Results lie on the grid of the working resolution, 1 micrometre. `outputs` asks for the confidence as well.
 
 # %%
-run = foveate.load_run(
-    folder / "run", checkpoint="last", overrides=["inference.outputs=[classes,foveation,confidence]"]
-)
-result = foveate.predict(run, slide, folder / "predictions")
+run = foveate.load(folder / "run", checkpoint="last", overrides=["inference.outputs=[classes,foveation,confidence]"])
+result = run.predict(slide, folder / "predictions")
 result
 
 # %%

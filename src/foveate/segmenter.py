@@ -12,7 +12,7 @@ from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
 from foveate.foveation.policy import PolicyConfig, PolicyNetwork
 from foveate.foveation.scale_embedding import ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
-from foveate.networks.deep_supervision import DeepSupervision
+from foveate.networks.deep_supervision import heads_of
 from foveate.networks.per_scale import NetworkPerScale
 from foveate.patches.alignment import crop_central, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
@@ -44,8 +44,8 @@ class FoveatedSegmenter(nn.Module):
     """Tensor in, tensor out: `logits = segmenter(image)`, with a learned field of view for every place.
 
     Args:
-        network: any module (N, C_in, P, P) -> (N, classes, P', P') that returns logits, or in training
-            `DeepSupervision`; or a `NetworkPerScale`.
+        network: any module (N, C_in, P, P) -> (N, classes, P', P') that returns logits, alone, as `.logits`
+            (transformers) or in a dictionary (torchvision), or in training `DeepSupervision`; or a `NetworkPerScale`.
         scales: the patch size P and the fields of view to choose from.
         in_channels: number of image bands C_in.
         overview_downsample: level-0 pixels per overview pixel; the policy decides once per such cell.
@@ -216,9 +216,7 @@ class FoveatedSegmenter(nn.Module):
             patches = self.scale_embedding(patches, scale_weights)
         per_scale = isinstance(self.network, NetworkPerScale)
         output = self.network(patches, scale_weights) if per_scale else self.network(patches)
-        heads = list(output) if isinstance(output, DeepSupervision) else [output]
-        for head in heads:
-            self._check_output(head, len(patches))
+        heads = [self._checked(head, len(patches)) for head in heads_of(output)]
         # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
         return [head.float() if head.dtype in (torch.float16, torch.bfloat16) else head for head in heads]
 
@@ -245,13 +243,14 @@ class FoveatedSegmenter(nn.Module):
             raise GeometryError("scale weights of zero: each row must sum to one")
         return total
 
-    def _check_output(self, output: object, count: int) -> None:
+    def _checked(self, output: object, count: int) -> Tensor:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         if not isinstance(output, Tensor) or output.dim() != 4 or len(output) != count:
             raise NetworkError(
                 f"the network must return logits ({count}, classes, h, w), got {shape}; "
                 f"wrap it in a module that returns the tensor of logits only"
             )
+        return output
 
     def _whole_logits(self, image: Tensor) -> Tensor:
         """Scale logits (B, S, h, w) of whole images."""

@@ -10,11 +10,11 @@ import torch
 from predict_toys import CONFIG, toy_segmenter, toy_source
 from torch import nn
 
+from foveate.devices import devices_of
 from foveate.errors import ConfigError
 from foveate.inference.config import InferenceConfig
 from foveate.inference.live_memory import peak_bytes
 from foveate.inference.memory import MemoryModel, fitted, parse_memory, size_text
-from foveate.inference.sharing.devices import devices_of
 
 
 @pytest.mark.parametrize(
@@ -83,16 +83,17 @@ def test_blocks_and_batches_are_halved_until_they_fit():
 
 def test_devices_are_read(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert devices_of("3") == devices_of("cpu:3") == ["cpu"] * 3
+    assert devices_of("cpu:3") == ["cpu"] * 3
     assert devices_of("cpu") == ["cpu"]
     assert len(devices_of("auto")) == 1
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert devices_of("auto") == devices_of("cuda") == devices_of("3") == ["cuda:0", "cuda:1", "cuda:2"]
-    assert devices_of("cuda:2,0") == devices_of("cuda:2,cuda:0") == ["cuda:2", "cuda:0"]
-    for text in ("cuda:3", "4", "cuda:1,1"):
+    assert devices_of("auto") == devices_of("cuda") == devices_of("0-2") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert devices_of("cuda:2,0") == devices_of("cuda:2,cuda:0") == devices_of("2,0") == ["cuda:2", "cuda:0"]
+    assert devices_of("1") == ["cuda:1"]
+    for text in ("cuda:3", "4", "cuda:1,1", "0-3", "2-1"):
         with pytest.raises(ConfigError, match="3 CUDA devices were found"):
             devices_of(text)
-    for text in ("0", "-1", "cpu:0", "gpu", "cpu:two", ""):
+    for text in ("-1", "cpu:0", "gpu", "cpu:two", ""):
         with pytest.raises(ConfigError, match="allowed are auto"):
             devices_of(text)
 

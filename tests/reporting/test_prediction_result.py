@@ -77,5 +77,6 @@ def test_the_plot_shows_a_window_and_labels(result):
 
 
 def test_the_public_function_takes_what_the_plain_one_takes():
-    assert list(inspect.signature(foveate.predict).parameters) == list(inspect.signature(plain.predict).parameters)
-    assert inspect.signature(foveate.predict).return_annotation == "PredictionResult"
+    signature = inspect.signature(foveate.predict)
+    assert list(signature.parameters)[:3] == list(inspect.signature(plain.predict).parameters)[:3]
+    assert signature.return_annotation == "PredictionResult | ArrayPrediction"

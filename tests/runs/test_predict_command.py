@@ -15,12 +15,13 @@ import torch
 from affine import Affine
 from typer.testing import CliRunner
 
-from foveate import load_run, predict
+from foveate import predict
 from foveate.cli.app import app
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, StoppedError
 from foveate.inference.predicting import patient_source
 from foveate.inference.session import Session
+from foveate.runs.folder import load_run
 from foveate.runs.predict import PredictionRequest, files_of, stem_of
 from toys import make_data_set, shapes, toy_config, write_config, write_image
 

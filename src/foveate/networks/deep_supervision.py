@@ -1,7 +1,8 @@
-"""`DeepSupervision`: what a network with an auxiliary head returns while it trains."""
+"""What networks return: logits alone, logits inside something, or with a second prediction that only helps to train."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -17,3 +18,17 @@ class DeepSupervision(NamedTuple):
 
     logits: Tensor
     auxiliary: Tensor
+
+
+def heads_of(output: object) -> list[object]:
+    """The logits that a network returned, the main ones first.
+
+    Taken are a tensor, `DeepSupervision`, an object with `.logits` (transformers), and a dictionary with "logits" or
+    "out" (torchvision, whose "aux" helps to train). Anything else comes back as it is, for the caller to refuse.
+    """
+    if isinstance(output, DeepSupervision):
+        return list(output)
+    if isinstance(output, Mapping):
+        main = next((output[key] for key in ("logits", "out") if output.get(key) is not None), output)
+        return [main, *([output["aux"]] if isinstance(output.get("aux"), Tensor) else [])]
+    return [getattr(output, "logits", output)]

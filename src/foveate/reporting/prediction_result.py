@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import html
-import inspect
 import io
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 from foveate.geometry import Window
 from foveate.inference.display import table_html
 from foveate.inference.prediction_files import PredictionFiles
-from foveate.runs import predict as _predict
 from foveate.runs.config import RunConfig
+from foveate.runs.folder import TrainedRun
+from foveate.runs.predict import files_of, predict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_P = ParamSpec("_P")
 _NOTEBOOK_DPI = 60  # about 1100 pixels for three panels
 
 
@@ -92,20 +89,7 @@ def _class_rows(pixels: dict[str, int]) -> list[tuple[str, str, str]]:
     return [(name, f"{count:,}", f"{100 * count / total:.1f} %") for name, count in pixels.items()]
 
 
-def _showing(function: Callable[_P, dict[str, Any]]) -> Callable[_P, PredictionResult]:
-    """The function with the same arguments, its summary as a `PredictionResult`."""
-    signature = inspect.signature(function)
-
-    @wraps(function)
-    def predicting(*args: _P.args, **options: _P.kwargs) -> PredictionResult:
-        summary = function(*args, **options)
-        given = signature.bind(*args, **options).arguments
-        image = given["image"]
-        return PredictionResult(summary, image, _predict.files_of(image, given["out"]), given["run"].config)
-
-    # What help() and editors show.
-    predicting.__signature__ = signature.replace(return_annotation="PredictionResult")  # type: ignore[attr-defined]
-    return predicting
-
-
-predict = _showing(_predict.predict)
+def predict_shown(run: TrainedRun, image: Path | str, out: Path | str, **options: Any) -> PredictionResult:
+    """`foveate.runs.predict.predict`, its summary as a `PredictionResult`."""
+    summary = predict(run, image, out, **options)
+    return PredictionResult(summary, image, files_of(image, out), run.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,17 @@ class RunConfig(Section):
         """
         values = with_overrides(read_yaml(path), overrides or [])
         return cls.parse(with_method(values, method) if method else values, source=str(path))
+
+    def changed(self, overrides: Sequence[str], method: str | None = None) -> RunConfig:
+        """This configuration with `key.subkey=value` overrides, and with another method where one is given.
+
+        Raises:
+            ConfigError: when a key or value is not allowed.
+        """
+        if not overrides and method is None:
+            return self
+        values = with_overrides(self.tree(), list(overrides))
+        return RunConfig.parse(with_method(values, method) if method else values, source=self.name)
 
     @classmethod
     def completed(cls, values: ConfigTree) -> ConfigTree:

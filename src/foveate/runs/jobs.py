@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from foveate.cores import available_cores
+from foveate.devices import devices_of
+
 _LOG_LINES = 5
 
 
@@ -31,6 +34,25 @@ class Job:
     done: Path
     log: Path
     after: tuple[str, ...] = ()
+
+
+def slots_of(devices: str) -> list[dict[str, str]]:
+    """Environment variables for each process that may run at a time: its device, and its share of the cores.
+
+    Args:
+        devices: as `foveate.devices.devices_of` reads it; "auto" without a GPU is one process for each core.
+
+    Raises:
+        ConfigError: when there is no such device.
+    """
+    cores = available_cores()
+    places = devices_of(devices)
+    if devices == "auto" and places == ["cpu"]:
+        places = ["cpu"] * cores
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // len(places)))}
+    return [
+        threads | {"CUDA_VISIBLE_DEVICES": place.removeprefix("cuda:") if "cuda" in place else ""} for place in places
+    ]
 
 
 def run_jobs(

@@ -273,7 +273,7 @@ def _fitted(
     """The configuration, its blocks and batches as those to go on with, or as the memory allows; and what it needs."""
     config, found = run.config.inference, on_disk(files) if resume else None
     if in_seconds(config.budget):
-        config = _updated(config, found, SPENDING) if found else _spending(run, source, config, area)
+        config = _updated(config, found, SPENDING) if found else counted_in_passes(run, source, config, area)
     model = MemoryModel.of(run.segmenter, source, config, len(run.config.data.classes), area)
     if memory is not None:
         config = _updated(config, found, SIZES) if found else fitted(model, config, run.segmenter, memory)
@@ -281,7 +281,9 @@ def _fitted(
     return config, Start(source.size.megapixels, bound, config.block_size, config.batch_size)
 
 
-def _spending(run: TrainedRun, source: PixelSource, config: InferenceConfig, area: Area) -> InferenceConfig:
+def counted_in_passes(
+    run: TrainedRun, source: PixelSource, config: InferenceConfig, area: Area | None = None
+) -> InferenceConfig:
     """The configuration with its seconds counted in passes, and the looks that were chosen for so many."""
     counted = in_passes(config, ready_to_predict(run.segmenter, run.device), source, area)
     return with_tuned(counted, run.tuned, run.segmenter.estimator, run.segmenter.scales.target)

@@ -131,6 +131,30 @@ def prepare_training(
     return PreparedTraining(task, data, run.path, resume)
 
 
+def train_run(
+    config: RunConfig,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    devices: int | str = 1,
+    progress: bool = True,
+) -> list[FitResult]:
+    """Train a run, or all members of an ensemble, to the last step.
+
+    Returns:
+        What each training left behind; nothing for members that were trained already.
+    """
+    results = []
+    for part in plan_trainings(config, run, resume=resume, overwrite=overwrite):
+        prepared = prepare_training(part.config, part.run, resume=part.resume, overwrite=overwrite)
+        results.append(prepared.fit(progress=progress, devices=devices))
+        part.run.mark_trained(results[-1].seconds)
+    if config.is_ensemble:
+        run.mark_trained()
+    return results
+
+
 def _data_module(
     config: RunConfig, segmenter: FoveatedSegmenter, on_progress: Callable[[float], None] | None
 ) -> FoveateDataModule:

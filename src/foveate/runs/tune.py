@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foveate.cores import share_cores
 from foveate.data.sample_reader import open_labels, open_sample
+from foveate.devices import device_of
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import Size
@@ -20,7 +21,6 @@ from foveate.inference.planning.pyramid import PyramidLook
 from foveate.inference.predicting.fusion import closest_most
 from foveate.inference.predicting.pixels import PixelSource
 from foveate.inference.predicting.run import ready_to_predict
-from foveate.inference.sharing.devices import device_of
 from foveate.inference.sharing.processes import Share, from_processes
 from foveate.inference.tuning.candidates import Candidate, Looks, least_passes, ways_of_looking
 from foveate.inference.tuning.samples import SampledImage, sample_labels, sample_look, sampling_step

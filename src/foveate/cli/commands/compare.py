@@ -25,7 +25,7 @@ Examples:
 
     foveate compare configs/idrid.yaml training.steps=200 --methods patch_1,patch_3,mixture --seeds 0 --out short
 
-    foveate compare configs/idrid.yaml --devices cuda:0,cuda:1
+    foveate compare configs/idrid.yaml --devices 0,1
 """
 
 
@@ -40,39 +40,29 @@ def compare(
     ] = None,
     devices: Annotated[
         str,
-        typer.Option(help="auto (every GPU, else one process a core), cpu:N for N processes, or cuda:0,cuda:1,..."),
+        typer.Option(
+            help="auto (every GPU, else one process a core), cpu, cpu:N for N processes, or GPUs: 0, 0,2, 0-3."
+        ),
     ] = "auto",
     code: Code = None,
 ) -> None:
     """Compare methods."""
+    from foveate.api.training import compare as run_comparison
     from foveate.cli.console import errors, jobs_bar, output
-    from foveate.cli.slots import slots_of
-    from foveate.reporting.comparison import ComparisonTable, Row, save_tables
-    from foveate.reporting.comparison_figure import save_comparison_figure
-    from foveate.runs.compare import Comparison
     from foveate.runs.config import RunConfig
-    from foveate.runs.methods import all_methods
 
     settings = RunConfig.load(config, overrides)
-    every = all_methods(len(settings.foveation.fields_of_view))
-    chosen = [name.strip() for name in methods.split(",")] if methods else every
     folder = out or Path("comparisons") / settings.name
-    comparison = Comparison(settings, chosen, _numbers(seeds), folder, split)
+    chosen = [name.strip() for name in methods.split(",")] if methods else None
     with jobs_bar() as bar:
-        failed = comparison.run(slots_of(devices), bar.show)
-    rows = [
-        Row.of(method, results, comparison.training_passes(method))
-        for method, results in comparison.results().items()
-        if results
-    ]
-    if rows:
-        table = ComparisonTable(rows)
-        output.print(table.rich(f"{settings.name} on {comparison.split}"))
-        about = {"name": settings.name, "split": comparison.split, "steps": settings.training.steps}
-        paths = save_tables(folder, table, about)
-        save_comparison_figure(folder / "comparison.png", table, f"{settings.name}, {comparison.split} images")
-        output.say(f"written to {', '.join(map(str, [*paths, folder / 'comparison.png']))}")
+        result = run_comparison(
+            settings, chosen, folder, seeds=_numbers(seeds), split=split, devices=devices, on_change=bar.show
+        )
+    if result.table is not None:
+        output.print(result.table.rich(f"{settings.name} on {result.split}"))
+        output.say(f"written to {', '.join(map(str, result.files))}")
         output.say(f"next: foveate report {folder} --runs")
+    failed = result.failed
     for name, reason in failed.items():
         errors.say(f"{name}: {reason}", "failed", "bold red")
     if failed:

@@ -97,8 +97,8 @@ def predict(
 
     from foveate.cli.arguments import coordinates_of, torch_device
     from foveate.data.area.of_image import Roi
+    from foveate.devices import devices_of
     from foveate.inference.memory import parse_memory
-    from foveate.inference.sharing.devices import devices_of
     from foveate.runs.predict import PredictionRequest
 
     if budget:

@@ -1,0 +1,158 @@
+"""`foveate.train`, `foveate.compare` and `foveate.patches`: what needs a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from foveate.api.runs import AnyPath, Run, load
+from foveate.data.patch_set import PatchDataset
+from foveate.reporting.comparison import ComparisonTable, Row, save_tables
+from foveate.reporting.comparison_figure import save_comparison_figure
+from foveate.runs.compare import Comparison
+from foveate.runs.config import RunConfig
+from foveate.runs.folder import RunFolder
+from foveate.runs.jobs import slots_of
+from foveate.runs.methods import all_methods
+from foveate.runs.train import train_run
+
+
+def train(
+    config: AnyPath | RunConfig,
+    out: AnyPath | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    method: str | None = None,
+    devices: str | int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Train a run and load what was trained.
+
+    Args:
+        config: a YAML file, a data set's folder with images/ and masks/ (see `foveate.init`), or a `RunConfig`.
+        out: folder of the run; runs/NAME when None.
+        overrides: `key.subkey=value` changes to the configuration, such as `training.steps=200`.
+        method: instead of that of the configuration: "patch_1", "mixture", ...
+        devices: as `--devices` of `foveate train`.
+        resume: go on from the last checkpoint, exactly.
+        overwrite: replace an earlier run in the folder.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: when a setting is not allowed.
+        DatasetError: when the files do not make a data set.
+        OutputExistsError: when the folder holds a run, and neither `resume` nor `overwrite` is set.
+    """
+    settings = _settings(config, overrides, method)
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / settings.name)
+    train_run(settings, folder, resume=resume, overwrite=overwrite, devices=devices, progress=progress)
+    return load(folder.path)
+
+
+class ComparisonResult(NamedTuple):
+    """What a comparison left behind.
+
+    Attributes:
+        split: what was evaluated.
+        table: methods beside each other; shows itself in a notebook. None where nothing was evaluated.
+        files: tables and figure.
+        failed: by name of a job that failed, the end of its log.
+    """
+
+    split: str
+    table: ComparisonTable | None
+    files: list[Path]
+    failed: dict[str, str]
+
+
+def compare(
+    config: AnyPath | RunConfig,
+    methods: Sequence[str] | None = None,
+    out: AnyPath | None = None,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    split: str | None = None,
+    overrides: Sequence[str] = (),
+    devices: str = "auto",
+    on_change: Callable[[list[str], int, int], None] | None = None,
+) -> ComparisonResult:
+    """Train and evaluate several methods alike, and write a table of them.
+
+    What is done already is kept: the same call goes on where it was stopped.
+
+    Args:
+        config: a YAML file or a `RunConfig`.
+        methods: their names; all when None.
+        out: folder; comparisons/NAME when None.
+        seeds: one training of each method for each.
+        split: what is evaluated; test where it holds an image, else val, when None.
+        overrides: `key.subkey=value` changes to the configuration.
+        devices: as `--devices` of `foveate compare`.
+        on_change: told the jobs that run now, how many are done, and how many there are.
+
+    Raises:
+        ConfigError: for an unknown method.
+        OutputExistsError: when the folder holds a comparison of another configuration.
+    """
+    settings = _settings(config, overrides)
+    chosen = list(methods) if methods else all_methods(len(settings.foveation.fields_of_view))
+    folder = Path(out) if out is not None else Path("comparisons") / settings.name
+    comparison = Comparison(settings, chosen, list(seeds), folder, split)
+    failed = comparison.run(slots_of(devices), on_change or (lambda *_: None))
+    return ComparisonResult(comparison.split, *_saved(comparison, settings), failed)
+
+
+def _saved(comparison: Comparison, settings: RunConfig) -> tuple[ComparisonTable | None, list[Path]]:
+    """The table of what is evaluated so far, and the files it was written to."""
+    rows = [
+        Row.of(method, results, comparison.training_passes(method))
+        for method, results in comparison.results().items()
+        if results
+    ]
+    if not rows:
+        return None, []
+    table, folder = ComparisonTable(rows), comparison.folder
+    about = {"name": settings.name, "split": comparison.split, "steps": settings.training.steps}
+    figure = folder / "comparison.png"
+    paths = save_tables(folder, table, about)
+    save_comparison_figure(figure, table, f"{settings.name}, {comparison.split} images")
+    return table, [*paths, figure]
+
+
+def patches(
+    config: AnyPath | RunConfig,
+    split: str = "train",
+    *,
+    length: int | None = None,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+) -> PatchDataset:
+    """A torch data set of patches of a configuration's images, for a training loop of one's own.
+
+    `for batch in DataLoader(foveate.patches("config.yaml"), batch_size=16): ...` gives `batch.image` (16, C, P, P),
+    normalised, and `batch.label` (16, P, P).
+
+    Args:
+        config: a YAML file or a `RunConfig`; its data and foveation sections are used.
+        split: "train", "val" or "test".
+        length: number of patches; as many as the configuration trains, or validates, with when None.
+        seed: of all draws.
+        overrides: `key.subkey=value` changes to the configuration.
+
+    Raises:
+        DatasetError: when the files do not make a data set, or the split holds no image.
+    """
+    settings = _settings(config, overrides)
+    training, looks = settings.training, settings.foveation
+    trained = training.steps * training.locations_per_step
+    count = length or (trained if split == "train" else training.validation_locations)
+    return PatchDataset(settings.data, looks.patch_size, looks.fields_of_view, split=split, length=count, seed=seed)
+
+
+def _settings(config: AnyPath | RunConfig, overrides: Sequence[str], method: str | None = None) -> RunConfig:
+    if isinstance(config, RunConfig):
+        return config.changed(overrides, method)
+    return RunConfig.load(Path(config), list(overrides), method)

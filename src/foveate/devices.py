@@ -1,0 +1,73 @@
+"""Which devices do the work: one grammar for every command and function."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from foveate.errors import ConfigError
+
+GRAMMAR = (
+    "auto (every GPU, else one process on what there is), cpu, cpu:N for N processes, or GPUs by number: 0, 0,2, 0-3"
+)
+
+
+def devices_of(text: str) -> list[str]:
+    """The device of each process.
+
+    Args:
+        text: "auto" (every CUDA device, else one process on what there is), "cpu", "cpu:N" (N processes on the
+            processor), CUDA devices by number as in "0", "0,2" and "0-3", "cuda" (all) or "cuda:0,1", or "mps".
+
+    Raises:
+        ConfigError: for anything else, and when there is no such device.
+    """
+    text = text.strip()
+    if text == "auto":
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [best_device()]
+    if match := re.fullmatch(r"cpu(?::([1-9]\d*))?", text):
+        return ["cpu"] * int(match[1] or 1)
+    if text == "mps" and torch.backends.mps.is_available():
+        return ["mps"]
+    if text == "cuda":
+        return _cuda(list(range(max(1, torch.cuda.device_count()))), text)
+    plain = text.replace("cuda:", "")
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", plain):
+        raise ConfigError(f"devices {text!r}; allowed are {GRAMMAR}")
+    ranges = [part.partition("-") for part in plain.split(",")]
+    return _cuda([i for first, _, last in ranges for i in range(int(first), int(last or first) + 1)], text)
+
+
+def device_named(text: str) -> torch.device:
+    """The one device of this name, in the grammar of `devices_of`; "auto" and "cuda" take the first GPU.
+
+    Raises:
+        ConfigError: when there is no such device, or the text names several.
+    """
+    if text in ("auto", "cuda"):
+        return torch.device(devices_of(text)[0])
+    places = devices_of(text)
+    if len(places) > 1:
+        raise ConfigError(
+            f"device {text!r} names {len(places)} places to work at; one is needed here, such as auto or cpu"
+        )
+    return torch.device(places[0])
+
+
+def _cuda(numbers: list[int], text: str) -> list[str]:
+    found = torch.cuda.device_count()
+    if not numbers or max(numbers) >= found or len(set(numbers)) < len(numbers):
+        there = "no CUDA device was found" if not found else f"{found} CUDA devices were found, each to be named once"
+        raise ConfigError(f"devices {text!r}, and {there}; allowed are {GRAMMAR}")
+    return [f"cuda:{number}" for number in numbers]
+
+
+def best_device() -> str:
+    """The accelerator of this computer, else the processor."""
+    return str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+
+
+def device_of(rank: int, device: str) -> str:
+    """The device of one of several processes: "cuda" is spread over all CUDA devices, any other is for all."""
+    return f"cuda:{rank % torch.cuda.device_count()}" if device == "cuda" else device

@@ -1,0 +1,171 @@
+"""Segment an image that is in memory: an array in, classes and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveate.data.channels import Normalisation, select_channels
+from foveate.data.config import DataConfig
+from foveate.data.readers import Resolution
+from foveate.data.readers.array import ArrayReader
+from foveate.data.readers.axes import ImageAxes
+from foveate.data.working import working
+from foveate.errors import DatasetError, UnsupportedImageError
+from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.predicting.run import finished_blocks, ready_to_predict
+from foveate.runs.folder import TrainedRun
+from foveate.runs.predict import counted_in_passes
+from foveate.types import LabelArray
+from foveate.units import metres
+
+_AXES = ("HW", "HWC", "CHW")
+
+
+class ArrayPrediction(NamedTuple):
+    """What a run says of an array.
+
+    Attributes:
+        classes: (H, W) uint8, the id of the most probable class.
+        probabilities: (classes, H, W) float32, summing to one at each pixel.
+    """
+
+    classes: LabelArray
+    probabilities: NDArray[np.float32]
+
+
+def predict_array(
+    run: TrainedRun,
+    image: Any,
+    *,
+    axes: str | None = None,
+    scale: float | None = None,
+    pixel_size: str | None = None,
+    trained_on: np.dtype[Any] | None = None,
+) -> ArrayPrediction:
+    """Segment an image in memory; bands, normalisation and looks are those that the run was trained with.
+
+    Args:
+        run: the trained run.
+        image: array or tensor (H, W), (H, W, C) or (C, H, W) of raw values, as in the files that the run was trained
+            on. Where those hold integers, floats between 0 and 1 are taken for raw values that were divided by the
+            range of that type.
+        axes: "HW", "HWC" or "CHW"; found by the number of bands when None.
+        scale: what the values are divided by before mean and standard deviation are applied, instead of what is found.
+        pixel_size: such as "0.5 um", for a run with `data.pixel_size`.
+        trained_on: type of the pixels that the run was trained on; uint8 when None.
+
+    Raises:
+        UnsupportedImageError: when the array is no single image, or its axes are ambiguous.
+        DatasetError: when bands or values do not fit those that the run was trained on.
+    """
+    data = run.config.data
+    array = _ordered(_as_array(image), axes, data)
+    size = None if pixel_size is None else metres(pixel_size)
+    reader = ArrayReader(array, "the array", resolution=None if size is None else Resolution(size, size))
+    divisor = scale or scale_of(array, data, trained_on or np.dtype(np.uint8))
+    normalisation = Normalisation(divisor, tuple(data.channel_mean), tuple(data.channel_std))
+    at_work = working(reader, data)
+    channels = select_channels(reader, data.bands, data.in_channels)
+    source = PixelSource(at_work, channels, normalisation, run.device)
+    probabilities = _probabilities(run, source)
+    if source.size != reader.size:
+        probabilities = _resized(probabilities, reader.size.height, reader.size.width)
+    return ArrayPrediction(probabilities.argmax(dim=0).to(torch.uint8).numpy(), probabilities.numpy())
+
+
+def scale_of(array: NDArray[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:
+    """What the values of an array are divided by, so that they mean what they meant in training.
+
+    Raises:
+        DatasetError: when they cannot be of the kind that the run was trained on.
+    """
+    trained = Normalisation.of(data, trained_on).scale
+    if array.dtype == trained_on:
+        return trained
+    low, high = float(np.nanmin(array)), float(np.nanmax(array))
+    if trained_on.kind == "f":
+        if array.dtype.kind == "f":
+            return trained
+        raise _misfit(array, low, high, trained_on)
+    limits = np.iinfo(trained_on)
+    if array.dtype.kind == "f" and low >= 0 and high <= 1:
+        return trained / float(limits.max)
+    narrower = array.dtype.kind in "ui" and np.iinfo(array.dtype).max < limits.max
+    if narrower or low < limits.min or high > limits.max:
+        raise _misfit(array, low, high, trained_on)
+    return trained
+
+
+def _misfit(array: NDArray[Any], low: float, high: float, trained_on: np.dtype[Any]) -> DatasetError:
+    return DatasetError(
+        f"the array holds {array.dtype} from {low:g} to {high:g} and the run was trained on {trained_on}; give values "
+        f"as in the training images, or say with scale= what the values are to be divided by"
+    )
+
+
+def _as_array(image: Any) -> NDArray[Any]:
+    array: NDArray[Any] = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    if array.dtype.kind not in "uif":
+        raise UnsupportedImageError(f"the array holds {array.dtype}; an image holds integers or floats")
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    return array
+
+
+def _ordered(array: NDArray[Any], axes: str | None, data: DataConfig) -> NDArray[Any]:
+    """The array as (bands, H, W)."""
+    axes = axes or _axes_of(array.shape, data)
+    if axes not in _AXES or len(axes) != array.ndim:
+        raise UnsupportedImageError(
+            f"axes {axes!r} for an array of shape {list(array.shape)}; an image is one of {', '.join(_AXES)}"
+        )
+    return np.moveaxis(array, -1, 0) if axes == "HWC" else array if axes == "CHW" else array[None]
+
+
+def _axes_of(shape: Sequence[int], data: DataConfig) -> str:
+    """The axes of a shape: the one that is as long as the run has bands is that of the bands.
+
+    Raises:
+        UnsupportedImageError: when none or both of the outer axes are.
+    """
+    if len(shape) == 2:
+        return "HW"
+    if len(shape) != 3 or 0 in shape:
+        raise UnsupportedImageError(
+            f"the array has shape {list(shape)}; give one image, (H, W), (H, W, C) or (C, H, W)"
+        )
+    if data.bands is not None:
+        return "CHW" if ImageAxes.guessed(shape, "the array").band == 0 else "HWC"
+    allowed = {data.in_channels} | ({1} if data.in_channels == 3 else set())
+    first, last = shape[0] in allowed, shape[-1] in allowed
+    if first != last:
+        return "CHW" if first else "HWC"
+    bands = " or ".join(map(str, sorted(allowed)))
+    problem = "both outer axes have" if first else "no outer axis has"
+    raise UnsupportedImageError(
+        f"the array has shape {list(shape)} and the run takes {bands} bands: {problem} that length; "
+        f'{"say" if first else "choose bands, as in array[..., :3], or say"} which is which with axes="HWC" or "CHW"'
+    )
+
+
+def _probabilities(run: TrainedRun, source: PixelSource) -> Tensor:
+    """(classes, H, W) at the working resolution, on the processor."""
+    segmenter = ready_to_predict(run.segmenter, run.device)
+    config = counted_in_passes(run, source, run.config.inference)
+    result = torch.empty(len(run.config.data.classes), source.size.height, source.size.width)
+    for block in finished_blocks(segmenter, source, config):
+        assert block.logits is not None  # everything is looked at
+        rows = slice(block.window.top, block.window.bottom)
+        result[:, rows, block.window.left : block.window.right] = block.logits.float().softmax(dim=0).cpu()
+    return result
+
+
+def _resized(probabilities: Tensor, height: int, width: int) -> Tensor:
+    resized = torch.nn.functional.interpolate(probabilities[None], (height, width), mode="bilinear")[0]
+    return resized / resized.sum(dim=0, keepdim=True)
