@@ -164,7 +164,7 @@ def test_other_shapes_are_refused(image):
 
 class Wrapped(nn.Module):
     def forward(self, x):
-        return {"out": x}
+        return {"masks": x}
 
 
 def test_a_network_that_returns_no_tensor_is_named():
