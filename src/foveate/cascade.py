@@ -12,7 +12,7 @@ from foveate.errors import GeometryError
 from foveate.foveation.estimators import Cascade, Draw
 from foveate.geometry import ceil_div
 from foveate.networks.cascade import CascadeNetwork
-from foveate.networks.deep_supervision import DeepSupervision
+from foveate.networks.deep_supervision import heads_of
 from foveate.patches.alignment import resize_logits
 from foveate.patches.context import Context
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
@@ -135,9 +135,7 @@ class CascadeSegmenter(FoveatedSegmenter):
             weights[0, scale] = 1
             patches = self.scale_embedding(patches, weights)
         seen = self.network(patches, scale, context)
-        heads = list(seen.output) if isinstance(seen.output, DeepSupervision) else [seen.output]
-        for head in heads:
-            self._check_output(head, len(patches))
+        heads = [self._checked(head, len(patches)) for head in heads_of(seen.output)]
         # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
         logits, *auxiliary = (head.float() for head in heads)
         return LookOutput(logits, seen.handed, tuple(auxiliary))
