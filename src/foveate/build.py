@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from foveate.cascade import CascadeSegmenter
 from foveate.foveation.config import FoveationConfig
+from foveate.foveation.estimators import Cascade
 from foveate.networks.config import NetworkConfig
 from foveate.networks.from_config import network_from
 from foveate.segmenter import FoveatedSegmenter
@@ -16,8 +18,19 @@ def build_segmenter(
     Raises:
         NetworkError: when the network cannot be built.
     """
+    built = network_from(network, classes=classes, in_channels=in_channels)
+    if isinstance(foveation.estimator, Cascade):
+        return CascadeSegmenter(
+            built,
+            foveation.patch_size,
+            foveation.fields_of_view[::-1],
+            in_channels=in_channels,
+            cascade=foveation.estimator,
+            overview_downsample=foveation.overview_downsample,
+            tell_scale=foveation.tell_scale,
+        )
     return FoveatedSegmenter(
-        network_from(network, classes=classes, in_channels=in_channels),
+        built,
         foveation.scales,
         in_channels=in_channels,
         overview_downsample=foveation.overview_downsample,

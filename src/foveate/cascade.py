@@ -47,6 +47,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         in_channels: number of image bands C_in.
         cascade: how looks share weights and hand context on.
         overview_downsample: level-0 pixels per cell of the maps that a prediction writes.
+        tell_scale: tell networks of their own which look they are too, as a shared one always is.
 
     Raises:
         ConfigError: when the looks do not nest.
@@ -62,6 +63,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         in_channels: int = 3,
         cascade: Cascade | None = None,
         overview_downsample: int = 16,
+        tell_scale: bool = False,
     ) -> None:
         cascade = cascade or Cascade()
         cascade.check_looks(looks)
@@ -80,7 +82,7 @@ class CascadeSegmenter(FoveatedSegmenter):
             in_channels=in_channels,
             overview_downsample=overview_downsample,
             estimator=cascade,
-            tell_scale=cascade.share,
+            tell_scale=tell_scale or cascade.share,
         )
         self.cascade = cascade
 

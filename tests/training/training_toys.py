@@ -41,7 +41,8 @@ class ToyLocations(Dataset):
         as_bytes = (torch.from_numpy(array.clip(0, 255).astype(np.uint8)) for array in (overview, patches))
         target = torch.from_numpy(label)
         scales = torch.arange(self.scales).expand(len(target), -1)
-        return LocationBatch(*as_bytes, target, target[:, None].repeat(1, self.scales, 1, 1), scales)
+        nesting = torch.tensor([-1, 0, 0, 0]).expand(*scales.shape, -1)
+        return LocationBatch(*as_bytes, target, target[:, None].repeat(1, self.scales, 1, 1), scales, nesting)
 
 
 class ToyData(pl.LightningDataModule):

@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 
 from foveate.data.config import AugmentationConfig
 from foveate.data.locations import Location
+from foveate.data.nesting import moved_nesting
 
 _RASTERS = ("overview", "patches", "label", "window_labels")
 
@@ -34,8 +35,10 @@ class Augmentation:
         vertical, horizontal = rng.random(2) < 0.5 * bool(self._config.flip)
         vertical = vertical and not upright
         turns, seed = int(rng.integers(4)) * self._config.rotate90, int(rng.integers(2**63))
+        how = bool(vertical), bool(horizontal), turns
         moved = location._replace(
-            **{part: _moved(getattr(location, part), bool(vertical), bool(horizontal), turns) for part in _RASTERS}
+            **{part: _moved(getattr(location, part), *how) for part in _RASTERS},
+            nesting=moved_nesting(location.nesting, *how),
         )
         return moved if self._jitter is None else self._recoloured(moved, self._jitter, seed)
 

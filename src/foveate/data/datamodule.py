@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,7 @@ class FoveateDataModule(LightningDataModule):
         training = self.samples("train")
         if not training:
             raise DatasetError("no image is left to train on; lower data.split.val_fraction or test_fraction")
+        self._check_looks(training)
         masks = [_opener(sample, self.config) for sample in training]
         classes = len(self.config.classes)
         self._index = LabelIndex.build(masks, classes, self.spec.overview_downsample, progress=self._progress)
@@ -147,6 +148,21 @@ class FoveateDataModule(LightningDataModule):
         if self._inspection is None or self._index is None:
             raise RuntimeError("call setup() first; a Trainer does so by itself")
         return self._inspection, self._index
+
+    def _check_looks(self, training: Sequence[Sample]) -> None:
+        """Refuse a cascade whose widest look no training image fills: it would learn from mirrored borders."""
+        if self.spec.nesting is None:
+            return
+        sizes = dict(zip(self._samples, self._inspection.sizes if self._inspection else (), strict=True))
+        longest = max(max(sizes[sample].height, sizes[sample].width) for sample in training)
+        closest, *_, widest = self.spec.scales.fields_of_view
+        if widest > longest:
+            most = longest // closest * closest
+            possible = f"looks up to {most} px" if most > closest else f"looks closer than {closest} px"
+            raise DatasetError(
+                f"the widest look of {widest} px is wider than every training image; the largest has a side of "
+                f"{longest} px; {possible} are possible: change foveation.looks"
+            )
 
     def _sampler(self) -> CellSampler:
         weights = class_weights(self.config.class_names, self.config.class_sampling)

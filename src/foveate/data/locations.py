@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.labels import LabelReader
+from foveate.data.nesting import Nesting, Planned, nesting_of
 from foveate.data.readers.base import ImageReader
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Size, Window
@@ -30,6 +31,7 @@ class LocationSpec:
             so a crop of 2r + 1 pixels is all that one cell's decision depends on.
         scales_read: indices of the scales whose patches are read, ascending; fixed-scale training reads one.
         window_labels: whether the labels of the patches' whole windows are read too.
+        nesting: of a cascade, how many nested windows a training location has; None for windows around one centre.
         scale_shares: where given, a training location is read at one of `scales_read` only, drawn with these shares.
 
     Raises:
@@ -42,6 +44,7 @@ class LocationSpec:
     scales_read: tuple[int, ...]
     window_labels: bool = False
     scale_shares: tuple[float, ...] | None = None
+    nesting: Nesting | None = None
 
     def __post_init__(self) -> None:
         if self.overview_downsample < 1 or self.policy_margin < 0:
@@ -67,6 +70,8 @@ class Location(NamedTuple):
         label: (T, T) uint8 class ids of the target, at level 0.
         window_labels: (S', P, P) uint8 class ids over each patch's window, or (0, P, P) where not asked for.
         scales: (S',) int64, the scale of each patch.
+        nesting: (S', 4) int64, where its window lies: place of the patch whose window it lies in (-1 for none), its top
+            and left in that window, and the difference of their sides, level-0 pixels.
     """
 
     overview: Tensor
@@ -74,6 +79,7 @@ class Location(NamedTuple):
     label: Tensor
     window_labels: Tensor
     scales: Tensor
+    nesting: Tensor
 
 
 class LocationBatch(NamedTuple):
@@ -85,6 +91,7 @@ class LocationBatch(NamedTuple):
         label: (N, T, T) uint8.
         window_labels: (N, S', P, P) uint8, or (N, 0, P, P).
         scales: (N, S') int64.
+        nesting: (N, S', 4) int64.
     """
 
     overview: Tensor
@@ -92,6 +99,7 @@ class LocationBatch(NamedTuple):
     label: Tensor
     window_labels: Tensor
     scales: Tensor
+    nesting: Tensor
 
     @classmethod
     def stack(cls, locations: Sequence[Location]) -> LocationBatch:
@@ -128,7 +136,7 @@ def read_location(
     cell: tuple[int, int],
     spec: LocationSpec,
     channels: Sequence[int],
-    scales: tuple[int, ...] | None = None,
+    planned: Sequence[Planned] | None = None,
 ) -> Location:
     """Read what training needs of one cell.
 
@@ -138,7 +146,7 @@ def read_location(
         cell: (row, col) of the cell.
         spec: what to read.
         channels: 0-based bands, one per channel, from `select_channels`.
-        scales: which scales to read; those of the spec by default.
+        planned: the windows to read; by default those of the spec's scales around the cell.
 
     Raises:
         ImageReadError: when a file is damaged.
@@ -148,16 +156,16 @@ def read_location(
     around = CellGrid(image.size, spec.overview_downsample).window(row, col)
     overview = read_overview(image, Window(row, col, 1, 1), spec.overview_downsample, spec.policy_margin)
     side = Size.square(spec.scales.patch_size)
-    scales = spec.scales_read if scales is None else scales
-    windows = [spec.scales.window(around, scale) for scale in scales]
-    patches = [image.read(window, side) for window in windows]
-    own = [torch.from_numpy(labels.read(window, side)) for window in windows if spec.window_labels]
+    planned = planned or [Planned(scale, spec.scales.window(around, scale)) for scale in spec.scales_read]
+    patches = [image.read(one.window, side) for one in planned]
+    own = [torch.from_numpy(labels.read(one.window, side)) for one in planned if spec.window_labels]
     return Location(
         _as_batchable(overview[channels]),
         _as_batchable(np.stack(patches)[:, channels]),
         torch.from_numpy(labels.read(spec.scales.window(around, 0))),
         torch.stack(own) if own else torch.empty(0, side.height, side.width, dtype=torch.uint8),
-        torch.tensor(scales),
+        torch.tensor([one.scale for one in planned]),
+        nesting_of(planned),
     )
 
 

@@ -17,6 +17,7 @@ from foveate.data.config import DataConfig
 from foveate.data.labels import LabelReader, LabelSource, open_source
 from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample
+from foveate.data.nesting import Planned
 from foveate.data.readers import ImageReader, open_image
 from foveate.data.working import open_working, working
 from foveate.errors import DatasetError
@@ -43,14 +44,14 @@ class SampleReader:
         self._sources: dict[Sample, LabelSource] = {}
 
     def read(
-        self, sample: Sample, cells: Sequence[tuple[int, int]], scales: Sequence[tuple[int, ...]] | None = None
+        self, sample: Sample, cells: Sequence[tuple[int, int]], planned: Sequence[Sequence[Planned]] | None = None
     ) -> list[Location]:
         """The locations of some cells of one image.
 
         Args:
             sample: the image.
             cells: (row, col) of each.
-            scales: which scales to read at each; those of the spec by default.
+            planned: the windows to read at each; by default those of the spec's scales around it.
 
         Raises:
             ImageReadError: when a file is damaged.
@@ -62,10 +63,10 @@ class SampleReader:
             self._sources[sample] = open_source(mask_of(sample), image, self._config, self._masks.get)
         labels = LabelReader(self._sources[sample], area=self._area(sample, image))
         channels = select_channels(image, self._config.bands, self._config.in_channels)
-        each = [self.spec.scales_read] * len(cells) if scales is None else scales
+        each = [None] * len(cells) if planned is None else planned
         return [
-            read_location(image, labels, cell, self.spec, channels, chosen)
-            for cell, chosen in zip(cells, each, strict=True)
+            read_location(image, labels, cell, self.spec, channels, windows)
+            for cell, windows in zip(cells, each, strict=True)
         ]
 
     def _area(self, sample: Sample, image: ImageReader) -> Area:

@@ -9,6 +9,7 @@ from numpy.random import Generator
 
 from foveate.data.label_index import ImageLabels, LabelIndex
 from foveate.errors import DatasetError
+from foveate.geometry import CellGrid, Window
 from foveate.types import IntArray
 
 _TRIES = 64
@@ -55,6 +56,37 @@ class CellSampler:
         """
         image = self._draw_image(rng)
         return image, np.array([self._draw_cell(rng, image) for _ in range(count)], np.int64).reshape(count, 2)
+
+    def grid(self, image: int) -> CellGrid:
+        """The cells of an image."""
+        return self._images[image].grid
+
+    def draw_window(self, rng: Generator, image: int, inside: Window | None) -> Window:
+        """A cell of an image, inside a window or anywhere; by class, as often as `balance` says, where it holds one.
+
+        Args:
+            rng: the only source of randomness.
+            image: its index.
+            inside: level-0 pixels, meeting the image; None for all of it.
+
+        Returns:
+            The cell, level-0 pixels.
+        """
+        grid = self._images[image].grid
+        if inside is None:
+            return grid.window(*map(int, self._draw_cell(rng, image)))
+        by_class = rng.random() < self._balance
+        first_row, first_col = max(0, inside.top // grid.cell), max(0, inside.left // grid.cell)
+        last_row = min(grid.rows - 1, (inside.bottom - 1) // grid.cell)
+        last_col = min(grid.cols - 1, (inside.right - 1) // grid.cell)
+        if by_class:
+            low, high = np.array([first_row, first_col]), np.array([last_row, last_col])
+            found = [cells[((cells >= low) & (cells <= high)).all(axis=1)] for cells in self._images[image].cells]
+            weights = self._weights[image] * [len(cells) > 0 for cells in found]
+            if weights.any():
+                return grid.window(*map(int, _pick(rng, found[_choose(rng, weights)])))
+        row, col = rng.integers(first_row, last_row, endpoint=True), rng.integers(first_col, last_col, endpoint=True)
+        return grid.window(int(row), int(col))
 
     def _draw_image(self, rng: Generator) -> int:
         by_class = rng.random() < self._balance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset, Sampler
 from foveate.data.augmentation import Augmentation
 from foveate.data.locations import LocationBatch
 from foveate.data.manifest import Sample
+from foveate.data.nesting import Planned, drawn_windows
 from foveate.data.sample_reader import SampleReader
 from foveate.data.sampling import CellSampler
 from foveate.errors import ConfigError
@@ -49,15 +51,22 @@ class LocationDataset(Dataset[LocationBatch]):
         rng = np.random.default_rng([self._seed, index])
         image, cells = self._sampler.draw(rng, self._locations)
         places = [(int(row), int(col)) for row, col in cells]
-        locations = self._reader.read(self._samples[image], places, self._drawn_scales(rng))
+        locations = self._reader.read(self._samples[image], places, self._planned(rng, image, places))
         return LocationBatch.stack([self._augment(location, rng) for location in locations])
 
-    def _drawn_scales(self, rng: np.random.Generator) -> list[tuple[int, ...]] | None:
-        """The one scale of each location, where the spec wants it drawn."""
-        shares = self._reader.spec.scale_shares
-        if shares is None:
+    def _planned(
+        self, rng: np.random.Generator, image: int, places: Sequence[tuple[int, int]]
+    ) -> list[list[Planned]] | None:
+        """The windows of each location, where the spec wants them drawn: nested ones, or one of a drawn scale."""
+        spec, grid = self._reader.spec, self._sampler.grid(image)
+        cells = [grid.window(*place) for place in places]
+        if spec.nesting is not None:
+            draw = partial(self._sampler.draw_window, rng, image)
+            return [drawn_windows(rng, cell, spec.scales, spec.nesting, grid.image, draw) for cell in cells]
+        if spec.scale_shares is None:
             return None
-        return [(int(scale),) for scale in rng.choice(len(shares), self._locations, p=shares)]
+        scales = map(int, rng.choice(len(spec.scale_shares), self._locations, p=spec.scale_shares))
+        return [[Planned(s, spec.scales.window(cell, s))] for s, cell in zip(scales, cells, strict=True)]
 
 
 class StepBatches(Sampler[list[int]]):

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from foveate.data.locations import LocationBatch, LocationSpec
 from foveate.data.manifest import Sample
+from foveate.data.nesting import Planned, windows_as_predicted
 from foveate.data.sample_reader import SampleReader
 from foveate.geometry import CellGrid, Size
 from foveate.types import IntArray
@@ -43,7 +44,7 @@ class ValidationDataset(Dataset[LocationBatch]):
         batch_size: int,
         seed: int = 0,
     ) -> None:
-        self._samples, self._reader = list(samples), reader
+        self._samples, self._reader, self._sizes, self._spec = list(samples), reader, list(sizes), spec
         places = [(i, row, col) for i, size in enumerate(sizes) for row, col in target_cells(size, spec)]
         kept = [places[k] for k in spread(len(places), max_locations, seed)]
         self._items = [part for _, group in groupby(kept, itemgetter(0)) for part in _parts(list(group), batch_size)]
@@ -54,7 +55,14 @@ class ValidationDataset(Dataset[LocationBatch]):
     def __getitem__(self, index: int) -> LocationBatch:
         item = self._items[index]
         cells = [(row, col) for _, row, col in item]
-        return LocationBatch.stack(self._reader.read(self._samples[item[0][0]], cells))
+        return LocationBatch.stack(self._reader.read(self._samples[item[0][0]], cells, self._planned(item)))
+
+    def _planned(self, item: list[_Place]) -> list[list[Planned]] | None:
+        """The windows of each location, where those of a cascade are asked for."""
+        if self._spec.nesting is None:
+            return None
+        grids = (CellGrid(self._sizes[i], self._spec.overview_downsample).window(row, col) for i, row, col in item)
+        return [windows_as_predicted(cell, self._spec.scales) for cell in grids]
 
 
 def target_cells(size: Size, spec: LocationSpec) -> list[tuple[int, int]]:

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from foveate.config_base import Section
+from foveate.config_base import ConfigTree, Section
+from foveate.errors import ConfigError
 from foveate.foveation.estimators import (
+    Cascade,
     CoarseFirst,
     Ensemble,
     FixedScale,
@@ -25,7 +27,8 @@ from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 
 AnyEstimator = Annotated[
-    CoarseFirst
+    Cascade
+    | CoarseFirst
     | SoftExpectation
     | StraightThroughArgmax
     | GumbelSoftmax
@@ -41,6 +44,8 @@ AnyEstimator = Annotated[
 
 class FoveationConfig(Section):
     """Where a network may look how wide, and how that is decided.
+
+    `looks: [1024, 256]`, widest first, is short for a cascade of these fields of view: the estimator `cascade`.
 
     Attributes:
         patch_size: side of a patch, patch pixels.
@@ -71,6 +76,11 @@ class FoveationConfig(Section):
         """The fields of view that the estimator ever uses."""
         return self.scales.only(self.estimator.scales_read(len(self.fields_of_view)))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_looks(cls, values: Any) -> Any:
+        return looks_as_views(values) if isinstance(values, dict) else values
+
     @field_validator("fields_of_view", mode="before")
     @classmethod
     def _in_pixels(cls, value: Any) -> Any:
@@ -81,9 +91,38 @@ class FoveationConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> FoveationConfig:
         scales = self.scales
+        if isinstance(self.estimator, Cascade):
+            self.estimator.check_looks(self.fields_of_view[::-1])
+            if self.alignment == "paper":
+                raise ValueError("a cascade reads what lies over a window; alignment paper does not go with it")
         if isinstance(self.estimator, FixedScale) and self.estimator.index >= len(scales):
             raise ValueError(
                 f"estimator.index {self.estimator.index} is beyond the {len(scales)} fields of view "
                 f"{list(scales.fields_of_view)}; use 0 to {len(scales) - 1}"
             )
         return self
+
+
+def looks_as_views(foveation: ConfigTree) -> ConfigTree:
+    """A copy of the section in which `looks`, widest first, are the fields of view of a cascade; unchanged without.
+
+    Raises:
+        ConfigError: when the section says something else as well.
+    """
+    if foveation.get("looks") is None:
+        return {key: value for key, value in foveation.items() if key != "looks"}
+    looks, views = foveation["looks"], foveation.get("fields_of_view")
+    estimator = foveation.get("estimator") or {}
+    if not isinstance(looks, list | tuple) or not isinstance(estimator, dict):
+        raise ConfigError(f"foveation.looks are fields of view, widest first, such as [1024, 256]; got {looks!r}")
+    if views is not None and list(views) != list(reversed(looks)):
+        raise ConfigError(f"foveation has looks {list(looks)} and fields_of_view {list(views)}; remove one of them")
+    if estimator.get("name", "cascade") != "cascade":
+        raise ConfigError(
+            f"foveation.looks are those of a cascade, but foveation.estimator is {estimator['name']}; remove it, or "
+            f"give fields_of_view instead of looks"
+        )
+    rest = {key: value for key, value in foveation.items() if key != "looks"}
+    if all(isinstance(look, int) for look in looks):
+        Cascade.check_looks(looks)
+    return {**rest, "fields_of_view": list(reversed(looks)), "estimator": {**estimator, "name": "cascade"}}

@@ -154,7 +154,7 @@ class Comparison:
         """Passes of one training location."""
         values = with_method(self.config.tree(), method)
         config = RunConfig.parse({**values, "members": None})
-        return len(config.foveation.fields_of_view) if config.foveation.estimator.mixes_predictions else 1
+        return config.foveation.estimator.passes_of_location(len(config.foveation.fields_of_view))
 
     def _locations(self, method: str) -> int:
         """Locations of a step: fewer where each costs several passes, so that all methods train with as many passes."""

@@ -16,7 +16,7 @@ from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Ensemble
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
-from foveate.runs.methods import resolve_method, with_method
+from foveate.runs.methods import resolve_method, with_method, with_views
 from foveate.runs.physical import resolve_lengths
 from foveate.training.config import TrainingConfig
 
@@ -75,6 +75,11 @@ class RunConfig(Section):
     @classmethod
     def _apply_lengths(cls, values: Any) -> Any:
         return resolve_lengths(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_looks(cls, values: Any) -> Any:
+        return with_views(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:

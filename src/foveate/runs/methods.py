@@ -6,6 +6,7 @@ import re
 
 from foveate.config_base import ConfigTree
 from foveate.errors import ConfigError
+from foveate.foveation.config import looks_as_views
 
 _ENSEMBLE = "ensemble"
 PAPER = "_paper"
@@ -21,6 +22,7 @@ _METHODS: dict[str, ConfigTree] = {
     "score_function": {"name": "score_function"},
     "mixture": {"name": "mixture"},
     "coarse_first": {"name": "coarse_first"},
+    "cascade": {"name": "cascade"},
 }
 
 
@@ -58,8 +60,15 @@ def estimator_of(method: str, scales: int) -> ConfigTree:
     )
 
 
+def with_views(values: ConfigTree) -> ConfigTree:
+    """A copy of a run's configuration whose `foveation.looks` are the fields of view of a cascade; as it is without."""
+    foveation = values.get("foveation")
+    return {**values, "foveation": looks_as_views(foveation)} if isinstance(foveation, dict) else values
+
+
 def with_method(values: ConfigTree, method: str) -> ConfigTree:
     """A copy of a run's configuration that uses another method; settings of its estimator are kept, others dropped."""
+    values = with_views(values)
     foveation = values.get("foveation") or {}
     given = foveation.get("estimator") or {}
     fixed = estimator_of(method, len(foveation.get("fields_of_view") or ()))

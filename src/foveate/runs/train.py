@@ -9,9 +9,11 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from foveate.build import build_segmenter
+from foveate.cascade import CascadeSegmenter
 from foveate.cores import cores_left_by
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
+from foveate.data.nesting import Nesting
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import member_configs, member_folders
 from foveate.runs.folder import RunFolder
@@ -166,6 +168,7 @@ def _data_module(
         scales_read=segmenter.estimator.scales_read(len(scales)),
         window_labels=segmenter.estimator.own_window_weight > 0,
         scale_shares=segmenter.estimator.scale_shares(len(scales)),
+        nesting=_nesting(segmenter),
     )
     return FoveateDataModule(
         config.data,
@@ -177,3 +180,9 @@ def _data_module(
         seed=training.seed,
         progress=on_progress,
     )
+
+
+def _nesting(segmenter: FoveatedSegmenter) -> Nesting | None:
+    if not isinstance(segmenter, CascadeSegmenter):
+        return None
+    return Nesting(segmenter.cascade.closer_per_wide, segmenter.cascade.wide_elsewhere)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from foveate.cascade import CascadeSegmenter
 from foveate.config_base import ConfigTree
 from foveate.data.locations import LocationBatch
 from foveate.errors import NonFiniteLossError
@@ -121,6 +122,8 @@ class SegmentationTask(pl.LightningModule):
 
     def _loss(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
         """The loss over the targets, of auxiliary heads, and where predictions are mixed, over the own windows."""
+        if isinstance(self.segmenter, CascadeSegmenter):
+            return self._loss_of_looks(output, batch)
         loss: LossParts = self.loss(output.logits, batch.label)
         for auxiliary in output.auxiliary:
             extra = self.loss(auxiliary, batch.label).total
@@ -132,6 +135,19 @@ class SegmentationTask(pl.LightningModule):
         labels = batch.window_labels.flatten(0, 1)
         own = self.loss(resize_logits(output.own_logits.flatten(0, 1), labels.shape[-1]), labels).total
         return LossParts(loss.total + weight * own, loss.parts | {"own_window": own.detach()})
+
+    def _loss_of_looks(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
+        """The mean over a cascade's looks, however many windows each has, of the loss on their own windows."""
+        views, pattern = self.segmenter.scales.fields_of_view, batch.scales[0].tolist()
+        losses: dict[int, Tensor] = {}
+        for scale in sorted(set(pattern)):
+            mine = [j for j, other in enumerate(pattern) if other == scale]
+            labels = batch.window_labels[:, mine].flatten(0, 1)
+            heads = [head[:, mine].flatten(0, 1) for head in (output.own_logits, *output.auxiliary)]
+            first, *others = (self.loss(resize_logits(head, labels.shape[-1]), labels).total for head in heads)
+            losses[views[scale]] = sum((self.config.losses.auxiliary * other for other in others), first)
+        parts = {f"look/{view}": loss.detach() for view, loss in losses.items()}
+        return LossParts(torch.stack(list(losses.values())).mean(), parts)
 
     def validation_step(self, batch: LocationBatch, batch_idx: int) -> None:
         """Count the pixels of a batch, predicted as at inference."""
@@ -166,6 +182,8 @@ class SegmentationTask(pl.LightningModule):
 
     def _predict(self, batch: LocationBatch, draw: Draw) -> LocationOutput:
         patches = self.normalise(batch.patches)
+        if isinstance(self.segmenter, CascadeSegmenter):
+            return self.segmenter.forward_nested(patches, batch.scales, batch.nesting, draw)
         if self._learns:
             # In bfloat16 probabilities would be off by up to 1%.
             scale_logits = self.segmenter.scale_logits(self.normalise(batch.overview)).flatten(1).float()

@@ -74,6 +74,10 @@ class Estimator(Section):
         """Passes that inference may make when it is not told, see `InferenceConfig.budget`."""
         return "all"
 
+    def passes_of_location(self, scales: int) -> int:
+        """Patches of a training location that pass through the network, of `scales` in all."""
+        return scales if self.mixes_predictions else 1
+
     def scale_shares(self, scales: int) -> tuple[float, ...] | None:
         """How often each scale is drawn, where a training location is passed at one scale that chance chooses.
 

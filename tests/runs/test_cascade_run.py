@@ -1,0 +1,126 @@
+"""A cascade from its configuration to a trained run."""
+
+import os
+import subprocess
+import sys
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from foveate.cascade import CascadeSegmenter
+from foveate.checkpoint import load_checkpoint
+from foveate.errors import ConfigError
+from foveate.foveation.estimators import Cascade, FixedScale
+from foveate.runs.config import RunConfig
+from foveate.runs.folder import RunFolder
+from foveate.runs.train import prepare_training
+from foveate.training.history import read_history
+from toys import make_data_set, toy_config, write_config
+
+LOOKS = {"patch_size": 32, "looks": [64, 32], "overview_downsample": 8}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cascade")
+    make_data_set(root / "toy")
+    return root
+
+
+def config(root, estimator=None, **training):
+    tree = toy_config(root, **training)
+    return {**tree, "foveation": {**LOOKS, **({"estimator": estimator} if estimator else {})}}
+
+
+class Stop(pl.Callback):
+    """Ends a training as a killed one would, before its fourth step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 4:
+            raise RuntimeError("killed")
+
+
+def train(values, path, *, resume=False, callbacks=()):
+    run = RunConfig.parse(values)
+    prepare_training(run, RunFolder(path), resume=resume).fit(progress=False, callbacks=callbacks, accelerator="cpu")
+    return load_checkpoint(path / "checkpoints/last.ckpt")["state_dict"]
+
+
+def test_looks_are_short_for_a_cascade():
+    values = config("x", {"share": False})
+    parsed = RunConfig.parse(values)
+    assert parsed.foveation.fields_of_view == (32, 64)
+    assert parsed.foveation.estimator == Cascade(share=False)
+    assert RunConfig.parse(parsed.tree()) == parsed
+    lengths = {**values, "foveation": {**values["foveation"], "looks": ["64 um", "32 um"]}}
+    assert RunConfig.parse(lengths).foveation.fields_of_view == (32, 64)
+    assert RunConfig.parse({**values, "method": "cascade"}).foveation.estimator == Cascade(share=False)
+
+
+def test_another_method_has_the_same_fields_of_view(root):
+    path = write_config(root / "looks.yaml", config(root))
+    parsed = RunConfig.load(path, method="patch_2")
+    assert parsed.foveation.fields_of_view == (32, 64)
+    assert parsed.foveation.estimator == FixedScale(index=1)
+
+
+@pytest.mark.parametrize(
+    ("foveation", "says"),
+    [
+        ({"looks": [32, 64]}, r"widest to the closest, as \[64, 32\]"),
+        ({"looks": [80, 32]}, r"\[64, 32\] would|\[96, 32\] would"),
+        ({"looks": [64]}, "two looks or more"),
+        ({"looks": 64}, "fields of view, widest first"),
+        ({"fields_of_view": [32, 128]}, "remove one of them"),
+        ({"estimator": {"name": "gumbel"}}, "those of a cascade, but foveation.estimator is gumbel"),
+        ({"estimator": {"shared": True}}, "did you mean 'share'"),
+        ({"alignment": "paper"}, "alignment paper does not go with it"),
+    ],
+)
+def test_looks_that_cannot_be_are_told_what_can(foveation, says):
+    with pytest.raises(ConfigError, match=says):
+        RunConfig.parse({**config("x"), "foveation": {**LOOKS, **foveation}})
+
+
+def test_a_cascade_learns_and_is_loaded_again(root, tmp_path):
+    path = tmp_path / "run"
+    train(config(root, steps=30, validate_every=15), path)
+    rows = read_history(path / "metrics.csv")
+    assert {"train/look/64", "train/look/32", "train/share/64"} <= rows[0].keys()
+    assert rows[0]["train/share/64"] == pytest.approx(1 / 3)
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert losses[-1] < losses[0]
+    loaded = RunFolder(path).load("last", torch.device("cpu"))
+    assert isinstance(loaded.segmenter, CascadeSegmenter)
+    weights = loaded.segmenter.network.entrances[0].convolutions["3"].weight
+    assert weights.abs().sum() > 0
+
+
+def test_a_resumed_training_ends_with_the_same_weights(root, tmp_path):
+    values = config(root, {"drop_context": 0.5, "wide_elsewhere": 1}, checkpoint_every=2)
+    whole = train(values, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        train(values, tmp_path / "parts", callbacks=[Stop()])
+    assert load_checkpoint(tmp_path / "parts/checkpoints/last.ckpt")["global_step"] == 4
+    parts = train(values, tmp_path / "parts", resume=True)
+    assert whole.keys() == parts.keys()
+    for key, value in whole.items():
+        assert torch.equal(value, parts[key]), key
+
+
+def test_two_processes_learn_what_one_does(root, tmp_path):
+    """Where nothing is random in a step; up to rounding."""
+    sgd = {"optimizer": "sgd", "learning_rate": 0.01, "steps": 3, "log_every": 1}
+    path = write_config(root / "two.yaml", config(root, {"drop_context": 0.0}, **sgd))
+    for devices in ("1", "2"):
+        command = ["-m", "foveate", "train", str(path), "--accelerator", "cpu", "--devices", devices]
+        done = subprocess.run(
+            [sys.executable, *command, "--out", str(tmp_path / devices)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    one, two = (read_history(tmp_path / devices / "metrics.csv") for devices in ("1", "2"))
+    for expected, found in zip(one, two, strict=True):
+        assert found["train/look/64"] == pytest.approx(expected["train/look/64"], rel=1e-3)
+        assert found["train/look/32"] == pytest.approx(expected["train/look/32"], rel=1e-3)
