@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import pickle
+import hashlib
+import os
+import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from foveate.config_base import ConfigTree
-from foveate.errors import CheckpointError
+from foveate.errors import CheckpointError, translated
+from foveate.networks.weights import load_tensors
 
 # What decides whether weights fit and mean the same thing.
 MODEL_SECTIONS = ("foveation", "network", "data.classes")
 # What within them only inference asks for: another value goes with the same weights.
 CHOSEN_AT_INFERENCE = ("foveation.estimator.top",)
 SEGMENTER_PREFIX = "segmenter."
+_SEAL = b"foveate-sha256:"
+_SEAL_BYTES = len(_SEAL) + 64
 
 _ABSENT = object()
 
@@ -34,27 +38,72 @@ class SegmenterState(NamedTuple):
     config: ConfigTree
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def seal(path: Path) -> None:
+    """Append a checksum to a checkpoint, as the comment of the archive that it is; any version of torch reads it.
+
+    Raises:
+        OSError: when that fails.
+    """
+    with path.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(_SEAL_BYTES.to_bytes(2, "little"))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0, os.SEEK_END)
+        file.write(_SEAL + digest.encode())
+
+
+def load_checkpoint(path: Path, keys: Collection[str] = ("state_dict", "config")) -> dict[str, Any]:
     """The whole state in a checkpoint, on the CPU.
 
-    Nothing in the file is executed: it may hold tensors and plain values only.
+    Nothing in the file is executed: it may hold tensors and plain values only. Its checksum is compared; checkpoints
+    of earlier versions have none for the whole, but one for each tensor.
+
+    Args:
+        path: the file.
+        keys: what it must hold.
 
     Raises:
         CheckpointError: when the file is missing, damaged, or was not written by a Foveate training run.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}; a run keeps best.ckpt and last.ckpt in its folder checkpoints")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is no readable checkpoint ({reason}); it may be damaged: use another") from error
-    missing = {"state_dict", "config"} - set(state) if isinstance(state, dict) else {"state_dict", "config"}
+    with translated(CheckpointError, f"{path} is no readable checkpoint", "it may be damaged: use another"):
+        _check_content(path)
+        state = load_tensors(path)
+    missing = set(keys) - set(state) if isinstance(state, dict) else set(keys)
     if missing:
         raise CheckpointError(
             f"{path} was not written by a Foveate training run: it has no {' and no '.join(sorted(missing))}"
         )
     return dict(state)
+
+
+def _check_content(path: Path) -> None:
+    """Compare the checksums.
+
+    Raises:
+        ValueError, OSError, zipfile.BadZipFile: when one is wrong.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _SEAL_BYTES))
+        end = file.read()
+        if end.startswith(_SEAL):
+            digest = hashlib.sha256()
+            file.seek(0)
+            left = path.stat().st_size - _SEAL_BYTES
+            while left > 0 and (piece := file.read(min(left, 1 << 22))):
+                digest.update(piece)
+                left -= len(piece)
+            if end.removeprefix(_SEAL) != digest.hexdigest().encode():
+                raise ValueError("its checksum is wrong")
+            return
+    with zipfile.ZipFile(path) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError("it is compressed, as torch never writes it")
+        wrong = archive.testzip()
+    if wrong is not None:
+        raise ValueError(f"the checksum of its part {wrong} is wrong")
 
 
 def load_segmenter_state(path: Path) -> SegmenterState:
@@ -66,12 +115,16 @@ def load_segmenter_state(path: Path) -> SegmenterState:
     state = load_checkpoint(path)
     weights = {
         key.removeprefix(SEGMENTER_PREFIX): value
-        for key, value in state["state_dict"].items()
+        for key, value in _entries(state["state_dict"])
         if key.startswith(SEGMENTER_PREFIX)
     }
     if not weights:
         raise CheckpointError(f"{path} holds no weights of a segmenter; use a checkpoint of `foveate train`")
     return SegmenterState(weights, state["config"])
+
+
+def _entries(states: Any) -> list[tuple[str, Any]]:
+    return [(str(key), value) for key, value in states.items()] if isinstance(states, dict) else []
 
 
 def check_same_config(

@@ -6,12 +6,13 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from foveate.errors import ConfigError
+from foveate.texts import load_yaml, read_text
 
 ConfigTree = dict[str, Any]
+_MOST_BYTES = 1 << 20
 # Of an encoder: "imagenet", the path of a checkpoint, or None, for which YAML and the command line may say "none".
 Weights: TypeAlias = Annotated[
     str | None, AfterValidator(lambda text: None if text is not None and text.lower() == "none" else text)
@@ -85,14 +86,12 @@ def read_yaml(path: Path) -> ConfigTree:
     """The mapping in a YAML file.
 
     Raises:
-        ConfigError: when the file is missing, is not YAML or does not hold a mapping.
+        ConfigError: when the file is missing, is not YAML in UTF-8, is far too large, or does not hold a mapping.
     """
     if not path.is_file():
         raise ConfigError(f"no configuration file at {path}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    text = read_text(path, ConfigError, "give a configuration of `foveate train`", _MOST_BYTES)
+    values = load_yaml(text, str(path), ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values, got {type(values).__name__}")
     return values
@@ -102,7 +101,8 @@ def with_overrides(values: ConfigTree, overrides: list[str]) -> ConfigTree:
     """A copy of the tree with `a.b.c=value` overrides applied; values are read as YAML.
 
     Raises:
-        ConfigError: when an override has no `=` or descends into something that is not a mapping.
+        ConfigError: when an override has no `=`, a value that is not YAML, or descends into something that is not a
+            mapping.
     """
     result = _copy(values)
     for override in overrides:
@@ -115,7 +115,7 @@ def with_overrides(values: ConfigTree, overrides: list[str]) -> ConfigTree:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"cannot set {path!r}: {part!r} is not a section")
-        node[last] = yaml.safe_load(text)
+        node[last] = load_yaml(text, f"the value of {path}", ConfigError)
     return result
 
 

@@ -1,8 +1,12 @@
+import zipfile
+
 import pytest
 import torch
+from torch import nn
 
-from foveate.checkpoint import check_same_config, load_checkpoint, load_segmenter_state
-from foveate.errors import CheckpointError
+from foveate.checkpoint import check_same_config, load_checkpoint, load_segmenter_state, seal
+from foveate.errors import CheckpointError, NetworkError
+from foveate.networks.weights import load_encoder_weights
 
 
 def test_missing_file(tmp_path):
@@ -92,3 +96,64 @@ def test_every_difference_is_listed():
     ):
         assert line in str(caught.value)
     assert "fields_of_view" not in str(caught.value)
+
+
+def flipped(path, offset, bit=1):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1 << bit
+    path.write_bytes(bytes(data))
+
+
+@pytest.fixture(params=["sealed", "of an earlier version"])
+def saved(request, tmp_path):
+    """A checkpoint, and its tensor."""
+    path, weights = tmp_path / "best.ckpt", torch.rand(50, 40)
+    torch.save({"state_dict": {"segmenter.w": weights}, "config": {"x": 1}}, path)
+    if request.param == "sealed":
+        seal(path)
+    return path, weights
+
+
+def test_a_checkpoint_with_and_without_a_checksum_is_read(saved):
+    path, weights = saved
+    assert torch.equal(load_checkpoint(path)["state_dict"]["segmenter.w"], weights)
+    assert torch.equal(torch.load(path, weights_only=True)["state_dict"]["segmenter.w"], weights)
+
+
+def test_no_flipped_bit_gives_other_weights(saved):
+    path, weights = saved
+    whole = path.read_bytes()
+    refused = 0
+    for offset in range(0, len(whole), 37):
+        path.write_bytes(whole)
+        flipped(path, offset, offset % 8)
+        try:
+            state = load_checkpoint(path)
+        except CheckpointError as error:
+            refused += 1
+            assert "best.ckpt" in str(error)
+        else:
+            assert torch.equal(state["state_dict"]["segmenter.w"], weights)
+            assert state["config"] == {"x": 1}
+    assert refused > 8000 / 37  # those of the weights at least
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "best.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("best/data.pkl", bytes(10_000_000))
+    with pytest.raises(CheckpointError, match="it is compressed, as torch never writes it"):
+        load_checkpoint(path)
+
+
+def test_what_is_said_of_a_pickle_does_not_tell_how_to_run_it(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "config": Harmful()}, path)
+    for load, kind in (
+        (load_checkpoint, CheckpointError),
+        (lambda file: load_encoder_weights(nn.Conv2d(1, 1, 1), file), NetworkError),
+    ):
+        with pytest.raises(kind, match="holds Python objects other than tensors") as error:
+            load(path)
+        assert "weights_only" not in str(error.value)
+        assert "trust" not in str(error.value)

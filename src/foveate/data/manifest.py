@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from foveate.data.config import DataConfig, SplitConfig
 from foveate.data.readers.location import Location
 from foveate.data.readers.openslide_reader import dicom_files
-from foveate.errors import ConfigError, DatasetError
+from foveate.errors import ConfigError, DatasetError, reason_of, translated
+from foveate.texts import read_text
 from foveate.units import metres
 
 Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _SHOWN = 5
+_LONGEST = 4000  # letters of a path
+_MOST_BYTES = 256 << 20
+_REMEDY = "a manifest is a CSV table, or one JSON object a line, with image and mask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +175,16 @@ def _from_manifest(path: Path, root: Path, split: Split | None = None) -> list[_
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+    text = read_text(path, DatasetError, _REMEDY, _MOST_BYTES)
+    with translated(DatasetError, f"{path} is no table", _REMEDY):
+        return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def _read_json_lines(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path, DatasetError, _REMEDY, _MOST_BYTES).splitlines()
     try:
         records = [json.loads(line) for line in lines if line.strip()]
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is neither CSV (by its suffix) nor JSON lines: {error}") from None
     if not all(isinstance(record, dict) for record in records):
         raise DatasetError(f"{path}: every line must be a JSON object with 'image' and 'mask'")
@@ -187,18 +193,26 @@ def _read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 def _row(record: dict[str, Any], bases: list[Path], place: str) -> _Row:
     """A row from our keys or from those of the original's `.odgt` files."""
-    image = record.get("image") or record.get("fpath_img")
-    mask = record.get("mask") or record.get("fpath_segm")
-    split = record.get("split") or None
+    image = _name(record, place, "image", "fpath_img")
+    mask, roi_path = _name(record, place, "mask", "fpath_segm"), _name(record, place, "roi")
+    split = _name(record, place, "split") or None
     if not image:
         raise DatasetError(f"{place}: no 'image'; the keys are image, mask and split (or fpath_img, fpath_segm)")
     if split not in (*SPLITS, None):
         raise DatasetError(f"{place}: split {split!r}; allowed are {', '.join(SPLITS)}")
     found = _resolve(image, bases)
     mask_path = _resolve(mask, bases) if mask else None
-    roi = _resolve(record["roi"], bases) if record.get("roi") else None
+    roi = _resolve(roi_path, bases) if roi_path else None
     name = Location.of(found).name
-    return _Row(found, mask_path, name, cast("Split | None", split), _pixel_size(record, place), roi)
+    return _Row(found, mask_path, name, split, _pixel_size(record, place), roi)
+
+
+def _name(record: dict[str, Any], place: str, *keys: str) -> str:
+    """The first of some entries that is given; empty without."""
+    value = next((record[key] for key in keys if record.get(key)), "")
+    if not isinstance(value, str) or "\0" in value or len(value) > _LONGEST:
+        raise DatasetError(f"{place}: {keys[0]} is {str(value)[:60]!r}, where a name belongs")
+    return value
 
 
 def _pixel_size(record: dict[str, Any], place: str) -> float | None:
@@ -214,7 +228,10 @@ def _resolve(text: str, bases: list[Path]) -> Path:
     if not place.is_local:
         return Path(text)  # `open_image` gives a URL its second slash back
     candidates = [base / text for base in bases]
-    return next((path for path in candidates if path.exists()), candidates[0])
+    try:
+        return next((path for path in candidates if path.exists()), candidates[0])
+    except (OSError, ValueError) as error:  # a part of it is too long, or what no path may hold
+        raise DatasetError(f"{text[:60]!r} cannot be the name of a file: {reason_of(error)}") from None
 
 
 def _check_unique(rows: list[_Row]) -> None:

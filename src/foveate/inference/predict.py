@@ -37,6 +37,7 @@ from foveate.inference.storing.store import BlockStore
 from foveate.inference.summary import summary_tree
 from foveate.inference.work import Work, Worker
 from foveate.segmenter import FoveatedSegmenter
+from foveate.texts import read_json
 from foveate.version import __version__
 
 ALONE = Session()
@@ -274,8 +275,8 @@ def _ignore(pixels: int) -> None:
 def _read_json(path: Path) -> Any:
     """What a file holds; None where it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path, ConfigError, "start anew with --overwrite")
+    except ConfigError:
         return None
 
 

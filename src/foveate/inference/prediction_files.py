@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from foveate.config_base import ConfigTree
+from foveate.errors import ConfigError
+from foveate.texts import read_tree
 
 # What a run settles before it starts, by the memory it may take and by the speed of the network.
 SIZES = ("block_size", "batch_size")
@@ -58,9 +59,9 @@ def on_disk(files: PredictionFiles) -> ConfigTree | None:
     """
     for path in (files.store / "plan.json", files.summary):
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = read_tree(path, ConfigError, "start anew with --overwrite")
             inference = tree.get("plan", tree)["inference"]
             return {name: inference[name] for name in (*SIZES, *SPENDING)}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ConfigError, KeyError, TypeError, AttributeError):
             continue
     return None

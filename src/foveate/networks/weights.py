@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from foveate.errors import NetworkError
+from foveate.errors import NetworkError, translated
 
 
 def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
@@ -50,20 +52,41 @@ def _fitted(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Te
     return found if complete else None
 
 
+def load_tensors(path: Path) -> Any:
+    """What a file of `torch.save` holds, on the CPU; only tensors and plain values are loaded, nothing is run.
+
+    Raises:
+        ValueError: when it holds other Python objects.
+        Exception: whatever else torch raises about a damaged file.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own words tell how to load it anyway, which runs whatever the file says.
+        if "Weights only load failed" in str(error):
+            raise ValueError(
+                "it holds Python objects other than tensors and plain values, which are never loaded, as they can run "
+                "any program"
+            ) from None
+        raise
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise NetworkError(f"no encoder weights at {path}")
-    try:
+    with translated(
+        NetworkError,
+        f"{path} is not a readable checkpoint",
+        "use a file of tensors, the state dictionary, that is whole",
+    ):
         if path.suffix == ".safetensors":
             return load_file(path)
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise NetworkError(f"{path} is not a readable checkpoint: {error}") from error
+        stored = load_tensors(path)
     if isinstance(stored, dict) and isinstance(stored.get("state_dict"), dict):
         stored = stored["state_dict"]
     if not isinstance(stored, dict):
         raise NetworkError(f"{path} holds a {type(stored).__name__}, not a dictionary of tensors")
-    tensors = {key.removeprefix("module."): value for key, value in stored.items() if isinstance(value, Tensor)}
+    tensors = {str(key).removeprefix("module."): value for key, value in stored.items() if isinstance(value, Tensor)}
     return {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from foveate.files import write_text
 from foveate.inference.display import table_html
 from foveate.metrics.significance import permutation_p_value
 from foveate.reporting.tables import percent
+from foveate.texts import sealed
 
 # Three seeds against three reach 0.1 only if all of one side are better than all of the other.
 P_LIMIT = 0.1
@@ -183,7 +183,7 @@ class ComparisonTable:
 def save_tables(folder: Path, table: ComparisonTable, about: Mapping[str, Any]) -> list[Path]:
     """Write comparison.md, .csv and .json; these follow from the runs beside them, so earlier ones are replaced."""
     tree = {**about, "methods": table.tree()}
-    texts = {"md": table.markdown(), "csv": table.csv(), "json": json.dumps(tree, indent=2) + "\n"}
+    texts = {"md": table.markdown(), "csv": table.csv(), "json": sealed(tree)}
     paths = [folder / f"comparison.{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
         write_text(path, text, overwrite=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import Job, run_jobs
 from foveate.runs.methods import estimator_of, members_of, with_method
+from foveate.texts import read_tree
 
 _PER_CELL = ("method", "members")
 
@@ -94,7 +94,7 @@ class Comparison:
         for cell in self.cells:
             path = cell.run.evaluation(self.split)
             if path.exists():
-                results[cell.method][cell.seed] = json.loads(path.read_text(encoding="utf-8"))
+                results[cell.method][cell.seed] = read_tree(path, ConfigError, "remove it, and it is made again")
         return results
 
     def training_passes(self, method: str) -> int:

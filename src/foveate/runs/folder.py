@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import join_members, member_folders
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter
+from foveate.texts import sealed
 from foveate.training.rank import is_first_process
 from foveate.version import __version__
 
@@ -98,7 +98,7 @@ class RunFolder:
         """
         cost = {} if seconds is None else {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
         if is_first_process():
-            write_text(self.trained_file, json.dumps({"foveate": __version__, **cost}) + "\n", overwrite=True)
+            write_text(self.trained_file, sealed({"foveate": __version__, **cost}), overwrite=True)
 
     def _clear(self) -> None:
         for part in ("checkpoints", "tensorboard", "evaluation", "members", "foveation", "report"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +29,7 @@ from foveate.runs.config import RunConfig
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
 from foveate.runs.tuned import SLACK, TunedLooks
+from foveate.texts import sealed
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0)
 # How much more a closer look counts than the next wider: as much, a good deal more, or all but alone.
@@ -238,4 +238,4 @@ def _save(folder: RunFolder, trials: Sequence[Trial], split: str, overwrite: boo
             for trial in trials
         ],
     }
-    write_text(folder.tuned_file, json.dumps(tree, indent=2) + "\n", overwrite=overwrite)
+    write_text(folder.tuned_file, sealed(tree), overwrite=overwrite)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.errors import ConfigError
+from foveate.errors import ConfigError, reason_of
 from foveate.foveation.estimators import Estimator
 from foveate.inference.config import InferenceConfig
 from foveate.inference.planning.pyramid import PyramidLook
 from foveate.inference.planning.speed import in_seconds
 from foveate.inference.predicting.fusion import Fusion
+from foveate.texts import read_tree
 
 SLACK = 1.02  # a cover of whole windows costs a little more than its share where it reaches over the border
 
@@ -49,8 +49,9 @@ def read_tuned(path: Path) -> list[TunedLooks]:
     """
     if not path.exists():
         return []
+    remedy = "run `foveate tune` again with --overwrite"
+    tree = read_tree(path, ConfigError, remedy)
     try:
-        chosen = json.loads(path.read_text(encoding="utf-8"))["chosen"]
         found = [
             TunedLooks(
                 float(one["budget"]),
@@ -58,10 +59,10 @@ def read_tuned(path: Path) -> list[TunedLooks]:
                 tuple(map(float, one["fusion"])),
                 float(one["miou"]),
             )
-            for one in chosen
+            for one in tree["chosen"]
         ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged ({error}); run `foveate tune` again with --overwrite") from None
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise ConfigError(f"{path} is damaged ({reason_of(error)}); {remedy}") from None
     return sorted(found, key=lambda one: one.budget)
 
 
@@ -95,7 +96,7 @@ def with_tuned(
     # One look needs no price, and its cover may reach over the border by more than the budget says.
     budget = "all" if len(choice.looks) == 1 else budget
     changes = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}
-    return config.model_copy(update=changes)
+    return InferenceConfig.parse({**config.tree(), **changes}, source="what `foveate tune` chose")
 
 
 def _passes_per_megapixel(budget: float | str, target: int) -> float:

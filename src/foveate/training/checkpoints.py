@@ -12,10 +12,16 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from foveate.checkpoint import load_checkpoint, seal
 from foveate.errors import NonFiniteLossError
 from foveate.files import written
 from foveate.training.config import TrainingConfig
 
+# What Lightning asks a checkpoint for.
+_TO_RESUME = (
+    "state_dict", "config", "global_step", "epoch", "loops", "callbacks", "optimizer_states", "lr_schedulers",
+    "pytorch-lightning_version",
+)  # fmt: skip
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
@@ -34,6 +40,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         with written(Path(path), overwrite=True) as partial:
             torch.save(checkpoint, partial)
+            seal(partial)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint of this class; nothing in it is run, and its checksum is compared."""
+        return load_checkpoint(Path(path), _TO_RESUME)
 
 
 class RunCheckpoints(Checkpoint):

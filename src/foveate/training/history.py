@@ -10,9 +10,13 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from foveate.errors import ConfigError, translated
 from foveate.files import write_text
+from foveate.texts import read_text
 
 Row = dict[str, Any]
+_MOST_BYTES = 256 << 20
+_REMEDY = "remove it, and the history of the training is lost"
 
 
 class MetricsFile(Logger):
@@ -91,8 +95,19 @@ class MetricsFile(Logger):
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv, without the columns that a row has no value for."""
-    return [{key: float(text) for key, text in row.items() if text} for row in _text_rows(path)]
+    """The rows of a metrics.csv, without the columns that a row has no value for.
+
+    Raises:
+        ConfigError: when it holds something else.
+    """
+    return [{key: _number(text, path) for key, text in row.items() if text} for row in _text_rows(path)]
+
+
+def _number(text: str, path: Path) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{path} holds {text[:40]!r} where a number belongs; {_REMEDY}") from None
 
 
 def _csv_line(columns: list[str], row: Row) -> str:
@@ -107,8 +122,13 @@ def _as_text(value: Any) -> str:
 
 
 def _text_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of the file, without a last one that was cut off by a kill."""
+    """The rows of the file, each of a whole step, without a last one that was cut off by a kill."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+    text = read_text(path, ConfigError, _REMEDY, _MOST_BYTES)
+    with translated(ConfigError, f"{path} is damaged", _REMEDY):
+        rows = [row for row in csv.DictReader(io.StringIO(text, newline="")) if None not in row.values()]
+        for row in rows:
+            if None in row or str(int(row["step"])) != row["step"]:
+                raise ValueError(f"a row does not fit its columns: {list(row.values())[:3]}")
+    return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import numpy as np
 from foveate.data.readers import Georeference, open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.location import Location
-from foveate.errors import UnsupportedImageError
+from foveate.errors import UnsupportedImageError, reason_of
 from foveate.geometry import Size
+from foveate.texts import read_tree
 
 Colour = tuple[int, int, int]
 _CLASS_TAG = "class_"
@@ -116,14 +116,16 @@ def _more_facts(path: Path) -> dict[str, Any]:
 def _zarr_facts(path: Path) -> dict[str, Any]:
     """Names and colours of OME-Zarr labels, under "image-label" of version 0.4, or within "ome" of 0.5."""
     for name in (".zattrs", "zarr.json"):
-        try:
-            tree = json.loads((path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        if not (path / name).is_file():
             continue
-        tree = tree.get("attributes", tree)
-        label = tree.get("ome", tree).get("image-label", {})
-        colours = {item["label-value"]: tuple(item["rgba"][:3]) for item in label.get("colors", [])}
-        names = {f"{_CLASS_TAG}{item['label-value']}": str(item["name"]) for item in label.get("properties", [])}
+        tree = read_tree(path / name, UnsupportedImageError, "open another file")
+        try:
+            tree = tree.get("attributes", tree)
+            label = tree.get("ome", tree).get("image-label", {})
+            colours = {int(item["label-value"]): tuple(item["rgba"][:3]) for item in label.get("colors", [])}
+            names = {f"{_CLASS_TAG}{item['label-value']}": str(item["name"]) for item in label.get("properties", [])}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UnsupportedImageError(f"{path / name} is damaged: {reason_of(error)}") from None
         return {"palette": colours, "tags": names}
     return {}
 

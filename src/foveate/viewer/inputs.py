@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from foveate.data.readers.location import Location
 from foveate.errors import ConfigError, ImageReadError
+from foveate.texts import read_json
 from foveate.viewer.facts import raster_facts
 
 CLASSES = (".classes.tif", ".classes.ome.zarr")
@@ -134,10 +134,7 @@ def _existing(path: Path) -> Path | None:
 def _summary(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is no JSON summary of a prediction: {error}") from None
+    tree = read_json(path, ConfigError, "it is no summary of a prediction: move it elsewhere")
     return tree if isinstance(tree, dict) else {}
 
 

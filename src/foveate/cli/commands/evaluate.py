@@ -43,8 +43,6 @@ def evaluate(
     code: Code = None,
 ) -> None:
     """Evaluate a trained run."""
-    import json
-
     from foveate.cli.console import output, progress_bar
     from foveate.files import refuse_existing, write_text
     from foveate.reporting.map_preview import save_map_previews
@@ -53,6 +51,7 @@ def evaluate(
     from foveate.runs.evaluate import evaluate_run
     from foveate.runs.evaluation_plan import EvaluationOptions
     from foveate.runs.folder import RunFolder
+    from foveate.texts import sealed
 
     path = out or RunFolder(run).evaluation(split)
     refuse_existing(path, overwrite)
@@ -68,7 +67,7 @@ def evaluate(
             processes=processes,
             on_progress=bar.by,
         )
-    write_text(path, json.dumps(evaluation.tree(), indent=2) + "\n", overwrite=overwrite)
+    write_text(path, sealed(evaluation.tree()), overwrite=overwrite)
     output.print(evaluation_table(f"{run} on {split}", evaluation))
     output.say(f"written to {path}")
     if options.maps is not None:

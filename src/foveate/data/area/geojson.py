@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,12 @@ from rasterio.warp import transform as warp
 
 from foveate.data.area.region import Outline, Region, Ring
 from foveate.data.readers.base import Georeference, ImageReader
-from foveate.errors import ConfigError
+from foveate.errors import ConfigError, reason_of, translated
+from foveate.texts import read_json
 from foveate.types import Coordinates
 
 _LONLAT = "OGC:CRS84"
+_MOST_BYTES = 64 << 20
 _ToPixels = Callable[[Ring], Ring]
 
 
@@ -37,11 +38,8 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
             image, or nothing of the image is inside.
     """
     tree = _load(path)
-    found = list(_polygons(tree, path))
-    try:
-        polygons = [tuple(map(_ring, rings)) for rings in found]
-    except (TypeError, ValueError, IndexError) as error:
-        raise ConfigError(f"{path} holds a polygon whose coordinates are no numbers ({error})") from None
+    with translated(ConfigError, f"{path} holds a polygon whose coordinates are no numbers", "it is damaged"):
+        polygons = [tuple(map(_ring, rings)) for rings in _polygons(tree, path)]
     if not polygons:
         raise ConfigError(f"{path} holds no polygon; a region of interest is at least one")
     to_pixels = _transformation(tree, [rings[0] for rings in polygons], image, coordinates, path)
@@ -56,12 +54,9 @@ def region_file(place: Path, stem: str) -> Path:
 
 
 def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no region of interest at {path}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is no GeoJSON: {error}") from None
+    if not path.is_file():
+        raise ConfigError(f"no region of interest at {path}")
+    return read_json(path, ConfigError, "a region of interest is a GeoJSON file", _MOST_BYTES)
 
 
 def _polygons(tree: Any, path: Path) -> Iterator[Any]:
@@ -122,9 +117,11 @@ def _named_crs(tree: Any, path: Path) -> CRS | None:
     if not member:
         return None
     try:
-        return CRS.from_user_input(member["properties"]["name"])
-    except (CRSError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} names a coordinate reference system that is not known: {member} ({error})") from None
+        return CRS.from_user_input(str(member["properties"]["name"]))
+    except (CRSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} names a coordinate reference system that is not known: {str(member)[:100]} ({reason_of(error)})"
+        ) from None
 
 
 def _from_earth(source: CRS | None, own: CRS, place: Georeference) -> _ToPixels:

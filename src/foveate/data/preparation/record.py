@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from foveate.data.preparation.output import Facts
-from foveate.errors import OutputExistsError, OutputWriteError
+from foveate.errors import OutputExistsError, OutputWriteError, reason_of
 from foveate.files import write_text
+from foveate.texts import read_text
 
 MANIFEST = "manifest.csv"
 _RECORD = "preparation.jsonl"
@@ -78,19 +79,26 @@ class Record:
             raise OutputExistsError(f"{self._out} was begun with other settings ({'; '.join(changed)}); {advice}")
 
     def _settings(self) -> dict[str, Any]:
-        with self._path.open(encoding="utf-8") as file:
-            settings: dict[str, Any] = json.loads(file.readline())
-        return settings
+        first = self._text().partition("\n")[0]
+        try:
+            return dict(json.loads(first))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise OutputExistsError(
+                f"{self._path} is damaged ({reason_of(error)}); begin anew with --overwrite"
+            ) from None
 
     def _lines(self) -> Iterator[Facts]:
         if not self._path.exists():
             return
-        for line in self._path.read_text(encoding="utf-8").splitlines()[1:]:
+        for line in self._text().splitlines()[1:]:
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError:
+                yield Facts(**{**values, "pixels": tuple(values["pixels"])})
+            except (ValueError, TypeError, KeyError, RecursionError):  # cut short by a kill, or damaged: made again
                 continue
-            yield Facts(**{**values, "pixels": tuple(values["pixels"])})
+
+    def _text(self) -> str:
+        return read_text(self._path, OutputExistsError, "begin anew with --overwrite", 1 << 30)
 
     def _is_there(self, facts: Facts) -> bool:
         return (self._out / facts.image).is_file() and (self._out / facts.mask).is_file()

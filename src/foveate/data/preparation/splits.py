@@ -9,7 +9,8 @@ from pathlib import Path
 
 from foveate.data.manifest import Split, assign_splits
 from foveate.data.preparation.scene import Recipe, Scene
-from foveate.errors import DatasetError
+from foveate.errors import DatasetError, reason_of
+from foveate.texts import read_text
 
 NOT_LISTED = "in none of the split lists"
 
@@ -79,15 +80,15 @@ def _entries(path: Path) -> list[str]:
     """Names in a list: one a line, or the images of JSON lines such as the original's `.odgt`."""
     if not path.is_file():
         raise DatasetError(f"no split list at {path}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in read_text(path, DatasetError, "give the list as it was downloaded").splitlines()]
     return [_image_of(line, path) if line.startswith("{") else line for line in lines if line]
 
 
 def _image_of(line: str, path: Path) -> str:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{path} holds a line that starts like JSON and is not: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} holds a line that starts like JSON and is not: {reason_of(error)}") from None
     image = record.get("image") or record.get("fpath_img")
     if not isinstance(image, str):
         raise DatasetError(f"{path} holds a line without 'image' or 'fpath_img': {line}")

@@ -18,6 +18,7 @@ from foveate.files import sync_folder, write_text
 from foveate.inference.storing.differences import differences
 from foveate.inference.storing.locks import locked
 from foveate.inference.storing.stored_block import StoredBlock, load_block, save_block
+from foveate.texts import read_json
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NAME = re.compile(r"([0-9]{8,})\.block", re.ASCII)
@@ -187,10 +188,7 @@ class BlockStore:
         return (self.path / "plan.json").exists() and bool(self.finished())
 
     def _check_plan(self, problem: str) -> None:
-        try:
-            found = json.loads((self.path / "plan.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.path}/plan.json cannot be read ({error}); start anew with --overwrite") from None
+        found = read_json(self.path / "plan.json", ConfigError, "start anew with --overwrite")
         changed = differences(found, self._plan)
         if changed:
             raise ConfigError(

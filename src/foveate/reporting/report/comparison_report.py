@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from foveate.reporting.comparison_figure import draw_cost, draw_methods
 from foveate.reporting.report.figures import Chart, FigureFolder, new_figure, style
 from foveate.reporting.report.page import Report, link_to, write_page
 from foveate.reporting.report.run_report import FIGURES, FOLDER, page_of
+from foveate.texts import read_tree
 
 _TABLE = "comparison.json"
 
@@ -78,10 +78,10 @@ def _tree(folder: Path) -> dict[str, Any]:
     file = folder / _TABLE
     if not file.exists():
         return {"name": read_yaml(folder / "config.yaml").get("name", folder.name)}
+    tree = read_tree(file, ConfigError, "run `foveate compare` again")
     try:
-        tree: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         tree["name"], tree["methods"] = tree.get("name", folder.name), dict(tree["methods"])
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file} is no result of `foveate compare` ({error!r}); run it again") from error
     return tree
 
@@ -98,7 +98,8 @@ def _row(method: str, values: Mapping[str, Any]) -> Row:
 def _links(folder: Path, split: str, page: Path) -> Iterator[RunLink]:
     for run in run_folders(folder):
         scores = run / "evaluation" / f"{split}.json"
-        miou = json.loads(scores.read_text(encoding="utf-8")).get("miou") if scores.exists() else None
+        advice = "evaluate again with --overwrite"
+        miou = read_tree(scores, ConfigError, advice).get("miou") if scores.exists() else None
         yield RunLink(run.name, miou, link_to(page_of(run), page))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any
 
 import torch
 
-from foveate.errors import ImageReadError
+from foveate.errors import ImageReadError, reason_of
 from foveate.files import write_text
 from foveate.inference.evaluation.map_files import MapFiles
 from foveate.reporting.report.state import RunState
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.evaluation_plan import EvaluationOptions
+from foveate.texts import read_tree, sealed
 
 FOLDER = "evaluation"  # of what is made for the report, in its own folder
 
@@ -47,11 +47,13 @@ class ShownEvaluation:
         """
         if not file.exists():
             return None
+        tree = read_tree(file, ImageReadError, "remove it, or evaluate again with --overwrite")
         try:
-            tree = json.loads(file.read_text(encoding="utf-8"))
-            names = [image["name"] for image in tree["images"]]
+            names = [str(image["name"]) for image in tree["images"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise ImageReadError(f"{file} is no result of `foveate evaluate` ({error!r}); remove it") from error
+            raise ImageReadError(
+                f"{file} is no result of `foveate evaluate` ({reason_of(error)}); remove it"
+            ) from error
         maps = file.with_name(f"{file.stem}-maps")
         complete = all(_is_complete(MapFiles.in_folder(maps, name)) for name in names)
         up_to_date = file.stat().st_mtime >= state.newest_weights
@@ -100,7 +102,7 @@ def make_evaluation(
         state.run.path, split, options, device=device, processes=processes, on_progress=on_progress
     )
     tree = evaluation.tree()
-    write_text(file, json.dumps(tree, indent=2) + "\n", overwrite=True)
+    write_text(file, sealed(tree), overwrite=True)
     return ShownEvaluation(split, file, tree, maps, up_to_date=True)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from foveate.data.manifest import SPLITS, Sample, load_samples
-from foveate.errors import FoveateError
+from foveate.errors import ConfigError, FoveateError
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import member_folders
 from foveate.runs.folder import RunFolder
+from foveate.texts import read_tree
 from foveate.training.foveation_history import FOLDER, kept_steps
 from foveate.training.history import read_history
 
@@ -58,11 +58,13 @@ class RunState:
     @property
     def training_cost(self) -> dict[str, float]:
         """Seconds and peak memory of a training that is done, where they were noted."""
-        try:
-            noted = json.loads(self.run.trained_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        if not self.run.trained_file.exists():
             return {}
-        return {key: float(noted[key]) for key in ("seconds", "peak_memory_mb") if key in noted}
+        noted = read_tree(
+            self.run.trained_file, ConfigError, "remove it: then the report does not say what training cost"
+        )
+        costs = {key: noted[key] for key in ("seconds", "peak_memory_mb") if key in noted}
+        return {key: float(cost) for key, cost in costs.items() if isinstance(cost, int | float)}
 
     @property
     def steps_done(self) -> int:

@@ -1,0 +1,128 @@
+"""Reading texts that anything may have happened to: within a size, and every fault named with its file and a remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from foveate.errors import FoveateError, reason_of
+
+MOST_BYTES = 16 << 20
+_SEAL = "sha256"
+# Aliases make a text of a few lines as large as they like.
+_MOST_NODES = 200_000
+_DEEPEST = 100
+
+
+def read_text(path: Path, kind: type[FoveateError], remedy: str, most: int = MOST_BYTES) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        kind: of the error.
+        remedy: what to do when it cannot be read.
+        most: bytes it may have.
+
+    Raises:
+        FoveateError: of this kind, when it cannot be read, is larger, or is not in UTF-8.
+    """
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= most else b""
+    except OSError as error:
+        raise kind(f"{path} cannot be read: {error.strerror or error}; {remedy}") from None
+    if size > most:
+        raise kind(f"{path} has {size / 2**20:.0f} MiB, and such a file has at most {most / 2**20:.0f} MiB; {remedy}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise kind(f"{path} is not in UTF-8{_guessed(data)} (byte {error.start}): save it as UTF-8; {remedy}") from None
+
+
+def read_json(path: Path, kind: type[FoveateError], remedy: str, most: int = MOST_BYTES) -> Any:
+    """The value in a JSON file; where it has a checksum (`sealed`), that is compared and taken out.
+
+    Raises:
+        FoveateError: of this kind, as `read_text`, when it is not JSON or its checksum is wrong.
+    """
+    text = read_text(path, kind, remedy, most)
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{path} is damaged or no JSON ({reason_of(error)}); {remedy}") from None
+    if isinstance(tree, dict) and _SEAL in tree and tree.pop(_SEAL) != _digest(tree):
+        raise kind(f"{path} was changed or is damaged: its checksum is wrong; {remedy}")
+    return tree
+
+
+def read_tree(path: Path, kind: type[FoveateError], remedy: str, most: int = MOST_BYTES) -> dict[str, Any]:
+    """As `read_json`, of a file that holds an object.
+
+    Raises:
+        FoveateError: of this kind, also when it holds something else.
+    """
+    tree = read_json(path, kind, remedy, most)
+    if not isinstance(tree, dict):
+        raise kind(f"{path} holds a {type(tree).__name__} where an object belongs; {remedy}")
+    return tree
+
+
+def sealed(tree: dict[str, Any]) -> str:
+    """The JSON text of an object with a checksum over all of it, which `read_json` compares."""
+    plain = json.loads(json.dumps(tree))
+    return json.dumps({**plain, _SEAL: _digest(plain)}, indent=2) + "\n"
+
+
+def load_yaml(text: str, source: str, kind: type[FoveateError]) -> Any:
+    """The plain values in a YAML text.
+
+    Raises:
+        FoveateError: of this kind, when it is no YAML, or its aliases make it larger or deeper than any real file.
+    """
+    try:
+        return yaml.load(text, _BoundedLoader)
+    except yaml.MarkedYAMLError as error:
+        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise kind(f"{source} is not valid YAML{place}: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise kind(f"{source} is not valid YAML: {reason_of(error)}") from None
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            self._count(node, {}, 0)
+        return node
+
+    def _count(self, node: yaml.Node, known: dict[int, int], depth: int) -> int:
+        """Values that a node and those it refers to make, each reference counted; a node within itself never ends."""
+        if id(node) in known:
+            return known[id(node)]
+        if depth > _DEEPEST:
+            raise yaml.YAMLError(f"it is nested more than {_DEEPEST} deep, or refers to itself")
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        total = 1 + sum(self._count(part, known, depth + 1) for part in parts)
+        if total > _MOST_NODES:
+            raise yaml.YAMLError(f"with its aliases it has more than {_MOST_NODES} values")
+        known[id(node)] = total
+        return total
+
+
+def _digest(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _guessed(data: bytes) -> str:
+    """What a text may be instead."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return ", but in UTF-16"
+    return ", but perhaps in the encoding of Excel on Windows (cp1252)" if b"\0" not in data else ""
