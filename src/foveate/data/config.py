@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from foveate.config_base import Section
-from foveate.types import Tissue
+from foveate.types import Coordinates, Tissue
 from foveate.units import metres
 
 _IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -66,6 +66,30 @@ class ClassConfig(Section):
     def rgb(self) -> tuple[int, int, int]:
         """Red, green and blue, 0 to 255."""
         return _rgb(self.color)
+
+
+class VectorsConfig(Section):
+    """How polygons become labels: of GeoJSON (also QuPath's), GeoPackage, shapefile, COCO and LabelMe files.
+
+    Attributes:
+        attribute: property or column that holds the class; one of the usual names (QuPath's `classification`, `class`,
+            `label`, `category`, ...) when None.
+        classes: what the file's values mean, by class name, or "ignore": `{Tumour: tumour, Artefact: ignore}`. Values
+            that are names of classes, in whatever case, or their ids need not be named.
+        unlabelled: class of the pixels outside all polygons, or "ignore"; the first class when None.
+        order: where polygons overlap, which is on top: "file" (the later one), "classes" (the one of the later class)
+            or "smallest".
+        coordinates: "pixels" of the stored image, "crs" (those of the file, or of the image where it names none),
+            "lonlat", or "auto".
+        layer: of a GeoPackage with several.
+    """
+
+    attribute: str | None = None
+    classes: dict[str, str] | None = None
+    unlabelled: str | None = None
+    order: Literal["file", "classes", "smallest"] = "file"
+    coordinates: Coordinates = "auto"
+    layer: str | None = None
 
 
 class SplitConfig(Section):
@@ -130,6 +154,7 @@ class DataConfig(Section):
         label_map: value in the mask files -> class id or ignore_index; any whole numbers. A class that it leads nothing
             to keeps its own id as its value; other values are errors.
         colors: masks are pictures in colours: those of `classes` (true), or colour -> class id or ignore_index.
+        vectors: how polygons become labels, see `VectorsConfig`.
         round_labels: take the nearest allowed value, or colour, for one that is not allowed, as JPEG masks hold them.
         ignore_index: label that is not counted.
         use_nodata: leave out pixels that an image says hold no data (nodata value, mask or alpha band): their labels do
@@ -155,6 +180,7 @@ class DataConfig(Section):
     classes: list[ClassConfig] = Field(min_length=2, max_length=255)
     label_map: dict[int, int] | None = None
     colors: bool | dict[Color, int] | None = None
+    vectors: VectorsConfig = VectorsConfig()
     round_labels: bool = False
     ignore_index: int = Field(default=255, ge=0, le=255)
     use_nodata: bool = True
@@ -193,6 +219,14 @@ class DataConfig(Section):
             raise ValueError("label_map is for masks of numbers and colors for masks of colours; give one")
         if self.colors is True and len(self.mask_colours or {}) < len(names):
             raise ValueError("colors: true needs a colour of its own for every class")
+        return self
+
+    @model_validator(mode="after")
+    def _check_vectors(self) -> Self:
+        named = [*(self.vectors.classes or {}).values(), self.vectors.unlabelled]
+        wrong = sorted({name for name in named if name is not None} - {*self.class_names, "ignore"})
+        if wrong:
+            raise ValueError(f"vectors names {wrong}; allowed are {', '.join(self.class_names)} and ignore")
         return self
 
     @model_validator(mode="after")

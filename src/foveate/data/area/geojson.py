@@ -42,7 +42,8 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
         polygons = [tuple(map(_ring, rings)) for rings in _polygons(tree, path)]
     if not polygons:
         raise ConfigError(f"{path} holds no polygon; a region of interest is at least one")
-    to_pixels = _transformation(tree, [rings[0] for rings in polygons], image, coordinates, path)
+    named = named_system(tree, path)
+    to_pixels = pixel_transform(named, [rings[0] for rings in polygons], image, coordinates, path)
     region = Region([Outline(tuple(to_pixels(ring) for ring in rings)) for rings in polygons])
     _check_meets(region, image, path)
     return region
@@ -86,10 +87,28 @@ def _ring(points: Any) -> Ring:
     return ring
 
 
-def _transformation(
-    tree: Any, rings: list[Ring], image: ImageReader, coordinates: Coordinates, path: Path
-) -> _ToPixels:
-    named, place = _named_crs(tree, path), image.georeference
+def pixel_transform(
+    named: CRS | None,
+    rings: list[Ring],
+    image: ImageReader,
+    coordinates: Coordinates,
+    path: Path,
+    hint: str = "--roi-coordinates",
+) -> Callable[[Ring], Ring]:
+    """From coordinates (n, 2) of a file to columns and rows of an image at its working resolution.
+
+    Args:
+        named: the system that the file names; None for none.
+        rings: points of the file, by which "auto" decides.
+        image: the image.
+        coordinates: see `load_region`.
+        path: of the file.
+        hint: the option that says which coordinates these are.
+
+    Raises:
+        ConfigError: when coordinates on Earth are given and the image has no place there.
+    """
+    place = image.georeference
     own = CRS.from_wkt(place.crs) if place is not None and place.crs else None
     if coordinates == "auto":
         coordinates = _guessed(named is not None, own is not None, rings)
@@ -99,7 +118,7 @@ def _transformation(
     if place is None or own is None:
         raise ConfigError(
             f"{path} has coordinates on Earth and {image.location} has none; give polygons in its pixels, with "
-            f"--roi-coordinates pixels"
+            f"{hint} pixels"
         )
     return _from_earth(named or own if coordinates == "crs" else None, own, place)
 
@@ -111,8 +130,12 @@ def _guessed(named: bool, on_earth: bool, rings: list[Ring]) -> Coordinates:
     return "lonlat" if on_earth and may_be_degrees else "pixels"
 
 
-def _named_crs(tree: Any, path: Path) -> CRS | None:
-    """The system of the older GeoJSON's member `crs`."""
+def named_system(tree: Any, path: Path) -> CRS | None:
+    """The system of the older GeoJSON's member `crs`; None without one.
+
+    Raises:
+        ConfigError: when it is not known.
+    """
     member = tree.get("crs") if isinstance(tree, dict) else None
     if not member:
         return None

@@ -9,11 +9,10 @@ from foveate.data.config import DataConfig
 from foveate.data.labels.place import placement_of
 from foveate.data.labels.raster import RasterLabels
 from foveate.data.labels.reader import LabelReader, LabelSource
+from foveate.data.labels.shapes import VECTORS
 from foveate.data.labels.table import ColourTable, LabelTable, Meaning
+from foveate.data.labels.vector import VectorLabels
 from foveate.data.readers import ImageReader, open_image
-from foveate.errors import DatasetError
-
-VECTORS = (".geojson", ".json", ".gpkg", ".shp")
 
 
 def open_source(
@@ -32,10 +31,7 @@ def open_source(
         DatasetError: when the file cannot hold the labels of this image.
     """
     if place.suffix.lower() in VECTORS:
-        raise DatasetError(
-            f"the labels {place} are polygons, which are not read yet; burn them into a mask first, a raster of class "
-            f"ids such as gdal_rasterize or QGIS (Rasterize) make"
-        )
+        return VectorLabels(place, image, config)
     placed = placement_of(image, mask(place))
     meaning = meaning_of(config)
     return RasterLabels(lambda: mask(place), meaning, placed, size=image.size, use_nodata=config.use_nodata)

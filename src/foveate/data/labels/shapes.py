@@ -1,0 +1,262 @@
+"""Files of outlines with classes: GeoJSON (QuPath's too), GeoPackage, shapefile, COCO and LabelMe."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio import CRS
+from rasterio.features import shapes as outlines_of
+
+from foveate.data.area.geojson import named_system
+from foveate.errors import DatasetError
+
+# Where a class is looked for when the configuration names no attribute; QuPath's first.
+_ATTRIBUTES = (
+    "classification", "class", "class_name", "classname", "label", "category", "category_name", "class_id", "classid",
+    "category_id", "type", "name",
+)  # fmt: skip
+_TABLES = (".gpkg", ".shp")
+VECTORS = (".geojson", ".json", *_TABLES)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The outlines in a file, in its own coordinates and order.
+
+    Attributes:
+        geometries: (n,) shapely geometries, valid polygons or multipolygons.
+        labels: the class of each as the file has it, a text or a number; None without one.
+        system: of the coordinates; None where the file names none.
+        in_pixels: whether the format is always in pixels of the image.
+        notes: what was repaired or left out, with counts.
+    """
+
+    geometries: NDArray[Any]
+    labels: list[Any]
+    system: CRS | None
+    in_pixels: bool
+    notes: tuple[str, ...]
+
+
+def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str | None = None) -> Shapes:
+    """All outlines of a file that belong to an image.
+
+    Args:
+        path: the file.
+        image: name of the image's file, for files that hold the outlines of several images (COCO).
+        attribute: property or column that holds the class; one of the usual names when None.
+        layer: of a GeoPackage with several.
+
+    Raises:
+        DatasetError: when the file cannot be read, or no class is found in it.
+    """
+    shapely = require_shapely(path)
+    if path.suffix.lower() in _TABLES:
+        geometries, properties, system = _read_table(path, layer)
+        in_pixels = False
+    else:
+        tree = _read_json(path)
+        in_pixels = isinstance(tree, dict) and ("annotations" in tree or "shapes" in tree)
+        geometries, properties = _from_json(tree, path, image)
+        system = None if in_pixels else named_system(tree, path)
+    if geometries and not any(properties):
+        properties = [{} for _ in geometries]
+    labels = _labels(properties, attribute, path)
+    kept, notes = _areal(shapely, geometries, path)
+    return Shapes(
+        np.array([geometry for geometry, _ in kept], object), [labels[i] for _, i in kept], system, in_pixels, notes
+    )
+
+
+def require_shapely(path: Path) -> Any:
+    """The package shapely, or an error that says how to install it."""
+    try:
+        import shapely  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise DatasetError(f"labels in polygons ({path}) need shapely; pip install 'foveate[vector]'") from None
+    return shapely
+
+
+def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str, Any]], CRS | None]:
+    shapely = require_shapely(path)
+    try:
+        from pyogrio import list_layers, raw  # noqa: PLC0415 - an extra
+        from pyogrio.errors import DataLayerError, DataSourceError  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise DatasetError(f"{path.suffix} files ({path}) need pyogrio; pip install 'foveate[vector]'") from None
+    try:
+        layers = list_layers(path)[:, 0].tolist()
+        if layer is None and len(layers) > 1:
+            raise DatasetError(f"{path} has the layers {', '.join(layers)}; choose one with data.vectors.layer")
+        meta, _, stored, columns = raw.read(path, layer=layer)
+    except (DataSourceError, DataLayerError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from None
+    names = [str(name) for name in meta["fields"]]
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*(c.tolist() for c in columns), strict=True)]
+    geometries = shapely.from_wkb(stored, on_invalid="ignore").tolist()
+    return geometries, rows or [{} for _ in geometries], CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DatasetError(f"no labels at {path}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is no JSON: {error}") from None
+
+
+def _from_json(tree: Any, path: Path, image: str) -> tuple[list[Any], list[dict[str, Any]]]:
+    try:
+        if isinstance(tree, dict) and "annotations" in tree:
+            found = list(_from_coco(tree, path, image))
+        elif isinstance(tree, dict) and "shapes" in tree:
+            found = [(_polygon([shape["points"]]), {"label": shape.get("label")}) for shape in tree["shapes"]]
+        else:
+            found = list(_features(tree, path))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise DatasetError(f"{path} is no GeoJSON, COCO or LabelMe file: {error!r}") from None
+    return [geometry for geometry, _ in found], [properties for _, properties in found]
+
+
+def _features(tree: Any, path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    if isinstance(tree, list):  # QuPath writes a bare list of features too
+        tree = {"type": "FeatureCollection", "features": tree}
+    kind = tree.get("type") if isinstance(tree, dict) else None
+    if kind == "FeatureCollection":
+        for feature in tree["features"]:
+            yield from _features(feature, path)
+    elif kind == "Feature":
+        yield _geometry(tree.get("geometry")), dict(tree.get("properties") or {})
+    elif kind in ("Polygon", "MultiPolygon"):
+        yield _geometry(tree), {}
+    else:
+        raise DatasetError(f"{path} holds {kind or type(tree).__name__}; labels are features of polygons with a class")
+
+
+def _geometry(tree: Any) -> Any:
+    """A shapely geometry; None for one that cannot be made, as of a ring with too few corners."""
+    from shapely.errors import ShapelyError  # noqa: PLC0415 - an extra
+    from shapely.geometry import shape  # noqa: PLC0415
+
+    try:
+        return None if tree is None else shape(tree)
+    except (ShapelyError, ValueError, TypeError, IndexError, KeyError, AttributeError):
+        return None
+
+
+def _polygon(rings: Sequence[Any]) -> Any:
+    return _geometry({"type": "Polygon", "coordinates": rings})
+
+
+def _from_coco(tree: Any, path: Path, image: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    names = {one["id"]: one["name"] for one in tree["categories"]}
+    images = {one["id"]: Path(str(one["file_name"]).replace("\\", "/")) for one in tree["images"]}
+    mine = {key for key, file in images.items() if file.name == image or file.stem == Path(image).stem}
+    if not mine and len(images) > 1:
+        some = ", ".join(map(str, list(images.values())[:5]))
+        raise DatasetError(f"{path} has no labels of an image {image}; it has those of {some}")
+    for one in tree["annotations"]:
+        if one["image_id"] in (mine or images):
+            label = {"category": names.get(one["category_id"], one["category_id"])}
+            for geometry in _coco_geometries(one["segmentation"]):
+                yield geometry, label
+
+
+def _coco_geometries(segmentation: Any) -> Iterator[Any]:
+    if isinstance(segmentation, Mapping):
+        yield from _run_lengths(segmentation)
+        return
+    for flat in segmentation:
+        yield _polygon([np.reshape(flat, (-1, 2)).tolist()])
+
+
+def _run_lengths(segmentation: Mapping[str, Any]) -> Iterator[Any]:
+    """Outlines of a mask in runs of zeros and ones, column by column."""
+    height, width = segmentation["size"]
+    counts = segmentation["counts"]
+    lengths = _unpacked(counts) if isinstance(counts, str) else counts
+    values = np.repeat(np.arange(len(lengths), dtype=np.uint8) % 2, lengths)
+    mask = np.ascontiguousarray(values.reshape(width, height).T)
+    for outline, _ in outlines_of(mask, mask=mask.astype(bool)):
+        yield _geometry(outline)
+
+
+def _unpacked(text: str) -> list[int]:
+    """Run lengths from COCO's compressed text.
+
+    Source: rleFrString of the COCO API (maskApi.c): five bits a character, least first, the sixth says that more
+    follow; from the third number on each is a difference to the one before the last.
+    """
+    counts: list[int] = []
+    place = 0
+    while place < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            bits = ord(text[place]) - 48
+            value |= (bits & 31) << shift
+            more, place, shift = bool(bits & 32), place + 1, shift + 5
+            if not more and bits & 16:
+                value |= -1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+    return counts
+
+
+def _labels(properties: list[dict[str, Any]], attribute: str | None, path: Path) -> list[Any]:
+    """The class of each feature; None without one."""
+    keys = Counter(key for one in properties for key in one)
+    if attribute is None:
+        lower = {key.lower(): key for key in reversed(list(keys))}
+        attribute = next((lower[name] for name in _ATTRIBUTES if name in lower), None)
+    if properties and attribute not in keys:
+        named = f"no {attribute!r}" if attribute else "no property that names a class"
+        raise DatasetError(
+            f"the polygons in {path} have {named}; they have {', '.join(keys) or 'no properties'}. Say with "
+            f"data.vectors.attribute which one holds the class"
+        )
+    return [_value(one.get(attribute)) for one in properties] if attribute else []
+
+
+def _value(found: Any) -> Any:
+    """A class as a text or whole number; QuPath's is a dictionary with a name."""
+    if isinstance(found, Mapping):
+        found = found.get("name")
+    if isinstance(found, float):
+        return None if np.isnan(found) else int(found) if found.is_integer() else str(found)
+    if isinstance(found, int) and not isinstance(found, bool):
+        return found
+    return None if found is None else str(found).strip() or None
+
+
+def _areal(shapely: Any, geometries: list[Any], path: Path) -> tuple[list[tuple[Any, int]], tuple[str, ...]]:
+    """Valid polygons with their places, and what was repaired or left out."""
+    kept, counts = [], Counter[str]()
+    for i, geometry in enumerate(geometries):
+        if geometry is None or geometry.is_empty:
+            counts["polygons without a ring of three corners, left out"] += 1
+            continue
+        if geometry.geom_type not in ("Polygon", "MultiPolygon", "GeometryCollection"):
+            counts["points and lines, left out"] += 1
+            continue
+        if not geometry.is_valid:
+            counts["polygons that cross themselves and were repaired"] += 1
+            geometry = shapely.make_valid(geometry)  # noqa: PLW2901
+        parts = [part for part in shapely.get_parts(geometry).tolist() if "Polygon" in part.geom_type and part.area > 0]
+        if not parts:
+            counts["polygons without an area, left out"] += 1
+            continue
+        kept.append((parts[0] if len(parts) == 1 else shapely.union_all(parts), i))
+    if geometries and not kept:
+        raise DatasetError(f"{path} holds no polygon with an area; {_counted(counts)}")
+    return kept, tuple(f"{path.name}: {_counted(counts)}" for _ in [0] if counts)
+
+
+def _counted(counts: Counter[str]) -> str:
+    return "; ".join(f"{what}: {count}" for what, count in counts.items())

@@ -1,0 +1,180 @@
+"""`VectorLabels`: class ids drawn from polygons, window by window."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from foveate.data.area.geojson import pixel_transform
+from foveate.data.labels.shapes import Shapes, read_shapes, require_shapely
+from foveate.data.readers.base import ImageReader
+from foveate.errors import ConfigError, DatasetError
+from foveate.types import BoolArray, Coordinates, IntArray, LabelArray
+
+if TYPE_CHECKING:
+    from foveate.data.config import DataConfig
+
+# Drawn at once, at the same places whatever is asked for, so that a centre on a border is always in or always out.
+_TILE = 512
+_TILES_KEPT = 64
+_IGNORE = "ignore"
+
+
+class VectorLabels:
+    """The polygons of a file on the grid of an image: each pixel has the class of the uppermost polygon at its centre.
+
+    Polygons without a class are not counted: their pixels are `ignore_index`.
+
+    Args:
+        path: the file.
+        image: at the working resolution; only its name, size and place are asked for.
+        config: the classes, and how polygons are read (`data.vectors`).
+
+    Raises:
+        DatasetError: when the file cannot be read, a class is unknown, or no polygon lies on the image.
+    """
+
+    def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
+        vectors = config.vectors
+        self._shapely: Any = require_shapely(path)
+        shapes = read_shapes(path, image.path.name, vectors.attribute, vectors.layer)
+        self.location, self.size, self.ignore_index = str(path), image.size, config.ignore_index
+        ids = class_ids(shapes.labels, config, path)
+        placed, notes = in_pixels(shapes, image, vectors.coordinates, path)
+        on_image = self._shapely.intersects(placed, self._shapely.box(0, 0, image.size.width, image.size.height))
+        _check_meets(placed, on_image, image, path)
+        order = _drawing_order(placed[on_image], ids[on_image], vectors.order, self._shapely)
+        self._geometries, self._ids = placed[on_image][order], ids[on_image][order]
+        self._tree = self._shapely.STRtree(self._geometries)
+        self._unlabelled = id_of(vectors.unlabelled, config) if vectors.unlabelled is not None else 0
+        self.notes = (*shapes.notes, *notes, *_counted(ids, on_image, config, path))
+        self._tile = lru_cache(_TILES_KEPT)(self._drawn)
+
+    def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
+        """As `LabelSource.ids` says."""
+        del counted  # everything drawn is a class
+        result = np.empty((len(rows), len(cols)), np.uint8)
+        for (top, some), (left, others) in product(_by_tile(rows), _by_tile(cols)):
+            drawn = self._tile(top, left)
+            result[some, others] = drawn[np.ix_(rows[some] - top, cols[others] - left)]
+        return result
+
+    def _drawn(self, top: int, left: int) -> LabelArray:
+        tile = self._shapely.box(left - 1, top - 1, left + _TILE + 1, top + _TILE + 1)
+        near = np.sort(self._tree.query(tile))
+        # An outline of a million corners is drawn where it is needed only.
+        parts = self._shapely.clip_by_rect(self._geometries[near], *tile.bounds)
+        shapes = [(part, int(label)) for part, label in zip(parts, self._ids[near], strict=True) if not part.is_empty]
+        if not shapes:
+            return np.full((_TILE, _TILE), self._unlabelled, np.uint8)
+        drawn: LabelArray = rasterize(
+            shapes, (_TILE, _TILE), fill=self._unlabelled, transform=Affine(1, 0, left, 0, 1, top), dtype="uint8"
+        )
+        return drawn
+
+
+def _by_tile(positions: IntArray) -> list[tuple[int, slice]]:
+    """The first position of each tile, and which of ascending positions lie in it."""
+    tiles = positions // _TILE
+    starts = np.flatnonzero(np.diff(tiles, prepend=tiles[0] - 1))
+    ends = [*starts[1:].tolist(), len(positions)]
+    return [(int(tiles[i]) * _TILE, slice(int(i), end)) for i, end in zip(starts, ends, strict=True)]
+
+
+def in_pixels(
+    shapes: Shapes, image: ImageReader, coordinates: Coordinates, path: Path
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Geometries in pixels of an image at its working resolution, and what was taken for granted."""
+    shapely = require_shapely(path)
+    if not len(shapes.geometries):
+        return shapes.geometries, ()
+    bounds = shapely.bounds(shapes.geometries)
+    corners = [np.reshape(row, (2, 2)) for row in bounds]
+    if shapes.in_pixels:
+        coordinates = "pixels"
+    elif coordinates == "auto":
+        on_ground = image.georeference is not None and bool(image.georeference.crs)
+        table = path.suffix.lower() in (".gpkg", ".shp")
+        coordinates = "pixels" if not on_ground else "crs" if table else "auto"
+    try:
+        to_pixels = pixel_transform(shapes.system, corners, image, coordinates, path, hint="data.vectors.coordinates")
+    except ConfigError as error:
+        raise DatasetError(str(error)) from None
+    placed = np.array([shapely.transform(geometry, to_pixels) for geometry in shapes.geometries], object)
+    low = shapely.bounds(placed)[:, 1].min()
+    high = shapely.bounds(placed)[:, 3].max()
+    if high <= 0 and low >= -image.size.height and (image.georeference is None or coordinates == "pixels"):
+        # QGIS counts the rows of an image without a place on the ground downwards from 0.
+        mirrored = np.array([shapely.transform(one, lambda xy: xy * (1, -1)) for one in placed], object)
+        return mirrored, (f"{path.name}: rows are negative, as QGIS draws them, and were mirrored",)
+    return placed, ()
+
+
+def class_ids(labels: list[Any], config: DataConfig, path: Path) -> NDArray[np.uint8]:
+    """The class id of each label, `ignore_index` for none.
+
+    Raises:
+        DatasetError: naming the labels that are no class.
+    """
+    known = {label: _known(label, config) for label in set(labels)}
+    wrong = sorted(str(label) for label, found in known.items() if found is None)
+    if wrong:
+        last, there = config.class_names[-1], ", ".join(config.class_names)
+        raise DatasetError(
+            f"{path} has polygons of {', '.join(map(repr, wrong))}; the classes are {there}. Add classes, or say what "
+            f"they mean with data.vectors.classes={{{wrong[0]}: {last}}} or {{{wrong[0]}: ignore}}"
+        )
+    return np.array([known[label] for label in labels], np.uint8)
+
+
+def _known(label: Any, config: DataConfig) -> int | None:
+    if label is None:
+        return config.ignore_index
+    named = config.vectors.classes or {}
+    if str(label) in named:
+        return id_of(named[str(label)], config)
+    names = [name.casefold() for name in config.class_names]
+    if str(label).casefold() in names:
+        return names.index(str(label).casefold())
+    number = int(label) if str(label).isdigit() else -1
+    return number if 0 <= number < len(names) else None
+
+
+def id_of(name: str, config: DataConfig) -> int:
+    """The id of a class by name, or `ignore_index` for "ignore"."""
+    return config.ignore_index if name == _IGNORE else config.class_names.index(name)
+
+
+def _drawing_order(geometries: NDArray[Any], ids: NDArray[np.uint8], order: str, shapely: Any) -> NDArray[np.int64]:
+    """Which is drawn after which; the last lies on top."""
+    if order == "classes":
+        return np.argsort(ids, kind="stable")
+    return np.argsort(-shapely.area(geometries), kind="stable") if order == "smallest" else np.arange(len(ids))
+
+
+def _check_meets(placed: NDArray[Any], on_image: BoolArray, image: ImageReader, path: Path) -> None:
+    if len(placed) and not on_image.any():
+        bounds = np.array([one.bounds for one in placed])
+        (left, top), (right, bottom) = bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
+        raise DatasetError(
+            f"none of the {len(placed)} polygons in {path} lies on its image {image.location}: they span columns "
+            f"{left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f} of {image.size.width} x {image.size.height} "
+            f"pixels. Say with data.vectors.coordinates whether they are in pixels, crs or lonlat"
+        )
+
+
+def _counted(ids: NDArray[np.uint8], on_image: BoolArray, config: DataConfig, path: Path) -> tuple[str, ...]:
+    off, bare = int((~on_image).sum()), int((ids == config.ignore_index).sum())
+    notes = []
+    if off:
+        notes.append(f"{path.name}: {off} of {len(ids)} polygons lie off the image")
+    if bare:
+        notes.append(f"{path.name}: {bare} of {len(ids)} polygons have no class or are to be ignored; not counted")
+    return tuple(notes)
