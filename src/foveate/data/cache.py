@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,23 @@ class ReaderCache:
 
     Args:
         max_bytes: bytes of decoded images; the one in use is kept even when it alone is larger.
+        opener: opens an image; can be pickled.
         max_open: number of readers.
         max_files: files they keep open together; those of the one in use are kept even when they alone are more.
-        keep_alpha: passed to `open_image`.
         overviews: give files that lack coarse levels some, see `with_overviews`.
     """
 
     def __init__(
         self,
         max_bytes: int,
-        max_open: int = MAX_OPEN,
+        opener: Callable[[Path], ImageReader] = open_image,
         *,
+        max_open: int = MAX_OPEN,
         max_files: int = MAX_FILES,
-        keep_alpha: bool = False,
         overviews: bool = False,
     ) -> None:
         self._max_bytes, self._max_open, self._max_files = max_bytes, max_open, max_files
-        self._keep_alpha, self._with_overviews = keep_alpha, overviews
+        self._open, self._with_overviews = opener, overviews
         self._readers: OrderedDict[Path, ImageReader] = OrderedDict()
         self._process = os.getpid()
 
@@ -54,7 +55,7 @@ class ReaderCache:
         if self._process != os.getpid():
             self._readers, self._process = OrderedDict(), os.getpid()
         if path not in self._readers:
-            reader = open_image(path, keep_alpha=self._keep_alpha)
+            reader = self._open(path)
             if self._with_overviews and isinstance(reader, PyramidReader):
                 reader = with_overviews(reader)
             self._readers[path] = reader

@@ -157,10 +157,14 @@ class DataConfig(Section):
         vectors: how polygons become labels, see `VectorsConfig`.
         round_labels: take the nearest allowed value, or colour, for one that is not allowed, as JPEG masks hold them.
         ignore_index: label that is not counted.
-        use_nodata: leave out pixels that an image says hold no data (nodata value, mask or alpha band): their labels do
-            not count, and no class is predicted for them.
+        use_nodata: leave out pixels that an image says hold no data (nodata value, mask or alpha band), and of float
+            images those that are not finite: their labels do not count, and no class is predicted for them.
+        nodata: a value of the images that means that there is none, where their files do not say so.
         tissue: draw training locations over tissue only: "auto" of slides, true of every image, false of none.
-        bands: 1-based numbers of the bands to use, in order; all (but alpha) when None.
+        plane: which plane of images with several along z or t, counted from 1: a number, or {z: 3, t: 1}; "bands"
+            takes pages that the file does not name as bands.
+        bands: 1-based numbers of the bands to use, in order; all (but alpha) when None. A band that is named is pixels,
+            whatever the file says that it is.
         in_channels: channels the networks take. One band is repeated when it is 3.
         scale: raw pixel values are divided by this; by the type's range (255, 65535; 1 for floats) when None.
         mean, std: per channel, of the divided values; ImageNet's for 3 channels, else 0.5 and 0.25, when None.
@@ -184,7 +188,9 @@ class DataConfig(Section):
     round_labels: bool = False
     ignore_index: int = Field(default=255, ge=0, le=255)
     use_nodata: bool = True
+    nodata: float | None = Field(default=None, allow_inf_nan=False)
     tissue: Tissue = False
+    plane: Literal["bands"] | Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] | None = None
     bands: list[int] | None = Field(default=None, min_length=1)
     in_channels: int = Field(default=3, ge=1)
     scale: float | None = Field(default=None, gt=0)

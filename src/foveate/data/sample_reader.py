@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample
 from foveate.data.nesting import Planned
 from foveate.data.readers import ImageReader, open_image
-from foveate.data.working import open_working, working
+from foveate.data.working import open_stored, open_working, working
 from foveate.errors import DatasetError
 from foveate.types import Tissue
 
@@ -38,8 +38,8 @@ class SampleReader:
     def __init__(self, config: DataConfig, spec: LocationSpec) -> None:
         self._config, self.spec = config, spec
         # Separate, so that an image and its mask never push each other out while both are in use.
-        self._images = ReaderCache(config.cache_mb * 10**6, keep_alpha=config.bands is not None, overviews=True)
-        self._masks = ReaderCache(config.cache_mb * 10**6 // 3)
+        self._images = ReaderCache(config.cache_mb * 10**6, partial(open_stored, config=config), overviews=True)
+        self._masks = ReaderCache(config.cache_mb * 10**6 // 3, partial(open_image, plane=config.plane))
         self._areas: dict[Sample, Area] = {}
         self._sources: dict[Sample, LabelSource] = {}
 
@@ -121,9 +121,9 @@ def open_labels(sample: Sample, config: DataConfig, *, tissue: Tissue = False) -
             not known.
     """
     with ExitStack() as opened:
-        stored = opened.enter_context(open_image(sample.image, keep_alpha=config.bands is not None))
+        stored = opened.enter_context(open_stored(sample.image, config))
         image = working(stored, config, sample.pixel_size)
-        mask = cache(lambda path: opened.enter_context(open_image(path)))
+        mask = cache(lambda path: opened.enter_context(open_image(path, plane=config.plane)))
         source = open_source(mask_of(sample), image, config, mask)
         area = sample_area(sample, config, image, tissue)
         if area.data is None:

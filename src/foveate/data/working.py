@@ -1,12 +1,14 @@
-"""Images at the working resolution: as they are, or as if all had pixels of `data.pixel_size`."""
+"""Images as networks see them: a value everywhere, and all at the pixel size `data.pixel_size`, or as they are."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from foveate.data.channels import Normalisation, select_channels
 from foveate.data.config import DataConfig
 from foveate.data.readers import ImageReader, Resolution, open_image
-from foveate.data.readers.rescaled import resized, size_at
+from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.rescaled import FilledReader, resized, size_at
 from foveate.errors import DatasetError
 from foveate.units import length
 
@@ -24,7 +26,7 @@ def open_working(image: Path | str, config: DataConfig, pixel_size: float | None
         UnsupportedImageError: when no reader can open it.
         DatasetError: when its pixel size is needed and not known.
     """
-    reader = open_image(image, keep_alpha=config.bands is not None)
+    reader = open_stored(image, config)
     try:
         return working(reader, config, pixel_size)
     except Exception:
@@ -32,16 +34,38 @@ def open_working(image: Path | str, config: DataConfig, pixel_size: float | None
         raise
 
 
-def working(reader: ImageReader, config: DataConfig, pixel_size: float | None = None) -> ImageReader:
-    """An open image at the working resolution.
+def open_stored(image: Path | str, config: DataConfig) -> ImageReader:
+    """Open an image as it is stored, but for what the configuration says of bands, planes and missing values.
 
     Raises:
-        DatasetError: when its pixel size is needed and not known.
+        ImageReadError: when there is no such file.
+        UnsupportedImageError: when no reader can open it.
     """
-    if config.working_pixel is None:
-        return reader
-    own = _resolution(reader, config, config.working_pixel, pixel_size)
-    return resized(reader, size_at(reader, own, config.working_pixel), own)
+    return open_image(image, bands=config.bands, plane=config.plane, nodata=config.nodata, use_nodata=config.use_nodata)
+
+
+def working(reader: ImageReader, config: DataConfig, pixel_size: float | None = None) -> ImageReader:
+    """An open image at the working resolution; what means nothing is replaced by the mean that is subtracted.
+
+    Raises:
+        DatasetError: when its pixel size is needed and not known, or its bands do not fit the network.
+    """
+    if config.working_pixel is not None:
+        own = _resolution(reader, config, config.working_pixel, pixel_size)
+        reader = resized(reader, size_at(reader, own, config.working_pixel), own)
+    # A file that may lack values; of all others, the most, nothing need be asked.
+    may_lack = reader.masked or reader.dtype.kind == "f"
+    return FilledReader(reader, _neutral(reader, config)) if may_lack and isinstance(reader, PyramidReader) else reader
+
+
+def _neutral(reader: ImageReader, config: DataConfig) -> list[float]:
+    """Per band the stored value that a network sees as zero."""
+    normalisation, fill = Normalisation.of(config, reader.dtype), [0.0] * reader.bands
+    channels = select_channels(reader, config.bands, config.in_channels)
+    for band in set(channels):
+        means = [mean for place, mean in zip(channels, normalisation.mean, strict=True) if place == band]
+        fill[band] = normalisation.scale * sum(means) / len(means)
+    return fill
 
 
 def _resolution(image: ImageReader, config: DataConfig, working: float, own: float | None) -> Resolution:

@@ -57,6 +57,8 @@ def image_picture(
 ) -> Picture:
     """A window of an image as colours: its first three bands (or one as grey), stretched unless they are bytes.
 
+    What means nothing is grey.
+
     Args:
         image: the image.
         window: level-0 pixels; the whole image when None.
@@ -64,18 +66,22 @@ def image_picture(
         bands: 1-based numbers of the bands to show; the first three when None.
     """
     window = window or Window.of(image.size)
-    pixels = image.read(window, screen_size(window.size, longest))
+    pixels, known = image.read_known(window, screen_size(window.size, longest))
     wanted = [b - 1 for b in (bands or range(1, len(pixels) + 1))][:3]
-    shown = pixels[wanted if len(wanted) == 3 else [wanted[0]] * 3]
-    colors: Picture = shown if shown.dtype == np.uint8 else _stretched(shown)
-    return np.moveaxis(colors, 0, -1)
+    wanted = wanted if len(wanted) == 3 else [wanted[0]] * 3
+    shown, there = pixels[wanted], True if known is None else known[wanted]
+    colors: Picture = (
+        shown if shown.dtype == np.uint8 else _stretched(np.where(there, shown.astype(np.float32), np.nan))
+    )
+    return np.moveaxis(np.where(there, colors, np.uint8(IGNORED_GREY)), 0, -1)
 
 
-def _stretched(pixels: NDArray[Any]) -> Picture:
-    """The 2nd to 98th percentile of the values, over all bands, as 0 to 255."""
-    values = np.nan_to_num(pixels.astype(np.float32))
-    low, high = np.percentile(values, [2, 98])
-    stretched: Picture = (np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
+def _stretched(values: NDArray[np.float32]) -> Picture:
+    """The 2nd to 98th percentile of the values that are there, over all bands, as 0 to 255."""
+    there = values[np.isfinite(values)]
+    low, high = np.percentile(there, [2, 98]) if there.size else (0, 1)
+    share = np.nan_to_num(np.clip((values - low) / max(high - low, 1e-9), 0, 1))
+    stretched: Picture = (share * 255).astype(np.uint8)
     return stretched
 
 

@@ -126,8 +126,9 @@ def _contrast(facts: RasterFacts, bands: Sequence[int]) -> tuple[float, float]:
         window = window.centred(_SAMPLE)
     size = Size(min(_SAMPLE, window.height), min(_SAMPLE, window.width))
     with open_image(facts.path) as reader:
-        pixels = reader.read(window, size)[[band - 1 for band in bands]].astype(np.float64)
-    known = pixels[np.isfinite(pixels) & (pixels != (np.nan if facts.unknown is None else facts.unknown))]
+        pixels, there = reader.read_known(window, size)
+    wanted = [band - 1 for band in bands]
+    known = pixels[wanted] if there is None else pixels[wanted][there[wanted]]
     low, high = np.percentile(known, [2, 98]) if known.size else (0, 1)
     return float(low), float(max(high, low + 1e-9))
 

@@ -70,8 +70,10 @@ class Picture:
         return (self.path,)
 
     def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """Colours (h, w, 3), each the mean over its pixel."""
-        pixels = open_reader(self.path).read(window, size)[[band - 1 for band in self.bands]]
+        """Colours (h, w, 3), each the mean over its pixel; black where no value means something."""
+        wanted = [band - 1 for band in self.bands]
+        pixels, known = open_reader(self.path).read_known(window, size)
+        pixels = pixels[wanted] if known is None else np.where(known[wanted], pixels[wanted], self.low)
         if pixels.dtype != np.uint8 or (self.low, self.high) != (0, 255):
             pixels = _spread(pixels, self.low, self.high, 0)
         return np.ascontiguousarray(np.moveaxis(pixels, 0, -1))

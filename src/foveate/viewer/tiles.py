@@ -98,7 +98,7 @@ class _ThreadReaders:
 
     def get(self, path: Path) -> ImageReader:
         if not hasattr(self._own, "readers"):
-            self._own.readers = ReaderCache(_DECODED_BYTES, MAX_OPEN, overviews=True)
+            self._own.readers = ReaderCache(_DECODED_BYTES, max_open=MAX_OPEN, overviews=True)
             self._all.append(self._own.readers)
         reader: ImageReader = self._own.readers.get(path)
         return reader

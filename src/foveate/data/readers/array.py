@@ -47,7 +47,7 @@ class ArrayReader(PyramidReader):
         self.path, self.georeference, self.resolution = Path(name), georeference, resolution
         self.bands, self.dtype = base.shape[0], base.dtype
         self.size, self.levels = Size(*base.shape[1:]), self._pyramid.sizes
-        self.resident_bytes = base.nbytes
+        self.masked, self.resident_bytes = base.dtype.kind == "f", base.nbytes
 
     def _extent(self, level: int) -> Size:
         return self._open().extent(level)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -58,6 +58,18 @@ class Resolution:
         return Resolution(self.row * rows, self.col * cols)
 
 
+class Known(NamedTuple):
+    """Pixels, and which of them mean something.
+
+    Attributes:
+        pixels: (bands, h, w); where `known` is false they hold anything.
+        known: (bands, h, w); None when all values mean something.
+    """
+
+    pixels: Raster
+    known: BoolArray | None
+
+
 @runtime_checkable
 class ImageReader(Protocol):
     """Reads windows of an image that is too large to load.
@@ -73,10 +85,15 @@ class ImageReader(Protocol):
         stored_size: that of the file, where it is read as if its pixels had another size; else `size`.
         bands: number of bands that `read` returns; an alpha band is left out unless it was asked for.
         alpha: whether the file has an alpha band.
-        masked: whether the file may say of pixels that they hold no data: a nodata value, a mask, an alpha band.
+        masked: whether pixels may hold no data: by a nodata value, a mask, an alpha band, or as floats that are not
+            finite.
         palette: whether the pixels are indices into a colour table.
         dtype: type of the pixels in the file, and of what `read` returns.
         levels: sizes of the stored pyramid, finest first; `levels[0] == size`.
+        band_names: what the file says of each band, such as "red" or "NIR"; "" where it says nothing.
+        scaling: per band a gain and an offset from stored values to what they mean, as the file says; `read` gives
+            stored values.
+        remarks: what else a user should know of how the file is read, in sentences.
         georeference: place on the ground, when the file knows it.
         resolution: size of a pixel of level 0 in metres, when the file knows it.
         random_access: whether a window is read without decoding the whole file.
@@ -93,6 +110,9 @@ class ImageReader(Protocol):
     palette: bool
     dtype: np.dtype[Any]
     levels: tuple[Size, ...]
+    band_names: tuple[str, ...]
+    scaling: tuple[tuple[float, float], ...]
+    remarks: tuple[str, ...]
     georeference: Georeference | None
     resolution: Resolution | None
     random_access: bool
@@ -119,6 +139,14 @@ class ImageReader(Protocol):
 
         Returns:
             (bands, height, width) in the file's dtype; means of integers are rounded. The caller owns the array.
+
+        Raises:
+            ImageReadError: when the file is damaged.
+        """
+        ...
+
+    def read_known(self, window: Window, size: Size | None = None) -> Known:
+        """As `read`, but each mean is taken over the values that mean something, and which pixels have one is told.
 
         Raises:
             ImageReadError: when the file is damaged.

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from foveate.data.readers.gdal import open_dataset, read_header, read_valid, reading
+from foveate.data.readers.gdal import describe, open_dataset, read_header, read_valid, reading
 from foveate.data.readers.location import Location
 from foveate.data.readers.memory import MemoryPyramid, halvings
-from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions
+from foveate.data.readers.options import PLAIN, OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.tiled_tiff import write_plain
@@ -27,7 +27,7 @@ class _Store(Protocol):
 
     def read_level(self, level: int, window: Window) -> Raster: ...
 
-    def valid(self, window: Window) -> BoolArray: ...
+    def valid(self, level: int, window: Window) -> BoolArray | None: ...
 
     def close(self) -> None: ...
 
@@ -37,8 +37,7 @@ class DecodedReader(PyramidReader):
 
     Args:
         location: a PNG or JPEG file. An orientation in a JPEG's EXIF is not applied, as masks do not carry it.
-        keep_alpha: count an alpha band as a band.
-        decode_limit_bytes: decoded size in bytes up to which the image is kept in memory.
+        options: which bands count, what is believed to be no data, and up to which size the image is kept in memory.
 
     Raises:
         UnsupportedImageError: when the header cannot be read.
@@ -47,24 +46,18 @@ class DecodedReader(PyramidReader):
     random_access = False
     handles = 0
 
-    def __init__(
-        self, location: Location, *, keep_alpha: bool = False, decode_limit_bytes: int = DECODE_LIMIT_BYTES
-    ) -> None:
-        self.path, self._location = location.path, location
-        self._keep_alpha = keep_alpha
+    def __init__(self, location: Location, options: OpenOptions = PLAIN) -> None:
+        self.path, self._location, self._options = location.path, location, options
         self._store: _Store | None = None
         with open_dataset(location) as dataset:
-            header = read_header(dataset, keep_alpha)
+            header = read_header(dataset, options)
         self._indexes = list(header.indexes)
-        self.format, self.size, self.bands = header.format, header.size, len(header.indexes)
-        self.alpha, self.palette, self.dtype = header.alpha, header.palette, header.dtype
-        self.masked = header.masked
-        self.georeference, self.resolution = header.georeference, header.resolution
+        self._by_mask = describe(self, header)
         self.levels = halvings(self.size)
         decoded = self.size.pixels * self.bands * self.dtype.itemsize
-        self._in_memory = decoded <= decode_limit_bytes
+        self._in_memory = decoded <= options.decode_limit_bytes
         # The levels together add a third.
-        held = decoded * 4 // 3 + (self.size.pixels if self.masked else 0)
+        held = decoded * 4 // 3 + (self.size.pixels if self._by_mask else 0)
         self.resident_bytes = held if self._in_memory else 0
 
     @property
@@ -78,18 +71,18 @@ class DecodedReader(PyramidReader):
     def _read_level(self, level: int, window: Window) -> Raster:
         return self._decoded().read_level(level, window)
 
-    def valid(self, window: Window) -> BoolArray:
-        """By the alpha band."""
-        return self._decoded().valid(window) if self.masked else super().valid(window)
+    def _marked(self, level: int, window: Window) -> BoolArray | None:
+        return self._decoded().valid(level, window) if self._by_mask else None
 
     def _decoded(self) -> _Store:
         if self._store is None:
-            self._store = self._decode() if self._in_memory else _Spilled(self._location, self._keep_alpha)
+            self._store = self._decode() if self._in_memory else _Spilled(self._location, self._options)
         return self._store
 
     def _decode(self) -> _Store:
         with reading(self.location), open_dataset(self._location) as dataset:
-            return _InMemory(dataset.read(self._indexes), read_valid(dataset) if self.masked else None)
+            valid = read_valid(dataset) if self._by_mask else None
+            return MemoryPyramid(dataset.read(self._indexes), valid, self.nodata)
 
     def close(self) -> None:
         """Drop the decoded image, or delete the temporary file; a later read decodes again."""
@@ -98,28 +91,15 @@ class DecodedReader(PyramidReader):
             self._store = None
 
 
-class _InMemory(MemoryPyramid):
-    def __init__(self, base: Raster, valid: BoolArray | None) -> None:
-        super().__init__(base)
-        self._valid = valid
-
-    def valid(self, window: Window) -> BoolArray:
-        assert self._valid is not None  # asked of masked images only
-        return self._valid[window.within(Window.of(self.sizes[0]))].copy()
-
-    def close(self) -> None:
-        self._levels.clear()
-
-
 class _Spilled:
     """The image as a temporary tiled TIFF pyramid, deleted when closed."""
 
-    def __init__(self, location: Location, keep_alpha: bool) -> None:
+    def __init__(self, location: Location, options: OpenOptions) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="foveate-")
         try:
             copy = Path(self._folder.name) / "decoded.tif"
             write_plain(location, copy)
-            self._reader = RasterioReader(Location.of(copy), keep_alpha=keep_alpha)
+            self._reader = RasterioReader(Location.of(copy), options)
         except BaseException:
             self._folder.cleanup()
             raise
@@ -130,8 +110,8 @@ class _Spilled:
     def read_level(self, level: int, window: Window) -> Raster:
         return self._reader._read_level(level, window)
 
-    def valid(self, window: Window) -> BoolArray:
-        return self._reader.valid(window)
+    def valid(self, level: int, window: Window) -> BoolArray | None:
+        return self._reader._marked(level, window)
 
     def close(self) -> None:
         self._reader.close()
@@ -142,7 +122,7 @@ def open_decoded(location: Location, options: OpenOptions) -> DecodedReader | No
     """The registry's entry: None when the file is neither PNG nor JPEG."""
     if not _is_ours(location):
         return None
-    return DecodedReader(location, keep_alpha=options.keep_alpha, decode_limit_bytes=options.decode_limit_bytes)
+    return DecodedReader(location, options)
 
 
 def _is_ours(location: Location) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from rasterio.io import DatasetReader
 from foveate.data.readers.base import Georeference, Resolution
 from foveate.data.readers.drivers import check_overviews, drivers_for
 from foveate.data.readers.location import Location, redacted
+from foveate.data.readers.options import PLAIN, OpenOptions
+from foveate.data.readers.pyramid import PyramidReader, representable
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
@@ -138,32 +140,39 @@ def reading(path: Path | str, window: Window | None = None) -> Iterator[None]:
 class Header:
     """What a file says about itself; see `ImageReader` for the fields.
 
-    `indexes` are the 1-based numbers of the bands that are read.
+    Attributes:
+        indexes: 1-based numbers of the bands that are read.
+        nodata: per band of these the values that mean that there is none.
+        by_mask: whether a mask or an alpha band says where there is data.
     """
 
     format: str
     size: Size
     indexes: tuple[int, ...]
     alpha: bool
-    masked: bool
+    nodata: tuple[tuple[float, ...], ...]
+    by_mask: bool
     palette: bool
     dtype: np.dtype[Any]
+    band_names: tuple[str, ...]
+    scaling: tuple[tuple[float, float], ...]
     georeference: Georeference | None
     resolution: Resolution | None
 
 
-def read_header(dataset: Any, keep_alpha: bool = False) -> Header:
+def read_header(dataset: Any, options: OpenOptions = PLAIN) -> Header:
     """The header of an open dataset.
 
     Args:
         dataset: an open rasterio dataset.
-        keep_alpha: count an alpha band as a band.
+        options: which bands count, and what is believed to be no data.
 
     Raises:
         UnsupportedImageError: when there is no band, or the pixels are complex numbers.
     """
     colours = dataset.colorinterp
     dtype = np.result_type(*dataset.dtypes) if dataset.dtypes else np.dtype(np.complex64)
+    keep_alpha = options.keep_alpha or options.bands is not None
     indexes = tuple(i + 1 for i, colour in enumerate(colours) if keep_alpha or colour != ColorInterp.alpha)
     if not indexes or dtype.kind == "c":
         found = ", ".join(dataset.dtypes) or "none"
@@ -173,16 +182,54 @@ def read_header(dataset: Any, keep_alpha: bool = False) -> Header:
         size=Size(*dataset.shape),
         indexes=indexes,
         alpha=ColorInterp.alpha in colours,
-        masked=any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums),
+        nodata=tuple(_nodata(dataset, index, dtype, options) for index in indexes),
+        by_mask=options.use_nodata and _by_mask(dataset, options.bands or ()),
         palette=ColorInterp.palette in colours,
         dtype=dtype,
+        band_names=tuple(_band_name(dataset, index) for index in indexes),
+        scaling=tuple((dataset.scales[index - 1], dataset.offsets[index - 1]) for index in indexes),
         georeference=_georeference(dataset),
         resolution=resolution_of(dataset),
     )
 
 
+def describe(reader: PyramidReader, header: Header) -> bool:
+    """Give a reader what a header says.
+
+    Returns:
+        Whether a mask or an alpha band says where there is data.
+    """
+    reader.format, reader.size, reader.bands = header.format, header.size, len(header.indexes)
+    reader.alpha, reader.palette, reader.dtype = header.alpha, header.palette, header.dtype
+    reader.nodata, reader.band_names, reader.scaling = header.nodata, header.band_names, header.scaling
+    reader.masked = header.by_mask or any(header.nodata) or header.dtype.kind == "f"
+    reader.georeference, reader.resolution = header.georeference, header.resolution
+    return header.by_mask
+
+
+def _by_mask(dataset: Any, used: Sequence[int]) -> bool:
+    """Whether a mask or an alpha band says where there is data; one that is used as pixels does not."""
+    flags = {flag for band in dataset.mask_flag_enums for flag in band}
+    alphas = [i + 1 for i, colour in enumerate(dataset.colorinterp) if colour == ColorInterp.alpha]
+    if MaskFlags.alpha in flags and set(alphas) & set(used):
+        return False
+    return MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags
+
+
+def _nodata(dataset: Any, index: int, dtype: np.dtype[Any], options: OpenOptions) -> tuple[float, ...]:
+    """The values of a band that mean that there is none, of those that its type can hold."""
+    return representable(dataset.nodatavals[index - 1], dtype) if options.use_nodata else ()
+
+
+def _band_name(dataset: Any, index: int) -> str:
+    """The band's description, else what colour it is."""
+    colour = dataset.colorinterp[index - 1]
+    unsaid = (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette)
+    return dataset.descriptions[index - 1] or ("" if colour in unsaid else colour.name)
+
+
 def read_valid(dataset: Any, window: Window | None = None) -> BoolArray:
-    """Whether pixels hold data, (h, w): any band of them where there is a nodata value, else as mask or alpha say."""
+    """Whether pixels hold data, (h, w), by a mask or an alpha band."""
     place = window and ((window.top, window.bottom), (window.left, window.right))
     valid: BoolArray = dataset.dataset_mask(window=place) > 0
     return valid

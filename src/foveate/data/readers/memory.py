@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.readers.pyramid import STRIP_BYTES
+from foveate.data.readers.pyramid import STRIP_BYTES, known_values
 from foveate.geometry import Size, Window, ceil_div
-from foveate.types import Raster
+from foveate.types import BoolArray, Raster
 
 SMALLEST_LEVEL = 256
 
@@ -26,10 +26,18 @@ class MemoryPyramid:
 
     Rounding is half to even, so that levels do not get brighter one after the other. A last odd row or column is
     repeated, so that every other pixel is exact; what is mirrored beyond it lies up to two pixels of the level off.
+    Values that mean nothing count in no mean; where all four mean nothing one of them stands.
+
+    Args:
+        base: the image.
+        valid: (H, W) which of its pixels hold data; None for all.
+        nodata: per band the values that mean that there is none.
     """
 
-    def __init__(self, base: Raster) -> None:
-        self._levels = [base]
+    def __init__(
+        self, base: Raster, valid: BoolArray | None = None, nodata: tuple[tuple[float, ...], ...] = ()
+    ) -> None:
+        self._levels, self._valid, self._nodata = [base], [valid], nodata
         self.sizes = halvings(Size(*base.shape[1:]))
 
     def extent(self, level: int) -> Size:
@@ -38,26 +46,61 @@ class MemoryPyramid:
 
     def read_level(self, level: int, window: Window) -> Raster:
         """A view of a window of a level."""
-        while len(self._levels) <= level:
-            self._levels.append(halved(self._levels[-1]))
         rows, cols = window.within(Window.of(self.sizes[level]))
-        return self._levels[level][:, rows, cols]
+        return self._made(level)[0][:, rows, cols]
+
+    def valid(self, level: int, window: Window) -> BoolArray | None:
+        """Which pixels of a window of a level hold data, (h, w), as far as `valid` said so."""
+        valid = self._made(level)[1]
+        return None if valid is None else valid[window.within(Window.of(self.sizes[level]))].copy()
+
+    def _made(self, level: int) -> tuple[Raster, BoolArray | None]:
+        while len(self._levels) <= level:
+            finer = self._valid[-1]
+            self._levels.append(halved(self._levels[-1], finer, self._nodata))
+            self._valid.append(None if finer is None else np.logical_or.reduce(_quads(finer[None]))[0])
+        return self._levels[level], self._valid[level]
+
+    def close(self) -> None:
+        """Let go of the image."""
+        self._levels.clear()
 
 
-def halved(pixels: Raster) -> Raster:
-    """The means of 2 x 2 pixels of (bands, H, W), strip by strip, in the same dtype."""
+def halved(pixels: Raster, valid: BoolArray | None = None, nodata: tuple[tuple[float, ...], ...] = ()) -> Raster:
+    """The means of 2 x 2 pixels of (bands, H, W), strip by strip, in the same dtype; see `MemoryPyramid`."""
     bands, height, width = pixels.shape
     result = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
     step = max(1, STRIP_BYTES // (bands * width * 8))
     for row in range(0, result.shape[1], step):
-        result[:, row : row + step] = _halved_strip(pixels[:, 2 * row : 2 * (row + step)])
+        rows = slice(2 * row, 2 * (row + step))
+        strip = pixels[:, rows]
+        known = known_values(strip, None if valid is None else valid[rows], nodata)
+        result[:, row : row + step] = _halved_strip(strip) if known is None else _halved_known(strip, known)
     return result
 
 
-def _halved_strip(strip: Raster) -> Raster:
+def _even(strip: Raster) -> Raster:
+    """With a last odd row or column repeated."""
     height, width = strip.shape[-2:]
-    if height % 2 or width % 2:
-        strip = np.pad(strip, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    return np.pad(strip, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge") if height % 2 or width % 2 else strip
+
+
+def _quads(strip: Raster) -> Raster:
+    """The four pixels of each 2 x 2 of (bands, h, w): (4, bands, h / 2, w / 2), sides rounded up."""
+    even = _even(strip)
+    return np.stack([even[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+
+
+def _halved_known(strip: Raster, known: BoolArray) -> Raster:
+    pixels, there = _quads(strip), _quads(known)
+    count = there.sum(axis=0)
+    mean = np.where(there, pixels, 0).sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
+    means: Raster = np.where(count > 0, mean if strip.dtype.kind == "f" else np.rint(mean), pixels[0])
+    return means.astype(strip.dtype)
+
+
+def _halved_strip(strip: Raster) -> Raster:
+    strip = _even(strip)
     rows = np.add(strip[:, ::2], strip[:, 1::2], dtype=_sum_type(strip.dtype))
     total = rows[..., ::2] + rows[..., 1::2]
     return _quarter(total, strip.dtype)

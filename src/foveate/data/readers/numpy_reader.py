@@ -39,7 +39,7 @@ class NumpyReader(PyramidReader):
         self._axes = ImageAxes.guessed(self._array.shape, str(location))
         self.bands, self.dtype = self._axes.bands(self._array.shape), pixel_type(self._array.dtype, str(location))
         self.size: Size = self._axes.size(self._array.shape)
-        self.levels = (self.size,)
+        self.levels, self.masked = (self.size,), self.dtype.kind == "f"
 
     def _read_level(self, level: int, window: Window) -> Raster:
         if self._array is None:

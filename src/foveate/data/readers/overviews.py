@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
+from foveate.data.readers.base import Known
 from foveate.data.readers.location import Location
 from foveate.data.readers.memory import halvings
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.options import OpenOptions
+from foveate.data.readers.pyramid import PyramidReader, any_band
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.rescaled import Derived
 from foveate.data.readers.tiff_source import TiffSource
@@ -79,17 +82,29 @@ class OverviewedReader(Derived):
     def _read_level(self, level: int, window: Window) -> Raster:
         if level < self._kept:
             return self._inner._read_level(level, window)
+        coarse = self._coarse_levels()
+        if coarse is None:
+            return self._from_inner(window, self._factor << (level - self._kept)).pixels
+        return coarse._read_level(level - self._kept, window)
+
+    def _known_level(self, level: int, window: Window) -> Known:
+        if level < self._kept:
+            return self._inner._known_level(level, window)
+        coarse = self._coarse_levels()
+        if coarse is None:
+            return self._from_inner(window, self._factor << (level - self._kept))
+        return coarse._known_level(level - self._kept, window)
+
+    def _coarse_levels(self) -> RasterioReader | None:
+        """The file of them, made where it is not there; None where that needs what cannot be read."""
         if self._overviews is None and not self._damaged:
             self._open()
-        if self._overviews is None:
-            return self._from_inner(window, self._factor << (level - self._kept))
-        return self._overviews._read_level(level - self._kept, window)
+        return self._overviews
 
-    def _from_inner(self, window: Window, factor: int) -> Raster:
+    def _from_inner(self, window: Window, factor: int) -> Known:
         size = window.size
-        return self._inner.read(
-            Window(window.top * factor, window.left * factor, size.height * factor, size.width * factor), size
-        )
+        area = Window(window.top * factor, window.left * factor, size.height * factor, size.width * factor)
+        return self._inner.read_known(area, size) if self.masked else Known(self._inner.read(area, size), None)
 
     def _open(self) -> None:
         try:
@@ -97,7 +112,7 @@ class OverviewedReader(Derived):
         except ImageReadError:  # a place that is not asked for need not be whole
             self._damaged = True
         else:
-            self._overviews = RasterioReader(Location.of(path), keep_alpha=True)
+            self._overviews = RasterioReader(Location.of(path), OpenOptions(bands=tuple(range(1, self.bands + 1))))
 
     def _made_in_cache(self) -> Path | None:
         """The file of the coarse levels in the cache, made where it is not there; None where that cannot be."""
@@ -123,7 +138,7 @@ class OverviewedReader(Derived):
         return self._make(Path(self._temporary.name) / "overviews.tif")
 
     def _make(self, path: Path) -> Path:
-        source = TiffSource(self._base, self.bands, self.dtype, lambda window: self._from_inner(window, self._factor))
+        source = _coarse_source(self._base, self, lambda window: self._from_inner(window, self._factor))
         with written(path) as partial:
             write_plain_pyramid(source, partial)
         return path
@@ -141,6 +156,22 @@ class OverviewedReader(Derived):
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
+
+
+def _coarse_source(size: Size, image: PyramidReader, read: Callable[[Window], Known]) -> TiffSource:
+    """A coarse level of an image; where nothing is known it holds NaN, the value that means so, or a mask says so."""
+    values = {value for band in image.nodata for value in band[:1]} if all(image.nodata) else set()
+    hole = math.nan if image.dtype.kind == "f" else values.pop() if len(values) == 1 else None
+
+    def pixels(window: Window) -> Raster:
+        found, known = read(window)
+        return found if known is None else np.where(known, found, 0 if hole is None else hole).astype(image.dtype)
+
+    def valid(window: Window) -> BoolArray:
+        return any_band(read(window).known, window)
+
+    masked = image.masked and hole is None
+    return TiffSource(size, image.bands, image.dtype, pixels, valid=valid if masked else None, nodata=hole)
 
 
 def cache_folder() -> Path | None:
@@ -163,7 +194,7 @@ def _key(reader: PyramidReader, factor: int) -> str:
     """Name of the levels: by the file, when it was written, and samples of its pixels along the diagonal."""
     about = reader.path.stat()
     total = hashlib.sha256(f"{reader.path.resolve()} {about.st_size} {about.st_mtime_ns}".encode())
-    total.update(f"{reader.size} {reader.bands} {reader.dtype} {factor}".encode())
+    total.update(f"{reader.size} {reader.bands} {reader.dtype} {factor} {reader.masked} {reader.nodata}".encode())
     side = Size(min(_SAMPLE_SIDE, reader.size.height), min(_SAMPLE_SIDE, reader.size.width))
     for share in np.linspace(0, 1, _SAMPLES):
         top, left = int(share * (reader.size.height - side.height)), int(share * (reader.size.width - side.width))

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.readers.base import Georeference, Resolution
+from foveate.data.readers.base import Georeference, Known, Resolution
 from foveate.geometry import Size, Window, ceil_div
 from foveate.patches.resample import Taps, WindowTaps, resample, to_dtype, window_taps
 from foveate.types import BoolArray, Raster
 
 STRIP_BYTES = 64 << 20
+# Floats this large mean that there is no value, as infinity does: what programs write for "none" begins at 1e36.
+_NO_VALUE = 1e30
 # Types torch cannot index or add; the wider one holds every value.
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64, "bool": np.uint8}
 
@@ -31,8 +33,10 @@ class PyramidReader(ABC):
     the request and takes means of its pixels; a large request is worked off in parts of `strip_bytes`, so that the
     overview of a file without a pyramid does not load the file.
 
-    Limits: 32-bit integers above 2**24 lose their last digits where a mean is taken; a NaN spreads to the means beside
-    it.
+    Limits: 32-bit integers above 2**24 lose their last digits where a mean is taken.
+
+    Attributes:
+        nodata: per band the values that mean that there is none.
     """
 
     path: Path
@@ -44,6 +48,10 @@ class PyramidReader(ABC):
     palette: bool = False
     dtype: np.dtype[Any]
     levels: tuple[Size, ...]
+    nodata: tuple[tuple[float, ...], ...] = ()
+    band_names: tuple[str, ...] = ()
+    scaling: tuple[tuple[float, float], ...] = ()
+    remarks: tuple[str, ...] = ()
     georeference: Georeference | None = None
     resolution: Resolution | None = None
     random_access: bool = True
@@ -61,6 +69,12 @@ class PyramidReader(ABC):
         """The size; readers on top of another override it."""
         return self.size
 
+    def also_nodata(self, value: float) -> None:
+        """Take a value for one that means that there is none, in every band; before the first read."""
+        own = self.nodata or ((),) * self.bands
+        self.nodata = tuple((*values, *representable(value, self.dtype)) for values in own)
+        self.masked = self.masked or any(self.nodata)
+
     @abstractmethod
     def _read_level(self, level: int, window: Window) -> Raster:
         """Pixels of a window, in pixels of the level and inside it; may be a view, which is never written to."""
@@ -69,8 +83,22 @@ class PyramidReader(ABC):
         """Release handles and memory; may be called twice."""
 
     def valid(self, window: Window) -> BoolArray:
-        """Whether the pixels of a window inside the image hold data, (height, width); all, unless overridden."""
-        return np.ones((window.height, window.width), np.bool_)
+        """Whether the pixels of a window inside the image hold data, (height, width): a value in any band."""
+        marked = self._marked(0, window)
+        if self.dtype.kind != "f" and not any(self.nodata):
+            return np.ones((window.height, window.width), np.bool_) if marked is None else marked
+        known = self._known_level(0, window).known
+        return any_band(known, window)
+
+    def _marked(self, level: int, window: Window) -> BoolArray | None:
+        """Where a mask or an alpha band says that there is data, (h, w); None when there is neither."""
+        del level, window
+        return None
+
+    def _known_level(self, level: int, window: Window) -> Known:
+        """As `_read_level`, and which values mean something."""
+        pixels = self._read_level(level, window)
+        return Known(pixels, known_values(pixels, self._marked(level, window), self.nodata))
 
     def _extent(self, level: int) -> Size:
         """Level-0 pixels that the level covers; more than the image when the level was padded to whole pixels."""
@@ -78,23 +106,34 @@ class PyramidReader(ABC):
 
     def read(self, window: Window, size: Size | None = None) -> Raster:
         """The pixels of a window, as `ImageReader.read` promises."""
+        return self._read(window, size, lambda level, part: Known(self._read_level(level, part), None)).pixels
+
+    def read_known(self, window: Window, size: Size | None = None) -> Known:
+        """The pixels of a window and which mean something, as `ImageReader.read_known` promises."""
+        return self._read(window, size, self._known_level)
+
+    def _read(self, window: Window, size: Size | None, read: Callable[[int, Window], Known]) -> Known:
         out = size or window.size
         if out == window.size and Window.of(self.size).contains(window):
-            raster = self._read_level(0, window)
-            return raster if raster.base is None else raster.copy()
+            pixels, known = read(0, window)
+            return Known(pixels if pixels.base is None else pixels.copy(), known)
         level = self._level_for(window, out)
         plan = window_taps(window, out, self._extent(level), self.levels[level])
-        return self._resampled(partial(self._read_level, level), plan, out)
+        return self._resampled(partial(read, level), plan, out)
 
-    def _resampled(self, read: Callable[[Window], Raster], plan: WindowTaps, out: Size) -> Raster:
+    def _resampled(self, read: Callable[[Window], Known], plan: WindowTaps, out: Size) -> Known:
         """Carry out a plan on what `read` gives, in parts of `strip_bytes`."""
         counts = self._parts_of(plan.needed, out)
         if counts.pixels == 1:
             return self._read_part(read, plan)
         result = np.empty((self.bands, out.height, out.width), self.dtype)
+        known: BoolArray | None = None
         for rows, cols, part in _parts(plan, counts):
-            result[:, rows, cols] = self._read_part(read, part)
-        return result
+            result[:, rows, cols], some = self._read_part(read, part)
+            if some is not None:
+                known = np.ones(result.shape, np.bool_) if known is None else known
+                known[:, rows, cols] = some
+        return Known(result, known)
 
     def _level_for(self, window: Window, out: Size) -> int:
         """The coarsest level not coarser than asked for; 1% off is allowed, as pyramids round their sizes."""
@@ -113,10 +152,18 @@ class PyramidReader(ABC):
         rows = min(out.height, ceil_div(size, self.strip_bytes))
         return Size(rows, min(out.width, ceil_div(size, rows * self.strip_bytes)))
 
-    def _read_part(self, read: Callable[[Window], Raster], plan: WindowTaps) -> Raster:
-        source = as_tensor(read(plan.needed))
-        values = to_dtype(resample(source, plan.rows, plan.cols), source.dtype)
-        return values.numpy().astype(self.dtype, copy=False)
+    def _read_part(self, read: Callable[[Window], Known], plan: WindowTaps) -> Known:
+        pixels, known = read(plan.needed)
+        source = as_tensor(pixels)
+        if known is None:
+            values, weight = resample(source, plan.rows, plan.cols), None
+        else:
+            there = torch.from_numpy(known)
+            weight = resample(there.float(), plan.rows, plan.cols)
+            total = resample(torch.where(there, source, 0).float(), plan.rows, plan.cols)
+            values = total / torch.where(weight > 0, weight, 1)
+        result = to_dtype(values, source.dtype).numpy().astype(self.dtype, copy=False)
+        return Known(result, None if weight is None else (weight > 0).numpy())
 
     def __enter__(self) -> Self:
         return self
@@ -125,6 +172,38 @@ class PyramidReader(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def known_values(pixels: Raster, marked: BoolArray | None, nodata: tuple[tuple[float, ...], ...]) -> BoolArray | None:
+    """Which values (bands, h, w) mean something; None when all do."""
+    known = None if marked is None else np.broadcast_to(marked, pixels.shape).copy()
+    if pixels.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            finite = np.abs(pixels) < _NO_VALUE
+        known = finite if known is None else known & finite
+    for band, values in enumerate(nodata):
+        for value in values:
+            known = np.ones(pixels.shape, np.bool_) if known is None else known
+            known[band] &= pixels[band] != value
+    return None if known is None or known.all() else known
+
+
+def any_band(known: BoolArray | None, window: Window) -> BoolArray:
+    """Whether any band of the pixels of a window has a value, (h, w)."""
+    if known is None:
+        return np.ones((window.height, window.width), np.bool_)
+    there: BoolArray = np.logical_or.reduce(known, axis=0)
+    return there
+
+
+def representable(value: float | None, dtype: np.dtype[Any]) -> tuple[float, ...]:
+    """A value as pixels of a type have it; nothing where they cannot, and of NaN, which no pixel equals."""
+    if value is None or not np.isfinite(value):
+        return ()
+    if dtype.kind == "f":
+        return (float(value),)
+    limits = np.iinfo(dtype)
+    return (int(value),) if float(value).is_integer() and limits.min <= value <= limits.max else ()
 
 
 def as_tensor(raster: Raster) -> Tensor:

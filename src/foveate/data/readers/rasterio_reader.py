@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.data.readers.gdal import open_dataset, read_header, read_valid, reading
+from foveate.data.readers.gdal import describe, open_dataset, read_header, read_valid, reading
 from foveate.data.readers.location import Location
-from foveate.data.readers.options import OpenOptions
+from foveate.data.readers.options import PLAIN, OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
@@ -20,19 +20,19 @@ class RasterioReader(PyramidReader):
 
     Args:
         location: the file, URL or GDAL virtual path.
-        keep_alpha: count an alpha band as a band.
+        options: which bands count, and what is believed to be no data.
 
     Raises:
         ImageReadError: when a server has no such file.
         UnsupportedImageError: when GDAL cannot open it.
     """
 
-    def __init__(self, location: Location, *, keep_alpha: bool = False) -> None:
+    def __init__(self, location: Location, options: OpenOptions = PLAIN) -> None:
         self.path, self._location = location.path, location
         dataset = open_dataset(location)
         self._datasets = [dataset]
         try:
-            header = read_header(dataset, keep_alpha)
+            header = read_header(dataset, options)
             self._indexes = list(header.indexes)
             # All levels are opened now: only the opened level knows its exact size.
             for overview in range(_overview_count(dataset)):
@@ -41,10 +41,7 @@ class RasterioReader(PyramidReader):
         except Exception:
             self.close()
             raise
-        self.format, self.size, self.bands = header.format, header.size, len(header.indexes)
-        self.alpha, self.palette, self.dtype = header.alpha, header.palette, header.dtype
-        self.masked = header.masked
-        self.georeference, self.resolution = header.georeference, header.resolution
+        self._by_mask = describe(self, header)
         self.handles = len(self._datasets)
         self.levels = tuple(Size(*level.shape) for level in self._datasets)
 
@@ -59,12 +56,11 @@ class RasterioReader(PyramidReader):
             raster: Raster = self._datasets[level].read(self._indexes, window=place, out_dtype=self.dtype)
         return raster
 
-    def valid(self, window: Window) -> BoolArray:
-        """By nodata value, mask or alpha band."""
-        if not self.masked:
-            return super().valid(window)
+    def _marked(self, level: int, window: Window) -> BoolArray | None:
+        if not self._by_mask:
+            return None
         with reading(self.location, window):
-            return read_valid(self._datasets[0], window)
+            return read_valid(self._datasets[level], window)
 
     def close(self) -> None:
         """Close the handles of all levels."""
@@ -96,4 +92,4 @@ def _pyramid(datasets: list[Any]) -> list[Any]:
 
 def open_rasterio(location: Location, options: OpenOptions) -> RasterioReader:
     """The registry's entry."""
-    return RasterioReader(location, keep_alpha=options.keep_alpha)
+    return RasterioReader(location, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,8 @@ from foveate.data.readers.limits import check_size
 from foveate.data.readers.location import Location
 from foveate.data.readers.numpy_reader import open_numpy
 from foveate.data.readers.openslide_reader import open_openslide
-from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions
+from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions, Plane
+from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import open_rasterio
 from foveate.data.readers.zarr_reader import open_zarr
 from foveate.errors import ImageReadError, UnsupportedImageError
@@ -59,6 +61,10 @@ def open_image(
     path: Path | str,
     *,
     keep_alpha: bool = False,
+    bands: Sequence[int] | None = None,
+    plane: Plane | None = None,
+    nodata: float | None = None,
+    use_nodata: bool = True,
     decode_limit_bytes: int = DECODE_LIMIT_BYTES,
     max_pixels: int | None = None,
 ) -> ImageReader:
@@ -68,6 +74,11 @@ def open_image(
         path: a file, a folder (Zarr; DICOM of one slide), a URL (http, https, s3, gs, az) or a GDAL virtual path
             (`/vsizip/...`).
         keep_alpha: count an alpha band as a band; otherwise it is left out.
+        bands: 1-based numbers of the bands that will be used, which does not change what `read` gives but for this: an
+            alpha band counts as a band, and one that is named is pixels and no mask.
+        plane: which plane of a file with several along z or t, counted from 1: a number, or {"z": 3, "t": 1}.
+        nodata: a value that means that there is none, besides what the file says.
+        use_nodata: whether nodata values, masks and alpha bands are believed.
         decode_limit_bytes: PNG and JPEG decoding to more bytes than this go to a temporary file, not to memory.
         max_pixels: most rows times columns of an image; of the environment variable FOVEATE_MAX_PIXELS, else 10**12,
             when None.
@@ -79,7 +90,10 @@ def open_image(
     location = Location.of(path)
     if not location.text or (location.is_local and not location.path.exists()):
         raise ImageReadError(f"no image at {location}")
-    reader = _first(location, OpenOptions(keep_alpha, decode_limit_bytes))
+    chosen = None if bands is None else tuple(bands)
+    reader = _first(location, OpenOptions(keep_alpha, chosen, plane, use_nodata, decode_limit_bytes))
+    if nodata is not None and isinstance(reader, PyramidReader):
+        reader.also_nodata(nodata)
     try:
         check_size(reader, max_pixels)
     except Exception:

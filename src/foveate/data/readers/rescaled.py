@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from foveate.data.readers.base import ImageReader, Resolution
+from foveate.data.readers.base import ImageReader, Known, Resolution
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Size, Window, ceil_div
@@ -25,6 +25,12 @@ class Derived(PyramidReader):
         self._inner, self.size = inner, size
         self.path, self.format, self.dtype, self.bands = inner.path, inner.format, inner.dtype, inner.bands
         self.alpha, self.masked, self.palette = inner.alpha, inner.masked, inner.palette
+        self.nodata, self.band_names, self.scaling, self.remarks = (
+            inner.nodata,
+            inner.band_names,
+            inner.scaling,
+            inner.remarks,
+        )
         self.random_access, self.resident_bytes, self.handles = inner.random_access, inner.resident_bytes, inner.handles
         rows, cols = inner.size.height / size.height, inner.size.width / size.width
         self.georeference = inner.georeference and inner.georeference.scaled(rows, cols)
@@ -97,10 +103,51 @@ class RescaledReader(Derived):
         return self._extents[level]
 
     def _read_level(self, level: int, window: Window) -> Raster:
+        return self._at(level, window, lambda stored, part: Known(self._inner._read_level(stored, part), None)).pixels
+
+    def _known_level(self, level: int, window: Window) -> Known:
+        return self._at(level, window, self._inner._known_level)
+
+    def _at(self, level: int, window: Window, read: Callable[[int, Window], Known]) -> Known:
         if level > 0:
-            return self._inner._read_level(self._sources[level], window)
+            return read(self._sources[level], window)
         plan = window_taps(window, window.size, self._base_extent, self._inner.levels[self._base])
-        return self._resampled(partial(self._inner._read_level, self._base), plan, window.size)
+        return self._resampled(partial(read, self._base), plan, window.size)
+
+
+class FilledReader(Derived):
+    """An image with a value in every place: what means nothing counts in no mean and is replaced.
+
+    Args:
+        inner: any reader of this package.
+        fill: per band what stands where no value is known.
+    """
+
+    def __init__(self, inner: PyramidReader, fill: Sequence[float]) -> None:
+        super().__init__(inner, inner.size)
+        self.levels = inner.levels
+        values = np.array(fill, np.float64)[:, None, None]
+        if self.dtype.kind in "ui":
+            values = np.rint(np.clip(values, np.iinfo(self.dtype).min, np.iinfo(self.dtype).max))
+        self._fill = values.astype(self.dtype)
+
+    def _read_level(self, level: int, window: Window) -> Raster:
+        return self._filled(self._inner._known_level(level, window))
+
+    def read(self, window: Window, size: Size | None = None) -> Raster:
+        """Those of the other, with what means nothing replaced."""
+        return self._filled(self._inner.read_known(window, size))
+
+    def read_known(self, window: Window, size: Size | None = None) -> Known:
+        """Those of the other."""
+        return self._inner.read_known(window, size)
+
+    def valid(self, window: Window) -> BoolArray:
+        """Those of the other."""
+        return self._inner.valid(window)
+
+    def _filled(self, found: Known) -> Raster:
+        return found.pixels if found.known is None else np.where(found.known, found.pixels, self._fill)
 
 
 def _under_centres(start: int, count: int, length: int, inner: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

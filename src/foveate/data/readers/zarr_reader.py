@@ -56,6 +56,7 @@ class ZarrReader(PyramidReader):
         check_chunks(finest, name)
         self.format, self.resolution = image.format, image.resolution
         self.dtype = pixel_type(finest.dtype, name)
+        self.masked = self.dtype.kind == "f"
         self.bands, self.size = self._axes.bands(finest.shape), self._axes.size(finest.shape)
         self.levels = tuple(self._axes.size(level.shape) for level in image.levels)
         self._extents = tuple(image.extents)
