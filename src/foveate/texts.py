@@ -38,9 +38,12 @@ def read_text(path: Path, kind: type[FoveateError], remedy: str, most: int = MOS
     if size > most:
         raise kind(f"{path} has {size / 2**20:.0f} MiB, and such a file has at most {most / 2**20:.0f} MiB; {remedy}")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise kind(f"{path} is not in UTF-8{_guessed(data)} (byte {error.start}): save it as UTF-8; {remedy}") from None
+    if "\0" in text:
+        raise kind(f"{path} holds zero bytes, as text in UTF-16 does: save it as UTF-8; {remedy}")
+    return text
 
 
 def read_json(path: Path, kind: type[FoveateError], remedy: str, most: int = MOST_BYTES) -> Any:

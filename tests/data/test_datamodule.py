@@ -15,7 +15,7 @@ SPEC = LocationSpec(ScaleSet(8, (8, 16)), 4, 3, (0, 1))
 
 
 def module(root, *, workers=0, steps=6, **values):
-    config = data_config(root, workers=workers, **values)
+    config = data_config(root, workers=workers, **{"split": {"val": []}, **values})
     return FoveateDataModule(config, SPEC, steps=steps, images_per_step=2, locations_per_image=3)
 
 
@@ -36,6 +36,16 @@ def test_loaders(folder):
     # Three training masks, five ignored rows each.
     assert data.pixel_counts.sum() == 3 * 85 * 120
     assert data.normalisation.scale == 255
+
+
+def test_no_validation_is_refused_unless_asked_for(folder):
+    for split in ({}, {"test": ["im1"]}, {"train": ["im0", "im1", "im2"], "test": ["im3"]}):
+        with pytest.raises(DatasetError, match=r"left to validate on.*val_fraction.*data\.split\.val=\[\]"):
+            module(folder, split=split).setup()
+    for fraction in (0.01, 0.2, 0.6):
+        data = module(folder, split={"val_fraction": fraction})
+        data.setup()
+        assert len(data.samples("val")) == max(1, round(4 * fraction))
 
 
 def test_without_validation_images(folder):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.data.config import SplitConfig
-from foveate.data.manifest import assign_splits, load_samples
+from foveate.data.manifest import load_samples, masks_without_image
+from foveate.data.splits import assign_splits
 from foveate.errors import DatasetError
 
 
@@ -25,6 +26,10 @@ def test_folder(folder):
 def test_other_files_do_no_harm(folder):
     (folder / "images" / ".DS_Store").touch()
     (folder / "images" / "im0.png.aux.xml").touch()
+    for name in ("im0.tfw", "im0.png.ovr", "im1.PGW", "Thumbs.db", "desktop.ini", "im2.xml", "~im2.png", "readme.txt"):
+        (folder / "images" / name).touch()
+        (folder / "masks" / name).touch()
+    (folder / "images" / "im0.geojson").touch()
     assert len(load_samples(data_config(folder))) == 3
 
 
@@ -96,7 +101,7 @@ def test_folder_errors(tmp_path, folder):
     with pytest.raises(DatasetError, match="no image in"):
         load_samples(data_config(tmp_path, folder="empty"))
     (folder / "images" / "im0.jpg").touch()
-    with pytest.raises(DatasetError, match=r"different file stems.*im0"):
+    with pytest.raises(DatasetError, match=r"different file stems.*im0 \(.*im0\.jpg and .*im0\.png\)"):
         load_samples(data_config(folder))
     (folder / "images" / "im0.jpg").unlink()
     (folder / "masks" / "im0.tif").touch()
@@ -121,6 +126,112 @@ def test_manifest_errors(tmp_path, name, text, message):
         load_samples(data_config(tmp_path, manifest=name))
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("image,mask\nbäume.png,b.png\n".encode("latin-1"), "is not in UTF-8, .*cp1252.* .byte 12"),
+        ("image,mask\na.png,b.png\n".encode("utf-16"), "is not in UTF-8, but in UTF-16 .*: save it as UTF-8"),
+        ("image,mask\na.png,b.png\n".encode("utf-16-le"), "holds zero bytes, as text in UTF-16"),
+        (b"image,mask\na,b.png,m.png\n", "entry 1 has more columns than the header"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_manifests_of_another_encoding(tmp_path, data, message, name):
+    (tmp_path / name).write_bytes(data)
+    if "columns" in message and name != "a.csv":
+        message = "neither CSV"
+    with pytest.raises(DatasetError, match=rf"{name}.* ?{message}"):
+        load_samples(data_config(tmp_path, manifest=name))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("divider", [",", ";", "\t"])
+def test_spreadsheets(folder, encoding, divider):
+    (folder / "images" / "im0.png").rename(folder / "images" / "bäume, groß.png")
+    rows = [("Image", "Mask ", "split"), ('"images/bäume, groß.png"', "masks/im0.png", "val")]
+    text = "\r\n".join(divider.join(row) for row in rows)
+    (folder / "a.csv").write_bytes(text.encode(encoding))
+    (sample,) = load_samples(data_config(folder, manifest="a.csv"))
+    assert (sample.name, sample.mask.name, sample.split) == ("bäume, groß", "im0.png", "val")
+
+
+@pytest.mark.parametrize("key", ["image", "mask", "roi"])
+@pytest.mark.parametrize("value", [3, ["a.png"], {"a": 1}, True])
+def test_what_is_no_name_is_refused(folder, key, value):
+    row = {"image": "images/im0.png", "mask": "masks/im0.png", "split": "train", key: value}
+    (folder / "a.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DatasetError, match=rf"entry 1: {key} is .*, where a name belongs"):
+        load_samples(data_config(folder, manifest="a.jsonl"))
+
+
+def test_regions_of_one_image(folder):
+    """Rows of one image, each with a region: the left trains, the right validates."""
+    for name in ("left", "right"):
+        (folder / f"{name}.geojson").write_text("{}")
+    rows = ["image,mask,split,roi", *(f"images/im0.png,masks/im0.png,{s},{r}.geojson" for s, r in REGIONS)]
+    (folder / "a.csv").write_text("\n".join([*rows, "images/im1.png,masks/im1.png,train,left.geojson"]))
+    samples = load_samples(data_config(folder, manifest="a.csv"))
+    assert [(s.name, s.split, s.roi.stem) for s in samples] == [
+        ("im0-left", "train", "left"),
+        ("im0-right", "val", "right"),
+        ("im1", "train", "left"),
+    ]
+    for same in ("images/im0.png,masks/im0.png,val,left.geojson", "images/im0.png,masks/im0.png,val,"):
+        (folder / "a.csv").write_text("\n".join([rows[0], rows[1], same]))
+        with pytest.raises(DatasetError, match=r"twice: im0 \(.*im0\.png, in train, val\)"):
+            load_samples(data_config(folder, manifest="a.csv"))
+
+
+REGIONS = [("train", "left"), ("val", "right")]
+
+
+def test_images_of_one_name_in_several_folders(tmp_path):
+    """Explicit pairs need no equal stems, and no different ones."""
+    rows = ["image,mask"]
+    for place in ("site1/may", "site1/june", "site2/may"):
+        (tmp_path / place).mkdir(parents=True)
+        for name in ("rgb.png", "truth.png"):
+            (tmp_path / place / name).touch()
+        rows.append(f"{place}/rgb.png,{place}/truth.png")
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    samples = load_samples(data_config(tmp_path, manifest="a.csv", split={"val": ["june-rgb"]}))
+    assert [(s.name, s.split) for s in samples] == [
+        ("june-rgb", "val"),
+        ("site1-may-rgb", "train"),
+        ("site2-may-rgb", "train"),
+    ]
+    assert all(s.mask.parent == s.image.parent for s in samples)
+    (tmp_path / "site1/may/rgb.tif").touch()
+    (tmp_path / "a.csv").write_text("\n".join([*rows[:2], "site1/may/rgb.tif,site1/may/truth.png"]))
+    with pytest.raises(DatasetError, match=r"twice: rgb \(.*may/rgb\.png and .*may/rgb\.tif\)"):
+        load_samples(data_config(tmp_path, manifest="a.csv"))
+
+
+def test_the_list_of_the_original_demonstration(tmp_path):
+    """One image, whose list lies in the folder that its paths begin with, to train and to validate on."""
+    place = tmp_path / "CITYSCAPE_single_example"
+    place.mkdir()
+    image, mask = (f"munster_000144_000019_{kind}.png" for kind in ("leftImg8bit", "gtFine_labelIds"))
+    line = {"fpath_img": f"{place.name}/{image}", "fpath_segm": f"{place.name}/{mask}", "width": 2048, "height": 1024}
+    (place / "train1_validation_cityscape.odgt").write_text(json.dumps(line) + "\n")
+    for name in (image, mask):
+        (place / name).touch()
+    for root in (tmp_path, place, tmp_path / "elsewhere"):
+        where = str(place / "train1_validation_cityscape.odgt")
+        samples = load_samples(data_config(root, manifest={"train": where, "val": where}))
+        assert [(s.name, s.split, s.image.parent.name) for s in samples] == [
+            ("munster_000144_000019_leftImg8bit", split, place.name) for split in ("train", "val")
+        ]
+        assert {s.mask.name for s in samples} == {mask}
+
+
+def test_masks_that_no_image_is_called_by_are_named(folder):
+    (folder / "masks" / "im0.png").rename(folder / "masks" / "im0_mask.png")
+    with pytest.raises(DatasetError, match=r"1 of 3 images have no mask: im0; .* no image is called by: im0_mask\.png"):
+        load_samples(data_config(folder))
+    assert masks_without_image(data_config(folder)) == ["im0_mask.png"]
+
+
 def test_missing_manifest(tmp_path):
     with pytest.raises(DatasetError, match="no manifest at"):
         load_samples(data_config(tmp_path, manifest="a.csv"))
@@ -143,16 +254,30 @@ names = st.lists(st.text("abcdef", min_size=1, max_size=6), unique=True, max_siz
 
 
 @given(names, st.integers(0, 5), st.randoms())
-def test_a_draw_depends_on_the_name_alone(stems, seed, random):
+def test_a_draw_depends_on_the_names_alone(stems, seed, random):
     config = SplitConfig(val_fraction=0.3, test_fraction=0.2, seed=seed)
     splits = assign_splits(stems, config)
     assert set(splits) == set(stems)
     random.shuffle(stems)
-    part = stems[: len(stems) // 2]
-    assert assign_splits(part, config) == {name: splits[name] for name in part}
+    assert assign_splits(stems, config) == splits
+    more = assign_splits([*stems, "another"], config)
+    assert sum(more[name] != splits[name] for name in stems) <= 2
+
+
+@given(st.integers(1, 60), st.sampled_from([0.0, 0.05, 0.2, 0.5]), st.sampled_from([0.0, 0.1, 0.45]), st.integers(0, 3))
+def test_a_count_is_drawn(count, val, test, seed):
+    """To the nearest image, one at least, and one is left to train on; validation comes first where there are few."""
+    splits = assign_splits(map(str, range(count)), SplitConfig(val_fraction=val, test_fraction=test, seed=seed))
+    counts = [list(splits.values()).count(split) for split in ("train", "val", "test")]
+    assert sum(counts) == count
+    assert counts[0] >= 1
+    if count >= 3:
+        assert counts[1:] == [max(1, round(share * count)) if share else 0 for share in (val, test)]
+    elif count == 2:
+        assert counts[1:] == [bool(val), bool(test) and not val]
 
 
 def test_shares_of_draws():
     splits = assign_splits([f"im{i}" for i in range(4000)], SplitConfig(val_fraction=0.3, test_fraction=0.2))
     counts = [list(splits.values()).count(split) for split in ("train", "val", "test")]
-    assert counts == pytest.approx([2000, 1200, 800], abs=120)
+    assert counts == [2000, 1200, 800]

@@ -73,7 +73,11 @@ def test_prepared_scenes_are_trained_on_grey_ones_too(tmp_path):
     prepare(DeepGlobe(), root, tmp_path / "out", split_lists=lists)
     spec = LocationSpec(ScaleSet(8, (8, 16)), 4, 3, (0, 1))
     data = FoveateDataModule(
-        config_of(tmp_path / "out", DeepGlobe()), spec, steps=1, images_per_step=2, locations_per_image=2
+        config_of(tmp_path / "out", DeepGlobe(), split={"val": []}),
+        spec,
+        steps=1,
+        images_per_step=2,
+        locations_per_image=2,
     )
     data.setup()
     batch = next(iter(data.train_dataloader()))

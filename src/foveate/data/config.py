@@ -93,15 +93,16 @@ class VectorsConfig(Section):
 
 
 class SplitConfig(Section):
-    """Which image belongs to which split: by name, or drawn by a hash of the name; every image is in exactly one.
+    """Which image belongs to which split: by name, or drawn; every image is in exactly one.
 
     Images named in no list are drawn: `test_fraction` of them go to test, `val_fraction` to validation, the rest to
-    train. Where a `train` list is given nothing is drawn, and every image must be in a list.
+    train. These are counts: rounded, at least one image where a share is given, and one is left to train on. Where a
+    `train` list is given nothing is drawn, and every image must be in a list.
 
     Attributes:
-        train, val, test: stems of image files.
+        train, val, test: stems of image files. An empty `val` says that there is no validation, on purpose.
         val_fraction, test_fraction: shares in [0, 1).
-        seed: changes the draw; the draw of one image depends on its stem and the seed only.
+        seed: changes the draw, which depends on it and the stems only.
     """
 
     train: list[str] | None = None

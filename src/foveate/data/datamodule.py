@@ -17,9 +17,10 @@ from foveate.data.config import DataConfig
 from foveate.data.label_index import LabelIndex
 from foveate.data.labels import LabelReader
 from foveate.data.locations import LocationBatch, LocationSpec
-from foveate.data.manifest import Sample, Split, load_samples
+from foveate.data.manifest import Sample, load_samples
 from foveate.data.sample_reader import SampleReader, open_labels
 from foveate.data.sampling import CellSampler, class_weights
+from foveate.data.splits import Split
 from foveate.data.training_set import LocationDataset, StepBatches
 from foveate.data.validation_set import ValidationDataset
 from foveate.errors import DatasetError
@@ -79,6 +80,12 @@ class FoveateDataModule(LightningDataModule):
         training = self.samples("train")
         if not training:
             raise DatasetError("no image is left to train on; lower data.split.val_fraction or test_fraction")
+        if not self.samples("val") and self.config.split.val != []:
+            raise DatasetError(
+                f"none of the {len(self._samples)} images is left to validate on, to choose a checkpoint by. Draw "
+                f"some with data.split.val_fraction=0.2, name some in data.split.val, or give rows with regions of one "
+                f"image (column roi) to both; to train without validation set data.split.val=[]"
+            )
         self._check_looks(training)
         masks = [_opener(sample, self.config) for sample in training]
         classes = len(self.config.classes)

@@ -1,40 +1,36 @@
-"""Which files make the data set: images paired with masks, each in one split."""
+"""Which files make the data set: images paired with labels, each in one split."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
 
-from foveate.data.config import DataConfig, SplitConfig
+from foveate.data.config import DataConfig
+from foveate.data.labels.shapes import VECTORS
 from foveate.data.readers.location import Location
 from foveate.data.readers.openslide_reader import dicom_files
-from foveate.errors import ConfigError, DatasetError, reason_of, translated
-from foveate.texts import read_text
-from foveate.units import metres
+from foveate.data.rows import Row, rows_of
+from foveate.data.splits import SPLITS, Split, assign_splits, some
+from foveate.errors import DatasetError
 
-Split: TypeAlias = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_SHOWN = 5
-_LONGEST = 4000  # letters of a path
-_MOST_BYTES = 256 << 20
-_REMEDY = "a manifest is a CSV table, or one JSON object a line, with image and mask"
+# What programs and systems leave beside images, and what people keep there; the last suffix, in small letters.
+_BESIDE = """
+tfw tifw tiffw jgw jpgw jpegw pgw pngw j2w jp2w wld ovr msk aux rrd xml prj qpj cpg dbf shx sbn sbx qix qmd qml sld hdr
+db ini lnk lock tmp part crdownload bak log txt md rst pdf html csv tsv xls xlsx yaml yml toml md5 sha1 sha256
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image.
+    """One image, or one region of it.
 
     Attributes:
         image: its file.
         mask: the file of its labels; None when it has none, which only prediction accepts.
-        name: of the image file without its suffix, unique in the data set.
+        name: of the image file without its suffix, unique in its split; of the regions of one image it ends in that of
+            the region, and of images of one name it begins with those of their folders.
         split: "train", "val" or "test".
         pixel_size: of the image in metres, where the manifest gives it.
         roi: GeoJSON file of the region that is labelled, where the manifest gives one.
@@ -56,210 +52,134 @@ def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]
         need_masks: refuse images without a mask.
 
     Raises:
-        DatasetError: when a folder, file or mask is missing, a name occurs twice, or a split list names no image.
+        DatasetError: when a folder, file or mask is missing, an image occurs twice, or a split list names no image.
     """
-    rows = _rows(config)
-    _check_unique(rows)
+    rows = _named(_rows(config))
     if need_masks:
-        _check_masks(rows)
+        _check_masks(rows, config)
     _check_files(rows)
-    splits = _splits(rows, config.split)
-    samples = [Sample(row.image, row.mask, row.name, splits[row.name], row.pixel_size, row.roi) for row in rows]
-    return sorted(samples, key=lambda sample: sample.name)
+    drawn = assign_splits([row.name for row in rows if not row.splits], config.split)
+    samples = [
+        Sample(row.image, row.mask, row.name, split, row.pixel_size, row.roi)
+        for row in rows
+        for split in row.splits or (drawn[row.name],)
+    ]
+    return sorted(samples, key=lambda sample: (sample.name, SPLITS.index(sample.split)))
 
 
-def _splits(rows: list[_Row], config: SplitConfig) -> dict[str, Split]:
-    """A row's own split comes first; the configuration is about the others."""
-    given = {row.name: row.split for row in rows if row.split}
-    return given | assign_splits([row.name for row in rows if not row.split], config)
+def masks_without_image(config: DataConfig) -> list[str]:
+    """The names of masks in the folder that no image is called by."""
+    if config.folder is None:
+        return []
+    folder = config.root / config.folder
+    images = {Location.of(path).name for path in _files(folder / "images")}
+    return [path.name for path in _label_files(folder) if Location.of(path).name not in images]
 
 
-def assign_splits(names: Iterable[str], config: SplitConfig) -> dict[str, Split]:
-    """The split of each name.
-
-    Raises:
-        DatasetError: when a list names an image that is not there, two lists name the same, or a `train` list was
-            given and an image is in no list.
-    """
-    names = list(names)
-    listed = _listed(config)
-    unknown = sorted(set(listed) - set(names))
-    if unknown:
-        raise DatasetError(
-            f"the split lists name images that are not there: {_some(unknown)}; there are {_some(names)}"
-        )
-    rest = sorted(set(names) - set(listed))
-    if rest and config.train is not None:
-        raise DatasetError(f"a train list is given, and these images are in no list: {_some(rest)}; add or remove them")
-    return listed | {name: _drawn(name, config) for name in rest}
-
-
-def _listed(config: SplitConfig) -> dict[str, Split]:
-    result: dict[str, Split] = {}
-    for split in SPLITS:
-        for name in getattr(config, split) or []:
-            if result.setdefault(name, split) != split:
-                raise DatasetError(f"image {name!r} is listed in both {result[name]} and {split}; keep one")
-    return result
-
-
-def _drawn(name: str, config: SplitConfig) -> Split:
-    """By a hash, so that adding an image moves no other one."""
-    digest = hashlib.sha256(f"{config.seed}:{name}".encode()).digest()
-    share = int.from_bytes(digest[:8], "big") / 2**64
-    if share < config.test_fraction:
-        return "test"
-    return "val" if share < config.test_fraction + config.val_fraction else "train"
-
-
-class _Row(NamedTuple):
-    """A sample whose split may not be known yet."""
-
-    image: Path
-    mask: Path | None
-    name: str
-    split: Split | None
-    pixel_size: float | None = None
-    roi: Path | None = None
-
-
-def _rows(config: DataConfig) -> list[_Row]:
+def _rows(config: DataConfig) -> list[Row]:
     if config.folder is not None:
         return _from_folder(config.root / config.folder)
     if isinstance(config.manifest, Path):
-        return _from_manifest(config.root / config.manifest, config.root)
+        return rows_of(config.root / config.manifest, config.root)
     if config.manifest:
-        lists = config.manifest.items()
-        return [row for split, path in lists for row in _from_manifest(config.root / path, config.root, split)]
+        return _from_lists(config.manifest, config.root)
     raise DatasetError("data.folder and data.manifest are both missing; give one")
 
 
-def _from_folder(folder: Path) -> list[_Row]:
+def _from_folder(folder: Path) -> list[Row]:
     for needed in (folder, folder / "images"):
         if not needed.is_dir():
             raise DatasetError(f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem")
     images = _files(folder / "images")
     if not images:
         raise DatasetError(f"no image in {folder / 'images'}")
-    masks = _files(folder / "masks") if (folder / "masks").is_dir() else []
-    named = [(Location.of(path).name, path) for path in masks]
-    _check_repeated("masks", [name for name, _ in named])
-    by_name = dict(named)
-    return [_Row(path, by_name.get(name := Location.of(path).name), name, None) for path in images]
+    masks = _by_name("masks", _label_files(folder))
+    return [Row(path, masks.get(name), name) for name, path in _by_name("images", images).items()]
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _may_be_image(path))
+def _label_files(folder: Path) -> list[Path]:
+    return _files(folder / "masks", polygons=True) if (folder / "masks").is_dir() else []
 
 
-def _may_be_image(path: Path) -> bool:
-    """GDAL leaves .aux.xml files beside images, systems leave hidden ones, and slides have folders of their own.
-
-    Those of slides in DICOM are the slides: the files in them are levels.
-    """
-    stored = path.is_file() or path.suffix.lower() == ".zarr" or bool(dicom_files(path))
-    return stored and not path.name.startswith(".") and not path.name.endswith(".aux.xml")
+def _files(folder: Path, *, polygons: bool = False) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _may_be_read(path, polygons))
 
 
-def _from_manifest(path: Path, root: Path, split: Split | None = None) -> list[_Row]:
-    """Rows of a table; the split is of those that give none."""
-    if not path.is_file():
-        raise DatasetError(f"no manifest at {path}")
-    records = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json_lines(path)
-    if not records:
-        raise DatasetError(f"the manifest {path} names no image")
-    bases = [path.parent, root]
-    rows = [_row(record, bases, f"{path}, entry {number}") for number, record in enumerate(records, start=1)]
-    # The original's lists name some images twice, which made them count twice; here an image is either in or not.
-    return list(dict.fromkeys(row._replace(split=row.split or split) for row in rows))
+def _may_be_read(path: Path, polygons: bool) -> bool:
+    """Systems leave hidden files, and slides have folders of their own, of which those in DICOM are the slides."""
+    suffix = path.suffix.lower()
+    if path.name.startswith((".", "~")) or suffix[1:] in _BESIDE.split() or (suffix in VECTORS and not polygons):
+        return False
+    return path.is_file() or suffix == ".zarr" or bool(dicom_files(path))
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    text = read_text(path, DatasetError, _REMEDY, _MOST_BYTES)
-    with translated(DatasetError, f"{path} is no table", _REMEDY):
-        return list(csv.DictReader(io.StringIO(text, newline="")))
+def _by_name(kind: str, files: Iterable[Path]) -> dict[str, Path]:
+    """Files of a folder by their stems."""
+    found: dict[str, Path] = {}
+    for path in files:
+        other = found.setdefault(Location.of(path).name, path)
+        if other != path:
+            raise DatasetError(
+                f"{kind} must have different file stems, as they are paired by them; twice: {Location.of(path).name} "
+                f"({other} and {path}). Remove one, or pair images and masks in a manifest"
+            )
+    return found
 
 
-def _read_json_lines(path: Path) -> list[dict[str, Any]]:
-    lines = read_text(path, DatasetError, _REMEDY, _MOST_BYTES).splitlines()
-    try:
-        records = [json.loads(line) for line in lines if line.strip()]
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is neither CSV (by its suffix) nor JSON lines: {error}") from None
-    if not all(isinstance(record, dict) for record in records):
-        raise DatasetError(f"{path}: every line must be a JSON object with 'image' and 'mask'")
-    return records
+def _from_lists(lists: Mapping[Split, Path], root: Path) -> list[Row]:
+    """Rows of one list a split. One list for two splits, as in the original's demonstration, is so on purpose."""
+    splits: dict[Path, list[Split]] = defaultdict(list)
+    for split, path in lists.items():
+        splits[root / path].append(split)
+    return [row for path, those in splits.items() for row in rows_of(path, root, tuple(those))]
 
 
-def _row(record: dict[str, Any], bases: list[Path], place: str) -> _Row:
-    """A row from our keys or from those of the original's `.odgt` files."""
-    image = _name(record, place, "image", "fpath_img")
-    mask, roi_path = _name(record, place, "mask", "fpath_segm"), _name(record, place, "roi")
-    split = _name(record, place, "split") or None
-    if not image:
-        raise DatasetError(f"{place}: no 'image'; the keys are image, mask and split (or fpath_img, fpath_segm)")
-    if split not in (*SPLITS, None):
-        raise DatasetError(f"{place}: split {split!r}; allowed are {', '.join(SPLITS)}")
-    found = _resolve(image, bases)
-    mask_path = _resolve(mask, bases) if mask else None
-    roi = _resolve(roi_path, bases) if roi_path else None
-    name = Location.of(found).name
-    return _Row(found, mask_path, name, split, _pixel_size(record, place), roi)
+def _named(rows: list[Row]) -> list[Row]:
+    """Rows with names of their own: regions of one image by theirs, images of one name by their folders."""
+    named = []
+    for same in _groups(rows, lambda row: str(row.image)):
+        regions = {row.roi.stem for row in same if row.roi is not None}
+        if len(same) > 1 and len(regions) < len(same):
+            where = ", ".join(sorted({split for row in same for split in row.splits})) or "no split"
+            raise DatasetError(
+                f"an image may occur once, or once for each of its regions in the column roi; twice: {same[0].name} "
+                f"({same[0].image}, in {where})"
+            )
+        named += [row._replace(name=f"{row.name}-{row.roi.stem}") if len(same) > 1 and row.roi else row for row in same]
+    for depth in range(1, max(len(row.image.parts) for row in named)):
+        groups = _groups(named, lambda row: row.name)
+        if len(groups) == len(named):
+            return named
+        named = [_deeper(row, depth) if len(same) > 1 else row for same in groups for row in same]
+    twice = next(same for same in _groups(rows, lambda row: row.name) if len(same) > 1)
+    raise DatasetError(
+        f"images must have different file stems; twice: {twice[0].name} ({twice[0].image} and {twice[1].image})"
+    )
 
 
-def _name(record: dict[str, Any], place: str, *keys: str) -> str:
-    """The first of some entries that is given; empty without."""
-    value = next((record[key] for key in keys if record.get(key)), "")
-    if not isinstance(value, str) or "\0" in value or len(value) > _LONGEST:
-        raise DatasetError(f"{place}: {keys[0]} is {str(value)[:60]!r}, where a name belongs")
-    return value
+def _groups(rows: Iterable[Row], key: Callable[[Row], str]) -> list[list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return list(groups.values())
 
 
-def _pixel_size(record: dict[str, Any], place: str) -> float | None:
-    text = record.get("pixel_size")
-    try:
-        return metres(str(text)) if text else None
-    except ConfigError as error:
-        raise DatasetError(f"{place}: pixel_size {error}") from None
+def _deeper(row: Row, depth: int) -> Row:
+    """The row with the name of one more of its folders before its own."""
+    folders = [part for part in row.image.parent.parts if part.strip("/.:\\")]
+    return row._replace(name=f"{folders[-depth]}-{row.name}") if depth <= len(folders) else row
 
 
-def _resolve(text: str, bases: list[Path]) -> Path:
-    place = Location.of(text)
-    if not place.is_local:
-        return Path(text)  # `open_image` gives a URL its second slash back
-    candidates = [base / text for base in bases]
-    try:
-        return next((path for path in candidates if path.exists()), candidates[0])
-    except (OSError, ValueError) as error:  # a part of it is too long, or what no path may hold
-        raise DatasetError(f"{text[:60]!r} cannot be the name of a file: {reason_of(error)}") from None
-
-
-def _check_unique(rows: list[_Row]) -> None:
-    _check_repeated("images", [row.name for row in rows])
-
-
-def _check_repeated(kind: str, names: list[str]) -> None:
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-    if repeated:
-        raise DatasetError(
-            f"{kind} must have different file stems, as they are paired by them; twice: {_some(repeated)}"
-        )
-
-
-def _check_masks(rows: list[_Row]) -> None:
+def _check_masks(rows: list[Row], config: DataConfig) -> None:
     missing = [row.name for row in rows if row.mask is None]
     if missing:
-        raise DatasetError(f"{len(missing)} of {len(rows)} images have no mask: {_some(missing)}")
+        alone = masks_without_image(config)
+        hint = f"; masks that no image is called by: {some(alone)}" if alone else ""
+        raise DatasetError(f"{len(missing)} of {len(rows)} images have no mask: {some(missing)}{hint}")
 
 
-def _check_files(rows: list[_Row]) -> None:
+def _check_files(rows: list[Row]) -> None:
     named = [path for row in rows for path in (row.image, row.mask, row.roi) if path is not None]
     missing = [str(path) for path in named if Location.of(path).is_local and not path.exists()]
     if missing:
-        raise DatasetError(f"{len(missing)} files are not there: {_some(missing)}")
-
-
-def _some(names: list[str]) -> str:
-    """The first few names and how many more there are."""
-    text = ", ".join(names[:_SHOWN])
-    return text if len(names) <= _SHOWN else f"{text} and {len(names) - _SHOWN} more"
+        raise DatasetError(f"{len(missing)} files are not there: {some(missing)}")

@@ -16,9 +16,10 @@ from foveate.data.checks import inspect_samples
 from foveate.data.config import AugmentationConfig, DataConfig
 from foveate.data.label_index import LabelIndex
 from foveate.data.locations import LocationSpec
-from foveate.data.manifest import SPLITS, load_samples
+from foveate.data.manifest import load_samples
 from foveate.data.sample_reader import SampleReader, open_labels
 from foveate.data.sampling import CellSampler, class_weights
+from foveate.data.splits import SPLITS
 from foveate.data.training_set import LocationDataset
 from foveate.errors import ConfigError, DatasetError
 from foveate.patches.scales import ScaleSet

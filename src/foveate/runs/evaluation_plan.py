@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from foveate.data.manifest import SPLITS, Sample, load_samples
+from foveate.data.manifest import Sample, load_samples
 from foveate.data.sample_reader import open_labels, open_sample
+from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window
 from foveate.inference.evaluation.evaluate import LabelledImage

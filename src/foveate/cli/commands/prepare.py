@@ -12,8 +12,8 @@ from foveate.cli.arguments import Overwrite
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from foveate.data.manifest import Split
     from foveate.data.preparation import Recipe, Summary
+    from foveate.data.splits import Split
 
 HELP = """Turn the official download of a data set of the paper into a manifest that training takes.
 
@@ -108,7 +108,7 @@ def _recipe(name: str, fusion: str | None, classes: str | None) -> Recipe:
 
 
 def _split_lists(texts: list[str]) -> dict[Split, Path]:
-    from foveate.data.manifest import SPLITS
+    from foveate.data.splits import SPLITS
     from foveate.errors import ConfigError
 
     lists: dict[Split, Path] = {}
@@ -124,7 +124,7 @@ def _split_lists(texts: list[str]) -> dict[Split, Path]:
 def _contents(name: str, summary: Summary) -> Table:
     from rich.table import Table
 
-    from foveate.data.manifest import SPLITS
+    from foveate.data.splits import SPLITS
 
     images = ", ".join(f"{summary.images.get(split, 0)} {split}" for split in SPLITS)
     table = Table(title=f"{name}: {images}", title_justify="left")

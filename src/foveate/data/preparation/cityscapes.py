@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from foveate.data.config import SplitConfig
-from foveate.data.manifest import SPLITS, Split
 from foveate.data.preparation.masks import mask_by_value
 from foveate.data.preparation.scene import IGNORED, Mask, Scene
+from foveate.data.splits import SPLITS, Split
 from foveate.errors import DatasetError
 
 # Official label ids of the 19 classes that are evaluated; the other ids up to 33 are void or too rare.

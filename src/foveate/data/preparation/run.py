@@ -13,12 +13,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from foveate.data.manifest import Split
 from foveate.data.preparation.output import Facts, Writer
 from foveate.data.preparation.record import MANIFEST, Record
 from foveate.data.preparation.scene import Recipe, Scene
 from foveate.data.preparation.splits import split_scenes
 from foveate.data.preparation.summary import Summary, summarise
+from foveate.data.splits import Split
 from foveate.errors import DatasetError, WorkerError
 from foveate.files import write_text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from foveate.data.config import SplitConfig
-from foveate.data.manifest import Split
+from foveate.data.splits import Split
 from foveate.types import LabelArray
 
 IGNORED = 255

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from foveate.data.manifest import Split, assign_splits
 from foveate.data.preparation.scene import Recipe, Scene
+from foveate.data.splits import Split, assign_splits
 from foveate.errors import DatasetError, reason_of
 from foveate.texts import read_text
 

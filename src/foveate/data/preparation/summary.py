@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from foveate.data.manifest import Split
 from foveate.data.preparation.output import Facts
 from foveate.data.preparation.scene import Recipe
 from foveate.data.preparation.splits import Splitting
+from foveate.data.splits import Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 
-from foveate.data.manifest import SPLITS, Sample
+from foveate.data.manifest import Sample
+from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, FoveateError
 from foveate.files import refuse_existing
 from foveate.inference.evaluation.map_files import MapFiles

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from foveate.data.manifest import SPLITS, Sample, load_samples
+from foveate.data.manifest import Sample, load_samples
+from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, FoveateError
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import member_folders
