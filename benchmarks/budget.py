@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from timing import RESULTS, report
 
 from foveate.files import written
-from foveate.inference.tuning.candidates import KEEPS
+from foveate.inference.tune import KEEPS
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.tune import tune

@@ -29,8 +29,8 @@ from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import finished_blocks, ready_to_predict
+from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.source import PixelSource
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from
 from foveate.runs.folder import TrainedRun, load_run

@@ -27,11 +27,10 @@ from foveate.data.channels import Normalisation
 from foveate.data.config import ClassConfig
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_memory_mb
+from foveate.inference.job import PredictionFiles, write_prediction
 from foveate.inference.memory import MemoryModel
-from foveate.inference.predict import write_prediction
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import ready_to_predict
-from foveate.inference.prediction_files import PredictionFiles
+from foveate.inference.pipeline import ready_to_predict
+from foveate.inference.source import PixelSource
 
 CONFIG = InferenceConfig(
     overlap=0, batch_size=16, block_size=2048, blending="none", outputs=("classes", "confidence", "foveation")

@@ -24,10 +24,10 @@ from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels
 from foveate.geometry import Window
-from foveate.inference.planning.blocks import BlockGrid, block_side
-from foveate.inference.planning.pyramid import root_side
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import finished_blocks, ready_to_predict
+from foveate.inference.blocks import BlockGrid, block_side
+from foveate.inference.look_plan import LookPlan
+from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.source import PixelSource
 from foveate.metrics.cells import loss_per_cell
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from
@@ -82,7 +82,7 @@ def chosen_blocks(runs: list[TrainedRun], sample: Sample, data: DataConfig) -> I
     target = runs[0].segmenter.scales.target
     with ExitStack() as stack:
         labels: LabelReader = stack.enter_context(open_labels(sample, data))
-        sides = [root_side(run.config.inference, run.segmenter.estimator, run.segmenter.views_passed) for run in runs]
+        sides = [LookPlan.of(run.config.inference, run.segmenter.estimator, run.segmenter.scales).root for run in runs]
         side = block_side(runs[0].config.inference.block_size, target, max(sides))
         each = []
         for run in runs:

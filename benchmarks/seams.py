@@ -28,8 +28,8 @@ from foveate.data.readers.array import ArrayReader
 from foveate.foveation.estimators import FixedScale
 from foveate.geometry import Window, tile_starts
 from foveate.inference.config import InferenceConfig
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import finished_blocks, ready_to_predict
+from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.source import PixelSource
 
 PATCH = 64
 NEAR = 4  # pixels on each side of a border

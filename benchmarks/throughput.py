@@ -39,7 +39,7 @@ from foveate import FoveatedSegmenter, ScaleSet, build_network, predict
 from foveate.demo.earth import encoder_weights
 from foveate.foveation.estimators import FixedScale
 from foveate.inference.cost import peak_memory_mb
-from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.pipeline import ready_to_predict
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
 from inference import make_image

@@ -11,7 +11,7 @@ from rich.console import Console
 from foveate.data.config import ClassConfig
 from foveate.data.readers import ArrayReader, open_image
 from foveate.geometry import Size, Window
-from foveate.inference.evaluation.evaluate import Evaluation
+from foveate.inference.evaluate import Evaluation
 from foveate.metrics.hausdorff import mean_distances
 from foveate.metrics.scores import scores_from
 from foveate.reporting.image_facts import image_facts

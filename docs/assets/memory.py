@@ -19,8 +19,8 @@ from foveate import FoveatedSegmenter, GumbelSoftmax, ScaleSet, build_network, o
 from foveate.data.channels import Normalisation
 from foveate.inference.config import InferenceConfig
 from foveate.inference.memory import MemoryModel
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.pipeline import ready_to_predict
+from foveate.inference.source import PixelSource
 
 CLASSES = 5
 MEGAPIXELS = (10, 30, 100, 300, 1000, 3000, 10_000)

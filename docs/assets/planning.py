@@ -19,8 +19,8 @@ from places import VIEWS, bare, pieces
 from foveate import Size, Window
 from foveate.foveation.estimators import FixedScale
 from foveate.inference.config import InferenceConfig
-from foveate.inference.planning.per_target import PerTarget
-from foveate.inference.planning.pyramid import PyramidGrid, looks_of
+from foveate.looks.passes import PerTarget
+from foveate.looks.pyramid import PyramidGrid, looks_of
 from foveate.patches.extraction import Windows
 
 SHOWN = Window(1100, 3100, 512, 512)

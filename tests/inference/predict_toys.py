@@ -22,11 +22,10 @@ from foveate.data.readers.array import ArrayReader
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
-from foveate.inference.predict import Prediction
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.prediction_files import PredictionFiles
+from foveate.inference.job import Prediction, PredictionFiles
 from foveate.inference.session import Session
 from foveate.inference.sharing.team import launched_team, started_team
+from foveate.inference.source import PixelSource
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 

@@ -13,7 +13,7 @@ from torch import nn
 from foveate.devices import devices_of
 from foveate.errors import ConfigError
 from foveate.inference.config import InferenceConfig
-from foveate.inference.live_memory import peak_bytes
+from foveate.inference.cost import peak_bytes
 from foveate.inference.memory import MemoryModel, fitted, parse_memory, size_text
 
 
@@ -108,10 +108,10 @@ from foveate.data.config import ClassConfig
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.memory import MemoryModel
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predict import write_prediction
-from foveate.inference.prediction_files import PredictionFiles
-from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.source import PixelSource
+from foveate.inference.job import write_prediction
+from foveate.inference.job import PredictionFiles
+from foveate.inference.pipeline import ready_to_predict
 planner, block, batch, classes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 torch.set_num_threads(1)
 config = InferenceConfig(

@@ -32,11 +32,11 @@ from foveate.errors import (
     StoredBlockError,
 )
 from foveate.geometry import Window
-from foveate.inference.predicting.class_ids import class_ids
-from foveate.inference.predicting.run import finished_blocks
-from foveate.inference.prediction_files import PredictionFiles
+from foveate.inference.job import PredictionFiles
+from foveate.inference.pipeline import finished_blocks
 from foveate.inference.session import Session
-from foveate.inference.storing.store import BlockStore
+from foveate.inference.stitch import class_ids
+from foveate.inference.store import BlockStore
 from foveate.inference.work import Worker
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,10 +19,10 @@ from torch import nn
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import DeviceMemoryError, ImageReadError, OutputWriteError, StoppedError
 from foveate.geometry import Size, Window
+from foveate.inference import source as patient_source
+from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
-from foveate.inference.planning.blocks import BlockGrid
-from foveate.inference.predicting import patient_source
-from foveate.inference.predicting.run import finished_blocks
+from foveate.inference.pipeline import finished_blocks
 from foveate.inference.session import Session
 
 NOWHERE = Window(9000, 9000, 1, 1)
@@ -50,7 +50,7 @@ def impatient(monkeypatch):
 
 @pytest.mark.parametrize("planner", ["per_target", "pyramid"])
 def test_a_torn_place_costs_its_blocks_only(tmp_path, impatient, monkeypatch, planner):
-    monkeypatch.setattr("foveate.inference.planning.foveation_field.TILE_CELLS", 4)
+    monkeypatch.setattr("foveate.inference.field.TILE_CELLS", 4)
     told, config = [], CONFIG.model_copy(update={"planner": planner})
     toy_prediction(tmp_path / "good", config=config).run()
     torn = toy_prediction(tmp_path / "torn", config=config, source=toy_source(reader=Torn))
@@ -70,7 +70,7 @@ def test_a_torn_place_costs_its_blocks_only(tmp_path, impatient, monkeypatch, pl
 
 
 def test_strict_stops_at_a_torn_place_and_keeps_what_is_done(tmp_path, impatient, monkeypatch):
-    monkeypatch.setattr("foveate.inference.planning.foveation_field.TILE_CELLS", 4)
+    monkeypatch.setattr("foveate.inference.field.TILE_CELLS", 4)
     with pytest.raises(ImageReadError, match=r"could not read torn\.tif"):
         toy_prediction(tmp_path, source=toy_source(reader=Torn), strict=True).run()
     assert list((tmp_path / ".toy.partial/blocks").iterdir())
@@ -86,7 +86,7 @@ def test_what_fails_for_a_moment_is_read_again(tmp_path, impatient, monkeypatch)
 
 
 def test_a_place_that_could_not_be_read_is_tried_again_on_resuming(tmp_path, impatient, monkeypatch):
-    monkeypatch.setattr("foveate.inference.planning.foveation_field.TILE_CELLS", 4)
+    monkeypatch.setattr("foveate.inference.field.TILE_CELLS", 4)
     toy_prediction(tmp_path / "good").run()
     with pytest.raises(StoppedError, match="35 of 35"):
         toy_prediction(tmp_path, source=toy_source(reader=Torn)).run(Session(should_stop=lambda: all_stored(tmp_path)))
@@ -118,7 +118,7 @@ def test_nothing_readable_inside_an_area_is_an_error_too(tmp_path, impatient):
 
 
 def test_what_is_lost_is_told_as_a_share(tmp_path, impatient, monkeypatch):
-    monkeypatch.setattr("foveate.inference.planning.foveation_field.TILE_CELLS", 4)
+    monkeypatch.setattr("foveate.inference.field.TILE_CELLS", 4)
     summary = toy_prediction(tmp_path, source=toy_source(reader=Torn)).run()
     lost = (raster(tmp_path / "toy.classes.tif") == 255).mean()
     assert 0 < lost < 1
@@ -157,7 +157,7 @@ def test_a_device_too_small_for_one_patch_says_what_to_do(tmp_path):
 
 def test_a_disk_that_is_too_full_is_refused_before_the_work(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr("foveate.inference.storing.space.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("foveate.inference.store.shutil.disk_usage", lambda path: usage)
     with pytest.raises(OutputWriteError, match="at the very least"):
         toy_prediction(tmp_path).run()
     usage.free, told = 50_000, []
@@ -170,7 +170,7 @@ def test_a_disk_that_gets_full_while_results_are_written_costs_no_block(tmp_path
         raise OutputWriteError("could not write toy.classes.tif: the disk is full")
 
     with monkeypatch.context() as patched, pytest.raises(OutputWriteError, match=r"full; all blocks .* --resume"):
-        patched.setattr("foveate.inference.storing.assemble.write_outputs", full)
+        patched.setattr("foveate.inference.assemble.write_outputs", full)
         toy_prediction(tmp_path).run()
     assert all_stored(tmp_path)
     assert toy_prediction(tmp_path).run(resume=True)["resumed_blocks"] == 35

@@ -19,7 +19,7 @@ from foveate import predict
 from foveate.cli.app import app
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, StoppedError
-from foveate.inference.predicting import patient_source
+from foveate.inference import source as patient_source
 from foveate.inference.session import Session
 from foveate.runs.folder import load_run
 from foveate.runs.predict import PredictionRequest, files_of, stem_of
@@ -154,7 +154,7 @@ def test_the_command_says_how_much_memory_it_needs(workspace, tmp_path):
 
 def test_a_part_that_cannot_be_read_is_left_empty_or_stops(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(patient_source, "PAUSES", ())
-    monkeypatch.setattr("foveate.inference.planning.foveation_field.TILE_CELLS", 4)
+    monkeypatch.setattr("foveate.inference.field.TILE_CELLS", 4)
     whole = PyramidReader.read
 
     def torn(reader, window, size=None):

@@ -7,8 +7,8 @@ import torch
 from foveate.data.readers import open_image
 from foveate.errors import ImageReadError
 from foveate.geometry import CellGrid, Size, Window
-from foveate.inference.planning.foveation_field import FoveationField
-from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.field import FoveationField
+from foveate.inference.source import PixelSource
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.train import prepare_training

@@ -20,9 +20,9 @@ from foveate.foveation.estimators import (
     StraightThroughArgmax,
 )
 from foveate.inference.config import InferenceConfig
-from foveate.inference.predicting.looked_at import per_cell
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import finished_blocks
+from foveate.inference.pipeline import finished_blocks
+from foveate.inference.source import PixelSource
+from foveate.looks.pyramid import per_cell
 from foveate.patches.overview import overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter

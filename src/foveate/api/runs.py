@@ -21,7 +21,7 @@ from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict_array import ArrayPrediction, predict_array
 
 if TYPE_CHECKING:
-    from foveate.inference.evaluation.evaluate import Evaluation
+    from foveate.inference.evaluate import Evaluation
 
 AnyPath = str | Path
 AnyArray = NDArray[Any] | Tensor

@@ -16,8 +16,8 @@ from foveate.config_base import with_overrides
 from foveate.demo.earth import EarthFiles, encoder_weights, make_earth
 from foveate.files import write_text
 from foveate.geometry import Window
-from foveate.inference.evaluation.evaluate import Evaluation
-from foveate.inference.prediction_files import PredictionFiles
+from foveate.inference.evaluate import Evaluation
+from foveate.inference.job import PredictionFiles
 from foveate.reporting.panels import save_panels
 from foveate.reporting.preview import prediction_panels
 from foveate.runs.config import RunConfig

@@ -14,14 +14,12 @@ from foveate.data.readers.gdal import small_cache_bytes
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import peak_memory_mb
-from foveate.inference.live_memory import peak_bytes
-from foveate.inference.planning.blocks import block_side
-from foveate.inference.planning.foveation_field import CACHED_TILES, TILE_CELLS
-from foveate.inference.planning.pyramid import PyramidGrid, looks_of, root_side, uses_pyramid
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.predict_block import _PIXELS_AT_ONCE
-from foveate.inference.storing.layers import AT_ONCE
+from foveate.inference.cost import peak_bytes, peak_memory_mb
+from foveate.inference.field import CACHED_TILES, TILE_CELLS
+from foveate.inference.layers import AT_ONCE
+from foveate.inference.look_plan import LookPlan
+from foveate.inference.passes import _PIXELS_AT_ONCE
+from foveate.inference.source import PixelSource
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
 
@@ -115,8 +113,8 @@ class MemoryModel:
             classes: number of classes.
             area: what is looked at; None for everything.
         """
-        reader, scales, pyramid = source.reader, segmenter.scales, uses_pyramid(config, segmenter.estimator)
-        looks = _looks(segmenter, source, config)
+        reader, scales, plan = source.reader, segmenter.scales, _plan(segmenter, config)
+        looks = tuple((side, look.view) for side, look in zip(plan.sides, plan.looks, strict=True))
         bytes_of_file = reader.size.pixels * reader.bands * reader.dtype.itemsize
         field = TILE_CELLS * segmenter.overview_downsample
         kept = min(CACHED_TILES, ceil_div(reader.size.height, field) * ceil_div(reader.size.width, field))
@@ -136,7 +134,7 @@ class MemoryModel:
             classes=classes,
             looks=looks,
             downsamples=tuple(region_downsample(view / scales.patch_size) for _, view in looks),
-            pyramid=pyramid,
+            pyramid=plan.pyramid,
             shares=bool(probabilities),
             layers=1 + sum(classes if name == "probabilities" else 1 for name in probabilities),
             masks=0 if area is None or area.is_everything else _MASKS,
@@ -182,13 +180,8 @@ class MemoryModel:
         return self.classes * side**2 * _FLOAT + self.layers * side**2 + making
 
 
-def _looks(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> tuple[tuple[int, int], ...]:
-    """Side of the support and field of view of every kind of pass, widest last."""
-    views = segmenter.views_passed
-    if not uses_pyramid(config, segmenter.estimator):
-        return tuple((segmenter.scales.target, view) for view in views)
-    looks = looks_of(config, views)
-    return tuple(zip(PyramidGrid.of(source.size, looks).sides, (look.view for look in looks), strict=True))
+def _plan(segmenter: FoveatedSegmenter, config: InferenceConfig) -> LookPlan:
+    return LookPlan.of(config, segmenter.estimator, segmenter.scales)
 
 
 def fitted(model: MemoryModel, config: InferenceConfig, segmenter: FoveatedSegmenter, limit: int) -> InferenceConfig:
@@ -235,11 +228,11 @@ def size_text(count: float) -> str:
 
 def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[tuple[int, int]]:
     """Sides of blocks and sizes of batches, both halved more and more often, the least halved together first."""
-    root, cell = root_side(config, segmenter.estimator, segmenter.views_passed), segmenter.overview_downsample
+    plan, cell = _plan(segmenter, config), segmenter.overview_downsample
     wanted = [config.block_size]
     while wanted[-1] // 2 >= _SMALLEST:
         wanted.append(wanted[-1] // 2)
-    sides = list(dict.fromkeys(block_side(side, cell, root) for side in wanted))
+    sides = list(dict.fromkeys(plan.block_side(side, cell) for side in wanted))
     batches = [config.batch_size >> i for i in range(config.batch_size.bit_length())]
     pairs = [(i, j) for i in range(len(sides)) for j in range(len(batches))]
     return ((sides[i], batches[j]) for i, j in sorted(pairs, key=lambda pair: (sum(pair), pair[0])))

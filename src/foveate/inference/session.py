@@ -10,10 +10,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from foveate.errors import StoppedError
+from foveate.inference.claims import Claims
 from foveate.inference.memory import MemoryBound
 from foveate.inference.sharing.team import ALONE, LEFT_OUT, Team
-from foveate.inference.storing.claims import Claims
-from foveate.inference.storing.store import BlockStore
+from foveate.inference.store import BlockStore
 from foveate.inference.work import Worker
 
 _WAIT = 0.1  # seconds between looks at what the others have finished

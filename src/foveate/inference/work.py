@@ -15,20 +15,19 @@ from torch import Tensor
 from foveate.data.area.area import Area
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
+from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
-from foveate.inference.planning.blocks import BlockGrid
-from foveate.inference.planning.pass_map import PassMap
-from foveate.inference.planning.per_target import target_stride
-from foveate.inference.predicting.looked_at import per_cell
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.predictor import FinishedBlock
-from foveate.inference.predicting.run import finished_blocks
-from foveate.inference.predicting.shared_passes import blocks_abreast
-from foveate.inference.sinks.foveation_map import expected_view, scale_probabilities
-from foveate.inference.storing.layers import Layers, block_layers, limit, pass_bytes, unknown_layers
-from foveate.inference.storing.store import BlockStore
-from foveate.inference.storing.stored_block import StoredBlock
+from foveate.inference.field import expected_view, scale_probabilities
+from foveate.inference.layers import Layers, block_layers, limit, pass_bytes, unknown_layers
+from foveate.inference.look_plan import LookPlan
+from foveate.inference.passes import blocks_abreast
+from foveate.inference.pipeline import finished_blocks
+from foveate.inference.predictor import FinishedBlock
+from foveate.inference.source import PixelSource
+from foveate.inference.store import BlockStore, StoredBlock
+from foveate.looks.passes import target_stride
+from foveate.looks.pyramid import per_cell
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import BoolArray
 
@@ -184,7 +183,8 @@ class Worker:
         """The map of the passes of a block, empty without any."""
         if "passes" not in self._config.outputs:
             return {}
-        none_made = PassMap.of(self._work.segmenter, self._config).shares(window, [])
+        model = self._work.segmenter
+        none_made = LookPlan.of(self._config, model.estimator, model.scales).map.shares(window, [])
         return {"passes": pass_bytes(none_made if plan is None else plan)}
 
     def _put(self, window: Window, block: StoredBlock) -> None:

@@ -12,7 +12,7 @@ from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.geometry import Window
-from foveate.inference.evaluation.map_files import MapFiles
+from foveate.inference.score import MapFiles
 from foveate.reporting.panels import (
     Panel,
     channels_shown,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from foveate.geometry import Window
 from foveate.inference.display import table_html
-from foveate.inference.prediction_files import PredictionFiles
+from foveate.inference.job import PredictionFiles
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import files_of, predict

@@ -13,8 +13,8 @@ from foveate.data.readers.location import Location
 from foveate.data.sample_reader import open_labels
 from foveate.data.working import open_working
 from foveate.geometry import Window
-from foveate.inference.prediction_files import PredictionFiles
-from foveate.inference.storing.layers import NODATA
+from foveate.inference.job import PredictionFiles
+from foveate.inference.layers import NODATA
 from foveate.reporting.panels import (
     Panel,
     channels_shown,

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # which need torchmetrics, and the other tables do not
-    from foveate.inference.evaluation.evaluate import Evaluation
+    from foveate.inference.evaluate import Evaluation
     from foveate.metrics.hausdorff import ClassDistance
 
 

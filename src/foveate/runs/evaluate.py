@@ -14,11 +14,11 @@ from foveate.cores import share_cores
 from foveate.data.sample_reader import open_labels, open_sample, sample_area
 from foveate.devices import device_of
 from foveate.errors import ConfigError
-from foveate.inference.evaluation.evaluate import Evaluation, evaluation_of
-from foveate.inference.evaluation.score_blocks import BlockScore, score_blocks
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.evaluate import Evaluation, evaluation_of
+from foveate.inference.pipeline import ready_to_predict
+from foveate.inference.score import BlockScore, score_blocks
 from foveate.inference.sharing.processes import Share, from_processes
+from foveate.inference.source import PixelSource
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationOptions, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
 

@@ -11,11 +11,10 @@ from foveate.data.sample_reader import open_labels, open_sample
 from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window
-from foveate.inference.evaluation.evaluate import LabelledImage
-from foveate.inference.evaluation.map_files import MapFiles, MapSpec
-from foveate.inference.evaluation.score_blocks import Scoring
-from foveate.inference.planning.blocks import BlockGrid
-from foveate.inference.planning.pyramid import root_side
+from foveate.inference.blocks import BlockGrid
+from foveate.inference.evaluate import LabelledImage
+from foveate.inference.look_plan import LookPlan
+from foveate.inference.score import MapFiles, MapSpec, Scoring
 from foveate.metrics.hausdorff import require_monai
 from foveate.runs.config import RunConfig
 
@@ -107,7 +106,7 @@ def _scoring(config: RunConfig, options: EvaluationOptions) -> Scoring:
         tuple(config.data.class_names),
         config.data.ignore_index,
         config.foveation.overview_downsample,
-        root_side(config.inference, config.foveation.estimator, config.foveation.views_passed),
+        LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales).root,
         maps=options.maps is not None,
         hausdorff=options.hausdorff,
     )

@@ -22,15 +22,14 @@ from foveate.data.readers.location import Location
 from foveate.data.working import open_working
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.inference.config import InferenceConfig
+from foveate.inference.job import ALONE, SIZES, SPENDING, Prediction, PredictionFiles, on_disk
 from foveate.inference.memory import MemoryModel, fitted
-from foveate.inference.planning.speed import in_passes, in_seconds
-from foveate.inference.predict import ALONE, Prediction
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import ready_to_predict
-from foveate.inference.prediction_files import SIZES, SPENDING, PredictionFiles, on_disk
+from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.session import Session, Start
 from foveate.inference.sharing.stopping import stopping
 from foveate.inference.sharing.team import LEFT_OUT, Team, launched_team, started_team
+from foveate.inference.source import PixelSource
+from foveate.inference.speed import in_passes, in_seconds
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
 

@@ -17,8 +17,8 @@ from foveate.data.readers.array import ArrayReader
 from foveate.data.readers.axes import ImageAxes
 from foveate.data.working import working
 from foveate.errors import DatasetError, UnsupportedImageError
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import finished_blocks, ready_to_predict
+from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.source import PixelSource
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import counted_in_passes
 from foveate.types import LabelArray

@@ -16,14 +16,22 @@ from foveate.devices import device_of
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import Size
-from foveate.inference.planning.pyramid import PyramidLook
-from foveate.inference.predicting.fusion import closest_most
-from foveate.inference.predicting.pixels import PixelSource
-from foveate.inference.predicting.run import ready_to_predict
+from foveate.inference.field import closest_most
+from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.sharing.processes import Share, from_processes
-from foveate.inference.tuning.candidates import Candidate, Looks, least_passes, ways_of_looking
-from foveate.inference.tuning.samples import SampledImage, sample_labels, sample_look, sampling_step
-from foveate.inference.tuning.simulate import simulate
+from foveate.inference.source import PixelSource
+from foveate.inference.tune import (
+    Candidate,
+    Looks,
+    SampledImage,
+    least_passes,
+    sample_labels,
+    sample_look,
+    sampling_step,
+    simulate,
+    ways_of_looking,
+)
+from foveate.looks.pyramid import PyramidLook
 from foveate.metrics.scores import scores_from
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationPlan, plan_evaluation

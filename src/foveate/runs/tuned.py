@@ -11,9 +11,9 @@ from typing import Any
 from foveate.errors import ConfigError, reason_of
 from foveate.foveation.estimators import Estimator
 from foveate.inference.config import InferenceConfig
-from foveate.inference.planning.pyramid import PyramidLook
-from foveate.inference.planning.speed import in_seconds
-from foveate.inference.predicting.fusion import Fusion
+from foveate.inference.field import Fusion
+from foveate.inference.speed import in_seconds
+from foveate.looks.pyramid import PyramidLook
 from foveate.texts import read_tree
 
 SLACK = 1.02  # a cover of whole windows costs a little more than its share where it reaches over the border

@@ -16,7 +16,7 @@ from foveate.viewer.rendering import Values
 from foveate.viewer.scene import Kind, Layer, Scale
 
 _SAMPLE = 512
-_BYTE_OF_ONE = 254  # see foveate.inference.storing.layers
+_BYTE_OF_ONE = 254  # see foveate.inference.layers
 
 
 class _Look(NamedTuple):

@@ -14,7 +14,7 @@ _MOST = 8  # bits of a code
 
 
 def windows_layer(facts: RasterFacts, pixel: float) -> Layer:
-    """The layer of a map of passes, see `foveate.inference.planning.pass_map`.
+    """The layer of a map of passes, see `foveate.looks.pass_map`.
 
     Args:
         facts: of the map.

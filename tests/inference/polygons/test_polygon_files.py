@@ -17,7 +17,7 @@ from foveate.inference.config import PolygonsConfig
 from foveate.inference.polygons import write as write_module
 from foveate.inference.polygons.class_map import open_class_map
 from foveate.inference.polygons.write import polygons, write_polygons
-from foveate.inference.sinks.geotiff import RasterSpec, open_raster
+from foveate.writers.tiff import RasterSpec, open_raster
 from toys import write_image
 
 UTM = Georeference(rasterio.CRS.from_epsg(32633).to_wkt(), (0.5, 0, 400000, 0, -0.5, 5000000))

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
-from foveate.inference.evaluation.map_files import MapFiles
-from foveate.inference.evaluation.score_blocks import thinning_step
+from foveate.inference.score import MapFiles, thinning_step
 from foveate.reporting.report import by_scale
 from foveate.reporting.report.by_scale import SampledMaps, chosen_scale, counts_by_scale, image_counts, scale_rows
 from toys import write_image
@@ -57,7 +56,7 @@ def test_the_most_probable_scale_is_chosen_and_none_where_the_policy_was_not_ask
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("longest", [2048, 40])
 def test_an_image_is_counted_at_every_step_th_pixel(tmp_path, monkeypatch, longest):
-    monkeypatch.setattr("foveate.inference.evaluation.score_blocks.LONGEST_GRID", longest)
+    monkeypatch.setattr("foveate.inference.score.LONGEST_GRID", longest)
     monkeypatch.setattr(by_scale, "_ROWS", 5)
     height, width, cell, scales = 83, 101, 8, 3
     rng = np.random.default_rng(0)

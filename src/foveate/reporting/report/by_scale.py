@@ -15,8 +15,7 @@ from foveate.data.readers import open_image
 from foveate.data.readers.base import ImageReader
 from foveate.data.sample_reader import open_labels
 from foveate.geometry import Size, Window
-from foveate.inference.evaluation.map_files import MapFiles
-from foveate.inference.evaluation.score_blocks import thinning_step
+from foveate.inference.score import MapFiles, thinning_step
 from foveate.metrics.scores import Scores, scores_from
 from foveate.types import FloatArray, IntArray, LabelArray
 

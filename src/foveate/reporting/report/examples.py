@@ -14,7 +14,7 @@ from foveate.data.manifest import Sample
 from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_sample
 from foveate.geometry import Size, Window
-from foveate.inference.evaluation.map_files import MapFiles
+from foveate.inference.score import MapFiles
 from foveate.reporting.panels import Picture, channels_shown, colored, image_picture, screen_size
 from foveate.reporting.report.by_scale import sampled_maps
 from foveate.reporting.report.figures import FigureFolder, value_picture

@@ -13,7 +13,7 @@ from foveate.data.readers import ArrayReader, open_image
 from foveate.data.readers.base import ImageReader
 from foveate.data.sample_reader import open_sample
 from foveate.geometry import Size, Window
-from foveate.inference.evaluation.map_files import MapFiles
+from foveate.inference.score import MapFiles
 from foveate.patches.scales import ScaleSet
 from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size
 from foveate.reporting.report.by_scale import chosen_scale

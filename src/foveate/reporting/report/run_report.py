@@ -17,7 +17,7 @@ from foveate.data.manifest import Sample
 from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, FoveateError
 from foveate.files import refuse_existing
-from foveate.inference.evaluation.map_files import MapFiles
+from foveate.inference.score import MapFiles
 from foveate.reporting.report import facts
 from foveate.reporting.report.animation import animate
 from foveate.reporting.report.by_scale import ScaleRow, image_counts, scale_rows

@@ -11,7 +11,7 @@ import torch
 
 from foveate.errors import ImageReadError, reason_of
 from foveate.files import write_text
-from foveate.inference.evaluation.map_files import MapFiles
+from foveate.inference.score import MapFiles
 from foveate.reporting.report.state import RunState
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.evaluation_plan import EvaluationOptions

@@ -1,0 +1,218 @@
+"""Evaluate labelled images from the scores of their blocks, which may come in any order from several processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from foveate.data.readers.base import Georeference
+from foveate.geometry import Size, ceil_div
+from foveate.inference.blocks import BlockGrid
+from foveate.inference.cost import CostMeter
+from foveate.inference.display import scores_figure, scores_html
+from foveate.inference.score import (
+    BlockScore,
+    MapSpec,
+    Scoring,
+    ThinnedIds,
+    open_maps,
+    thinning_step,
+    write_coarse_classes,
+)
+from foveate.metrics.hausdorff import Distances, hausdorff_distances, mean_distances
+from foveate.metrics.scores import Scores, scores_from, without_nan
+from foveate.types import IntArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """An image to evaluate.
+
+    Attributes:
+        name: unique among the images.
+        size: of level 0.
+        place: on the ground, when the file knows it.
+    """
+
+    name: str
+    size: Size
+    place: Georeference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScores:
+    """The result of one image.
+
+    Attributes:
+        name: of the image.
+        scores: accuracy over its labelled pixels.
+        distances: 95 % Hausdorff distance per class, level-0 pixels, NaN for a class in neither label nor prediction,
+            infinite for one in only one of both; None when not wanted.
+    """
+
+    name: str
+    scores: Scores
+    distances: tuple[float, ...] | None = None
+
+    def tree(self) -> dict[str, Any]:
+        """Plain values for JSON: the means, and the values of every class by its name."""
+        s, names = self.scores, [c.name for c in self.scores.classes]
+        tree = {
+            "name": self.name,
+            "miou": s.miou,
+            "mean_dice": s.mean_dice,
+            "pixel_accuracy": s.pixel_accuracy,
+            "pixels": sum(c.pixels for c in s.classes),
+            "iou": {c.name: c.iou for c in s.classes},
+        }
+        if self.distances is not None:
+            named = dict(zip(names, self.distances, strict=True))
+            tree["hausdorff_95"] = {name: d if math.isfinite(d) else None for name, d in named.items()}
+            tree["hausdorff_undefined"] = [name for name, d in named.items() if math.isinf(d)]
+        plain: dict[str, Any] = without_nan(tree)
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of evaluating some images.
+
+    Attributes:
+        scores: accuracy over all their labelled pixels.
+        cost: passes, seconds and memory, over the blocks that hold a labelled pixel.
+        images: the scores of each.
+        distances: means of the Hausdorff distances; None when not wanted.
+    """
+
+    scores: Scores
+    cost: dict[str, float | int]
+    images: tuple[ImageScores, ...]
+    distances: Distances | None = None
+
+    def tree(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        tree = {**self.scores.tree(), **self.cost, "images": [image.tree() for image in self.images]}
+        return tree if self.distances is None else {**tree, "hausdorff_95": self.distances.tree()}
+
+    def plot(self) -> Figure:
+        """The IoU of every class, as matplotlib's figure."""
+        return scores_figure(self.scores)
+
+    def _repr_html_(self) -> str:
+        """The scores of every class, in a notebook."""
+        cost = f"{self.cost['passes_per_megapixel']:.0f} passes per megapixel, {self.cost['seconds']:.1f} s"
+        return scores_html(self.scores, f"{len(self.images)} images, {cost}")
+
+
+def evaluation_of(
+    images: Sequence[LabelledImage],
+    blocks: Iterable[tuple[int, BlockScore]],
+    scoring: Scoring,
+    *,
+    maps: MapSpec | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Put the scores of all blocks together; the clock runs from the call on.
+
+    Args:
+        images: what is evaluated; their order is that of the result.
+        blocks: the place of the image in `images` and the score of a block; every block of every image once.
+        scoring: how the blocks were scored.
+        maps: where to write maps; None for none.
+        on_progress: told how much more of the work is done, in shares that add up to 1.
+
+    Raises:
+        OutputExistsError: when a map exists and may not be replaced.
+        OutputWriteError: when a map could not be written.
+    """
+    cost, total = CostMeter(), sum(image.size.pixels for image in images)
+    open_images: dict[int, _OpenImage] = {}
+    done: dict[int, tuple[IntArray, tuple[float, ...] | None]] = {}
+    with ExitStack() as stack:
+        for index, score in blocks:
+            if index not in open_images:
+                open_images[index] = _OpenImage(images[index], scoring, maps, stack)
+            open_images[index].add(score)
+            if score.counts is not None:
+                cost.add(score.passes, score.pixels, score.peak)
+            if on_progress is not None:
+                on_progress(score.window.size.pixels / total)
+            if open_images[index].complete:
+                done[index] = open_images.pop(index).finish()
+    return _evaluation(images, [done[i] for i in range(len(images))], scoring, cost)
+
+
+class _OpenImage:
+    """An image some of whose blocks are done."""
+
+    def __init__(self, image: LabelledImage, scoring: Scoring, maps: MapSpec | None, outer: ExitStack) -> None:
+        self._image, self._scoring, self._maps = image, scoring, maps
+        self._missing = len(BlockGrid(image.size, scoring.block_side))
+        self._counts = np.zeros((scoring.classes, scoring.classes), np.int64)
+        self._step = thinning_step(image.size)
+        self._ids = self._no_ids() if scoring.thins else None
+        # Only the stack is held by the outer one, so that a finished image is forgotten.
+        self._files = outer.enter_context(ExitStack())
+        opened = None if maps is None else open_maps(image.name, image.size, image.place, maps)
+        self._writer = None if opened is None else self._files.enter_context(opened)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all blocks are there."""
+        return self._missing == 0
+
+    def add(self, score: BlockScore) -> None:
+        """Count a block."""
+        self._missing -= 1
+        if score.counts is not None:
+            self._counts += score.counts
+        if self._writer is not None:
+            self._writer.write(score)
+        if self._ids is not None and score.ids is not None:
+            top, left = (ceil_div(start, self._step) for start in (score.window.top, score.window.left))
+            for whole, part in zip(self._ids, score.ids, strict=True):
+                whole[top : top + part.shape[0], left : left + part.shape[1]] = part
+
+    def finish(self) -> tuple[IntArray, tuple[float, ...] | None]:
+        """Close the maps; the counts (C, C), and the distance of every class where wanted."""
+        self._files.close()
+        distances = None
+        if self._ids is not None and self._maps is not None:
+            write_coarse_classes(self._image.name, self._ids.prediction, self._step, self._image.place, self._maps)
+        if self._ids is not None and self._scoring.hausdorff:
+            prediction, labels = map(torch.from_numpy, self._ids)
+            arguments = (self._scoring.classes, self._scoring.ignore_index, self._step)
+            distances = tuple(hausdorff_distances(prediction, labels, *arguments))
+        return self._counts, distances
+
+    def _no_ids(self) -> ThinnedIds:
+        shape = (ceil_div(self._image.size.height, self._step), ceil_div(self._image.size.width, self._step))
+        return ThinnedIds(*(np.full(shape, self._scoring.ignore_index, np.uint8) for _ in range(2)))
+
+
+def _evaluation(
+    images: Sequence[LabelledImage],
+    results: Sequence[tuple[IntArray, tuple[float, ...] | None]],
+    scoring: Scoring,
+    cost: CostMeter,
+) -> Evaluation:
+    names = list(scoring.class_names)
+    total = sum((counts for counts, _ in results), np.zeros((len(names), len(names)), np.int64))
+    each = [
+        ImageScores(image.name, scores_from(torch.from_numpy(counts), names), distances)
+        for image, (counts, distances) in zip(images, results, strict=True)
+    ]
+    distances = None
+    if scoring.hausdorff:
+        step = max(thinning_step(image.size) for image in images)
+        distances = mean_distances([image.distances or () for image in each], names, step)
+    return Evaluation(scores_from(torch.from_numpy(total), names), cost.tree(), tuple(each), distances)

@@ -1,1 +1,0 @@
-"""Evaluation: the blocks of labelled images scored, and the scores put together."""

@@ -1,0 +1,99 @@
+"""`LookPlan`: how images are looked at, settled once, where a job begins, and handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foveate.errors import ConfigError
+from foveate.foveation.estimators import Estimator
+from foveate.geometry import Size
+from foveate.inference.blocks import block_side
+from foveate.inference.config import InferenceConfig
+from foveate.looks.pass_map import MappedLook, PassMap
+from foveate.looks.passes import target_stride
+from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
+from foveate.patches.scales import ScaleSet
+
+
+@dataclass(frozen=True, slots=True)
+class LookPlan:
+    """The looks, and where each of their passes is used.
+
+    Attributes:
+        pyramid: whether the widest windows are passed everywhere, and closer ones inside them; else every target is
+            passed at the scale of its cell.
+        looks: smallest kept part first; of one pass a target, one for each field of view in use.
+        scales: the scale of each look.
+        sides: side of the supports of each look, level-0 pixels.
+        stride: pixels from one support to the next; of a pyramid, of its smallest.
+        target: side of a target, level-0 pixels.
+        map: the grid of the map of passes.
+    """
+
+    pyramid: bool
+    looks: tuple[PyramidLook, ...]
+    scales: tuple[int, ...]
+    sides: tuple[int, ...]
+    stride: int
+    target: int
+    map: PassMap
+
+    @classmethod
+    def of(cls, config: InferenceConfig, estimator: Estimator, scales: ScaleSet) -> LookPlan:
+        """As configured, or as the estimator wants it.
+
+        Raises:
+            ConfigError: when a look has no field of view of the model.
+        """
+        views = scales.only(estimator.scales_read(len(scales)))
+        if (config.planner or estimator.planner) == "pyramid":
+            looks = looks_of(config, views)
+            sides = PyramidGrid.sides_of(looks)
+            mapped = PassMap(sides[0], tuple(MappedLook(k.view, side) for k, side in zip(looks, sides, strict=True)))
+            return cls(True, looks, _scales_of(looks, scales), sides, sides[0], scales.target, mapped)
+        looks = tuple(PyramidLook(view, scales.target / view) for view in views)
+        stride = target_stride(scales.target, config.overlap)
+        mapped = PassMap(stride, tuple(MappedLook(view, scales.target) for view in scales.fields_of_view))
+        sides = (scales.target,) * len(looks)
+        return cls(False, looks, _scales_of(looks, scales), sides, stride, scales.target, mapped)
+
+    @property
+    def root(self) -> int:
+        """Side of the supports that are looked at first everywhere; 1 where there are none."""
+        return self.sides[-1] if self.pyramid else 1
+
+    @property
+    def reach(self) -> int:
+        """How far supports that begin in a block may reach beyond it, level-0 pixels."""
+        return 0 if self.pyramid else self.target
+
+    def block_side(self, wanted: int, cell: int) -> int:
+        """Side of the blocks, such that neither a cell nor a widest support lies in two; see `block_side`."""
+        return block_side(wanted, cell, self.root)
+
+    def grid(self, image: Size) -> PyramidGrid:
+        """Where a pyramid's passes are used in an image."""
+        return PyramidGrid(image, self.sides)
+
+
+def looks_of(config: InferenceConfig, views: Sequence[int]) -> tuple[PyramidLook, ...]:
+    """The looks of the pyramid planner, smallest kept part first.
+
+    Args:
+        config: of inference.
+        views: the fields of view in use, level-0 pixels.
+
+    Raises:
+        ConfigError: for a look at another field of view.
+    """
+    # Closer looks go to the uncertain places, so the margin is theirs; what wide windows say at their rims stands less.
+    given = config.looks or ((views[0], config.keep), *((view, 1.0) for view in views[1:]))
+    for view, _ in given:
+        if view not in views:
+            raise ConfigError(f"inference.looks names a field of view of {view}; the model's are {list(views)}")
+    return smallest_first(given)
+
+
+def _scales_of(looks: Sequence[PyramidLook], scales: ScaleSet) -> tuple[int, ...]:
+    return tuple(scales.fields_of_view.index(look.view) for look in looks)

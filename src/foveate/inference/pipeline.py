@@ -1,0 +1,163 @@
+"""Walk over the blocks of an image: read ahead, predict, hand each finished block on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveate.data.area.area import Area, AreaPart
+from foveate.errors import ImageReadError
+from foveate.geometry import Window
+from foveate.inference.blocks import BlockGrid
+from foveate.inference.config import InferenceConfig
+from foveate.inference.cost import give_back_freed_memory
+from foveate.inference.field import FoveationField, TileObserver
+from foveate.inference.look_plan import LookPlan
+from foveate.inference.predictor import BlockPredictor, FinishedBlock, PyramidPredictor, TargetPredictor
+from foveate.inference.source import PixelSource
+from foveate.looks.passes import BlockArea
+from foveate.segmenter import FoveatedSegmenter
+
+CellsObserver = Callable[[Window, Tensor], None]
+UnreadableObserver = Callable[[Window, ImageReadError], None]
+
+
+def finished_blocks(
+    segmenter: FoveatedSegmenter,
+    source: PixelSource,
+    config: InferenceConfig,
+    *,
+    blocks: Iterable[Window] | None = None,
+    area: Area | None = None,
+    on_tile: TileObserver | None = None,
+    on_cells: CellsObserver | None = None,
+    on_unreadable: UnreadableObserver | None = None,
+) -> Generator[FinishedBlock]:
+    """Predict an image block by block; memory is bounded by the block, not by the image.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: planner, block size, overlap, blending, batch size, precision.
+        blocks: which blocks, in which order; all of them, row by row, by default. The next is asked for, and read,
+            before the one before it is predicted.
+        area: what is looked at; None for everything. Passes that meet nothing of it are not made, and what is predicted
+            for other pixels is of no meaning.
+        on_tile: receives the policy's logits tile by tile as they are computed.
+        on_cells: receives every block, whose corners are then multiples of the cell, and the policy's logits (S, h, w)
+            of its cells; before the block is finished, and in another thread. Not of blocks outside the area.
+        on_unreadable: told of a block whose pixels could not be read, which is then left out; without it the error is
+            raised.
+
+    Raises:
+        ConfigError: when the planner does not fit the fields of view, or the budget is below the least possible.
+        ImageReadError: when pixels cannot be read.
+    """
+    plan = LookPlan.of(config, segmenter.estimator, segmenter.scales)
+    if blocks is None:
+        blocks = BlockGrid(source.size, plan.block_side(config.block_size, 1))
+    field = FoveationField(segmenter, source, on_tile)
+    area = None if area is None or area.is_everything else area
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
+        predictor = _predictor(segmenter, source, config, field, area, reading)
+
+        def prepare(block: Window) -> _Ready:
+            part, own = (None, None) if area is None else _parts(area, block, predictor.reach)
+            if own is not None and not own.inside.any():
+                return _Ready(part, None, predictor.leave_out(own))
+            field.cover(block)
+            if on_cells is not None:
+                on_cells(block, _cell_logits(block, field))
+            return _Ready(part, predictor.prepare(block, own))
+
+        for block, ready, following in _ahead(prepare, blocks, reading):
+            try:
+                # Nothing here holds on to what was read while the block after the next is being read.
+                yield _finished(ready.pop().result(), predictor, partial(_if_readable, following))
+            except ImageReadError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(block, error)
+            give_back_freed_memory()
+
+
+class _Ready(NamedTuple):
+    """What is looked at of a block, and what its predictor prepared; or the block left out, where nothing is."""
+
+    part: AreaPart | None
+    prepared: Any
+    left_out: FinishedBlock | None = None
+
+
+def _parts(area: Area, block: Window, reach: int) -> tuple[AreaPart, BlockArea]:
+    """What is looked at of a block, and around it."""
+    grown = Window(block.top, block.left, block.height + reach, block.width + reach)
+    around = area.part(grown.intersection(Window.of(area.size)) or block)
+    part = AreaPart(*(mask[: block.height, : block.width] for mask in around))
+    return part, BlockArea(block, around.inside)
+
+
+def _finished(ready: _Ready, predictor: BlockPredictor[Any], ahead: Callable[[], Any | None]) -> FinishedBlock:
+    finished = ready.left_out or predictor.predict(ready.prepared, ahead)
+    return finished._replace(part=ready.part)
+
+
+def _cell_logits(block: Window, field: FoveationField) -> Tensor:
+    """The policy's logits (S, h, w) of the cells under a block."""
+    rows, cols = (
+        torch.arange(start, stop, field.grid.cell)
+        for start, stop in ((block.top, block.bottom), (block.left, block.right))
+    )
+    return field.logits_at(*torch.cartesian_prod(rows, cols).T).T.reshape(-1, len(rows), len(cols))
+
+
+def _predictor(
+    segmenter: FoveatedSegmenter,
+    source: PixelSource,
+    config: InferenceConfig,
+    field: FoveationField,
+    area: Area | None,
+    reading: Executor,
+) -> BlockPredictor[Any]:
+    if LookPlan.of(config, segmenter.estimator, segmenter.scales).pyramid:
+        return PyramidPredictor(segmenter, source, config, field, reading, area)
+    return TargetPredictor(segmenter, source, config, field)
+
+
+class _Waiting(NamedTuple):
+    """A block, the list that its preparation is to be taken from, and that of the block after it."""
+
+    block: Window
+    ready: list[Future[_Ready]]
+    following: list[Future[_Ready]]
+
+
+def _ahead(prepare: Callable[[Window], _Ready], blocks: Iterable[Window], reading: Executor) -> Iterator[_Waiting]:
+    """Prepare the next block in a thread (readers and torch release the lock) while the present one is predicted."""
+    last: _Waiting | None = None
+    for block in blocks:
+        ready = [reading.submit(prepare, block)]
+        if last is not None:
+            yield last._replace(following=ready)
+        last = _Waiting(block, ready, [])
+    if last is not None:
+        yield last
+
+
+def _if_readable(ready: list[Future[_Ready]]) -> Any | None:
+    """What was prepared, without taking it; None where there is nothing, or nothing that can be read."""
+    try:
+        return ready[0].result().prepared if ready else None
+    except ImageReadError:
+        return None
+
+
+def ready_to_predict(segmenter: FoveatedSegmenter, device: torch.device) -> FoveatedSegmenter:
+    """The segmenter in eval mode on a device, in the memory layout in which convolutions are fastest."""
+    segmenter = segmenter.eval().to(device)
+    return segmenter.to(memory_format=torch.channels_last)

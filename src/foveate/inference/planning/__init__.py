@@ -1,1 +1,0 @@
-"""Planning: which patches pass through the network, and where each counts."""

@@ -1,1 +1,0 @@
-"""Sinks: where finished blocks go, one file an output."""

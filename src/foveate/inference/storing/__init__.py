@@ -1,1 +1,0 @@
-"""Storing finished blocks, so that nothing is lost, and putting them together."""

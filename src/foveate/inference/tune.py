@@ -1,0 +1,283 @@
+"""Tuning: what every look says at evenly spread pixels, and how well a way of looking does there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from foveate.data.labels import LabelReader
+from foveate.geometry import Size, Window
+from foveate.inference.blocks import BlockGrid, block_side
+from foveate.inference.config import InferenceConfig
+from foveate.inference.field import Fusion
+from foveate.inference.pipeline import finished_blocks
+from foveate.inference.source import PixelSource
+from foveate.inference.stitch import class_ids
+from foveate.looks.budget import closer_looks, gains_of, passes_allowed, price_for
+from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
+from foveate.metrics.confusion import confusion_matrix
+from foveate.patches.extraction import Windows
+from foveate.segmenter import FoveatedSegmenter
+
+IGNORED = 255
+_MOST_BYTES = 2**30
+_CLOSEST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SampledImage:
+    """An image at n x m pixels of a regular grid.
+
+    Attributes:
+        size: of the image.
+        rows: (n,) level-0 rows of the grid.
+        cols: (m,) level-0 columns.
+        labels: (n, m) int64 class ids, 255 where none counts.
+        probabilities: of every look made everywhere, (C, n, m), half precision.
+    """
+
+    size: Size
+    rows: Tensor
+    cols: Tensor
+    labels: Tensor
+    probabilities: dict[PyramidLook, Tensor]
+
+    def inside(self, window: Window) -> tuple[slice, slice]:
+        """The rows and columns of the grid inside a window of the image."""
+        return _between(self.rows, window.top, window.bottom), _between(self.cols, window.left, window.right)
+
+
+def sampling_step(sizes: Sequence[Size], classes: int, looks: int) -> int:
+    """Pixels between samples: 4, or more where the samples of all images would take more than 1 GiB."""
+    numbers = 2 * classes * looks * sum(size.pixels for size in sizes)
+    return max(_CLOSEST, math.ceil(math.sqrt(numbers / _MOST_BYTES)))
+
+
+def sample_labels(labels: LabelReader, size: Size, block_size: int, *, step: int, ignore_index: int) -> SampledImage:
+    """The grid of an image and what is labelled there; no look yet.
+
+    Args:
+        labels: the mask.
+        size: of the image.
+        block_size: side of the windows that are read, level-0 pixels.
+        step: level-0 pixels between the rows, and columns, of the grid.
+        ignore_index: label value that does not count.
+    """
+    rows, cols = (torch.arange(min(step // 2, side - 1), side, step) for side in (size.height, size.width))
+    ids = torch.full((len(rows), len(cols)), IGNORED)
+    image = SampledImage(size, rows, cols, ids, {})
+    for window in BlockGrid(size, block_size):
+        here, there = image.inside(window)
+        read = torch.from_numpy(labels.read(window)).long()
+        ids[here, there] = read[rows[here] - window.top][:, cols[there] - window.left]
+    ids[ids == ignore_index] = IGNORED
+    return image
+
+
+def sample_look(
+    segmenter: FoveatedSegmenter,
+    source: PixelSource,
+    image: SampledImage,
+    look: PyramidLook,
+    config: InferenceConfig,
+    classes: int,
+) -> Tensor:
+    """Look at an image in one way everywhere, and keep the predictions at its grid.
+
+    Blocks without a label at the grid are left out.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        image: its grid.
+        look: field of view, and the part of its windows that is kept.
+        config: of inference; its planner, looks and budget are replaced.
+        classes: number of classes C.
+
+    Returns:
+        Probabilities (C, n, m), half precision; zeros in blocks that were left out.
+    """
+    alone = config.model_copy(update={"planner": "pyramid", "looks": (look,), "budget": "all", "fusion": (1.0,)})
+    found = torch.zeros(classes, *image.labels.shape, dtype=torch.float16)
+    for done in finished_blocks(segmenter, source, alone, blocks=_labelled_blocks(image, look, config)):
+        here, there = image.inside(done.window)
+        assert done.logits is not None  # all of the image is looked at
+        picked = done.logits[:, image.rows[here] - done.window.top][:, :, image.cols[there] - done.window.left]
+        found[:, here, there] = picked.softmax(dim=0).half().cpu()
+    return found
+
+
+def _labelled_blocks(image: SampledImage, look: PyramidLook, config: InferenceConfig) -> Iterator[Window]:
+    side = block_side(config.block_size, 1, PyramidGrid.of(image.size, [look]).sides[-1])
+    for window in BlockGrid(image.size, side):
+        if bool((image.labels[image.inside(window)] != IGNORED).any()):
+            yield window
+
+
+def _between(positions: Tensor, start: int, stop: int) -> slice:
+    """The part of ascending positions (n,) in [start, stop)."""
+    return slice(*torch.searchsorted(positions, torch.tensor([start, stop])).tolist())
+
+
+Looks: TypeAlias = tuple[PyramidLook, ...]
+
+KEEPS = (0.5, 1.0)
+
+
+class Candidate(NamedTuple):
+    """A way of looking.
+
+    Attributes:
+        looks: smallest kept part first.
+        fusion: how much each of them counts.
+    """
+
+    looks: Looks
+    fusion: Fusion
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether this is one fixed field of view."""
+        return len(self.looks) == 1
+
+    def __str__(self) -> str:
+        return " + ".join(f"{view} px" + (f" (central {keep:g})" if keep < 1 else "") for view, keep in self.looks)
+
+
+def least_passes(looks: Looks, image: Size) -> int:
+    """Passes that looking at an image once with the widest of the looks costs."""
+    return len(PyramidGrid.of(image, looks).roots.top)
+
+
+def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Looks]:
+    """Every field of view alone, whole and with a margin; and closer looks after every wider one.
+
+    The closer looks are whole windows, windows with a margin, or first the ones and then, where it is most uncertain,
+    the others. Or the same view once more, with a wider margin, alone or beside a narrower one:
+    where a place is uncertain, surroundings help as detail does.
+
+    Args:
+        views: the fields of view in use, ascending, level-0 pixels.
+        target: side of a target, level-0 pixels; the narrowest view by default.
+
+    Returns:
+        Looks, smallest kept part first.
+    """
+    # The central part over one target is what one pass a target uses.
+    centre = {view: (target or views[0]) / view for view in views}
+    keeps = {view: sorted({centre[view], *KEEPS}) for view in views}
+    alone = [[(view, keep)] for view in views for keep in keeps[view]]
+    again = [[(view, few), (view, more)] for view in views for few, more in combinations(keeps[view], 2)]
+    pairs = [
+        [*((narrow, keep) for keep in closely), (wide, whole)]
+        for narrow, wide in combinations(views, 2)
+        for whole in KEEPS
+        for closely in ((0.5,), (1.0,), (0.5, 1.0))
+    ]
+    both = [
+        [(narrow, 0.5), (wide, centre[wide]), (wide, whole)]
+        for narrow, wide in combinations(views, 2)
+        for whole in KEEPS
+        if centre[wide] < whole
+    ]
+    ways = (*alone, *again, *pairs, *both)
+    return list(dict.fromkeys(smallest_first(looks) for looks in ways))
+
+
+class Outcome(NamedTuple):
+    """What a way of looking came to.
+
+    Attributes:
+        counts: (C, C) samples, rows = label, columns = prediction.
+        passes: that it made.
+    """
+
+    counts: Tensor
+    passes: int
+
+
+def simulate(images: Sequence[SampledImage], candidate: Candidate, budget: float | str, target: int) -> Outcome:
+    """Look at images as the pyramid planner would.
+
+    The gain of a closer look is the mean entropy of the wide look over the samples of its support; the planner takes it
+    over the network's output there, so places on the verge of a closer look may differ.
+
+    Args:
+        images: with the samples of every look of the candidate.
+        candidate: looks, and how much each counts.
+        budget: passes per megapixel, "fixed" or "all".
+        target: side of a target, level-0 pixels.
+
+    Raises:
+        ConfigError: when the budget does not pay for the widest look alone.
+    """
+    outcomes = [_simulate_one(image, candidate, budget, target) for image in images]
+    return Outcome(torch.stack([one.counts for one in outcomes]).sum(dim=0), sum(one.passes for one in outcomes))
+
+
+def _simulate_one(image: SampledImage, candidate: Candidate, budget: float | str, target: int) -> Outcome:
+    grid = PyramidGrid.of(image.size, candidate.looks)
+    chosen = _chosen(image, candidate, grid, budget, target)
+    passes = len(grid.roots.top) + sum(int(supports.sum()) for supports in chosen)
+    prediction = fused(image, candidate, [_at_samples(image, s, grid.sides[level]) for level, s in enumerate(chosen)])
+    matrix = confusion_matrix(len(image.probabilities[candidate.looks[-1]]), IGNORED)
+    matrix.update(prediction[None], image.labels[None])
+    return Outcome(matrix.compute(), passes)
+
+
+def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> Tensor:
+    """Class ids (n, m) uint8 by the weighted mean of the looks made at every sample.
+
+    Args:
+        image: the samples.
+        candidate: L looks and their weights.
+        seen: L - 1 masks (n, m), where each look but the widest was made.
+    """
+    weights = torch.tensor(candidate.fusion)[..., None, None]
+    made = [*seen, torch.ones_like(image.labels)]
+    total, sums = torch.zeros(()), torch.zeros(())
+    # From the widest on, as the planner adds them up.
+    for look, weight, where in reversed(list(zip(candidate.looks, weights, made, strict=True))):
+        counted = weight * where
+        total = total + counted * image.probabilities[look].float()
+        sums = sums + counted
+    return class_ids(total / sums)
+
+
+def _chosen(
+    image: SampledImage, candidate: Candidate, grid: PyramidGrid, budget: float | str, target: int
+) -> list[Tensor]:
+    """Where each look but the widest is made: a mask of its supports (rows, cols)."""
+    wide = image.probabilities[candidate.looks[-1]].float()
+    entropy = -(wide * wide.clamp(min=1e-7).log()).sum(dim=0)
+    gains = [_gains(image, entropy, side, grid) for side in grid.sides[:-1]]
+    if budget == "all":
+        return [torch.ones_like(gain, dtype=torch.bool) for gain in gains]
+    # Blocks without a label were not looked at; their share of the budget is not spent elsewhere.
+    seen = float((wide.sum(dim=0) > 0).float().mean())
+    allowed = round(seen * closer_looks(passes_allowed(budget, grid.roots, image.size, target), grid.roots, image.size))
+    price = price_for(torch.cat([torch.empty(0), *(gain.flatten() for gain in gains)]), allowed)
+    return [gain > price for gain in gains]
+
+
+def _gains(image: SampledImage, entropy: Tensor, side: int, grid: PyramidGrid) -> Tensor:
+    """Gain of a look at every support of a side, (rows, cols): see `PyramidPredictor`."""
+    rows, cols = (int(positions[-1]) // side + 1 for positions in (image.rows, image.cols))
+    place = (image.rows // side)[:, None] * cols + image.cols // side
+    sums, counts = (
+        torch.zeros(rows * cols).index_add_(0, place.flatten(), values.flatten())
+        for values in (entropy, torch.ones_like(entropy))
+    )
+    corners = torch.cartesian_prod(torch.arange(rows) * side, torch.arange(cols) * side).reshape(-1, 2)
+    supports = Windows(corners[:, 0], corners[:, 1], side)
+    return gains_of(sums / counts.clamp(min=1), supports, grid.sides[0], image.size).view(rows, cols)
+
+
+def _at_samples(image: SampledImage, supports: Tensor, side: int) -> Tensor:
+    return supports[image.rows // side][:, image.cols // side]

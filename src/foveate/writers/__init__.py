@@ -1,0 +1,1 @@
+"""Writers: rasters, labels and polygons as files, each complete or not there."""

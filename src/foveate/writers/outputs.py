@@ -1,0 +1,283 @@
+"""Write everything that was asked for of one image, from its finished blocks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from xml.etree import ElementTree
+
+from foveate.data.config import ClassConfig
+from foveate.data.readers.base import Georeference
+from foveate.errors import FoveateError, OutputWriteError
+from foveate.files import refuse_existing, sync, sync_folder, written
+from foveate.geometry import CellGrid, Size, Window
+from foveate.inference.config import Format, Output, PolygonsConfig
+from foveate.inference.layers import FULL, NODATA, Layers
+from foveate.inference.polygons.check import check_polygons
+from foveate.inference.polygons.write import write_polygons
+from foveate.looks.pass_map import PassMap
+from foveate.types import Raster
+from foveate.writers.ome_zarr import check_installed, open_labels
+from foveate.writers.tiff import RasterSpec, open_raster
+
+# Of GDAL's attribute tables: name of a column, type (0 integer, 2 text) and use (5 value, 2 name, 6 to 8 colour).
+_COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+
+
+def table_path(class_map: Path) -> Path:
+    """Where the table of a class map lies."""
+    return class_map.with_name(f"{class_map.name}.aux.xml")
+
+
+def write_class_table(class_map: Path, classes: Sequence[ClassConfig], *, overwrite: bool = False) -> Path:
+    """Write category names and a raster attribute table; a TIFF has no place for them.
+
+    Args:
+        class_map: the TIFF.
+        classes: names and colours, in the order of the class ids.
+        overwrite: replace an existing table.
+
+    Raises:
+        OutputExistsError: when there is a table and `overwrite` is false.
+        OutputWriteError: when it cannot be written.
+    """
+    root = ElementTree.Element("PAMDataset")
+    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+    names = ElementTree.SubElement(band, "CategoryNames")
+    table = ElementTree.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    for index, (name, kind, usage) in enumerate(_COLUMNS):
+        column = ElementTree.SubElement(table, "FieldDefn", index=str(index))
+        _texts(column, Name=name, Type=kind, Usage=usage)
+    for value, item in enumerate(classes):
+        _texts(names, Category=item.name)
+        row = ElementTree.SubElement(table, "Row", index=str(value))
+        for entry in (value, item.name, *item.rgb):
+            _texts(row, F=entry)
+    path = table_path(class_map)
+    with written(path, overwrite=overwrite) as partial:
+        ElementTree.ElementTree(root).write(partial, encoding="utf-8")
+    return path
+
+
+def _texts(parent: ElementTree.Element, **values: object) -> None:
+    for name, value in values.items():
+        ElementTree.SubElement(parent, name).text = str(value)
+
+
+class LayerWriter(Protocol):
+    """Writes one layer, window by window."""
+
+    def write(self, window: Window, values: Any, /) -> None:
+        """Write (h, w) or (bands, h, w) values into a window of the layer's own pixels."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What is written for one image, and where.
+
+    Attributes:
+        folder: of the results.
+        stem: their names start with it.
+        size: of the image, level-0 pixels.
+        classes: names and colours, in the order of the class ids.
+        georeference: of the image.
+        resolution: height and width of a level-0 pixel in metres, where known.
+        cell: side of a cell of the foveation map, level-0 pixels.
+        fields_of_view: of the scales, level-0 pixels; written into the foveation map's metadata.
+        outputs: which of them, as `InferenceConfig.outputs`.
+        format: of the class map.
+        polygons: how the class map becomes polygons.
+        overwrite: replace existing results.
+        scratch: folder for what is not complete, on the same file system; emptied before and removed after. Hidden
+            beside the results by default.
+        passes: the grid of the map of passes; needed where that is an output.
+        stored_size: of the image in its file, where it was read as if its pixels had another size; polygons in pixels
+            are in those of the file.
+
+    Raises:
+        ConfigError: when something of it cannot be made, so that it is known before any work.
+    """
+
+    folder: Path
+    stem: str
+    size: Size
+    classes: Sequence[ClassConfig]
+    georeference: Georeference | None
+    cell: int
+    fields_of_view: Sequence[int]
+    resolution: tuple[float, float] | None = None
+    outputs: tuple[Output, ...] = ("classes", "foveation")
+    format: Format = "geotiff"
+    polygons: PolygonsConfig = field(default_factory=PolygonsConfig)
+    overwrite: bool = False
+    scratch: Path | None = None
+    passes: PassMap | None = None
+    stored_size: Size | None = None
+
+    def __post_init__(self) -> None:
+        if self.format == "ome-zarr":
+            check_installed()
+        if "polygons" in self.outputs:
+            place = self.georeference if self.format == "geotiff" else None
+            check_polygons(self.polygons, [c.name for c in self.classes], place)
+
+    def paths(self) -> dict[Output, Path]:
+        """Where each output goes, in the order of `outputs`."""
+        classes = "classes.tif" if self.format == "geotiff" else "classes.ome.zarr"
+        names = {"classes": classes, "foveation": "fov.tif", "polygons": "polygons.geojson"}
+        return {name: self.folder / f"{self.stem}.{names.get(name, f'{name}.tif')}" for name in self.outputs}
+
+
+def write_outputs(blocks: Iterable[tuple[Window, Layers]], spec: OutputSpec) -> list[Path]:
+    """Write the finished blocks of an image into its final files, which appear together once all are complete.
+
+    Args:
+        blocks: every block of the image once, row by row: its window and its layers, of which "foveation" is there
+            where it is an output, float32 (rows, cols) of the cells that the block holds (its sides are then multiples
+            of the cell), and "passes" of the pixels that `PassMap` says.
+        spec: what to write and where.
+
+    Returns:
+        What was written, in the order of `spec.outputs`.
+
+    Raises:
+        OutputExistsError: when a result exists and may not be replaced.
+        OutputWriteError: when writing fails; nothing is left under the final names then.
+    """
+    paths = spec.paths()
+    for path in paths.values():
+        refuse_existing(path, spec.overwrite)
+    with _scratch(spec) as folder:
+        drafts = {name: folder / path.name for name, path in paths.items()}
+        with ExitStack() as stack:
+            files: list[Output] = [name for name in paths if name != "polygons"]
+            writers = {name: stack.enter_context(_open(name, drafts[name], spec)) for name in files}
+            _write_blocks(blocks, writers, spec)
+        if "polygons" in paths:
+            write_polygons(drafts["classes"], drafts["polygons"], spec.polygons)
+        _publish(folder, spec.folder)
+    return list(paths.values())
+
+
+@contextmanager
+def _scratch(spec: OutputSpec) -> Iterator[Path]:
+    """An empty folder; one that a killed process left is emptied."""
+    folder = spec.scratch or spec.folder / f".{spec.stem}.writing"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+    except FoveateError:
+        raise
+    except OSError as error:
+        raise OutputWriteError(f"could not write the results of {spec.stem} into {spec.folder}: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open(name: Output, path: Path, spec: OutputSpec) -> AbstractContextManager[LayerWriter]:
+    if name == "classes":
+        return open_class_map(path, spec)
+    return open_raster(path, _quantity(name, spec))
+
+
+@contextmanager
+def open_class_map(path: Path, spec: OutputSpec) -> Iterator[LayerWriter]:
+    """Open the class map for writing, in the format asked for, with the classes' names and colours."""
+    if spec.format == "ome-zarr":
+        with open_labels(path, spec.size, spec.classes, spec.resolution, _stored_size(spec)) as labels:
+            yield labels
+        return
+    raster = RasterSpec(
+        spec.size, "uint8", spec.georeference, spec.resolution, ("class",),
+        colors=[c.rgb for c in spec.classes],
+        tags=_class_map_tags(spec),
+        nodata=NODATA, overviews="mode",
+    )  # fmt: skip
+    with open_raster(path, raster) as writer:
+        yield writer
+    write_class_table(path, spec.classes)
+
+
+def _class_map_tags(spec: OutputSpec) -> dict[str, str]:
+    names = {f"class_{i}": c.name for i, c in enumerate(spec.classes)}
+    return names | {name: str(side) for name, side in _stored_size(spec).items()}
+
+
+def _stored_size(spec: OutputSpec) -> dict[str, int]:
+    """For polygons: the sides of the image in its file, where it was read as if its pixels had another size."""
+    stored = spec.stored_size
+    return {} if stored in (None, spec.size) else {"image_height": stored.height, "image_width": stored.width}
+
+
+def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
+    if name == "foveation":
+        return _foveation(spec)
+    if name == "passes" and spec.passes is not None:
+        return _passes(spec, spec.passes)
+    bands = [c.name for c in spec.classes] if name == "probabilities" else [name]
+    return RasterSpec(
+        spec.size, "uint8", spec.georeference, spec.resolution, bands, nodata=NODATA, scale=1 / FULL
+    )  # fmt: skip
+
+
+def _foveation(spec: OutputSpec) -> RasterSpec:
+    tags = {"fields_of_view": str(list(spec.fields_of_view)), "cell": str(spec.cell)}
+    return RasterSpec(*_coarser(spec, spec.cell, "float32"), ("expected field of view",), tags=tags)
+
+
+def _passes(spec: OutputSpec, passes: PassMap) -> RasterSpec:
+    return RasterSpec(
+        *_coarser(spec, passes.step, "uint8"),
+        [f"field of view {look.view}, used {look.side}" for look in passes.looks],
+        tags={"looks": str([list(look) for look in passes.looks]), "cell": str(passes.step)},
+        nodata=0, scale=1 / FULL, overviews="nearest",
+    )  # fmt: skip
+
+
+def _coarser(
+    spec: OutputSpec, cell: int, dtype: str
+) -> tuple[Size, str, Georeference | None, tuple[float, float] | None]:
+    """Size, dtype, georeference and resolution of a raster of one value for each cell of so many pixels."""
+    grid, place, resolution = CellGrid(spec.size, cell), spec.georeference, spec.resolution
+    coarse = (resolution[0] * cell, resolution[1] * cell) if resolution else None
+    return Size(grid.rows, grid.cols), dtype, place.coarser(cell) if place else None, coarse
+
+
+def _write_blocks(
+    blocks: Iterable[tuple[Window, Layers]], writers: dict[Output, LayerWriter], spec: OutputSpec
+) -> None:
+    for window, layers in blocks:
+        for name, writer in writers.items():
+            values = layers.get(name)
+            place = None if values is None else _place(name, window, values, spec)
+            if place is not None:
+                writer.write(place, values)
+
+
+def _place(name: Output, window: Window, values: Raster, spec: OutputSpec) -> Window | None:
+    """The pixels of an output's own raster that a block fills, None where it fills none."""
+    if name == "passes" and spec.passes is not None:
+        return spec.passes.pixels_of(window)
+    return _cells(window, values, spec.cell) if name == "foveation" else window
+
+
+def _cells(window: Window, values: Raster, cell: int) -> Window:
+    """The cells of a block; what a cell has beyond the block's border belongs to it too."""
+    return Window(window.top // cell, window.left // cell, *values.shape)
+
+
+def _publish(scratch: Path, folder: Path) -> None:
+    """Give everything its final name, once it is on the disk; what may be replaced was asked before."""
+    sync(scratch)
+    for draft in sorted(scratch.iterdir()):
+        target = folder / draft.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        draft.replace(target)
+    sync_folder(folder)

@@ -1,0 +1,194 @@
+"""Write rasters block by block as cloud-optimised GeoTIFF, under a temporary name until complete."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
+
+from foveate.data.readers.base import Georeference
+from foveate.data.readers.gdal import quiet
+from foveate.errors import OutputWriteError
+from foveate.files import written
+from foveate.geometry import Size, Window
+from foveate.inference.cost import give_back_freed_memory
+from foveate.types import Raster
+
+TILE = 512
+NODATA = 255  # in every raster of bytes: not looked at, or pixels that could not be read
+FULL = 254  # the byte that stands for 1
+
+
+@dataclass(frozen=True, slots=True)
+class RasterSpec:
+    """What a raster is.
+
+    Attributes:
+        size: of the raster, in its own pixels.
+        dtype: numpy name of its values.
+        georeference: of this raster's own pixel grid.
+        resolution: height and width of a pixel in metres; written where there is no georeference.
+        bands: what each band is; one without a name by default.
+        colors: colour table for class ids 0, 1, ...
+        tags: metadata.
+        nodata: value that stands for "not known"; of floats it is always NaN, also where nothing is written.
+        scale: what a stored value is multiplied with to get the real one; 1 when None.
+        overviews: "mode" for class ids, which must not be blended, "average" for quantities.
+    """
+
+    size: Size
+    dtype: str
+    georeference: Georeference | None = None
+    resolution: tuple[float, float] | None = None
+    bands: Sequence[str] = ("",)
+    colors: Sequence[tuple[int, int, int]] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    nodata: int | None = None
+    scale: float | None = None
+    overviews: Literal["mode", "average", "nearest"] = "average"
+
+
+class RasterWriter:
+    """One open raster; made by `open_raster`."""
+
+    def __init__(self, dataset: Any, path: Path) -> None:
+        self._dataset = dataset
+        self._path = path
+
+    def write(self, window: Window, values: Raster) -> None:
+        """Write (h, w), or (bands, h, w) where there are several, into a window of the raster's own pixels.
+
+        Raises:
+            OutputWriteError: when that fails, for example on a full disk.
+        """
+        place = RasterWindow(window.left, window.top, window.width, window.height)
+        try:
+            self._dataset.write(values.reshape(-1, *values.shape[-2:]), window=place)
+        except RasterioError as error:
+            raise OutputWriteError(f"could not write {self._path}: {_reason(error, self._path)}") from error
+
+
+@contextmanager
+def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Iterator[RasterWriter]:
+    """Open a raster for writing; it becomes a cloud-optimised GeoTIFF when the block ends well.
+
+    A cloud-optimised file holds its overviews before its pixels, so pixels go to a plain tiled file first, which GDAL
+    copies strip by strip: memory does not grow with the raster, and for a while the disk holds it twice.
+
+    Args:
+        path: final name.
+        spec: what the raster is.
+        overwrite: replace an existing file.
+
+    Raises:
+        OutputExistsError: when the file exists and `overwrite` is false.
+        OutputWriteError: when writing fails; nothing is left under the final name then.
+    """
+    # A folder for all that is not complete: GDAL puts files of its own beside the one that it writes.
+    with (
+        written(path, overwrite=overwrite) as partial,
+        TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
+    ):
+        plain, optimised = Path(folder) / "plain.tif", Path(folder) / "cog.tif"
+        try:
+            with _opened(plain, "w", **_profile(spec)) as dataset:
+                _describe(dataset, spec)
+                yield RasterWriter(dataset, path)
+            _check_complete(plain)
+            _optimise(plain, optimised, spec)
+            _check_complete(optimised)
+        except RasterioError as error:
+            reason = _reason(error, path)
+            raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
+        optimised.replace(partial)
+
+
+def write_template(spec: RasterSpec, path: Path) -> bytes:
+    """A file of one tile that says all that the raster says about itself; it is written by GDAL, and removed."""
+    small = replace(spec, size=Size(TILE, TILE))
+    profile = _profile(small) | {"BIGTIFF": "NO", "interleave": "pixel", "predictor": 1 + (spec.overviews == "average")}
+    try:
+        with _opened(path, "w", **profile) as dataset:
+            _describe(dataset, small)
+        return path.read_bytes()
+    except RasterioError as error:
+        raise OutputWriteError(f"could not write {path.parent}: {_reason(error, path)}") from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _reason(error: RasterioError, path: Path) -> str:
+    """Why writing failed; GDAL says so of a full disk on the standard error stream only."""
+    full = shutil.disk_usage(path.parent).free < TILE**2
+    return "the disk is full" if full else str(error.__cause__ or error)
+
+
+def _profile(spec: RasterSpec) -> dict[str, Any]:
+    profile: dict[str, Any] = {
+        "driver": "GTiff", "count": len(spec.bands), "dtype": spec.dtype,
+        "height": spec.size.height, "width": spec.size.width,
+        "tiled": True, "blockxsize": TILE, "blockysize": TILE, "compress": "deflate", "zlevel": 1,
+        "BIGTIFF": "IF_SAFER", "nodata": math.nan if np.dtype(spec.dtype).kind == "f" else spec.nodata,
+    }  # fmt: skip
+    place = spec.georeference
+    if place is not None:
+        profile |= {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
+    return profile
+
+
+def _describe(dataset: Any, spec: RasterSpec) -> None:
+    """Before the first pixel: afterwards the header would be written a second time."""
+    if spec.colors:
+        dataset.write_colormap(1, {i: (*color, 255) for i, color in enumerate(spec.colors)})
+    dataset.update_tags(**spec.tags, **_resolution_tags(spec))
+    dataset.descriptions = tuple(spec.bands)
+    if spec.scale is not None:
+        dataset.scales, dataset.offsets = (spec.scale,) * dataset.count, (0.0,) * dataset.count
+
+
+def _resolution_tags(spec: RasterSpec) -> dict[str, str]:
+    """Pixels per centimetre, the TIFF's own way to say how large a pixel is."""
+    if spec.resolution is None or spec.georeference is not None:
+        return {}
+    height, width = spec.resolution
+    return {
+        "TIFFTAG_XRESOLUTION": repr(0.01 / width),
+        "TIFFTAG_YRESOLUTION": repr(0.01 / height),
+        "TIFFTAG_RESOLUTIONUNIT": "3",
+    }
+
+
+def _optimise(plain: Path, optimised: Path, spec: RasterSpec) -> None:
+    # Differences of neighbours compress better than values, but not those of class ids.
+    predictor = "NO" if spec.overviews != "average" else "YES"
+    options = {
+        "blocksize": TILE, "compress": "DEFLATE", "predictor": predictor, "bigtiff": "IF_SAFER",
+        "overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper(),
+    }  # fmt: skip
+    with quiet():
+        rasterio.shutil.copy(plain, optimised, driver="COG", **options)
+    give_back_freed_memory()  # else what one raster's overviews took adds to what the next one takes
+    plain.unlink()
+
+
+def _opened(path: Path, mode: str, **options: Any) -> Any:
+    with quiet():
+        return rasterio.open(path, mode, **options)
+
+
+def _check_complete(path: Path) -> None:
+    """Read one tile back: GDAL reports some failed writes of its cache only as a warning when it closes."""
+    with _opened(path, "r") as dataset:
+        last = RasterWindow(dataset.width - 1, dataset.height - 1, 1, 1)
+        np.asarray(dataset.read(1, window=last))
