@@ -17,7 +17,7 @@ from foveate.data.readers.rescaled import RescaledReader
 from foveate.data.sample_reader import SampleReader
 from foveate.data.working import open_working, working
 from foveate.geometry import Size, Window
-from foveate.inference.predicting.pixels import PixelSource
+from foveate.inference.source import PixelSource
 from foveate.patches.scales import ScaleSet
 from foveate.reporting.panels import image_picture
 from oracles import mirrored
