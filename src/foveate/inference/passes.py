@@ -114,17 +114,6 @@ _PIXELS_AT_ONCE = 2**21
 
 
 @torch.inference_mode()
-def window_outputs(
-    group: PassGroup, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig
-) -> Iterator[tuple[Passes, Tensor]]:
-    """The network's logits (n, C, P', P') over the windows of the passes, batch by batch."""
-    for start in range(0, len(group.passes), config.batch_size):
-        batch = group.passes.select(slice(start, start + config.batch_size))
-        inputs = mixed_patches(batch, group.regions, segmenter.scales)
-        yield batch, network_outputs(inputs, batch.scale_weights, segmenter, source, config)
-
-
-@torch.inference_mode()
 def network_outputs(
     inputs: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig
 ) -> Tensor:

@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from foveate.cascade import CascadeSegmenter
 from foveate.data.area.area import Area, AreaPart
-from foveate.errors import ImageReadError
+from foveate.errors import ConfigError, ImageReadError
 from foveate.geometry import Window
 from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import give_back_freed_memory
 from foveate.inference.field import FoveationField, TileObserver
 from foveate.inference.look_plan import LookPlan
+from foveate.inference.predict_cascade import CascadePredictor
 from foveate.inference.predictor import BlockPredictor, FinishedBlock, PyramidPredictor, TargetPredictor
 from foveate.inference.source import PixelSource
 from foveate.looks.passes import BlockArea
@@ -124,7 +126,12 @@ def _predictor(
     area: Area | None,
     reading: Executor,
 ) -> BlockPredictor[Any]:
-    if LookPlan.of(config, segmenter.estimator, segmenter.scales).pyramid:
+    pyramid = LookPlan.of(config, segmenter.estimator, segmenter.scales).pyramid
+    if isinstance(segmenter, CascadeSegmenter):
+        if not pyramid:
+            raise ConfigError("a cascade looks level by level; leave inference.planner out, or say pyramid")
+        return CascadePredictor(segmenter, source, config, field, reading, area)
+    if pyramid:
         return PyramidPredictor(segmenter, source, config, field, reading, area)
     return TargetPredictor(segmenter, source, config, field)
 

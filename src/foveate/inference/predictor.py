@@ -24,7 +24,6 @@ from foveate.inference.passes import (
     network_outputs,
     prepare_block,
     read_regions,
-    window_outputs,
 )
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import Stitcher, stitcher_for
@@ -231,7 +230,7 @@ class PyramidPredictor:
         """Read the widest windows of a block, and how much each scale counts there."""
         all_roots = self._grid.roots_in(block)
         roots = all_roots if area is None else _select(all_roots, area.meets(all_roots))
-        new = torch.tensor([key not in self._surveyed for key in _keys(roots)])
+        new = torch.tensor([key not in self._surveyed for key in keys_of(roots)])
         passes = self._passes(roots, self._widest).select(new)
         weights = fusion_weights(block, self._config.fusion, self._scales, self._field)
         group, skipped = self._with_regions(passes), len(all_roots.top) - len(roots.top)
@@ -257,7 +256,7 @@ class PyramidPredictor:
             made.append(self._made(group.passes.supports, level))
             share = block.weights[level].mean(dim=0).cpu()
             counted[self._scales[level]] += share * covered(group.passes.supports, block.window)
-            self._stitch(stitcher, block, level, window_outputs(group, self._segmenter, self._source, self._config))
+            self._stitch(stitcher, block, level, self._outputs(group))
         inside = block.area and block.area.inside
         if inside is not None:
             counted *= torch.from_numpy(inside)
@@ -292,10 +291,16 @@ class PyramidPredictor:
         gains = []
         for passes, outputs in self._survey(self._passes(part, self._widest)):
             gains.append(self._all_gains(passes.supports, outputs))
-            if (len(self._surveyed) + len(passes)) * outputs[0].nbytes <= _KEPT_BYTES:
-                self._surveyed.update(zip(_keys(passes.supports), outputs.cpu(), strict=True))
+            self._keep(passes.supports, outputs)
         self._unpaid = len(chosen)
         return price_for(torch.cat(gains), allowed * len(chosen) // total)
+
+    def _keep(self, roots: Windows, outputs: Tensor, further: int = 0) -> bool:
+        """Keep outputs on the widest supports where there is room, each with so many bytes elsewhere; whether it is."""
+        if (len(self._surveyed) + len(outputs)) * (outputs[0].nbytes + further) > _KEPT_BYTES:
+            return False
+        self._surveyed.update(zip(keys_of(roots), outputs.cpu(), strict=True))
+        return True
 
     def _all_gains(self, roots: Windows, outputs: Tensor) -> Tensor:
         """The gains of all closer looks inside the image and the area, within some widest supports."""
@@ -313,7 +318,7 @@ class PyramidPredictor:
             return share_inside(supports, image) > 0
         met = []
         each = len(supports.top) // len(roots.top)
-        for i, (top, left) in enumerate(_keys(roots)):
+        for i, (top, left) in enumerate(keys_of(roots)):
             root = Window(top, left, roots.side, roots.side).intersection(image)
             own = _select(supports, slice(i * each, (i + 1) * each))
             met.append(meets(own, root, self._area.part(root).inside) if root else torch.zeros(each, dtype=torch.bool))
@@ -321,10 +326,10 @@ class PyramidPredictor:
 
     def _root_outputs(self, block: PreparedRoots) -> Tensor:
         """The network's output (N, C, P', P') on every widest window of a block, surveyed or new."""
-        new = [output for _, output in window_outputs(block.group, self._segmenter, self._source, self._config)]
+        new = [output for _, output in self._outputs(block.group)]
         following: Iterator[Tensor] = iter(torch.cat(new) if new else ())
         device = self._source.device
-        keys = _keys(block.roots)
+        keys = keys_of(block.roots)
         return torch.stack([self._surveyed[k].to(device) if k in self._surveyed else next(following) for k in keys])
 
     def _closer(self, block: PreparedRoots, outputs: Tensor, level: int) -> PassGroup:
@@ -332,9 +337,25 @@ class PyramidPredictor:
         supports = self._grid.inside(block.roots, level)
         inside = block.window.intersection(Window.of(self._source.size)) or block.window
         pays = (self._gains(block.roots, outputs, level) > self._price) & (share_inside(supports, inside) > 0)
+        pays &= self._may_follow(supports, level)
         if block.area is not None:
             pays &= block.area.meets(supports)
         return self._reading.submit(self._with_regions, self._passes(supports, level).select(pays)).result()
+
+    def _may_follow(self, supports: Windows, level: int) -> Tensor:
+        """Whether looks at each of N supports may be made, (N,)."""
+        del level
+        return torch.ones(len(supports.top), dtype=torch.bool)
+
+    def _outputs(self, group: PassGroup) -> Iterator[tuple[Passes, Tensor]]:
+        """The passes batch by batch, and the network's logits (n, C, P', P') over their windows."""
+        for start in range(0, len(group.passes), self._config.batch_size):
+            batch = group.passes.select(slice(start, start + self._config.batch_size))
+            yield batch, self._run(batch, mixed_patches(batch, group.regions, self._segmenter.scales))
+
+    def _run(self, batch: Passes, inputs: Tensor) -> Tensor:
+        """The network's logits (n, C, P', P') on the inputs (n, C_in, P, P) of a batch of passes."""
+        return network_outputs(inputs, batch.scale_weights, self._segmenter, self._source, self._config)
 
     def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
         """Gain of every look (N * parts ** 2) of a level, in nats times narrowest supports inside the image."""
@@ -351,7 +372,7 @@ class PyramidPredictor:
         for start in range(0, len(passes), self._config.batch_size):
             batch = passes.select(slice(start, start + self._config.batch_size))
             inputs = self._reading.submit(self._read_apart, batch).result()
-            yield batch, network_outputs(inputs, batch.scale_weights, self._segmenter, self._source, self._config)
+            yield batch, self._run(batch, inputs)
 
     def _read_apart(self, passes: Passes) -> Tensor:
         scales = self._segmenter.scales
@@ -366,5 +387,6 @@ def _select(windows: Windows, rows: slice | Tensor) -> Windows:
     return Windows(windows.top[rows], windows.left[rows], windows.side)
 
 
-def _keys(windows: Windows) -> list[tuple[int, int]]:
+def keys_of(windows: Windows) -> list[tuple[int, int]]:
+    """Top and left of each window."""
     return list(zip(windows.top.tolist(), windows.left.tolist(), strict=True))

@@ -58,6 +58,11 @@ class Cascade(Estimator):
         return "pyramid"
 
     @property
+    def budget(self) -> str:
+        """As many passes as one fixed field of view."""
+        return "fixed"
+
+    @property
     def blends_probabilities(self) -> bool:
         """Where several looks cover a pixel."""
         return True
