@@ -15,10 +15,10 @@ from foveate.data.config import ClassConfig
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window
 from foveate.inference.blocks import BlockGrid
-from foveate.inference.polygons.class_map import open_class_map
-from foveate.inference.polygons.write import write_polygons
+from foveate.writers.class_map import open_class_map
 from foveate.writers.ome_zarr import majority, open_labels
 from foveate.writers.outputs import OutputSpec, write_outputs
+from foveate.writers.polygons import write_polygons
 
 CLASSES = [ClassConfig(name="tumour", color="#ff0000"), ClassConfig(name="stroma", color="#00ff00")]
 IDS = np.random.default_rng(0).integers(0, 2, (1500, 2100)).astype(np.uint8)

@@ -161,9 +161,6 @@ def test_what_cannot_be_made_is_known_before_any_work(tmp_path, options, message
 
 
 def test_a_missing_extra_is_known_before_any_work(tmp_path, monkeypatch):
-    for module in ("writers.ome_zarr", "inference.polygons.check"):
-        monkeypatch.setattr(f"foveate.{module}.find_spec", lambda name: None)
+    monkeypatch.setattr("foveate.writers.ome_zarr.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"foveate\[zarr\]"):
         spec(tmp_path, format="ome-zarr")
-    with pytest.raises(ConfigError, match=r"foveate\[polygons\]"):
-        spec(tmp_path, outputs=("polygons",), polygons=PolygonsConfig(simplify=1))

@@ -7,32 +7,14 @@ from typing import Annotated, Literal, TypeAlias, get_args
 from pydantic import Field, field_validator
 
 from foveate.config_base import Section
-from foveate.types import Blending, Coordinates, Tissue
+from foveate.types import Blending, Tissue
+from foveate.writers import PolygonsConfig
 
 Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy", "foveation", "passes", "polygons"]
 Format: TypeAlias = Literal["geotiff", "ome-zarr"]
 # A number of seconds, as in "20 s", or a word.
 Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?s)$")]
 Weight: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class PolygonsConfig(Section):
-    """How the class map becomes polygons.
-
-    Attributes:
-        leave_out: names of classes that get no polygons, usually the background.
-        min_area: smallest polygon that is kept, pixels of the class map without its holes.
-        simplify: farthest that a border may move, pixels of the class map; 0 keeps the pixels' borders. Needs the
-            extra `polygons`.
-        coordinates: "pixels" of the image as it is stored, whatever size of pixels it was read at; those of the class
-            map's coordinate reference system ("crs"), or longitude and latitude; "auto" is "crs" where the class map
-            has one, else "pixels".
-    """
-
-    leave_out: tuple[str, ...] = ()
-    min_area: float = Field(default=0.0, ge=0)
-    simplify: float = Field(default=0.0, ge=0)
-    coordinates: Coordinates = "auto"
 
 
 class InferenceConfig(Section):

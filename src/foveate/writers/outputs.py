@@ -15,12 +15,11 @@ from foveate.data.readers.base import Georeference
 from foveate.errors import FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
 from foveate.geometry import CellGrid, Size, Window
-from foveate.inference.config import Format, Output, PolygonsConfig
+from foveate.inference.config import Format, Output
 from foveate.inference.layers import FULL, NODATA, Layers
-from foveate.inference.polygons.check import check_polygons
-from foveate.inference.polygons.write import write_polygons
 from foveate.looks.pass_map import PassMap
 from foveate.types import Raster
+from foveate.writers import PolygonsConfig
 from foveate.writers.ome_zarr import check_installed, open_labels
 from foveate.writers.tiff import RasterSpec, open_raster
 
@@ -124,6 +123,8 @@ class OutputSpec:
             check_installed()
         if "polygons" in self.outputs:
             place = self.georeference if self.format == "geotiff" else None
+            from foveate.writers.polygons import check_polygons  # noqa: PLC0415 - slow, and asked for by few
+
             check_polygons(self.polygons, [c.name for c in self.classes], place)
 
     def paths(self) -> dict[Output, Path]:
@@ -159,6 +160,8 @@ def write_outputs(blocks: Iterable[tuple[Window, Layers]], spec: OutputSpec) -> 
             writers = {name: stack.enter_context(_open(name, drafts[name], spec)) for name in files}
             _write_blocks(blocks, writers, spec)
         if "polygons" in paths:
+            from foveate.writers.polygons import write_polygons  # noqa: PLC0415 - slow, and asked for by few
+
             write_polygons(drafts["classes"], drafts["polygons"], spec.polygons)
         _publish(folder, spec.folder)
     return list(paths.values())

@@ -39,8 +39,8 @@ def polygons(
 ) -> None:
     """Write the polygons of a class map."""
     from foveate.cli.console import output, progress_bar
-    from foveate.inference.config import PolygonsConfig
-    from foveate.inference.polygons.write import write_polygons
+    from foveate.writers import PolygonsConfig
+    from foveate.writers.polygons import write_polygons
 
     options = {"leave_out": leave_out or [], "min_area": min_area, "simplify": simplify, "coordinates": coordinates}
     config = PolygonsConfig.parse(options, "foveate polygons")

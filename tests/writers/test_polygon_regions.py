@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio.features import rasterize, shapes
 
-from foveate.inference.polygons.corners import OUTSIDE
-from foveate.inference.polygons.rings import polygon_of
-from foveate.inference.polygons.sweep import regions
+from foveate.writers.regions import OUTSIDE, regions
 
 IMAGES = hnp.arrays(
     np.uint8,
@@ -36,7 +34,7 @@ def walls(rng, height, width):
 
 def polygons(image, rows):
     strips = (image[top : top + rows] for top in range(0, len(image), rows))
-    return [polygon_of(region) for region in regions(strips)]
+    return list(regions(strips))
 
 
 def whole(image):
@@ -45,24 +43,19 @@ def whole(image):
     return [(int(value), shapely.make_valid(shapely.geometry.shape(shape))) for shape, value in found]
 
 
-def as_shapely(polygon):
-    return shapely.Polygon(polygon.exterior, polygon.holes)
-
-
 def check(image, rows):
     mine = polygons(image, rows)
     expected = whole(image)
     assert len(mine) == len(expected)
     for polygon in mine:
-        geometry = as_shapely(polygon)
-        assert geometry.is_valid, shapely.is_valid_reason(geometry)
-        assert geometry.area == polygon.area
-        assert shapely.is_ccw(shapely.LinearRing(polygon.exterior))
+        assert isinstance(polygon.shape, shapely.Polygon)
+        assert polygon.shape.is_valid, shapely.is_valid_reason(polygon.shape)
+        assert shapely.is_ccw(polygon.shape.exterior)
     drawn = np.full(image.shape, OUTSIDE, np.uint8)
     for polygon in mine:
-        rasterize([(as_shapely(polygon), polygon.value)], out=drawn)
+        rasterize([(polygon.shape, polygon.value)], out=drawn)
     assert np.array_equal(drawn, image)
-    assert sorted((p.value, p.area) for p in mine) == sorted((v, g.area) for v, g in expected)
+    assert sorted((p.value, p.shape.area) for p in mine) == sorted((v, g.area) for v, g in expected)
 
 
 @settings(max_examples=150)
@@ -80,7 +73,7 @@ def test_random_walls(image, rows):
 @given(WALLS, st.integers(1, 41))
 def test_strips_of_any_height_give_the_same_polygons(image, rows):
     def forms(height):
-        return sorted(shapely.normalize(as_shapely(p)).wkt for p in polygons(image, height))
+        return sorted(shapely.normalize(p.shape).wkt for p in polygons(image, height))
 
     assert forms(rows) == forms(len(image))
 
@@ -97,8 +90,7 @@ def test_a_region_is_handed_on_as_soon_as_it_is_complete():
             yield image[top : top + 8]
 
     for region in regions(strips()):
-        lowest = max(int(ring[:, 1].max()) for ring in region.rings)
-        assert read[-1] <= lowest + 8
+        assert read[-1] <= region.shape.bounds[3] + 8
 
 
 def test_a_region_knows_its_holes_wherever_they_begin():

@@ -1,23 +1,75 @@
-"""Where the pixels of a class map lie, and how large they are."""
+"""GeoJSON, feature by feature: where the pixels of a class map lie, how large they are, and what is written of them."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
+import shapely
+from numpy.typing import NDArray
 from rasterio.warp import transform as warp
 
 from foveate.data.readers.base import Georeference
 from foveate.errors import ConfigError
-from foveate.inference.polygons.class_map import ClassMap
 from foveate.types import Coordinates
+from foveate.writers.class_map import ClassMap
+from foveate.writers.regions import Region
 
+FOOTER = "\n]}\n"
+# As Python's numbers, points take ten times the memory of an array; a background may have millions.
+_POINTS_AT_ONCE = 4096
 _LONLAT = "OGC:CRS84"
 _SHARE_OF_A_PIXEL = 1e-3  # to which coordinates are written
 _EARTH = 111_320  # metres in a degree of latitude
+
+
+def header(crs: str | None) -> str:
+    """The start of the file, up to the first feature."""
+    member = json.dumps({"type": "name", "properties": {"name": crs}})
+    return '{"type": "FeatureCollection",\n' + (f'"crs": {member},\n' if crs else "") + '"features": ['
+
+
+def feature(region: Region, area: int, class_map: ClassMap, place: Place, unit: AreaUnit | None) -> Iterator[str]:
+    """A region as a GeoJSON feature, in parts: an annotation for QuPath, with plain properties for everything else."""
+    properties = json.dumps(_properties(region.value, area, class_map, unit))
+    yield f'{{"type": "Feature", "properties": {properties}, "geometry": {{"type": "Polygon", "coordinates": ['
+    for number, ring in enumerate((region.shape.exterior, *region.shape.interiors)):
+        yield "," if number else ""
+        yield from _ring(shapely.get_coordinates(ring), place)
+    yield "]}}"
+
+
+def _properties(value: int, area: int, class_map: ClassMap, unit: AreaUnit | None) -> dict[str, Any]:
+    name = class_map.name(value)
+    properties: dict[str, Any] = {
+        "objectType": "annotation",
+        "classification": {"name": name, "color": list(class_map.color(value))},
+        "class": name,
+        "class_id": value,
+        "area_px": area,
+    }
+    if unit is not None:
+        properties[unit.key] = float(f"{area * unit.per_pixel:.6g}")
+    return properties
+
+
+def _ring(closed: NDArray[np.float64], place: Place) -> Iterator[str]:
+    """A closed ring, the outer one counterclockwise as RFC 7946 asks for."""
+    closed = closed[::-1] if place.flipped else closed
+    for start in range(0, len(closed), _POINTS_AT_ONCE):
+        points = _as_written(place.to(closed[start : start + _POINTS_AT_ONCE]))
+        yield ("," if start else "[") + json.dumps(points.tolist(), separators=(",", ":"))[1:-1]
+    yield "]"
+
+
+def _as_written(points: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers, as corners of pixels are, without a decimal point."""
+    whole = points.astype(np.int64)
+    return whole if (whole == points).all() else points
 
 
 class Place(NamedTuple):
