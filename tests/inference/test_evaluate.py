@@ -151,7 +151,6 @@ def test_unlabelled_blocks_are_unknown_in_the_maps(tmp_path):
 
 
 def test_blocks_may_come_in_any_order(tmp_path):
-    pytest.importorskip("monai")
     options = {"block_size": 16, "hausdorff": True}
     in_order, _ = evaluate(*example(), maps=map_spec(tmp_path / "one"), **options)
     images, blocks, scoring = scored(*example(), maps=map_spec(tmp_path), **options)
@@ -166,7 +165,6 @@ def test_blocks_may_come_in_any_order(tmp_path):
 
 def test_distances_are_of_every_step_th_pixel(monkeypatch):
     """Blocks that do not start at multiples of the step give the same grid."""
-    pytest.importorskip("monai")
     monkeypatch.setattr(score_blocks_module, "LONGEST_GRID", 25)
     pixels, label = example()
     assert thinning_step(Size(75, 52)) == 3

@@ -46,7 +46,6 @@ def bands_of(path):
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_two_processes_give_what_one_gives_and_what_it_gives_again(run, tmp_path):
-    pytest.importorskip("monai")
     one = evaluate_run(run, options=EvaluationOptions(hausdorff=True, maps=tmp_path / "one")).tree()
     again = evaluate_run(run, options=EvaluationOptions(hausdorff=True)).tree()
     arguments = ["--processes", 2, "--hausdorff", "--maps", "--device", "cpu"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
-from foveate.errors import ConfigError
 from foveate.metrics.scores import mean_of, without_nan
 
 PERCENTILE = 95
@@ -55,16 +54,6 @@ class Distances:
         return tree
 
 
-def require_monai() -> None:
-    """Refuse early where the package that computes the distances is missing.
-
-    Raises:
-        ConfigError: naming the extra to install.
-    """
-    if find_spec("monai") is None or find_spec("scipy") is None:
-        raise ConfigError("Hausdorff distances need the packages monai and scipy; pip install 'foveate[metrics]'")
-
-
 def hausdorff_distances(
     prediction: Tensor, labels: Tensor, classes: int, ignore_index: int, step: int = 1
 ) -> list[float]:
@@ -82,13 +71,10 @@ def hausdorff_distances(
 
     Returns:
         Level-0 pixels per class: NaN for a class in neither, infinite for one in only one of both.
-
-    Raises:
-        ConfigError: when the package that computes them is missing.
     """
-    require_monai()
-    counted = labels != ignore_index
-    masks = ((counted & (prediction == c), counted & (labels == c)) for c in range(classes))
+    guess, truth = prediction.numpy(), labels.numpy()
+    counted = truth != ignore_index
+    masks = ((counted & (guess == c), counted & (truth == c)) for c in range(classes))
     return [_distance(guess, truth, step) for guess, truth in masks]
 
 
@@ -103,15 +89,9 @@ def _class_distance(name: str, values: list[float]) -> ClassDistance:
     return ClassDistance(name, mean_of(known), len(known), sum(math.isinf(value) for value in values))
 
 
-def _distance(guess: Tensor, truth: Tensor, step: int) -> float:
+def _distance(guess: NDArray[np.bool_], truth: NDArray[np.bool_], step: int) -> float:
     if not guess.any() or not truth.any():
         return math.inf if guess.any() or truth.any() else math.nan
-    from monai.metrics import compute_hausdorff_distance  # noqa: PLC0415 - optional, and slow to import
-
-    with warnings.catch_warnings():
-        # MONAI 1.5 and 1.6 warn about an argument that they pass to themselves.
-        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        result: Tensor = compute_hausdorff_distance(
-            guess[None, None], truth[None, None], include_background=True, percentile=PERCENTILE, spacing=float(step)
-        )
-    return float(torch.as_tensor(result)[0, 0])
+    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (guess, truth)]
+    far = (ndimage.distance_transform_edt(~to)[of] for of, to in (edges, edges[::-1]))
+    return step * max(float(np.percentile(distances, PERCENTILE)) for distances in far)

@@ -15,7 +15,6 @@ from foveate.inference.blocks import BlockGrid
 from foveate.inference.evaluate import LabelledImage
 from foveate.inference.look_plan import LookPlan
 from foveate.inference.score import MapFiles, MapSpec, Scoring
-from foveate.metrics.hausdorff import require_monai
 from foveate.runs.config import RunConfig
 
 
@@ -81,14 +80,12 @@ def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -
         options: what is measured besides the scores.
 
     Raises:
-        ConfigError: for another split, or when a package for what is asked is missing.
+        ConfigError: for another split.
         DatasetError: when the split holds no image, or a mask is not of its image's size.
         OutputExistsError: when a map exists and may not be replaced.
     """
     if split not in SPLITS:
         raise ConfigError(f"split {split!r}; allowed are {', '.join(SPLITS)}")
-    if options.hausdorff:
-        require_monai()
     data = config.data
     samples = tuple(sample for sample in load_samples(data) if sample.split == split)
     if not samples:

@@ -31,7 +31,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     out: Annotated[Path | None, typer.Option(help="JSON file; RUN/evaluation/SPLIT.json by default.")] = None,
     hausdorff: Annotated[
-        bool, typer.Option("--hausdorff", help="Add the 95 % Hausdorff distance of every class (foveate[metrics]).")
+        bool, typer.Option("--hausdorff", help="Add the 95 % Hausdorff distance of every class.")
     ] = False,
     maps: Annotated[
         bool, typer.Option("--maps", help="Write loss, IoU and scale probabilities per cell to SPLIT-maps/.")
