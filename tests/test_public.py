@@ -18,6 +18,7 @@ def test_the_public_names_are_frozen():
         "build_network",
         "compare",
         "evaluate",
+        "init",
         "load",
         "open_image",
         "patches",

@@ -2,7 +2,7 @@
 
 The whole of it, from a folder with images/ and masks/ to a map of a large image:
 
-    run = foveate.train("config.yaml")                 # or foveate.load("runs/mine")
+    run = foveate.train("folder")                      # or of a configuration; or foveate.load("runs/mine")
     run.predict("huge.tif", "predictions")             # files of any size
     classes, probabilities = run.predict(array)        # or what is in memory
 
@@ -19,7 +19,7 @@ from foveate.version import __version__
 
 if TYPE_CHECKING:
     from foveate.api.runs import Run, evaluate, load, predict
-    from foveate.api.training import compare, patches, train
+    from foveate.api.training import compare, init, patches, train
     from foveate.cascade import CascadeSegmenter
     from foveate.data.readers import open_image
     from foveate.errors import FoveateError
@@ -46,6 +46,7 @@ _HOMES = {
     "build_network": "foveate.networks.build",
     "compare": "foveate.api.training",
     "evaluate": "foveate.api.runs",
+    "init": "foveate.api.training",
     "load": "foveate.api.runs",
     "open_image": "foveate.data.readers",
     "patches": "foveate.api.training",
@@ -70,6 +71,7 @@ __all__ = [
     "build_network",
     "compare",
     "evaluate",
+    "init",
     "load",
     "open_image",
     "patches",

@@ -10,12 +10,32 @@ from foveate.api.runs import AnyPath, Run, load
 from foveate.data.patch_set import PatchDataset
 from foveate.reporting.comparison import ComparisonTable, Row, save_tables
 from foveate.reporting.comparison_figure import save_comparison_figure
+from foveate.runs import init as _init
 from foveate.runs.compare import Comparison
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import slots_of
 from foveate.runs.methods import all_methods
 from foveate.runs.train import train_run
+
+
+def init(folder: AnyPath, out: AnyPath | None = None, *, overwrite: bool = False) -> Path:
+    """Look at a folder of images and labels, and write a commented configuration to train on it.
+
+    Args:
+        folder: holds images/ and masks/ (or labels/, annotations/): masks of class ids or of colours, or polygons,
+            under the names of the images.
+        out: the configuration; NAME.yaml in the current folder when None.
+        overwrite: replace an earlier one.
+
+    Returns:
+        The configuration, which `foveate.train` takes.
+
+    Raises:
+        DatasetError: when the folder holds no images with labels, or they do not make a data set.
+        OutputExistsError: when a file is there and may not be replaced.
+    """
+    return _init.init(Path(folder), None if out is None else Path(out), overwrite=overwrite).path
 
 
 def train(
@@ -155,4 +175,6 @@ def patches(
 def _settings(config: AnyPath | RunConfig, overrides: Sequence[str], method: str | None = None) -> RunConfig:
     if isinstance(config, RunConfig):
         return config.changed(overrides, method)
+    if Path(config).is_dir():
+        config = _init.config_for(Path(config))
     return RunConfig.load(Path(config), list(overrides), method)

@@ -15,6 +15,7 @@ from foveate.cli.commands import (
     demo,
     evaluate,
     info,
+    init,
     networks,
     polygons,
     predict,
@@ -50,6 +51,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
+    init,
     train,
     evaluate,
     compare,

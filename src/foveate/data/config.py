@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from colorsys import hsv_to_rgb
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from foveate.config_base import Section
 from foveate.types import Coordinates, Tissue
@@ -66,6 +68,25 @@ class ClassConfig(Section):
     def rgb(self) -> tuple[int, int, int]:
         """Red, green and blue, 0 to 255."""
         return _rgb(self.color)
+
+
+# Told apart on maps and photographs, in this order; more are spread over the colour circle.
+_COLOURS = (
+    "#d62728", "#1f77b4", "#2ca02c", "#ff9f1c", "#9467bd", "#17becf", "#e377c2", "#8c564b", "#bcbd22", "#f4e04d",
+)  # fmt: skip
+_GOLDEN = 0.618034
+
+
+def default_classes(names: Sequence[str]) -> list[ClassConfig]:
+    """Classes of these names with colours that are told apart; a background that comes first is black."""
+    dark = bool(names) and names[0].casefold() in ("background", "ground", "other", "void")
+    colours = ["#000000"] if dark else []
+    colours += [*_COLOURS, *(_hue(k * _GOLDEN % 1) for k in range(256))]
+    return [ClassConfig(name=name, color=color) for name, color in zip(names, colours, strict=False)]
+
+
+def _hue(turn: float) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in hsv_to_rgb(turn, 0.65, 0.9))
 
 
 class VectorsConfig(Section):
@@ -151,7 +172,7 @@ class DataConfig(Section):
         pixel_size: such as "0.5 um": every image and mask is read as if its pixels had this size, whatever its own;
             None takes images as they are.
         assumed_pixel_size: the pixel size of images that do not say theirs; used with `pixel_size` only.
-        classes: at least two; a class's id is its place.
+        classes: at least two; a class's id is its place. A plain list of names gets colours.
         label_map: value in the mask files -> class id or ignore_index; any whole numbers. A class that it leads nothing
             to keeps its own id as its value; other values are errors.
         colors: masks are pictures in colours: those of `classes` (true), or colour -> class id or ignore_index.
@@ -203,6 +224,13 @@ class DataConfig(Section):
     class_sampling: dict[str, float] | None = None
     augmentation: AugmentationConfig = AugmentationConfig()
     workers: int | None = Field(default=None, ge=0)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """A plain list of names gets colours."""
+        plain = isinstance(value, list | tuple) and value and all(isinstance(one, str) and one for one in value)
+        return default_classes(value) if plain else value
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:

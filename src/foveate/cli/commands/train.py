@@ -14,7 +14,11 @@ HELP = """Train a segmenter as a configuration describes.
 
 Writes RUN/config.yaml (resolved), RUN/checkpoints/best.ckpt and last.ckpt, RUN/metrics.csv and RUN/tensorboard.
 
+CONFIG may be a folder of images and labels: its configuration is then written first, as `foveate init FOLDER` does.
+
 Examples:
+
+    foveate train data/mine
 
     foveate train configs/idrid.yaml
 
@@ -31,7 +35,7 @@ The method `ensemble` trains a model with each field of view, in RUN/members, an
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, or a folder with images/ and masks/.")],
     overrides: Overrides = None,
     method: Annotated[
         str | None, typer.Option(help="Instead of that of CONFIG: patch_1, mean, gsm, ... see foveate compare --help.")
@@ -53,7 +57,7 @@ def train(
     from foveate.training.processes import Processes
     from foveate.training.rank import is_first_process
 
-    settings = RunConfig.load(config, overrides, method)
+    settings = RunConfig.load(_config_file(config), overrides, method)
     Processes.of(devices, nodes, accelerator).check_share(settings.training.images_per_step)
     run = RunFolder(out or Path("runs") / settings.name)
     with speaking(is_first_process()):
@@ -78,3 +82,19 @@ def train(
         # What looks closer where it pays is to be told on validation images what pays.
         tunes = settings.foveation.estimator.planner == "pyramid" and not math.isnan(result.best_miou)
         output.say(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
+
+
+def _config_file(given: Path) -> Path:
+    """The configuration: as given, or that of a folder, which is written where it is not there yet."""
+    if not given.is_dir():
+        return given
+    from foveate.cli.commands.init import say_found
+    from foveate.cli.console import errors
+    from foveate.runs.init import init, name_of
+
+    path = Path(f"{name_of(given)}.yaml")
+    if path.exists():
+        errors.say(f"training as {path} says, which is there already; foveate init {given} --overwrite writes it anew")
+    else:
+        say_found(given, init(given, path))
+    return path

@@ -91,6 +91,7 @@ def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str
         from pyogrio.errors import DataLayerError, DataSourceError  # noqa: PLC0415
     except ModuleNotFoundError:
         raise DatasetError(f"{path.suffix} files ({path}) need pyogrio; pip install 'foveate[vector]'") from None
+    _check_first_bytes(path)
     try:
         layers = list_layers(path)[:, 0].tolist()
         if layer is None and len(layers) > 1:
@@ -102,6 +103,18 @@ def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str
     rows = [dict(zip(names, values, strict=True)) for values in zip(*(c.tolist() for c in columns), strict=True)]
     geometries = shapely.from_wkb(stored, on_invalid="ignore").tolist()
     return geometries, rows or [{} for _ in geometries], CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+
+
+def _check_first_bytes(path: Path) -> None:
+    """Refuse a file that is something else than its name says, as it may name other files."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(16)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from None
+    wanted = b"SQLite format 3\x00" if path.suffix.lower() == ".gpkg" else b"\x00\x00\x27\x0a"
+    if not first.startswith(wanted):
+        raise DatasetError(f"{path} is no {path.suffix} file: it cannot be read as one")
 
 
 def _read_json(path: Path) -> Any:

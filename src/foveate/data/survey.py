@@ -1,0 +1,318 @@
+"""`survey`: what a folder of images and labels holds, from a sample of their pixels."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from foveate.data.labels.shapes import VECTORS, read_shapes
+from foveate.data.labels.vector import in_pixels
+from foveate.data.manifest import _files
+from foveate.data.readers import ImageReader, open_image
+from foveate.data.readers.location import Location
+from foveate.errors import DatasetError, FoveateError
+from foveate.geometry import Size, Window
+
+_IMAGES = ("images", "image", "imgs", "img")
+_LABELS = ("masks", "labels", "annotations", "mask", "label", "gt")
+# Read in full up to this many pixels in all; of more an even part of the tiles.
+_PIXELS = 10**9
+_TILE = 2048
+_OBJECT_GRID = 1024  # rows and columns of the coarse grid that objects are measured on
+_WINDOWS, _WINDOW = 12, 128  # of each image
+_MOST_VALUES = 256
+
+
+class ImageFacts(NamedTuple):
+    """An image: its name, file, labels (None without), size, bands, type, metres a pixel and system where known."""
+
+    name: str
+    path: Path
+    labels: Path | None
+    size: Size
+    bands: int
+    dtype: str
+    pixel_size: float | None
+    crs: str | None
+
+    @property
+    def shorter(self) -> int:
+        """The shorter side."""
+        return min(self.size.height, self.size.width)
+
+    @property
+    def longer(self) -> int:
+        """The longer side."""
+        return max(self.size.height, self.size.width)
+
+
+@dataclass
+class ClassFacts:
+    """What was counted of one value, colour or name in the labels.
+
+    Attributes:
+        pixels: how many were seen; of polygons their area.
+        images: names of the images that hold it.
+        diameter: of its connected parts, level-0 pixels: half of the area lies in larger ones; 0 where not measured.
+        upper, lower: shares of the upper and of the lower half of each image, in the order of the images.
+    """
+
+    pixels: int
+    images: list[str]
+    diameter: float
+    upper: list[float]
+    lower: list[float]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder holds.
+
+    Attributes:
+        folder: as given.
+        images: with labels, sorted by name.
+        kind: of the labels: "ids", "colours" or "polygons".
+        classes: by value, packed colour or name, in ascending order.
+        low, high: least and largest value of the images that was seen, NaN and infinity aside.
+        mean, std: of each band.
+        problems: what was not understood or is left out.
+        complete: whether every pixel of the labels was read.
+    """
+
+    folder: Path
+    images: tuple[ImageFacts, ...]
+    kind: str
+    classes: dict[Any, ClassFacts]
+    low: float
+    high: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    problems: tuple[str, ...]
+    complete: bool
+
+    @property
+    def bands(self) -> int:
+        """Bands of the images; all have as many."""
+        return self.images[0].bands
+
+
+def survey(folder: Path) -> Survey:
+    """Look at a folder of images and labels of the same names.
+
+    Args:
+        folder: holds images/ and masks/ (or labels/, annotations/, ...).
+
+    Raises:
+        DatasetError: when there are no images with labels, or they differ in bands or type.
+    """
+    problems: list[str] = []
+    images = _images(folder, problems)
+    _check_alike(images)
+    low, high, mean, std = _values(images)
+    counted = _Counted(images)
+    return Survey(
+        folder, tuple(images), counted.kind, counted.classes(), low, high, mean, std, tuple(problems), counted.complete
+    )
+
+
+def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
+    """Images with labels, each opened once."""
+    where = _subfolder(folder, _IMAGES, "images")
+    labels = {Location.of(path).name: path for path in _listed(_subfolder(folder, _LABELS, "labels"))}
+    found, bare = [], []
+    for path in _listed(where):
+        name = Location.of(path).name
+        mask = labels.pop(name, None)
+        if mask is None:
+            bare.append(name)
+            continue
+        try:
+            with open_image(path) as image:
+                found.append(_facts(image, name, path, mask))
+        except FoveateError as error:
+            problems.append(f"left out, as it cannot be read: {error}")
+    if bare:
+        problems.append(f"{len(bare)} images without labels are left out: {', '.join(bare[:5])}")
+    if labels:
+        problems.append(f"{len(labels)} files of labels without an image: {', '.join(list(labels)[:5])}")
+    if not found:
+        raise DatasetError(f"no image in {where} has labels of the same name; " + "; ".join(problems))
+    return sorted(found)
+
+
+def _subfolder(folder: Path, names: Iterable[str], what: str) -> Path:
+    found = [folder / name for name in names if (folder / name).is_dir()]
+    if not found:
+        raise DatasetError(
+            f"{folder} has no folder of {what}; put images into images/ and their labels, under the same names, into "
+            f"masks/"
+        )
+    return found[0]
+
+
+def _listed(folder: Path) -> list[Path]:
+    beside = {".ovr", ".tfw", ".xml", ".db", ".ini", ".csv", ".txt", ".shx", ".dbf", ".prj", ".cpg"}
+    return [path for path in _files(folder) if path.suffix.lower() not in beside]
+
+
+def _facts(image: ImageReader, name: str, path: Path, labels: Path) -> ImageFacts:
+    if image.palette:
+        raise DatasetError(f"{path} holds indices into a colour table; convert it to colours first")
+    resolution, place = image.resolution, image.georeference
+    size = None if resolution is None else (resolution.row * resolution.col) ** 0.5
+    crs = place.crs if place is not None and place.crs else None
+    return ImageFacts(name, path, labels, image.size, image.bands, image.dtype.name, size, crs)
+
+
+def _check_alike(images: list[ImageFacts]) -> None:
+    for what in ("bands", "dtype"):
+        kinds = Counter(getattr(image, what) for image in images)
+        if len(kinds) > 1:
+            told = ", ".join(f"{kind} in {count} images" for kind, count in kinds.most_common())
+            raise DatasetError(f"the images differ in {what}: {told}; a data set has one kind, convert some")
+
+
+def _values(images: list[ImageFacts]) -> tuple[float, float, tuple[float, ...], tuple[float, ...]]:
+    """Least, largest, means and standard deviations by band, of windows spread over the images."""
+    rng, parts = random.Random(0), []
+    for facts in images[:: max(1, len(images) // 24)]:
+        with open_image(facts.path) as image:
+            side = min(_WINDOW, facts.shorter)
+            for _ in range(_WINDOWS):
+                corner = rng.randint(0, image.size.height - side), rng.randint(0, image.size.width - side)
+                parts.append(image.read(Window(*corner, side, side)).reshape(image.bands, -1).astype(np.float64))
+    pixels = np.concatenate(parts, axis=1)
+    known = pixels[:, np.isfinite(pixels).all(axis=0)]
+    if not known.size:
+        raise DatasetError("no finite value was found in the images")
+    mean, std = known.mean(axis=1).tolist(), known.std(axis=1).tolist()
+    return float(known.min()), float(known.max()), tuple(mean), tuple(std)
+
+
+class _Counted:
+    """The classes in the labels of some images, counted tile by tile."""
+
+    def __init__(self, images: list[ImageFacts]) -> None:
+        self._pixels: Counter[Any] = Counter()
+        self._images: dict[Any, list[str]] = defaultdict(list)
+        self._halves: dict[Any, dict[str, NDArray[Any]]] = defaultdict(dict)
+        self._diameters: dict[Any, list[float]] = defaultdict(list)
+        self._names = [image.name for image in images]
+        kinds = {_kind(image) for image in images}
+        if len(kinds) > 1:
+            raise DatasetError(f"the labels are of several kinds, {' and '.join(sorted(kinds))}; convert some")
+        self.kind = kinds.pop()
+        total = sum(image.size.pixels for image in images)
+        self.complete = self.kind == "polygons" or total <= _PIXELS
+        for image in images:
+            if self.kind == "polygons":
+                self._count_shapes(image)
+            else:
+                self._count_mask(image, min(1.0, _PIXELS / total))
+
+    def classes(self) -> dict[Any, ClassFacts]:
+        """What was counted, by value."""
+        return {
+            value: ClassFacts(
+                self._pixels[value],
+                self._images[value],
+                _typical(self._diameters[value]),
+                *np.transpose([self._halves[value].get(name, np.zeros(2)) for name in self._names]).tolist(),
+            )
+            for value in sorted(self._pixels)
+        }
+
+    def _count_mask(self, image: ImageFacts, share: float) -> None:
+        assert image.labels is not None
+        step = max(1, image.longer // _OBJECT_GRID)
+        halves: dict[Any, NDArray[Any]] = defaultdict(lambda: np.zeros(2))
+        with open_image(image.labels) as mask:
+            for window in _tiles(mask.size, share, image.name):
+                values = _packed(mask.read(window), self.kind)
+                found, counts = np.unique(values, return_counts=True)
+                lower = int(window.top >= mask.size.height // 2)
+                for value, count in zip(found.tolist(), counts.tolist(), strict=True):
+                    self._pixels[value] += count
+                    halves[value][lower] += count / mask.size.pixels
+                if len(self._pixels) > _MOST_VALUES:
+                    raise DatasetError(
+                        f"{image.labels} brings the labels to more than {_MOST_VALUES} different values; they look "
+                        f"like pictures, not labels (JPEG changes values: save labels as PNG or TIFF)"
+                    )
+                self._measure(values[::step, ::step], step)
+        for value, shares in halves.items():
+            self._images[value].append(image.name)
+            self._halves[value][image.name] = shares
+
+    def _measure(self, values: NDArray[Any], step: int) -> None:
+        """Diameters of connected parts on a coarse grid."""
+        for value in np.unique(values).tolist():
+            marked, count = ndimage.label(values == value)
+            if count:
+                areas = np.bincount(marked.ravel())[1:]
+                self._diameters[value] += (2 * np.sqrt(areas / np.pi) * step).tolist()
+
+    def _count_shapes(self, image: ImageFacts) -> None:
+        assert image.labels is not None
+        shapes = read_shapes(image.labels, image.path.name)
+        with open_image(image.path) as reader:
+            placed, _ = in_pixels(shapes, reader, "auto", image.labels)
+        for outline, label in zip(placed, shapes.labels, strict=True):
+            name = "" if label is None else str(label)
+            self._pixels[name] += round(outline.area)
+            self._diameters[name].append(2 * (outline.area / np.pi) ** 0.5)
+            halves = self._halves[name].setdefault(image.name, np.zeros(2))
+            halves[int(outline.centroid.y >= image.size.height / 2)] += outline.area / image.size.pixels
+            if image.name not in self._images[name]:
+                self._images[name].append(image.name)
+
+
+def _typical(diameters: list[float]) -> float:
+    """The diameter of which half of the area is in larger parts: specks of a pixel do not count."""
+    if not diameters:
+        return 0.0
+    ordered = np.sort(diameters)
+    area = np.cumsum(ordered**2)
+    return float(ordered[np.searchsorted(area, area[-1] / 2)])
+
+
+def _kind(image: ImageFacts) -> str:
+    assert image.labels is not None
+    if image.labels.suffix.lower() in VECTORS:
+        return "polygons"
+    with open_image(image.labels) as mask:
+        if mask.bands == 1:
+            return "ids"
+        pixels = mask.read(Window.of(mask.size), Size(min(512, mask.size.height), min(512, mask.size.width)))
+        return "ids" if (pixels[1:] == pixels[:1]).all() else "colours"
+
+
+def _tiles(size: Size, share: float, name: str) -> Iterator[Window]:
+    """Tiles that lie wholly in the upper or in the lower half; where not all are read, some drawn by the name."""
+    half, rng = size.height // 2, random.Random(name)
+    for top, bottom in ((0, half), (half, size.height)):
+        for row in range(top, bottom, _TILE):
+            for col in range(0, size.width, _TILE):
+                if rng.random() <= share:
+                    yield Window(row, col, min(_TILE, bottom - row), min(_TILE, size.width - col))
+
+
+def _packed(pixels: NDArray[Any], kind: str) -> NDArray[Any]:
+    """One whole number a pixel: its value, or its colour as 0xRRGGBB; NaN counts as -1."""
+    if kind == "colours":
+        red, green, blue = pixels[:3].astype(np.int64)
+        return (red << 16) + (green << 8) + blue
+    values = pixels[0]
+    if values.dtype.kind != "f":
+        return values
+    if (values != np.floor(values))[np.isfinite(values)].any():
+        raise DatasetError("labels hold fractions; a mask holds whole numbers")
+    return np.nan_to_num(values, nan=-1, posinf=-1, neginf=-1).astype(np.int64)

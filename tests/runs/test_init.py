@@ -1,0 +1,231 @@
+"""From a folder to a configuration that trains."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.features import shapes as outlines_of
+from typer.testing import CliRunner
+
+import foveate
+from foveate.cli.app import app
+from foveate.errors import DatasetError, OutputExistsError
+from foveate.runs.config import RunConfig
+from foveate.runs.init import init
+from toys import make_data_set, shapes, write_image
+
+SHORT = [
+    "training.steps=4", "training.validate_every=2", "training.warmup_steps=0", "training.locations_per_step=4",
+    "network.weights=none", "network.architecture=unet", "network.encoder=resnet18", "data.workers=0",
+    "network.options={encoder_depth: 3, decoder_channels: [16, 8, 8]}", "training.validation_locations=4",
+]  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def discs(folder, names="abc", write=None, **profile):
+    """Images of discs and their labels, written by `write(path without suffix, label (H, W))`."""
+    for seed, name in enumerate(names):
+        image, label = shapes(seed)
+        write_image(folder / "images" / f"{name}.tif", image, **profile)
+        (folder / "masks").mkdir(exist_ok=True)
+        write(folder / "masks" / name, label[0])
+    return folder
+
+
+def trained(config, out):
+    result = CliRunner().invoke(app, ["train", str(config), "--out", str(out), *SHORT], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return foveate.load(out, device="cpu")
+
+
+def png(path, pixels, **profile):
+    write_image(path.with_name(f"{path.name}.png"), pixels, **profile)
+
+
+def test_class_ids(here):
+    done = init(make_data_set(here / "toy"))
+    config = done.config
+    assert done.path == Path("toy.yaml")
+    assert config.data.class_names == ["background", "foreground"]
+    assert config.data.label_map is None
+    assert len(config.data.split.val) == 1
+    assert config.foveation.fields_of_view == (64, 128)
+    text = done.path.read_text()
+    assert "4 images with labels" in text
+    assert all("#" in line for line in text.splitlines() if "balance" in line or "split" in line)
+    assert RunConfig.load(done.path) == config
+    run = trained(done.path, here / "run")
+    assert run.config.training.steps == 4
+
+
+def test_masks_of_0_and_255(here):
+    folder = discs(here / "toy", write=lambda path, label: png(path, label[None] * np.uint8(255)))
+    config = init(folder).config
+    assert config.data.label_map == {0: 0, 255: 1}
+    trained("toy.yaml", here / "run")
+
+
+def test_255_beside_classes_is_no_label_and_said(here):
+    def write(path, label):
+        label = label * np.uint8(3)
+        label[:20] = 255
+        png(path, label[None])
+
+    done = init(discs(here / "toy", write=write))
+    assert done.config.data.label_map == {0: 0, 3: 1}
+    assert any("255" in problem for problem in done.problems)
+    assert "# Note: the values 255" in done.path.read_text()
+    trained("toy.yaml", here / "run")
+
+
+def test_colours(here):
+    palette = np.array([[10, 20, 30], [200, 0, 60]], np.uint8)
+    folder = discs(here / "toy", write=lambda path, label: png(path, palette[label].transpose(2, 0, 1)))
+    (folder / "class_dict.csv").write_text("name,r,g,b\nsoil,10,20,30\ntree,200,0,60\n")
+    config = init(folder).config
+    assert config.data.colors is True
+    assert [(item.name, item.color) for item in config.data.classes] == [("soil", "#0a141e"), ("tree", "#c8003c")]
+    trained("toy.yaml", here / "run")
+
+
+def polygons_of(label, name="disc"):
+    return [
+        {"type": "Feature", "properties": {"classification": {"name": name}}, "geometry": outline}
+        for outline, value in outlines_of(label, mask=label > 0)
+        if value
+    ]
+
+
+def test_polygons(here):
+    def write(path, label):
+        tree = {"type": "FeatureCollection", "features": polygons_of(label)}
+        path.with_name(f"{path.name}.geojson").write_text(json.dumps(tree))
+
+    done = init(discs(here / "toy", write=write))
+    assert done.config.data.class_names == ["background", "disc"]
+    share = np.mean([shapes(seed)[1].mean() for seed in range(3)])
+    assert done.found["disc"].startswith(f"{100 * share:.1f} %")
+    trained("toy.yaml", here / "run")
+
+
+def test_names_of_classes_from_a_list(here):
+    folder = make_data_set(here / "toy")
+    (folder / "classes.txt").write_text("soil\ntree\n")
+    assert init(folder).config.data.class_names == ["soil", "tree"]
+
+
+def test_other_folders_and_images_without_labels_get_a_manifest(here):
+    folder = make_data_set(here / "toy")
+    (folder / "masks").rename(folder / "labels")
+    (folder / "labels" / "b.png").unlink()
+    (folder / "images" / "notes.txt").write_text("x")
+    done = init(folder)
+    assert done.config.data.manifest == Path("toy.csv").resolve()
+    assert any("1 images without labels are left out: b" in problem for problem in done.problems)
+    assert Path("toy.csv").read_text().count("\n") == 4
+    trained("toy.yaml", here / "run")
+
+
+def test_sixteen_bits_and_other_bands_are_measured(here):
+    for seed, name in enumerate("abc"):
+        image, label = shapes(seed)
+        deep = np.concatenate([image, image[:2]]).astype(np.uint16) * 20
+        write_image(here / "toy" / "images" / f"{name}.tif", deep)
+        write_image(here / "toy" / "masks" / f"{name}.png", label)
+    data = init(here / "toy").config.data
+    assert data.in_channels == 5
+    assert data.bands == [1, 2, 3, 4, 5]
+    assert data.scale == pytest.approx(5100, rel=0.1)
+    assert data.mean[0] == pytest.approx(image.mean() * 20 / data.scale, rel=0.3)
+    trained("toy.yaml", here / "run")
+
+
+def test_maps_are_turned_and_photographs_with_a_sky_are_not(here):
+    profile = {"crs": "EPSG:32632", "transform": Affine(0.5, 0, 500000, 0, -0.5, 5400000)}
+    folder = discs(here / "map", write=lambda path, label: png(path, label[None]), **profile)
+    flips = init(folder).config.data.augmentation
+    assert (flips.flip, flips.rotate90) == (True, True)
+    for i in range(8):
+        image, label = shapes(i)
+        label[:, :60] = 2
+        image[:, :60] = 250
+        write_image(here / "street" / "images" / f"{i}.png", image)
+        write_image(here / "street" / "masks" / f"{i}.png", label)
+    done = init(here / "street")
+    assert (done.config.data.augmentation.flip, done.config.data.augmentation.rotate90) == ("horizontal", False)
+    assert "up means something" in done.path.read_text()
+    flat = init(make_data_set(here / "flat", names="abcdefgh")).config.data.augmentation
+    assert flat.flip is True
+
+
+def test_validation_takes_no_class_away_from_training(here):
+    folder = make_data_set(here / "toy", names="abcdefghij")
+    rare = shapes(4)[1]
+    rare[0, :10, :10] = 2
+    write_image(folder / "masks" / "e.png", rare)
+    config = init(folder).config
+    assert len(config.data.split.val) == 2
+    assert "e" not in config.data.split.val
+
+
+def test_what_is_no_data_set_is_refused(here):
+    with pytest.raises(DatasetError, match="no folder of images"):
+        init(here)
+    (here / "images").mkdir()
+    with pytest.raises(DatasetError, match="no folder of labels"):
+        init(here)
+    (here / "masks").mkdir()
+    with pytest.raises(DatasetError, match="no image in"):
+        init(here)
+    noise = np.random.default_rng(0).integers(0, 40_000, (1, 90, 90)).astype(np.uint16)
+    write_image(here / "images" / "a.tif", noise)
+    write_image(here / "masks" / "a.tif", noise)
+    with pytest.raises(DatasetError, match="256 different values"):
+        init(here)
+
+
+def test_nothing_is_replaced_without_asking(here):
+    folder = make_data_set(here / "toy")
+    init(folder)
+    with pytest.raises(OutputExistsError):
+        init(folder)
+    assert init(folder, overwrite=True).path.exists()
+
+
+def test_the_command_says_what_it_found_and_train_takes_the_folder(here):
+    make_data_set(here / "toy")
+    said = CliRunner().invoke(app, ["init", "toy"], catch_exceptions=False)
+    assert said.exit_code == 0
+    assert "foreground" in said.output
+    assert "next: foveate train toy.yaml" in said.output
+    Path("toy.yaml").unlink()
+    run = trained("toy", here / "run")
+    assert Path("toy.yaml").exists()
+    assert run.config.name == "toy"
+    again = CliRunner().invoke(app, ["train", "toy", "--out", "second", *SHORT], catch_exceptions=False)
+    assert "which is there already" in again.output
+
+
+def test_from_python(here):
+    path = foveate.init(str(make_data_set(here / "toy")), "configs/mine.yaml")
+    assert path == Path("configs/mine.yaml")
+    run = foveate.train(path, "run", overrides=SHORT, progress=False)
+    assert run.predict(shapes(9)[0]).classes.shape == (150, 170)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "share", "val"), [("dubai", 5, 0.30, 1), ("idrid", 6, 0.95, 3), ("hrf", 2, 0.9, 3)]
+)
+def test_real_data(real_data, here, name, classes, share, val):
+    config = init(real_data / name).config
+    assert len(config.data.classes) == classes
+    assert len(config.data.split.val) == val
+    assert config.foveation.patch_size in (128, 256)
+    assert config.data.augmentation.flip is True
