@@ -133,6 +133,15 @@ def test_other_folders_and_images_without_labels_get_a_manifest(here):
     trained("toy.yaml", here / "run")
 
 
+def test_one_scene_is_cut_into_regions(here):
+    folder = discs(here / "toy", names="a", write=lambda path, label: png(path, label[None]))
+    done = init(folder)
+    assert [path.name for path in done.files] == ["toy.yaml", "toy.csv", "toy.train.geojson", "toy.val.geojson"]
+    run = trained(done.path, here / "run")
+    pixels = {split: foveate.evaluate(run, split).tree()["images"][0]["pixels"] for split in ("train", "val")}
+    assert pixels == {"train": 150 * 128, "val": 150 * 42}  # three quarters of 170 columns: centres below 127.5
+
+
 def test_sixteen_bits_and_other_bands_are_measured(here):
     for seed, name in enumerate("abc"):
         image, label = shapes(seed)

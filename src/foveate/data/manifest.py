@@ -72,7 +72,7 @@ def masks_without_image(config: DataConfig) -> list[str]:
     if config.folder is None:
         return []
     folder = config.root / config.folder
-    images = {Location.of(path).name for path in _files(folder / "images")}
+    images = {Location.of(path).name for path in data_files(folder / "images")}
     return [path.name for path in _label_files(folder) if Location.of(path).name not in images]
 
 
@@ -90,7 +90,7 @@ def _from_folder(folder: Path) -> list[Row]:
     for needed in (folder, folder / "images"):
         if not needed.is_dir():
             raise DatasetError(f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem")
-    images = _files(folder / "images")
+    images = data_files(folder / "images")
     if not images:
         raise DatasetError(f"no image in {folder / 'images'}")
     masks = _by_name("masks", _label_files(folder))
@@ -98,10 +98,11 @@ def _from_folder(folder: Path) -> list[Row]:
 
 
 def _label_files(folder: Path) -> list[Path]:
-    return _files(folder / "masks", polygons=True) if (folder / "masks").is_dir() else []
+    return data_files(folder / "masks", polygons=True) if (folder / "masks").is_dir() else []
 
 
-def _files(folder: Path, *, polygons: bool = False) -> list[Path]:
+def data_files(folder: Path, *, polygons: bool = False) -> list[Path]:
+    """The images in a folder, sorted; of labels also the polygons. What lies beside images is left out."""
     return sorted(path for path in folder.iterdir() if _may_be_read(path, polygons))
 
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from foveate.data.labels.shapes import VECTORS, read_shapes
 from foveate.data.labels.vector import in_pixels
-from foveate.data.manifest import _files
+from foveate.data.manifest import data_files
 from foveate.data.readers import ImageReader, open_image
 from foveate.data.readers.location import Location
 from foveate.errors import DatasetError, FoveateError
@@ -126,9 +126,9 @@ def survey(folder: Path) -> Survey:
 def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
     """Images with labels, each opened once."""
     where = _subfolder(folder, _IMAGES, "images")
-    labels = {Location.of(path).name: path for path in _listed(_subfolder(folder, _LABELS, "labels"))}
+    labels = {Location.of(path).name: path for path in data_files(_subfolder(folder, _LABELS, "labels"), polygons=True)}
     found, bare = [], []
-    for path in _listed(where):
+    for path in data_files(where):
         name = Location.of(path).name
         mask = labels.pop(name, None)
         if mask is None:
@@ -156,11 +156,6 @@ def _subfolder(folder: Path, names: Iterable[str], what: str) -> Path:
             f"masks/"
         )
     return found[0]
-
-
-def _listed(folder: Path) -> list[Path]:
-    beside = {".ovr", ".tfw", ".xml", ".db", ".ini", ".csv", ".txt", ".shx", ".dbf", ".prj", ".cpg"}
-    return [path for path in _files(folder) if path.suffix.lower() not in beside]
 
 
 def _facts(image: ImageReader, name: str, path: Path, labels: Path) -> ImageFacts:
@@ -309,10 +304,12 @@ def _packed(pixels: NDArray[Any], kind: str) -> NDArray[Any]:
     """One whole number a pixel: its value, or its colour as 0xRRGGBB; NaN counts as -1."""
     if kind == "colours":
         red, green, blue = pixels[:3].astype(np.int64)
-        return (red << 16) + (green << 8) + blue
-    values = pixels[0]
+        packed: NDArray[Any] = (red << 16) + (green << 8) + blue
+        return packed
+    values: NDArray[Any] = pixels[0]
     if values.dtype.kind != "f":
         return values
     if (values != np.floor(values))[np.isfinite(values)].any():
         raise DatasetError("labels hold fractions; a mask holds whole numbers")
-    return np.nan_to_num(values, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
+    whole: NDArray[Any] = np.nan_to_num(values, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
+    return whole

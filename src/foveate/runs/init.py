@@ -7,7 +7,7 @@ import io
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -368,9 +368,9 @@ def _validation(images: Sequence[ImageFacts], classes: Sequence[ClassFacts]) -> 
         return []
     count, rng = max(1, round(_VAL_SHARE * len(names))), random.Random(0)
 
-    def worth(drawn: set[str]) -> tuple[int, int]:
-        rest = set(names) - drawn
-        return sum(bool(rest & set(c.images)) for c in classes), sum(bool(drawn & set(c.images)) for c in classes)
+    def worth(drawn: Iterable[str]) -> tuple[int, int]:
+        rest = set(names) - set(drawn)
+        return sum(bool(rest & set(c.images)) for c in classes), sum(bool(set(c.images) & set(drawn)) for c in classes)
 
     draws = [set(rng.sample(names, count)) for _ in range(200)]
     return sorted(max(draws, key=worth))
