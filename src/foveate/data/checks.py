@@ -12,6 +12,7 @@ from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
 from foveate.data.sample_reader import open_labels, open_sample
+from foveate.data.splits import some
 from foveate.errors import DatasetError
 from foveate.geometry import Size
 
@@ -23,10 +24,12 @@ class Inspection:
     Attributes:
         sizes: size of each image, in the order of the samples.
         dtype: type of the pixels of all of them.
+        notes: what was taken for granted of labels, in sentences.
     """
 
     sizes: tuple[Size, ...]
     dtype: np.dtype[Any]
+    notes: tuple[str, ...] = ()
 
 
 def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection:
@@ -41,17 +44,24 @@ def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection
         raise DatasetError("the data set has no image")
     facts = [_inspect(sample, config) for sample in samples]
     first = facts[0][1]
-    for sample, (_, dtype) in zip(samples, facts, strict=True):
+    for sample, (_, dtype, _) in zip(samples, facts, strict=True):
         if dtype != first:
             raise DatasetError(
                 f"{samples[0].image} holds {first} and {sample.image} {dtype}; a data set has one type: convert some"
             )
-    return Inspection(tuple(size for size, _ in facts), first)
+    said: dict[str, list[str]] = {}
+    for sample, (_, _, notes) in zip(samples, facts, strict=True):
+        for note in notes:
+            said.setdefault(note, []).append(sample.name)
+    notes = tuple(f"{some(who)}: {note}" for note, who in said.items())
+    return Inspection(tuple(size for size, _, _ in facts), first, notes)
 
 
-def _inspect(sample: Sample, config: DataConfig) -> tuple[Size, np.dtype[Any]]:
+def _inspect(sample: Sample, config: DataConfig) -> tuple[Size, np.dtype[Any], tuple[str, ...]]:
     with open_sample(sample, config) as image:
         select_channels(image, config.bands, config.in_channels)
+        notes: tuple[str, ...] = ()
         if sample.mask is not None:
-            open_labels(sample, config).close()
-        return image.size, image.dtype
+            with open_labels(sample, config) as labels:
+                notes = labels.notes
+        return image.size, image.dtype, notes

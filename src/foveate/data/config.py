@@ -179,6 +179,7 @@ class DataConfig(Section):
         vectors: how polygons become labels, see `VectorsConfig`.
         round_labels: take the nearest allowed value, or colour, for one that is not allowed, as JPEG masks hold them.
         ignore_index: label that is not counted.
+        allow_absent_classes: train although a class has no labelled pixel in the training images.
         use_nodata: leave out pixels that an image says hold no data (nodata value, mask or alpha band), and of float
             images those that are not finite: their labels do not count, and no class is predicted for them.
         nodata: a value of the images that means that there is none, where their files do not say so.
@@ -209,6 +210,7 @@ class DataConfig(Section):
     vectors: VectorsConfig = VectorsConfig()
     round_labels: bool = False
     ignore_index: int = Field(default=255, ge=0, le=255)
+    allow_absent_classes: bool = False
     use_nodata: bool = True
     nodata: float | None = Field(default=None, allow_inf_nan=False)
     tissue: Tissue = False

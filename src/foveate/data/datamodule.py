@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,17 +11,18 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from foveate.cores import available_cores
+from foveate.data.absent import check_classes
 from foveate.data.augmentation import Augmentation
 from foveate.data.channels import Normalisation
 from foveate.data.checks import Inspection, inspect_samples
+from foveate.data.class_table import ClassTable, SplitLabels, count_split
 from foveate.data.config import DataConfig
 from foveate.data.label_index import LabelIndex
-from foveate.data.labels import LabelReader
 from foveate.data.locations import LocationBatch, LocationSpec
-from foveate.data.manifest import Sample, load_samples
+from foveate.data.manifest import Sample, load_samples, masks_without_image
 from foveate.data.sample_reader import SampleReader, open_labels
 from foveate.data.sampling import CellSampler, class_weights
-from foveate.data.splits import Split
+from foveate.data.splits import SPLITS, Split, some
 from foveate.data.training_set import LocationDataset, StepBatches
 from foveate.data.validation_set import ValidationDataset
 from foveate.errors import DatasetError
@@ -43,7 +45,14 @@ class FoveateDataModule(LightningDataModule):
         max_validation_locations: validation locations in total; a batch of them is no larger than one of training.
         seed: of sampling and augmentation.
         progress: called with the share of masks indexed, 0 to 1.
+
+    Attributes:
+        class_table: what is labelled in each split; after `setup`.
+        notes: what was taken for granted or is unusual, in sentences; after `setup`.
     """
+
+    class_table: ClassTable
+    notes: tuple[str, ...]
 
     def __init__(
         self,
@@ -69,7 +78,7 @@ class FoveateDataModule(LightningDataModule):
         """Find all files, check every pair by its headers, and index the training masks; later calls do nothing.
 
         Raises:
-            DatasetError: when the files do not make a data set.
+            DatasetError: when the files do not make a data set, or a class has no labelled pixel to train on.
             ImageReadError: when a mask is damaged.
             UnsupportedImageError: when a file cannot be opened.
         """
@@ -87,9 +96,15 @@ class FoveateDataModule(LightningDataModule):
                 f"image (column roi) to both; to train without validation set data.split.val=[]"
             )
         self._check_looks(training)
-        masks = [_opener(sample, self.config) for sample in training]
+        masks = [partial(open_labels, sample, self.config, tissue=self.config.tissue) for sample in training]
         classes = len(self.config.classes)
-        self._index = LabelIndex.build(masks, classes, self.spec.overview_downsample, progress=self._progress)
+        index = LabelIndex.build(masks, classes, self.spec.overview_downsample, progress=self._progress)
+        self.class_table = self._table(index)
+        unused = masks_without_image(self.config)
+        unusual = [f"masks that no image is called by: {some(unused)}"] if unused else []
+        unusual += check_classes(self.class_table, self.config, masks)
+        self.notes = (*self._inspection.notes, *unusual)
+        self._index = index
 
     def samples(self, split: Split) -> list[Sample]:
         """The images of a split, sorted by name; after `setup`."""
@@ -171,6 +186,16 @@ class FoveateDataModule(LightningDataModule):
                 f"{longest} px; {possible} are possible: change foveation.looks"
             )
 
+    def _table(self, index: LabelIndex) -> ClassTable:
+        """What is labelled in every split that has images."""
+        training = SplitLabels("train", len(index.images), index.tally)
+        others = [
+            count_split(split, [partial(open_labels, one, self.config) for one in samples], len(self.config.classes))
+            for split in SPLITS[1:]
+            if (samples := self.samples(split))
+        ]
+        return ClassTable(tuple(self.config.class_names), (training, *others))
+
     def _sampler(self) -> CellSampler:
         weights = class_weights(self.config.class_names, self.config.class_sampling)
         return CellSampler(self._ready()[1], self.config.balance, weights)
@@ -203,7 +228,3 @@ class FoveateDataModule(LightningDataModule):
 def available_workers() -> int:
     """Reading processes when none are asked for: half the cores this process may use, from 1 to 4."""
     return min(_MOST_WORKERS, max(1, available_cores() // 2))
-
-
-def _opener(sample: Sample, config: DataConfig) -> Callable[[], LabelReader]:
-    return lambda: open_labels(sample, config, tissue=config.tissue)

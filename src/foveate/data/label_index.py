@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data.class_table import Tally
 from foveate.data.labels import LabelReader
 from foveate.geometry import CellGrid, Window
-from foveate.types import IntArray, LabelArray
+from foveate.types import IntArray
 
 # Pixels counted at once; the counting needs some 20 bytes for each.
 _BAND_PIXELS = 1 << 22
@@ -25,19 +26,27 @@ class ImageLabels:
 
     Attributes:
         grid: the image's cells.
-        counts: (classes,) pixels of each class.
-        ignored: pixels labelled `ignore_index`.
+        tally: its pixels by class.
         cells: per class an (n, 2) array of (row, col) of cells that hold it, at most `max_cells` of them.
         labelled: one bit per cell in row order, packed: whether any of its pixels counts.
         labelled_cells: number of such cells.
     """
 
     grid: CellGrid
-    counts: IntArray
-    ignored: int
+    tally: Tally
     cells: tuple[IntArray, ...]
     labelled: NDArray[np.uint8]
     labelled_cells: int
+
+    @property
+    def counts(self) -> IntArray:
+        """(classes,) pixels of each class that count."""
+        return self.tally.counts
+
+    @property
+    def ignored(self) -> int:
+        """Pixels labelled `ignore_index`."""
+        return self.tally.ignored
 
     def is_labelled(self, row: int, col: int) -> bool:
         """Whether any pixel of the cell counts."""
@@ -54,8 +63,12 @@ class LabelIndex:
     @property
     def pixel_counts(self) -> IntArray:
         """(classes,) pixels of each class over all images."""
-        total: IntArray = np.sum([image.counts for image in self.images], axis=0, dtype=np.int64)
-        return total
+        return self.tally.counts
+
+    @property
+    def tally(self) -> Tally:
+        """The pixels of all images."""
+        return sum((image.tally for image in self.images[1:]), self.images[0].tally)
 
     @classmethod
     def build(
@@ -106,30 +119,34 @@ def index_labels(labels: LabelReader, classes: int, cell: int, max_cells: int = 
     """
     grid = CellGrid(labels.size, cell)
     kept = [_CellSample(max_cells) for _ in range(classes)]
-    totals = np.zeros(classes + 1, np.int64)
+    tally = Tally.none(classes)
     labelled = []
     step = max(1, _BAND_PIXELS // (cell * labels.size.width))
     for row in range(0, grid.rows, step):
-        counts = _count(labels, grid, row, min(row + step, grid.rows), classes)
-        totals += counts.sum(axis=0)
-        labelled.append(counts[:, :classes].any(axis=1))
-        for sample, column in zip(kept, counts.T, strict=False):
+        counts, part = _count(labels, grid, row, min(row + step, grid.rows), classes)
+        tally += part
+        labelled.append(counts.any(axis=1))
+        for sample, column in zip(kept, counts.T, strict=True):
             sample.add(np.flatnonzero(column) + row * grid.cols)
     valid = np.concatenate(labelled)
     cells = tuple(np.stack(np.divmod(sample.result(), grid.cols), axis=1) for sample in kept)
-    return ImageLabels(grid, totals[:classes], int(totals[classes]), cells, np.packbits(valid), int(valid.sum()))
+    return ImageLabels(grid, tally, cells, np.packbits(valid), int(valid.sum()))
 
 
-def _count(labels: LabelReader, grid: CellGrid, first: int, last: int, classes: int) -> IntArray:
-    """Pixels per cell and class (cells, classes + 1) of the cell rows [first, last); last the ignored ones."""
+def _count(labels: LabelReader, grid: CellGrid, first: int, last: int, classes: int) -> tuple[IntArray, Tally]:
+    """Pixels per cell and class (cells, classes) of the cell rows [first, last), and all that is known of them."""
     top, bottom = first * grid.cell, min(last * grid.cell, grid.image.height)
-    ids: LabelArray = labels.read(Window(top, 0, bottom - top, grid.image.width))
+    ids, why = labels.parts(Window(top, 0, bottom - top, grid.image.width))
+    tally = Tally.of(ids, why, classes)
+    ids = np.minimum(ids, classes)  # every id from a label reader is a class or the ignore_index, which is above
+    if why is not None:
+        ids[why > 0] = classes
     cell_rows = np.arange(bottom - top, dtype=np.int64) // grid.cell * grid.cols
     cell_cols = np.arange(grid.image.width, dtype=np.int64) // grid.cell
     slots = (cell_rows[:, None] + cell_cols) * (classes + 1)
-    slots += np.minimum(ids, classes)  # every id from a label reader is a class or the ignore_index, which is above
+    slots += ids
     counts = np.bincount(slots.ravel(), minlength=(last - first) * grid.cols * (classes + 1))
-    return counts.reshape(-1, classes + 1)
+    return counts.reshape(-1, classes + 1)[:, :classes], tally
 
 
 class _CellSample:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from foveate.data.class_table import ClassTable
+from foveate.data.labels.reader import LEFT_OUT
+
 if TYPE_CHECKING:  # which need torchmetrics, and the other tables do not
     from foveate.inference.evaluate import Evaluation
     from foveate.metrics.hausdorff import ClassDistance
@@ -27,6 +30,24 @@ def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
     table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(name, str(value))
+    return table
+
+
+def labels_table(labels: ClassTable) -> Table:
+    """Pixels of each class in each split, and what of them does not count and why."""
+    table = Table(title="Labels, pixels", title_justify="left")
+    table.add_column("class", overflow="fold")
+    columns: list[list[str]] = []
+    for part in labels.splits:
+        about = "about " if part.estimated else ""
+        table.add_column(f"{part.split}, {part.images} image{'s' * (part.images > 1)}", justify="right")
+        columns.append([about + f"{count:,}" for count in (*part.tally.counts, part.tally.ignored)])
+        for cause, counts in zip(LEFT_OUT, part.tally.left_out, strict=True):
+            if counts.any():
+                table.add_column(f"{cause}, not counted", justify="right")
+                columns.append([*(about + f"{count:,}" for count in counts), ""])
+    for name, *cells in zip((*labels.names, "ignored"), *columns, strict=True):
+        table.add_row(Text(name), *cells)
     return table
 
 

@@ -50,7 +50,7 @@ def train(
 ) -> None:
     """Train a segmenter."""
     from foveate.cli.console import errors, output, progress_bar, speaking
-    from foveate.reporting.tables import facts_table, percent
+    from foveate.reporting.tables import facts_table, labels_table, percent
     from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import plan_trainings, prepare_training
@@ -66,6 +66,9 @@ def train(
                 prepared = prepare_training(
                     part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=bar.to
                 )
+            errors.print(labels_table(prepared.data.class_table))
+            for note in prepared.data.notes:
+                errors.say(note, "note")
             errors.say(f"training {settings.name} for {settings.training.steps} steps into {part.run.path}")
             result = prepared.fit(devices=devices, nodes=nodes, accelerator=accelerator)
             part.run.mark_trained(result.seconds)

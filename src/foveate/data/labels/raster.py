@@ -23,8 +23,9 @@ class RasterLabels:
 
     Args:
         mask: the open mask, or a function that gives it, for one that a cache may have closed meanwhile.
-        table: what its values mean.
+        meaning: what its values mean.
         placed: where the image lies in it; over the same pixels when None.
+        size: of the image; of the mask when None.
         use_nodata: whether a value that is a class counts as no data where the mask says so.
 
     Raises:
@@ -34,7 +35,7 @@ class RasterLabels:
     def __init__(
         self,
         mask: ImageReader | Callable[[], ImageReader],
-        table: Meaning,
+        meaning: Meaning,
         placed: Placed | None = None,
         *,
         size: Size | None = None,
@@ -46,8 +47,8 @@ class RasterLabels:
         placed = placed or Placed(Stretched(self.size, reader.size))
         self._place: Placement = placed.placement
         self.notes: tuple[str, ...] = (placed.note,) if placed.note else ()
-        self._table, self._use_nodata, self.ignore_index = table, use_nodata, table.ignore_index
-        table.check(reader)
+        self.meaning, self._use_nodata, self.ignore_index = meaning, use_nodata, meaning.ignore_index
+        meaning.check(reader)
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
         """As `LabelSource.ids` says."""
@@ -65,26 +66,45 @@ class RasterLabels:
             for part in (slice(None, half), slice(half, None)):
                 result[part] = self._ids(mask, rows[part], cols, counted[part])
             return result
-        picked = _picked(place, window)
-        values = self._table.values(mask.read(window)[(slice(None), *picked)], mask.location)
-        ids = self._table.ids(values)
-        if mask.masked:
-            valid = mask.valid(window)[picked]
-            ids = np.where(valid | self._kept(values, ids), ids, self.ignore_index)
+        values, lacking = self._stored(mask, place, window)
+        ids = self.meaning.ids(values)
+        if lacking is not None:
+            ids = np.where(lacking & ~self._kept(values, ids), self.ignore_index, ids)
         return self._checked(values, ids, inside, counted)
+
+    def stored(self, rows: IntArray, cols: IntArray) -> tuple[NDArray[Any], BoolArray]:
+        """The values in the file at some crossings, (k,), and which of them it calls no data; those outside left out.
+
+        Raises:
+            DatasetError: when the file holds no values of this kind.
+            ImageReadError: when the file is damaged.
+        """
+        mask = self._get()
+        place = self._place.positions(rows, cols)
+        inside = _inside(place, mask.size)
+        if not inside.any():
+            return np.empty(0, mask.dtype), np.empty(0, np.bool_)
+        values, lacking = self._stored(mask, place, _around(place, mask.size))
+        return values[inside], np.zeros(int(inside.sum()), np.bool_) if lacking is None else lacking[inside]
+
+    def _stored(self, mask: ImageReader, place: Positions, window: Window) -> tuple[NDArray[Any], BoolArray | None]:
+        """Values (n, m), and which of them the mask calls no data, where it may."""
+        picked = _picked(place, window)
+        values = self.meaning.values(mask.read(window)[(slice(None), *picked)], mask.location)
+        return values, ~mask.valid(window)[picked] if mask.masked else None
 
     def _checked(
         self, values: NDArray[Any], ids: NDArray[np.int16], inside: BoolArray, counted: BoolArray
     ) -> LabelArray:
         wrong = ids == NO_CLASS
         if (wrong & inside & counted).any():
-            raise self._table.refusal(values, wrong & inside & counted, self.location)
+            raise self.meaning.refusal(values, wrong & inside & counted, self.location)
         # What stands where nothing counts need not be a class.
         return np.where(wrong | ~inside, self.ignore_index, ids).astype(np.uint8)
 
     def _kept(self, values: NDArray[Any], ids: NDArray[np.int16]) -> BoolArray:
         """Which values count even where the mask says that they are no data."""
-        return self._table.names(values) if self._use_nodata else ids != NO_CLASS
+        return self.meaning.names(values) if self._use_nodata else ids != NO_CLASS
 
 
 def _inside(place: Positions, size: Size) -> BoolArray:

@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from foveate.data.area.area import Area, AreaPart
+from foveate.data.area.area import Area
 from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.geometry import Size, Window, ceil_div
 from foveate.types import BoolArray, IntArray, LabelArray
@@ -47,23 +48,28 @@ class LabelSource(Protocol):
         ...
 
 
+LEFT_OUT = ("outside", "no data", "glass")
+
+
 class LabelParts(NamedTuple):
-    """A window of labels, and what of it counts.
+    """A window of labels, and what of it does not count.
 
     Attributes:
         ids: (h, w) class ids as labelled, whether they count or not.
-        area: what of the window is looked at; None for all.
+        left_out: (h, w) why a pixel does not count: 0 where it does, else one more than the place in `LEFT_OUT`: it
+            lies outside the region of interest, the image holds no data there, or it is no tissue. None where all
+            count.
     """
 
     ids: LabelArray
-    area: AreaPart | None
+    left_out: NDArray[np.uint8] | None
 
 
 class LabelReader:
     """Reads class ids of windows of an image.
 
     Args:
-        source: the labels.
+        source: the labels; also an attribute.
         area: labels outside do not count; None for everything.
         closing: called when this reader is closed, with what the source and the area read from.
     """
@@ -71,7 +77,7 @@ class LabelReader:
     def __init__(
         self, source: LabelSource, *, area: Area | None = None, closing: Callable[[], None] | None = None
     ) -> None:
-        self._source, self._closing = source, closing
+        self.source, self._closing = source, closing
         self._area = None if area is None or area.is_everything else area
         self._ignore, self.location, self.size, self.notes = (
             source.ignore_index,
@@ -109,17 +115,22 @@ class LabelReader:
     def parts(self, window: Window) -> LabelParts:
         """The labels of a window inside the image, also those that do not count, and what of it counts."""
         rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
-        area = None if self._area is None else self._area.part(window)
-        counted = np.ones((window.height, window.width), np.bool_) if area is None else area.inside
-        return LabelParts(self._source.ids(rows, cols, counted), area)
+        if self._area is None:
+            return LabelParts(self.source.ids(rows, cols, np.ones((len(rows), len(cols)), np.bool_)), None)
+        inside, glass = self._area.part(window)
+        why = np.where(glass, np.uint8(3), np.uint8(2))
+        if self._area.region is not None:
+            why[~self._area.region.inside(window)] = 1
+        why[inside] = 0
+        return LabelParts(self.source.ids(rows, cols, inside), why)
 
     def _counted(self, rows: IntArray, cols: IntArray) -> LabelArray:
         if self._area is None:
-            return self._source.ids(rows, cols, np.ones((len(rows), len(cols)), np.bool_))
+            return self.source.ids(rows, cols, np.ones((len(rows), len(cols)), np.bool_))
         top, left = int(rows[0]), int(cols[0])
         window = Window(top, left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1)
         inside = self._area.part(window).inside[np.ix_(rows - top, cols - left)]
-        return np.where(inside, self._source.ids(rows, cols, inside), np.uint8(self._ignore))
+        return np.where(inside, self.source.ids(rows, cols, inside), np.uint8(self._ignore))
 
     def close(self) -> None:
         """Close what the labels are read from."""

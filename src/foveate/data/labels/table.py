@@ -47,6 +47,14 @@ class Meaning(Protocol):
         """The error for numbers of a part of a file, of which some, at least one, are not allowed."""
         ...
 
+    def shown(self, value: Any) -> str:
+        """A number as a user knows it."""
+        ...
+
+    def setting(self, value: Any, label: int) -> str:
+        """What in the configuration makes a number a class."""
+        ...
+
 
 class _Lookup:
     """Class ids by whole numbers of any size."""
@@ -94,7 +102,7 @@ class LabelTable:
         *,
         rounded: bool = False,
     ) -> None:
-        named = dict(label_map or {})
+        named = self._map = dict(label_map or {})
         own = {label: label for label in range(classes) if label not in named.values()}
         entries = {ignore_index: ignore_index, **own, **named}
         self.ignore_index, self._classes, self._rounded = ignore_index, classes, rounded
@@ -145,6 +153,15 @@ class LabelTable:
             f"the mask {location} holds the value {_number(found[0])}; allowed are {_listed(self._lookup.keys)}.{more} "
             f"Name the values of the file in data.label_map, for example data.label_map={self._suggestion(values)}"
         )
+
+    def shown(self, value: Any) -> str:
+        """The number."""
+        return _number(value)
+
+    def setting(self, value: Any, label: int) -> str:
+        """The label map with one entry more."""
+        entries = ", ".join(f"{key}: {meant}" for key, meant in {**self._map, int(value): label}.items())
+        return f"data.label_map={{{entries}}}"
 
     def _suggestion(self, values: NDArray[Any]) -> str:
         """All values in order where there are as many as classes, else the first that is not allowed."""
@@ -201,6 +218,14 @@ class ColourTable:
             f"colour in data.colors, for example data.colors={{'{found.split(',')[0]}': 1}}, those that do not count "
             f"with {self.ignore_index}"
         )
+
+    def shown(self, value: Any) -> str:
+        """Such as #ff0000."""
+        return _colour_names(np.array([value]))
+
+    def setting(self, value: Any, label: int) -> str:
+        """The colour's entry among the others."""
+        return f"'{self.shown(value)}': {label} in data.colors"
 
     def _nearest(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each by the squared distance of its red, green and blue."""

@@ -1,0 +1,135 @@
+"""`ClassTable`: how often each class is labelled in each split, and what of it does not count; told before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.data.labels.reader import LEFT_OUT, LabelReader
+from foveate.data.splits import Split
+from foveate.geometry import Size, Window
+from foveate.types import IntArray, LabelArray
+
+_SIDE = 512
+# Of images that are not trained on no more is read: what is then found is an estimate.
+MOST_PIXELS = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Pixels of some labels.
+
+    Attributes:
+        counts: (classes,) that count.
+        ignored: labelled `ignore_index`, or not at all.
+        left_out: (causes, classes) that are of a class and do not count, by the causes of `LEFT_OUT`.
+    """
+
+    counts: IntArray
+    ignored: int
+    left_out: IntArray
+
+    @classmethod
+    def none(cls, classes: int) -> Tally:
+        """No pixel at all."""
+        return cls(np.zeros(classes, np.int64), 0, np.zeros((len(LEFT_OUT), classes), np.int64))
+
+    @classmethod
+    def of(cls, ids: LabelArray, why: NDArray[np.uint8] | None, classes: int) -> Tally:
+        """The pixels of a part of the labels, see `LabelParts`."""
+        places = np.minimum(ids, classes).astype(np.intp)
+        if why is not None:
+            places += why.astype(np.intp) * (classes + 1)
+        found = np.bincount(places.ravel(), minlength=(len(LEFT_OUT) + 1) * (classes + 1)).reshape(-1, classes + 1)
+        return cls(found[0, :classes], int(found[:, classes].sum()), found[1:, :classes])
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.counts + other.counts, self.ignored + other.ignored, self.left_out + other.left_out)
+
+    def scaled(self, factor: float) -> Tally:
+        """As many times as many pixels."""
+        counts, left_out = (np.rint(part * factor).astype(np.int64) for part in (self.counts, self.left_out))
+        return Tally(counts, round(self.ignored * factor), left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitLabels:
+    """The labels of a split.
+
+    Attributes:
+        split: "train", "val" or "test".
+        images: how many it has.
+        tally: its pixels.
+        estimated: whether they were counted in parts of the images only.
+    """
+
+    split: Split
+    images: int
+    tally: Tally
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    """The labels of a data set.
+
+    Attributes:
+        names: of the classes.
+        splits: those that have images; training first.
+    """
+
+    names: tuple[str, ...]
+    splits: tuple[SplitLabels, ...]
+
+    def absent(self, split: Split) -> list[int]:
+        """The ids of the classes without a counted pixel in a split; none of a split without images."""
+        (counts,) = [part.tally.counts for part in self.splits if part.split == split] or [np.ones(1, np.int64)]
+        return [int(label) for label in np.flatnonzero(counts == 0)]
+
+    def summary(self) -> str:
+        """The counts in one line."""
+        lines = []
+        for part in self.splits:
+            counts = zip((*self.names, "ignored"), (*part.tally.counts, part.tally.ignored), strict=True)
+            about = "about, " if part.estimated else ""
+            lines.append(f"{part.split}: {about}" + ", ".join(f"{name} {count:,}" for name, count in counts))
+        return f"Counted pixels in {'; '.join(lines)}."
+
+
+def count_split(split: Split, masks: Sequence[Callable[[], LabelReader]], classes: int) -> SplitLabels:
+    """Count the labels of a split, of large ones in windows that are spread evenly.
+
+    Args:
+        split: its name.
+        masks: one function per image that opens its labels.
+        classes: number of classes.
+
+    Raises:
+        DatasetError: when a label is not allowed.
+        ImageReadError: when a file is damaged.
+    """
+    total, estimated = Tally.none(classes), False
+    for open_labels in masks:
+        with open_labels() as labels:
+            windows = spread_windows(labels.size, MOST_PIXELS // len(masks))
+            found = [Tally.of(*labels.parts(window), classes) for window in windows]
+            seen = sum(window.size.pixels for window in windows)
+            share = labels.size.pixels / seen
+            total += sum(found[1:], found[0]).scaled(share)
+            estimated |= share > 1
+    return SplitLabels(split, len(masks), total, estimated)
+
+
+def spread_windows(size: Size, pixels: int) -> list[Window]:
+    """Disjoint windows of an image, evenly spread, that hold about so many pixels; all of it where it has no more."""
+    tops, lefts = range(0, size.height, _SIDE), range(0, size.width, _SIDE)
+    places = [(top, left) for top in tops for left in lefts]
+    step = max(1, -(-len(places) * _SIDE**2 // max(pixels, _SIDE**2)))
+    # Every so many-th along a line that goes on in the next row, unless rows would always be met in the same columns.
+    step += step > 1 and len(lefts) % step == 0
+    return [
+        Window(top, left, min(_SIDE, size.height - top), min(_SIDE, size.width - left)) for top, left in places[::step]
+    ]
