@@ -15,7 +15,15 @@ from foveate.inference.evaluate import Evaluation
 from foveate.metrics.hausdorff import mean_distances
 from foveate.metrics.scores import scores_from
 from foveate.reporting.image_facts import image_facts
-from foveate.reporting.panels import Panel, colored, foveation_panel, image_picture, save_panels, screen_size
+from foveate.reporting.panels import (
+    Panel,
+    colored,
+    foveation_panel,
+    image_picture,
+    panels_figure,
+    save_panels,
+    screen_size,
+)
 from foveate.reporting.tables import comparison_table, evaluation_table, percent, predictions_table
 
 CLASSES = [ClassConfig(name="sea", color="#102030"), ClassConfig(name="land", color="#c0b0a0")]
@@ -103,3 +111,25 @@ def test_facts_of_an_image_in_memory():
     assert facts["width x height"].startswith("30 x 20")
     assert facts["bands"] == "3 x uint16"
     assert facts["georeference"] == "none"
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 60), (20, 300), (300, 20)])
+def test_nothing_is_stretched_and_no_text_overlaps(height, width):
+    classes = [ClassConfig(name=f"class {i} with a long name of ${i}$", color="#102030") for i in range(9)]
+    picture = np.zeros((height, width, 3), np.uint8)
+    values = np.zeros((height, width), np.float32)
+    figure = panels_figure(
+        [Panel("a title that is rather long", picture), Panel("values", values, (0, 1))] * 2, classes
+    )
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    shown = [axes for axes in figure.axes if axes.get_title()]
+    for axes in shown:
+        box = axes.get_window_extent(renderer)
+        assert box.height / box.width == pytest.approx(height / width, rel=0.02)
+    texts = [axes.title for axes in shown] + figure.legends[0].get_texts()
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert max(figure.get_size_inches()) < 60
+    assert [text.get_parse_math() for text in figure.legends[0].get_texts()] == [False] * 9

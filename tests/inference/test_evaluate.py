@@ -17,6 +17,7 @@ from foveate.inference import score as score_blocks_module
 from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.evaluate import LabelledImage, evaluation_of
+from foveate.inference.look_plan import LookPlan
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.score import MapFiles, MapSpec, Scoring, score_blocks, thinning_step
 from foveate.inference.source import PixelSource
@@ -73,7 +74,8 @@ def map_spec(folder, overwrite=False):
         ClassConfig(name=name, color=color)
         for name, color in zip(NAMES, ("#ff0000", "#00ff00", "#0000ff"), strict=True)
     ]
-    return MapSpec(folder, CELL, (16, 32), colors, IGNORED, overwrite)
+    passes = LookPlan.of(InferenceConfig(), FixedScale(), ScaleSet(16, (16, 32))).map
+    return MapSpec(folder, CELL, (16, 32), colors, IGNORED, passes, overwrite)
 
 
 def bands_of(path):
@@ -148,6 +150,10 @@ def test_unlabelled_blocks_are_unknown_in_the_maps(tmp_path):
     assert np.isnan(bands_of(files.loss)[0, :, 4:]).all()
     assert np.isfinite(bands_of(files.loss)[0, :, :4]).all()
     assert (bands_of(files.classes)[0, :, 32:] == IGNORED).all()
+    passes = bands_of(files.passes)  # one every 12 pixels, where blocks are labelled
+    assert (passes[0, :5, :3] == 254).all()
+    assert not passes[0, :, 3:].any()
+    assert not passes[1].any()
 
 
 def test_blocks_may_come_in_any_order(tmp_path):
@@ -159,7 +165,7 @@ def test_blocks_may_come_in_any_order(tmp_path):
     result = evaluation_of(images, shuffled, scoring, maps=map_spec(tmp_path / "other"))
     assert (result.scores, result.images, result.distances) == (in_order.scores, in_order.images, in_order.distances)
     one, other = (MapFiles.in_folder(tmp_path / name, "im") for name in ("one", "other"))
-    for name in ("loss", "iou", "scales", "classes"):
+    for name in ("loss", "iou", "scales", "passes", "classes"):
         assert np.array_equal(bands_of(getattr(one, name)), bands_of(getattr(other, name)), equal_nan=True)
 
 

@@ -55,7 +55,7 @@ def test_two_processes_give_what_one_gives_and_what_it_gives_again(run, tmp_path
     assert scores_in(one) == scores_in(again) == scores_in(two)
     assert [image["name"] for image in one["images"]] == ["b", "c"]
     assert sum(image["pixels"] for image in one["images"]) == sum(c["pixels"] for c in one["classes"])
-    maps = {f"{stem}.{kind}.tif" for stem in "bc" for kind in ("loss", "iou", "scales", "classes")}
+    maps = {f"{stem}.{kind}.tif" for stem in "bc" for kind in ("loss", "iou", "scales", "passes", "classes")}
     pictures = {"b.preview.png", "c.preview.png"}
     assert {path.name for path in (tmp_path / "one").iterdir()} == maps
     assert {path.name for path in (tmp_path / "two-maps").iterdir()} == maps | pictures

@@ -72,7 +72,7 @@ def test_the_plot_shows_a_window_and_labels(result):
     figure = result.plot(Window(0, 0, 64, 80), labels=result.files.classes)
     titles = [axes.get_title() for axes in figure.axes]
     assert isinstance(figure, Figure)
-    assert titles[:4] == ["image", "labels", "prediction", "expected field of view"]
+    assert titles[:4] == ["image", "labels", "prediction", "field of view of the passes"]
     assert figure.axes[0].get_images()[0].get_array().shape == (64, 80, 3)
 
 

@@ -62,6 +62,11 @@ class PredictionFiles:
         return cls(*(folder / f"{stem}.{name}" for name in names))
 
     @property
+    def passes(self) -> Path:
+        """Map of the passes, see `foveate.looks.pass_map.PassMap`."""
+        return self.folder / f"{self.stem}.passes.tif"
+
+    @property
     def folder(self) -> Path:
         """Of the results."""
         return self.summary.parent

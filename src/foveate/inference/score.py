@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.data.area.area import Area
@@ -23,15 +24,18 @@ from foveate.inference.blocks import block_side
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
 from foveate.inference.field import scale_probabilities
+from foveate.inference.layers import pass_bytes
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.predictor import FinishedBlock
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import class_ids
+from foveate.looks.pass_map import PassMap
 from foveate.looks.pyramid import per_cell
 from foveate.metrics.cells import iou_per_cell, loss_per_cell
 from foveate.metrics.confusion import confusion_matrix
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import FloatArray, IntArray, LabelArray
+from foveate.writers.outputs import passes_raster
 from foveate.writers.tiff import RasterSpec, RasterWriter, open_raster
 
 LONGEST_GRID = 2048
@@ -105,6 +109,7 @@ class BlockScore(NamedTuple):
         peak: memory of the process that worked on it.
         cells: maps, where wanted.
         ids: coarse class ids, where wanted.
+        plan: (L, rows, cols) passes as bytes, see `PassMap.shares`, where maps are wanted.
         tiles: windows in cells, and the scales' probabilities (S, h, w) there, as the policy gave them so far, or of
             the block as it was looked at.
     """
@@ -117,6 +122,7 @@ class BlockScore(NamedTuple):
     cells: CellMaps | None = None
     ids: ThinnedIds | None = None
     tiles: tuple[tuple[Window, FloatArray], ...] = ()
+    plan: NDArray[np.uint8] | None = None
 
 
 def thinning_step(size: Size) -> int:
@@ -210,6 +216,7 @@ def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int)
         PeakMemory.of_this_process(),
         _cell_maps(done.logits, guess, truth, scoring) if scoring.maps else None,
         _thinned(done.window, prediction.numpy(), labels, step) if scoring.thins else None,
+        plan=pass_bytes(done.plan) if scoring.maps and done.plan is not None else None,
     )
 
 
@@ -232,6 +239,7 @@ class MapFiles:
         loss: mean cross entropy per cell, float32, NaN where nothing is labelled.
         iou: mean IoU per cell, float32, NaN where nothing is labelled.
         scales: probability of every field of view per cell, a float32 band each, NaN where the policy was not asked.
+        passes: which looks were made where, see `PassMap`.
         classes: predicted class ids at every step-th pixel, uint8, with a colour table.
         preview: picture for people.
     """
@@ -239,18 +247,19 @@ class MapFiles:
     loss: Path
     iou: Path
     scales: Path
+    passes: Path
     classes: Path
     preview: Path
 
     @classmethod
     def in_folder(cls, folder: Path, stem: str) -> MapFiles:
         """The files for an image of this stem."""
-        names = ("loss.tif", "iou.tif", "scales.tif", "classes.tif", "preview.png")
+        names = ("loss.tif", "iou.tif", "scales.tif", "passes.tif", "classes.tif", "preview.png")
         return cls(*(folder / f"{stem}.{name}" for name in names))
 
     def refuse_existing(self, overwrite: bool) -> None:
         """Raise `OutputExistsError` before any work if a map is already there."""
-        for path in (self.loss, self.iou, self.scales, self.classes, self.preview):
+        for path in (self.loss, self.iou, self.scales, self.passes, self.classes, self.preview):
             refuse_existing(path, overwrite)
 
 
@@ -264,6 +273,7 @@ class MapSpec:
         fields_of_view: of the scales, level-0 pixels.
         classes: names and colours, in the order of the class ids.
         ignore_index: id that stands for what was not predicted.
+        passes: the grid of the map of passes.
         overwrite: replace existing maps.
     """
 
@@ -272,15 +282,18 @@ class MapSpec:
     fields_of_view: Sequence[int]
     classes: Sequence[ClassConfig]
     ignore_index: int
+    passes: PassMap
     overwrite: bool = False
 
 
 class MapWriter:
     """Writes what is known about blocks, in any order; made by `open_maps`."""
 
-    def __init__(self, loss: RasterWriter, iou: RasterWriter, scales: RasterWriter, cell: int) -> None:
-        self._loss, self._iou, self._scales = loss, iou, scales
-        self._cell = cell
+    def __init__(
+        self, loss: RasterWriter, iou: RasterWriter, scales: RasterWriter, passes: RasterWriter, spec: MapSpec
+    ) -> None:
+        self._loss, self._iou, self._scales, self._passes = loss, iou, scales, passes
+        self._cell, self._grid = spec.cell, spec.passes
 
     def write(self, score: BlockScore) -> None:
         """Write the maps of a block, and the tiles that the policy was asked for meanwhile.
@@ -294,6 +307,9 @@ class MapWriter:
             self._iou.write(place, score.cells.iou)
         for window, probabilities in score.tiles:
             self._scales.write(window, probabilities)
+        pixels = None if score.plan is None else self._grid.pixels_of(score.window)
+        if score.plan is not None and pixels is not None:
+            self._passes.write(pixels, score.plan)
 
 
 @contextmanager
@@ -324,8 +340,9 @@ def open_maps(name: str, size: Size, place: Georeference | None, spec: MapSpec) 
         opened(files.loss, ["mean cross entropy"]) as loss,
         opened(files.iou, ["mean IoU"]) as iou,
         opened(files.scales, views) as scales,
+        open_raster(files.passes, passes_raster(size, place, None, spec.passes), overwrite=spec.overwrite) as passes,
     ):
-        yield MapWriter(loss, iou, scales, spec.cell)
+        yield MapWriter(loss, iou, scales, passes, spec)
 
 
 def write_coarse_classes(

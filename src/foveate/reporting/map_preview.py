@@ -1,4 +1,4 @@
-"""The preview of an evaluated image: what is there, what was predicted, where it is wrong, and where it looked how."""
+"""The preview of an evaluated image: what is there, what was predicted, where it is wrong, and what was passed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from foveate.data.labels import class_map
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_labels, open_sample
-from foveate.geometry import Window
+from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles
 from foveate.reporting.panels import (
     Panel,
+    cells_at,
     channels_shown,
     class_picture,
     image_picture,
     save_panels,
-    screen_size,
 )
+from foveate.reporting.passes import PassesFile
 from foveate.runs.config import RunConfig
 from foveate.types import FloatArray
-
-_LONGEST = 1200
 
 
 def save_map_previews(
@@ -57,41 +56,41 @@ def save_map_previews(
 
 
 def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel]:
-    """Image, labels and prediction; loss, IoU and expected field of view; the probability of every field of view.
+    """Image, labels and prediction; loss, IoU and the passes; what the policy made of every field of view.
 
     Args:
         sample: an evaluated image.
         files: its maps.
         config: of the run that was evaluated.
     """
-    data, views = config.data, config.foveation.fields_of_view
+    data, views, cell = config.data, config.foveation.fields_of_view, config.foveation.overview_downsample
     with open_sample(sample, data) as image:
         picture = image_picture(image, bands=channels_shown(image, data.bands, data.in_channels))
+        whole, size = Window.of(image.size), Size(*picture.shape[:2])
     with open_labels(sample, data) as labels:
         truth = class_picture(labels, data.classes)
     with class_map(files.classes, len(data.classes), data.ignore_index) as classes:
         guess = class_picture(classes, data.classes)
-    (loss,), (iou,), probabilities = _values(files.loss), _values(files.iou), _values(files.scales)
-    expected = np.tensordot(np.array(views, np.float32), probabilities, axes=1)
+
+    def values(path: Path) -> FloatArray:
+        with open_image(path) as cells:
+            return cells_at(cells, cell, whole, size)
+
+    (loss,), (iou,) = values(files.loss), values(files.iou)
+    # Only a policy has something to say of fields of view that were not passed.
+    probabilities = values(files.scales) if config.foveation.estimator.learns else ()
     return [
         Panel("image", picture),
         Panel("labels", truth),
         Panel("prediction", guess),
         Panel("loss", loss, _loss_ticks(loss), "mean cross entropy", "magma"),
         Panel("IoU", iou, (0, 0.5, 1), "mean over classes"),
-        Panel("expected field of view", expected, tuple(views), "pixels"),
+        PassesFile.read(files.passes).panel(whole, size),
         *(
-            Panel(f"field of view {view} px", values, (0, 0.5, 1), "probability")
-            for view, values in zip(views, probabilities, strict=True)
+            Panel(f"policy, {view} px", one, (0, 0.5, 1), "probability")
+            for view, one in zip(views, probabilities, strict=False)
         ),
     ]
-
-
-def _values(path: Path) -> FloatArray:
-    """All bands (b, h, w) of a map, at a size for a screen."""
-    with open_image(path) as raster:
-        values: FloatArray = raster.read(Window.of(raster.size), screen_size(raster.size, _LONGEST))
-    return values
 
 
 def _loss_ticks(loss: FloatArray) -> tuple[float, ...]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,11 +24,14 @@ from foveate.data.labels import LabelReader
 from foveate.data.readers.base import ImageReader
 from foveate.files import written
 from foveate.geometry import Size, Window
-from foveate.types import BoolArray, FloatArray, LabelArray
+from foveate.types import BoolArray, FloatArray, IntArray, LabelArray
 
 Picture = NDArray[np.uint8]  # (h, w, 3)
 IGNORED_GREY = 128
 _LINES_APART = 12
+_CELL, _LEAST = 6.4, 2.4  # inches: the longer side of a picture, and the least room for one with its title
+_LETTER = 0.09  # inches that a letter of a title takes, about
+_NAME = 48  # letters of a class's name on a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +118,39 @@ def hatched(picture: Picture, left_out: BoolArray) -> Picture:
 
 def foveation_panel(fov: ImageReader, fields_of_view: Sequence[int], window: Window | None = None) -> Panel:
     """A window, in cells, of the foveation map as a panel; its colours span the fields of view."""
-    values = fov.read(window or Window.of(fov.size))[0]
+    window = window or Window.of(fov.size)
+    values = fov.read(window, screen_size(window.size, 1200))[0]
     return Panel("expected field of view", values.astype(np.float32), tuple(fields_of_view), "pixels")
+
+
+def cells_at(cells: ImageReader, cell: int, window: Window, size: Size) -> FloatArray:
+    """Values (bands, h, w) of a raster of cells under the centres of the pixels of a picture.
+
+    Args:
+        cells: one value for each square of `cell` pixels.
+        cell: side of a cell, level-0 pixels.
+        window: what the picture shows, level-0 pixels.
+        size: of the picture.
+    """
+    rows, cols = (
+        np.minimum(centres(start, length, count) // cell, last - 1)
+        for start, length, count, last in (
+            (window.top, window.height, size.height, cells.size.height),
+            (window.left, window.width, size.width, cells.size.width),
+        )
+    )
+    inside = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
+    if inside.height > 2 * size.height or inside.width > 2 * size.width:
+        means: FloatArray = cells.read(inside, size)
+        return means
+    values: FloatArray = cells.read(inside)[:, (rows - rows[0])[:, None], cols - cols[0]]
+    return values
+
+
+def centres(start: int, length: int, count: int) -> IntArray:
+    """Positions under the centres of `count` equal parts of a length."""
+    middles: IntArray = start + ((2 * np.arange(count) + 1) * length) // (2 * count)
+    return middles
 
 
 def save_panels(
@@ -130,37 +168,75 @@ def save_panels(
         classes: for the legend; none, no legend.
         overwrite: replace an existing file.
     """
-    figure = panels_figure(panels, classes)
-    with written(path, overwrite=overwrite) as partial:
-        figure.savefig(partial, dpi=130)
+    with plain_text():
+        figure = panels_figure(panels, classes)
+        with written(path, overwrite=overwrite) as partial:
+            figure.savefig(partial, dpi=130)
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Within the block a text is drawn as it is: a class may have dollars in its name, or letters the font lacks."""
+    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def panels_figure(panels: Sequence[Panel], classes: Sequence[ClassConfig] = ()) -> Figure:
-    """Panels, in reading order, as one figure with a legend of the classes, where there are any."""
-    height, width = panels[0].pixels.shape[:2]
-    columns = 2 if len(panels) == 4 else min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    cell = 6.4
-    figure = Figure(figsize=(cell * columns, (cell * height / width + 0.45) * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    for i, panel in enumerate(panels):
-        _draw(figure, figure.add_subplot(rows, columns, i + 1), panel)
-    if classes:
-        handles = [Patch(facecolor=c.color, edgecolor="black", linewidth=0.5, label=c.name) for c in classes]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(classes)), frameon=False)
+    """Panels, in reading order, as one figure with a legend of the classes, where there are any.
+
+    No picture is stretched: its pixels are square, whatever the shape of the others.
+    """
+    with plain_text():
+        height, width = panels[0].pixels.shape[:2]
+        columns = _columns(len(panels), height / width)
+        rows = -(-len(panels) // columns)
+        cell = [max(_LEAST, _CELL * length / max(height, width)) for length in (width, height)]
+        handles = [
+            Patch(facecolor=c.color, edgecolor="black", linewidth=0.5, label=wrapped(c.name, _NAME)) for c in classes
+        ]
+        across = _legend_columns(classes, cell[0] * columns)
+        below = 0.5 + 0.25 * (-(-len(handles) // across))
+        figure = Figure(figsize=(cell[0] * columns, (cell[1] + 0.45) * rows + below), layout="constrained")
+        FigureCanvasAgg(figure)
+        for i, panel in enumerate(panels):
+            _draw(figure, figure.add_subplot(rows, columns, i + 1), panel, int(cell[0] / _LETTER))
+        if handles:
+            figure.legend(handles=handles, loc="outside lower center", ncols=across, frameon=False)
     return figure
 
 
-def _draw(figure: Figure, axes: Any, panel: Panel) -> None:
-    axes.set_title(panel.title, fontsize=11)
+def _columns(count: int, shape: float) -> int:
+    """Panels in a row, by their height as a share of their width."""
+    if shape < 1 / 3:
+        return 1
+    if shape > 3:
+        return min(6, count)
+    return 2 if count == 4 else min(3, count)
+
+
+def _legend_columns(classes: Sequence[ClassConfig], width: float) -> int:
+    """As many as fit next to each other with the longest name."""
+    longest = max((min(len(c.name), _NAME) for c in classes), default=1)
+    return max(1, min(6, len(classes), int(width / (_LETTER * longest + 0.6))))
+
+
+def wrapped(text: str, letters: int) -> str:
+    """The text in lines of at most so many letters, so that it does not run into its neighbours."""
+    return "\n".join(textwrap.wrap(text, max(8, letters))) or text
+
+
+def _draw(figure: Figure, axes: Any, panel: Panel, letters: int) -> None:
+    axes.set_title(wrapped(panel.title, letters), fontsize=11)
     axes.set_axis_off()
     if panel.pixels.ndim == 3:
-        axes.imshow(panel.pixels, interpolation="nearest", aspect="auto")
+        axes.imshow(panel.pixels, interpolation="nearest")
         return
     low, high = (panel.ticks[0], panel.ticks[-1]) if panel.ticks else (None, None)
     colors = colormaps[panel.colors].with_extremes(bad=(IGNORED_GREY / 255,) * 3)
-    drawn = axes.imshow(panel.pixels, interpolation="nearest", aspect="auto", cmap=colors, vmin=low, vmax=high)
-    bar = figure.colorbar(drawn, ax=axes, ticks=list(panel.ticks) or None, fraction=0.04, pad=0.01, aspect=30)
+    drawn = axes.imshow(panel.pixels, interpolation="nearest", cmap=colors, vmin=low, vmax=high)
+    beside = axes.inset_axes((1.015, 0, 0.025, 1))  # as high as the picture
+    bar = figure.colorbar(drawn, cax=beside, ticks=list(panel.ticks) or None)
     bar.set_label(panel.unit)
 
 

@@ -24,7 +24,7 @@ class PredictionResult(dict[str, Any]):
     """The summary of a prediction, as in its JSON file, that knows where the results lie and how to draw them.
 
     It is that dictionary in every respect: `result["passes_per_megapixel"]`, `json.dumps(result)`. In a notebook it
-    shows a table and, where class map and foveation map were written, a picture.
+    shows a table and, where class map and map of the passes were written, a picture.
 
     Attributes:
         image: the image that was segmented, a file or a URL.
@@ -38,11 +38,11 @@ class PredictionResult(dict[str, Any]):
 
     @property
     def drawable(self) -> bool:
-        """Whether the outputs that are drawn, class map and foveation map, are there."""
-        return self.files.classes.exists() and self.files.fov.exists()
+        """Whether the outputs that are drawn, class map and map of the passes, are there."""
+        return self.files.classes.exists() and (self.files.passes.exists() or self.files.fov.exists())
 
     def plot(self, window: Window | None = None, labels: Path | str | None = None) -> Figure:
-        """Image, labels where given, prediction and foveation map side by side.
+        """Image, labels where given, prediction and the field of view of the passes side by side.
 
         The image is read again, at a size for a screen.
 
@@ -80,7 +80,7 @@ class PredictionResult(dict[str, Any]):
 
         buffer = io.BytesIO()
         self.plot().savefig(buffer, dpi=_NOTEBOOK_DPI)
-        alt = html.escape(f"{self['image']}: image, prediction and foveation map")
+        alt = html.escape(f"{self['image']}: image, prediction and field of view of the passes")
         return f'<img alt="{alt}" style="max-width:100%" src="{data_uri(buffer.getvalue(), "image/png")}">'
 
 

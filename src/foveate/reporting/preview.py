@@ -1,4 +1,4 @@
-"""The preview of a prediction: image, classes and foveation map side by side."""
+"""The preview of a prediction: image, classes, and the field of view of the passes that were made, side by side."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from foveate.data.readers import open_image
 from foveate.data.readers.location import Location
 from foveate.data.sample_reader import open_labels
 from foveate.data.working import open_working
-from foveate.geometry import Window
+from foveate.geometry import Size, Window
 from foveate.inference.job import PredictionFiles
 from foveate.inference.layers import NODATA
 from foveate.reporting.panels import (
     Panel,
+    cells_at,
     channels_shown,
     class_picture,
-    foveation_panel,
     hatched,
     image_picture,
     save_panels,
 )
+from foveate.reporting.passes import PassesFile
 from foveate.runs.config import RunConfig
 
 
@@ -46,7 +47,7 @@ def prediction_panels(
     labels: Path | None = None,
     window: Window | None = None,
 ) -> list[Panel]:
-    """Panels of the image, its labels where given, the prediction and the foveation map.
+    """Panels of the image, its labels where given, the prediction, and how wide each place was passed.
 
     On the image what was not looked at is pale under slanted lines.
 
@@ -58,13 +59,12 @@ def prediction_panels(
         window: the part to show, level-0 pixels; the whole image when None.
     """
     data, panels = config.data, []
-    with open_image(files.fov) as fov:
-        cells = None if window is None else _cells(window, config.foveation.overview_downsample)
-        foveation = foveation_panel(fov, config.foveation.fields_of_view, cells)
     with open_working(image, data) as reader:
         bands = channels_shown(reader, data.bands, data.in_channels)
+        window = window or Window.of(reader.size)
         picture = image_picture(reader, window, bands=bands)
-    left_out = np.isnan(foveation.pixels)
+    looked = _looked(files, config, window, Size(*picture.shape[:2]))
+    left_out = np.isnan(looked.pixels)
     title = "image; lined: not looked at" if left_out.any() else "image"
     panels.append(Panel(title, hatched(picture, left_out)))
     if labels is not None:
@@ -72,10 +72,13 @@ def prediction_panels(
             panels.append(Panel("labels", class_picture(truth, data.classes, window)))
     with class_map(files.classes, len(data.classes), NODATA) as classes:
         panels.append(Panel("prediction", class_picture(classes, data.classes, window)))
-    return [*panels, foveation]
+    return [*panels, looked]
 
 
-def _cells(window: Window, cell: int) -> Window:
-    """The cells a window covers, to the nearest whole cell."""
-    height, width = max(1, round(window.height / cell)), max(1, round(window.width / cell))
-    return Window(round(window.top / cell), round(window.left / cell), height, width)
+def _looked(files: PredictionFiles, config: RunConfig, window: Window, size: Size) -> Panel:
+    """How wide each place was passed; where that was not written, what the policy said, which is not the same."""
+    if files.passes.exists():
+        return PassesFile.read(files.passes).panel(window, size)
+    with open_image(files.fov) as fov:
+        (expected,) = cells_at(fov, config.foveation.overview_downsample, window, size)
+    return Panel("expected field of view", expected, config.foveation.fields_of_view, "pixels")

@@ -118,6 +118,7 @@ def _map_spec(config: RunConfig, options: EvaluationOptions) -> MapSpec | None:
         tuple(config.foveation.fields_of_view),
         tuple(config.data.classes),
         config.data.ignore_index,
+        LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales).map,
         options.overwrite,
     )
 

@@ -222,7 +222,7 @@ def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
     if name == "foveation":
         return _foveation(spec)
     if name == "passes" and spec.passes is not None:
-        return _passes(spec, spec.passes)
+        return passes_raster(spec.size, spec.georeference, spec.resolution, spec.passes)
     bands = [c.name for c in spec.classes] if name == "probabilities" else [name]
     return RasterSpec(
         spec.size, "uint8", spec.georeference, spec.resolution, bands, nodata=NODATA, scale=1 / FULL
@@ -231,12 +231,17 @@ def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
 
 def _foveation(spec: OutputSpec) -> RasterSpec:
     tags = {"fields_of_view": str(list(spec.fields_of_view)), "cell": str(spec.cell)}
-    return RasterSpec(*_coarser(spec, spec.cell, "float32"), ("expected field of view",), tags=tags)
+    grid, place, resolution = _coarser(spec.size, spec.georeference, spec.resolution, spec.cell)
+    return RasterSpec(grid, "float32", place, resolution, ("expected field of view",), tags=tags)
 
 
-def _passes(spec: OutputSpec, passes: PassMap) -> RasterSpec:
+def passes_raster(
+    size: Size, place: Georeference | None, resolution: tuple[float, float] | None, passes: PassMap
+) -> RasterSpec:
+    """The raster of a map of passes of an image: its size, where it lies, height and width of its pixels in metres."""
+    grid, coarse, resolution = _coarser(size, place, resolution, passes.step)
     return RasterSpec(
-        *_coarser(spec, passes.step, "uint8"),
+        grid, "uint8", coarse, resolution,
         [f"field of view {look.view}, used {look.side}" for look in passes.looks],
         tags={"looks": str([list(look) for look in passes.looks]), "cell": str(passes.step)},
         nodata=0, scale=1 / FULL, overviews="nearest",
@@ -244,12 +249,12 @@ def _passes(spec: OutputSpec, passes: PassMap) -> RasterSpec:
 
 
 def _coarser(
-    spec: OutputSpec, cell: int, dtype: str
-) -> tuple[Size, str, Georeference | None, tuple[float, float] | None]:
-    """Size, dtype, georeference and resolution of a raster of one value for each cell of so many pixels."""
-    grid, place, resolution = CellGrid(spec.size, cell), spec.georeference, spec.resolution
+    size: Size, place: Georeference | None, resolution: tuple[float, float] | None, cell: int
+) -> tuple[Size, Georeference | None, tuple[float, float] | None]:
+    """Size, georeference and resolution of a raster of one value for each cell of so many pixels."""
+    grid = CellGrid(size, cell)
     coarse = (resolution[0] * cell, resolution[1] * cell) if resolution else None
-    return Size(grid.rows, grid.cols), dtype, place.coarser(cell) if place else None, coarse
+    return Size(grid.rows, grid.cols), place.coarser(cell) if place else None, coarse
 
 
 def _write_blocks(

@@ -10,7 +10,7 @@ from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
 from foveate.inference.score import MapFiles, thinning_step
 from foveate.reporting.report import by_scale
-from foveate.reporting.report.by_scale import SampledMaps, chosen_scale, counts_by_scale, image_counts, scale_rows
+from foveate.reporting.report.by_scale import SampledMaps, counts_by_scale, image_counts, scale_of, scale_rows
 from toys import write_image
 
 CLASSES, IGNORED = 3, 255
@@ -48,9 +48,16 @@ def test_the_iou_is_that_of_the_pixels_where_a_view_was_chosen():
     assert [row.view for row in rows] == [64, 128]
 
 
-def test_the_most_probable_scale_is_chosen_and_none_where_the_policy_was_not_asked():
-    probabilities = np.array([[[0.6, 0.5, 0.1, np.nan]], [[0.4, 0.5, 0.9, np.nan]]], np.float32)
-    assert chosen_scale(probabilities).tolist() == [[0, 0, 1, -1]]
+def test_a_field_of_view_has_its_scale_and_none_where_nothing_was_passed():
+    assert scale_of(np.array([[64, 256, 128, np.nan]], np.float32), (64, 128, 256)).tolist() == [[0, 2, 1, -1]]
+
+
+def test_a_view_that_would_be_shown_with_no_pixels_is_not_seen():
+    counts = np.zeros((2, 2, 2), np.int64)
+    counts[0, 0, 0], counts[1, 1, 1] = 99_960, 40
+    assert [row.is_seen for row in scale_rows(counts, (64, 128), ["a", "b"])] == [True, False]
+    counts[1, 1, 1] = 60
+    assert scale_rows(counts, (64, 128), ["a", "b"])[1].is_seen
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -64,17 +71,20 @@ def test_an_image_is_counted_at_every_step_th_pixel(tmp_path, monkeypatch, longe
     step = -(-width // longest)
     shape = (-(-height // step), -(-width // step))
     prediction = rng.integers(0, CLASSES, shape).astype(np.uint8)
-    probabilities = rng.random((scales, -(-height // cell), -(-width // cell))).astype(np.float32)
+    shares = rng.integers(0, 85, (scales, -(-height // cell), -(-width // cell))).astype(np.uint8)
+    views = (8, 16, 24)
     files = MapFiles.in_folder(tmp_path, "x")
     write_image(files.classes, prediction[None])
-    write_image(files.scales, probabilities)
+    write_image(files.passes, shares)
+    with rasterio.open(files.passes, "r+") as passes:
+        passes.update_tags(looks=str([[view, cell] for view in views]), cell=str(cell))
     mask = write_image(tmp_path / "mask.tif", labels[None])
     config = DataConfig.parse(
         {"folder": "x", "classes": [{"name": name, "color": "#000000"} for name in "abc"], "root": str(tmp_path)}
     )
     with rasterio.open(mask) as source:
         assert thinning_step(by_scale.Size(source.height, source.width)) == step
-    counts = image_counts(Sample(mask, mask, "x", "val"), files, config, scales, cell)
+    counts = image_counts(Sample(mask, mask, "x", "val"), files, config, views)
     rows, cols = np.arange(shape[0]) * step, np.arange(shape[1]) * step
-    chosen = probabilities.argmax(axis=0)[np.ix_(rows // cell, cols // cell)]
+    chosen = np.where(shares.any(axis=0), shares.argmax(axis=0), -1)[np.ix_(rows // cell, cols // cell)]
     assert np.array_equal(counts, slow_counts((prediction, labels[::step, ::step], chosen), scales, CLASSES))

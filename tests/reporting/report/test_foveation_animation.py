@@ -6,10 +6,13 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
+from foveate.foveation.estimators import GumbelSoftmax, SoftExpectation
 from foveate.geometry import Window
 from foveate.reporting.report.animation import animate
 from foveate.training import foveation_history
 from foveate.training.foveation_history import FoveationMap, kept_steps
+
+MIXED = SoftExpectation()
 
 
 def keep(folder, steps, names=("a", "b")):
@@ -23,7 +26,7 @@ def keep(folder, steps, names=("a", "b")):
 
 
 def test_there_is_a_frame_for_every_kept_map(tmp_path):
-    animation = animate(keep(tmp_path / "maps", [0, 10, 20, 100]), (64, 128))
+    animation = animate(keep(tmp_path / "maps", [0, 10, 20, 100]), (64, 128), MIXED)
     with Image.open(io.BytesIO(animation.gif)) as gif:
         assert gif.n_frames == animation.frames == 4
         frames = []
@@ -38,7 +41,7 @@ def test_there_is_a_frame_for_every_kept_map(tmp_path):
 
 
 def test_a_value_has_one_colour_in_all_frames(tmp_path):
-    animation = animate(keep(tmp_path / "maps", [50, 51, 100], names=("a",)), (64, 128))
+    animation = animate(keep(tmp_path / "maps", [50, 51, 100], names=("a",)), (64, 128), MIXED)
     with Image.open(io.BytesIO(animation.gif)) as gif:
         middle = []
         for i in range(3):
@@ -49,4 +52,25 @@ def test_a_value_has_one_colour_in_all_frames(tmp_path):
 
 
 def test_without_maps_there_is_no_animation(tmp_path):
-    assert animate(kept_steps(tmp_path), (64, 128)) is None
+    assert animate(kept_steps(tmp_path), (64, 128), MIXED) is None
+
+
+def test_what_is_passed_is_shown_and_not_what_the_policy_expects(tmp_path):
+    maps = keep(tmp_path / "maps", [40, 45], names=("a",))
+    frames = [animate(maps, (64, 128), estimator) for estimator in (MIXED, GumbelSoftmax())]
+    pixels = [np.asarray(Image.open(io.BytesIO(one.last_frame)).convert("RGB")) for one in frames]
+    middles = [one[one.shape[0] // 2, one.shape[1] // 3].tolist() for one in pixels]
+    assert middles[1] == [253, 231, 36]  # of 0.45 and 0.55 the wider one is passed everywhere
+    assert middles[0] != middles[1]
+
+
+def test_the_strip_holds_every_frame(tmp_path):
+    animation = animate(keep(tmp_path / "maps", [0, 50, 100]), (64, 128), MIXED)
+    width, height = animation.shape
+    with Image.open(io.BytesIO(animation.strip)) as strip, Image.open(io.BytesIO(animation.gif)) as gif:
+        assert strip.size == (width, 3 * height)
+        pixels = np.asarray(strip.convert("RGB"))
+        for i in range(3):
+            gif.seek(i)
+            frame = np.asarray(gif.convert("RGB")).astype(int)
+            assert np.abs(pixels[i * height : (i + 1) * height] - frame).max() <= 1

@@ -216,3 +216,25 @@ def test_a_notebook_shows_the_page(report):
     shown = report._repr_html_()
     assert shown.startswith("<iframe srcdoc=")
     assert "<script" not in shown
+
+
+def test_what_was_evaluated_is_not_evaluated_again(run, tmp_path):
+    copy, said = copy_of(run, tmp_path / "evaluated", "report"), []
+    result = CliRunner().invoke(app, ["evaluate", str(copy), "--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert write_report(copy, say=said.append).missing == ()
+    assert said == []
+    assert not (copy / "report" / "evaluation").exists()
+
+
+def test_pictures_enlarge_and_the_animation_stops_without_scripts(text):
+    page = Page(text)
+    assert text.count('class="zoom"') == page.elements.count("img") - 1  # all but the animation
+    assert "Pause" in page.said
+
+
+def test_the_picture_of_the_passes_is_as_large_as_the_image(run, report):
+    folder = run / "report" / "figures"
+    for one, other in (("rendering-plain", "rendering-chosen"), ("best-image", "best-passes")):
+        with Image.open(folder / f"{one}.png") as picture, Image.open(folder / f"{other}.png") as passes:
+            assert picture.size == passes.size

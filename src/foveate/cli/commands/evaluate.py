@@ -13,7 +13,7 @@ HELP = """Evaluate a trained run on whole images of a split.
 
 Writes RUN/evaluation/SPLIT.json: mIoU, pixel accuracy, IoU, Dice, precision and recall per class, the scores of every
 image, passes per megapixel, seconds and peak memory. Classes without a labelled pixel are left out of the means, and
-named.
+named. Beside it SPLIT-maps/ holds loss, IoU, passes and scale probabilities per cell, for `foveate report`.
 
 Examples:
 
@@ -34,8 +34,9 @@ def evaluate(
         bool, typer.Option("--hausdorff", help="Add the 95 % Hausdorff distance of every class.")
     ] = False,
     maps: Annotated[
-        bool, typer.Option("--maps", help="Write loss, IoU and scale probabilities per cell to SPLIT-maps/.")
-    ] = False,
+        bool | None,
+        typer.Option("--maps/--no-maps", help="Draw the maps in SPLIT-maps/ as pictures too; or write no maps at all."),
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
@@ -55,7 +56,9 @@ def evaluate(
 
     path = out or RunFolder(run).evaluation(split)
     refuse_existing(path, overwrite)
-    options = EvaluationOptions(hausdorff, path.with_name(f"{path.stem}-maps") if maps else None, overwrite)
+    options = EvaluationOptions(
+        hausdorff, path.with_name(f"{path.stem}-maps") if maps is not False else None, overwrite
+    )
     with progress_bar(f"evaluating {split}") as bar:
         evaluation = evaluate_run(
             run,
@@ -70,7 +73,7 @@ def evaluate(
     write_text(path, sealed(evaluation.tree()), overwrite=overwrite)
     output.print(evaluation_table(f"{run} on {split}", evaluation))
     output.say(f"written to {path}")
-    if options.maps is not None:
+    if options.maps is not None and maps:
         config = RunConfig.load(RunFolder(run).config_file, overrides)
         with progress_bar("drawing maps") as bar:
             save_map_previews(config, split, options.maps, overwrite=overwrite, on_progress=bar.by)

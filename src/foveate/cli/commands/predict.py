@@ -195,13 +195,18 @@ class _Command:
         return summary
 
     def _preview(self, image: str, trained: TrainedRun) -> None:
-        """Draw the preview, where what it shows was asked for and the image can be read at all places."""
+        """Draw the preview, where what it shows was asked for and the image can be read; say what the passes were."""
+        from foveate.cli.console import errors
         from foveate.errors import ImageReadError
+        from foveate.reporting.passes import note_of_prediction
         from foveate.reporting.preview import save_preview
         from foveate.runs.predict import files_of
 
         files = files_of(image, self._request.out)
-        if files.fov.exists() and files.classes.exists():
+        note = note_of_prediction(files.passes, trained.config.foveation)
+        if note:
+            errors.say(f"{Path(image).name}: {note}", "note", "yellow")
+        if files.classes.exists() and (files.passes.exists() or files.fov.exists()):
             overwrite = self._request.overwrite or self._request.resume
             try:
                 save_preview(image, files, trained.config, overwrite=overwrite)

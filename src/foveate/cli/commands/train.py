@@ -50,10 +50,12 @@ def train(
 ) -> None:
     """Train a segmenter."""
     from foveate.cli.console import errors, output, progress_bar, speaking
+    from foveate.reporting.passes import note_of_training
     from foveate.reporting.tables import facts_table, labels_table, percent
     from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import plan_trainings, prepare_training
+    from foveate.training.history import read_history
     from foveate.training.processes import Processes
     from foveate.training.rank import is_first_process
 
@@ -80,6 +82,9 @@ def train(
                 "best checkpoint": result.best_path,
             }
             output.print(facts_table("Trained", facts))
+            one_view = note_of_training(read_history(part.run.path / "metrics.csv"), part.config.foveation)
+            if one_view:
+                errors.say(one_view, "note", "yellow")
         if settings.is_ensemble:
             run.mark_trained()
         # What looks closer where it pays is to be told on validation images what pays.

@@ -1,4 +1,4 @@
-"""The foveation map over the training, as an animation."""
+"""What would be passed where over the training, as an animation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from foveate.foveation.estimators import Estimator
+from foveate.reporting.panels import wrapped
 from foveate.reporting.report.figures import style
 from foveate.training.foveation_history import FoveationMap, read_maps
 
@@ -24,28 +27,38 @@ class Animation(NamedTuple):
 
     Attributes:
         gif: an animated GIF that repeats.
+        strip: PNG of all frames below each other, which a page can show one after the other, and stop.
         last_frame: PNG.
         frames: how many there are.
         steps: the first and the last step shown.
+        shape: width and height of a frame.
     """
 
     gif: bytes
+    strip: bytes
     last_frame: bytes
     frames: int
     steps: tuple[int, int]
+    shape: tuple[int, int]
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes."""
+        return self.frames * _FRAME_MS / 1000
 
 
-def animate(maps: Sequence[tuple[int, Path]], views: Sequence[int]) -> Animation | None:
-    """Draw a frame for every kept step; None where none is kept.
+def animate(maps: Sequence[tuple[int, Path]], views: Sequence[int], estimator: Estimator) -> Animation | None:
+    """Draw a frame for every kept step, of what would be passed after it; None where none is kept.
 
     Args:
         maps: steps and files, in order, see `foveate.training.foveation_history`.
         views: fields of view, level-0 pixels, ascending.
+        estimator: what makes passes of the policy's probabilities.
 
     Raises:
         ImageReadError: when a file is damaged.
     """
-    frames = [Image.fromarray(frame) for frame in _frames([path for _, path in maps], views)]
+    frames = [Image.fromarray(frame) for frame in _frames([path for _, path in maps], views, estimator)]
     if not frames:
         return None
     gif, png = io.BytesIO(), io.BytesIO()
@@ -55,23 +68,36 @@ def animate(maps: Sequence[tuple[int, Path]], views: Sequence[int]) -> Animation
     durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
     indexed[0].save(gif, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0)
     frames[-1].save(png, "PNG", optimize=True)
-    return Animation(gif.getvalue(), png.getvalue(), len(frames), (maps[0][0], maps[-1][0]))
+    steps = (maps[0][0], maps[-1][0])
+    return Animation(gif.getvalue(), _strip(indexed), png.getvalue(), len(frames), steps, frames[-1].size)
 
 
-def _frames(paths: Sequence[Path], views: Sequence[int]) -> Iterator[np.ndarray]:
+def _strip(frames: Sequence[Image.Image]) -> bytes:
+    """Frames of one palette below each other; one of another size, of another data set, is left white."""
+    width, height = frames[-1].size
+    strip = Image.new("P", (width, height * len(frames)))
+    strip.putpalette(frames[-1].getpalette() or [])
+    for place, frame in enumerate(frames):
+        strip.paste(frame, (0, place * height))
+    file = io.BytesIO()
+    strip.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _frames(paths: Sequence[Path], views: Sequence[int], estimator: Estimator) -> Iterator[np.ndarray]:
     canvas = None
     for path in paths:
         maps = read_maps(path)
         if canvas is None or canvas.names != [one.name for one in maps]:
-            canvas = _Canvas(maps, views)
+            canvas = _Canvas(maps, views, estimator)
         yield canvas.frame(maps)
 
 
 class _Canvas:
     """One figure whose pictures are exchanged from frame to frame."""
 
-    def __init__(self, maps: Sequence[FoveationMap], views: Sequence[int]) -> None:
-        self.names = [one.name for one in maps]
+    def __init__(self, maps: Sequence[FoveationMap], views: Sequence[int], estimator: Estimator) -> None:
+        self.names, self._estimator = [one.name for one in maps], estimator
         self._views = np.array(views, np.float32)
         with style():
             self._figure = Figure(figsize=_figure_size(maps), dpi=_DPI, layout="constrained", facecolor="white")
@@ -82,28 +108,32 @@ class _Canvas:
                 self._pictures[-1], ax=list(all_axes), ticks=list(views), fraction=0.04, pad=0.02
             )
             bar.outline.set_visible(False)
-            bar.set_label("expected field of view, px")
+            bar.set_label("field of view, px")
             self._title = self._figure.suptitle("step 0", fontsize=12, x=0.02, ha="left")
 
     def frame(self, maps: Sequence[FoveationMap]) -> np.ndarray:
         """The pixels (h, w, 3) of a step."""
         with style():
             for picture, one in zip(self._pictures, maps, strict=True):
-                picture.set_data(self._expected(one))
+                picture.set_data(self._passed(one))
             self._title.set_text(f"step {maps[0].step}")
             self._agg.draw()  # type: ignore[no-untyped-call]
             return np.asarray(self._agg.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
     def _draw(self, axes: Any, one: FoveationMap) -> Any:
         axes.set_axis_off()
-        axes.set_title(one.name)
+        axes.set_title(wrapped(one.name, 30))
         low, high = float(self._views[0]), float(self._views[-1])
         return axes.imshow(
-            self._expected(one), cmap="viridis", vmin=low, vmax=max(high, low + 1), interpolation="nearest"
+            self._passed(one), cmap="viridis", vmin=low, vmax=max(high, low + 1), interpolation="nearest"
         )
 
-    def _expected(self, one: FoveationMap) -> np.ndarray:
-        return np.tensordot(self._views, one.probabilities, axes=1)
+    def _passed(self, one: FoveationMap) -> np.ndarray:
+        """The field of view (h, w) that inference would pass: what the policy said is not what is done."""
+        scales, *shape = one.probabilities.shape
+        logits = torch.from_numpy(one.probabilities).clamp(min=1e-30).log().reshape(scales, -1).T
+        weights = self._estimator.inference_weights(logits).numpy()
+        return (weights @ self._views).reshape(shape)
 
 
 def _figure_size(maps: Sequence[FoveationMap]) -> tuple[float, float]:

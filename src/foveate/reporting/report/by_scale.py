@@ -1,4 +1,4 @@
-"""How well it went where the policy chose which field of view."""
+"""How well it went where which field of view was passed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import torch
 from foveate.data.config import DataConfig
 from foveate.data.labels import class_map
 from foveate.data.manifest import Sample
-from foveate.data.readers import open_image
-from foveate.data.readers.base import ImageReader
 from foveate.data.sample_reader import open_labels
 from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles, thinning_step
 from foveate.metrics.scores import Scores, scores_from
+from foveate.reporting.passes import PassesFile
 from foveate.types import FloatArray, IntArray, LabelArray
 
-NOT_ASKED = -1
+NOT_PASSED = -1
 _ROWS = 64  # of the coarse grid at a time
 
 
@@ -29,7 +28,7 @@ class SampledMaps(NamedTuple):
     Attributes:
         prediction: class ids.
         labels: class ids.
-        chosen: the scale of the highest probability; -1 where the policy was not asked.
+        chosen: the scale that was passed; -1 where none was.
     """
 
     prediction: LabelArray
@@ -38,7 +37,7 @@ class SampledMaps(NamedTuple):
 
 
 class ScaleRow(NamedTuple):
-    """What is known of the places where one field of view was chosen.
+    """What is known of the places where one field of view was passed.
 
     Attributes:
         view: the field of view, level-0 pixels.
@@ -50,12 +49,17 @@ class ScaleRow(NamedTuple):
     share: float
     scores: Scores
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether there is more than the 0.0 % that a table would show: scores of fewer pixels say nothing."""
+        return self.share >= 0.0005
 
-def chosen_scale(probabilities: FloatArray) -> IntArray:
-    """The most probable scale (h, w) of probabilities (S, h, w), the narrowest of equals; -1 where they are NaN."""
-    known = np.isfinite(probabilities).all(axis=0)
-    chosen: IntArray = np.where(known, np.nan_to_num(probabilities).argmax(axis=0), NOT_ASKED)
-    return chosen
+
+def scale_of(made: FloatArray, views: Sequence[int]) -> IntArray:
+    """The scale (h, w) of fields of view (h, w), each one of `views`; -1 where there is none, which is NaN."""
+    known = np.isfinite(made)
+    scales: IntArray = np.where(known, np.searchsorted(views, np.where(known, made, views[0])), NOT_PASSED)
+    return scales
 
 
 def counts_by_scale(maps: SampledMaps, scales: int, classes: int) -> IntArray:
@@ -67,32 +71,31 @@ def counts_by_scale(maps: SampledMaps, scales: int, classes: int) -> IntArray:
     return counts
 
 
-def image_counts(sample: Sample, files: MapFiles, config: DataConfig, scales: int, cell: int) -> IntArray:
+def image_counts(sample: Sample, files: MapFiles, config: DataConfig, views: Sequence[int]) -> IntArray:
     """Counts (S, C, C) of one evaluated image, at every step-th pixel, see `thinning_step`; strip by strip.
 
     Args:
         sample: the image with its labels.
         files: its maps.
         config: classes and label values.
-        scales: how many fields of view there are.
-        cell: side of a cell, level-0 pixels.
+        views: fields of view there are, level-0 pixels, ascending.
 
     Raises:
         ImageReadError: when a file is missing or damaged.
     """
     classes = len(config.classes)
-    total = np.zeros((scales, classes, classes), np.int64)
-    for strip in sampled_maps(sample, files, config, cell):
-        total += counts_by_scale(strip, scales, classes)
+    total = np.zeros((len(views), classes, classes), np.int64)
+    for strip in sampled_maps(sample, files, config, views):
+        total += counts_by_scale(strip, len(views), classes)
     return total
 
 
-def sampled_maps(sample: Sample, files: MapFiles, config: DataConfig, cell: int) -> Iterator[SampledMaps]:
-    """Prediction, labels and chosen scale of an image at every step-th pixel, in strips of rows."""
+def sampled_maps(sample: Sample, files: MapFiles, config: DataConfig, views: Sequence[int]) -> Iterator[SampledMaps]:
+    """Prediction, labels and passed scale of an image at every step-th pixel, in strips of rows."""
+    passes = PassesFile.read(files.passes)
     with (
         open_labels(sample, config) as labels,
         class_map(files.classes, len(config.classes), config.ignore_index) as classes,
-        open_image(files.scales) as scales,
     ):
         step, width = thinning_step(labels.size), classes.size.width
         for top in range(0, classes.size.height, _ROWS):
@@ -101,8 +104,8 @@ def sampled_maps(sample: Sample, files: MapFiles, config: DataConfig, cell: int)
             around = Window(top * step - step // 2, -(step // 2), height * step, width * step)
             truth = labels.read(around, Size(height, width))
             guess = classes.read(Window(top, 0, height, width))
-            rows, cols = (np.arange(top, top + height) * step // cell, np.arange(width) * step // cell)
-            yield SampledMaps(guess, truth, _chosen_at(scales, rows, cols))
+            made = passes.chosen(np.arange(top, top + height) * step, np.arange(width) * step)
+            yield SampledMaps(guess, truth, scale_of(made, views))
 
 
 def scale_rows(counts: IntArray, views: Sequence[int], names: Sequence[str]) -> list[ScaleRow]:
@@ -112,10 +115,3 @@ def scale_rows(counts: IntArray, views: Sequence[int], names: Sequence[str]) -> 
         ScaleRow(view, float(part.sum()) / total, scores_from(torch.from_numpy(part), list(names)))
         for view, part in zip(views, counts, strict=True)
     ]
-
-
-def _chosen_at(scales: ImageReader, rows: IntArray, cols: IntArray) -> IntArray:
-    """The chosen scale at the crossings of rows and columns of cells."""
-    window = Window(int(rows[0]), 0, int(rows[-1] - rows[0]) + 1, scales.size.width)
-    chosen: IntArray = chosen_scale(scales.read(window))[np.ix_(rows - rows[0], cols)]
-    return chosen

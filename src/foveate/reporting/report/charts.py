@@ -8,12 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from foveate.reporting.report.by_scale import ScaleRow
-from foveate.reporting.report.figures import GRID, MUTED, Chart, FigureFolder, new_figure, style, view_colors
+from foveate.reporting.report.figures import (
+    GRID,
+    MUTED,
+    Chart,
+    FigureFolder,
+    legend_above,
+    new_figure,
+    short,
+    style,
+    view_colors,
+)
 from foveate.types import IntArray
 
+_LETTERS_ACROSS = 11  # letters of names on an inch of the axis
 _MOST_NUMBERS = 12  # classes a side up to which a matrix has room for numbers
 _MARKERS = "osD^vP*X"
-_SHORTEN = 18
 
 
 def confusion_chart(counts: IntArray, names: Sequence[str], figures: FigureFolder) -> Chart:
@@ -34,8 +44,10 @@ def confusion_chart(counts: IntArray, names: Sequence[str], figures: FigureFolde
         axes.invert_yaxis()
         axes.grid(visible=False)
         axes.set_aspect("equal")
-        shown = [_short(name) for name in names]
-        axes.set_xticks(np.arange(count) + 0.5, shown, rotation=90 if count > 5 else 0)
+        shown = [short(name) for name in names]
+        axes.set_xticks(
+            np.arange(count) + 0.5, shown, rotation=90 if count * max(map(len, shown)) > _LETTERS_ACROSS * side else 0
+        )
         axes.set_yticks(np.arange(count) + 0.5, shown)
         axes.tick_params(length=0)
         axes.set_xlabel("predicted")
@@ -47,7 +59,7 @@ def confusion_chart(counts: IntArray, names: Sequence[str], figures: FigureFolde
 
 
 def scale_chart(rows: Sequence[ScaleRow], names: Sequence[str], figures: FigureFolder) -> Chart:
-    """The IoU of every class at the places of every chosen field of view."""
+    """The IoU of every class at the places of every field of view that was passed."""
     lines = ["mean", *names]
     with style():
         figure = new_figure(5.0, 1.2 + 0.3 * len(lines))
@@ -59,14 +71,14 @@ def scale_chart(rows: Sequence[ScaleRow], names: Sequence[str], figures: FigureF
                 [100 * value for value in values], places, marker, color=color, markersize=7, mec=MUTED, mew=0.6,
                 label=f"{row.view} px",
             )  # fmt: skip
-        axes.set_yticks(np.arange(len(lines)), [_short(line) for line in lines])
+        axes.set_yticks(np.arange(len(lines)), [short(line) for line in lines])
         axes.set_xlim(-3, 103)
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.set_xlabel("IoU, %")
         axes.tick_params(axis="y", length=0)
-        figure.legend(loc="outside upper left", ncols=4, handletextpad=0.2, borderaxespad=0.2)
-    said = " ".join(f"{row.view} px: mean {100 * row.scores.miou:.0f} %." for row in rows if row.share > 0)
-    return figures.chart("iou-by-view", "IoU by chosen field of view", said, figure)
+        legend_above(figure, [f"{row.view} px" for row in rows])
+    said = " ".join(f"{row.view} px: mean {100 * row.scores.miou:.0f} %." for row in rows)
+    return figures.chart("iou-by-view", "IoU by field of view", said, figure)
 
 
 def _write_numbers(axes: object, shares: np.ndarray) -> None:
@@ -74,7 +86,3 @@ def _write_numbers(axes: object, shares: np.ndarray) -> None:
         if math.isfinite(value):
             color = "#ffffff" if value > 55 else "#000000"
             axes.text(col + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", color=color, fontsize=8.5)  # type: ignore[attr-defined]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _SHORTEN else f"{name[: _SHORTEN - 1]}…"

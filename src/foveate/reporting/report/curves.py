@@ -8,7 +8,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from foveate.reporting.report.figures import MUTED, SERIES, Chart, FigureFolder, new_figure, style, view_colors
+from foveate.reporting.report.figures import (
+    MUTED,
+    SERIES,
+    Chart,
+    FigureFolder,
+    legend_above,
+    new_figure,
+    short,
+    style,
+    view_colors,
+)
 from foveate.reporting.report.state import History, columns, series
 
 _DASHES = ("-", "--", "-.", ":", "-")
@@ -55,9 +65,9 @@ def _lines(
         for color, dashes, (column, (steps, values)) in zip(SERIES, _DASHES, found.items(), strict=False):
             marker = "o" if len(steps) < 30 and column.startswith("val/") else ""
             shown = [unit * value for value in values]
-            axes.plot(steps, shown, dashes, color=color, label=labels[column], marker=marker, markersize=4)
+            axes.plot(steps, shown, dashes, color=color, label=short(labels[column]), marker=marker, markersize=4)
         adjust(axes)
-        _finish(figure, axes, legend=len(found) > 1)
+        _finish(figure, axes, [short(labels[column]) for column in found] if len(found) > 1 else [])
     return figures.chart(name, title, _sentence(found, labels, unit), figure)
 
 
@@ -111,7 +121,7 @@ def _shares(history: History, views: Sequence[int], figures: FigureFolder) -> Ch
         )
         axes.set_ylim(0, 100)
         axes.margins(x=0)
-        _finish(figure, axes, legend=True)
+        _finish(figure, axes, [f"{v} px" for v in views])
     last = ", ".join(f"{view} px {values[-1]:.0f} %" for view, values in zip(views, shares, strict=True))
     where = "validation" if stage == "val" else "training"
     return figures.chart(
@@ -119,12 +129,11 @@ def _shares(history: History, views: Sequence[int], figures: FigureFolder) -> Ch
     )
 
 
-def _finish(figure: Figure, axes: Any, *, legend: bool) -> None:
+def _finish(figure: Figure, axes: Any, labels: Sequence[str]) -> None:
     axes.set_xlabel("step")
     axes.grid(axis="x", visible=False)
-    if legend:
-        # Above the plot, where it hides no curve.
-        figure.legend(loc="outside upper left", ncols=4, handlelength=1.2, columnspacing=1.4, borderaxespad=0.2)
+    if labels:
+        legend_above(figure, labels)
 
 
 def _sentence(found: dict[str, tuple[list[float], list[float]]], labels: dict[str, str], unit: float) -> str:

@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
-from foveate.data.readers import open_image
 from foveate.data.sample_reader import open_sample
 from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles
 from foveate.reporting.panels import Picture, channels_shown, colored, image_picture, screen_size
+from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.by_scale import sampled_maps
 from foveate.reporting.report.figures import FigureFolder, value_picture
 from foveate.runs.config import RunConfig
 from foveate.types import LabelArray
 
-LONGEST = 720
+LONGEST = 960
 RIGHT, WRONG, NOT_COUNTED = (232, 234, 237), (213, 94, 0), (150, 156, 163)
 
 
@@ -50,7 +49,7 @@ class Example:
         rank: "best", "median" or "worst"; "only image" where there is one.
         name: stem of the file.
         miou: of the image, in [0, 1].
-        pictures: image, labels, prediction, errors, foveation map.
+        pictures: image, labels, prediction, errors, field of view of the passes.
     """
 
     rank: str
@@ -78,6 +77,7 @@ def example(
     """
     name = rank.replace(" ", "-")
     prediction, labels = _class_maps(sample, files, config)
+    photo, passes = _photo_and_passes(sample, files, config)
     classes = config.data.classes
 
     def shown(part: str, title: str, pixels: Picture, *, photo: bool = False, pixelated: bool = False) -> ShownPicture:
@@ -85,11 +85,11 @@ def example(
         return ShownPicture(title, f"{title} of {sample.name}", uri, pixelated)
 
     pictures = [
-        shown("image", "Image", _photo(sample, config.data), photo=True),
+        shown("image", "Image", photo, photo=True),
         shown("labels", "Labels", smaller(colored(labels, classes))),
         shown("prediction", "Prediction", smaller(colored(prediction, classes))),
         shown("errors", "Errors", smaller(errors_picture(prediction, labels, len(classes)))),
-        shown("foveation", "Foveation map", _foveation(files, config.foveation.fields_of_view), pixelated=True),
+        shown("passes", "Field of view of the passes", passes, pixelated=True),
     ]
     return Example(rank, sample.name, scores["miou"], pictures)
 
@@ -113,18 +113,14 @@ def smaller(picture: Picture, longest: int = LONGEST) -> Picture:
 
 def _class_maps(sample: Sample, files: MapFiles, config: RunConfig) -> tuple[LabelArray, LabelArray]:
     """Predicted and true class ids, at every step-th pixel: at most 2048 a side."""
-    strips = list(sampled_maps(sample, files, config.data, config.foveation.overview_downsample))
+    strips = list(sampled_maps(sample, files, config.data, config.foveation.fields_of_view))
     return np.concatenate([one.prediction for one in strips]), np.concatenate([one.labels for one in strips])
 
 
-def _photo(sample: Sample, data: DataConfig) -> Picture:
+def _photo_and_passes(sample: Sample, files: MapFiles, config: RunConfig) -> tuple[Picture, Picture]:
+    """The image, and of the same size the field of view of the passes in the colours of the legend."""
+    data, views = config.data, config.foveation.fields_of_view
     with open_sample(sample, data) as image:
-        return image_picture(image, longest=LONGEST, bands=channels_shown(image, data.bands, data.in_channels))
-
-
-def _foveation(files: MapFiles, views: Sequence[int]) -> Picture:
-    """The expected field of view in the colours of the legend."""
-    with open_image(files.scales) as scales:
-        probabilities = scales.read(Window.of(scales.size), screen_size(scales.size, LONGEST))
-    expected = np.tensordot(np.array(views, np.float32), probabilities, axes=1)
-    return value_picture(expected, views[0], views[-1])
+        photo = image_picture(image, longest=LONGEST, bands=channels_shown(image, data.bands, data.in_channels))
+        made = PassesFile.read(files.passes).made(Window.of(image.size), Size(*photo.shape[:2]))
+    return photo, value_picture(made, views[0], views[-1])

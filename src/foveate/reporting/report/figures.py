@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from foveate.files import written
-from foveate.reporting.panels import Picture
+from foveate.reporting.panels import Picture, plain_text
 
 INK, MUTED, GRID, PAPER = "#1c2128", "#59636e", "#e3e6ea", "#fefefe"
 # After the palette of Okabe and Ito, which colour-blind readers can tell apart, without what is too pale on white.
@@ -36,7 +35,6 @@ _PAGE_COLORS = (
 )
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
-    "text.parse_math": False,  # a class may have a dollar in its name
     "figure.facecolor": PAPER, "axes.facecolor": PAPER,
     "font.size": 10, "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": GRID, "axes.titlesize": 11,
     "axes.titlelocation": "left", "axes.titlecolor": INK, "xtick.color": MUTED, "ytick.color": MUTED,
@@ -88,9 +86,8 @@ class FigureFolder:
 
     def chart(self, name: str, title: str, alt: str, figure: Figure) -> Chart:
         """Keep a figure as SVG and PNG, and make the part of a page from it."""
-        with style(), warnings.catch_warnings():
-            # A name in a script that matplotlib's font lacks: the page has it right, the PNG shows boxes.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        # A name in a script that matplotlib's font lacks: the page has it right, the PNG shows boxes.
+        with style():
             text = _svg(figure, name)
             self._write(f"{name}.svg", text.encode())
             with self._opened(f"{name}.png") as partial:
@@ -124,7 +121,7 @@ class FigureFolder:
 @contextmanager
 def style() -> Iterator[None]:
     """Draw and save in the style of the report within the block."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), plain_text():
         yield
 
 
@@ -133,6 +130,20 @@ def new_figure(width: float = 5.0, height: float = 2.9) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def short(name: str, letters: int = 18) -> str:
+    """A name that fits beside an axis; its end counts too, where names differ."""
+    return name if len(name) <= letters else f"{name[: letters - 7]}…{name[-6:]}"
+
+
+def legend_above(figure: Figure, labels: Sequence[str]) -> None:
+    """The legend above the plot, where it hides no curve, in as many columns as the longest label leaves room for."""
+    room = figure.get_size_inches()[0] / (0.45 + 0.085 * max(map(len, labels)))
+    figure.legend(
+        loc="outside upper left", ncols=max(1, min(4, int(room))), handlelength=1.2, handletextpad=0.4,
+        columnspacing=1.2, borderaxespad=0.2,
+    )  # fmt: skip
 
 
 def view_colors(views: Sequence[int]) -> list[str]:

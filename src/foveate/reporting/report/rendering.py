@@ -9,14 +9,15 @@ import numpy as np
 
 from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
-from foveate.data.readers import ArrayReader, open_image
+from foveate.data.readers import ArrayReader
 from foveate.data.readers.base import ImageReader
 from foveate.data.sample_reader import open_sample
-from foveate.geometry import Size, Window
+from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.score import MapFiles
 from foveate.patches.scales import ScaleSet
 from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size
-from foveate.reporting.report.by_scale import chosen_scale
+from foveate.reporting.passes import PassesFile
+from foveate.reporting.report.by_scale import scale_of
 from foveate.reporting.report.figures import value_picture
 from foveate.types import IntArray, Raster
 
@@ -33,7 +34,7 @@ class Rendering:
         window: level-0 pixels.
         plain: as it is.
         foveated: each cell at the resolution of its chosen field of view.
-        chosen: (rows, cols) scale of each cell; -1 where the policy was not asked.
+        chosen: (rows, cols) scale that was passed at each cell; -1 where none was.
         variety: entropy of the shares of the chosen fields of view in the part, in nats.
     """
 
@@ -45,7 +46,7 @@ class Rendering:
 
 
 def render(sample: Sample, files: MapFiles, data: DataConfig, scales: ScaleSet, cell: int) -> Rendering:
-    """Draw the part of an image where the most different fields of view were chosen.
+    """Draw the part of an image where the most different fields of view were passed.
 
     Args:
         sample: the image.
@@ -57,9 +58,11 @@ def render(sample: Sample, files: MapFiles, data: DataConfig, scales: ScaleSet, 
     Raises:
         ImageReadError: when a file is missing or damaged.
     """
-    with open_sample(sample, data) as image, open_image(files.scales) as maps:
-        window, variety = _varied_part(image.size, maps, scales, cell)
-        chosen = chosen_scale(maps.read(_cells(window, maps.size, cell)))
+    passes = PassesFile.read(files.passes)
+    with open_sample(sample, data) as image:
+        window, variety = _varied_part(image.size, passes, scales, cell)
+        rows, cols = (_middles(*place, cell) for place in ((window.top, window.bottom), (window.left, window.right)))
+        chosen = scale_of(passes.chosen(rows, cols), scales.fields_of_view)
         composed = compose(image, window, chosen, scales, cell)
         bands = channels_shown(image, data.bands, data.in_channels)
         plain = image_picture(image, window, longest=LONGEST, bands=bands)
@@ -88,8 +91,20 @@ def compose(image: ImageReader, window: Window, chosen: IntArray, scales: ScaleS
     return result
 
 
-def chosen_picture(chosen: IntArray, views: Sequence[int]) -> Picture:
-    """Colours (rows, cols, 3) of the chosen fields of view, grey where there is none."""
+def chosen_picture(chosen: IntArray, views: Sequence[int], cell: int = 1, size: Size | None = None) -> Picture:
+    """Colours of the chosen fields of view (rows, cols) of cells, grey where there is none.
+
+    Args:
+        chosen: scale of each cell.
+        views: fields of view, level-0 pixels, ascending.
+        cell: side of a cell, level-0 pixels.
+        size: level-0 pixels that the cells cover; the picture is as large as that of the image there. None gives one
+            pixel for each cell.
+    """
+    if size is not None:
+        out = screen_size(size, LONGEST)
+        rows, cols = (_centres(length, count) // cell for length, count in zip(_pair(size), _pair(out), strict=True))
+        chosen = chosen[np.ix_(rows, cols)]
     values = np.where(chosen >= 0, np.array(views, np.float32)[np.maximum(chosen, 0)], np.nan)
     return value_picture(values, views[0], views[-1])
 
@@ -112,12 +127,14 @@ def most_varied(chosen: IntArray, scales: int, side: Size) -> tuple[int, int, fl
     return int(row), int(col), float(entropy[row, col])
 
 
-def _varied_part(size: Size, maps: ImageReader, scales: ScaleSet, cell: int) -> tuple[Window, float]:
+def _varied_part(size: Size, passes: PassesFile, scales: ScaleSet, cell: int) -> tuple[Window, float]:
     wanted = min(_LARGEST, max(_SMALLEST, 2 * scales.fields_of_view[-1]))
     height, width = (max(1, min(wanted, length) // cell) * cell for length in _pair(size))
-    grid = screen_size(maps.size, _GRID)
-    factor = maps.size.height / grid.height, maps.size.width / grid.width
-    chosen = chosen_scale(maps.read(Window.of(maps.size), grid))
+    cells = CellGrid(size, cell)
+    grid = screen_size(Size(cells.rows, cells.cols), _GRID)
+    factor = cells.rows / grid.height, cells.cols / grid.width
+    places = (_centres(length, count) for length, count in zip(_pair(size), _pair(grid), strict=True))
+    chosen = scale_of(passes.chosen(*places), scales.fields_of_view)
     sides = (
         max(1, min(n, int(side / cell / f))) for n, side, f in zip(_pair(grid), (height, width), factor, strict=True)
     )
@@ -132,10 +149,9 @@ def _last(length: int, side: int, cell: int) -> int:
     return max(0, (length - side) // cell * cell)
 
 
-def _cells(window: Window, grid: Size, cell: int) -> Window:
-    top, left = window.top // cell, window.left // cell
-    bottom, right = -(-window.bottom // cell), -(-window.right // cell)
-    return Window(top, left, min(bottom, grid.height) - top, min(right, grid.width) - left)
+def _middles(start: int, end: int, cell: int) -> IntArray:
+    """Positions under the centres of the cells of a length that begins at one, the last of which may be cut off."""
+    return np.minimum(np.arange(start, end, cell) + cell // 2, end - 1)
 
 
 def _layer(image: ImageReader, window: Window, downsample: float, rows: IntArray, cols: IntArray) -> Raster:

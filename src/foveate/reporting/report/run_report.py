@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, FoveateError
 from foveate.files import refuse_existing
 from foveate.inference.score import MapFiles
+from foveate.reporting.passes import PassesFile, one_view_note
 from foveate.reporting.report import facts
 from foveate.reporting.report.animation import animate
 from foveate.reporting.report.by_scale import ScaleRow, image_counts, scale_rows
@@ -131,7 +133,7 @@ class _Gathered:
         return found
 
     def accuracy(self, evaluation: ShownEvaluation) -> None:
-        """Confusion matrix, pictures, and the IoU by chosen field of view."""
+        """Confusion matrix, the IoU by field of view, and whether nearly all passes use one."""
         if evaluation.maps is None:
             self.missing.append(
                 "The evaluation has no maps, so there are no pictures, no confusion matrix and no IoU by field of "
@@ -143,6 +145,7 @@ class _Gathered:
             names = self.state.config.data.class_names
             self.parts["confusion"] = confusion_chart(counts.sum(axis=0), names, self.figures)
             self._by_scale(counts, names)
+        self.parts["one_view"] = self._guarded("the shares of the passes", lambda: self._one_view(evaluation))
 
     def looks(self, evaluation: ShownEvaluation) -> None:
         """Pictures of the best, median and worst image, and the foveated rendering of one of them."""
@@ -159,13 +162,17 @@ class _Gathered:
 
     def over_time(self) -> None:
         """The animation of the kept foveation maps."""
-        animation = self._guarded("the foveation over training", lambda: animate(self.state.maps, self._views))
+        estimator = self.state.config.foveation.estimator
+        make = partial(animate, self.state.maps, self._views, estimator)
+        animation = self._guarded("the foveation over training", make)
         if animation is not None:
             self.figures.other("foveation.gif", animation.gif)
             self.figures.other("foveation-last.png", animation.last_frame)
-            uris = {"gif": data_uri(animation.gif, "image/gif"), "still": data_uri(animation.last_frame, "image/png")}
-            self.parts["animation"] = {**uris, "frames": animation.frames, "steps": animation.steps}
-        elif self.state.config.foveation.estimator.learns and not self.state.members and not self.state.maps:
+            self.parts["animation"] = {
+                "strip": data_uri(animation.strip, "image/png"), "frames": animation.frames,
+                "steps": animation.steps, "shape": animation.shape, "seconds": animation.seconds,
+            }  # fmt: skip
+        elif estimator.learns and not self.state.members and not self.state.maps:
             self.missing.append(
                 "No foveation maps were kept in training: that needs validation images, and a run of this version."
             )
@@ -173,7 +180,7 @@ class _Gathered:
     def values(self, path: Path) -> dict[str, Any]:
         """What the template of a page at `path` asks for."""
         state, config = self.state, self.state.config
-        empty = dict.fromkeys(("evaluation", "confusion", "by_scale", "animation", "rendering"))
+        empty = dict.fromkeys(("evaluation", "confusion", "by_scale", "animation", "rendering", "one_view"))
         return {
             **empty, "cost": self._cost(), "examples": [], "scales_differ": len(self._views) > 1, **self.parts,
             "title": config.name, "state": state, "status": f"{facts.headline(state)}. {state.status}",
@@ -231,17 +238,25 @@ class _Gathered:
 
     def _counts(self, evaluation: ShownEvaluation) -> IntArray:
         config, names = self.state.config, [image["name"] for image in evaluation.tree["images"]]
-        cell, scales = config.foveation.overview_downsample, len(self._views)
-        total = np.zeros((scales, *[len(config.data.classes)] * 2), np.int64)
+        total = np.zeros((len(self._views), *[len(config.data.classes)] * 2), np.int64)
         for sample, files in (self._sample(name, evaluation) for name in names):
-            total += image_counts(sample, files, config.data, scales, cell)
+            total += image_counts(sample, files, config.data, self._views)
         return total
 
     def _by_scale(self, counts: IntArray, names: list[str]) -> None:
-        if len(self._views) < 2 or self.state.config.foveation.estimator.name in _NO_CHOICE:
-            return
-        rows: list[ScaleRow] = scale_rows(counts, self._views, names)
-        self.parts["by_scale"] = {"rows": rows, "chart": scale_chart(rows, names, self.figures)}
+        rows: list[ScaleRow] = [row for row in scale_rows(counts, self._views, names) if row.is_seen]
+        if len(rows) > 1 or self.state.config.foveation.estimator.learns:
+            self.parts["by_scale"] = {"rows": rows, "chart": scale_chart(rows, names, self.figures)}
+
+    def _one_view(self, evaluation: ShownEvaluation) -> str | None:
+        """What to say where the policy puts nearly all passes at one field of view."""
+        if not self.state.config.foveation.estimator.learns:
+            return None
+        total: Counter[int] = Counter()
+        for image in evaluation.tree["images"]:
+            _, files = self._sample(image["name"], evaluation)
+            total.update(PassesFile.read(files.passes).passes())
+        return one_view_note(dict(sorted(total.items())))
 
     def _example(self, rank: str, scores: dict[str, Any], evaluation: ShownEvaluation) -> Example:
         sample, files = self._sample(scores["name"], evaluation)
@@ -255,11 +270,10 @@ class _Gathered:
     def _show(self, name: str, drawn: Rendering) -> None:
         pictures = {"plain": drawn.plain, "foveated": drawn.foveated}
         uris = {part: self.figures.picture(f"rendering-{part}", p, photo=True) for part, p in pictures.items()}
-        uris["chosen"] = self.figures.picture("rendering-chosen", chosen_picture(drawn.chosen, self._views))
+        cell = self.state.config.foveation.overview_downsample
+        chosen = chosen_picture(drawn.chosen, self._views, cell, drawn.window.size)
+        uris["chosen"] = self.figures.picture("rendering-chosen", chosen)
         self.parts["rendering"] = {**uris, "name": name, "window": drawn.window}
-
-
-_NO_CHOICE = ("fixed", "average", "ensemble")
 
 
 def _viridis() -> list[str]:

@@ -107,4 +107,4 @@ def make_evaluation(
 
 
 def _is_complete(files: MapFiles) -> bool:
-    return all(path.exists() for path in (files.loss, files.iou, files.scales, files.classes))
+    return all(path.exists() for path in (files.loss, files.iou, files.scales, files.passes, files.classes))
