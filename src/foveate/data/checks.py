@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
+from foveate.data.labels import RasterLabels
 from foveate.data.manifest import Sample
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.data.splits import some
 from foveate.errors import DatasetError
 from foveate.geometry import Size
+from foveate.types import IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,15 @@ class Inspection:
     notes: tuple[str, ...] = ()
 
 
+class _Facts(NamedTuple):
+    """Of one image and its labels."""
+
+    size: Size
+    dtype: np.dtype[Any]
+    notes: tuple[str, ...] = ()
+    colours: IntArray | None = None
+
+
 def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection:
     """Open every image and mask and check that they fit each other and the configuration.
 
@@ -43,25 +54,53 @@ def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection
     if not samples:
         raise DatasetError("the data set has no image")
     facts = [_inspect(sample, config) for sample in samples]
-    first = facts[0][1]
-    for sample, (_, dtype, _) in zip(samples, facts, strict=True):
-        if dtype != first:
+    first = facts[0].dtype
+    for sample, fact in zip(samples, facts, strict=True):
+        if fact.dtype != first:
             raise DatasetError(
-                f"{samples[0].image} holds {first} and {sample.image} {dtype}; a data set has one type: convert some"
+                f"{samples[0].image} holds {first} and {sample.image} {fact.dtype}; a data set has one type: convert "
+                f"some"
             )
+    _check_colour_tables(samples, facts, config)
     said: dict[str, list[str]] = {}
-    for sample, (_, _, notes) in zip(samples, facts, strict=True):
-        for note in notes:
+    for sample, fact in zip(samples, facts, strict=True):
+        for note in fact.notes:
             said.setdefault(note, []).append(sample.name)
     notes = tuple(f"{some(who)}: {note}" for note, who in said.items())
-    return Inspection(tuple(size for size, _, _ in facts), first, notes)
+    return Inspection(tuple(fact.size for fact in facts), first, notes)
 
 
-def _inspect(sample: Sample, config: DataConfig) -> tuple[Size, np.dtype[Any], tuple[str, ...]]:
+def _inspect(sample: Sample, config: DataConfig) -> _Facts:
     with open_sample(sample, config) as image:
         select_channels(image, config.bands, config.in_channels)
-        notes: tuple[str, ...] = ()
-        if sample.mask is not None:
-            with open_labels(sample, config) as labels:
-                notes = labels.notes
-        return image.size, image.dtype, notes
+        if sample.mask is None:
+            return _Facts(image.size, image.dtype)
+        with open_labels(sample, config) as labels:
+            colours = labels.source.colours if isinstance(labels.source, RasterLabels) else None
+            return _Facts(image.size, image.dtype, labels.notes, colours)
+
+
+def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], config: DataConfig) -> None:
+    """Refuse masks whose indices do not mean what their colours say, unless the configuration says what counts."""
+    if config.colors is not None or config.label_map is not None:
+        return
+    classes = [item.rgb for item in config.classes]
+    remedy = "map colours with data.colors=true, or take the indices as class ids all the same with data.colors=false"
+    first: tuple[Sample, IntArray] | None = None
+    for sample, fact in zip(samples, facts, strict=True):
+        if fact.colours is None:
+            continue
+        table = fact.colours[: len(classes)]
+        first = first or (sample, table)
+        if table.shape != first[1].shape or (table != first[1]).any():
+            raise DatasetError(
+                f"the masks {first[0].mask} and {sample.mask} have different colour tables, so that one index means "
+                f"different things; {remedy}"
+            )
+        for index, colour in enumerate(map(tuple, table.tolist())):
+            if colour in classes and colour != classes[index]:
+                meant = config.class_names[classes.index(colour)]
+                raise DatasetError(
+                    f"the mask {sample.mask} shows index {index}, which would be {config.class_names[index]}, in the "
+                    f"colour of {meant}; {remedy}"
+                )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,38 @@ from numpy.typing import NDArray
 from foveate.data.labels.place import Placed, Placement, Positions, Stretched
 from foveate.data.labels.table import NO_CLASS, Meaning
 from foveate.data.readers.base import ImageReader
+from foveate.data.readers.decoded import DecodedReader
+from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.pyramid import STRIP_BYTES
+from foveate.data.readers.rasterio_reader import RasterioReader
+from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, IntArray, LabelArray
+
+
+class MaskFile(NamedTuple):
+    """What only the file of a mask knows.
+
+    Attributes:
+        colours: (n, 3) red, green and blue of each value, of masks with a colour table; else None.
+        lossy: name of a format that changes values; empty for none.
+    """
+
+    colours: IntArray | None = None
+    lossy: str = ""
+
+    @classmethod
+    def of(cls, reader: ImageReader) -> MaskFile:
+        """Of files that GDAL reads; others have no colour table and change nothing."""
+        if not isinstance(reader, RasterioReader | DecodedReader):
+            return cls()
+        with open_dataset(reader._location) as dataset:
+            colours = dataset.colormap(1) if reader.palette else {}
+            stored = dataset.tags(ns="IMAGE_STRUCTURE")
+            compression = "JPEG" if dataset.driver == "JPEG" else stored.get("COMPRESSION", dataset.driver)
+            lossy = "JPEG" in compression.split() or stored.get("COMPRESSION_REVERSIBILITY") == "LOSSY"
+        table = np.array([colours[value][:3] for value in sorted(colours)], np.int64) if colours else None
+        return cls(table, compression if lossy else "")
 
 
 class RasterLabels:
@@ -23,10 +52,13 @@ class RasterLabels:
 
     Args:
         mask: the open mask, or a function that gives it, for one that a cache may have closed meanwhile.
-        meaning: what its values mean.
+        meaning: what its values mean; also an attribute.
         placed: where the image lies in it; over the same pixels when None.
         size: of the image; of the mask when None.
         use_nodata: whether a value that is a class counts as no data where the mask says so.
+
+    Attributes:
+        colours: see `MaskFile`.
 
     Raises:
         DatasetError: when the mask cannot be one.
@@ -48,7 +80,17 @@ class RasterLabels:
         self._place: Placement = placed.placement
         self.notes: tuple[str, ...] = (placed.note,) if placed.note else ()
         self.meaning, self._use_nodata, self.ignore_index = meaning, use_nodata, meaning.ignore_index
+        file = MaskFile.of(reader)
+        if file.lossy and not meaning.rounded:
+            raise DatasetError(
+                f"the mask {self.location} is compressed by {file.lossy} with loss; JPEG masks have noise at borders. "
+                f"Save masks as PNG or as TIFF without loss, or take the nearest allowed value of each pixel with "
+                f"data.round_labels=true"
+            )
+        self.colours = file.colours
         meaning.check(reader)
+        if reader.bands > 1 and not meaning.in_colours:
+            self.notes = (*self.notes, f"the mask has {reader.bands} equal bands; the first is read")
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
         """As `LabelSource.ids` says."""
@@ -90,7 +132,10 @@ class RasterLabels:
     def _stored(self, mask: ImageReader, place: Positions, window: Window) -> tuple[NDArray[Any], BoolArray | None]:
         """Values (n, m), and which of them the mask calls no data, where it may."""
         picked = _picked(place, window)
-        values = self.meaning.values(mask.read(window)[(slice(None), *picked)], mask.location)
+        pixels = mask.read(window)[(slice(None), *picked)]
+        if self.meaning.in_colours and self.colours is not None:
+            pixels = np.moveaxis(self.colours[pixels[0]], -1, 0)
+        values = self.meaning.values(pixels, mask.location)
         return values, ~mask.valid(window)[picked] if mask.masked else None
 
     def _checked(

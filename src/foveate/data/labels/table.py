@@ -23,9 +23,13 @@ class Meaning(Protocol):
 
     Attributes:
         ignore_index: id of what is not counted.
+        rounded: whether the nearest number is taken for one that is not allowed.
+        in_colours: whether pixels are colours, (3, h, w), also where the mask holds indices into a colour table.
     """
 
     ignore_index: int
+    rounded: bool
+    in_colours: bool
 
     def check(self, mask: ImageReader) -> None:
         """Raise `DatasetError` when a mask's header says that it is none."""
@@ -94,6 +98,8 @@ class LabelTable:
         DatasetError: when values are to be rounded and lie too close to each other for that.
     """
 
+    in_colours = False
+
     def __init__(
         self,
         classes: int,
@@ -105,7 +111,7 @@ class LabelTable:
         named = self._map = dict(label_map or {})
         own = {label: label for label in range(classes) if label not in named.values()}
         entries = {ignore_index: ignore_index, **own, **named}
-        self.ignore_index, self._classes, self._rounded = ignore_index, classes, rounded
+        self.ignore_index, self._classes, self.rounded = ignore_index, classes, rounded
         self._lookup, self._named = _Lookup(entries), np.array(sorted(named), np.int64)
         if rounded and (np.diff(self._lookup.keys) < _APART).any():
             raise DatasetError(
@@ -114,20 +120,19 @@ class LabelTable:
             )
 
     def check(self, mask: ImageReader) -> None:
-        """Refuse what is no number, and formats that change numbers."""
+        """Refuse what is no number."""
         if mask.dtype.kind not in "buif":
             raise DatasetError(f"the mask {mask.location} holds {mask.dtype}; a mask is one band of class ids")
-        _refuse_jpeg(mask, self._rounded)
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
         """The one band."""
+        if self.rounded:
+            keys = self._lookup.keys
+            pixels = keys[np.searchsorted((keys[1:] + keys[:-1]) / 2, pixels)]
         if len(pixels) > 1 and (pixels[1:] != pixels[:1]).any():
             raise DatasetError(_several_bands(pixels, location))
         band: NDArray[Any] = pixels[0]
-        if not self._rounded:
-            return band
-        keys = self._lookup.keys
-        return keys[np.searchsorted((keys[1:] + keys[:-1]) / 2, band)]
+        return band
 
     def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
         """By the table."""
@@ -180,27 +185,28 @@ class ColourTable:
         rounded: take the nearest of the colours for one that is not allowed.
     """
 
+    in_colours = True
+
     def __init__(
         self, colours: Mapping[tuple[int, int, int], int], ignore_index: int = 255, *, rounded: bool = False
     ) -> None:
-        self.ignore_index, self._rounded = ignore_index, rounded
+        self.ignore_index, self.rounded = ignore_index, rounded
         self._colours = np.array(sorted(colours), np.int64)
         self._lookup = _Lookup({_packed_one(colour): label for colour, label in colours.items()})
 
     def check(self, mask: ImageReader) -> None:
-        """Refuse what is no picture in colours of 8 bits, and formats that change colours."""
-        if mask.bands != 3 or mask.dtype != np.uint8:
+        """Refuse what is no picture in colours of 8 bits."""
+        if (mask.bands != 3 or mask.dtype != np.uint8) and not mask.palette:
             raise DatasetError(
                 f"the mask {mask.location} has {mask.bands} bands of {mask.dtype}, and data.colors is for masks of "
-                f"three bands of uint8; remove data.colors for masks of one band of class ids"
+                f"three bands of uint8 or with a colour table; remove data.colors for masks of one band of class ids"
             )
-        _refuse_jpeg(mask, self._rounded)
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
         """Red, green and blue as one number."""
         red, green, blue = pixels.astype(np.int64)
         values = (red << 16) + (green << 8) + blue
-        return self._nearest(values) if self._rounded else values
+        return self._nearest(values) if self.rounded else values
 
     def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
         """By the table."""
@@ -235,14 +241,6 @@ class ColourTable:
         nearest = self._colours[distance.argmin(axis=1)] @ np.array([1 << 16, 1 << 8, 1])
         result: NDArray[Any] = nearest[back].reshape(values.shape)
         return result
-
-
-def _refuse_jpeg(mask: ImageReader, rounded: bool) -> None:
-    if mask.format == "JPEG" and not rounded:
-        raise DatasetError(
-            f"the mask {mask.location} is a JPEG, which changes values near borders: JPEG masks have noise. Save masks "
-            f"as PNG or TIFF, or take the nearest allowed value of each pixel with data.round_labels=true"
-        )
 
 
 def _several_bands(pixels: Raster, location: str) -> str:
