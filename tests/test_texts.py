@@ -92,7 +92,6 @@ def test_few_aliases_are_fine():
         "a: 0000-00-00",
         "a: !!python/object:os.system 1",
         "? {}\n: 1",
-        "\0",
     ],
 )
 def test_what_is_no_yaml_is_said(tmp_path, text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def read_json(path: Path, kind: type[FoveateError], remedy: str, most: int = MOS
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise kind(f"{path} is damaged or no JSON ({reason_of(error)}); {remedy}") from None
-    if isinstance(tree, dict) and _SEAL in tree and tree.pop(_SEAL) != _digest(tree):
+    if isinstance(tree, dict) and _is_sealed(tree) and tree.pop(_SEAL, None) != _digest(tree):
         raise kind(f"{path} was changed or is damaged: its checksum is wrong; {remedy}")
     return tree
 
@@ -118,6 +119,13 @@ class _BoundedLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"with its aliases it has more than {_MOST_NODES} values")
         known[id(node)] = total
         return total
+
+
+def _is_sealed(tree: dict[str, Any]) -> bool:
+    """Also where the key of the checksum is what was changed."""
+    return _SEAL in tree or any(
+        isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in tree.values()
+    )
 
 
 def _digest(tree: Any) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,23 @@ def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]
     Raises:
         DatasetError: when a folder, file or mask is missing, an image occurs twice, or a split list names no image.
     """
+    with _of_manifest(config):
+        return _samples(config, need_masks)
+
+
+@contextmanager
+def _of_manifest(config: DataConfig) -> Iterator[None]:
+    """Name the manifest in errors about what it names."""
+    try:
+        yield
+    except DatasetError as error:
+        lists = [config.manifest] if isinstance(config.manifest, Path) else (config.manifest or {}).values()
+        if not lists or any(path.name in str(error) for path in lists):
+            raise
+        raise DatasetError(f"{error}; see {', '.join(str(config.root / path) for path in lists)}") from None
+
+
+def _samples(config: DataConfig, need_masks: bool) -> list[Sample]:
     rows = _named(_rows(config))
     if need_masks:
         _check_masks(rows, config)

@@ -39,13 +39,15 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
     """
     tree = _load(path)
     with translated(ConfigError, f"{path} holds a polygon whose coordinates are no numbers", "it is damaged"):
-        polygons = [tuple(map(_ring, rings)) for rings in _polygons(tree, path)]
+        polygons = [tuple(map(_ring, rings)) for rings in _polygons(tree, path) if rings]
     if not polygons:
         raise ConfigError(f"{path} holds no polygon; a region of interest is at least one")
-    named = named_system(tree, path)
-    to_pixels = pixel_transform(named, [rings[0] for rings in polygons], image, coordinates, path)
-    region = Region([Outline(tuple(to_pixels(ring) for ring in rings)) for rings in polygons])
-    _check_meets(region, image, path)
+    with translated(
+        ConfigError, f"{path} cannot be brought to the pixels of {image.location}", "check its coordinates"
+    ):
+        to_pixels = pixel_transform(named_system(tree, path), [r[0] for r in polygons], image, coordinates, path)
+        region = Region([Outline(tuple(to_pixels(ring) for ring in rings)) for rings in polygons])
+        _check_meets(region, image, path)
     return region
 
 

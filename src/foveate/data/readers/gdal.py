@@ -19,12 +19,13 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from foveate.data.readers.base import Georeference, Resolution
+from foveate.data.readers.cut_short import check_length
 from foveate.data.readers.drivers import check_overviews, drivers_for
 from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.options import PLAIN, OpenOptions
 from foveate.data.readers.pyramid import PyramidReader, representable
 from foveate.data.readers.resolution import resolution_of
-from foveate.errors import ImageReadError, UnsupportedImageError
+from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray
 
@@ -95,6 +96,8 @@ def _opened(location: Location, options: dict[str, Any]) -> Any:
     dataset = _open(location.gdal, driver=drivers_for(location), **options)
     try:
         check_overviews(dataset)
+        if location.is_local and location.path.is_file():
+            check_length(dataset, location.path)
     except BaseException:
         dataset.close()
         raise
@@ -130,9 +133,11 @@ def reading(path: Path | str, window: Window | None = None) -> Iterator[None]:
     try:
         with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PNG_WHOLE_IMAGE_OPTIM=False, **_SAFE):
             yield
-    except RasterioError as error:
+    except FoveateError:
+        raise
+    except Exception as error:  # GDAL's own, and what is raised about metadata of any content
         place = f" at {window}" if window else ""
-        reason = redacted(str(error.__cause__ or error))
+        reason = redacted(reason_of(error.__cause__ or error))
         raise ImageReadError(f"could not read {path}{place}: {reason}; the file is damaged or incomplete") from error
 
 

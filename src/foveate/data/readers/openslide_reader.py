@@ -14,7 +14,7 @@ from foveate.data.readers.base import Resolution
 from foveate.data.readers.location import Location
 from foveate.data.readers.options import OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
-from foveate.errors import ImageReadError, UnsupportedImageError
+from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Size, Window
 from foveate.types import Raster
 
@@ -78,10 +78,10 @@ class OpenSlideReader(PyramidReader):
         corner = (round(window.left * factor), round(window.top * factor))
         try:
             pixels = slide.read_region(corner, level, (window.width, window.height))
-        except _openslide_error() as error:
+        except Exception as error:
             self._drop()
             raise ImageReadError(
-                f"could not read {self.path} at {window}: {error}; the file is damaged or incomplete"
+                f"could not read {self.path} at {window}: {reason_of(error)}; the file is damaged or incomplete"
             ) from error
         return _opaque(np.asarray(pixels), self._background)
 

@@ -10,14 +10,14 @@ from typing import Protocol
 from foveate.data.readers.base import ImageReader
 from foveate.data.readers.decoded import open_decoded
 from foveate.data.readers.limits import check_size
-from foveate.data.readers.location import Location
+from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.numpy_reader import open_numpy
 from foveate.data.readers.openslide_reader import open_openslide
 from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions, Plane
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import open_rasterio
 from foveate.data.readers.zarr_reader import open_zarr
-from foveate.errors import ImageReadError, UnsupportedImageError
+from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
 
 
 class OpenReader(Protocol):
@@ -26,6 +26,9 @@ class OpenReader(Protocol):
     def __call__(self, location: Location, options: OpenOptions) -> ImageReader | None:
         """The reader, or None; `ModuleNotFoundError` when the family's package is not installed."""
         ...
+
+
+_NOT_OURS = "not of this format"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +108,24 @@ def open_image(
 def _first(location: Location, options: OpenOptions) -> ImageReader:
     reasons = []
     for family in FAMILIES:
-        try:
-            reader = family.open(location, options)
-        except UnsupportedImageError as error:
-            reasons.append(f"{family.name}: {error}")
-        except ModuleNotFoundError as error:
-            reasons.append(f"{family.name}: not installed ({error}); pip install 'foveate[{family.extra}]'")
-        else:
-            if reader is not None:
-                return reader
-            reasons.append(f"{family.name}: not of this format")
-            continue
-        if family.final or location.path.suffix.lower() in family.own:
+        found = _tried(family, location, options)
+        if not isinstance(found, str):
+            return found
+        reasons.append(f"{family.name}: {found}")
+        if found != _NOT_OURS and (family.final or location.path.suffix.lower() in family.own):
             break
     raise UnsupportedImageError(f"no reader can open {location}. Tried " + "; ".join(reasons))
+
+
+def _tried(family: Family, location: Location, options: OpenOptions) -> ImageReader | str:
+    """The reader, or why there is none."""
+    try:
+        return family.open(location, options) or _NOT_OURS
+    except UnsupportedImageError as error:
+        return str(error)
+    except ModuleNotFoundError as error:
+        return f"not installed ({error}); pip install 'foveate[{family.extra}]'"
+    except FoveateError:
+        raise
+    except Exception as error:  # a library that stumbles over what is in a file
+        return f"the file is damaged: {redacted(reason_of(error))}"

@@ -64,6 +64,8 @@ class RunState:
         noted = read_tree(
             self.run.trained_file, ConfigError, "remove it: then the report does not say what training cost"
         )
+        if "foveate" not in noted:
+            raise ConfigError(f"{self.run.trained_file} is damaged: it names no version; remove it")
         costs = {key: noted[key] for key in ("seconds", "peak_memory_mb") if key in noted}
         return {key: float(cost) for key, cost in costs.items() if isinstance(cost, int | float)}
 
