@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise, product
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -25,6 +25,8 @@ from foveate.metrics.confusion import confusion_matrix
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 
+Looks: TypeAlias = tuple[PyramidLook, ...]
+
 IGNORED = 255
 _MOST_BYTES = 2**30
 _CLOSEST = 4
@@ -39,14 +41,15 @@ class SampledImage:
         rows: (n,) level-0 rows of the grid.
         cols: (m,) level-0 columns.
         labels: (n, m) int64 class ids, 255 where none counts.
-        probabilities: of every look made everywhere, (C, n, m), half precision.
+        probabilities: of every look made everywhere, (C, n, m), half precision; by what was looked at, see
+            `Candidate.made`.
     """
 
     size: Size
     rows: Tensor
     cols: Tensor
     labels: Tensor
-    probabilities: dict[PyramidLook, Tensor]
+    probabilities: dict[Looks, Tensor]
 
     def inside(self, window: Window) -> tuple[slice, slice]:
         """The rows and columns of the grid inside a window of the image."""
@@ -84,11 +87,11 @@ def sample_look(
     segmenter: FoveatedSegmenter,
     source: PixelSource,
     image: SampledImage,
-    look: PyramidLook,
+    looks: Looks,
     config: InferenceConfig,
     classes: int,
 ) -> Tensor:
-    """Look at an image in one way everywhere, and keep the predictions at its grid.
+    """Look at an image in one way everywhere, and keep what the closest look predicts at its grid.
 
     Blocks without a label at the grid are left out.
 
@@ -96,16 +99,17 @@ def sample_look(
         segmenter: in eval mode, on the source's device.
         source: the image.
         image: its grid.
-        look: field of view, and the part of its windows that is kept.
+        looks: the closest, and of a cascade the wider ones that give it context.
         config: of inference; its planner, looks and budget are replaced.
         classes: number of classes C.
 
     Returns:
         Probabilities (C, n, m), half precision; zeros in blocks that were left out.
     """
-    alone = config.model_copy(update={"planner": "pyramid", "looks": (look,), "budget": "all", "fusion": (1.0,)})
+    counting = (1.0,) + (0.0,) * (len(looks) - 1)
+    alone = config.model_copy(update={"planner": "pyramid", "looks": looks, "budget": "all", "fusion": counting})
     found = torch.zeros(classes, *image.labels.shape, dtype=torch.float16)
-    for done in finished_blocks(segmenter, source, alone, blocks=_labelled_blocks(image, look, config)):
+    for done in finished_blocks(segmenter, source, alone, blocks=_labelled_blocks(image, looks, config)):
         here, there = image.inside(done.window)
         assert done.logits is not None  # all of the image is looked at
         picked = done.logits[:, image.rows[here] - done.window.top][:, :, image.cols[there] - done.window.left]
@@ -113,8 +117,8 @@ def sample_look(
     return found
 
 
-def _labelled_blocks(image: SampledImage, look: PyramidLook, config: InferenceConfig) -> Iterator[Window]:
-    side = block_side(config.block_size, 1, PyramidGrid.of(image.size, [look]).sides[-1])
+def _labelled_blocks(image: SampledImage, looks: Looks, config: InferenceConfig) -> Iterator[Window]:
+    side = block_side(config.block_size, 1, PyramidGrid.of(image.size, looks).sides[-1])
     for window in BlockGrid(image.size, side):
         if bool((image.labels[image.inside(window)] != IGNORED).any()):
             yield window
@@ -125,8 +129,6 @@ def _between(positions: Tensor, start: int, stop: int) -> slice:
     return slice(*torch.searchsorted(positions, torch.tensor([start, stop])).tolist())
 
 
-Looks: TypeAlias = tuple[PyramidLook, ...]
-
 KEEPS = (0.5, 1.0)
 
 
@@ -136,10 +138,17 @@ class Candidate(NamedTuple):
     Attributes:
         looks: smallest kept part first.
         fusion: how much each of them counts.
+        cascaded: whether a look depends on the wider ones.
     """
 
     looks: Looks
     fusion: Fusion
+    cascaded: bool = False
+
+    @property
+    def made(self) -> list[Looks]:
+        """What each look is looked at by, smallest kept part first: it alone, or in a cascade it and all wider ones."""
+        return [self.looks[i:] if self.cascaded else (look,) for i, look in enumerate(self.looks)]
 
     @property
     def is_fixed(self) -> bool:
@@ -190,6 +199,22 @@ def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Loo
     return list(dict.fromkeys(smallest_first(looks) for looks in ways))
 
 
+def ways_down(views: Sequence[int]) -> list[Looks]:
+    """Every field of view of a cascade alone, and every way down: whole windows or their central halves.
+
+    Args:
+        views: ascending, level-0 pixels.
+
+    Returns:
+        Looks, smallest kept part first; each holds one of each view, the closer ones with the smaller parts.
+    """
+    chosen = [some for count in range(1, len(views) + 1) for some in combinations(views, count)]
+    ways = [
+        smallest_first(zip(some, keeps, strict=True)) for some in chosen for keeps in product(KEEPS, repeat=len(some))
+    ]
+    return [looks for looks in ways if all(one.view < other.view for one, other in pairwise(looks))]
+
+
 class Outcome(NamedTuple):
     """What a way of looking came to.
 
@@ -226,7 +251,7 @@ def _simulate_one(image: SampledImage, candidate: Candidate, budget: float | str
     chosen = _chosen(image, candidate, grid, budget, target)
     passes = len(grid.roots.top) + sum(int(supports.sum()) for supports in chosen)
     prediction = fused(image, candidate, [_at_samples(image, s, grid.sides[level]) for level, s in enumerate(chosen)])
-    matrix = confusion_matrix(len(image.probabilities[candidate.looks[-1]]), IGNORED)
+    matrix = confusion_matrix(len(image.probabilities[candidate.made[-1]]), IGNORED)
     matrix.update(prediction[None], image.labels[None])
     return Outcome(matrix.compute(), passes)
 
@@ -243,9 +268,9 @@ def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> 
     made = [*seen, torch.ones_like(image.labels)]
     total, sums = torch.zeros(()), torch.zeros(())
     # From the widest on, as the planner adds them up.
-    for look, weight, where in reversed(list(zip(candidate.looks, weights, made, strict=True))):
+    for looks, weight, where in reversed(list(zip(candidate.made, weights, made, strict=True))):
         counted = weight * where
-        total = total + counted * image.probabilities[look].float()
+        total = total + counted * image.probabilities[looks].float()
         sums = sums + counted
     return class_ids(total / sums)
 
@@ -254,7 +279,7 @@ def _chosen(
     image: SampledImage, candidate: Candidate, grid: PyramidGrid, budget: float | str, target: int
 ) -> list[Tensor]:
     """Where each look but the widest is made: a mask of its supports (rows, cols)."""
-    wide = image.probabilities[candidate.looks[-1]].float()
+    wide = image.probabilities[candidate.made[-1]].float()
     entropy = -(wide * wide.clamp(min=1e-7).log()).sum(dim=0)
     gains = [_gains(image, entropy, side, grid) for side in grid.sides[:-1]]
     if budget == "all":
@@ -263,7 +288,16 @@ def _chosen(
     seen = float((wide.sum(dim=0) > 0).float().mean())
     allowed = round(seen * closer_looks(passes_allowed(budget, grid.roots, image.size, target), grid.roots, image.size))
     price = price_for(torch.cat([torch.empty(0), *(gain.flatten() for gain in gains)]), allowed)
-    return [gain > price for gain in gains]
+    pays = [gain > price for gain in gains]
+    for level in reversed(range(len(pays) - 1)) if candidate.cascaded else ():
+        pays[level] &= _parts_of(pays[level + 1], grid.sides[level + 1] // grid.sides[level], pays[level])
+    return pays
+
+
+def _parts_of(supports: Tensor, parts: int, smaller: Tensor) -> Tensor:
+    """Whether the wider support that each of some smaller ones lies in is chosen; parts lie in a row of one."""
+    rows, cols = smaller.shape
+    return supports.repeat_interleave(parts, 0).repeat_interleave(parts, 1)[:rows, :cols]
 
 
 def _gains(image: SampledImage, entropy: Tensor, side: int, grid: PyramidGrid) -> Tensor:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from foveate.cascade import CascadeSegmenter
 from foveate.cores import share_cores
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.devices import device_of
@@ -29,9 +30,9 @@ from foveate.inference.tune import (
     sample_look,
     sampling_step,
     simulate,
+    ways_down,
     ways_of_looking,
 )
-from foveate.looks.pyramid import PyramidLook
 from foveate.metrics.scores import scores_from
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationPlan, plan_evaluation
@@ -39,7 +40,7 @@ from foveate.runs.folder import RunFolder, TrainedRun, load_run
 from foveate.runs.tuned import SLACK, TunedLooks
 from foveate.texts import sealed
 
-BUDGETS = (0.25, 0.5, 1.0, 2.0)
+BUDGETS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 # How much more a closer look counts than the next wider: as much, a good deal more, or all but alone.
 _FACTORS = (1.0, 3.0, 50.0)
 
@@ -61,10 +62,14 @@ class Trial(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One look to be made everywhere in one image."""
+    """One look to be made everywhere in one image, after the wider ones that it depends on."""
 
     image: int
-    look: PyramidLook
+    looks: Looks
+
+    def passes(self, image: SampledImage) -> float:
+        """About how many it takes."""
+        return sum(image.size.pixels / (look.view * look.keep) ** 2 for look in self.looks)
 
 
 def tune(
@@ -109,15 +114,15 @@ def tune(
     allowed = {budget: _affordable(run, plan, budget) for budget in _per_megapixel(budgets, target)}
     if not any(allowed.values()):
         raise ConfigError(f"budgets of {list(budgets)} pay for no way of looking; the widest look alone costs more")
-    looks = sorted({look for ways in allowed.values() for looks in ways for look in looks})
-    images = _unseen(run.config, plan, len(looks))
-    jobs = [_Job(i, look) for i in range(len(images)) for look in looks]
+    candidates = {looks: _candidates(looks, run) for looks in {looks for ways in allowed.values() for looks in ways}}
+    made = sorted({looks for group in candidates.values() for one in group for looks in one.made})
+    images = _unseen(run.config, plan, len(made))
+    jobs = [_Job(i, looks) for i in range(len(images)) for looks in made]
     if processes == 1:
         found = _looked(run, plan, images, jobs, range(len(jobs)))
     else:
         found = from_processes(_work, processes, processes, path, checkpoint, str(device), plan, images, jobs)
     _fill(images, found, jobs, on_progress or (lambda _: None))
-    candidates = {looks: _candidates(looks) for looks in {looks for ways in allowed.values() for looks in ways}}
     trials = [
         _trial(images, budget, candidate, target, run.config.data.class_names)
         for budget, ways in allowed.items()
@@ -145,7 +150,8 @@ def _per_megapixel(budgets: Sequence[float], target: int) -> list[float]:
 def _affordable(run: TrainedRun, plan: EvaluationPlan, budget: float) -> list[Looks]:
     """The ways whose widest look the budget pays for."""
     sizes = [image.size for image in plan.images]
-    ways = ways_of_looking(run.segmenter.views_passed, run.segmenter.scales.target)
+    views, target = run.segmenter.views_passed, run.segmenter.scales.target
+    ways = ways_down(views) if isinstance(run.segmenter, CascadeSegmenter) else ways_of_looking(views, target)
     return [looks for looks in ways if _pays_for(budget, looks, sizes)]
 
 
@@ -159,11 +165,12 @@ def _pays_for(budget: float, looks: Looks, sizes: Sequence[Size]) -> bool:
     return all(least_passes(looks, size) <= budget * size.megapixels for size in sizes)
 
 
-def _candidates(looks: Looks) -> list[Candidate]:
+def _candidates(looks: Looks, run: TrainedRun) -> list[Candidate]:
     """A way of looking with every way to fuse what it sees."""
     if len(looks) == 1:
         return [Candidate(looks, (1.0,))]
-    return [Candidate(looks, closest_most(len(looks), factor)) for factor in _FACTORS]
+    cascaded = isinstance(run.segmenter, CascadeSegmenter)
+    return [Candidate(looks, closest_most(len(looks), factor), cascaded) for factor in _FACTORS]
 
 
 def _trial(images: Sequence[SampledImage], budget: float, candidate: Candidate, target: int, names: list[str]) -> Trial:
@@ -191,11 +198,11 @@ def _fill(
     on_progress: Callable[[float], None],
 ) -> None:
     """Give the images what was found by every look."""
-    costs = {job: images[job.image].size.pixels / (job.look.view * job.look.keep) ** 2 for job in jobs}
+    costs = {job: job.passes(images[job.image]) for job in jobs}
     total = sum(costs.values())
     with closing(found):
         for job, probabilities in found:
-            images[job.image].probabilities[job.look] = probabilities
+            images[job.image].probabilities[job.looks] = probabilities
             on_progress(costs[job] / total)
 
 
@@ -227,8 +234,8 @@ def _looked(
     for job in (jobs[number] for number in numbers):
         with open_sample(plan.samples[job.image], data) as reader:
             source = PixelSource.of(reader, data, run.device)
-            look = (images[job.image], job.look, run.config.inference, len(data.classes))
-            yield job, sample_look(segmenter, source, *look)
+            way = (images[job.image], job.looks, run.config.inference, len(data.classes))
+            yield job, sample_look(segmenter, source, *way)
 
 
 def _save(folder: RunFolder, trials: Sequence[Trial], split: str, overwrite: bool) -> None:

@@ -25,7 +25,9 @@ Examples:
 def tune(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="The images to choose on.")] = "val",
-    budgets: Annotated[str, typer.Option(help="Shares of what one fixed field of view costs.")] = "0.25,0.5,1,2",
+    budgets: Annotated[
+        str, typer.Option(help="Shares of what one fixed field of view costs.")
+    ] = "0.125,0.25,0.5,0.75,1,1.5,2,4",
     processes: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
