@@ -12,9 +12,13 @@ from foveate.cascade import CascadeSegmenter
 from foveate.checkpoint import load_checkpoint
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import Cascade, FixedScale
+from foveate.looks.pyramid import PyramidLook
+from foveate.reporting.report.run_report import ReportOptions, write_report
 from foveate.runs.config import RunConfig
-from foveate.runs.folder import RunFolder
+from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.train import prepare_training
+from foveate.runs.tune import tune
+from foveate.runs.tuned import read_curve
 from foveate.training.history import read_history
 from toys import make_data_set, toy_config, write_config
 
@@ -124,3 +128,24 @@ def test_two_processes_learn_what_one_does(root, tmp_path):
     for expected, found in zip(one, two, strict=True):
         assert found["train/look/64"] == pytest.approx(expected["train/look/64"], rel=1e-3)
         assert found["train/look/32"] == pytest.approx(expected["train/look/32"], rel=1e-3)
+
+
+def test_a_tuned_cascade_has_a_curve_that_its_report_draws_and_its_predictions_follow(root, tmp_path):
+    path = tmp_path / "run"
+    train(config(root, steps=4), path)
+    trials = tune(path, budgets=(0.5, 1.0, 2.0))
+    chosen, fixed = read_curve(path / "tuned.json"), read_curve(path / "tuned.json", fixed=True)
+    assert [point.budget for point in chosen] == sorted({trial.budget for trial in trials})
+    alone = {point.budget: point.miou for point in fixed}
+    for point in chosen:
+        assert point.miou == max(trial.miou for trial in trials if trial.budget == point.budget)
+        assert point.miou >= alone.get(point.budget, 0)
+    ways = {trial.candidate.looks for trial in trials}
+    assert {(PyramidLook(32, 1.0), PyramidLook(64, 1.0)), (PyramidLook(32, 1.0),), (PyramidLook(64, 0.5),)} <= ways
+    run = load_run(path, overrides=[f"inference.budget={chosen[-1].budget}"])
+    assert run.config.inference.looks == chosen[-1].looks
+    report = write_report(path, options=ReportOptions(evaluate=False))
+    assert "budget.png" in {file.name for file in report.figures}
+    page = report.path.read_text()
+    assert "mIoU against forward passes" in page
+    assert f"{chosen[0].passes:.0f} passes: {100 * chosen[0].miou:.1f} %" in page

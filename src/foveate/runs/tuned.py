@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from foveate.errors import ConfigError, reason_of
 from foveate.foveation.estimators import Estimator
@@ -64,6 +64,48 @@ def read_tuned(path: Path) -> list[TunedLooks]:
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ConfigError(f"{path} is damaged ({reason_of(error)}); {remedy}") from None
     return sorted(found, key=lambda one: one.budget)
+
+
+class CurvePoint(NamedTuple):
+    """The best of a budget on the images that were tuned on.
+
+    Attributes:
+        budget: passes per megapixel that were allowed.
+        passes: passes per megapixel that were made.
+        miou: in [0, 1].
+        looks: smallest kept part first.
+    """
+
+    budget: float
+    passes: float
+    miou: float
+    looks: tuple[PyramidLook, ...]
+
+
+def read_curve(path: Path, *, fixed: bool = False) -> list[CurvePoint]:
+    """The mIoU that every budget buys, from the file of `foveate tune`, smallest budget first; none without a file.
+
+    Args:
+        path: the file.
+        fixed: of one field of view alone.
+
+    Raises:
+        ConfigError: when the file is damaged.
+    """
+    if not path.exists():
+        return []
+    remedy = "run `foveate tune` again with --overwrite"
+    best: dict[float, CurvePoint] = {}
+    try:
+        for one in read_tree(path, ConfigError, remedy)["trials"]:
+            looks = tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"])
+            point = CurvePoint(float(one["budget"]), float(one["passes_per_megapixel"]), float(one["miou"]), looks)
+            known = best.get(point.budget)
+            if (not fixed or len(looks) == 1) and (known is None or point.miou > known.miou):
+                best[point.budget] = point
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise ConfigError(f"{path} is damaged ({reason_of(error)}); {remedy}") from None
+    return [best[budget] for budget in sorted(best)]
 
 
 def with_tuned(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from foveate.reporting.report.by_scale import ScaleRow
 from foveate.reporting.report.figures import (
     GRID,
     MUTED,
+    SERIES,
     Chart,
     FigureFolder,
     legend_above,
@@ -19,6 +21,7 @@ from foveate.reporting.report.figures import (
     style,
     view_colors,
 )
+from foveate.runs.tuned import read_curve
 from foveate.types import IntArray
 
 _LETTERS_ACROSS = 11  # letters of names on an inch of the axis
@@ -79,6 +82,34 @@ def scale_chart(rows: Sequence[ScaleRow], names: Sequence[str], figures: FigureF
         legend_above(figure, [f"{row.view} px" for row in rows])
     said = " ".join(f"{row.view} px: mean {100 * row.scores.miou:.0f} %." for row in rows)
     return figures.chart("iou-by-view", "IoU by field of view", said, figure)
+
+
+def budget_chart(path: Path, figures: FigureFolder) -> Chart | None:
+    """What `foveate tune` found that every budget buys, beside one field of view alone; None where it was not run.
+
+    Raises:
+        ConfigError: when its file is damaged.
+    """
+    lines = {"chosen": read_curve(path), "one field of view": read_curve(path, fixed=True)}
+    if not lines["chosen"]:
+        return None
+    with style():
+        figure = new_figure()
+        axes = figure.subplots()
+        for (label, points), color, marker in zip(lines.items(), SERIES, _MARKERS, strict=False):
+            axes.plot(
+                [point.passes for point in points], [100 * point.miou for point in points], f"-{marker}", color=color,
+                markersize=5, label=label,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xlabel("forward passes per megapixel")
+        axes.set_ylabel("mIoU, %")
+        legend_above(figure, list(lines))
+    said = " ".join(
+        f"{point.passes:.0f} passes: {100 * point.miou:.1f} %, by {' + '.join(f'{v} px' for v, _ in point.looks)}."
+        for point in lines["chosen"]
+    )
+    return figures.chart("budget", "mIoU against forward passes", said, figure)
 
 
 def _write_numbers(axes: object, shares: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from foveate.reporting.passes import PassesFile, one_view_note
 from foveate.reporting.report import facts
 from foveate.reporting.report.animation import animate
 from foveate.reporting.report.by_scale import ScaleRow, image_counts, scale_rows
-from foveate.reporting.report.charts import confusion_chart, scale_chart
+from foveate.reporting.report.charts import budget_chart, confusion_chart, scale_chart
 from foveate.reporting.report.curves import training_charts
 from foveate.reporting.report.examples import Example, example, ranked
 from foveate.reporting.report.figures import FigureFolder, data_uri
@@ -116,6 +116,8 @@ class _Gathered:
         """Curves."""
         config = self.state.config
         views = self._views if config.foveation.estimator.learns else ()
+        make = partial(budget_chart, self.state.run.tuned_file, self.figures)
+        self.parts["budget"] = self._guarded("the curve of budgets", make)
         self.parts["charts"] = training_charts(self.state.history, views, config.data.class_names, self.figures)
         if not self.state.history and not self.state.members:
             self.missing.append("There is no metrics.csv, so there are no curves.")
