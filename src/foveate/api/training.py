@@ -11,11 +11,10 @@ from foveate.data.patch_set import PatchDataset
 from foveate.reporting.comparison import ComparisonTable, Row, save_tables
 from foveate.reporting.comparison_figure import save_comparison_figure
 from foveate.runs import init as _init
-from foveate.runs.compare import Comparison
+from foveate.runs.compare import Comparison, fitting_methods
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import slots_of
-from foveate.runs.methods import all_methods
 from foveate.runs.train import train_run
 
 
@@ -105,7 +104,7 @@ def compare(
 
     Args:
         config: a YAML file or a `RunConfig`.
-        methods: their names; all when None.
+        methods: their names; all that fit the configuration when None.
         out: folder; comparisons/NAME when None.
         seeds: one training of each method for each.
         split: what is evaluated; test where it holds an image, else val, when None.
@@ -118,7 +117,7 @@ def compare(
         OutputExistsError: when the folder holds a comparison of another configuration.
     """
     settings = _settings(config, overrides)
-    chosen = list(methods) if methods else all_methods(len(settings.foveation.fields_of_view))
+    chosen = list(methods) if methods else fitting_methods(settings)[0]
     folder = Path(out) if out is not None else Path("comparisons") / settings.name
     comparison = Comparison(settings, chosen, list(seeds), folder, split)
     failed = comparison.run(slots_of(devices), on_change or (lambda *_: None))

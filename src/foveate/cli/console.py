@@ -7,8 +7,10 @@ be `img[red].jpg`, and `foveate[viewer]` is an extra. So no text is ever parsed 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -119,9 +121,37 @@ class JobsBar:
         self._progress.update(self._task, completed=done, total=total, running=", ".join(running))
 
 
+class JobLines:
+    """The same in lines, for a file or a pipe: one for each job that begins."""
+
+    def __init__(self) -> None:
+        self._begun: set[str] = set()
+        self._start, self._first = time.monotonic(), -1
+
+    def show(self, running: list[str], done: int, total: int) -> None:
+        """What has begun since, how much of all is done, the time passed, and about how much is left."""
+        self._first = done if self._first < 0 else self._first
+        for name in running:
+            if name not in self._begun:
+                errors.say(f"{done} of {total} done{self._times(done, total)}; now {name}")
+        self._begun.update(running)
+        if not running:
+            errors.say(f"{done} of {total} done{self._times(done, total)}")
+
+    def _times(self, done: int, total: int) -> str:
+        passed, made = time.monotonic() - self._start, done - self._first
+        if not made:
+            return ""
+        left = passed / made * (total - done)
+        return f" in {timedelta(seconds=round(passed))}, about {timedelta(seconds=round(left))} left"
+
+
 @contextmanager
-def jobs_bar() -> Iterator[JobsBar]:
-    """A bar with the jobs done, the time passed and left, and what runs now."""
+def jobs_bar() -> Iterator[JobsBar | JobLines]:
+    """A bar with the jobs done, the time passed and left, and what runs now; lines where there is no terminal."""
+    if not errors.is_terminal:
+        yield JobLines()
+        return
     columns = (
         SpinnerColumn(),
         BarColumn(),

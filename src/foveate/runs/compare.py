@@ -18,7 +18,7 @@ from foveate.files import write_text
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import Job, run_jobs
-from foveate.runs.methods import estimator_of, members_of, with_method
+from foveate.runs.methods import all_methods, members_of, with_method
 from foveate.texts import read_tree
 
 _PER_CELL = ("method", "members")
@@ -67,8 +67,9 @@ class Comparison:
             if not values or len(set(values)) < len(values):
                 raise ConfigError(f"give each {name} once and at least one, got {list(values)}")
         for method in methods:
-            estimator_of(method, len(config.foveation.fields_of_view))
-        self.split = split or _last_split(config)
+            _with_method(config, method)
+        last = _last_split(config)  # also where a split is given: a missing data set fails every method
+        self.split = split or last
         self._keep_config()
 
     @property
@@ -102,7 +103,7 @@ class Comparison:
         members = self._members(method)
         if members:
             return sum(self.training_passes(member) for member in members)
-        return self.config.training.steps * self._locations(method) * self._passes(method)
+        return self._steps(method)["steps"] * self._locations(method) * self._passes(method)
 
     def _keep_config(self) -> None:
         """Save what the methods share, or see that it is what was saved."""
@@ -142,6 +143,7 @@ class Comparison:
 
     def _changes(self, cell: Cell) -> list[str]:
         changes = [f"training.seed={cell.seed}", f"training.locations_per_step={self._locations(cell.method)}"]
+        changes += [f"training.{name}={value}" for name, value in self._steps(cell.method).items()]
         members = [f"../{self._cell(member, cell.seed).name}" for member in self._members(cell.method)]
         if members:
             changes.append(f"members=[{', '.join(members)}]")
@@ -152,15 +154,39 @@ class Comparison:
 
     def _passes(self, method: str) -> int:
         """Passes of one training location."""
-        values = with_method(self.config.tree(), method)
-        config = RunConfig.parse({**values, "members": None})
+        config = _with_method(self.config, method)
         return config.foveation.estimator.passes_of_location(len(config.foveation.fields_of_view))
 
     def _locations(self, method: str) -> int:
-        """Locations of a step: fewer where each costs several passes, so that all methods train with as many passes."""
+        """Locations of a step: fewer where each costs several passes, but one of every image."""
         training = self.config.training
         per_image = training.locations_per_step // training.images_per_step
         return training.images_per_step * max(1, per_image // self._passes(method))
+
+    def _steps(self, method: str) -> dict[str, int]:
+        """Steps, and what counts in them, such that all methods train with as many passes, whatever a step has."""
+        training = self.config.training
+        ratio = training.locations_per_step / (self._locations(method) * self._passes(method))
+        counted = ("steps", "validate_every", "warmup_steps")
+        steps, every, warmup = (round(getattr(training, name) * ratio) for name in counted)
+        steps = max(1, steps)
+        return {"steps": steps, "validate_every": max(1, every), "warmup_steps": min(warmup, steps - 1)}
+
+
+def fitting_methods(config: RunConfig) -> tuple[list[str], dict[str, str]]:
+    """All methods that a configuration can be trained with, and of each other one why not."""
+    fitting, others = [], {}
+    for method in all_methods(len(config.foveation.fields_of_view)):
+        try:
+            _with_method(config, method)
+            fitting.append(method)
+        except ConfigError as error:
+            others[method] = str(error)
+    return fitting, others
+
+
+def _with_method(config: RunConfig, method: str) -> RunConfig:
+    return RunConfig.parse({**with_method(config.tree(), method), "members": None}, source=f"method {method}")
 
 
 def _last_split(config: RunConfig) -> str:

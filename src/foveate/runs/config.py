@@ -100,8 +100,7 @@ class RunConfig(Section):
         Raises:
             ConfigError: when the file is missing or a key or value is not allowed.
         """
-        values = with_overrides(read_yaml(path), overrides or [])
-        return cls.parse(with_method(values, method) if method else values, source=str(path))
+        return cls.parse(_overridden(read_yaml(path), overrides or [], method), source=str(path))
 
     def changed(self, overrides: Sequence[str], method: str | None = None) -> RunConfig:
         """This configuration with `key.subkey=value` overrides, and with another method where one is given.
@@ -111,8 +110,7 @@ class RunConfig(Section):
         """
         if not overrides and method is None:
             return self
-        values = with_overrides(self.tree(), list(overrides))
-        return RunConfig.parse(with_method(values, method) if method else values, source=self.name)
+        return RunConfig.parse(_overridden(self.tree(), list(overrides), method), source=self.name)
 
     @classmethod
     def completed(cls, values: ConfigTree) -> ConfigTree:
@@ -122,6 +120,21 @@ class RunConfig(Section):
     def to_yaml(self) -> str:
         """The resolved configuration; `load` reads it back to the same."""
         return yaml.safe_dump(self.tree(), sort_keys=False, allow_unicode=True)
+
+
+def _overridden(values: ConfigTree, overrides: list[str], method: str | None) -> ConfigTree:
+    """The values with overrides, and with the method that is given, or that the last override `method=NAME` names.
+
+    Another method drops the settings of the estimator before it, so those that are given for its own come after it.
+    """
+    named = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == "method"]
+    if method is None and named and named[-1] not in ("", "null", "none"):
+        method, overrides = named[-1], [text for text in overrides if text.partition("=")[0] != "method"]
+    if method is None:
+        return with_overrides(values, overrides)
+    of_estimator = [text for text in overrides if text.startswith("foveation.estimator")]
+    values = with_overrides(values, [text for text in overrides if text not in of_estimator])
+    return with_overrides(with_method(values, method), of_estimator)
 
 
 def without_removed(values: ConfigTree) -> ConfigTree:

@@ -66,7 +66,8 @@ def run_jobs(
         on_change: told the jobs that run now, how many are done or failed, and how many there are.
 
     Returns:
-        By name of the failed job, the end of its log. Jobs that needed it are not run, and not named.
+        By name of the failed job, the end of its log. Jobs that needed it are not run, and not named. Where the first
+        two that end fail for the same reason, no further one is begun: it would fail too.
     """
     return _Board(jobs, slots, on_change).run()
 
@@ -83,6 +84,8 @@ class _Board:
         self._running: dict[Future[int], Job] = {}
         self._failed: dict[str, str] = {}
         self._given_up: set[str] = set()
+        self._causes: list[str] = []
+        self._worked = self._all_fail_alike = False
         self._places = len(slots)
         self._slots: SimpleQueue[dict[str, str]] = SimpleQueue()
         for slot in slots:
@@ -113,7 +116,12 @@ class _Board:
         return bool(starting)
 
     def _give_up(self) -> None:
-        """Leave out jobs that need a failed one, and in the same walk those that need them."""
+        """Leave out jobs that need a failed one, and those that need them; or all, where all fail alike."""
+        left = len(self._waiting)
+        if self._all_fail_alike and left:
+            self._given_up |= {job.name for job in self._waiting}
+            self._failed[f"{left} more jobs"] = "not begun, as the first ones failed for the same reason"
+            self._waiting.clear()
         for job in list(self._waiting):
             if not self._given_up.isdisjoint(job.after):
                 self._waiting.remove(job)
@@ -126,9 +134,12 @@ class _Board:
             code = future.result()
             if code == 0 and job.done.exists():
                 self._done.add(job.name)
+                self._worked = True
             else:
                 self._failed[job.name] = f"exit code {code}: {_end_of(job.log)}"
                 self._given_up.add(job.name)
+                self._causes.append(_cause(job))
+            self._all_fail_alike = not self._worked and len(self._causes) > 1 and len(set(self._causes)) == 1
 
     def _report(self) -> None:
         running = [job.name for job in self._running.values()]
@@ -157,3 +168,10 @@ def _run(job: Job, slots: SimpleQueue[dict[str, str]], processes: set[subprocess
 def _end_of(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return " / ".join(line.strip() for line in lines[-_LOG_LINES:])
+
+
+def _cause(job: Job) -> str:
+    """The last line of its log, without what is of this job only."""
+    last = _end_of(job.log).rpartition(" / ")[2]
+    *_, cell = job.name.split()
+    return last.replace(cell, "")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from foveate.config_base import ConfigTree
 from foveate.errors import ConfigError
-from foveate.foveation.config import looks_as_views
+
+if TYPE_CHECKING:
+    from foveate.config_base import ConfigTree
 
 _ENSEMBLE = "ensemble"
 PAPER = "_paper"
@@ -36,6 +38,11 @@ def all_methods(scales: int) -> list[str]:
     return [*fixed_methods(scales), *_METHODS]
 
 
+def methods_text() -> str:
+    """All methods in a sentence, for any number of scales."""
+    return f"patch_1 (the narrowest field of view) to patch_S, {', '.join(_METHODS)}"
+
+
 def members_of(method: str, scales: int) -> list[str]:
     """The methods that an ensemble joins, of the ensemble's alignment; none for any other method."""
     plain, paper, _ = method.partition(PAPER)
@@ -62,6 +69,8 @@ def estimator_of(method: str, scales: int) -> ConfigTree:
 
 def with_views(values: ConfigTree) -> ConfigTree:
     """A copy of a run's configuration whose `foveation.looks` are the fields of view of a cascade; as it is without."""
+    from foveate.foveation.config import looks_as_views  # noqa: PLC0415 - slow, and the help asks for names only
+
     foveation = values.get("foveation")
     return {**values, "foveation": looks_as_views(foveation)} if isinstance(foveation, dict) else values
 
@@ -70,10 +79,21 @@ def with_method(values: ConfigTree, method: str) -> ConfigTree:
     """A copy of a run's configuration that uses another method; settings of its estimator are kept, others dropped."""
     values = with_views(values)
     foveation = values.get("foveation") or {}
-    given = foveation.get("estimator") or {}
-    fixed = estimator_of(method, len(foveation.get("fields_of_view") or ()))
+    scales = len(foveation.get("fields_of_view") or ())
+    given, fixed = _named(values, scales), estimator_of(method, scales)
     estimator = {**given, **fixed} if given.get("name") == fixed["name"] else fixed
     return resolve_method({**values, "foveation": {**foveation, "estimator": estimator}, "method": method})
+
+
+def _named(values: ConfigTree, scales: int) -> ConfigTree:
+    """The settings of the estimator with its name, which may follow from the method; none where that is no method."""
+    given = (values.get("foveation") or {}).get("estimator") or {}
+    if values.get("method") is None:
+        return given
+    try:
+        return {**given, **estimator_of(str(values["method"]), scales)}
+    except ConfigError:
+        return {}
 
 
 def resolve_method(values: ConfigTree) -> ConfigTree:

@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 from foveate.cli.arguments import Code, Overrides
+from foveate.runs.methods import methods_text
 
-HELP = """Train and evaluate several methods alike, and write the paper's table.
+HELP = f"""Train and evaluate several methods alike, and write the paper's table.
 
-Every method gets the same data, network, steps and training passes, and every seed. Writes OUT/comparison.md, .csv,
+Every method gets the same data, network and training passes, and every seed. Writes OUT/comparison.md, .csv,
 .json and .png: IoU per class and mIoU (mean and spread over seeds), passes per megapixel, seconds and peak memory.
 What is done already is kept: the same command goes on where it was stopped, and more methods or seeds can be added.
 
-Methods: patch_1 (the narrowest field of view) to patch_S, random, average, ensemble (of all patch_k), mean, mode,
-mode_inverse, gsm, gsm_hard, score_function, mixture. With the ending _paper, as in mean_paper, a patch's output is
-taken for its target whatever its width, as the paper did.
+Methods: {methods_text()}. With the ending _paper, as in mean_paper, a patch's output is taken for its target whatever
+its width, as the paper did.
 
 Examples:
 
@@ -32,7 +32,7 @@ Examples:
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
     overrides: Overrides = None,
-    methods: Annotated[str | None, typer.Option(help="Comma-separated; all by default.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Comma-separated; all that fit by default.")] = None,
     seeds: Annotated[str, typer.Option(help="Comma-separated whole numbers.")] = "0,1,2",
     out: Annotated[Path | None, typer.Option(help="Folder; comparisons/NAME by default.")] = None,
     split: Annotated[
@@ -49,11 +49,14 @@ def compare(
     """Compare methods."""
     from foveate.api.training import compare as run_comparison
     from foveate.cli.console import errors, jobs_bar, output
+    from foveate.runs.compare import fitting_methods
     from foveate.runs.config import RunConfig
 
     settings = RunConfig.load(config, overrides)
     folder = out or Path("comparisons") / settings.name
     chosen = [name.strip() for name in methods.split(",")] if methods else None
+    for name, reason in ({} if chosen else fitting_methods(settings)[1]).items():
+        errors.say(f"{name} is left out; {reason}", "note", "yellow")
     with jobs_bar() as bar:
         result = run_comparison(
             settings, chosen, folder, seeds=_numbers(seeds), split=split, devices=devices, on_change=bar.show
