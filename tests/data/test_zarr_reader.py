@@ -1,17 +1,20 @@
 import json
 import multiprocessing
 import os
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
 from data_toys import smooth_image
 from reader_toys import write_ome_zarr, write_zarr
 
-from foveate.data.readers import Resolution, open_image
+from foveate.data.readers import Resolution, open_image, zarr_reader
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 
 zarr = pytest.importorskip("zarr")
+zarr_store = pytest.importorskip("foveate.data.readers.zarr_store")
 PIXELS = smooth_image(3, 130, 150, np.uint8)
 
 
@@ -121,3 +124,94 @@ def test_after_a_fork(tmp_path):
     child.start()
     assert results.get(timeout=60) == expected
     child.join(60)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_array_that_goes_away_is_told_from_one_that_is_sparse(tmp_path, version):
+    pixels = smooth_image(1, 128, 128, np.uint8)
+    path = write_zarr(tmp_path / "a.zarr", pixels, version)
+    first = next(
+        file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith((".z", "zarr"))
+    )
+    first.unlink()
+    with open_image(path) as reader:
+        found = reader.read(Window(0, 0, 64, 64))
+        assert not found.any(), "a chunk that is not stored holds the fill value"
+        reader._store._seen.clear()
+        shutil.rmtree(path)
+        with pytest.raises(ImageReadError, match=r"a\.zarr at .*: the chunk .* is gone, and so are the metadata"):
+            reader.read(Window(64, 64, 64, 64))
+
+
+def test_a_missing_chunk_of_an_array_without_a_fill_value_is_an_error(tmp_path):
+    path = write_zarr(tmp_path / "a.zarr", smooth_image(1, 128, 128, np.uint8), 2)
+    metadata = json.loads((path / ".zarray").read_text())
+    (path / ".zarray").write_text(json.dumps(metadata | {"fill_value": None}))
+    (path / "0.0.0").unlink()
+    with open_image(path) as reader:
+        assert reader.read(Window(64, 64, 64, 64)).any()
+        with pytest.raises(ImageReadError, match=r"the chunk 0\.0\.0 is missing, and the array does not say"):
+            reader.read(Window(0, 0, 64, 64))
+
+
+CODECS = {
+    "blosc": {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 0},
+    "gzip": {"id": "gzip", "level": 9},
+    "zlib": {"id": "zlib", "level": 9},
+    "zstd": {"id": "zstd", "level": 1},
+    "lz4": {"id": "lz4", "acceleration": 1},
+}
+
+
+def packed(codec, size):
+    numcodecs = pytest.importorskip("numcodecs")
+    return numcodecs.get_codec(CODECS[codec]).encode(np.zeros(size, np.uint8))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_chunk_that_unpacks_to_more_than_a_chunk_is_refused_before(tmp_path, codec, monkeypatch):
+    monkeypatch.setattr(zarr_store, "MOST_CHUNK_BYTES", 1 << 20)
+    path = write_zarr(tmp_path / "a.zarr", smooth_image(1, 128, 128, np.uint8), 2)
+    metadata = json.loads((path / ".zarray").read_text())
+    (path / ".zarray").write_text(json.dumps(metadata | {"compressor": CODECS[codec]}))
+    (path / "0.0.0").write_bytes(packed(codec, 64 * 64))
+    (path / "0.0.1").write_bytes(packed(codec, 30 << 20))
+    with open_image(path) as reader:
+        assert not reader.read(Window(0, 0, 64, 64)).any()
+        with pytest.raises(ImageReadError, match=r"0\.0\.1 in it is damaged: it .* larger than a chunk"):
+            reader.read(Window(0, 64, 64, 64))
+
+
+@pytest.mark.parametrize("length", [0, 10, 16, 100, 3000])
+def test_a_blosc_chunk_that_is_cut_short_is_refused(tmp_path, length):
+    path = write_zarr(tmp_path / "a.zarr", np.random.default_rng(0).integers(0, 255, (1, 128, 128), np.uint8), 2)
+    metadata = json.loads((path / ".zarray").read_text())
+    (path / ".zarray").write_text(json.dumps(metadata | {"compressor": CODECS["blosc"]}))
+    noise = np.random.default_rng(0).integers(0, 255, 64 * 64).astype(np.uint8)
+    whole = pytest.importorskip("numcodecs").get_codec(CODECS["blosc"]).encode(noise)
+    (path / "0.0.0").write_bytes(whole[:length])
+    with open_image(path) as reader, pytest.raises(ImageReadError, match=r"0\.0\.0 in it is damaged: it has \d+ bytes"):
+        reader.read(Window(0, 0, 64, 64))
+
+
+def test_chunks_too_large_to_be_read_whole_are_refused(tmp_path):
+    path = write_zarr(tmp_path / "a.zarr", smooth_image(1, 128, 128, np.uint8), 2)
+    metadata = json.loads((path / ".zarray").read_text())
+    (path / ".zarray").write_text(json.dumps(metadata | {"chunks": [1, 40_000, 40_000], "shape": [1, 50_000, 50_000]}))
+    with pytest.raises(UnsupportedImageError, match=r"1526 MiB each.*at most 512 MiB are allowed"):
+        open_image(path)
+
+
+def test_an_empty_metadata_file_is_said(tmp_path):
+    path = write_zarr(tmp_path / "a.zarr", smooth_image(1, 128, 128, np.uint8), 2)
+    (path / ".zarray").write_text("")
+    with pytest.raises(UnsupportedImageError, match=r"Zarr cannot open .*a\.zarr"):
+        open_image(path)
+
+
+def test_a_zip_whose_parts_are_too_large_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(zarr_reader, "MOST_PART_BYTES", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(".zarray", bytes(20 << 20))
+    with pytest.raises(UnsupportedImageError, match="holds a file of 20 MiB; at most 1 MiB are unpacked"):
+        open_image(tmp_path / "a.zip")

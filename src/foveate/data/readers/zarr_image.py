@@ -5,22 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import numpy as np
-
 from foveate.data.readers.axes import ImageAxes
 from foveate.data.readers.base import Resolution
 from foveate.data.readers.ngff import Multiscale, attributes_of, multiscale_of
 from foveate.errors import UnsupportedImageError
-from foveate.geometry import Size, ceil_div
+from foveate.geometry import Size
 
 if TYPE_CHECKING:
     import zarr
 
     Array: TypeAlias = zarr.Array[Any]
     Node: TypeAlias = Array | zarr.Group
-
-# A chunk is decoded whole, whatever is read of it.
-_CHUNK_BYTES = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +130,3 @@ def _is_level(finest: Size, size: Size) -> bool:
     """Whether the factors of the sides are equal but for the rounding to whole pixels."""
     down, across = finest.height / size.height, finest.width / size.width
     return abs(down - across) <= 1.01 * max(down / size.height, across / size.width)
-
-
-def check_chunks(array: Array, name: str) -> None:
-    """Refuse an array whose single chunk does not fit into memory.
-
-    Raises:
-        UnsupportedImageError: naming the size.
-    """
-    size = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
-    if size > _CHUNK_BYTES:
-        raise UnsupportedImageError(
-            f"{name} is stored in chunks of {list(array.chunks)}, {ceil_div(size, 1 << 30)} GiB each, which must be "
-            f"read whole: store it in chunks of some megabytes"
-        )

@@ -11,8 +11,8 @@ from foveate.data.readers.axes import pixel_type
 from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.options import OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
-from foveate.data.readers.zarr_image import ZarrImage, check_chunks, image_in
-from foveate.errors import ImageReadError, UnsupportedImageError
+from foveate.data.readers.zarr_image import ZarrImage, image_in
+from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import Raster
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from foveate.data.readers.zarr_image import Array, Node
 
+MOST_PART_BYTES = 640 << 20  # of a zip file: a chunk, and what its codec adds
 _METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
@@ -28,7 +29,7 @@ class ZarrReader(PyramidReader):
     """Reads windows of an OME-Zarr image (NGFF 0.4, 0.5), of a Zarr array (v2, v3) or of a group of arrays.
 
     Axes other than c, y and x must have length 1. Without names of axes, those of `ImageAxes.guessed` are taken. A
-    chunk that is not stored holds the array's fill value, as Zarr has it.
+    chunk that is not stored holds the array's fill value, as Zarr has it, as long as the array itself is there.
 
     Args:
         location: a folder, a zip file or a URL; of an array within a group too.
@@ -41,11 +42,16 @@ class ZarrReader(PyramidReader):
 
     def __init__(self, location: Location) -> None:
         self.path, self._location = location.path, location
-        self._store = _store_of(location)
+        from foveate.data.readers.zarr_store import CheckedStore, check_chunks  # noqa: PLC0415 - zarr is an extra
+
+        self._store = CheckedStore(_store_of(location))
         try:
             image = image_in(_node(self._store, location), str(location))
             self._levels: list[Array] | None = image.levels
             self._axes = image.axes
+            for level in image.levels:
+                check_chunks(level, str(location))
+                self._store.add(level)
             self._describe(image)
         except BaseException:
             self._store.close()
@@ -53,7 +59,6 @@ class ZarrReader(PyramidReader):
 
     def _describe(self, image: ZarrImage) -> None:
         finest, name = image.levels[0], self.location
-        check_chunks(finest, name)
         self.format, self.resolution = image.format, image.resolution
         self.dtype = pixel_type(finest.dtype, name)
         self.masked = self.dtype.kind == "f"
@@ -77,9 +82,8 @@ class ZarrReader(PyramidReader):
         try:
             part = np.asarray(self._levels[level][self._axes.index(window)])
         except Exception as error:  # each codec and each server has errors of its own
-            raise ImageReadError(
-                f"could not read {self.location} at {window}: {_reason(error)}; a chunk is damaged or cannot be reached"
-            ) from error
+            reason = "" if isinstance(error, FoveateError) else "; a chunk is damaged or cannot be reached"
+            raise ImageReadError(f"could not read {self.location} at {window}: {_reason(error)}{reason}") from error
         return np.array(self._axes.ordered(part), self.dtype, order="C")
 
     def close(self) -> None:
@@ -97,8 +101,19 @@ def _store_of(location: Location) -> Store:
         except ImportError as error:  # s3fs, gcsfs, adlfs
             raise UnsupportedImageError(f"to read Zarr from {location} install what it needs: {error}") from None
     if location.path.is_file():
+        _check_zip(location)
         return ZipStore(location.path, mode="r")
     return LocalStore(location.path, read_only=True)
+
+
+def _check_zip(location: Location) -> None:
+    """A part of a zip file is unpacked whole."""
+    with zipfile.ZipFile(location.path) as file:
+        largest = max((part.file_size for part in file.infolist()), default=0)
+    if largest > MOST_PART_BYTES:
+        raise UnsupportedImageError(
+            f"{location} holds a file of {largest / 2**20:.0f} MiB; at most {MOST_PART_BYTES >> 20} MiB are unpacked"
+        )
 
 
 def _node(store: Store, location: Location) -> Node:
