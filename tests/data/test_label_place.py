@@ -1,17 +1,25 @@
 """Labels are read where they lie: each pixel of the image takes the label under its centre."""
 
+import pickle
+
 import numpy as np
 import pytest
+from data_toys import data_config, smooth_image, write
 from rasterio import CRS, Affine
 from rasterio.warp import transform as warp
 
+from foveate.data.label_index import index_labels
 from foveate.data.labels import raster
 from foveate.data.labels.place import Placed, Stretched, placement_of
 from foveate.data.labels.raster import RasterLabels
 from foveate.data.labels.table import LabelTable
+from foveate.data.locations import LocationSpec
+from foveate.data.manifest import load_samples
 from foveate.data.readers import ArrayReader, Georeference
+from foveate.data.sample_reader import SampleReader, open_labels, open_sample
 from foveate.errors import DatasetError
-from foveate.geometry import Size
+from foveate.geometry import Size, Window
+from foveate.patches.scales import ScaleSet
 
 IDS = np.random.default_rng(0).integers(0, 200, (100, 150), dtype=np.uint8)
 UTM, OTHER = "EPSG:32632", "EPSG:32633"
@@ -129,6 +137,41 @@ def test_degrees_and_metres():
     expected = slow(picture, IDS, degrees, "EPSG:4326")
     assert (everywhere(labels(picture, mask(IDS, degrees, "EPSG:4326"))) == expected).mean() > 0.999
     assert (expected != 255).all()
+
+
+@pytest.mark.parametrize("pixel_size", [None, "2 m", "0.7 m"])
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_training_and_evaluation_read_labels_where_they_lie(tmp_path, pixel_size, kind):
+    """Files of other grids, also at a working resolution; either may be the one that is shifted."""
+    grids = {"images": Affine(1, 0, 500000, 0, -1, 5400000), "masks": Affine(0.5, 0, 499990, 0, 0.5, 5399930)}
+    if kind == "images":
+        grids = {"images": Affine(1, 0, 500000, 0, 1, 5399900), "masks": Affine(1, 0, 500004, 0, -1, 5399990)}
+    ids = (IDS % 2).astype(np.uint8)
+    for name, pixels in (("images", smooth_image(3, 60, 80, np.uint8)), ("masks", ids[None])):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "a.tif", pixels, driver="GTiff", crs=UTM, transform=grids[name])
+    config = data_config(tmp_path, pixel_size=pixel_size)
+    (sample,) = load_samples(config)
+    with open_sample(sample, config) as picture, open_labels(sample, config) as found:
+        expected = slow(picture, ids, grids["masks"])
+        np.testing.assert_array_equal(found.read(Window.of(found.size)), expected)
+        index = index_labels(found, 2, 4)
+    assert index.counts.tolist() == [(expected == 0).sum(), (expected == 1).sum()]
+    assert 0.01 < (expected == 255).mean() < 0.95
+    reader = SampleReader(config, LocationSpec(ScaleSet(16, (16, 32)), 8, 1, (0, 1), window_labels=True))
+    (location,) = reader.read(sample, [(2, 3)])
+    np.testing.assert_array_equal(location.label.numpy(), expected[12:28, 20:36])
+    np.testing.assert_array_equal(location.window_labels[1].numpy(), padded(expected, 4, 12, 32)[1::2, 1::2])
+    assert type(reader)(config, reader.spec).read(sample, [(2, 3)])[0].label.equal(location.label)
+    pickle.loads(pickle.dumps(reader)).close()
+    reader.close()
+
+
+def padded(ids, top, left, side):
+    """A square of labels, not counted outside."""
+    whole = np.full((ids.shape[0] + 2 * side, ids.shape[1] + 2 * side), 255, np.uint8)
+    whole[side : side + ids.shape[0], side : side + ids.shape[1]] = ids
+    return whole[side + top : 2 * side + top, side + left : 2 * side + left]
 
 
 def test_the_same_rectangle_is_taken_in_whole_numbers():

@@ -9,6 +9,7 @@ from test_area import closed, slide_pixels
 
 from foveate.data.area.area import Area
 from foveate.data.area.region import Outline, Region
+from foveate.data.datamodule import FoveateDataModule
 from foveate.data.label_index import index_labels
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
@@ -109,6 +110,40 @@ def test_places_are_drawn_over_tissue_only(tmp_path):
     with open_labels(sample, config) as labels:
         assert (labels.read(Window.of(labels.size)) == disc).all()
     assert load_samples(data_config(tmp_path))  # nothing else changes
+
+
+def halves(folder, right=80):
+    """The image of the data set twice: the left trains, the right from some column on validates."""
+    for name, columns in (("left", (0, 80)), ("right", (right, 120))):
+        ring = [[column, row] for row, column in ((0, columns[0]), (0, columns[1]), (90, columns[1]), (90, columns[0]))]
+        (folder / f"{name}.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [closed(ring)]}))
+    rows = [f"images/a.tif,masks/a.tif,{split},{name}.geojson" for split, name in (("train", "left"), ("val", "right"))]
+    (folder / "list.csv").write_text("\n".join(["image,mask,split,roi", *rows]))
+    config = config_of(folder)
+    data = FoveateDataModule(config, LocationSpec(ScaleSet(8, (8, 16)), 4, 2, (0, 1)), steps=2)
+    data.setup()
+    return data
+
+
+def test_one_scene_trains_and_validates_in_regions_of_its_own(data_set):
+    folder, mask = data_set
+    data = halves(folder)
+    train, val = (part.tally for part in data.class_table.splits)
+    assert train.counts.tolist() == [(mask[30:, :80] == c).sum() for c in (0, 1)]
+    assert val.counts.tolist() == [(mask[30:, 80:] == c).sum() for c in (0, 1)]
+    assert train.left_out[0].tolist() == [(mask[:, 80:] == c).sum() for c in (0, 1)]
+    assert train.left_out[1].tolist() == [(mask[:30, :80] == c).sum() for c in (0, 1)]
+    assert [note for note in data.notes if "share" in note] == []
+    batches = list(data.val_dataloader())
+    # Targets of 8 x 8 pixels tile the image from -2 on; only the columns from 78 on meet the right.
+    assert sum(len(batch.label) for batch in batches) == 12 * 6
+    assert sum(int((batch.label != 255).sum()) for batch in batches) == val.counts.sum()
+
+
+def test_regions_of_two_splits_that_overlap_are_said(data_set):
+    folder, _ = data_set
+    (note,) = [note for note in halves(folder, right=70).notes if "share" in note]
+    assert note.startswith("the regions of a-left (train) and a-right (val) share 900 pixels")
 
 
 def test_an_area_of_everything_is_none():

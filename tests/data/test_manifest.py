@@ -225,6 +225,16 @@ def test_the_list_of_the_original_demonstration(tmp_path):
         assert {s.mask.name for s in samples} == {mask}
 
 
+def test_ome_tiffs_are_paired_with_masks_of_any_kind(tmp_path):
+    for kind, names in {"images": ("a.ome.tif", "b.tif"), "masks": ("a.png", "b.ome.tif")}.items():
+        (tmp_path / kind).mkdir()
+        for name in names:
+            (tmp_path / kind / name).touch()
+    samples = load_samples(data_config(tmp_path))
+    assert [(s.image.name, s.mask.name) for s in samples] == [("a.ome.tif", "a.png"), ("b.tif", "b.ome.tif")]
+    assert masks_without_image(data_config(tmp_path)) == []
+
+
 def test_masks_that_no_image_is_called_by_are_named(folder):
     (folder / "masks" / "im0.png").rename(folder / "masks" / "im0_mask.png")
     with pytest.raises(DatasetError, match=r"1 of 3 images have no mask: im0; .* no image is called by: im0_mask\.png"):

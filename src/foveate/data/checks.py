@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from foveate.data.area.region import Region
 from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
 from foveate.data.labels import RasterLabels
@@ -27,11 +29,13 @@ class Inspection:
         sizes: size of each image, in the order of the samples.
         dtype: type of the pixels of all of them.
         notes: what was taken for granted of labels, in sentences.
+        regions: of each image what is labelled, None for all of it.
     """
 
     sizes: tuple[Size, ...]
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()
+    regions: tuple[Region | None, ...] = ()
 
 
 class _Facts(NamedTuple):
@@ -41,6 +45,7 @@ class _Facts(NamedTuple):
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()
     colours: IntArray | None = None
+    region: Region | None = None
 
 
 def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection:
@@ -66,8 +71,19 @@ def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection
     for sample, fact in zip(samples, facts, strict=True):
         for note in fact.notes:
             said.setdefault(note, []).append(sample.name)
-    notes = tuple(f"{some(who)}: {note}" for note, who in said.items())
-    return Inspection(tuple(fact.size for fact in facts), first, notes)
+    notes = (*(f"{some(who)}: {note}" for note, who in said.items()), *_shared(samples, facts))
+    return Inspection(tuple(fact.size for fact in facts), first, notes, tuple(fact.region for fact in facts))
+
+
+def _shared(samples: Sequence[Sample], facts: Sequence[_Facts]) -> Iterator[str]:
+    """Regions of one image in different splits that overlap."""
+    known = [(sample, fact.region) for sample, fact in zip(samples, facts, strict=True) if fact.region is not None]
+    for (one, region), (other, its) in combinations(known, 2):
+        if one.image == other.image and one.split != other.split and (pixels := region.shared_with(its)) >= 1:
+            yield (
+                f"the regions of {one.name} ({one.split}) and {other.name} ({other.split}) share {pixels:,.0f} pixels: "
+                f"these are trained on and scored"
+            )
 
 
 def _inspect(sample: Sample, config: DataConfig) -> _Facts:
@@ -77,7 +93,7 @@ def _inspect(sample: Sample, config: DataConfig) -> _Facts:
             return _Facts(image.size, image.dtype)
         with open_labels(sample, config) as labels:
             colours = labels.source.colours if isinstance(labels.source, RasterLabels) else None
-            return _Facts(image.size, image.dtype, labels.notes, colours)
+            return _Facts(image.size, image.dtype, labels.notes, colours, labels.region)
 
 
 def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], config: DataConfig) -> None:

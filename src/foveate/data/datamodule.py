@@ -144,15 +144,17 @@ class FoveateDataModule(LightningDataModule):
         if not samples:
             return []
         rank, world_size = self._place()
-        sizes = dict(zip(self._samples, self._ready()[0].sizes, strict=True))
+        inspection = self._ready()[0]
+        known = dict(zip(self._samples, zip(inspection.sizes, inspection.regions, strict=True), strict=True))
         dataset = ValidationDataset(
             samples,
-            [sizes[sample] for sample in samples],
+            [known[sample][0] for sample in samples],
             SampleReader(self.config, self.spec),
             self.spec,
             max_locations=self.max_validation_locations,
             batch_size=max(1, self.images_per_step * self.locations_per_image // world_size),
             seed=self.seed,
+            regions=[known[sample][1] for sample in samples],
         )
         if len(dataset) < world_size:
             raise DatasetError(

@@ -90,8 +90,8 @@ def masks_without_image(config: DataConfig) -> list[str]:
     if config.folder is None:
         return []
     folder = config.root / config.folder
-    images = {Location.of(path).name for path in data_files(folder / "images")}
-    return [path.name for path in _label_files(folder) if Location.of(path).name not in images]
+    images = {Location.of(path).name.removesuffix(".ome") for path in data_files(folder / "images")}
+    return [path.name for path in _label_files(folder) if Location.of(path).name.removesuffix(".ome") not in images]
 
 
 def _rows(config: DataConfig) -> list[Row]:
@@ -112,7 +112,13 @@ def _from_folder(folder: Path) -> list[Row]:
     if not images:
         raise DatasetError(f"no image in {folder / 'images'}")
     masks = _by_name("masks", _label_files(folder))
-    return [Row(path, masks.get(name), name) for name, path in _by_name("images", images).items()]
+    return [Row(path, _mask_of(name, masks), name) for name, path in _by_name("images", images).items()]
+
+
+def _mask_of(image: str, masks: Mapping[str, Path]) -> Path | None:
+    """The mask called as its image, whose name may or may not have the ending .ome."""
+    plain = image.removesuffix(".ome")
+    return next((masks[name] for name in (image, plain, f"{plain}.ome") if name in masks), None)
 
 
 def _label_files(folder: Path) -> list[Path]:

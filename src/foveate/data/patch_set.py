@@ -10,9 +10,11 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from foveate.data.absent import check_classes
 from foveate.data.augmentation import Augmentation
 from foveate.data.channels import Normalisation
 from foveate.data.checks import inspect_samples
+from foveate.data.class_table import ClassTable, SplitLabels
 from foveate.data.config import AugmentationConfig, DataConfig
 from foveate.data.label_index import LabelIndex
 from foveate.data.locations import LocationSpec
@@ -58,7 +60,8 @@ class PatchDataset(Dataset[Patch]):
 
     Raises:
         ConfigError: for another split.
-        DatasetError: when the files do not make a data set, or the split holds no image.
+        DatasetError: when the files do not make a data set, the split holds no image, or a class
+            has no labelled pixel to train on.
     """
 
     def __init__(
@@ -81,6 +84,9 @@ class PatchDataset(Dataset[Patch]):
         self._views = tuple(fields_of_view)
         masks = [partial(open_labels, sample, config, tissue=config.tissue) for sample in samples]
         index = LabelIndex.build(masks, len(config.classes), _CELL)
+        if trains:
+            table = ClassTable(tuple(config.class_names), (SplitLabels("train", len(samples), index.tally),))
+            check_classes(table, config, masks)
         weights = class_weights(config.class_names, config.class_sampling)
         self._places = LocationDataset(
             samples,

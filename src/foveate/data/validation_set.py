@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from torch.utils.data import Dataset
 
+from foveate.data.area.region import Region
 from foveate.data.locations import LocationBatch, LocationSpec
 from foveate.data.manifest import Sample
 from foveate.data.nesting import Planned, windows_as_predicted
@@ -31,6 +32,7 @@ class ValidationDataset(Dataset[LocationBatch]):
         max_locations: locations in total; of more, an even part is kept, the same one every time.
         batch_size: most locations of an item.
         seed: changes which part is kept.
+        regions: of each image what is labelled; places elsewhere are left out. None for all of it.
     """
 
     def __init__(
@@ -43,9 +45,15 @@ class ValidationDataset(Dataset[LocationBatch]):
         max_locations: int,
         batch_size: int,
         seed: int = 0,
+        regions: Sequence[Region | None] | None = None,
     ) -> None:
         self._samples, self._reader, self._sizes, self._spec = list(samples), reader, list(sizes), spec
-        places = [(i, row, col) for i, size in enumerate(sizes) for row, col in target_cells(size, spec)]
+        wanted = regions or [None] * len(sizes)
+        places = [
+            (i, row, col)
+            for i, (size, region) in enumerate(zip(sizes, wanted, strict=True))
+            for row, col in target_cells(size, spec, region)
+        ]
         kept = [places[k] for k in spread(len(places), max_locations, seed)]
         self._items = [part for _, group in groupby(kept, itemgetter(0)) for part in _parts(list(group), batch_size)]
 
@@ -65,15 +73,19 @@ class ValidationDataset(Dataset[LocationBatch]):
         return [windows_as_predicted(cell, self._spec.scales) for cell in grids]
 
 
-def target_cells(size: Size, spec: LocationSpec) -> list[tuple[int, int]]:
+def target_cells(size: Size, spec: LocationSpec, region: Region | None = None) -> list[tuple[int, int]]:
     """Cells whose targets cover the image; they tile it where the target's side is a multiple of the cell's.
 
     Only cells of the grid are taken, as the policy decides for no other: at the lower and right border the last target
-    may overlap the one before it.
+    may overlap the one before it. Of an image that is labelled in a region, those whose targets meet none of its
+    polygons are left out.
     """
     grid = CellGrid(size, spec.overview_downsample)
     rows, cols = (_axis(count, grid.cell, spec.scales.target) for count in (grid.rows, grid.cols))
-    return list(product(rows, cols))
+    cells = product(rows, cols)
+    if region is None:
+        return list(cells)
+    return [cell for cell in cells if region.meets(spec.scales.window(grid.window(*cell), 0))]
 
 
 def _axis(cells: int, cell: int, target: int) -> list[int]:

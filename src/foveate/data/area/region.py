@@ -11,6 +11,9 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
+from shapely import make_valid
+from shapely.geometry import shape
+from shapely.ops import unary_union
 
 from foveate.geometry import Window
 from foveate.types import BoolArray
@@ -49,6 +52,15 @@ class Region:
         left, top = self._bounds[:, :2].min(axis=0)
         right, bottom = self._bounds[:, 2:].max(axis=0)
         return float(left), float(top), float(right), float(bottom)
+
+    def meets(self, window: Window) -> bool:
+        """Whether the rectangle around any polygon meets a window."""
+        return bool(self._near(window))
+
+    def shared_with(self, other: Region) -> float:
+        """The area that lies in both regions, pixels."""
+        both = [unary_union([make_valid(shape(part)) for part in region._shapes]) for region in (self, other)]
+        return float(both[0].intersection(both[1]).area)
 
     def inside(self, window: Window) -> BoolArray:
         """Whether each pixel (h, w) of a window is in the region."""

@@ -141,11 +141,13 @@ class RasterLabels:
     def _checked(
         self, values: NDArray[Any], ids: NDArray[np.int16], inside: BoolArray, counted: BoolArray
     ) -> LabelArray:
-        wrong = ids == NO_CLASS
-        if (wrong & inside & counted).any():
-            raise self.meaning.refusal(values, wrong & inside & counted, self.location)
+        wrong = (ids == NO_CLASS) & inside
+        if wrong.any() and (wrong & counted).any():
+            raise self.meaning.refusal(values, wrong & counted, self.location)
+        found = ids.astype(np.uint8)
         # What stands where nothing counts need not be a class.
-        return np.where(wrong | ~inside, self.ignore_index, ids).astype(np.uint8)
+        found[wrong | ~inside] = self.ignore_index
+        return found
 
     def _kept(self, values: NDArray[Any], ids: NDArray[np.int16]) -> BoolArray:
         """Which values count even where the mask says that they are no data."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.area.area import Area
+from foveate.data.area.region import Region
 from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.geometry import Size, Window, ceil_div
 from foveate.types import BoolArray, IntArray, LabelArray
@@ -131,6 +132,11 @@ class LabelReader:
         window = Window(top, left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1)
         inside = self._area.part(window).inside[np.ix_(rows - top, cols - left)]
         return np.where(inside, self.source.ids(rows, cols, inside), np.uint8(self._ignore))
+
+    @property
+    def region(self) -> Region | None:
+        """The region outside which nothing counts, None for none."""
+        return None if self._area is None else self._area.region
 
     def close(self) -> None:
         """Close what the labels are read from."""

@@ -66,12 +66,13 @@ class _Lookup:
     def __init__(self, entries: Mapping[int, int]) -> None:
         self.keys = np.array(sorted(entries), np.int64)
         self._ids = np.array([entries[key] for key in sorted(entries)], np.int16)
-        self._table = self._searched(np.arange(min(max(int(self.keys[-1]), 0) + 2, 1 << 16)))
+        self._table = self._searched(np.arange(min(max(int(self.keys[-1]), 0), np.iinfo(np.uint16).max) + 2))
 
     def __call__(self, values: NDArray[Any]) -> NDArray[np.int16]:
-        if values.dtype.name not in ("uint8", "uint16"):
+        # All values above the last key are alike, so a short table holds what is needed, and is far quicker.
+        short = values.dtype.kind in "iu" and self.keys[-1] <= np.iinfo(np.uint16).max
+        if not short or not values.size or values.min() < 0:
             return self._searched(values)
-        # All values above the last key are alike, so a short table holds what is needed.
         last = values.dtype.type(min(len(self._table) - 1, np.iinfo(values.dtype).max))
         found: NDArray[np.int16] = self._table[np.minimum(values, last)]
         return found
