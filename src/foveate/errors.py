@@ -26,6 +26,10 @@ class UnsupportedImageError(FoveateError, ValueError):
     """A file that no reader can open."""
 
 
+class SeveralPlanesError(UnsupportedImageError):
+    """A file of several planes, of which none was chosen, or one that is not there."""
+
+
 class ImageReadError(FoveateError, OSError):
     """A file that opened but whose pixels could not be read, such as a truncated one."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from data_toys import footprint_means, read_with_rasterio, smooth_image, write
 from dicom_toys import read_dicom, write_dicom
 from rasterio.env import Env
@@ -129,6 +130,23 @@ def _ome_zarr(folder: Path, pixels: np.ndarray, version: str) -> Path:
     return path
 
 
+def _pages(folder: Path, pixels: np.ndarray, levels: int = 1, **options) -> Path:
+    """Channels as pages, with levels in sub-directories."""
+    path, shared = folder / "image.ome.tif", {"tile": (64, 64), "photometric": "minisblack"}
+    with tifffile.TiffWriter(path, **options) as file:
+        file.write(pixels, subifds=levels - 1, metadata={"axes": "CYX"}, **shared)
+        for _ in range(levels - 1):
+            pixels = halved(pixels)
+            file.write(pixels, subfiletype=1, **shared)
+    return path
+
+
+def _imagej(folder: Path, pixels: np.ndarray) -> Path:
+    path = folder / "image.tif"
+    tifffile.imwrite(path, pixels, imagej=True, metadata={"axes": "CYX"})
+    return path
+
+
 def _zipped(folder: Path, pixels: np.ndarray) -> Path:
     source, path = _ome_zarr(folder, pixels, "0.5"), folder / "image.ome.zarr.zip"
     with zipfile.ZipFile(path, "w") as target:
@@ -149,6 +167,11 @@ KINDS = {
     "jpeg2000": Gdal(
         INTEGERS, suffix="jp2", options={"driver": "JP2OpenJPEG", "quality": "100", "reversible": "YES"}, tolerance=4
     ),
+    "ome_tiff": Written(writer=_pages),
+    "ome_tiff_levels": Written(
+        bands=(3,), writer=lambda folder, pixels: _pages(folder, pixels, 3, bigtiff=True), tolerance=7
+    ),
+    "imagej": Written(bands=(3,), writer=_imagej),
     "png": Gdal(INTEGERS, (1, 3), suffix="png", options={"driver": "PNG"}, georeferenced=False, tolerance=3),
     "jpeg": Gdal(
         ("uint8",), (1, 3), suffix="jpg", options={"driver": "JPEG", "quality": 95}, georeferenced=False,

@@ -47,7 +47,7 @@ def test_another_axis_must_have_length_1(tmp_path):
         str(tmp_path / "a.zarr"), shape=(4, 3, 40, 50), dtype="u1", dimension_names=["z", "c", "y", "x"]
     )
     array[:] = 1
-    with pytest.raises(UnsupportedImageError, match=r"a\.zarr has 4 places along the axis 'z'"):
+    with pytest.raises(UnsupportedImageError, match=r"a\.zarr holds several planes, 4 along z"):
         open_image(tmp_path / "a.zarr")
 
 

@@ -37,6 +37,10 @@ Code: TypeAlias = Annotated[
         help="Allow a network of your own: the folder of its module, or package.module:callable of what is installed.",
     ),
 ]
+Plane: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="N|z=N,t=N|bands", help="Which plane of a stack, counted from 1; bands: its pages are bands."),
+]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 
 

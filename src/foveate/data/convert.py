@@ -8,6 +8,7 @@ from pathlib import Path
 from foveate.data.readers.decoded import DecodedReader
 from foveate.data.readers.gdal import open_dataset, reading
 from foveate.data.readers.location import Location
+from foveate.data.readers.options import Plane
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.registry import open_image
 from foveate.data.readers.tiff_source import TiffSource, source_of_dataset, source_of_reader
@@ -24,6 +25,7 @@ def convert(
     tile: int = 512,
     compression: Compression = "deflate",
     labels: bool = False,
+    plane: Plane | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write a cloud-optimised TIFF with overviews: all bands, colours, mask, georeference and size of the pixels.
@@ -36,6 +38,7 @@ def convert(
         tile: side of a stored tile in pixels, a power of two from 64 to 4096.
         compression: "jpeg" loses detail and takes 8-bit images of 1 or 3 bands only; the others are lossless.
         labels: overviews pick one pixel instead of the mean, as class ids must not be blended.
+        plane: which plane of a file with several, see `open_image`.
         progress: called with the share done, from 0 to 1.
 
     Raises:
@@ -47,16 +50,17 @@ def convert(
     """
     with reading(str(source)), ExitStack() as opened:
         write_pyramid(
-            _source(source, opened), destination,
+            _source(source, opened, plane), destination,
             overwrite=overwrite, tile=tile, compression=compression, labels=labels, progress=progress,
         )  # fmt: skip
 
 
-def _source(place: Path | str, opened: ExitStack) -> TiffSource:
+def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSource:
     """Of what GDAL reads all that the file holds, also what a reader leaves out; of others what their reader gives."""
-    location = Location.of(place)
-    with open_image(place) as reader:
-        by_gdal = isinstance(reader, RasterioReader | DecodedReader)
-    if by_gdal:
+    reader = opened.enter_context(open_image(place, plane=plane))
+    if isinstance(reader, RasterioReader):
+        return source_of_dataset(reader.dataset, reader.location)
+    if isinstance(reader, DecodedReader):
+        location = Location.of(place)
         return source_of_dataset(opened.enter_context(open_dataset(location)), str(location))
-    return source_of_reader(opened.enter_context(open_image(place)))
+    return source_of_reader(reader)

@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from foveate.cli.arguments import Overwrite
+from foveate.cli.arguments import Overwrite, Plane
 
 HELP = """Write an image as a cloud-optimised TIFF with a pyramid (BigTIFF where needed), in bounded memory.
 
@@ -21,6 +21,8 @@ Examples:
     foveate convert mask.png mask.tif --labels
 
     foveate convert slide.svs slide.tif --compression jpeg
+
+    foveate convert stack.ome.tif plane.tif --plane z=3
 """
 
 
@@ -30,6 +32,7 @@ def convert(
     compression: Annotated[str, typer.Option(help="deflate, zstd, lzw, jpeg (lossy) or none.")] = "deflate",
     tile: Annotated[int, typer.Option(help="Side of a tile, a power of two from 64 to 4096.")] = 512,
     labels: Annotated[bool, typer.Option("--labels", help="Class ids: never blend them in the pyramid.")] = False,
+    plane: Plane = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert an image to a tiled pyramid."""
@@ -39,6 +42,7 @@ def convert(
     from foveate.data.convert import Compression
     from foveate.data.convert import convert as convert_image
     from foveate.data.readers import open_image
+    from foveate.data.readers.options import plane_of
     from foveate.errors import ConfigError
     from foveate.reporting.image_facts import image_facts
     from foveate.reporting.tables import facts_table
@@ -54,6 +58,7 @@ def convert(
             tile=tile,
             compression=cast("Compression", compression),
             labels=labels,
+            plane=plane_of(plane),
             progress=bar.to,
         )
     with open_image(destination) as reader:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from foveate.cli.arguments import Plane
+
 HELP = """Say what an image is and what it costs to read.
 
 Examples:
@@ -18,12 +20,14 @@ Examples:
 
 def info(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: a file, a Zarr folder or a URL.")],
+    plane: Plane = None,
 ) -> None:
     """Describe an image."""
     from foveate.cli.console import output
     from foveate.data.readers import open_image
+    from foveate.data.readers.options import plane_of
     from foveate.reporting.image_facts import image_facts
     from foveate.reporting.tables import facts_table
 
-    with open_image(image) as reader:
+    with open_image(image, plane=plane_of(plane)) as reader:
         output.print(facts_table(reader.location, image_facts(reader)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from foveate.errors import UnsupportedImageError
+from foveate.data.readers.options import Plane
+from foveate.errors import SeveralPlanesError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import Raster
 
@@ -24,6 +25,36 @@ def pixel_type(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
 
+def planes_chosen(counts: Mapping[str, int], plane: Plane | None, image: str) -> dict[str, int]:
+    """Which place, from 0, an image has along each axis that is not one of bands, rows or columns.
+
+    Args:
+        counts: places along each axis, by name; those with one need no choice.
+        plane: what was chosen, from 1: a number where one axis has several, else by name.
+        image: its name, for errors.
+
+    Raises:
+        SeveralPlanesError: naming the axes of which no place was chosen, or a place that is not there.
+    """
+    several = {name: count for name, count in counts.items() if count > 1}
+    chosen = dict(plane) if isinstance(plane, Mapping) else {}
+    if isinstance(plane, int) and len(several) == 1:
+        chosen = dict.fromkeys(several, plane)
+    missing = {name: count for name, count in several.items() if name not in chosen}
+    if missing:
+        have = " and ".join(f"{count} along {name}" for name, count in several.items())
+        example = ", ".join(f"{name}: 1" for name in several)
+        bands = ", or data.plane=bands to take the pages as bands" if "page" in several else ""
+        raise SeveralPlanesError(
+            f"{image} holds several planes, {have}; an image is one: choose it with data.plane={{{example}}}, counted "
+            f"from 1{bands}; `foveate convert --plane` writes one out"
+        )
+    for name, count in several.items():
+        if not 1 <= chosen[name] <= count:
+            raise SeveralPlanesError(f"{image} has {count} places along {name}, counted from 1; got {chosen[name]}")
+    return {name: chosen[name] - 1 if name in several else 0 for name in counts}
+
+
 @dataclass(frozen=True, slots=True)
 class ImageAxes:
     """Which axis of an array is which.
@@ -31,20 +62,23 @@ class ImageAxes:
     Attributes:
         row, col: their places.
         band: its place; None for one band without an axis.
-        count: number of axes; those that are neither have length 1.
+        count: number of axes.
+        places: where the image lies along each axis that is neither.
     """
 
     row: int
     col: int
     band: int | None
     count: int
+    places: tuple[int, ...] = ()
 
     @classmethod
-    def named(cls, names: Sequence[str], shape: Sequence[int], image: str) -> ImageAxes:
+    def named(cls, names: Sequence[str], shape: Sequence[int], image: str, plane: Plane | None = None) -> ImageAxes:
         """From names such as "tczyx".
 
         Raises:
-            UnsupportedImageError: naming an axis that is missing, or is longer than 1 and no axis of an image.
+            UnsupportedImageError: naming an axis that is missing.
+            SeveralPlanesError: naming an axis of several planes of which none was chosen.
         """
         _check_filled(shape, image)
         places = {name.lower(): place for place, name in enumerate(names)}
@@ -52,12 +86,10 @@ class ImageAxes:
             raise UnsupportedImageError(
                 f"{image} has the axes {list(names)} for shape {list(shape)}; needed are y and x"
             )
-        for name, place in places.items():
-            if name not in ("c", "y", "x") and shape[place] != 1:
-                raise UnsupportedImageError(
-                    f"{image} has {shape[place]} places along the axis {name!r}; an image has one: store a single one"
-                )
-        return cls(places["y"], places["x"], places.get("c"), len(shape))
+        others = {name: shape[place] for name, place in places.items() if name not in ("c", "y", "x")}
+        chosen = planes_chosen(others, plane, image)
+        at = tuple(chosen.get(name.lower(), 0) for name in names)
+        return cls(places["y"], places["x"], places.get("c"), len(shape), at)
 
     @classmethod
     def guessed(cls, shape: Sequence[int], image: str) -> ImageAxes:
@@ -94,7 +126,7 @@ class ImageAxes:
 
     def index(self, window: Window) -> tuple[slice | int, ...]:
         """What to take from an array for a window."""
-        result: list[slice | int] = [0] * self.count
+        result: list[slice | int] = list(self.places) or [0] * self.count
         result[self.row], result[self.col] = window.within(Window(0, 0, 1, 1))
         if self.band is not None:
             result[self.band] = slice(None)

@@ -92,6 +92,12 @@ def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -
         raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}{_beginning(location)}") from None
 
 
+def open_made(text: str, driver: str) -> Any:
+    """A rasterio dataset of what was made here, not by a stranger: a VRT, or the name of a page of an open file."""
+    with quiet(), rasterio.Env(**_SAFE, **_REMOTE):
+        return _open(text, driver=[driver])
+
+
 def _opened(location: Location, options: dict[str, Any]) -> Any:
     dataset = _open(location.gdal, driver=drivers_for(location), **options)
     try:

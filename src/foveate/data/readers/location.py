@@ -61,10 +61,10 @@ class Location:
 
     @property
     def name(self) -> str:
-        """What the image is called: its file's name without suffix; of a folder, but not of Zarr, the whole name."""
+        """What the image is called: its file's name without suffix, also ".ome"; of a folder, but Zarr, all of it."""
         path = self.path
         whole = self.is_local and path.suffix.lower() != ".zarr" and path.is_dir()
-        return path.name if whole else path.stem
+        return path.name if whole else re.sub(r"(?<=.)\.ome$", "", path.stem, flags=re.IGNORECASE)
 
     @property
     def gdal(self) -> str:

@@ -49,6 +49,15 @@ def attributes_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return ome if isinstance(ome, Mapping) else attributes
 
 
+def channel_names(attributes: Mapping[str, Any], bands: int) -> tuple[str, ...]:
+    """Names of the channels, as rendering metadata give them; none unless there is one for each band."""
+    omero = attributes_of(attributes).get("omero")
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    if not isinstance(channels, list) or len(channels) != bands:
+        return ()
+    return tuple(str(channel.get("label", "")) if isinstance(channel, Mapping) else "" for channel in channels)
+
+
 def multiscale_of(attributes: Mapping[str, Any], image: str) -> Multiscale | None:
     """The first image of a group's metadata; None when it has none.
 

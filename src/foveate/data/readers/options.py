@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
+
+from foveate.errors import ConfigError
 
 DECODE_LIMIT_BYTES = 1 << 30
 # Which of several planes: a number for the only axis there is, or one by the name of each.
@@ -29,6 +31,20 @@ class OpenOptions:
     plane: Plane | None = None
     use_nodata: bool = True
     decode_limit_bytes: int = DECODE_LIMIT_BYTES
+
+
+def plane_of(text: str | None) -> Plane | None:
+    """A plane from text: "3", "z=3,t=1" or "bands".
+
+    Raises:
+        ConfigError: when it is none of these.
+    """
+    if text is None or text == "bands":
+        return cast("Plane | None", text)
+    parts = [part.partition("=") for part in text.split(",")]
+    if not all(number.isdecimal() if name else False for name, _, number in parts) and not text.isdecimal():
+        raise ConfigError(f"plane {text!r}; give a number from 1, such as 3, or z=3,t=1, or bands")
+    return int(text) if text.isdecimal() else {name.strip(): int(number) for name, _, number in parts}
 
 
 PLAIN = OpenOptions()

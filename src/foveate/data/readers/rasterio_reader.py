@@ -7,6 +7,7 @@ from typing import Any
 from foveate.data.readers.gdal import describe, open_dataset, read_header, read_valid, reading
 from foveate.data.readers.location import Location
 from foveate.data.readers.options import PLAIN, OpenOptions
+from foveate.data.readers.pages import Stack, open_stack, stack_in
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
@@ -29,21 +30,28 @@ class RasterioReader(PyramidReader):
 
     def __init__(self, location: Location, options: OpenOptions = PLAIN) -> None:
         self.path, self._location = location.path, location
-        dataset = open_dataset(location)
-        self._datasets = [dataset]
+        self._datasets = [open_dataset(location)]
         try:
-            header = read_header(dataset, options)
-            self._indexes = list(header.indexes)
-            # All levels are opened now: only the opened level knows its exact size.
-            for overview in range(_overview_count(dataset)):
-                self._datasets.append(open_dataset(location, overview_level=overview))
-            self._datasets = _pyramid(self._datasets)
+            stack = stack_in(self._datasets[0], location, options.plane)
+            self._datasets = _pyramid(_levels(self._datasets[0], location) if stack is None else self._of_pages(stack))
+            header = read_header(self._datasets[0], options)
         except Exception:
             self.close()
             raise
+        self._indexes = list(header.indexes)
         self._by_mask = describe(self, header)
-        self.handles = len(self._datasets)
+        self.format = header.format if stack is None else stack.format
+        self.handles = sum(1 if stack is None else level.count for level in self._datasets)
         self.levels = tuple(Size(*level.shape) for level in self._datasets)
+
+    def _of_pages(self, stack: Stack) -> list[Any]:
+        self.close()
+        return open_stack(stack, self._location)
+
+    @property
+    def dataset(self) -> Any:
+        """The image as rasterio has it, at full resolution; closed with the reader."""
+        return self._datasets[0]
 
     @property
     def location(self) -> str:
@@ -66,6 +74,11 @@ class RasterioReader(PyramidReader):
         """Close the handles of all levels."""
         for dataset in self._datasets:
             dataset.close()
+
+
+def _levels(dataset: Any, location: Location) -> list[Any]:
+    """A file and its overviews. All are opened now: only the opened level knows its exact size."""
+    return [dataset, *(open_dataset(location, overview_level=level) for level in range(_overview_count(dataset)))]
 
 
 def _overview_count(dataset: Any) -> int:

@@ -17,7 +17,7 @@ from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions, Plane
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import open_rasterio
 from foveate.data.readers.zarr_reader import open_zarr
-from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
+from foveate.errors import FoveateError, ImageReadError, SeveralPlanesError, UnsupportedImageError, reason_of
 
 
 class OpenReader(Protocol):
@@ -89,6 +89,7 @@ def open_image(
     Raises:
         ImageReadError: when there is no such file.
         UnsupportedImageError: when no reader can open it, naming those tried, or it has more pixels than allowed.
+        SeveralPlanesError: when it holds several planes and none, or one that is not there, was chosen.
     """
     location = Location.of(path)
     if not location.text or (location.is_local and not location.path.exists()):
@@ -121,6 +122,8 @@ def _tried(family: Family, location: Location, options: OpenOptions) -> ImageRea
     """The reader, or why there is none."""
     try:
         return family.open(location, options) or _NOT_OURS
+    except SeveralPlanesError:
+        raise
     except UnsupportedImageError as error:
         return str(error)
     except ModuleNotFoundError as error:

@@ -29,7 +29,8 @@ def resolution_of(dataset: Any) -> Resolution | None:
     if dataset.crs is not None:
         return _projected(dataset)
     tags = dataset.tags()
-    return _described(tags.get("TIFFTAG_IMAGEDESCRIPTION", "")) or _tagged(tags)
+    description = tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
+    return _described(description) or _imagej(description, tags) or _tagged(tags)
 
 
 def _projected(dataset: Any) -> Resolution | None:
@@ -48,6 +49,20 @@ def _described(text: str) -> Resolution | None:
         side = _number(found[1]) * 1e-6
         return Resolution.known(side, side)
     return Resolution.known(_ome(text, "Y"), _ome(text, "X")) if "<OME" in text else None
+
+
+def _imagej(text: str, tags: Mapping[str, str]) -> Resolution | None:
+    """ImageJ names the unit in its description, of which the tags count the pixels."""
+    unit = re.search(r"^unit=(.+)$", text, re.MULTILINE)
+    if not text.startswith("ImageJ=") or unit is None:
+        return None
+    name = {"micron": "um", "\\u00B5m": "um"}.get(unit[1].strip(), unit[1].strip())
+    try:
+        side = metres(f"1 {name}")
+    except ConfigError:
+        return None
+    rows, cols = (_number(tags.get(f"TIFFTAG_{axis}RESOLUTION", "")) for axis in "YX")
+    return Resolution.known(side / rows, side / cols) if min(rows, cols) > 0 else None
 
 
 def _ome(text: str, axis: str) -> float:

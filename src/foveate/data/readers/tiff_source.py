@@ -98,6 +98,8 @@ def source_of_reader(reader: ImageReader) -> TiffSource:
 
 
 def _copy_colours(image: Any, output: Any) -> None:
+    output.descriptions = image.descriptions
+    output.scales, output.offsets = image.scales, image.offsets
     if image.colorinterp[0] == rasterio.enums.ColorInterp.palette:
         output.write_colormap(1, image.colormap(1))
     elif image.count > 1:

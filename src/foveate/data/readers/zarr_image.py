@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from foveate.data.readers.axes import ImageAxes
 from foveate.data.readers.base import Resolution
-from foveate.data.readers.ngff import Multiscale, attributes_of, multiscale_of
+from foveate.data.readers.ngff import Multiscale, attributes_of, channel_names, multiscale_of
+from foveate.data.readers.options import Plane
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Size
 
@@ -28,6 +29,7 @@ class ZarrImage:
         axes: which axis of each is which.
         extents: level-0 pixels that each level covers.
         resolution: size of a pixel of level 0, where known.
+        names: of the bands, where known.
     """
 
     format: str
@@ -35,41 +37,46 @@ class ZarrImage:
     axes: ImageAxes
     extents: list[Size]
     resolution: Resolution | None
+    names: tuple[str, ...] = ()
 
 
-def image_in(node: Node, name: str) -> ZarrImage:
+def image_in(node: Node, name: str, plane: Plane | None = None) -> ZarrImage:
     """The image that an array or group holds.
 
     Args:
         node: the array, the image's group, a group of arrays, or one that `bioformats2raw` wrote around an image.
         name: of it, for errors.
+        plane: which plane of several is wanted.
 
     Raises:
         UnsupportedImageError: when it is no image.
+        SeveralPlanesError: naming an axis of several planes of which none was chosen.
     """
     import zarr  # noqa: PLC0415 - an extra
 
     if isinstance(node, zarr.Array):
-        return _plain([node], name)
+        return _plain([node], name, plane)
     described = multiscale_of(node.attrs, name)
     if described is not None:
-        return _multiscale(node, described, name)
+        return _multiscale(node, described, name, plane)
     if "bioformats2raw.layout" in attributes_of(node.attrs) and "0" in node:
-        return image_in(node["0"], f"{name}/0")
-    return _plain(_pyramid([array for _, array in sorted(node.arrays())], name), name)
+        return image_in(node["0"], f"{name}/0", plane)
+    return _plain(_pyramid([array for _, array in sorted(node.arrays())], name, plane), name, plane)
 
 
-def _multiscale(group: zarr.Group, described: Multiscale, name: str) -> ZarrImage:
+def _multiscale(group: zarr.Group, described: Multiscale, name: str, plane: Plane | None) -> ZarrImage:
     try:
         levels = [cast("Array", group[path]) for path in described.paths]
     except KeyError as error:
         raise UnsupportedImageError(f"{name} names the array {error}, which is not there") from None
     shape = levels[0].shape
-    axes = ImageAxes.guessed(shape, name) if described.axes is None else ImageAxes.named(described.axes, shape, name)
+    names = described.axes
+    axes = ImageAxes.guessed(shape, name) if names is None else ImageAxes.named(names, shape, name, plane)
     kept = _smaller(levels, axes)
     size = axes.size(shape)
     extents = [_covered(size, axes.size(levels[i].shape), described.downsample(i)) for i in kept]
-    return ZarrImage("OME-Zarr", [levels[i] for i in kept], axes, extents, described.resolution)
+    channels = channel_names(group.attrs, axes.bands(shape))
+    return ZarrImage("OME-Zarr", [levels[i] for i in kept], axes, extents, described.resolution, channels)
 
 
 def _smaller(levels: list[Array], axes: ImageAxes) -> list[int]:
@@ -91,11 +98,11 @@ def _covered(size: Size, level: Size, downsample: tuple[float, float] | None) ->
     return covered if all(apart) else size
 
 
-def _plain(levels: list[Array], name: str) -> ZarrImage:
+def _plain(levels: list[Array], name: str, plane: Plane | None) -> ZarrImage:
     """Arrays without NGFF: each as its names of axes say, if it has any."""
     finest = levels[0]
     names = _names(finest)
-    axes = ImageAxes.guessed(finest.shape, name) if names is None else ImageAxes.named(names, finest.shape, name)
+    axes = ImageAxes.guessed(finest.shape, name) if names is None else ImageAxes.named(names, finest.shape, name, plane)
     return ZarrImage("Zarr", levels, axes, [axes.size(finest.shape)] * len(levels), None)
 
 
@@ -106,7 +113,7 @@ def _names(array: Array) -> list[str] | None:
     return known if {"x", "y"} <= set(known) else None
 
 
-def _pyramid(arrays: list[Array], name: str) -> list[Array]:
+def _pyramid(arrays: list[Array], name: str, plane: Plane | None) -> list[Array]:
     """The arrays of a group as the levels of one image, finest first.
 
     Raises:
@@ -115,7 +122,7 @@ def _pyramid(arrays: list[Array], name: str) -> list[Array]:
     images = sorted((array for array in arrays if array.ndim > 1), key=lambda array: -array.size)
     if not images:
         raise UnsupportedImageError(f"the group {name} has no array of an image")
-    axes = _plain(images[:1], name).axes
+    axes = _plain(images[:1], name, plane).axes
     sizes = [axes.size(array.shape) for array in images if array.ndim == axes.count]
     same = len(sizes) == len(images) and all(_is_level(sizes[0], size) for size in sizes[1:])
     if not same or len(set(sizes)) < len(sizes):

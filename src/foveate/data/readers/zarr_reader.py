@@ -9,7 +9,7 @@ import numpy as np
 
 from foveate.data.readers.axes import pixel_type
 from foveate.data.readers.location import Location, redacted
-from foveate.data.readers.options import OpenOptions
+from foveate.data.readers.options import OpenOptions, Plane
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.zarr_image import ZarrImage, image_in
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
@@ -28,11 +28,12 @@ _METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 class ZarrReader(PyramidReader):
     """Reads windows of an OME-Zarr image (NGFF 0.4, 0.5), of a Zarr array (v2, v3) or of a group of arrays.
 
-    Axes other than c, y and x must have length 1. Without names of axes, those of `ImageAxes.guessed` are taken. A
-    chunk that is not stored holds the array's fill value, as Zarr has it, as long as the array itself is there.
+    Without names of axes, those of `ImageAxes.guessed` are taken. A chunk that is not stored holds the array's fill
+    value, as Zarr has it, as long as the array itself is there.
 
     Args:
         location: a folder, a zip file or a URL; of an array within a group too.
+        plane: which place along axes other than c, y and x, where there are several.
 
     Raises:
         ModuleNotFoundError: when the extra `zarr` is not installed.
@@ -40,13 +41,13 @@ class ZarrReader(PyramidReader):
         UnsupportedImageError: when it is no Zarr, or no image.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, plane: Plane | None = None) -> None:
         self.path, self._location = location.path, location
         from foveate.data.readers.zarr_store import CheckedStore, check_chunks  # noqa: PLC0415 - zarr is an extra
 
         self._store = CheckedStore(_store_of(location))
         try:
-            image = image_in(_node(self._store, location), str(location))
+            image = image_in(_node(self._store, location), str(location), plane)
             self._levels: list[Array] | None = image.levels
             self._axes = image.axes
             for level in image.levels:
@@ -59,7 +60,7 @@ class ZarrReader(PyramidReader):
 
     def _describe(self, image: ZarrImage) -> None:
         finest, name = image.levels[0], self.location
-        self.format, self.resolution = image.format, image.resolution
+        self.format, self.resolution, self.band_names = image.format, image.resolution, image.names
         self.dtype = pixel_type(finest.dtype, name)
         self.masked = self.dtype.kind == "f"
         self.bands, self.size = self._axes.bands(finest.shape), self._axes.size(finest.shape)
@@ -135,8 +136,7 @@ def _reason(error: Exception) -> str:
 
 def open_zarr(location: Location, options: OpenOptions) -> ZarrReader | None:
     """The registry's entry: None when there are no Zarr metadata; of a URL when no part of it ends in .zarr."""
-    del options
-    return ZarrReader(location) if _is_ours(location) else None
+    return ZarrReader(location, options.plane) if _is_ours(location) else None
 
 
 def _is_ours(location: Location) -> bool:
