@@ -20,9 +20,10 @@ from foveate.errors import (
     StoredBlockError,
 )
 from foveate.geometry import Window
-from foveate.inference.claims import Claims, is_held, locked
+from foveate.inference.claims import Claims
 from foveate.inference.cost import PeakMemory
 from foveate.inference.store import BlockStore, StoredBlock, differences, load_block, save_block
+from foveate.locks import is_held, locked
 
 PLAN = {"image": {"size": [10, 20]}, "inference": {"overlap": 0.25}}
 
@@ -311,20 +312,21 @@ def test_without_locks_the_noted_process_is_looked_for(tmp_path, monkeypatch):
     def unsupported(*arguments):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("foveate.inference.claims.fcntl.flock", unsupported)
-    path = tmp_path / "lock"
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    path, soft = tmp_path / "lock", tmp_path / "lock.soft"
     with locked(path):
-        pass
-    owner = json.loads(path.read_bytes())
-    path.write_text(json.dumps({**owner, "pid": os.getppid()}))
-    with pytest.raises(OutputInUseError), locked(path):
-        pass
-    path.write_text(json.dumps({**owner, "pid": 2**22 + 1}))  # above the largest number of a process
-    with locked(path):
-        pass
-    path.write_text(json.dumps({**owner, "host": "elsewhere"}))
-    with pytest.raises(OutputInUseError, match="elsewhere"), locked(path):
-        pass
+        assert is_held(path)
+        _, host, *_ = soft.read_text().splitlines()
+        with pytest.raises(OutputInUseError, match=f"in use by process {os.getpid()} on {host}"), locked(path):
+            pass
+    assert list(tmp_path.iterdir()) == []
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    path.touch()
+    for owner, where, held in ((os.getppid(), host, True), (dead.pid, host, False), (dead.pid, "elsewhere", True)):
+        soft.write_text(f"{owner}\n{where}\n")
+        assert is_held(path) == held
+        soft.unlink(missing_ok=True)
 
 
 def test_differences_name_every_value():

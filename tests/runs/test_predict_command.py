@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +20,15 @@ from foveate import predict
 from foveate.cli.app import app
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, StoppedError
+from foveate.geometry import Size
 from foveate.inference import source as patient_source
 from foveate.inference.session import Session
+from foveate.inference.sharing.team import _store_on_loopback
+from foveate.reporting.panels import Panel, panels_figure, screen_size
+from foveate.runs import predict as predict_runs
 from foveate.runs.folder import load_run
 from foveate.runs.predict import PredictionRequest, files_of, stem_of
+from process_toys import children, runs, wait_for
 from toys import make_data_set, shapes, toy_config, write_config, write_image
 
 runner = CliRunner()
@@ -237,6 +243,45 @@ def test_an_image_that_changes_meanwhile_gives_no_result(workspace, tmp_path):
     assert not list((tmp_path / "out").glob("*.tif"))
 
 
+@pytest.mark.parametrize("problem", [MemoryError("no room"), ValueError("[red]"), RuntimeError(), KeyError("a")])
+def test_a_picture_that_fails_costs_no_result(workspace, tmp_path, monkeypatch, problem):
+    def fail(*arguments, **options):
+        raise problem
+
+    monkeypatch.setattr("foveate.reporting.preview.save_panels", fail)
+    done = invoke("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert "there is no preview of" in done.output
+    assert type(problem).__name__ in done.output
+    assert results(tmp_path, ["one"]) == results(workspace / "whole", ["one"])
+
+
+@pytest.mark.parametrize("problem", [MemoryError("no room"), ValueError("[/x]"), ZeroDivisionError()])
+def test_an_image_that_fails_for_whatever_reason_does_not_stop_the_others(workspace, tmp_path, monkeypatch, problem):
+    real = predict_runs.predict
+
+    def fail(run, image, *arguments, **options):
+        if "one" in str(image):
+            raise problem
+        return real(run, image, *arguments, **options)
+
+    monkeypatch.setattr(predict_runs, "predict", fail)
+    images = (workspace / "one.tif", workspace / "two.tif")
+    done = invoke("predict", workspace / "run", *images, "--out", tmp_path, "--device", "cpu")
+    assert done.exit_code == 1, done.output
+    assert type(problem).__name__ in done.output
+    assert results(tmp_path, ["two"]) == results(workspace / "whole", ["two"])
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 6000), (6000, 100), (1, 100_000), (100_000, 1)])
+def test_a_picture_has_a_largest_size_whatever_the_shape(height, width):
+    shape = screen_size(Size(height, width), 1200)
+    panels = [Panel("image", np.zeros((shape.height, shape.width, 3), np.uint8))] * 3
+    wide, high = panels_figure(panels, []).get_size_inches() * 130
+    assert max(wide, high) < 5000
+    assert wide * high < 12e6
+
+
 def test_more_outputs_are_asked_for_in_one_option(workspace, tmp_path):
     done = invoke(
         "predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu",
@@ -337,6 +382,40 @@ def test_killed_with_its_processes_and_resumed_by_one(workspace, large, large_wh
     _, said = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, said
     assert results(tmp_path, ["large"]) == large_whole
+
+
+@pytest.mark.slow  # for the interpreters
+@pytest.mark.parametrize("connected", [True, False])
+def test_helpers_end_with_a_killed_leader_and_resuming_is_not_refused(
+    workspace, large, large_whole, tmp_path, connected
+):
+    """Also one that has not connected yet, which takes it the time of its imports."""
+    process = command(workspace, large, "--out", tmp_path, "--devices", "cpu:3")
+    wait_for(lambda: len(helpers(process.pid)) == 2 or process.poll() is not None)
+    if connected:
+        waited_for(tmp_path / ".large.partial", 3, process)
+    helping = helpers(process.pid)
+    process.kill()
+    process.communicate()
+    for pid in helping:
+        wait_for(lambda pid=pid: not runs(pid))
+    resumed = command(workspace, large, "--out", tmp_path, "--device", "cpu", "--resume")
+    _, said = resumed.communicate(timeout=600)
+    assert resumed.returncode == 0, said
+    assert results(tmp_path, ["large"]) == large_whole
+
+
+def helpers(pid):
+    """Without multiprocessing's tracker of resources, which ends by itself."""
+    return [child for child in children(pid) if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_helpers_are_spoken_to_on_loopback_only():
+    store = _store_on_loopback()
+    table = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    assert [row[1] for row in table if row[1].endswith(f":{store.port:04X}") and row[3] == "0A"] == [
+        f"0100007F:{store.port:04X}"
+    ]
 
 
 def test_the_run_is_not_changed_by_predicting(workspace):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -36,6 +37,16 @@ class Killed(UnevenLocations):
     def __getitem__(self, index):
         if self.offset == 0 and index == 9:
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+class Waiting(UnevenLocations):
+    """Each process leaves its number, and waits where it reads for the third step."""
+
+    def __getitem__(self, index):
+        if self.offset == 0 and index >= 4:
+            Path(sys.argv[1], f"{index % 2}.pid").write_text(str(os.getpid()))
+            time.sleep(600)
         return super().__getitem__(index)
 
 
@@ -82,6 +93,6 @@ def train(folder, processes, *, items=UnevenLocations, resume=False, **changes):
 
 if __name__ == "__main__":
     run, mode = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
-    data = {"kill": Killed, "nan": NotANumber, "unreadable": Unreadable}.get(mode, UnevenLocations)
+    data = {"kill": Killed, "nan": NotANumber, "unreadable": Unreadable, "wait": Waiting}.get(mode, UnevenLocations)
     trained, _ = train(run, Processes.of(2, 1, "cpu"), items=data, resume=mode == "resume")
     torch.save(trained.state_dict(), run / f"rank-{trained.global_rank}.pt")

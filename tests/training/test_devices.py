@@ -16,6 +16,7 @@ from foveate.errors import ConfigError
 from foveate.training.history import read_history
 from foveate.training.processes import Processes
 from foveate.training.rank import is_first_process
+from process_toys import runs, wait_for
 from toys import make_data_set, toy_config, write_config
 
 WORKER = str(Path(__file__).with_name("devices_worker.py"))
@@ -82,6 +83,7 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(pair, tmp_path):
 def test_a_killed_process_ends_the_training_and_resuming_it_is_exact(tmp_path, pair):
     killed = python(WORKER, tmp_path, "kill")
     assert killed.returncode != 0
+    assert "process 1 was ended by signal 9" in killed.stderr
     assert load_checkpoint(tmp_path / "checkpoints/last.ckpt")["global_step"] in (3, 4)
     # Another way of starting the processes changes nothing.
     resumed = python(*TORCHRUN, WORKER, tmp_path, "resume")
@@ -100,6 +102,18 @@ def test_a_failure_of_one_process_ends_all(tmp_path, mode, message):
     assert failed.returncode != 0
     assert message in failed.stderr
     assert load_checkpoint(tmp_path / "checkpoints/last.ckpt")["global_step"] == 2
+
+
+@pytest.mark.slow  # for the interpreters
+def test_the_others_end_with_the_first_process_even_if_it_is_killed(tmp_path):
+    first = subprocess.Popen([sys.executable, WORKER, str(tmp_path), "wait"], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        pids = [int(wait_for(lambda n=n: (tmp_path / f"{n}.pid").read_text())) for n in (0, 1)]
+        assert pids[0] == first.pid
+    finally:
+        first.kill()
+        first.wait()
+    wait_for(lambda: not runs(pids[1]))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import torch
 from training_toys import ON_CPU, ToyData, ToyLocations, assert_same_weights, toy_config, toy_task, weights_of
 
 from foveate.checkpoint import load_checkpoint, load_segmenter_state
-from foveate.errors import CheckpointError, NonFiniteLossError, OutputExistsError
+from foveate.errors import CheckpointError, NonFiniteLossError, OutputExistsError, StoppedError
 from foveate.foveation.estimators import FixedScale, SoftExpectation, StraightThroughArgmax
 from foveate.training.fit import fit
 from foveate.training.history import read_history
@@ -89,6 +90,45 @@ def test_resume_is_exact(tmp_path, stop, changes, resumed_after):
     assert read_history(tmp_path / "parts/metrics.csv") == read_history(tmp_path / "whole/metrics.csv")
     assert result.best_miou == expected.best_miou
     assert result.steps == 6
+
+
+@pytest.mark.parametrize("stop", range(1, 6))
+@pytest.mark.parametrize(
+    "changes",
+    [{"validate_every": 3}, {"validate_every": 6, "checkpoint_every": 4, "log_every": 3}, {"validate_every": 2}],
+)
+def test_what_is_asked_to_stop_at_any_step_resumes_exactly(tmp_path, stop, changes):
+    config = toy_config(**changes, schedule="cosine", warmup_steps=2)
+    whole, stopped, resumed = toy_task(config), toy_task(config), toy_task(config)
+    train(whole, tmp_path / "whole")
+    with pytest.raises(StoppedError, match=f"stopped after step {stop} of 6"):
+        train(stopped, tmp_path / "parts", should_stop=lambda: stopped.trainer.global_step >= stop)
+    last = tmp_path / "parts/checkpoints/last.ckpt"
+    in_validation = stop % config.validate_every == 0  # which is made again
+    found = load_checkpoint(last)["global_step"] if last.exists() else 0
+    assert found < stop if in_validation else found == stop
+    assert train(resumed, tmp_path / "parts", resume=True).steps == 6
+    assert_same_weights(weights_of(resumed), weights_of(whole))
+    assert read_history(tmp_path / "parts/metrics.csv") == read_history(tmp_path / "whole/metrics.csv")
+
+
+def test_an_interrupt_is_an_interrupt(tmp_path):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(toy_task(), tmp_path, should_stop=interrupt)
+
+
+def test_the_handlers_of_the_program_stay(tmp_path):
+    seen, ours = [], lambda number, frame: seen.append(number)
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        train(toy_task(), tmp_path, should_stop=lambda: os.kill(os.getpid(), signal.SIGTERM) or False)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert set(seen) == {signal.SIGTERM}
 
 
 class KilledInValidation(ToyLocations):

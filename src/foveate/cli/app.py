@@ -27,6 +27,7 @@ from foveate.cli.commands import (
 )
 from foveate.cli.console import errors
 from foveate.errors import FoveateError
+from foveate.signals import end_on_signals, follow_leader
 from foveate.version import __version__
 
 # Idle threads of torch's kernels spin by default. Where workers read on the same cores, each then waits for the other:
@@ -89,16 +90,15 @@ def main() -> None:
     """Run the command line.
 
     Exit code 0 is success, 1 partly failed, 2 a mistake in what was given, 3 done but for what could not be read, 130
-    interrupted.
+    interrupted, 143 terminated.
     """
+    follow_leader()
+    end_on_signals(errors.say)
     try:
         app()
     except FoveateError as error:
         errors.say(str(error), "error", "bold red")
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.say("interrupted")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ be `img[red].jpg`, and `foveate[viewer]` is an extra. So no text is ever parsed 
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +57,23 @@ def printable(text: str) -> str:
 
 output = PlainConsole()
 errors = PlainConsole(stderr=True)
+
+
+def say_how_to_resume(stopped: Exception, *, resume: bool = True) -> None:
+    """Say that work was stopped, and the command that goes on with it.
+
+    Args:
+        stopped: says how far it came.
+        resume: go on with what is there; otherwise the command was stopped before it had changed anything.
+    """
+    given = [word for word in sys.argv[1:] if not resume or word not in ("--resume", "--overwrite")]
+    again = shlex.join(["foveate", *given, *(["--resume"] if resume else [])])
+    errors.say(f"{stopped}; go on with\n\n    {again}\n")
+
+
+def show_cursor() -> None:
+    """Where a process ends in the middle of a progress bar, which hides it."""
+    errors.show_cursor(True)
 
 
 @contextmanager

@@ -129,7 +129,8 @@ class _Clock:
 
 def _train(config: RunConfig, folder: Path) -> TrainedRun:
     run = RunFolder(folder)
-    prepare_training(config, run, overwrite=True).fit()
+    with run.locked():
+        prepare_training(config, run, overwrite=True).fit()
     return run.load("last", torch.device("cpu"))
 
 

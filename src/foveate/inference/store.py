@@ -22,9 +22,9 @@ from foveate.config_base import ConfigTree
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, StoredBlockError
 from foveate.files import sync_folder, write_text
 from foveate.geometry import Size, Window
-from foveate.inference.claims import locked
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
+from foveate.locks import locked_folder
 from foveate.texts import read_json
 from foveate.types import Raster
 
@@ -223,8 +223,8 @@ class BlockStore:
         """
         store = cls(path, plan, total)
         with ExitStack() as stack:
+            stack.enter_context(locked_folder(path, "lock"))
             with _writing_to(path.parent):
-                stack.enter_context(_locked_folder(path))
                 store._prepare(resume, overwrite, tell)
             try:
                 yield store
@@ -387,20 +387,6 @@ def _writing_to(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputWriteError(f"cannot write to {folder}: {error}; choose another --out") from error
-
-
-@contextmanager
-def _locked_folder(path: Path) -> Iterator[None]:
-    """Make a folder and hold its lock."""
-    with ExitStack() as stack:
-        while True:
-            path.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(locked(path / "lock"))
-                break
-            except FileNotFoundError:  # removed in between by a process that has just finished
-                continue
-        yield
 
 
 def _plain(tree: ConfigTree) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.inference.cost import peak_memory_mb
+from foveate.locks import locked_folder
 from foveate.networks.own import refuse_code_below
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import join_members, member_folders
@@ -69,6 +72,20 @@ class RunFolder:
     def evaluation(self, split: str) -> Path:
         """The results on a split."""
         return self.path / "evaluation" / f"{split}.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process train here meanwhile; of several training processes the first one sees to that.
+
+        Raises:
+            OutputInUseError: when another process does, naming it.
+            OutputWriteError: when the folder cannot be made.
+        """
+        if is_first_process():
+            with locked_folder(self.path, ".lock"):
+                yield
+        else:
+            yield
 
     def start(self, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
         """Make the folder and save the configuration; refuse to mix with an earlier run.

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 
 from foveate.cores import available_cores
 from foveate.devices import devices_of
+from foveate.signals import led_by_this
 
 _LOG_LINES = 5
+_MOMENT = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class _Board:
         self._given_up: set[str] = set()
         self._causes: list[str] = []
         self._worked = self._all_fail_alike = False
-        self._places = len(slots)
+        self._places, self._ended = len(slots), Event()
         self._slots: SimpleQueue[dict[str, str]] = SimpleQueue()
         for slot in slots:
             self._slots.put(slot)
@@ -99,8 +103,8 @@ class _Board:
                     self._report()
                     self._collect()
             except BaseException:
-                for process in list(processes):
-                    process.terminate()
+                self._ended.set()
+                _end(list(processes))
                 raise
         self._report()
         return self._failed
@@ -112,7 +116,7 @@ class _Board:
         starting = ready[: self._places - len(self._running)]
         for job in starting:
             self._waiting.remove(job)
-            self._running[pool.submit(_run, job, self._slots, processes)] = job
+            self._running[pool.submit(_run, job, self._slots, processes, self._ended)] = job
         return bool(starting)
 
     def _give_up(self) -> None:
@@ -146,23 +150,43 @@ class _Board:
         self._on_change(running, len(self._done | self._given_up), self._total)
 
 
-def _run(job: Job, slots: SimpleQueue[dict[str, str]], processes: set[subprocess.Popen[bytes]]) -> int:
+def _run(job: Job, slots: SimpleQueue[dict[str, str]], processes: set[subprocess.Popen[bytes]], ended: Event) -> int:
     slot = slots.get()
     job.log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with job.log.open("ab") as log:
             log.write(f"$ {shlex.join(job.command)}\n".encode())
             log.flush()
-            environment = {**os.environ, **slot}
+            environment = {**os.environ, **slot, **led_by_this()}
+            # Of a group of its own, so that Ctrl-C reaches it through this process only, once.
             process = subprocess.Popen(
-                job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+                job.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                process_group=0,
             )
             processes.add(process)
+            if ended.is_set():
+                process.terminate()
             code = process.wait()
             processes.discard(process)
             return code
     finally:
         slots.put(slot)
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End processes, which have a moment to do so well."""
+    for process in processes:
+        process.terminate()
+    latest = time.monotonic() + _MOMENT
+    for process in processes:
+        try:
+            process.wait(max(0.0, latest - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _end_of(log: Path) -> str:

@@ -26,12 +26,12 @@ from foveate.inference.job import ALONE, SIZES, SPENDING, Prediction, Prediction
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.session import Session, Start
-from foveate.inference.sharing.stopping import stopping
 from foveate.inference.sharing.team import LEFT_OUT, Team, launched_team, started_team
 from foveate.inference.source import PixelSource
 from foveate.inference.speed import in_passes, in_seconds
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
+from foveate.signals import stopping
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,13 @@ class TrainingPart:
     resume: bool
 
 
-def plan_trainings(
+@contextmanager
+def trainings(
     config: RunConfig, run: RunFolder, *, resume: bool = False, overwrite: bool = False
-) -> list[TrainingPart]:
+) -> Iterator[list[TrainingPart]]:
     """What must be trained for a run: itself, or those members of an ensemble that are not trained to their end.
+
+    Meanwhile no other process trains there.
 
     Args:
         config: of the run.
@@ -45,7 +49,18 @@ def plan_trainings(
 
     Raises:
         OutputExistsError: when an ensemble's folder holds a run and neither `resume` nor `overwrite` is set.
+        OutputInUseError: when another process trains there, naming it.
     """
+    with ExitStack() as stack:
+        stack.enter_context(run.locked())
+        parts = _parts(config, run, resume=resume, overwrite=overwrite)
+        for part in parts:
+            if part.run != run:
+                stack.enter_context(part.run.locked())
+        yield parts
+
+
+def _parts(config: RunConfig, run: RunFolder, *, resume: bool, overwrite: bool) -> list[TrainingPart]:
     if not config.is_ensemble:
         return [TrainingPart(config, run, resume)]
     run.start(config, resume=resume, overwrite=overwrite)
@@ -74,6 +89,7 @@ class PreparedTraining:
         devices: int | str = 1,
         nodes: int = 1,
         accelerator: str = "auto",
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> FitResult:
         """Train to the last step; the options are those of `foveate.training.fit.fit`."""
         processes = Processes.of(devices, nodes, accelerator)
@@ -86,6 +102,7 @@ class PreparedTraining:
                 progress=progress,
                 callbacks=callbacks,
                 processes=processes,
+                should_stop=should_stop,
             )
 
 
@@ -148,12 +165,13 @@ def train_run(
         What each training left behind; nothing for members that were trained already.
     """
     results = []
-    for part in plan_trainings(config, run, resume=resume, overwrite=overwrite):
-        prepared = prepare_training(part.config, part.run, resume=part.resume, overwrite=overwrite)
-        results.append(prepared.fit(progress=progress, devices=devices))
-        part.run.mark_trained(results[-1].seconds)
-    if config.is_ensemble:
-        run.mark_trained()
+    with trainings(config, run, resume=resume, overwrite=overwrite) as parts:
+        for part in parts:
+            prepared = prepare_training(part.config, part.run, resume=part.resume, overwrite=overwrite)
+            results.append(prepared.fit(progress=progress, devices=devices))
+            part.run.mark_trained(results[-1].seconds)
+        if config.is_ensemble:
+            run.mark_trained()
     return results
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from foveate.checkpoint import load_checkpoint, seal
-from foveate.errors import NonFiniteLossError
+from foveate.errors import NonFiniteLossError, StoppedError
 from foveate.files import written
 from foveate.training.config import TrainingConfig
 
@@ -59,11 +60,13 @@ class RunCheckpoints(Checkpoint):
     Args:
         folder: where the checkpoints are kept.
         config: gives the intervals.
+        should_stop: asked after every step, and in one process after every batch of a validation.
     """
 
-    def __init__(self, folder: Path, config: TrainingConfig) -> None:
+    def __init__(self, folder: Path, config: TrainingConfig, should_stop: Callable[[], bool] = lambda: False) -> None:
         self.folder = folder
         self.config = config
+        self.should_stop, self._stops_now = should_stop, False
         self.best_miou = -math.inf
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,8 +77,17 @@ class RunCheckpoints(Checkpoint):
         """Continue from the best score so far."""
         self.best_miou = state_dict["best_miou"]
 
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop where that was asked for; only now the loggers have written what belongs to the step before.
+
+        Raises:
+            StoppedError: when asked to stop; last.ckpt is of the step before.
+        """
+        if self._stops_now:
+            raise self._stopped(trainer)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Write last.ckpt where it is due and no validation follows."""
+        """Write last.ckpt where it is due, or it is asked to stop, and no validation follows."""
         last = trainer.global_step >= self.config.steps
         if last:
             # Lightning validates before it stops early, and this is the only way to ask it for a validation now.
@@ -83,8 +95,18 @@ class RunCheckpoints(Checkpoint):
         if not self._validates_now(trainer, last):
             self._save_last_if_due(trainer, pl_module, last)
 
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop in the middle of a validation, which may be long; resuming goes on before it.
+
+        Raises:
+            StoppedError: when asked to stop.
+        """
+        # Processes may have unequal numbers of batches, so that they cannot agree here.
+        if trainer.world_size == 1 and trainer.state.fn == TrainerFn.FITTING and self.should_stop():
+            raise self._stopped(trainer)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write best.ckpt if this is the best so far, then last.ckpt where it is due."""
+        """Write best.ckpt if this is the best so far, then last.ckpt where it is due or it is asked to stop."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         miou = float(trainer.callback_metrics["val/miou"])
@@ -100,8 +122,18 @@ class RunCheckpoints(Checkpoint):
         return last or trainer.global_step % self.config.validate_every == 0
 
     def _save_last_if_due(self, trainer: pl.Trainer, module: pl.LightningModule, last: bool) -> None:
-        if last or trainer.global_step % self.config.checkpoint_interval == 0:
+        stops = not last and self._stops(trainer)
+        if last or stops or trainer.global_step % self.config.checkpoint_interval == 0:
             self._save(trainer, module, LAST)
+        self._stops_now = stops
+
+    def _stops(self, trainer: pl.Trainer) -> bool:
+        """Whether to stop, the same in all processes: a signal may reach only one of them."""
+        wanted = self.should_stop()
+        return wanted if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(wanted, all=False)
+
+    def _stopped(self, trainer: pl.Trainer) -> StoppedError:
+        return StoppedError(f"stopped after step {trainer.global_step} of {self.config.steps}")
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, name: str) -> None:
         _refuse_non_finite_weights(module, trainer.global_step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from foveate.training.config import TrainingConfig
 from foveate.training.determinism import deterministic_kernels
 from foveate.training.foveation_history import FOLDER, FoveationHistory
 from foveate.training.history import MetricsFile
-from foveate.training.processes import Processes, ended_together
+from foveate.training.processes import OwnHandlers, Processes, ended_together
 from foveate.training.rank import is_first_process
 from foveate.training.step_bar import StepBar
 from foveate.training.sync_batch_norm import BatchNormSync
@@ -82,6 +82,7 @@ def fit(
     processes: Processes | None = None,
     progress: bool = True,
     callbacks: Sequence[pl.Callback] = (),
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> FitResult:
     """Train until `task.config.steps` steps are done.
 
@@ -101,8 +102,10 @@ def fit(
         processes: how many, and on what; one on the best device by default.
         progress: show a progress bar, in the first process.
         callbacks: more of Lightning's callbacks.
+        should_stop: asked after every step; where it says so, last.ckpt is written and training stops.
 
     Raises:
+        StoppedError: when asked to stop before the last step.
         ConfigError: when the images of a step cannot be shared out evenly.
         OutputExistsError: when the folder holds checkpoints and `resume` is false.
         CheckpointError: when last.ckpt is damaged or of another configuration.
@@ -114,11 +117,17 @@ def fit(
     processes.check_share(task.config.images_per_step)
     folder = run_dir / "checkpoints"
     resumed_step = step_to_resume(folder, task, resume)
-    checkpoints = RunCheckpoints(folder, task.config)
+    checkpoints = RunCheckpoints(folder, task.config, should_stop)
     with _quiet(), deterministic_kernels(task.config.deterministic):
         trainer = pl.Trainer(
             max_steps=task.config.steps,
-            callbacks=[checkpoints, FoveationHistory(run_dir / FOLDER), *([StepBar()] if progress else []), *callbacks],
+            callbacks=[
+                OwnHandlers(),
+                checkpoints,
+                FoveationHistory(run_dir / FOLDER),
+                *([StepBar()] if progress else []),
+                *callbacks,
+            ],
             logger=_loggers(run_dir, resumed_step),
             enable_progress_bar=progress,
             **_options(task.config),

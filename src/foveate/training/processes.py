@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from foveate.errors import ConfigError, WorkerError
+from foveate.signals import LEADER, SIGNALS, follow_leader, led_by_this
 
 # In the order "auto" prefers them. Any number of processes may share a CPU.
 _DEVICES_FOUND: dict[str, Callable[[], int]] = {
@@ -88,17 +91,45 @@ class Processes:
             )
 
 
+class OwnHandlers(pl.Callback):
+    """Keeps the program's handlers of signals.
+
+    Lightning puts its own in front of them once training starts: those end it with exit code 0, as if it were done, and
+    send to other processes what these do not wait for.
+    """
+
+    def __init__(self) -> None:
+        self._handlers = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put them back."""
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._handlers.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+
+
 @contextmanager
 def ended_together(trainer: pl.Trainer) -> Iterator[None]:
     """Where training fails in the block, end the processes that this one started, which would wait for it.
 
+    One of them that dies is named at once; they end with this one, however that ends.
+
     Raises:
         WorkerError: when it failed because one of them had ended.
     """
+    follow_leader()
+    os.environ.update(led_by_this())
+    over = threading.Event()
+    threading.Thread(target=_name_the_dead, args=(trainer, over), daemon=True).start()
     try:
         yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # what Lightning makes of it
+            raise error.__context__ from None
+        raise
     except Exception as error:
-        started: list[Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+        started = _started_by(trainer)
         # What a backend raises where a connection breaks is a RuntimeError.
         lost = isinstance(error, RuntimeError) and _first_failed(started)
         for process in started:
@@ -108,11 +139,31 @@ def ended_together(trainer: pl.Trainer) -> Iterator[None]:
                 f"training ended because {lost}; what it said is above. Continue from the last checkpoint with --resume"
             ) from error
         raise
+    finally:
+        over.set()
+        os.environ.pop(LEADER, None)
+
+
+def _started_by(trainer: pl.Trainer) -> list[Popen[bytes]]:
+    started: list[Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    return started
+
+
+def _name_the_dead(trainer: pl.Trainer, over: threading.Event) -> None:
+    """Say which process died: Lightning kills this one too, without a word, where that does not end it."""
+    while not over.wait(0.5):
+        if lost := _failed(_started_by(trainer)):
+            os.write(2, f"{lost}, which ends the training; continue with --resume\n".encode())
+            return
 
 
 def _first_failed(started: list[Popen[bytes]]) -> str | None:
     if started:
         time.sleep(1)  # the connections of a process close a moment before it is gone
+    return _failed(started)
+
+
+def _failed(started: list[Popen[bytes]]) -> str | None:
     for rank, process in enumerate(started, start=1):
         code = process.poll()
         if code:

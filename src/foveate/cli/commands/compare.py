@@ -58,9 +58,13 @@ def compare(
     for name, reason in ({} if chosen else fitting_methods(settings)[1]).items():
         errors.say(f"{name} is left out; {reason}", "note", "yellow")
     with jobs_bar() as bar:
-        result = run_comparison(
-            settings, chosen, folder, seeds=_numbers(seeds), split=split, devices=devices, on_change=bar.show
-        )
+        try:
+            result = run_comparison(
+                settings, chosen, folder, seeds=_numbers(seeds), split=split, devices=devices, on_change=bar.show
+            )
+        except SystemExit:
+            errors.say("its trainings have ended with it; the same command goes on where it was stopped")
+            raise
     if result.table is not None:
         output.print(result.table.rich(f"{settings.name} on {result.split}"))
         output.say(f"written to {', '.join(map(str, result.files))}")

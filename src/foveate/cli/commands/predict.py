@@ -11,10 +11,10 @@ from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder
 
 if TYPE_CHECKING:
     from foveate.inference.session import Start
-    from foveate.inference.sharing.stopping import Stop
     from foveate.inference.sharing.team import Team
     from foveate.runs.folder import TrainedRun
     from foveate.runs.predict import PredictionRequest
+    from foveate.signals import Stop
 
 HELP = """Segment images of any size with a trained run.
 
@@ -132,18 +132,19 @@ class _Command:
 
     def run(self, devices: list[str]) -> int:
         """The exit code."""
-        from foveate.inference.sharing.stopping import stopping
+        from foveate.cli.console import show_cursor
         from foveate.runs.predict import help_predict, predicting
+        from foveate.signals import stopping
 
-        with stopping(_say_stopping, _show_cursor) as stop, predicting(self._request, devices) as team:
+        with stopping(_say_stopping, show_cursor) as stop, predicting(self._request, devices) as team:
             if not team.leads:
                 help_predict(self._request, team, _warn, stop)
                 return stop.exit_code if stop() else 0
             return self._lead(team, stop)
 
     def _lead(self, team: Team, stop: Stop) -> int:
-        from foveate.cli.console import output
-        from foveate.errors import FoveateError, StoppedError
+        from foveate.cli.console import output, say_how_to_resume
+        from foveate.errors import StoppedError
         from foveate.reporting.tables import predictions_table
 
         trained = self._request.load(team.device)
@@ -151,9 +152,9 @@ class _Command:
             try:
                 self._done[Path(image)] = self._predict(trained, team, stop, number, image)
             except StoppedError as error:
-                self._say_how_to_resume(error)
+                say_how_to_resume(error)
                 return stop.exit_code
-            except FoveateError as error:
+            except Exception as error:  # whatever it is, it must not cost the other images
                 self._fail(image, error)
         output.print(predictions_table(self._done, self._failed))
         torn = [self._tell_unreadable(image, summary) for image, summary in self._done.items()]
@@ -195,41 +196,42 @@ class _Command:
         return summary
 
     def _preview(self, image: str, trained: TrainedRun) -> None:
-        """Draw the preview, where what it shows was asked for and the image can be read; say what the passes were."""
+        """Draw the preview, where what it shows is there, and say what the passes were; no failure costs a result."""
         from foveate.cli.console import errors
-        from foveate.errors import ImageReadError
         from foveate.reporting.passes import note_of_prediction
         from foveate.reporting.preview import save_preview
         from foveate.runs.predict import files_of
 
         files = files_of(image, self._request.out)
-        note = note_of_prediction(files.passes, trained.config.foveation)
-        if note:
-            errors.say(f"{Path(image).name}: {note}", "note", "yellow")
-        if files.classes.exists() and (files.passes.exists() or files.fov.exists()):
-            overwrite = self._request.overwrite or self._request.resume
-            try:
+        try:
+            note = note_of_prediction(files.passes, trained.config.foveation)
+            if note:
+                errors.say(f"{Path(image).name}: {note}", "note", "yellow")
+            if files.classes.exists() and (files.passes.exists() or files.fov.exists()):
+                overwrite = self._request.overwrite or self._request.resume
                 save_preview(image, files, trained.config, overwrite=overwrite)
-            except ImageReadError as error:
-                _warn(f"there is no preview: {error}")
+        except Exception as error:
+            _warn(f"there is no preview of {image}: {_reason(error)}")
 
     def _fail(self, image: str, error: Exception) -> None:
         from foveate.cli.console import errors
         from foveate.errors import ConfigError, DatasetError, OutputExistsError, OutputInUseError
 
-        self._failed[Path(image)] = str(error)
+        self._failed[Path(image)] = _reason(error)
         self._mistakes += isinstance(error, ConfigError | DatasetError | OutputExistsError | OutputInUseError)
-        errors.say(str(error), "failed", "bold red")
+        errors.say(_reason(error), "failed", "bold red")
 
-    def _say_how_to_resume(self, error: Exception) -> None:
-        import shlex
-        import sys
 
-        from foveate.cli.console import errors
+def _reason(error: Exception) -> str:
+    """What an error says; of one that nobody foresaw also what it is and where it came from."""
+    import traceback
 
-        given = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-        again = shlex.join(["foveate", *given, "--resume"])
-        errors.say(f"{error}; go on with\n\n    {again}\n")
+    from foveate.errors import FoveateError
+
+    if isinstance(error, FoveateError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} (in {place.filename}, line {place.lineno}; please report it)"
 
 
 def _say_memory(start: Start, processes: int) -> None:
@@ -256,9 +258,3 @@ def _say_stopping() -> None:
     from foveate.cli.console import errors
 
     errors.say("stopping when the block at hand is stored; again to stop at once")
-
-
-def _show_cursor() -> None:
-    from foveate.cli.console import errors
-
-    errors.show_cursor(True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foveate.cli.arguments import Code, Overrides, Overwrite
+from foveate.errors import StoppedError
+
+if TYPE_CHECKING:
+    from foveate.runs.config import RunConfig
+    from foveate.runs.folder import RunFolder
+    from foveate.runs.train import TrainingPart
+    from foveate.signals import Stop
 
 HELP = """Train a segmenter as a configuration describes.
 
@@ -30,6 +36,9 @@ Examples:
 
     foveate train configs/idrid.yaml --devices 4
 
+Ctrl-C and SIGTERM stop it after the step at hand, with a checkpoint of that step: the same command with --resume goes
+on exactly there. Two trainings never share a folder.
+
 The method `ensemble` trains a model with each field of view, in RUN/members, and joins them.
 """
 
@@ -49,47 +58,81 @@ def train(
     code: Code = None,
 ) -> None:
     """Train a segmenter."""
-    from foveate.cli.console import errors, output, progress_bar, speaking
-    from foveate.reporting.passes import note_of_training
-    from foveate.reporting.tables import facts_table, labels_table, percent
+    from foveate.cli.console import errors, say_how_to_resume, show_cursor, speaking
     from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
-    from foveate.runs.train import plan_trainings, prepare_training
-    from foveate.training.history import read_history
+    from foveate.runs.train import trainings
+    from foveate.signals import stopping
     from foveate.training.processes import Processes
     from foveate.training.rank import is_first_process
 
     settings = RunConfig.load(_config_file(config), overrides, method)
     Processes.of(devices, nodes, accelerator).check_share(settings.training.images_per_step)
     run = RunFolder(out or Path("runs") / settings.name)
-    with speaking(is_first_process()):
-        for part in plan_trainings(settings, run, resume=resume, overwrite=overwrite):
-            with progress_bar("checking and indexing labels") as bar:
-                prepared = prepare_training(
-                    part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=bar.to
-                )
-            errors.print(labels_table(prepared.data.class_table))
-            for note in prepared.data.notes:
-                errors.say(note, "note")
-            errors.say(f"training {settings.name} for {settings.training.steps} steps into {part.run.path}")
-            result = prepared.fit(devices=devices, nodes=nodes, accelerator=accelerator)
-            part.run.mark_trained(result.seconds)
-            facts = {
-                "run": part.run.path,
-                "steps": result.steps,
-                "seconds": f"{result.seconds:.1f}",
-                "best validation mIoU %": percent(result.best_miou),
-                "best checkpoint": result.best_path,
-            }
-            output.print(facts_table("Trained", facts))
-            one_view = note_of_training(read_history(part.run.path / "metrics.csv"), part.config.foveation)
-            if one_view:
-                errors.say(one_view, "note", "yellow")
-        if settings.is_ensemble:
-            run.mark_trained()
-        # What looks closer where it pays is to be told on validation images what pays.
-        tunes = settings.foveation.estimator.planner == "pyramid" and not math.isnan(result.best_miou)
-        output.say(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
+
+    def on_signal() -> None:
+        errors.say("stopping after the step at hand; again to stop at once")
+
+    with speaking(is_first_process()), stopping(on_signal, show_cursor) as stop:
+        try:
+            with trainings(settings, run, resume=resume, overwrite=overwrite) as parts:
+                for part in parts:
+                    _train(part, overwrite, stop, devices=devices, nodes=nodes, accelerator=accelerator)
+                if settings.is_ensemble:
+                    run.mark_trained()
+        except StoppedError as error:
+            say_how_to_resume(error, resume=settings.is_ensemble or not isinstance(error, _NotBegunError))
+            raise typer.Exit(stop.exit_code) from None
+        _say_next(settings, run)
+
+
+class _NotBegunError(StoppedError):
+    """Stopped before anything was written."""
+
+
+def _train(part: TrainingPart, overwrite: bool, stop: Stop, **places: Any) -> None:
+    """Train a part of the run to its last step."""
+    from foveate.cli.console import errors, output, progress_bar
+    from foveate.reporting.passes import note_of_training
+    from foveate.reporting.tables import facts_table, labels_table, percent
+    from foveate.runs.train import prepare_training
+    from foveate.training.history import read_history
+
+    with progress_bar("checking and indexing labels") as bar:
+
+        def on_progress(share: float) -> None:
+            if stop():
+                raise _NotBegunError("stopped before the first step")
+            bar.to(share)
+
+        prepared = prepare_training(
+            part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=on_progress
+        )
+    errors.print(labels_table(prepared.data.class_table))
+    for note in prepared.data.notes:
+        errors.say(note, "note")
+    errors.say(f"training {part.config.name} for {part.config.training.steps} steps into {part.run.path}")
+    result = prepared.fit(**places, should_stop=stop)
+    part.run.mark_trained(result.seconds)
+    facts = {
+        "run": part.run.path,
+        "steps": result.steps,
+        "seconds": f"{result.seconds:.1f}",
+        "best validation mIoU %": percent(result.best_miou),
+        "best checkpoint": result.best_path,
+    }
+    output.print(facts_table("Trained", facts))
+    one_view = note_of_training(read_history(part.run.path / "metrics.csv"), part.config.foveation)
+    if one_view:
+        errors.say(one_view, "note", "yellow")
+
+
+def _say_next(settings: RunConfig, run: RunFolder) -> None:
+    """What looks closer where it pays is to be told on validation images what pays."""
+    from foveate.cli.console import output
+
+    tunes = settings.foveation.estimator.planner == "pyramid" and run.checkpoint("best").exists()
+    output.say(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
 
 
 def _config_file(given: Path) -> Path:

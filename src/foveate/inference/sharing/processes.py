@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -12,6 +13,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple, TypeVar, cast
 
 from foveate.errors import WorkerError
+from foveate.signals import follow_leader
 
 Result = TypeVar("Result")
 
@@ -70,7 +72,9 @@ def from_processes(work: Callable[..., Iterator[Result]], count: int, *arguments
         running: dict[Connection, SpawnProcess] = {}
         for rank in range(count):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(sender, work, Share(rank, counter), arguments), daemon=True)
+            process = context.Process(
+                target=_run, args=(sender, work, Share(rank, counter), arguments, os.getpid()), daemon=True
+            )
             stack.enter_context(_started(process))
             sender.close()  # the child's copy is then the only one: its death is the pipe's end
             running[receiver] = process
@@ -110,7 +114,10 @@ def _epitaph(process: SpawnProcess) -> str:
     )
 
 
-def _run(sender: Connection, work: Callable[..., Iterator[Any]], share: Share, arguments: tuple[Any, ...]) -> None:
+def _run(
+    sender: Connection, work: Callable[..., Iterator[Any]], share: Share, arguments: tuple[Any, ...], leader: int
+) -> None:
+    follow_leader(leader)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     try:
         for value in work(share, *arguments):

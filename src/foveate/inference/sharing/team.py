@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from typing import Any
 from torch.distributed import PrefixStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]  # not in __all__
 
 from foveate.errors import WorkerError
+from foveate.signals import follow_leader
 
 _PATIENCE = timedelta(minutes=10)  # for the others to start
+_PATIENCE_AT_THE_END = 10.0  # seconds for their block at hand
 LEFT_OUT = "left out"
 _TEAMS = count()
 
@@ -117,12 +120,12 @@ def started_team(devices: Sequence[str], work: Callable[..., None], *arguments: 
     if len(devices) == 1:
         yield Team(devices[0])
         return
-    messages = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_PATIENCE)
+    messages = _store_on_loopback()
     context, size = get_context("spawn"), len(devices)
     others = tuple(
         context.Process(
             target=_helper,
-            args=(messages.port, devices[rank], rank, size, work, arguments),
+            args=(os.getpid(), messages.port, devices[rank], rank, size, work, arguments),
             name=f"{rank} ({devices[rank]})",
             daemon=True,
         )
@@ -139,6 +142,8 @@ def started_team(devices: Sequence[str], work: Callable[..., None], *arguments: 
         for process in others:
             if process.pid is not None:
                 process.terminate()
+                process.join(_PATIENCE_AT_THE_END)
+                process.kill()
                 process.join()
 
 
@@ -152,8 +157,18 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _store_on_loopback() -> TCPStore:
+    """A store that only this computer reaches; by itself it would listen on all addresses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, handle = server.getsockname()[1], server.detach()
+    return TCPStore(
+        "127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=_PATIENCE, master_listen_fd=handle
+    )
+
+
 def _helper(
-    port: int, device: str, rank: int, size: int, work: Callable[..., None], arguments: tuple[Any, ...]
+    leader: int, port: int, device: str, rank: int, size: int, work: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
+    follow_leader(leader)
     messages = TCPStore("127.0.0.1", port, is_master=False, timeout=_PATIENCE)
     work(Team(device, rank, size, size, messages), *arguments)

@@ -1,0 +1,120 @@
+"""Ends: stopping well on a signal, and ending with the process that one works for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# In the environment of a process that is to end with the one of this number, which started it.
+LEADER = "FOVEATE_LEADER"
+_LOOK = 1.0  # seconds between looks at the leader
+_GRACE = 8.0  # seconds to end well once it is gone
+
+
+class Stop:
+    """Whether work should stop, and the signal that said so."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __call__(self) -> bool:
+        """Whether work should stop after the block or step at hand."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """What shells expect of a process that a signal ended."""
+        return 128 + (self.signal or signal.SIGTERM)
+
+
+@contextmanager
+def stopping(on_first: Callable[[], None], on_second: Callable[[], None] = lambda: None) -> Iterator[Stop]:
+    """Within this context SIGINT and SIGTERM ask for a stop; a second one ends the process at once.
+
+    Args:
+        on_first: called when a stop is asked for.
+        on_second: called before the process ends.
+    """
+    stop, owner = Stop(), os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            return  # a fork that reads for this process, which ends it
+        if stop.signal is not None:
+            on_second()
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        stop.signal = signal.Signals(number)
+        on_first()
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_on_signals(tell: Callable[[str], None]) -> None:
+    """Let SIGINT and SIGTERM end this process as an exception does: what is half-written is removed.
+
+    The exit code is 130 or 143.
+
+    Args:
+        tell: told which of them it was.
+    """
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            tell(f"ended by {signal.Signals(number).name}")
+            raise SystemExit(128 + number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for number in SIGNALS:
+        signal.signal(number, handle)
+
+
+def led_by_this() -> dict[str, str]:
+    """What the environment of a process needs that is to end with this one, see `follow_leader`."""
+    return {LEADER: str(os.getpid())}
+
+
+def follow_leader(leader: int | None = None) -> None:
+    """End this process within ten seconds of the end of the process that started it, however that ends.
+
+    It gets SIGTERM, and SIGKILL where that does not end it.
+
+    Args:
+        leader: number of that process; what `led_by_this` put into the environment when None, nothing without.
+    """
+    noted = int(os.environ.pop(LEADER, "0"))  # not for those that this process starts
+    leader = noted if leader is None else leader
+    if leader and (os.getppid() == leader or not _runs(leader)):
+        Thread(target=_watch, args=(leader,), daemon=True, name="follows its leader").start()
+
+
+def _watch(leader: int) -> None:
+    while os.getppid() == leader:
+        time.sleep(_LOOK)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
