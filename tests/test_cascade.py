@@ -10,6 +10,7 @@ from foveate import CascadeSegmenter
 from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.estimators import Cascade, Draw
 from foveate.networks.build import build_network
+from foveate.networks.cascade import _Entrance
 from foveate.patches.context import Context
 
 OPTIONS = {"weights": None, "classes": 3}
@@ -137,9 +138,19 @@ def test_tiles_get_the_context_of_their_own_place():
         model.network.entrances[0].convolutions["0"].weight.copy_(torch.eye(3)[..., None, None])
     image = torch.rand(2, 3, 100, 130)
     wide, close = model.look_by_look(image)
-    context = close - image
+    size = F.avg_pool2d(image.square().mean(dim=1, keepdim=True), 16).sqrt()  # context is measured by its patch
+    context = (close - image)[..., :96, :128] / size.repeat_interleave(16, 2).repeat_interleave(16, 3)
     expected = F.avg_pool2d(wide.softmax(dim=1)[..., :96, :128], 8)
-    torch.testing.assert_close(F.avg_pool2d(context[..., :96, :128], 8), expected, rtol=0, atol=0.02)
+    torch.testing.assert_close(F.avg_pool2d(context, 8), expected, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_context_counts_as_much_whatever_the_size_of_features(factor):
+    entrance = _Entrance(3, [(0, 5)])
+    nn.init.normal_(entrance.convolutions["0"].weight)
+    features, context = torch.rand(2, 5, 4, 4), Context(torch.rand(2, 3, 8, 8), torch.zeros(2, 2), 0.5)
+    one, other = entrance([features], context)[0], entrance([factor * features], context)[0]
+    torch.testing.assert_close(other / factor, one)
 
 
 def test_nested_windows_see_what_a_whole_image_does():

@@ -116,7 +116,7 @@ class CascadeNetwork(nn.Module):
         logits = output.logits if isinstance(output, DeepSupervision) else output
         if not isinstance(logits, Tensor) or logits.dim() != 4:
             raise NetworkError(f"a look must return logits (N, classes, h, w), got {type(logits).__name__}")
-        parts = [] if seen is None or self._handed == "probabilities" else [seen.float()]
+        parts = [] if seen is None or self._handed == "probabilities" else [seen.float() / _size(seen.float())]
         if self._handed != "map":
             parts.append(logits.float().softmax(dim=1))
         side = min(self._finest, *parts[0].shape[-2:])
@@ -141,7 +141,9 @@ class CascadeNetwork(nn.Module):
 
 
 class _Entrance(nn.Module):
-    """Adds context to some of a list of features.
+    """Adds context to some of a list of features, measured by how large they are.
+
+    Features of encoders differ in size by a factor of ten and more: unmeasured, context would drown in some.
 
     Args:
         channels: of the context.
@@ -159,8 +161,14 @@ class _Entrance(nn.Module):
         result = list(features)
         for i, convolution in self.convolutions.items():
             one = result[int(i)]
-            result[int(i)] = one + convolution(context.over(*one.shape[-2:])).to(one.dtype)
+            added = convolution(context.over(*one.shape[-2:])) * _size(one.detach().float())
+            result[int(i)] = one + added.to(one.dtype)
         return result
+
+
+def _size(values: Tensor) -> Tensor:
+    """Root mean square (N, 1, 1, 1) of each of N maps (N, D, h, w), never zero."""
+    return values.square().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12).sqrt()
 
 
 def _has_parts(network: nn.Module) -> bool:

@@ -1,0 +1,185 @@
+"""Cascades against fixed views: mIoU against passes, each chosen on validation images and scored on test images.
+
+What is done is kept: the same command goes on where it was stopped. Every run has the same number of training passes.
+A fixed view is trained alone, for each field of view, and may keep any part of its windows; a cascade is tuned as
+`foveate tune` does. At every budget the validation images choose among fixed views, and among a cascade's ways down.
+Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid] [--seeds 0] [--names fixed,own-512-128]
+DATA: see benchmarks/study.py. Writes benchmarks/results/cascade-SET.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
+
+import torch
+from timing import report
+from torch.utils.flop_counter import FlopCounterMode
+
+from foveate.cascade import CascadeSegmenter
+from foveate.demo.earth import encoder_weights
+from foveate.patches.context import Context
+from foveate.runs.evaluate import evaluate_run
+from foveate.runs.folder import RunFolder, load_run
+from foveate.runs.tune import tune
+from foveate.runs.tuned import CurvePoint, read_curve, read_tuned
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "study"
+
+
+class Plan(NamedTuple):
+    """What is trained on a set.
+
+    Attributes:
+        passes: of a training step.
+        views: of the fixed views.
+        cascades: by name, fields of view and estimator.
+        budgets: passes per megapixel.
+    """
+
+    passes: int
+    views: tuple[int, ...]
+    cascades: dict[str, tuple[tuple[int, ...], str]]
+    budgets: tuple[float, ...]
+
+
+SHARED, OWN = "{name: cascade}", "{name: cascade, share: false}"
+PLANS = {
+    "dubai": Plan(
+        18,
+        (64, 128, 256),
+        {
+            "shared-512-128": ((128, 512), SHARED),
+            "own-512-128": ((128, 512), OWN),
+            "shared-256-64": ((64, 256), SHARED),
+        },
+        (16, 31, 62, 124, 248, 496),
+    ),
+    "earth": Plan(
+        18,
+        (64, 128, 256),
+        {"shared-256-64": ((64, 256), SHARED), "own-256-64": ((64, 256), OWN)},
+        (32, 64, 127, 254, 508, 1016),
+    ),
+    "idrid": Plan(
+        12,
+        (256, 512, 1024),
+        {"shared-2048-512": ((512, 2048), SHARED), "own-2048-512": ((512, 2048), OWN)},
+        (1, 2, 4, 8, 16, 32),
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--sets", default="earth,dubai,idrid")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--names", help="those whose name begins so; all by default")
+    options = parser.parse_args()
+    os.environ["FOVEATE_DATA"] = str(options.data)
+    torch.set_num_threads(1)
+    for name in options.sets.split(","):
+        study(name, options.out / name, options.seeds.split(","), tuple((options.names or "").split(",")))
+
+
+def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> None:
+    plan, rows = PLANS[name], []
+    runs = {f"fixed-{view}": ((view,), None) for view in plan.views} | plan.cascades
+    for seed in seeds:
+        folders = {run: out / f"{run}-seed{seed}" for run in runs if run.startswith(names)}
+        for run, folder in folders.items():
+            train(name, folder, seed, *runs[run], plan.passes)
+            tuned(folder, plan.budgets)
+        fixed = [folder for run, folder in folders.items() if run.startswith("fixed")]
+        for budget in plan.budgets:
+            best = max(fixed, key=lambda folder: miou_at(folder, budget), default=None)
+            ways = {"best fixed view": best} | {run: folders.get(run) for run in plan.cascades}
+            rows += [
+                {"way": way, "seed": seed, "budget": budget, **scored(folder, budget)}
+                for way, folder in ways.items()
+                if folder is not None and at(read_curve(folder / "tuned.json"), budget)
+            ]
+    report(
+        f"cascade-{name}",
+        rows,
+        {"command": f"python benchmarks/cascade.py DATA OUT --sets {name} --seeds {','.join(seeds)}"},
+    )
+
+
+def train(name: str, folder: Path, seed: str, views: tuple[int, ...], estimator: str | None, passes: int) -> None:
+    """Train a run that is not trained yet."""
+    if RunFolder(folder).trained_file.exists():
+        return
+    method = ["--method", "cascade" if estimator else "patch_1"]
+    locations = passes // 3 if estimator else passes  # a wide window and two closer ones
+    changes = [
+        f"network.weights={encoder_weights()}", f"training.seed={seed}", f"training.locations_per_step={locations}",
+        f"foveation.fields_of_view={list(views)}", *([f"foveation.estimator={estimator}"] if estimator else []),
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "foveate", "train", str(CONFIGS / f"{name}.yaml"), *changes, *method]
+    print("$", " ".join(command), flush=True)
+    subprocess.run([*command, "--out", str(folder), "--resume"], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def tuned(folder: Path, budgets: tuple[float, ...]) -> None:
+    """Choose on the validation images for every budget, once."""
+    if (folder / "tuned.json").exists():
+        return
+    target = load_run(folder).segmenter.scales.target
+    print("tuning", folder, flush=True)
+    tune(folder, budgets=[budget * target**2 / 1e6 for budget in budgets])
+
+
+def at(curve: list[CurvePoint], budget: float) -> CurvePoint | None:
+    """The point of a budget."""
+    return next((point for point in curve if abs(point.budget - budget) < 0.01 * budget), None)
+
+
+def miou_at(folder: Path, budget: float) -> float:
+    point = at(read_curve(folder / "tuned.json"), budget)
+    return -1.0 if point is None else point.miou
+
+
+def scored(folder: Path, budget: float) -> dict[str, Any]:
+    """The way of looking chosen for a budget, on the test images; scores are kept beside the run."""
+    choice = next(one for one in read_tuned(folder / "tuned.json") if abs(one.budget - budget) < 0.01 * budget)
+    looks = [list(look) for look in choice.looks]
+    overrides = [
+        "inference.planner=pyramid", f"inference.looks={looks}", f"inference.fusion={list(choice.fusion)}",
+        f"inference.budget={'all' if len(looks) == 1 else choice.budget}",
+    ]  # fmt: skip
+    tree = evaluate_run(folder, "test", overrides=overrides).tree()
+    passes = tree["passes_per_megapixel"]
+    found = {
+        "run": folder.name, "looks": str(looks), "validation": choice.miou, "passes": passes, "miou": tree["miou"],
+        "gmac": passes * multiply_adds(folder) / 1e9,
+        **{f"iou {one['name']}": one["iou"] for one in tree["classes"]},
+    }  # fmt: skip
+    print(found, flush=True)
+    return found
+
+
+def multiply_adds(folder: Path) -> float:
+    """Of one pass; of a cascade the closest look's, with its context."""
+    model = load_run(folder).segmenter
+    patch = torch.zeros(1, model.in_channels, *[model.scales.patch_size] * 2)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        if isinstance(model, CascadeSegmenter):
+            handed = torch.zeros_like(model.look(patch, len(model.scales) - 1).handed)
+            before = counter.get_total_flops()
+            model.look(patch, 0, Context(handed, torch.zeros(1, 2), model.share_of_wider(0)))
+            return (counter.get_total_flops() - before) / 2
+        model.predict_windows(patch, torch.eye(len(model.scales))[:1])
+        return counter.get_total_flops() / 2
+
+
+if __name__ == "__main__":
+    main()
