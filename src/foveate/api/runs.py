@@ -19,6 +19,7 @@ from foveate.inference.session import Session
 from foveate.reporting.prediction_result import PredictionResult, predict_shown
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict_array import ArrayPrediction, predict_array
+from foveate.units import metres
 
 if TYPE_CHECKING:
     from foveate.inference.evaluate import Evaluation
@@ -89,6 +90,32 @@ class Run(TrainedRun):
     def evaluate(self, split: str = "val", *, hausdorff: bool = False) -> Evaluation:
         """Predict and score every image of a split of the run's data: see `foveate.evaluate`."""
         return evaluate(self, split, hausdorff=hausdorff)
+
+    def export(
+        self, path: AnyPath, *, view: int | None = None, pixel_size: str | None = None, overwrite: bool = False
+    ) -> list[Path]:
+        """Write the network of each look as ONNX (.onnx) or as a program of torch.export (.pt2).
+
+        The network takes patches (N, C, P, P) of raw values divided by their range (255 for 8 bits) and returns
+        probabilities (N, classes, P, P). The file is compared with torch before it is kept.
+
+        Args:
+            path: ends in .onnx or .pt2; of several looks the field of view is added to the name.
+            view: the one field of view to write; all when None.
+            pixel_size: of the images, such as "0.3 m", for the QGIS plug-in Deepness.
+            overwrite: replace what is there.
+
+        Returns:
+            The files.
+
+        Raises:
+            NetworkError: when the network cannot be exported, or the export says something else than torch.
+        """
+        from foveate.runs.export import export  # noqa: PLC0415 - predictions do not need it
+
+        size = None if pixel_size is None else metres(pixel_size)
+        done = export(self, Path(path), view=view, pixel_size=size, overwrite=overwrite)
+        return [one.path for one in done]
 
     def _settled(self, budget: float | str | None, outputs: Sequence[str] | None, overrides: Sequence[str]) -> Run:
         """This run with other settings of inference."""

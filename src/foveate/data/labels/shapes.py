@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio import CRS
 from rasterio.features import shapes as outlines_of
+from shapely.errors import ShapelyError
+from shapely.geometry import shape
 
 from foveate.data.area.geojson import named_system
 from foveate.errors import DatasetError
@@ -57,7 +60,6 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
     Raises:
         DatasetError: when the file cannot be read, or no class is found in it.
     """
-    shapely = require_shapely(path)
     if path.suffix.lower() in _TABLES:
         geometries, properties, system = _read_table(path, layer)
         in_pixels = False
@@ -69,23 +71,13 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
     if geometries and not any(properties):
         properties = [{} for _ in geometries]
     labels = _labels(properties, attribute, path)
-    kept, notes = _areal(shapely, geometries, path)
+    kept, notes = _areal(geometries, path)
     return Shapes(
         np.array([geometry for geometry, _ in kept], object), [labels[i] for _, i in kept], system, in_pixels, notes
     )
 
 
-def require_shapely(path: Path) -> Any:
-    """The package shapely, or an error that says how to install it."""
-    try:
-        import shapely  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise DatasetError(f"labels in polygons ({path}) need shapely; pip install 'foveate[vector]'") from None
-    return shapely
-
-
 def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str, Any]], CRS | None]:
-    shapely = require_shapely(path)
     try:
         from pyogrio import list_layers, raw  # noqa: PLC0415 - an extra
         from pyogrio.errors import DataLayerError, DataSourceError  # noqa: PLC0415
@@ -131,7 +123,7 @@ def _from_json(tree: Any, path: Path, image: str) -> tuple[list[Any], list[dict[
         if isinstance(tree, dict) and "annotations" in tree:
             found = list(_from_coco(tree, path, image))
         elif isinstance(tree, dict) and "shapes" in tree:
-            found = [(_polygon([shape["points"]]), {"label": shape.get("label")}) for shape in tree["shapes"]]
+            found = [(_polygon([one["points"]]), {"label": one.get("label")}) for one in tree["shapes"]]
         else:
             found = list(_features(tree, path))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
@@ -156,9 +148,6 @@ def _features(tree: Any, path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 def _geometry(tree: Any) -> Any:
     """A shapely geometry; None for one that cannot be made, as of a ring with too few corners."""
-    from shapely.errors import ShapelyError  # noqa: PLC0415 - an extra
-    from shapely.geometry import shape  # noqa: PLC0415
-
     try:
         return None if tree is None else shape(tree)
     except (ShapelyError, ValueError, TypeError, IndexError, KeyError, AttributeError):
@@ -248,7 +237,7 @@ def _value(found: Any) -> Any:
     return None if found is None else str(found).strip() or None
 
 
-def _areal(shapely: Any, geometries: list[Any], path: Path) -> tuple[list[tuple[Any, int]], tuple[str, ...]]:
+def _areal(geometries: list[Any], path: Path) -> tuple[list[tuple[Any, int]], tuple[str, ...]]:
     """Valid polygons with their places, and what was repaired or left out."""
     kept, counts = [], Counter[str]()
     for i, geometry in enumerate(geometries):

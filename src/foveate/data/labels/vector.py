@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from foveate.data.area.geojson import pixel_transform
-from foveate.data.labels.shapes import Shapes, read_shapes, require_shapely
+from foveate.data.labels.shapes import Shapes, read_shapes
 from foveate.data.readers.base import ImageReader
 from foveate.errors import ConfigError, DatasetError
 from foveate.types import BoolArray, Coordinates, IntArray, LabelArray
@@ -43,16 +44,15 @@ class VectorLabels:
 
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
         vectors = config.vectors
-        self._shapely: Any = require_shapely(path)
         shapes = read_shapes(path, image.path.name, vectors.attribute, vectors.layer)
         self.location, self.size, self.ignore_index = str(path), image.size, config.ignore_index
         ids = class_ids(shapes.labels, config, path)
         placed, notes = in_pixels(shapes, image, vectors.coordinates, path)
-        on_image = self._shapely.intersects(placed, self._shapely.box(0, 0, image.size.width, image.size.height))
+        on_image = shapely.intersects(placed, shapely.box(0, 0, image.size.width, image.size.height))
         _check_meets(placed, on_image, image, path)
-        order = _drawing_order(placed[on_image], ids[on_image], vectors.order, self._shapely)
+        order = _drawing_order(placed[on_image], ids[on_image], vectors.order)
         self._geometries, self._ids = placed[on_image][order], ids[on_image][order]
-        self._tree = self._shapely.STRtree(self._geometries)
+        self._tree = shapely.STRtree(self._geometries)
         self._unlabelled = id_of(vectors.unlabelled, config) if vectors.unlabelled is not None else 0
         self.notes = (*shapes.notes, *notes, *_counted(ids, on_image, config, path))
         self._tile = lru_cache(_TILES_KEPT)(self._drawn)
@@ -67,10 +67,10 @@ class VectorLabels:
         return result
 
     def _drawn(self, top: int, left: int) -> LabelArray:
-        tile = self._shapely.box(left - 1, top - 1, left + _TILE + 1, top + _TILE + 1)
+        tile = shapely.box(left - 1, top - 1, left + _TILE + 1, top + _TILE + 1)
         near = np.sort(self._tree.query(tile))
         # An outline of a million corners is drawn where it is needed only.
-        parts = self._shapely.clip_by_rect(self._geometries[near], *tile.bounds)
+        parts = shapely.clip_by_rect(self._geometries[near], *tile.bounds)
         shapes = [(part, int(label)) for part, label in zip(parts, self._ids[near], strict=True) if not part.is_empty]
         if not shapes:
             return np.full((_TILE, _TILE), self._unlabelled, np.uint8)
@@ -92,7 +92,6 @@ def in_pixels(
     shapes: Shapes, image: ImageReader, coordinates: Coordinates, path: Path
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Geometries in pixels of an image at its working resolution, and what was taken for granted."""
-    shapely = require_shapely(path)
     if not len(shapes.geometries):
         return shapes.geometries, ()
     bounds = shapely.bounds(shapes.geometries)
@@ -152,7 +151,7 @@ def id_of(name: str, config: DataConfig) -> int:
     return config.ignore_index if name == _IGNORE else config.class_names.index(name)
 
 
-def _drawing_order(geometries: NDArray[Any], ids: NDArray[np.uint8], order: str, shapely: Any) -> NDArray[np.int64]:
+def _drawing_order(geometries: NDArray[Any], ids: NDArray[np.uint8], order: str) -> NDArray[np.int64]:
     """Which is drawn after which; the last lies on top."""
     if order == "classes":
         return np.argsort(ids, kind="stable")

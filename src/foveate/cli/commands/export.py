@@ -1,0 +1,56 @@
+"""`foveate export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder
+
+HELP = """Write the network of a trained run as ONNX or as a program of torch.export.
+
+OUT ends in .onnx (pip install 'foveate[onnx]') or .pt2. The network takes patches of raw values divided by their range
+(255 for 8 bits), normalises them itself, and returns probabilities. Each look of the run gets a file of its own:
+model-256px.onnx, model-512px.onnx. The file is compared with torch on patches of the run's images before it is kept.
+
+ONNX files hold what the QGIS plug-in Deepness reads: class names, tile size, overlap and, with --pixel-size, the
+resolution.
+
+Examples:
+
+    foveate export runs/mine model.onnx --view 256
+
+    foveate export runs/map model.onnx --view 512 --pixel-size "0.3 m"
+
+    foveate export runs/mine model.pt2
+"""
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .onnx or .pt2.")],
+    view: Annotated[int | None, typer.Option(help="The one field of view to write, in pixels; all by default.")] = None,
+    pixel_size: Annotated[
+        str | None, typer.Option(metavar="LENGTH", help='Of the images, such as "0.3 m", for Deepness.')
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    overwrite: Overwrite = False,
+    code: Code = None,
+) -> None:
+    """Export the network of a run."""
+    from foveate.api.runs import load
+    from foveate.cli.console import output
+    from foveate.runs.export import check_format
+    from foveate.runs.export import export as write
+    from foveate.units import metres
+
+    check_format(out)
+    size = metres(pixel_size) if pixel_size else None
+    trained = load(run, checkpoint=checkpoint, device="cpu")
+    for done in write(trained, out, view=view, pixel_size=size, overwrite=overwrite):
+        output.say(
+            f"written to {done.path}: looks at {done.view} px; probabilities differ from torch by at most "
+            f"{done.apart:.1e} on {done.compared}"
+        )

@@ -1,0 +1,271 @@
+"""Export the network of each look, with its normalisation, as ONNX or as a program of torch.export."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.cascade import CascadeSegmenter
+from foveate.data.channels import Normalisation
+from foveate.data.manifest import load_samples
+from foveate.data.sample_reader import open_sample
+from foveate.errors import ConfigError, FoveateError, NetworkError
+from foveate.files import refuse_existing, written
+from foveate.geometry import Size, Window
+from foveate.inference.source import PixelSource
+from foveate.networks.deep_supervision import heads_of
+from foveate.networks.per_scale import NetworkPerScale
+from foveate.runs.folder import TrainedRun
+from foveate.version import __version__
+
+FORMATS = (".onnx", ".pt2")
+_PATCHES = 4  # compared with torch
+_MOST_APART = 1e-3  # of a probability
+_LARGEST_BATCH = 4096
+
+
+class ExportedLook(nn.Module):
+    """One look as a plain network: pixels from 0 to 1 in, probabilities over the same window out.
+
+    Args:
+        run: the trained run.
+        view: its field of view.
+    """
+
+    def __init__(self, run: TrainedRun, view: int) -> None:
+        super().__init__()
+        segmenter, data = run.segmenter, run.config.data
+        self._scale = segmenter.scales.fields_of_view.index(view)
+        self._side = segmenter.scales.patch_size
+        self._is_cascade = isinstance(segmenter, CascadeSegmenter)
+        network = segmenter.network
+        self.network = network.networks[self._scale] if isinstance(network, NetworkPerScale) else network
+        self.register_buffer("mean", torch.tensor(data.channel_mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(data.channel_std).view(-1, 1, 1))
+        self.embedding = segmenter.scale_embedding
+        told = torch.zeros(1, len(segmenter.scales))
+        told[0, self._scale] = 1
+        self.register_buffer("told", told)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Probabilities (N, classes, P, P) of pixels (N, C, P, P), raw values divided by the scale of the run."""
+        patches = (pixels - self.mean) / self.std
+        if self.embedding is not None:
+            patches = self.embedding(patches, self.told)
+        output = self.network(patches, self._scale).output if self._is_cascade else self.network(patches)
+        logits: Any = heads_of(output)[0]
+        return F.interpolate(logits.float(), (self._side, self._side), mode="bilinear").softmax(dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A file that was written.
+
+    Attributes:
+        path: the file.
+        view: field of view of its look, level-0 pixels.
+        apart: largest difference of a probability from torch's, on the patches that were compared.
+        compared: what was compared: patches of an image of the run, or noise where none is there.
+    """
+
+    path: Path
+    view: int
+    apart: float
+    compared: str
+
+
+def export(
+    run: TrainedRun,
+    path: Path,
+    *,
+    view: int | None = None,
+    pixel_size: float | None = None,
+    overwrite: bool = False,
+) -> list[Exported]:
+    """Write the network of every look that the run passes, each to a file of its own.
+
+    The input is (N, C, P, P): the raw values of a patch, resampled to the patch size and divided by `data.scale` (255
+    for 8 bits). The output is (N, classes, P, P): probabilities over the same window. Of several looks the file's
+    name gets the field of view: model-512px.onnx. Of a cascade only the widest look is a network of pixels alone, so
+    that one is written. ONNX files hold the metadata that the QGIS plug-in Deepness reads.
+
+    Args:
+        run: the trained run.
+        path: ends in .onnx (extra `onnx`) or .pt2 (loaded by `torch.export.load`).
+        view: the one field of view to write; all that are passed when None.
+        pixel_size: of the images in metres, for Deepness; `data.pixel_size` when None.
+        overwrite: replace what is there.
+
+    Raises:
+        ConfigError: for another ending, a field of view that is not passed, or a missing package.
+        NetworkError: naming the network when it cannot be exported, or when the export says something else than torch.
+        OutputExistsError: when a file is there and may not be replaced.
+    """
+    check_format(path)
+    views = _views(run, view)
+    names = [path if len(views) == 1 else path.with_stem(f"{path.stem}-{one}px") for one in views]
+    for name in names:
+        refuse_existing(name, overwrite)
+    writer = _onnx if path.suffix == ".onnx" else _program
+    size = pixel_size or run.config.data.working_pixel
+    return [_export_one(run, name, one, writer, size) for name, one in zip(names, views, strict=True)]
+
+
+def check_format(path: Path) -> None:
+    """Refuse a name that says no format, or one whose packages are missing; call it before any work.
+
+    Raises:
+        ConfigError: saying what to do.
+    """
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"{path}: the name of an export ends in {' or '.join(FORMATS)}")
+    if path.suffix == ".onnx":
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            try:
+                import_module(package)
+            except ModuleNotFoundError:
+                raise ConfigError(f"ONNX files need {package}; pip install 'foveate[onnx]'") from None
+
+
+def _views(run: TrainedRun, view: int | None) -> tuple[int, ...]:
+    segmenter = run.segmenter
+    passed = segmenter.views_passed
+    if isinstance(segmenter, CascadeSegmenter):
+        passed = passed[-1:]
+    if view is not None and view not in passed:
+        raise ConfigError(f"no look of {view} px can be exported; there are {', '.join(map(str, passed))}")
+    return passed if view is None else (view,)
+
+
+_Writer = Callable[[nn.Module, Tensor, Path, dict[str, Any]], Callable[[Tensor], Tensor]]
+
+
+def _export_one(run: TrainedRun, path: Path, view: int, writer: _Writer, pixel_size: float | None) -> Exported:
+    look = ExportedLook(run, view).cpu().eval()
+    pixels, compared = _patches(run, view)
+    with written(path, overwrite=True) as partial:
+        try:
+            loaded = writer(look, pixels, partial, _metadata(run, view, pixel_size))
+        except FoveateError:
+            raise
+        except Exception as error:  # the exporters raise many kinds
+            network = run.config.network
+            name = network.factory or f"{network.architecture} with encoder {network.encoder}"
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise NetworkError(f"the network {name} cannot be exported as {path.suffix}: {reason}") from error
+        with torch.inference_mode():
+            apart = float((loaded(pixels) - look(pixels)).abs().max())
+        if not apart <= _MOST_APART:
+            raise NetworkError(
+                f"the export {path} says something else than torch: probabilities differ by {apart:.3g} on {compared}; "
+                f"nothing was written"
+            )
+    return Exported(path, view, apart, compared)
+
+
+def _patches(run: TrainedRun, view: int) -> tuple[Tensor, str]:
+    """Patches (4, C, P, P) from 0 to 1 of the first image of the run that is there."""
+    side, data = run.segmenter.scales.patch_size, run.config.data
+    generator = torch.Generator().manual_seed(0)
+    try:
+        sample = load_samples(data, need_masks=False)[0]
+        with open_sample(sample, data) as image:
+            source = PixelSource.of(image, data, torch.device("cpu"))
+            corners = torch.rand(_PATCHES, 2, generator=generator)
+            rows = (corners[:, 0] * max(1, image.size.height - view)).long().tolist()
+            cols = (corners[:, 1] * max(1, image.size.width - view)).long().tolist()
+            windows = [Window(row, col, view, view) for row, col in zip(rows, cols, strict=True)]
+            read = torch.stack([source.read(window, Size.square(side)).float() for window in windows])
+            return torch.nan_to_num(read / source.normalisation.scale), f"{_PATCHES} patches of {sample.image}"
+    except FoveateError:
+        noise = torch.rand(_PATCHES, data.in_channels, side, side, generator=generator)
+        return noise, "noise, as no image of the run is there"
+
+
+def _exported(look: nn.Module, pixels: Tensor) -> Any:
+    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(look, (pixels,), dynamic_shapes={"pixels": {0: batch}})
+
+
+def _program(look: nn.Module, pixels: Tensor, path: Path, metadata: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    texts = {"foveate.json": json.dumps(metadata)}
+    torch.export.save(_exported(look, pixels), path, extra_files=texts)
+    module: Callable[[Tensor], Tensor] = torch.export.load(path).module()
+    return module
+
+
+def _onnx(look: nn.Module, pixels: Tensor, path: Path, metadata: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    import onnx  # noqa: PLC0415 - an extra
+    import onnxruntime  # noqa: PLC0415
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _exported(look, pixels), input_names=["pixels"], output_names=["probabilities"], dynamo=True
+        )
+        assert program is not None
+        program.save(path, external_data=False)
+    model = onnx.load(path)
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    onnx.save(model, path)
+    onnx.checker.check_model(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda batch: torch.from_numpy(session.run(None, {"pixels": batch.numpy()})[0])
+
+
+def _metadata(run: TrainedRun, view: int, pixel_size: float | None) -> dict[str, Any]:
+    """What the QGIS plug-in Deepness reads, and what others need to use the network.
+
+    Source: Deepness, `processing/models/model_base.py`; values are JSON. It divides by 255 itself, and reads tiles at
+    `resolution` centimetres a pixel.
+    """
+    data, scales = run.config.data, run.segmenter.scales
+    metadata = {
+        "model_type": "Segmentor",
+        "class_names": {str(label): name for label, name in enumerate(data.class_names)},
+        "tile_size": scales.patch_size,
+        "tiles_size": scales.patch_size,  # as its documentation calls it
+        "tiles_overlap": round(100 * run.config.inference.overlap),
+        "seg_thresh": 0.0,
+        "standardization_mean": [0.0] * data.in_channels,
+        "standardization_std": [1.0] * data.in_channels,
+        "foveate": {
+            "version": __version__,
+            "run": run.config.name,
+            "field_of_view": view,
+            "patch_size": scales.patch_size,
+            "input": "raw values, resampled to the patch size, divided by scale",
+            "scale": _scale(run),
+            "output": "probabilities over the same window",
+        },
+    }
+    if pixel_size is not None:
+        metadata["resolution"] = round(100 * pixel_size * view / scales.patch_size, 6)
+    return metadata
+
+
+def _scale(run: TrainedRun) -> float | str:
+    data = run.config.data
+    if data.scale is not None:
+        return data.scale
+    try:
+        with open_sample(load_samples(data, need_masks=False)[0], data) as image:
+            return Normalisation.of(data, image.dtype).scale
+    except FoveateError:
+        return "the range of the images' type: 255 for 8 bits"
