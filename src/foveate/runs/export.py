@@ -44,6 +44,10 @@ class ExportedLook(nn.Module):
         view: its field of view.
     """
 
+    mean: Tensor
+    std: Tensor
+    told: Tensor
+
     def __init__(self, run: TrainedRun, view: int) -> None:
         super().__init__()
         segmenter, data = run.segmenter, run.config.data
