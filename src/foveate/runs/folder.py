@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from foveate.build import build_segmenter
 from foveate.checkpoint import CHOSEN_AT_INFERENCE, check_same_config, load_segmenter_state
@@ -25,6 +27,8 @@ from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed
 from foveate.training.rank import is_first_process
 from foveate.version import __version__
+
+WEIGHTS = "model.safetensors"  # of a run from the hub, in place of checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +166,16 @@ class RunFolder:
         path = self.checkpoint(checkpoint)
         if checkpoint == "best" and not path.exists():
             path = self.checkpoint("last")
-        state = load_segmenter_state(path)
-        check_same_config(RunConfig.completed(state.config), config.tree(), free=CHOSEN_AT_INFERENCE)
+        shared = self.path / WEIGHTS
+        if shared.exists() and not path.exists():
+            path, weights = shared, _shared_weights(shared)
+        else:
+            state = load_segmenter_state(path)
+            check_same_config(RunConfig.completed(state.config), config.tree(), free=CHOSEN_AT_INFERENCE)
+            weights = state.weights
         segmenter = _segmenter_without_weights(config)
         try:
-            segmenter.load_state_dict(state.weights)
+            segmenter.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(f"{path} does not fit the configured network: {error}") from None
         return segmenter
@@ -204,6 +213,13 @@ def load_run(
         ConfigError, CheckpointError: see `RunFolder.load`.
     """
     return RunFolder(Path(path)).load(checkpoint, torch.device(device), overrides)
+
+
+def _shared_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own, and those of files
+        raise CheckpointError(f"{path} cannot be read ({error}); download it again") from None
 
 
 def _segmenter_without_weights(config: RunConfig) -> FoveatedSegmenter:
