@@ -194,3 +194,21 @@ def test_the_cache_of_readers_gives_them_on_demand(small, cache, image):
     assert len(given.get(image[0]).levels) == 2
     plain.close()
     given.close()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_damaged_file_in_the_cache_is_made_anew(small, cache, image, damage):
+    path, _ = image
+    with with_overviews(open_image(path)) as reader:
+        right = reader.read(Window(0, 0, 600, 800), Size(60, 80))
+    (file,) = cache.glob("*.tif")
+    whole = file.read_bytes()
+    place = len(whole) // 2
+    flipped = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
+    changed = {"flipped": flipped, "cut": whole[:-9], "empty": b""}
+    file.unlink()
+    file.write_bytes(changed[damage])
+    overviews._known_whole.clear()
+    with with_overviews(open_image(path)) as reader:
+        assert np.array_equal(reader.read(Window(0, 0, 600, 800), Size(60, 80)), right)
+    assert file.read_bytes() == whole

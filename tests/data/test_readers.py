@@ -41,6 +41,13 @@ def test_large_image_is_decoded_to_a_temporary_file(tmp_path):
     assert not pyramid.Path(folder).exists()
 
 
+def test_a_temporary_file_is_small_where_the_image_is_plain_and_gone_once_it_is_open(tmp_path):
+    path = write(tmp_path / "image.png", np.zeros((3, 600, 700), np.uint8), driver="PNG")
+    with open_image(path, decode_limit_bytes=1000) as reader:
+        assert not reader.read(Window(500, 600, 90, 90)).any()
+        assert [file.name for file in pyramid.Path(reader._store._folder.name).iterdir()] == ["lock"]
+
+
 def test_missing_file():
     with pytest.raises(ImageReadError, match=r"no image at nowhere\.tif"):
         open_image("nowhere.tif")

@@ -11,7 +11,7 @@ from foveate.data.manifest import load_samples
 from foveate.data.readers import Resolution, open_image
 from foveate.data.readers.location import Location
 from foveate.data.readers.memory import halved
-from foveate.data.readers.openslide_reader import _background, _opaque
+from foveate.data.readers.openslide_reader import _background, _check_names, _opaque
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
@@ -132,3 +132,29 @@ def test_real_slide(real_data):
     with RasterioReader(Location.of(path)) as other:
         assert other.resolution == Resolution(0.499e-6, 0.499e-6)
         assert np.abs(found - other.read(window)).max() <= 4
+
+
+def test_a_slide_that_openslide_refuses_is_told(slide, caplog):
+    data = slide.read_bytes()
+    told = 0
+    for share in (0.3, 0.6, 0.9, 0.99):
+        slide.write_bytes(data[: int(share * len(data))])
+        try:
+            with open_image(slide) as reader:
+                kind = type(reader).__name__
+        except (ImageReadError, UnsupportedImageError) as error:
+            assert "a.svs" in str(error)
+            continue
+        assert kind == "OpenSlideReader" or "a.svs" in caplog.text
+        told += kind != "OpenSlideReader"
+    slide.write_bytes(data)
+    assert told or caplog.text == ""
+
+
+def test_a_list_of_files_that_leads_out_of_the_folder_is_refused(tmp_path):
+    path = tmp_path / "a.vms"
+    path.write_text("[Virtual Microscope Specimen]\nImageFile=../secret.jpg\n")
+    with pytest.raises(UnsupportedImageError, match="names files outside the folder of the slide"):
+        _check_names(path)
+    path.write_text("[Virtual Microscope Specimen]\nImageFile=a(0,0).jpg\n")
+    _check_names(path)

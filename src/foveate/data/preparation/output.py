@@ -85,7 +85,7 @@ class Writer:
             with written(path, overwrite=True) as partial:
                 _write_png(partial, ids)
             return path
-        with tempfile.TemporaryDirectory(prefix="foveate-") as folder:
+        with tempfile.TemporaryDirectory(prefix="foveate-mask-") as folder:
             plain = Path(folder) / "mask.png"
             _write_png(plain, ids)
             convert(plain, path, overwrite=True, labels=True)

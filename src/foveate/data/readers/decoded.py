@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -14,8 +15,10 @@ from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.tiled_tiff import write_plain
 from foveate.geometry import Size, Window
+from foveate.scratch import TemporaryFolder
 from foveate.types import BoolArray, Raster
 
+_log = logging.getLogger(__name__)
 _DRIVERS = ("PNG", "JPEG")
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
@@ -76,13 +79,17 @@ class DecodedReader(PyramidReader):
 
     def _decoded(self) -> _Store:
         if self._store is None:
-            self._store = self._decode() if self._in_memory else _Spilled(self._location, self._options)
+            self._store = self._decode() if self._in_memory else self._spill()
         return self._store
 
     def _decode(self) -> _Store:
         with reading(self.location), open_dataset(self._location) as dataset:
             valid = read_valid(dataset) if self._by_mask else None
             return MemoryPyramid(dataset.read(self._indexes), valid, self.nodata)
+
+    def _spill(self) -> _Store:
+        needed = self.size.pixels * (self.bands * self.dtype.itemsize + 1)  # with a mask
+        return _Spilled(self._location, self._options, needed)
 
     def close(self) -> None:
         """Drop the decoded image, or delete the temporary file; a later read decodes again."""
@@ -94,8 +101,9 @@ class DecodedReader(PyramidReader):
 class _Spilled:
     """The image as a temporary tiled TIFF pyramid, deleted when closed."""
 
-    def __init__(self, location: Location, options: OpenOptions) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="foveate-")
+    def __init__(self, location: Location, options: OpenOptions, needed: int) -> None:
+        _log.warning("%s is decoded into a temporary file of up to %.1f GiB", location, needed / 2**30)
+        self._folder = TemporaryFolder(needed, f"decoding {location}")
         try:
             copy = Path(self._folder.name) / "decoded.tif"
             write_plain(location, copy)
@@ -103,6 +111,8 @@ class _Spilled:
         except BaseException:
             self._folder.cleanup()
             raise
+        with suppress(OSError):
+            copy.unlink()  # it stays as long as it is open, and no longer where this process is killed
 
     def extent(self, level: int) -> Size:
         return self._reader._extent(level)

@@ -21,6 +21,7 @@ from rasterio.io import DatasetReader
 from foveate.data.readers.base import Georeference, Resolution
 from foveate.data.readers.cut_short import check_length
 from foveate.data.readers.drivers import check_overviews, drivers_for
+from foveate.data.readers.limits import check_blocks
 from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.options import PLAIN, OpenOptions
 from foveate.data.readers.pyramid import PyramidReader, representable
@@ -102,6 +103,7 @@ def _opened(location: Location, options: dict[str, Any]) -> Any:
     dataset = _open(location.gdal, driver=drivers_for(location), **options)
     try:
         check_overviews(dataset)
+        check_blocks(dataset)
         if location.is_local and location.path.is_file():
             check_length(dataset, location.path)
     except BaseException:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+
+import numpy as np
+from rasterio.enums import Interleaving
 
 from foveate.data.readers.base import ImageReader
 from foveate.errors import ConfigError, UnsupportedImageError
 
 MAX_PIXELS = 10**12
+MOST_BLOCK_BYTES = 512 << 20
 VARIABLE = "FOVEATE_MAX_PIXELS"
 
 
@@ -29,6 +34,23 @@ def check_size(reader: ImageReader, max_pixels: int | None = None) -> None:
             f"are allowed: the header may be damaged. If it is right, set the environment variable {VARIABLE} to a "
             f"larger number, or pass max_pixels to open_image"
         )
+
+
+def check_blocks(dataset: Any) -> None:
+    """Refuse a file whose strips or tiles are too large to be decoded, which is done whole.
+
+    Raises:
+        UnsupportedImageError: naming the size and what to do.
+    """
+    for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+        size = height * width * np.dtype(dtype).itemsize * together
+        if size > MOST_BLOCK_BYTES:
+            raise UnsupportedImageError(
+                f"{dataset.name} is stored in pieces of {height} x {width} pixels, {size / 2**20:.0f} MiB each, which "
+                f"are read whole; at most {MOST_BLOCK_BYTES >> 20} MiB are allowed: store it in tiles, for "
+                f"example with gdal_translate -co TILED=YES"
+            )
 
 
 def _from_environment() -> int:

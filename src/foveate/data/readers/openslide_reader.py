@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -21,6 +23,8 @@ from foveate.types import Raster
 if TYPE_CHECKING:
     from openslide import OpenSlide, OpenSlideCache
 
+_log = logging.getLogger(__name__)
+_MOST_BYTES = 16 << 20  # of a list of files
 # For all slides of a process together: decoded tiles, which neighbouring windows share.
 _CACHE_BYTES = 64 << 20
 _TILE = 512
@@ -166,7 +170,24 @@ def open_openslide(location: Location, options: OpenOptions) -> OpenSlideReader 
     if not path.is_file():
         return None
     vendor = OpenSlide.detect_format(path)
-    return None if vendor in (None, "generic-tiff") else OpenSlideReader(Location.of(path))
+    if vendor in (None, "generic-tiff"):
+        return None
+    _check_names(path)
+    try:
+        return OpenSlideReader(Location.of(path))
+    except UnsupportedImageError as error:
+        _log.warning("%s; a plain file of its kind may show other pixels: is it whole?", error)
+        raise
+
+
+def _check_names(path: Path) -> None:
+    """Refuse a slide whose list of files leads out of its folder."""
+    lists = {".mrxs": path.with_suffix("") / "Slidedat.ini", ".vms": path, ".vmu": path}
+    listed = lists.get(path.suffix.lower())
+    if listed is not None and listed.is_file():
+        with listed.open("rb") as file:
+            if re.search(rb"=[^\r\n]*\.\.[/\\]", file.read(_MOST_BYTES)):
+                raise UnsupportedImageError(f"{listed} names files outside the folder of the slide, which are not read")
 
 
 def dicom_files(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from foveate.data.readers.tiled_tiff import write_plain_pyramid
 from foveate.errors import ImageReadError
 from foveate.files import written
 from foveate.geometry import Size, Window, ceil_div
+from foveate.scratch import TemporaryFolder
 from foveate.types import BoolArray, Raster
 
 VARIABLE = "FOVEATE_CACHE"
@@ -34,6 +34,7 @@ _WIDEST_STEP = 4.5
 _MOST_PIXELS = 4_000_000
 _STEP = 4  # the first level made has a sixteenth of the pixels
 _SAMPLES, _SAMPLE_SIDE = 5, 64
+_known_whole: set[tuple[int, int]] = set()
 
 
 def with_overviews(reader: PyramidReader) -> PyramidReader:
@@ -54,7 +55,8 @@ class OverviewedReader(Derived):
     """An image whose coarse levels lie in another file, a tiled TIFF that is made when one of them is first read.
 
     It is kept in the folder that the environment variable FOVEATE_CACHE names, `~/.cache/foveate` by default, under a
-    name that follows from the file and what it holds; where that cannot be written, in a temporary file. Processes and
+    name that follows from the file and what it holds; where that cannot be written, in a temporary file. A damaged
+    one is made anew. Processes and
     threads that need the same one wait for each other. Levels are means of means, as those of any pyramid are.
 
     Args:
@@ -74,7 +76,7 @@ class OverviewedReader(Derived):
         self.handles = inner.handles + len(self._coarse)
         self._overviews: RasterioReader | None = None
         self._damaged = False
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: TemporaryFolder | None = None
 
     def _extent(self, level: int) -> Size:
         return self._inner._extent(level) if level < self._kept else self._whole
@@ -122,7 +124,7 @@ class OverviewedReader(Derived):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _alone(folder / f"{name}.lock"):
-                if (folder / name).exists():
+                if _is_whole(folder / name):
                     os.utime(folder / name)  # used last now
                 else:
                     self._make(folder / name)
@@ -134,13 +136,14 @@ class OverviewedReader(Derived):
         return folder / name
 
     def _made_for_now(self) -> Path:
-        self._temporary = tempfile.TemporaryDirectory(prefix="foveate-")
+        self._temporary = TemporaryFolder()
         return self._make(Path(self._temporary.name) / "overviews.tif")
 
     def _make(self, path: Path) -> Path:
         source = _coarse_source(self._base, self, lambda window: self._from_inner(window, self._factor))
-        with written(path) as partial:
+        with written(path, overwrite=True) as partial:
             write_plain_pyramid(source, partial)
+            _seal(partial)
         return path
 
     def valid(self, window: Window) -> BoolArray:
@@ -172,6 +175,31 @@ def _coarse_source(size: Size, image: PyramidReader, read: Callable[[Window], Kn
 
     masked = image.masked and hole is None
     return TiffSource(size, image.bands, image.dtype, pixels, valid=valid if masked else None, nodata=hole)
+
+
+def _seal(path: Path) -> None:
+    """Append a checksum, which readers of TIFF do not look at."""
+    with path.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0, os.SEEK_END)
+        file.write(digest)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there as it was made; each is read once in a process."""
+    if not path.exists():
+        return False
+    about = path.stat()
+    if (about.st_ino, about.st_size) not in _known_whole:
+        digest, left = hashlib.sha256(), about.st_size - hashlib.sha256().digest_size
+        with path.open("rb") as file:
+            while left > 0 and (piece := file.read(min(left, 1 << 22))):
+                digest.update(piece)
+                left -= len(piece)
+            if file.read() != digest.digest():
+                return False
+        _known_whole.add((about.st_ino, about.st_size))
+    return True
 
 
 def cache_folder() -> Path | None:

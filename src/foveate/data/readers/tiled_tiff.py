@@ -28,7 +28,7 @@ _JPEG_QUALITY = 90
 
 
 def write_plain(location: Location, destination: Path) -> None:
-    """Decode a file that GDAL reads into a tiled TIFF that is fast to read and is not kept.
+    """Decode a file that GDAL reads into a tiled TIFF that is fast to read, and is not kept.
 
     Raises:
         ImageReadError: when the source is damaged.
@@ -36,7 +36,7 @@ def write_plain(location: Location, destination: Path) -> None:
         OutputWriteError: when writing failed.
     """
     with reading(str(location)), open_dataset(location) as image, written(destination) as partial:
-        _write(partial, source_of_dataset(image, str(location)), 512, "none", False, _silent)
+        _write(partial, source_of_dataset(image, str(location)), 512, "zstd", False, _silent)
 
 
 def write_plain_pyramid(source: TiffSource, path: Path) -> None:
