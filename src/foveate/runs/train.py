@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from foveate.segmenter import FoveatedSegmenter
 from foveate.training.fit import FitResult, fit, step_to_resume
 from foveate.training.processes import Processes
 from foveate.training.task import SegmentationTask
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,8 @@ def train_run(
 ) -> list[FitResult]:
     """Train a run, or all members of an ensemble, to the last step.
 
+    What was taken for granted of the data, or is unusual, is logged as warnings.
+
     Returns:
         What each training left behind; nothing for members that were trained already.
     """
@@ -168,6 +173,9 @@ def train_run(
     with trainings(config, run, resume=resume, overwrite=overwrite) as parts:
         for part in parts:
             prepared = prepare_training(part.config, part.run, resume=part.resume, overwrite=overwrite)
+            _log.info(prepared.data.class_table.summary())
+            for note in prepared.data.notes:
+                _log.warning(note)
             results.append(prepared.fit(progress=progress, devices=devices))
             part.run.mark_trained(results[-1].seconds)
         if config.is_ensemble:

@@ -1,0 +1,53 @@
+"""What `foveate train` says of labels before its first step."""
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from foveate.cli.app import app
+from foveate.errors import DatasetError
+from toys import make_data_set, shapes, toy_config, write_image
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    make_data_set(tmp_path / "toy")
+    return tmp_path
+
+
+def train(workspace, **data):
+    tree = toy_config(workspace, steps=1, validate_every=1)
+    tree["data"] |= data
+    (workspace / "toy.yaml").write_text(yaml.safe_dump(tree))
+    options = ["--out", str(workspace / "run"), "--accelerator", "cpu"]
+    result = CliRunner().invoke(app, ["train", str(workspace / "toy.yaml"), *options], env={"COLUMNS": "160"})
+    return result, " ".join(result.output.split())
+
+
+def test_the_table_of_classes_and_what_is_unusual_are_told(workspace):
+    write_image(workspace / "toy/masks/c.png", shapes(2)[1] * 0)
+    write_image(workspace / "toy/masks/e.png", shapes(2)[1])
+    result, text = train(workspace)
+    assert result.exit_code == 0, text
+    before = text.split("training toy for 1 steps")[0]
+    ground, disc = ((shapes(0)[1] == c).sum() + (shapes(1)[1] == c).sum() for c in (0, 1))
+    for part in ("train, 2 images", "val, 1 image", "test, 1 image", f"{ground:,}", f"{disc:,}", "ignored"):
+        assert part in before
+    assert "note: class disc has no labelled pixel in the validation images" in before
+    assert "note: masks that no image is called by: e.png" in before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"split": {"test": ["d"]}}, "is left to validate on"),
+        ({"label_map": {1: 255}}, "set data.label_map={1: 1}"),
+        ({"folder": None, "manifest": "latin1.csv"}, "latin1.csv is not in UTF-8"),
+    ],
+)
+def test_what_is_refused_leaves_no_run(workspace, changes, said):
+    (workspace / "latin1.csv").write_bytes("image,mask\nbäume.png,m.png\n".encode("latin-1"))
+    result, _ = train(workspace, **changes)
+    assert isinstance(result.exception, DatasetError)
+    assert said in str(result.exception)
+    assert not (workspace / "run").exists()
