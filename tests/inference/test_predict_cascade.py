@@ -1,5 +1,7 @@
 """A cascade's prediction from files: level by level, whatever the blocks, and as in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from foveate.errors import ConfigError
 from foveate.foveation.estimators import Cascade
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
+from foveate.inference.memory import MemoryModel
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
 from foveate.networks.build import build_network
@@ -132,3 +135,16 @@ def test_an_area_is_looked_at_alone():
 def test_looks_that_cannot_be_are_told_what_can(options, says):
     with pytest.raises(ConfigError, match=says):
         predicted(cascade(), **options)
+
+
+def test_the_bound_of_memory_holds_what_looks_hand_on():
+    model, source = cascade((64, 32, 16)), PixelSource(ArrayReader(PIXELS), [0, 1, 2], PLAIN, CPU)
+    found = MemoryModel.of(model, source, InferenceConfig(), 4)
+    with torch.no_grad():
+        handed = model.look(torch.zeros(1, 3, 16, 16), 2).handed
+    assert found.handed == handed.nbytes
+    without = replace(found, handed=0)
+    supports = sum((64 // side + 2) ** 2 for side in (32, 64))
+    assert found._stitching(64, 4) - without._stitching(64, 4) == (4 + supports) * handed.nbytes
+    many = replace(found, handed=2**30)
+    assert many.bound(64, 4).largest > found.bound(64, 4).largest + 2**30

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from foveate.cascade import CascadeSegmenter
 from foveate.data.area.area import Area
 from foveate.data.readers.gdal import small_cache_bytes
 from foveate.errors import ConfigError
@@ -60,6 +61,7 @@ class MemoryModel:
         resident: what the reader holds, bytes.
         weights: of the segmenter, bytes.
         patch: of the network on one patch, bytes.
+        handed: of what a cascade's look hands on of one patch, bytes; 0 without a cascade.
         policy: of the policy on one tile of cells, bytes.
         tiles: of the policy's answers that are kept, bytes.
         raw: bytes of a pixel in the file, all bands.
@@ -80,6 +82,7 @@ class MemoryModel:
     resident: int
     weights: int
     patch: int
+    handed: int
     policy: int
     tiles: int
     raw: int
@@ -125,6 +128,7 @@ class MemoryModel:
             resident=reader.resident_bytes,
             weights=sum(p.numel() * p.element_size() for p in segmenter.state_dict().values()),
             patch=_patch_bytes(segmenter, source, config),
+            handed=_handed_bytes(segmenter, source),
             policy=_policy_bytes(segmenter, source),
             tiles=kept * len(scales) * TILE_CELLS**2 * _FLOAT,
             raw=reader.bands * reader.dtype.itemsize,
@@ -171,7 +175,9 @@ class MemoryModel:
         weights = (5 * len(self.looks) + self.classes) * side**2 * _FLOAT if self.pyramid else 0
         wide = max(min(batch * support**2, max(_PIXELS_AT_ONCE, support**2)) for support, _ in self.looks)
         patches = 6 * batch * self.channels * self.patch_pixels * _FLOAT
-        return sums + weights + 4 * wide * self.classes * _FLOAT + patches + batch * self.patch
+        # What looks hand on is kept for a block, and stacked for a batch of closer ones.
+        handed = (batch + sum((side // support + 2) ** 2 for support, _ in self.looks[1:])) * self.handed
+        return sums + weights + 4 * wide * self.classes * _FLOAT + patches + batch * self.patch + handed
 
     def _finishing(self, side: int) -> int:
         """While the layers are made of a block's logits, strip by strip."""
@@ -245,6 +251,15 @@ def _patch_bytes(segmenter: FoveatedSegmenter, source: PixelSource, config: Infe
     weights = torch.eye(len(segmenter.scales), device=source.device)[scale][None]
     with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         return peak_bytes(lambda: segmenter.predict_windows(patch.clone(), weights))
+
+
+def _handed_bytes(segmenter: FoveatedSegmenter, source: PixelSource) -> int:
+    if not isinstance(segmenter, CascadeSegmenter):
+        return 0
+    side, widest = segmenter.scales.patch_size, len(segmenter.scales) - 1
+    with torch.inference_mode():
+        handed = segmenter.look(torch.zeros(1, len(source.channels), side, side, device=source.device), widest).handed
+    return handed.nbytes
 
 
 def _policy_bytes(segmenter: FoveatedSegmenter, source: PixelSource) -> int:
