@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from foveate.data.readers.decoded import DecodedReader
 from foveate.data.readers.gdal import open_dataset, reading
 from foveate.data.readers.location import Location
 from foveate.data.readers.options import Plane
+from foveate.data.readers.oriented import OrientedReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.registry import open_image
 from foveate.data.readers.tiff_source import TiffSource, source_of_dataset, source_of_reader
@@ -57,10 +59,16 @@ def convert(
 
 def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSource:
     """Of what GDAL reads all that the file holds, also what a reader leaves out; of others what their reader gives."""
-    reader = opened.enter_context(open_image(place, plane=plane))
-    if isinstance(reader, RasterioReader):
-        return source_of_dataset(reader.dataset, reader.location)
-    if isinstance(reader, DecodedReader):
+    reader = opened.enter_context(open_image(place, keep_alpha=True, plane=plane))
+    stored = reader.inner if isinstance(reader, OrientedReader) else reader
+    if isinstance(stored, RasterioReader):
+        source = source_of_dataset(stored.dataset, reader.location)
+    elif isinstance(stored, DecodedReader):
         location = Location.of(place)
-        return source_of_dataset(opened.enter_context(open_dataset(location)), str(location))
-    return source_of_reader(reader)
+        source = source_of_dataset(opened.enter_context(open_dataset(location)), str(location))
+    else:
+        return source_of_reader(reader)
+    if stored is reader:
+        return source
+    valid = reader.valid if source.valid else None
+    return replace(source, size=reader.size, read=reader.read, by_rows=False, valid=valid, resolution=reader.resolution)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from foveate.data.readers.base import ImageReader
 from foveate.units import length
+
+_NO_DATA = ("pixels that hold none are marked in the file", "pixels that are marked, or are not finite")
 
 
 def image_facts(reader: ImageReader) -> dict[str, str]:
@@ -12,22 +16,28 @@ def image_facts(reader: ImageReader) -> dict[str, str]:
     return {
         "format": f"{reader.format}, read by {type(reader).__name__}",
         "width x height": f"{reader.size.width} x {reader.size.height} ({reader.size.megapixels:.1f} megapixels)",
-        "bands": f"{reader.bands} x {reader.dtype}" + (" and alpha" if reader.alpha else ""),
-        **({"no data": "pixels that hold none are marked in the file"} if reader.masked else {}),
+        "bands": _bands(reader),
+        **({"no data": _NO_DATA[int(reader.dtype.kind == "f")]} if reader.masked else {}),
         "levels": levels,
         "georeference": _georeference(reader),
         "pixel size": _pixel_size(reader),
         "reading": _reading_cost(reader),
+        **({"note": "; ".join(reader.remarks)} if reader.remarks else {}),
     }
+
+
+def _bands(reader: ImageReader) -> str:
+    names = f": {', '.join(name or '-' for name in reader.band_names)}" if any(reader.band_names) else ""
+    return f"{reader.bands} x {reader.dtype}" + (" and alpha" if reader.alpha else "") + names
 
 
 def _georeference(reader: ImageReader) -> str:
     place = reader.georeference
     if place is None:
         return "none"
-    a, _, x, _, e, y = place.transform
+    a, b, x, d, e, y = place.transform
     name = place.crs.split('"')[1] if '"' in place.crs else "no coordinate system"
-    return f"{name}; upper left ({x:g}, {y:g}), pixel {abs(a):g} x {abs(e):g}"
+    return f"{name}; first corner ({x:.10g}, {y:.10g}), pixel {math.hypot(a, d):g} x {math.hypot(b, e):g}"
 
 
 def _pixel_size(reader: ImageReader) -> str:

@@ -12,9 +12,12 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from rasterio.warp import transform as warp
+from scipy import ndimage
 
 from foveate.data.readers.base import Georeference
+from foveate.data.readers.ground import area_lattice
 from foveate.errors import ConfigError
+from foveate.geometry import Size
 from foveate.types import Coordinates
 from foveate.writers.class_map import ClassMap
 from foveate.writers.regions import Region
@@ -35,7 +38,7 @@ def header(crs: str | None) -> str:
 
 def feature(region: Region, area: int, class_map: ClassMap, place: Place, unit: AreaUnit | None) -> Iterator[str]:
     """A region as a GeoJSON feature, in parts: an annotation for QuPath, with plain properties for everything else."""
-    properties = json.dumps(_properties(region.value, area, class_map, unit))
+    properties = json.dumps(_properties(region, area, class_map, unit))
     yield f'{{"type": "Feature", "properties": {properties}, "geometry": {{"type": "Polygon", "coordinates": ['
     for number, ring in enumerate((region.shape.exterior, *region.shape.interiors)):
         yield "," if number else ""
@@ -43,8 +46,8 @@ def feature(region: Region, area: int, class_map: ClassMap, place: Place, unit: 
     yield "]}}"
 
 
-def _properties(value: int, area: int, class_map: ClassMap, unit: AreaUnit | None) -> dict[str, Any]:
-    name = class_map.name(value)
+def _properties(region: Region, area: int, class_map: ClassMap, unit: AreaUnit | None) -> dict[str, Any]:
+    value, name = region.value, class_map.name(region.value)
     properties: dict[str, Any] = {
         "objectType": "annotation",
         "classification": {"name": name, "color": list(class_map.color(value))},
@@ -53,7 +56,7 @@ def _properties(value: int, area: int, class_map: ClassMap, unit: AreaUnit | Non
         "area_px": area,
     }
     if unit is not None:
-        properties[unit.key] = float(f"{area * unit.per_pixel:.6g}")
+        properties[unit.key] = float(f"{unit.of(region, area):.6g}")
     return properties
 
 
@@ -154,21 +157,35 @@ def _lonlat(place: Georeference, crs: Any) -> Place:
 
 
 class AreaUnit(NamedTuple):
-    """What the area of a pixel is called, and how large it is."""
+    """What the area of a pixel is called, and how large it is.
+
+    Attributes:
+        key: name of the property.
+        per_pixel: (k, k) at places spread evenly over the image, or (1, 1).
+        size: of the image.
+    """
 
     key: str
-    per_pixel: float
+    per_pixel: NDArray[np.float64]
+    size: Size
+
+    def of(self, region: Region, pixels: int) -> float:
+        """The area of a region of so many pixels, by the size of those around its centre."""
+        if self.per_pixel.size == 1:
+            return pixels * float(self.per_pixel[0, 0])
+        centre, last = region.shape.centroid, len(self.per_pixel) - 1
+        place = [[centre.y / self.size.height * last], [centre.x / self.size.width * last]]
+        return pixels * float(ndimage.map_coordinates(self.per_pixel, place, order=1, mode="nearest")[0])
 
 
 def area_unit(class_map: ClassMap) -> AreaUnit | None:
-    """Square metres of a map in a projected system, square micrometres of a slide of known resolution."""
-    place = class_map.georeference
+    """Square metres on the ground of a map, square micrometres of a slide of known resolution."""
+    place, size = class_map.georeference, class_map.size
     crs = _on_earth(place)
     if place is not None and crs is not None:
-        a, b, _, d, e, _ = place.transform
-        factor = crs.linear_units_factor[1] if crs.is_projected else 0
-        return AreaUnit("area_m2", abs(a * e - b * d) * factor**2) if factor else None
+        areas = area_lattice(crs, place.transform, size)
+        return AreaUnit("area_m2", areas, size) if np.isfinite(areas).all() else None
     if class_map.resolution is not None:
         height, width = class_map.resolution
-        return AreaUnit("area_um2", height * width * 1e12)
+        return AreaUnit("area_um2", np.array([[height * width * 1e12]]), size)
     return None

@@ -39,7 +39,7 @@ class DecodedReader(PyramidReader):
     """Decodes the file at the first read and keeps it, in memory or, when it is large, in a temporary tiled TIFF.
 
     Args:
-        location: a PNG or JPEG file. An orientation in a JPEG's EXIF is not applied, as masks do not carry it.
+        location: a PNG or JPEG file, read as it is stored.
         options: which bands count, what is believed to be no data, and up to which size the image is kept in memory.
 
     Raises:

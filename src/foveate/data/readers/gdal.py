@@ -46,6 +46,9 @@ _SAFE = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO"}
 # `catch_warnings` swaps a list of the whole process; two threads that open files must not interleave.
 _QUIET = threading.Lock()
 
+# Ground control points make a place where an affine map fits them to a pixel.
+_FEWEST_POINTS, _MOST_APART = 3, 1.0
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -169,6 +172,7 @@ class Header:
     dtype: np.dtype[Any]
     band_names: tuple[str, ...]
     scaling: tuple[tuple[float, float], ...]
+    remarks: tuple[str, ...]
     georeference: Georeference | None
     resolution: Resolution | None
 
@@ -183,7 +187,7 @@ def read_header(dataset: Any, options: OpenOptions = PLAIN) -> Header:
     Raises:
         UnsupportedImageError: when there is no band, or the pixels are complex numbers.
     """
-    colours = dataset.colorinterp
+    colours, (place, remarks) = dataset.colorinterp, _georeference(dataset)
     dtype = np.result_type(*dataset.dtypes) if dataset.dtypes else np.dtype(np.complex64)
     keep_alpha = options.keep_alpha or options.bands is not None
     indexes = tuple(i + 1 for i, colour in enumerate(colours) if keep_alpha or colour != ColorInterp.alpha)
@@ -201,8 +205,9 @@ def read_header(dataset: Any, options: OpenOptions = PLAIN) -> Header:
         dtype=dtype,
         band_names=tuple(_band_name(dataset, index) for index in indexes),
         scaling=tuple((dataset.scales[index - 1], dataset.offsets[index - 1]) for index in indexes),
-        georeference=_georeference(dataset),
-        resolution=resolution_of(dataset),
+        remarks=remarks,
+        georeference=place,
+        resolution=resolution_of(dataset, place),
     )
 
 
@@ -216,6 +221,7 @@ def describe(reader: PyramidReader, header: Header) -> bool:
     reader.alpha, reader.palette, reader.dtype = header.alpha, header.palette, header.dtype
     reader.nodata, reader.band_names, reader.scaling = header.nodata, header.band_names, header.scaling
     reader.masked = header.by_mask or any(header.nodata) or header.dtype.kind == "f"
+    reader.remarks = header.remarks
     reader.georeference, reader.resolution = header.georeference, header.resolution
     return header.by_mask
 
@@ -248,8 +254,34 @@ def read_valid(dataset: Any, window: Window | None = None) -> BoolArray:
     return valid
 
 
-def _georeference(dataset: Any) -> Georeference | None:
+def _georeference(dataset: Any) -> tuple[Georeference | None, tuple[str, ...]]:
+    """Where an image lies, and what is to be said of that."""
     if dataset.crs is None and dataset.transform.is_identity:
-        return None
+        points, crs = dataset.gcps
+        if len(points) >= _FEWEST_POINTS:
+            return _fitted(points, crs)
+        unused = "its place is given by RPCs, which are not used: rectify it with gdalwarp -rpc to keep its place"
+        return None, (unused,) if dataset.rpcs is not None else ()
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
-    return Georeference(dataset.crs.to_wkt() if dataset.crs else "", (a, b, c, d, e, f))
+    return Georeference(dataset.crs.to_wkt() if dataset.crs else "", (a, b, c, d, e, f)), ()
+
+
+def _fitted(points: Sequence[Any], crs: Any) -> tuple[Georeference | None, tuple[str, ...]]:
+    """The affine place that fits ground control points best, where it does."""
+    pixels = np.array([[point.col, point.row, 1] for point in points])
+    ground = np.array([[point.x, point.y] for point in points])
+    origin = ground.mean(axis=0)  # for the digits
+    found, _, rank, _ = np.linalg.lstsq(pixels, ground - origin, rcond=None)
+    if rank < 3:
+        return None, (f"its {len(points)} ground control points lie on one line, so that its place is not known",)
+    apart = (pixels @ found - (ground - origin)) @ np.linalg.pinv(found[:2])
+    worst = float(np.hypot(*apart.T).max())
+    if worst > _MOST_APART:
+        return None, (
+            f"its {len(points)} ground control points are up to {worst:.1f} pixels off any flat grid, so that its "
+            f"place is not used: rectify it with gdalwarp to keep its place",
+        )
+    found[2] += origin
+    (a, d), (b, e), (c, f) = found.tolist()
+    said = f"its place is fitted to {len(points)} ground control points, at most {worst:.2f} pixels off"
+    return Georeference(crs.to_wkt() if crs else "", (a, b, c, d, e, f)), (said,)

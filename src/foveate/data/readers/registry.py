@@ -14,6 +14,7 @@ from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.numpy_reader import open_numpy
 from foveate.data.readers.openslide_reader import open_openslide
 from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions, Plane
+from foveate.data.readers.oriented import as_shown
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import open_rasterio
 from foveate.data.readers.zarr_reader import open_zarr
@@ -98,6 +99,7 @@ def open_image(
     reader = _first(location, OpenOptions(keep_alpha, chosen, plane, use_nodata, decode_limit_bytes))
     if nodata is not None and isinstance(reader, PyramidReader):
         reader.also_nodata(nodata)
+    reader = as_shown(reader, location)
     try:
         check_size(reader, max_pixels)
     except Exception:

@@ -7,39 +7,58 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import rasterio
 from rasterio.errors import CRSError
 
-from foveate.data.readers.base import Resolution
+from foveate.data.readers.base import Georeference, Resolution
+from foveate.data.readers.ground import pixel_sides
 from foveate.errors import ConfigError
+from foveate.geometry import Size
 from foveate.units import metres
 
 # Cameras and editors write the size of a print, 72 to 600 pixels per inch; a tag is believed from here on.
 _LEAST_PER_METRE = 1000 / 0.0254
+_RIGHT, _ALIKE = 0.005, 1.1
+_SPREAD = np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])  # corners, sides and the centre of an image
 _UNITS = {"2": 0.0254, "3": 0.01}
 _MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.eE+-]+)")
 _OME = 'PhysicalSize{axis}="([0-9.eE+-]+)"'
 _OME_UNIT = 'PhysicalSize{axis}Unit="([^"]+)"'
 
 
-def resolution_of(dataset: Any) -> Resolution | None:
-    """Of an open rasterio dataset: from a projected coordinate system, a scanner's description or the TIFF's own tags.
+def resolution_of(dataset: Any, place: Georeference | None) -> Resolution | None:
+    """Of an open rasterio dataset: from its place on the ground, a scanner's description or the TIFF's own tags.
 
-    A place on the ground comes first. Degrees have no length that holds for a whole image: None.
+    A place on the ground comes first.
     """
-    if dataset.crs is not None:
-        return _projected(dataset)
+    if place is not None and place.crs:
+        return on_ground(place, Size(*dataset.shape))
     tags = dataset.tags()
     description = tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
     return _described(description) or _imagej(description, tags) or _tagged(tags)
 
 
-def _projected(dataset: Any) -> Resolution | None:
+def on_ground(place: Georeference, size: Size) -> Resolution | None:
+    """How large pixels are in truth, whatever the projection says; None where they differ by more than a tenth.
+
+    What a projection that is made to measure says, which is right to half a percent, is taken as it is.
+    """
+    crs = rasterio.CRS.from_wkt(place.crs)
+    a, b, _, d, e, _ = place.transform
     try:
-        unit = dataset.crs.linear_units_factor[1] if dataset.crs.is_projected else 0.0
+        unit = crs.linear_units_factor[1] if crs.is_projected else 0.0
     except CRSError:
-        return None
-    a, b, _, d, e, _ = tuple(dataset.transform)[:6]
-    return Resolution.known(math.hypot(b, e) * unit, math.hypot(a, d) * unit)
+        unit = 0.0
+    said = np.array([math.hypot(b, e), math.hypot(a, d)]) * unit
+    rows, cols = (share.ravel() * side for share, side in zip(_SPREAD, (size.height, size.width), strict=True))
+    sides = pixel_sides(crs, place.transform, rows, cols)[:2]
+    if not np.isfinite(sides).all():
+        return Resolution.known(*said)
+    if unit and (np.abs(sides / said[:, None] - 1) < _RIGHT).all():
+        return Resolution.known(*said)
+    alike = (sides.max(axis=1) <= _ALIKE * sides.min(axis=1)).all()
+    return Resolution.known(*np.median(sides, axis=1)) if alike else None
 
 
 def _described(text: str) -> Resolution | None:

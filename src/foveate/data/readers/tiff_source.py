@@ -11,7 +11,8 @@ import rasterio
 from rasterio.enums import MaskFlags
 
 from foveate.data.readers.base import ImageReader, Resolution
-from foveate.data.readers.gdal import read_valid, reading
+from foveate.data.readers.gdal import read_header, read_valid, reading
+from foveate.data.readers.options import OpenOptions
 from foveate.data.readers.resolution import resolution_of
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
@@ -65,6 +66,7 @@ def source_of_dataset(dataset: Any, name: str) -> TiffSource:
             pixels: Raster = dataset.read(window=place)
         return pixels
 
+    place = read_header(dataset, OpenOptions(keep_alpha=True)).georeference
     flags = dataset.mask_flag_enums[0]
     masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
     return TiffSource(
@@ -75,9 +77,9 @@ def source_of_dataset(dataset: Any, name: str) -> TiffSource:
         dataset.driver in _SEQUENTIAL,
         (lambda window: read_valid(dataset, window)) if masked else None,
         dataset.nodata,
-        dataset.crs,
-        None if dataset.transform.is_identity else dataset.transform,
-        resolution_of(dataset),
+        place.crs if place else None,
+        rasterio.Affine(*place.transform) if place else None,
+        resolution_of(dataset, place),
         lambda output: _copy_colours(dataset, output),
     )
 
@@ -90,7 +92,7 @@ def source_of_reader(reader: ImageReader) -> TiffSource:
         reader.bands,
         reader.dtype,
         reader.read,
-        valid=reader.valid if reader.masked else None,
+        valid=reader.valid if reader.masked and reader.dtype.kind != "f" else None,  # floats are not finite there
         crs=place.crs if place else None,
         transform=rasterio.Affine(*place.transform) if place else None,
         resolution=reader.resolution,
