@@ -261,3 +261,15 @@ def test_an_export_needs_no_server_of_ours(browser, exported, toy, how):
             assert NAMES[toy.classes[row, col]] in readout(page, NAMES[toy.classes[row, col]])
             show_only_discs(page)
             settle(page)
+
+
+@pytest.mark.parametrize("kind", ["fov", "confidence", "labels"])
+def test_an_export_draws_every_layer_while_its_values_are_read_out(browser, exported, kind):
+    with opened(browser, (exported / "index.html").as_uri()) as page:
+        settle(page)
+        page.keyboard.press("s")  # one pane
+        page.mouse.move(500, 400)
+        before = settle(page)[150:750, 100:1000].astype(int)
+        page.check(f"#layer-{kind}")
+        shown = settle(page)[150:750, 100:1000].astype(int)
+        assert (np.abs(shown - before).max(axis=2) > 3).mean() > 0.3

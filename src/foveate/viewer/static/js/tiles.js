@@ -5,7 +5,8 @@ import { lookUp } from "./colours.js";
 
 const KEPT = 256; // tiles of codes, 64 kB each
 const kept = new Map();
-const waiting = new Map();
+const waiting = new Map(); // by name, who gets the bytes of a script
+const loading = new Map(); // by name, the promise of a script: the view and the readout may ask for one tile at a time
 const scratch = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
 // Called by the scripts that stand for tiles in an export; pages from a disk can load nothing else.
@@ -19,6 +20,11 @@ function tileName(layer, level, col, row) {
 }
 
 function byScript(name) {
+  if (!loading.has(name)) loading.set(name, scriptOf(name).finally(() => loading.delete(name)));
+  return loading.get(name);
+}
+
+function scriptOf(name) {
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");
     waiting.set(name, resolve);
