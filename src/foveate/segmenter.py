@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import GeometryError, NetworkError
+from foveate.foveation.config import PolicyConfig
 from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
-from foveate.foveation.policy import PolicyConfig, PolicyNetwork
+from foveate.foveation.policy import PolicyNetwork
 from foveate.foveation.scale_embedding import ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.networks.deep_supervision import heads_of

@@ -93,3 +93,39 @@ def coordinates_of(name: str) -> Coordinates:
     if name not in get_args(Coordinates):
         raise ConfigError(f"coordinates {name!r}; allowed are {', '.join(get_args(Coordinates))}")
     return cast("Coordinates", name)
+
+
+def check_run(run: Path, overrides: list[str] | None = None, *, data: bool = False) -> None:
+    """Refuse at once, before torch is loaded, what is no run, a bad setting, or data that are not there.
+
+    Args:
+        run: its folder.
+        overrides: changes to its configuration.
+        data: whether the data set is needed.
+
+    Raises:
+        ConfigError, CheckpointError, DatasetError: saying so.
+    """
+    from foveate.errors import CheckpointError
+    from foveate.runs.config import RunConfig
+
+    config = RunConfig.load(run / "config.yaml", overrides)
+    folder = run / "checkpoints"
+    if not config.is_ensemble and not any((folder / f"{name}.ckpt").exists() for name in ("best", "last")):
+        raise CheckpointError(
+            f"no checkpoint at {folder / 'last.ckpt'}; a run keeps best.ckpt and last.ckpt in its folder checkpoints"
+        )
+    if data:
+        config.data.check_there()
+
+
+def check_image(image: str) -> None:
+    """Refuse a file that is not there at once, before what reads images is loaded.
+
+    Raises:
+        ImageReadError: saying so.
+    """
+    from foveate.errors import ImageReadError
+
+    if "://" not in image and not image.startswith("/vsi") and not Path(image).exists():
+        raise ImageReadError(f"no image at {image}")

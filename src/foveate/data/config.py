@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from foveate.config_base import Section
+from foveate.errors import DatasetError
 from foveate.types import Coordinates, Tissue
 from foveate.units import metres
 
@@ -288,6 +289,24 @@ class DataConfig(Section):
         if self.in_channels != 3 and (self.augmentation.saturation or self.augmentation.hue):
             raise ValueError("saturation and hue need in_channels 3; set them to 0")
         return self
+
+    def check_there(self) -> None:
+        """Refuse a data set of which nothing is there, before what reads it is loaded.
+
+        Raises:
+            DatasetError: naming the folder or list that is missing.
+        """
+        if self.folder is not None:
+            folder = self.root / self.folder
+            for needed in (folder, folder / "images"):
+                if not needed.is_dir():
+                    raise DatasetError(
+                        f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem"
+                    )
+        lists = self.manifest.values() if isinstance(self.manifest, dict) else [self.manifest] if self.manifest else []
+        for path in lists:
+            if not (self.root / path).is_file():
+                raise DatasetError(f"no manifest at {self.root / path}; set data.manifest, data.root or FOVEATE_DATA")
 
     @property
     def working_pixel(self) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,7 +22,6 @@ from foveate.foveation.estimators import (
     UniformAverage,
 )
 from foveate.foveation.physical import is_physical
-from foveate.foveation.policy import PolicyConfig
 from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 
@@ -40,6 +39,18 @@ AnyEstimator = Annotated[
     | Ensemble,
     Field(discriminator="name"),
 ]
+
+
+class PolicyConfig(Section):
+    """Shape of the policy network.
+
+    Attributes:
+        hidden: channels of every hidden layer; None means 8 per scale, as in the paper.
+        normalisation: of the hidden layers. "batch" is the paper's; "none" suits a single location per step.
+    """
+
+    hidden: int | None = Field(default=None, ge=1)
+    normalisation: Literal["batch", "none"] = "batch"
 
 
 class FoveationConfig(Section):

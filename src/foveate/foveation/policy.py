@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
-from foveate.config_base import Section
-
-
-class PolicyConfig(Section):
-    """Shape of the policy network.
-
-    Attributes:
-        hidden: channels of every hidden layer; None means 8 per scale, as in the paper.
-        normalisation: of the hidden layers. "batch" is the paper's; "none" suits a single location per step.
-    """
-
-    hidden: int | None = Field(default=None, ge=1)
-    normalisation: Literal["batch", "none"] = "batch"
+from foveate.foveation.config import PolicyConfig
 
 
 class PolicyNetwork(nn.Module):

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
-from foveate.errors import ConfigError
+from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Ensemble
 from foveate.inference.config import InferenceConfig
@@ -111,6 +111,18 @@ class RunConfig(Section):
         if not overrides and method is None:
             return self
         return RunConfig.parse(_overridden(self.tree(), list(overrides), method), source=self.name)
+
+    def check_files(self) -> None:
+        """Refuse at once, before anything slow is loaded, what is not there: the data, or a file of weights.
+
+        Raises:
+            DatasetError: when a folder or list of the data set is missing.
+            NetworkError: when a file of weights is missing.
+        """
+        self.data.check_there()
+        weights = self.network.weights if self.network.factory is None else None
+        if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+            raise NetworkError(f"no encoder weights at {weights}")
 
     @classmethod
     def completed(cls, values: ConfigTree) -> ConfigTree:

@@ -11,15 +11,15 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from foveate.build import build_segmenter
-from foveate.cascade import CascadeSegmenter
 from foveate.cores import cores_left_by
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.nesting import Nesting
+from foveate.foveation.estimators import Cascade
+from foveate.foveation.policy import PolicyNetwork
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import member_configs, member_folders
 from foveate.runs.folder import RunFolder
-from foveate.segmenter import FoveatedSegmenter
 from foveate.training.fit import FitResult, fit, step_to_resume
 from foveate.training.processes import Processes
 from foveate.training.task import SegmentationTask
@@ -130,12 +130,14 @@ def prepare_training(
         DatasetError: when the files do not make a data set; before anything is written.
         OutputExistsError: when the folder holds a run.
     """
+    config.check_files()
+    # The data first: what is wrong with labels is said before weights are downloaded.
+    data = _data_module(config, on_progress)
+    data.setup()
     pl.seed_everything(config.training.seed, verbose=False)
     segmenter = build_segmenter(
         config.foveation, config.network, classes=len(config.data.classes), in_channels=config.data.in_channels
     )
-    data = _data_module(config, segmenter, on_progress)
-    data.setup()
     task = SegmentationTask(
         segmenter,
         config.training,
@@ -183,18 +185,18 @@ def train_run(
     return results
 
 
-def _data_module(
-    config: RunConfig, segmenter: FoveatedSegmenter, on_progress: Callable[[float], None] | None
-) -> FoveateDataModule:
-    scales, training = segmenter.scales, config.training
+def _data_module(config: RunConfig, on_progress: Callable[[float], None] | None) -> FoveateDataModule:
+    scales, training, estimator = config.foveation.scales, config.training, config.foveation.estimator
+    cascade = estimator if isinstance(estimator, Cascade) else None
+    nesting = None if cascade is None else Nesting(cascade.closer_per_wide, cascade.wide_elsewhere)
     spec = LocationSpec(
         scales=scales,
-        overview_downsample=segmenter.overview_downsample,
-        policy_margin=segmenter.policy.margin,
-        scales_read=segmenter.estimator.scales_read(len(scales)),
-        window_labels=segmenter.estimator.own_window_weight > 0,
-        scale_shares=segmenter.estimator.scale_shares(len(scales)),
-        nesting=_nesting(segmenter),
+        overview_downsample=config.foveation.overview_downsample,
+        policy_margin=PolicyNetwork.margin,
+        scales_read=estimator.scales_read(len(scales)),
+        window_labels=estimator.own_window_weight > 0,
+        scale_shares=estimator.scale_shares(len(scales)),
+        nesting=nesting,
     )
     return FoveateDataModule(
         config.data,
@@ -206,9 +208,3 @@ def _data_module(
         seed=training.seed,
         progress=on_progress,
     )
-
-
-def _nesting(segmenter: FoveatedSegmenter) -> Nesting | None:
-    if not isinstance(segmenter, CascadeSegmenter):
-        return None
-    return Nesting(segmenter.cascade.closer_per_wide, segmenter.cascade.wide_elsewhere)

@@ -47,12 +47,15 @@ def compare(
     code: Code = None,
 ) -> None:
     """Compare methods."""
-    from foveate.api.training import compare as run_comparison
     from foveate.cli.console import errors, jobs_bar, output
-    from foveate.runs.compare import fitting_methods
     from foveate.runs.config import RunConfig
 
-    settings = RunConfig.load(config, overrides)
+    settings, numbers = RunConfig.load(config, overrides), _numbers(seeds)
+    settings.check_files()  # before torch is loaded
+
+    from foveate.api.training import compare as run_comparison
+    from foveate.runs.compare import fitting_methods
+
     folder = out or Path("comparisons") / settings.name
     chosen = [name.strip() for name in methods.split(",")] if methods else None
     for name, reason in ({} if chosen else fitting_methods(settings)[1]).items():
@@ -60,7 +63,7 @@ def compare(
     with jobs_bar() as bar:
         try:
             result = run_comparison(
-                settings, chosen, folder, seeds=_numbers(seeds), split=split, devices=devices, on_change=bar.show
+                settings, chosen, folder, seeds=numbers, split=split, devices=devices, on_change=bar.show
             )
         except SystemExit:
             errors.say("its trainings have ended with it; the same command goes on where it was stopped")

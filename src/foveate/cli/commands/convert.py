@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from foveate.cli.arguments import Overwrite, Plane
+from foveate.cli.arguments import Overwrite, Plane, check_image
 
 HELP = """Write an image as a cloud-optimised TIFF with a pyramid (BigTIFF where needed), in bounded memory.
 
@@ -36,6 +36,8 @@ def convert(
     overwrite: Overwrite = False,
 ) -> None:
     """Convert an image to a tiled pyramid."""
+    check_image(source)
+
     import typing
 
     from foveate.cli.console import output, progress_bar

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Device, Overrides, Overwrite, RunFolder, torch_device
+from foveate.cli.arguments import Checkpoint, Code, Device, Overrides, Overwrite, RunFolder, check_run, torch_device
 
 HELP = """Evaluate a trained run on whole images of a split.
 
@@ -44,6 +44,8 @@ def evaluate(
     code: Code = None,
 ) -> None:
     """Evaluate a trained run."""
+    check_run(run, overrides, data=True)
+
     from foveate.cli.console import output, progress_bar
     from foveate.files import refuse_existing, write_text
     from foveate.reporting.map_preview import save_map_previews

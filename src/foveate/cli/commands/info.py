@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Plane
+from foveate.cli.arguments import Plane, check_image
 
 HELP = """Say what an image is and what it costs to read.
 
@@ -23,6 +23,8 @@ def info(
     plane: Plane = None,
 ) -> None:
     """Describe an image."""
+    check_image(image)
+
     from foveate.cli.console import output
     from foveate.data.readers import open_image
     from foveate.data.readers.options import plane_of

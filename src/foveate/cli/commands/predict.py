@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder
+from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder, check_run
 
 if TYPE_CHECKING:
     from foveate.inference.session import Start
@@ -93,6 +93,8 @@ def predict(
     code: Code = None,
 ) -> None:
     """Segment images."""
+    check_run(run, change)
+
     import os
 
     from foveate.cli.arguments import coordinates_of, torch_device

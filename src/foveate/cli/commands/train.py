@@ -60,13 +60,17 @@ def train(
     """Train a segmenter."""
     from foveate.cli.console import errors, say_how_to_resume, show_cursor, speaking
     from foveate.runs.config import RunConfig
+
+    # What is wrong with what was given is said before torch is loaded.
+    settings = RunConfig.load(_config_file(config), overrides, method)
+    settings.check_files()
+
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import trainings
     from foveate.signals import stopping
     from foveate.training.processes import Processes
     from foveate.training.rank import is_first_process
 
-    settings = RunConfig.load(_config_file(config), overrides, method)
     Processes.of(devices, nodes, accelerator).check_share(settings.training.images_per_step)
     run = RunFolder(out or Path("runs") / settings.name)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Device, Overwrite, RunFolder, torch_device
+from foveate.cli.arguments import Checkpoint, Code, Device, Overwrite, RunFolder, check_run, torch_device
 
 HELP = """Choose how a trained run spends a budget of passes, on its validation images.
 
@@ -35,6 +35,8 @@ def tune(
     code: Code = None,
 ) -> None:
     """Choose how a trained run spends a budget."""
+    check_run(run, data=True)
+
     from foveate.cli.console import output, progress_bar
     from foveate.reporting.tuning import tuning_table
     from foveate.runs.folder import RunFolder

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from foveate.config_base import Section
+from foveate.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Draw(NamedTuple):
@@ -131,4 +131,4 @@ def gumbel_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def one_hot_argmax(values: Tensor) -> Tensor:
     """One-hot rows (N, S) at the largest value, the narrowest of equals; no gradient, dtype kept."""
-    return F.one_hot(values.argmax(dim=-1), values.shape[-1]).to(values.dtype)
+    return torch.nn.functional.one_hot(values.argmax(dim=-1), values.shape[-1]).to(values.dtype)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimators.base import Draw, Estimator, Look, each_scale
+from foveate.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Cascade(Estimator):

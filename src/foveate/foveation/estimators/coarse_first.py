@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from foveate.foveation.estimators.base import Draw, Estimator, Look, each_scale, gumbel_noise, one_hot_argmax
+from foveate.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class CoarseFirst(Estimator):

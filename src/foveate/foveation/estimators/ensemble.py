@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimators.base import Draw, Estimator, Look, each_scale
+from foveate.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Ensemble(Estimator):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from foveate.foveation.estimators.base import Draw, Estimator, gumbel_noise, one_hot_argmax
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GumbelSoftmax(Estimator):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimators.base import Draw, Estimator, gumbel_noise, one_hot_argmax
+from foveate.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ScoreFunction(Estimator):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from foveate.foveation.estimators.base import Draw, Estimator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SoftExpectation(Estimator):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from foveate.foveation.estimators.base import Draw, Estimator, one_hot_argmax
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class StraightThroughArgmax(Estimator):
