@@ -275,3 +275,12 @@ def test_a_weight_is_needed_for_every_scale():
 def test_shares_inside_an_area():
     windows = Windows(torch.tensor([0, 6, 20]), torch.tensor([0, 0, 0]), 8)
     assert share_inside(windows, Window(0, 0, 10, 4)).tolist() == [0.5, 0.25, 0]
+
+
+def test_given_looks_are_used_whatever_the_method_would_do_or_refused():
+    pixels = noise(64, 64)
+    one = segmenter(estimator=FixedScale(index=1))
+    assert predicted(one, pixels, planner=None)[1] == 25  # a pass for every target of 16 pixels, which overlap
+    assert predicted(one, pixels, planner=None, looks=[[32, 1.0]])[1] == 4
+    with pytest.raises(ConfigError, match="looks are used by the planner pyramid alone"):
+        predicted(one, pixels, planner="per_target", looks=[[32, 1.0]])

@@ -41,13 +41,18 @@ class LookPlan:
 
     @classmethod
     def of(cls, config: InferenceConfig, estimator: Estimator, scales: ScaleSet) -> LookPlan:
-        """As configured, or as the estimator wants it.
+        """As configured, or as the estimator wants it; given looks are those of a pyramid.
 
         Raises:
-            ConfigError: when a look has no field of view of the model.
+            ConfigError: when a look has no field of view of the model, or looks are given that would not be used.
         """
+        if config.looks is not None and config.planner == "per_target":
+            raise ConfigError(
+                "inference.looks are used by the planner pyramid alone, but inference.planner is per_target; remove "
+                "one of them"
+            )
         views = scales.only(estimator.scales_read(len(scales)))
-        if (config.planner or estimator.planner) == "pyramid":
+        if config.looks is not None or (config.planner or estimator.planner) == "pyramid":
             looks = looks_of(config, views)
             sides = PyramidGrid.sides_of(looks)
             mapped = PassMap(sides[0], tuple(MappedLook(k.view, side) for k, side in zip(looks, sides, strict=True)))
