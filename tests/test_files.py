@@ -107,3 +107,15 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeyp
     (file, named), (folder, named_then) = synced
     assert (Path(file).parent, named) == (tmp_path, False)
     assert (Path(folder), named_then) == (tmp_path, True)
+
+
+def test_where_nothing_can_be_removed_the_first_reason_is_said(tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with (
+        pytest.raises(OutputWriteError, match=r"could not write .*a\.txt: .*No space left"),
+        written(tmp_path / "a.txt"),
+    ):
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise OSError(errno.ENOSPC, "No space left on device")

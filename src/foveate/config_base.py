@@ -22,7 +22,7 @@ Weights: TypeAlias = Annotated[
 class Section(BaseModel):
     """Base of all configuration sections."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: ConfigTree, source: str = "config") -> Self:

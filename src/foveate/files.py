@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
@@ -52,7 +52,8 @@ def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise OutputWriteError(f"could not write {path}: {error}; nothing was left under that name") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # on a file system that is read only; what went wrong is said already
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:

@@ -194,6 +194,29 @@ def test_mistakes_exit_with_2_and_a_message(workspace, monkeypatch, capsys):
     assert "did you mean 'steps'" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "{run}", "no.tif", "--out", "{tmp}", "--outputs", "a]b["],
+        ["predict", "{run}", "no.tif", "--out", "{tmp}", "--budget", "inf"],
+        ["predict", "{run}", "no.tif", "--out", "{tmp}", "--set", "inference.overlap=*a"],
+        ["predict", "{run}", "no.tif", "--out", "{tmp}", "--memory", "1" + "0" * 400],
+        ["evaluate", "{run}", "inference.keep=.nan"],
+        ["config", "{run}/config.yaml", "data=[[["],
+        ["info", "{run}/config.yaml"],
+        ["info", "name\0with zero"],
+        ["info", "n" * 5000],
+    ],
+)
+def test_odd_options_are_mistakes_with_a_message(workspace, tmp_path, monkeypatch, capsys, words):
+    given = [word.format(run=workspace / "run", tmp=tmp_path) for word in words]
+    monkeypatch.setattr("sys.argv", ["foveate", *given])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(workspace):
     with pytest.raises(FoveateError, match=r"another configuration.*patch_size was 32, is now 16"):
         invoke("evaluate", workspace / "run", "foveation.patch_size=16", "--split", "test")

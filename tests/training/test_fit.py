@@ -1,5 +1,6 @@
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -7,10 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from training_toys import ON_CPU, ToyData, ToyLocations, assert_same_weights, toy_config, toy_task, weights_of
 
 from foveate.checkpoint import load_checkpoint, load_segmenter_state
-from foveate.errors import CheckpointError, NonFiniteLossError, OutputExistsError, StoppedError
+from foveate.errors import (
+    CheckpointError,
+    NonFiniteLossError,
+    OutputExistsError,
+    OutputWriteError,
+    StoppedError,
+    WorkerError,
+)
 from foveate.foveation.estimators import FixedScale, SoftExpectation, StraightThroughArgmax
 from foveate.training.fit import fit
 from foveate.training.history import read_history
@@ -163,6 +172,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)  # as here: another number adds in another order
 sys.path.insert(0, sys.argv[2])
+from torch.utils.data import DataLoader
 from training_toys import ON_CPU, ToyData, ToyLocations, toy_config, toy_task
 from foveate.training.fit import fit
 
@@ -380,3 +390,38 @@ def test_the_console_shows_a_bar_and_no_chatter(tmp_path, capsys):
     assert "loss" in text.out
     for word in ("GPU available", "Tip", "LOCAL_RANK", "Trainer.fit", "warning"):
         assert word not in text.out + text.err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_full_disk_is_named_with_what_to_do(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    task = toy_task(toy_config(steps=4))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+        with pytest.raises(OutputWriteError, match=r"could not write .*\.ckpt|training into .* broke off: .*--resume"):
+            train(task, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.rglob("*.ckpt*"))
+
+
+class KilledWorker(ToyLocations):
+    def __getitem__(self, index):
+        if index >= 4 and self.offset == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+class DataOfWorkers(ToyData):
+    def train_dataloader(self):
+        loader = super().train_dataloader()
+        return DataLoader(
+            loader.dataset, batch_sampler=loader.batch_sampler, collate_fn=loader.collate_fn, num_workers=1
+        )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_data_worker_is_named_with_what_to_do(tmp_path):
+    data = DataOfWorkers(6, items=KilledWorker)
+    with pytest.raises(WorkerError, match=r"a process that reads images ended: .*fewer data\.workers.*--resume"):
+        train(toy_task(toy_config(steps=6)), tmp_path, data=data)

@@ -103,6 +103,11 @@ def main() -> None:
     except FoveateError as error:
         errors.say(str(error), "error", "bold red")
         sys.exit(2)
+    except BrokenPipeError:  # whoever read what is printed went away
+        sys.exit(1)
+    except OSError as error:  # a place that cannot be read or written, which says itself which one
+        errors.say(f"{error}; put that right, or choose another place", "error", "bold red")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

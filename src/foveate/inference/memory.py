@@ -31,6 +31,7 @@ _STRIP = 64 << 20  # see `foveate.data.readers.pyramid`
 _FLOAT = 4
 _SMALLEST = 256
 _MASKS = 12  # what is inside and what is glass, of a block and of the one read ahead, while they are put together
+_MOST_BYTES = 2.0**60
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -222,7 +223,7 @@ def parse_memory(text: str) -> int:
         ConfigError: when it is no such text.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]I?)?B?\s*", text.upper())
-    if not match or float(match[1]) <= 0:
+    if not match or not 0 < float(match[1]) < _MOST_BYTES:
         raise ConfigError(f"memory {text!r}; give a size such as 4GB, 500MB or 2.5GiB")
     return round(float(match[1]) * _UNITS[match[2] or ""])
 

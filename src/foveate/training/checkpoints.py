@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from foveate.checkpoint import load_checkpoint, seal
-from foveate.errors import NonFiniteLossError, StoppedError
+from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
 from foveate.training.config import TrainingConfig
 
@@ -40,7 +40,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             OutputWriteError: when the disk is full or not writable.
         """
         with written(Path(path), overwrite=True) as partial:
-            torch.save(checkpoint, partial)
+            try:
+                torch.save(checkpoint, partial)
+            except RuntimeError as error:  # torch's own word for a write that failed
+                raise OSError(f"{reason_of(error)}: the disk may be full") from error
             seal(partial)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoint
-from foveate.errors import OutputExistsError
+from foveate.errors import FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
 from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunCheckpoints
 from foveate.training.config import TrainingConfig
 from foveate.training.determinism import deterministic_kernels
@@ -110,6 +110,7 @@ def fit(
         OutputExistsError: when the folder holds checkpoints and `resume` is false.
         CheckpointError: when last.ckpt is damaged or of another configuration.
         NonFiniteLossError: when training diverged.
+        OutputWriteError: when the disk is full.
         WorkerError: when another process ended early.
     """
     start = time.monotonic()
@@ -134,10 +135,31 @@ def fit(
             **_places(processes),
         )
         path = folder / LAST if resumed_step else None
-        with ended_together(trainer):
+        with _system_errors(run_dir), ended_together(trainer):
             task.train()  # also a network that came in eval mode
             trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
     return _result(folder, checkpoints, trainer.global_step, time.monotonic() - start)
+
+
+@contextmanager
+def _system_errors(run_dir: Path) -> Iterator[None]:
+    """What the system raises in the middle of a training, as one error of ours."""
+    try:
+        yield
+    except FoveateError:
+        raise
+    except OSError as error:
+        raise OutputWriteError(
+            f"training into {run_dir} broke off: {reason_of(error)}; make room, or put that right, and go on with "
+            f"--resume"
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(
+            f"a process that reads images ended: {reason_of(error)}; where memory ran out, use fewer data.workers. Go "
+            f"on with --resume"
+        ) from error
 
 
 def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:

@@ -95,6 +95,7 @@ def predict(
     """Segment images."""
     check_run(run, change)
 
+    import json
     import os
 
     from foveate.cli.arguments import coordinates_of, torch_device
@@ -106,7 +107,7 @@ def predict(
     if budget:
         change = [*(change or []), f"inference.budget={budget}", "inference.planner=pyramid"]
     if outputs:
-        change = [*(change or []), f"inference.outputs=[{outputs}]"]
+        change = [*(change or []), f"inference.outputs={json.dumps([name.strip() for name in outputs.split(',')])}"]
     limit = parse_memory(memory) if memory else None
     area = Roi(roi, coordinates_of(roi_coordinates)) if roi else None
     request = PredictionRequest(
