@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from affine import Affine
 from data_toys import data_config, smooth_image, write
 
 from foveate.data import class_table
@@ -100,6 +101,18 @@ def test_a_class_where_the_images_hold_no_data(tmp_path):
         "data.use_nodata=false",
     )
     assert prepared(tmp_path, use_nodata=False).pixel_counts[1] == pixels
+
+
+def test_what_was_noted_of_the_labels_is_told_with_the_refusal(tmp_path):
+    """The class is where the masks do not lie on the images."""
+    masks = {name: np.zeros((1, 60, 80), np.uint8) for name in "abv"}
+    for mask in masks.values():
+        mask[0, :, :30] = 1
+    scenes(tmp_path, masks, crs="EPSG:32632", transform=Affine(1, 0, 500030, 0, -1, 5400000))
+    for name, mask in masks.items():
+        place = {"crs": "EPSG:32632", "transform": Affine(1, 0, 500000, 0, -1, 5400000)}
+        write(tmp_path / "masks" / f"{name}.tif", mask, driver="GTiff", **place)
+    refused(tmp_path, "class water has no labelled pixel", "a, b, v: the mask covers 6")
 
 
 def test_most_of_a_class_where_the_images_hold_no_data(tmp_path):

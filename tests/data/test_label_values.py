@@ -126,7 +126,8 @@ def colour_mask(folder, *palette):
 
 def test_colours(folder):
     colour_mask(folder, BLACK, RED)
-    with pytest.raises(DatasetError, match=r"holds colours \(#000000, #ff0000\): map them .* data\.colors, true for"):
+    remedy = r"data\.colors=\{'#000000': 0, '#ff0000': 1\}"
+    with pytest.raises(DatasetError, match=r"holds colours \(#000000, #ff0000\): map them .*" + remedy):
         read(folder, classes=RED_ON_BLACK)
     assert (read(folder, classes=RED_ON_BLACK, colors=True) == ONES).all()
     assert (read(folder, colors={"#000000": 255, "#FF0000": 0}) == np.where(ONES, 0, 255)).all()

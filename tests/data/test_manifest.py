@@ -26,7 +26,8 @@ def test_folder(folder):
 def test_other_files_do_no_harm(folder):
     (folder / "images" / ".DS_Store").touch()
     (folder / "images" / "im0.png.aux.xml").touch()
-    for name in ("im0.tfw", "im0.png.ovr", "im1.PGW", "Thumbs.db", "desktop.ini", "im2.xml", "~im2.png", "readme.txt"):
+    world = "im0.tfw im0.png.ovr im1.PGW im2.xml a.xmp"
+    for name in f"{world} Thumbs.db desktop.ini ~im2.png im2.png~ ._im0.png readme.txt".split():
         (folder / "images" / name).touch()
         (folder / "masks" / name).touch()
     (folder / "images" / "im0.geojson").touch()

@@ -24,13 +24,16 @@ _OUTSIDE = (
 _SHOWN = 4
 
 
-def check_classes(table: ClassTable, config: DataConfig, masks: Sequence[Callable[[], LabelReader]]) -> list[str]:
+def check_classes(
+    table: ClassTable, config: DataConfig, masks: Sequence[Callable[[], LabelReader]], noted: Sequence[str] = ()
+) -> list[str]:
     """Refuse classes that training would never see; say what else is unusual.
 
     Args:
         table: what is labelled.
         config: of the data set.
         masks: functions that open the labels of the training images, which are asked for the cause.
+        noted: what was taken for granted of the labels, which may be the cause.
 
     Returns:
         Sentences.
@@ -46,7 +49,8 @@ def check_classes(table: ClassTable, config: DataConfig, masks: Sequence[Callabl
         reason = _reason(table, config, masks)
         if not config.allow_absent_classes or not train.tally.counts.any():
             way_out = "To train without, set data.allow_absent_classes=true" if train.tally.counts.any() else ""
-            raise DatasetError(f"{reason}. {table.summary()} {way_out}".rstrip())
+            said = (f"{reason}.", table.summary(), *(f"{note}." for note in noted), way_out)
+            raise DatasetError(" ".join(said).strip())
         notes.append(reason)
     for part in others:
         names = [table.names[label] for label in table.absent(part.split) if label not in missing]

@@ -102,7 +102,7 @@ class FoveateDataModule(LightningDataModule):
         self.class_table = self._table(index)
         unused = masks_without_image(self.config)
         unusual = [f"masks that no image is called by: {some(unused)}"] if unused else []
-        unusual += check_classes(self.class_table, self.config, masks)
+        unusual += check_classes(self.class_table, self.config, masks, self._inspection.notes)
         self.notes = (*self._inspection.notes, *unusual)
         self._index = index
 

@@ -19,7 +19,8 @@ from foveate.errors import DatasetError
 # What programs and systems leave beside images, and what people keep there; the last suffix, in small letters.
 _BESIDE = """
 tfw tifw tiffw jgw jpgw jpegw pgw pngw j2w jp2w wld ovr msk aux rrd xml prj qpj cpg dbf shx sbn sbx qix qmd qml sld hdr
-db ini lnk lock tmp part crdownload bak log txt md rst pdf html csv tsv xls xlsx yaml yml toml md5 sha1 sha256
+rpb imd til eph xmp thm icc idx db ini lnk lock tmp part crdownload bak log txt md rst pdf html csv tsv xls xlsx yaml
+yml toml md5 sha1 sha256
 """
 
 
@@ -133,7 +134,8 @@ def data_files(folder: Path, *, polygons: bool = False) -> list[Path]:
 def _may_be_read(path: Path, polygons: bool) -> bool:
     """Systems leave hidden files, and slides have folders of their own, of which those in DICOM are the slides."""
     suffix = path.suffix.lower()
-    if path.name.startswith((".", "~")) or suffix[1:] in _BESIDE.split() or (suffix in VECTORS and not polygons):
+    beside = suffix[1:] in _BESIDE.split() or (suffix in VECTORS and not polygons)
+    if beside or path.name.startswith((".", "~")) or path.name.endswith("~"):
         return False
     return path.is_file() or suffix == ".zarr" or bool(dicom_files(path))
 

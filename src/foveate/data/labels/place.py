@@ -193,9 +193,11 @@ def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
     shown = _size_of(mask, image)
     if mask.resolution is not None and _close(shown, image.size):
         return Placed(Stretched(image.size, mask.size))
+    lost = [kind for kind, place in (("image", ours), ("mask", theirs)) if place is None]
     raise DatasetError(
         f"the image {image.location} is {image.size.height} x {image.size.width} pixels and its mask {mask.location} "
-        f"{shown.height} x {shown.width}; they must be the same, or both must say where they lie on the ground"
+        f"{shown.height} x {shown.width}; they must be the same, or both must say where they lie on the ground (the "
+        f"{' and the '.join(lost)} does not) or how large their pixels are"
     )
 
 

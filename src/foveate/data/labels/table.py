@@ -131,7 +131,7 @@ class LabelTable:
             keys = self._lookup.keys
             pixels = keys[np.searchsorted((keys[1:] + keys[:-1]) / 2, pixels)]
         if len(pixels) > 1 and (pixels[1:] != pixels[:1]).any():
-            raise DatasetError(_several_bands(pixels, location))
+            raise DatasetError(_several_bands(pixels, location, self._classes))
         band: NDArray[Any] = pixels[0]
         return band
 
@@ -244,15 +244,16 @@ class ColourTable:
         return result
 
 
-def _several_bands(pixels: Raster, location: str) -> str:
+def _several_bands(pixels: Raster, location: str, classes: int) -> str:
     text = f"the mask {location} has {len(pixels)} different bands of {pixels.dtype}; a mask is one band of class ids"
     if len(pixels) != 3 or pixels.dtype != np.uint8:
         return text
     red, green, blue = pixels.reshape(3, -1).astype(np.int64)
-    found = _colour_names(np.unique((red << 16) + (green << 8) + blue))
+    found = np.unique((red << 16) + (green << 8) + blue)
+    example = ", ".join(f"'{_colour_names(one[None])}': {label}" for label, one in enumerate(found[:classes]))
     return (
-        f"{text}. It holds colours ({found}): map them to classes with data.colors, true for the colours of "
-        f"data.classes, or for example data.colors={{'{found.split(',')[0]}': 1}}"
+        f"{text}. It holds colours ({_colour_names(found)}): map them to classes with data.colors, true for those of "
+        f"data.classes, or for example data.colors={{{example}}}"
     )
 
 
