@@ -29,7 +29,6 @@ NAMES = [
 ]
 # A hint for each extra: what is missing, and a command that needs it.
 HINTS = {
-    "hub": (["huggingface_hub"], ["predict", "hf://ada/vessels", "DIR/map.tif", "--out", "DIR/out"]),
     "onnx": (["onnx"], ["export", "DIR/run", "DIR/model.onnx"]),
     "demo": (["mpl_toolkits.basemap_data"], ["demo", "--out", "DIR/demo"]),
     "prepare": (["SimpleITK"], ["prepare", "gleason2019", "DIR", "DIR/out", "--fusion", "staple"]),

@@ -141,7 +141,7 @@ def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overri
     """Load a trained run.
 
     Args:
-        run: the folder that `foveate train` or `foveate.train` made, or "hf://user/name" (extra `hub`).
+        run: the folder that `foveate train` or `foveate.train` made, or "hf://user/name".
         checkpoint: "best" (highest validation mIoU) or "last".
         device: "auto", "cpu", "0" (a GPU by its number), "mps".
         overrides: `key.subkey=value` changes to its configuration, such as `inference.overlap=0.5`.
@@ -253,7 +253,7 @@ def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = F
         The address of the model.
 
     Raises:
-        FoveateError: when the name is none, the extra `hub` is missing, or the hub refuses.
+        FoveateError: when the name is none, or the hub refuses.
     """
     from foveate.runs.hub import push  # noqa: PLC0415 - predictions do not need it
 

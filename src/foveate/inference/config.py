@@ -39,6 +39,9 @@ class InferenceConfig(Section):
         overlap: share of a target's side that neighbouring targets overlap, in [0, 0.9].
         blending: of "per_target", importance of a prediction over its target, where several cover a pixel.
         stitching: "average" takes the weighted mean of the predictions of a pixel, "max_score" the surest one.
+        tta: test-time augmentation: "flips" passes every patch as it is, mirrored both ways and turned upside down,
+            "d4" in all eight ways to mirror and turn it, and takes the mean of the probabilities. Each way is a pass:
+            a budget buys a fourth, or an eighth, of the looks. Not for cascades.
         batch_size: patches per forward pass; the last batch is filled up, so that there is one shape throughout.
         precision: "32", or "bf16" to run the network under autocast.
         tissue: leave out the glass around tissue, found on the slide's overview: "auto" does so for slides (in colour,
@@ -59,6 +62,7 @@ class InferenceConfig(Section):
     overlap: float = Field(default=0.25, ge=0, le=0.9)
     blending: Blending = "hann"
     stitching: Literal["average", "max_score"] = "average"
+    tta: Literal["flips", "d4"] | None = None
     batch_size: int = Field(default=16, ge=1)
     precision: Literal["32", "bf16"] = "32"
     tissue: Tissue = "auto"
@@ -66,6 +70,11 @@ class InferenceConfig(Section):
     outputs: tuple[Output, ...] = ("classes", "foveation", "passes")
     format: Format = "geotiff"
     polygons: PolygonsConfig = PolygonsConfig()
+
+    @property
+    def passes_of_a_patch(self) -> int:
+        """Forward passes for each patch that is looked at."""
+        return {None: 1, "flips": 4, "d4": 8}[self.tta]
 
     @field_validator("outputs")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, islice
+from itertools import groupby, islice, product
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -125,7 +125,10 @@ def network_outputs(
     patch's result does not depend on how many others were left.
     """
     with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        return _constant_shape(source.normalised(inputs), scale_weights, segmenter, config.batch_size)
+        patches = source.normalised(inputs)
+        if config.tta is None:
+            return _constant_shape(patches, scale_weights, segmenter, config.batch_size)
+        return _mean_over_views(patches, scale_weights, segmenter, config)
 
 
 @torch.inference_mode()
@@ -152,6 +155,22 @@ def add_outputs(
 def as_logits(probabilities: Tensor) -> Tensor:
     """Logarithms of probabilities, in their place; none is minus infinity."""
     return probabilities.clamp_(min=torch.finfo(probabilities.dtype).tiny).log_()
+
+
+def _mean_over_views(
+    patches: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, config: InferenceConfig
+) -> Tensor:
+    """Logarithms of the mean probabilities over the ways to mirror and turn patches, each brought back."""
+    turns = (0, 2) if config.tta == "flips" else (0, 1, 2, 3)
+    total: Tensor | None = None
+    for turn, mirrored in product(turns, (False, True)):
+        view = torch.rot90(patches.flip(-1) if mirrored else patches, turn, (-2, -1))
+        seen = _constant_shape(view, scale_weights, segmenter, config.batch_size).float().softmax(dim=1)
+        back = torch.rot90(seen, -turn, (-2, -1))
+        back = back.flip(-1) if mirrored else back
+        total = back if total is None else total + back
+    assert total is not None
+    return as_logits(total / config.passes_of_a_patch)
 
 
 def _constant_shape(inputs: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, size: int) -> Tensor:

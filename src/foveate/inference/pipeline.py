@@ -77,10 +77,11 @@ def finished_blocks(
                 on_cells(block, _cell_logits(block, field))
             return _Ready(part, predictor.prepare(block, own))
 
+        each = config.passes_of_a_patch
         for block, ready, following in _ahead(prepare, blocks, reading):
             try:
                 # Nothing here holds on to what was read while the block after the next is being read.
-                yield _finished(ready.pop().result(), predictor, partial(_if_readable, following))
+                yield _finished(ready.pop().result(), predictor, partial(_if_readable, following), each)
             except ImageReadError as error:
                 if on_unreadable is None:
                     raise
@@ -104,9 +105,12 @@ def _parts(area: Area, block: Window, reach: int) -> tuple[AreaPart, BlockArea]:
     return part, BlockArea(block, around.inside)
 
 
-def _finished(ready: _Ready, predictor: BlockPredictor[Any], ahead: Callable[[], Any | None]) -> FinishedBlock:
+def _finished(
+    ready: _Ready, predictor: BlockPredictor[Any], ahead: Callable[[], Any | None], each: int
+) -> FinishedBlock:
+    """A block, its passes counted as forward passes, `each` for a patch."""
     finished = ready.left_out or predictor.predict(ready.prepared, ahead)
-    return finished._replace(part=ready.part)
+    return finished._replace(part=ready.part, passes=finished.passes * each, skipped=finished.skipped * each)
 
 
 def _cell_logits(block: Window, field: FoveationField) -> Tensor:

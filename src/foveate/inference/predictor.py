@@ -283,7 +283,8 @@ class PyramidPredictor:
         image, target, area = self._source.size, self._segmenter.scales.target, self._area
         roots = self._reading.submit(roots_of, self._grid, area).result()
         affordable = self._reading.submit(passes_allowed, budget, roots, image, target, area).result()
-        allowed, total = closer_looks(affordable, roots, image), len(roots.top)
+        patches = affordable // self._config.passes_of_a_patch
+        allowed, total = closer_looks(patches, roots, image), len(roots.top)
         if total == 0:
             return -1.0
         chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())

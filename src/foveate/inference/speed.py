@@ -45,7 +45,7 @@ def in_seconds(budget: float | str | None) -> bool:
 
 
 def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> float:
-    """Patches that go through the network in a second, in batches as at inference; measured for about a second."""
+    """Forward passes that the network makes in a second, in batches as at inference; measured for about a second."""
     count, side, scales = config.batch_size, segmenter.scales.patch_size, len(segmenter.scales)
     inputs = torch.zeros(count, len(source.channels), side, side, device=source.device)
     weights = torch.eye(scales)[:1].expand(count, -1)
@@ -55,4 +55,4 @@ def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config:
         network_outputs(inputs, weights, segmenter, source, config).sum().item()
         batches += 1
         start = start or time.perf_counter()
-    return batches * count / (time.perf_counter() - start)
+    return batches * count * config.passes_of_a_patch / (time.perf_counter() - start)

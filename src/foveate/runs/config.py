@@ -13,7 +13,7 @@ from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
 from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import Ensemble
+from foveate.foveation.estimators import Cascade, Ensemble
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
 from foveate.runs.methods import resolve_method, with_method, with_views
@@ -86,6 +86,8 @@ class RunConfig(Section):
         scales = len(self.foveation.fields_of_view)
         if self.members is not None and (not self.is_ensemble or len(self.members) != scales):
             raise ValueError(f"members are for method ensemble, one for each of the {scales} fields of view")
+        if self.inference.tta is not None and isinstance(self.foveation.estimator, Cascade):
+            raise ValueError("inference.tta is not for cascades: a closer look has the context of one wider look only")
         return self
 
     @classmethod

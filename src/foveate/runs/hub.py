@@ -38,7 +38,7 @@ def push(run: TrainedRun, folder: Path, name: str, *, private: bool = False, end
         The address of the model.
 
     Raises:
-        ConfigError: when the name is none, the run is an ensemble, or the extra `hub` is missing.
+        ConfigError: when the name is none, or the run is an ensemble.
         FoveateError: when the hub refuses.
     """
     hub = _hub()
@@ -87,10 +87,8 @@ def fetch(address: str, *, endpoint: str | None = None) -> Path:
 
 
 def _hub() -> Any:
-    try:
-        import huggingface_hub  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise ConfigError("models on the hub need huggingface_hub; pip install 'foveate[hub]'") from None
+    import huggingface_hub  # noqa: PLC0415 - takes a second, which only this needs
+
     return huggingface_hub
 
 

@@ -129,12 +129,13 @@ def with_tuned(
     given = config.looks is not None or config.planner == "per_target"
     if given or in_seconds(budget):
         return config
-    affordable = [one for one in tuned if one.budget <= _passes_per_megapixel(budget, target) * SLACK]
+    each = config.passes_of_a_patch
+    affordable = [one for one in tuned if one.budget * each <= _passes_per_megapixel(budget, target) * SLACK]
     if not affordable:
         return config
     choice = affordable[-1]
     if config.budget is None and budget == "all":
-        budget = choice.budget  # whoever names none is not charged for closer looks everywhere
+        budget = choice.budget * each  # whoever names none is not charged for closer looks everywhere
     # One look needs no price, and its cover may reach over the border by more than the budget says.
     budget = "all" if len(choice.looks) == 1 else budget
     changes = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}

@@ -72,6 +72,8 @@ class TrainingConfig(Section):
         validation_locations: most locations a validation looks at.
         checkpoint_every: steps between writes of last.ckpt; None means `validate_every`.
         log_every: steps between rows of metrics.csv.
+        logger: where the curves go besides metrics.csv, with the configuration: "tensorboard", "wandb", "mlflow" (to
+            MLFLOW_TRACKING_URI), or "csv" for nowhere else.
         deterministic: prefer kernels that give the same bits every time, where there are any; False may be faster.
         seed: of everything random.
     """
@@ -95,6 +97,7 @@ class TrainingConfig(Section):
     validation_locations: int = Field(default=512, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
     log_every: int = Field(default=10, ge=1)
+    logger: Literal["tensorboard", "csv", "wandb", "mlflow"] = "tensorboard"
     deterministic: bool = True
     seed: int = Field(default=0, ge=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoint
-from foveate.errors import FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
+from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
 from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunCheckpoints
 from foveate.training.config import TrainingConfig
 from foveate.training.determinism import deterministic_kernels
@@ -38,6 +39,7 @@ _FREE_ON_RESUME = {
     "checkpoint_every",
     "log_every",
     "deterministic",
+    "logger",
 }
 
 # Warnings of Lightning and torch about what is so on purpose here.
@@ -129,7 +131,7 @@ def fit(
                 *([StepBar()] if progress else []),
                 *callbacks,
             ],
-            logger=_loggers(run_dir, resumed_step),
+            logger=_loggers(run_dir, resumed_step, task),
             enable_progress_bar=progress,
             **_options(task.config),
             **_places(processes),
@@ -187,13 +189,29 @@ def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:
     return int(state["global_step"])
 
 
-def _loggers(run_dir: Path, resumed_step: int) -> list[pl.loggers.Logger]:
-    # TensorBoard hides the events from purge_step on of the run before, which the resumed run makes again.
-    purge_step = resumed_step + 1 if resumed_step else None
-    return [
-        MetricsFile(run_dir / "metrics.csv", after_step=resumed_step),
-        TensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=purge_step),
-    ]
+def _loggers(run_dir: Path, resumed_step: int, task: SegmentationTask) -> list[pl.loggers.Logger]:
+    """metrics.csv, which the report reads, and what `training.logger` asks for, with the configuration."""
+    own = MetricsFile(run_dir / "metrics.csv", after_step=resumed_step)
+    chosen = _chosen_logger(task.config.logger, run_dir, resumed_step)
+    if chosen is None:
+        return [own]
+    chosen.log_hyperparams(task.config_tree)
+    return [own, chosen]
+
+
+def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Logger | None:
+    if name == "csv":
+        return None
+    if name == "tensorboard":
+        # TensorBoard hides the events from purge_step on of the run before, which the resumed run makes again.
+        purge_step = resumed_step + 1 if resumed_step else None
+        return TensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=purge_step)
+    try:
+        if name == "wandb":
+            return WandbLogger(name=run_dir.name, save_dir=run_dir, id=run_dir.name, resume="allow")
+        return MLFlowLogger(run_name=run_dir.name, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"))
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"training.logger {name} needs {error.name or name}; pip install {name}") from None
 
 
 def _options(config: TrainingConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from foveate.writers import PolygonsConfig
 from foveate.writers.class_map import ClassMap, open_class_map
 from foveate.writers.geojson import FOOTER, area_unit, feature, header, place_of
 from foveate.writers.regions import OUTSIDE, Region, regions
+from foveate.writers.regular import regularised
 
 # Traced at once: where every pixel differs from its neighbours a polygon takes about a kilobyte.
 _SIDES_AT_ONCE = 2**20
@@ -90,7 +91,15 @@ def polygons(strips: Iterable[LabelArray], config: PolygonsConfig) -> Iterator[t
     for region in regions(strips):
         area = round(region.shape.area)
         if area >= config.min_area:
-            yield simplified(region, config.simplify) if config.simplify else region, area
+            yield _drawn(region, config), area
+
+
+def _drawn(region: Region, config: PolygonsConfig) -> Region:
+    if config.regular:
+        shape = regularised(region.shape, config.simplify)
+        valid = isinstance(shape, shapely.Polygon) and shape.is_valid
+        return region._replace(shape=shapely.orient_polygons(shape)) if valid else region
+    return simplified(region, config.simplify) if config.simplify else region
 
 
 def simplified(region: Region, tolerance: float) -> Region:

@@ -20,6 +20,8 @@ Examples:
     foveate polygons predictions/slide.classes.tif --out slide.geojson --leave-out background --min-area 50
 
     foveate polygons predictions/scene.classes.tif --out scene.geojson --simplify 1.5
+
+    foveate polygons predictions/town.classes.tif --out houses.geojson --leave-out ground --regular
 """
 
 
@@ -31,6 +33,9 @@ def polygons(
     ] = None,
     min_area: Annotated[float, typer.Option(help="Smallest polygon that is kept, pixels.")] = 0,
     simplify: Annotated[float, typer.Option(help="Farthest that a border may move, pixels.")] = 0,
+    regular: Annotated[
+        bool, typer.Option("--regular", help="Right angles where the border allows, for buildings.")
+    ] = False,
     coordinates: Annotated[
         str,
         typer.Option(help="pixels (of the image), crs (of the class map), lonlat, or auto: crs where there is."),
@@ -42,7 +47,13 @@ def polygons(
     from foveate.writers import PolygonsConfig
     from foveate.writers.polygons import write_polygons
 
-    options = {"leave_out": leave_out or [], "min_area": min_area, "simplify": simplify, "coordinates": coordinates}
+    options = {
+        "leave_out": leave_out or [],
+        "min_area": min_area,
+        "simplify": simplify,
+        "regular": regular,
+        "coordinates": coordinates,
+    }
     config = PolygonsConfig.parse(options, "foveate polygons")
     with progress_bar(class_map.name) as bar:
         count = write_polygons(class_map, out, config, overwrite=overwrite, on_progress=bar.by)

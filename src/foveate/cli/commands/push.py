@@ -12,7 +12,7 @@ HELP = """Upload a trained run to the Hugging Face Hub.
 
 Uploaded are the weights (safetensors), the configuration without paths of this computer, what was tuned, and a model
 card with classes, looks and the scores of the evaluations. Log in first with `hf auth login`. Any command that takes a
-RUN takes hf://USER/NAME then. Needs pip install 'foveate[hub]'.
+RUN takes hf://USER/NAME then.
 
 Examples:
 
