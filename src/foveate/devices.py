@@ -69,5 +69,13 @@ def best_device() -> str:
 
 
 def device_of(rank: int, device: str) -> str:
-    """The device of one of several processes: "cuda" is spread over all CUDA devices, any other is for all."""
-    return f"cuda:{rank % torch.cuda.device_count()}" if device == "cuda" else device
+    """The device of one of several processes.
+
+    Args:
+        rank: of the process.
+        device: one for all of them; several, joined by commas, in turns; "cuda" for all CUDA devices in turns.
+    """
+    if device == "cuda":
+        return f"cuda:{rank % torch.cuda.device_count()}"
+    each = device.split(",")
+    return each[rank % len(each)]

@@ -40,7 +40,19 @@ RunFolder: TypeAlias = Annotated[
         metavar="RUN", parser=_run_folder, help="Folder of a finished or running training, or hf://USER/NAME."
     ),
 ]
-Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
+# Of earlier versions; --devices says both.
+Device: TypeAlias = Annotated[str, typer.Option(hidden=True)]
+ProcessCount: TypeAlias = Annotated[int, typer.Option("--processes", min=1, hidden=True)]
+Devices: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--devices", help="Where to work, a process on each: auto (every GPU), cpu, cpu:4, or GPUs: 0, 0,2, 0-3."
+    ),
+]
+Sets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="The same as KEY=VALUE alone; may be repeated."),
+]
 Checkpoint: TypeAlias = Annotated[str, typer.Option(help="Which checkpoint to load: best or last.")]
 Code: TypeAlias = Annotated[
     list[str] | None,
@@ -56,6 +68,21 @@ Plane: TypeAlias = Annotated[
     typer.Option(metavar="N|z=N,t=N|bands", help="Which plane of a stack, counted from 1; bands: its pages are bands."),
 ]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
+
+
+def joined(overrides: list[str] | None, sets: list[str] | None) -> list[str]:
+    """Values to change that were given alone and by --set; the latter count where both name a key."""
+    return [*(overrides or []), *(sets or [])]
+
+
+def places(devices: str | None, device: str, processes: int) -> tuple[str, int]:
+    """The device of each process, joined by commas, or one for all of them; and how many processes."""
+    from foveate.devices import devices_of
+
+    if devices is None:
+        return str(torch_device(device)), processes
+    found = devices_of(devices)
+    return ",".join(dict.fromkeys(found)), len(found)
 
 
 def torch_device(name: str) -> torch.device:

@@ -232,7 +232,7 @@ def _options(config: TrainingConfig) -> dict[str, Any]:
 def _places(processes: Processes) -> dict[str, Any]:
     return {
         "accelerator": processes.accelerator,
-        "devices": processes.per_node,
+        "devices": processes.per_node if processes.numbers is None else list(processes.numbers),
         "num_nodes": processes.nodes,
         # Some encoders have layers that no decoder asks for, which have no gradient to wait for.
         "strategy": "ddp_find_unused_parameters_true" if processes.count > 1 else "auto",

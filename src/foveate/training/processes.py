@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from foveate.devices import devices_of
 from foveate.errors import ConfigError, WorkerError
 from foveate.signals import LEADER, SIGNALS, follow_leader, led_by_this
 
@@ -34,18 +35,21 @@ class Processes:
         per_node: processes of each computer, one a device.
         nodes: number of computers.
         accelerator: kind of device: gpu, mps or cpu.
+        numbers: of the GPUs of each computer; None for the first ones.
     """
 
     per_node: int
     nodes: int
     accelerator: str
+    numbers: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, devices: int | str = 1, nodes: int = 1, accelerator: str = "auto") -> Processes:
         """The processes that options ask for.
 
         Args:
-            devices: devices of each computer, or "auto" for all of them.
+            devices: how many of each computer; or which, as `foveate.devices.devices_of` reads a text ("auto", "cpu:2",
+                "0,2", "0-3") where no kind is asked for.
             nodes: number of computers.
             accelerator: kind of device, or "auto" for the best there is.
 
@@ -53,6 +57,8 @@ class Processes:
             ConfigError: when an option is not allowed, this computer has not so many devices, or torchrun or SLURM
                 started another number of processes.
         """
+        if accelerator == "auto" and isinstance(devices, str):
+            return cls._named(devices, nodes)
         if accelerator == "auto":
             accelerator = next(kind for kind, found in _DEVICES_FOUND.items() if found())
         if accelerator not in _DEVICES_FOUND:
@@ -60,6 +66,18 @@ class Processes:
         if nodes < 1:
             raise ConfigError(f"nodes {nodes}; at least 1 is needed")
         processes = cls(_device_count(devices, accelerator), nodes, accelerator)
+        processes._check_started()
+        return processes
+
+    @classmethod
+    def _named(cls, devices: str, nodes: int) -> Processes:
+        """The processes on devices by their names."""
+        places = devices_of(devices)
+        kind = places[0].partition(":")[0]
+        numbers = tuple(int(place.removeprefix("cuda:")) for place in places) if kind == "cuda" else None
+        if nodes < 1:
+            raise ConfigError(f"nodes {nodes}; at least 1 is needed")
+        processes = cls(len(places), nodes, {"cuda": "gpu"}.get(kind, kind), numbers)
         processes._check_started()
         return processes
 

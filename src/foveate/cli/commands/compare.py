@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Code, Overrides
+from foveate.cli.arguments import Code, Overrides, Sets, joined
 from foveate.runs.methods import methods_text
 
 HELP = f"""Train and evaluate several methods alike, and write the paper's table.
@@ -32,6 +32,7 @@ Examples:
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
     overrides: Overrides = None,
+    sets: Sets = None,
     methods: Annotated[str | None, typer.Option(help="Comma-separated; all that fit by default.")] = None,
     seeds: Annotated[str, typer.Option(help="Comma-separated whole numbers.")] = "0,1,2",
     out: Annotated[Path | None, typer.Option(help="Folder; comparisons/NAME by default.")] = None,
@@ -50,7 +51,7 @@ def compare(
     from foveate.cli.console import errors, jobs_bar, output
     from foveate.runs.config import RunConfig
 
-    settings, numbers = RunConfig.load(config, overrides), _numbers(seeds)
+    settings, numbers = RunConfig.load(config, joined(overrides, sets)), _numbers(seeds)
     settings.check_files()  # before torch is loaded
 
     from foveate.api.training import compare as run_comparison

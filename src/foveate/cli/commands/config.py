@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Overrides
+from foveate.cli.arguments import Overrides, Sets, joined
 
 HELP = """Print a configuration with every default and override resolved.
 
@@ -20,9 +20,11 @@ Examples:
 
 
 def config(
-    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")], overrides: Overrides = None
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
+    overrides: Overrides = None,
+    sets: Sets = None,
 ) -> None:
     """Print the resolved configuration."""
     from foveate.runs.config import RunConfig
 
-    typer.echo(RunConfig.load(path, overrides).to_yaml(), nl=False)
+    typer.echo(RunConfig.load(path, joined(overrides, sets)).to_yaml(), nl=False)

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Device, Overrides, Overwrite, RunFolder, check_run, torch_device
+from foveate.cli.arguments import (
+    Checkpoint,
+    Code,
+    Device,
+    Devices,
+    Overrides,
+    Overwrite,
+    ProcessCount,
+    RunFolder,
+    Sets,
+    check_run,
+    joined,
+    places,
+)
 
 HELP = """Evaluate a trained run on whole images of a split.
 
@@ -21,13 +34,14 @@ Examples:
 
     foveate evaluate runs/idrid --split test inference.overlap=0.5 --out half-overlap.json
 
-    foveate evaluate runs/idrid --hausdorff --maps --processes 4
+    foveate evaluate runs/idrid --hausdorff --maps --devices cpu:4
 """
 
 
 def evaluate(
     run: RunFolder,
     overrides: Overrides = None,
+    sets: Sets = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     out: Annotated[Path | None, typer.Option(help="JSON file; RUN/evaluation/SPLIT.json by default.")] = None,
     hausdorff: Annotated[
@@ -37,13 +51,15 @@ def evaluate(
         bool | None,
         typer.Option("--maps/--no-maps", help="Draw the maps in SPLIT-maps/ as pictures too; or write no maps at all."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
+    devices: Devices = None,
+    processes: ProcessCount = 1,
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     overwrite: Overwrite = False,
     code: Code = None,
 ) -> None:
     """Evaluate a trained run."""
+    overrides = joined(overrides, sets)
     check_run(run, overrides, data=True)
 
     from foveate.cli.console import output, progress_bar
@@ -56,6 +72,7 @@ def evaluate(
     from foveate.runs.folder import RunFolder
     from foveate.texts import sealed
 
+    place, count = places(devices, device, processes)
     path = out or RunFolder(run).evaluation(split)
     refuse_existing(path, overwrite)
     options = EvaluationOptions(
@@ -67,9 +84,9 @@ def evaluate(
             split,
             options,
             checkpoint=checkpoint,
-            device=torch_device(device),
+            device=place,
             overrides=overrides,
-            processes=processes,
+            processes=count,
             on_progress=bar.by,
         )
     write_text(path, sealed(evaluation.tree()), overwrite=overwrite)

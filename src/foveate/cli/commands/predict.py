@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder, check_run
+from foveate.cli.arguments import Checkpoint, Code, Device, Devices, Overwrite, RunFolder, check_run
 
 if TYPE_CHECKING:
     from foveate.inference.session import Start
@@ -45,7 +45,7 @@ Examples:
 
     foveate predict runs/map scene.tif --out predictions --roi fields.geojson
 
-    foveate predict runs/slides slide.svs --out predictions --devices cuda:0,1 --memory 16GB --resume
+    foveate predict runs/slides slide.svs --out predictions --devices 0,1 --memory 16GB --resume
 """
 
 
@@ -84,11 +84,8 @@ def predict(
         bool, typer.Option("--strict", help="Stop at a part that cannot be read, instead of leaving it empty.")
     ] = False,
     checkpoint: Checkpoint = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: of one process.")] = "auto",
-    devices: Annotated[
-        str | None,
-        typer.Option(help="Processes that share the blocks: auto (every GPU), a number, cpu:4, cuda:0,1."),
-    ] = None,
+    device: Device = "auto",
+    devices: Devices = None,
     overwrite: Overwrite = False,
     code: Code = None,
 ) -> None:

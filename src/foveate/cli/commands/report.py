@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Code, Device, Overwrite, torch_device
+from foveate.cli.arguments import Code, Device, Devices, Overwrite, ProcessCount, places
 
 HELP = """Write one self-contained page about a run, or about a comparison of runs.
 
@@ -22,7 +22,7 @@ Examples:
 
     foveate report runs/idrid
 
-    foveate report runs/idrid --split test --out idrid.html --processes 4
+    foveate report runs/idrid --split test --out idrid.html --devices cpu:4
 
     foveate report comparisons/idrid --runs
 """
@@ -38,7 +38,8 @@ def report(
         bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate the split where that is missing.")
     ] = True,
     runs: Annotated[bool, typer.Option("--runs", help="Of a comparison: write the reports of its runs too.")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Processes that share an evaluation.")] = 1,
+    devices: Devices = None,
+    processes: ProcessCount = 1,
     device: Device = "auto",
     overwrite: Overwrite = False,
     code: Code = None,
@@ -48,7 +49,7 @@ def report(
     from foveate.reporting.report import ReportOptions, write_report
     from foveate.reporting.report.comparison_report import is_comparison, run_folders, write_comparison_report
 
-    options = ReportOptions(split, evaluate, torch_device(device), processes, overwrite)
+    options = ReportOptions(split, evaluate, *places(devices, device, processes), overwrite)
 
     def one(folder: Path, page: Path | None) -> None:
         with progress_bar(f"report of {folder.name}") as bar:

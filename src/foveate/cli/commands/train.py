@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Code, Overrides, Overwrite
+from foveate.cli.arguments import Code, Overrides, Overwrite, Sets, joined
 from foveate.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Examples:
 
     foveate train configs/idrid.yaml --resume
 
-    foveate train configs/idrid.yaml --devices 4
+    foveate train configs/idrid.yaml --devices 0-3
 
 Ctrl-C and SIGTERM stop it after the step at hand, with a checkpoint of that step: the same command with --resume goes
 on exactly there. Two trainings never share a folder.
@@ -46,15 +46,19 @@ The method `ensemble` trains a model with each field of view, in RUN/members, an
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, or a folder with images/ and masks/.")],
     overrides: Overrides = None,
+    sets: Sets = None,
     method: Annotated[
         str | None, typer.Option(help="Instead of that of CONFIG: patch_1, mean, gsm, ... see foveate compare --help.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, exactly.")] = False,
     overwrite: Overwrite = False,
-    devices: Annotated[str, typer.Option(help="Devices of each computer, one process on each; auto takes all.")] = "1",
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Of each computer, a process on each: auto (every GPU), cpu, cpu:2, or GPUs: 0, 0,2, 0-3."),
+    ] = None,
     nodes: Annotated[int, typer.Option(help="Computers that train together.")] = 1,
-    accelerator: Annotated[str, typer.Option(help="Kind of device: auto, gpu, mps or cpu.")] = "auto",
+    accelerator: Annotated[str, typer.Option(hidden=True)] = "auto",
     code: Code = None,
 ) -> None:
     """Train a segmenter."""
@@ -62,7 +66,7 @@ def train(
     from foveate.runs.config import RunConfig
 
     # What is wrong with what was given is said before torch is loaded.
-    settings = RunConfig.load(_config_file(config), overrides, method)
+    settings = RunConfig.load(_config_file(config), joined(overrides, sets), method)
     settings.check_files()
 
     from foveate.runs.folder import RunFolder
@@ -71,7 +75,7 @@ def train(
     from foveate.training.processes import Processes
     from foveate.training.rank import is_first_process
 
-    Processes.of(devices, nodes, accelerator).check_share(settings.training.images_per_step)
+    Processes.of(devices or 1, nodes, accelerator).check_share(settings.training.images_per_step)
     run = RunFolder(out or Path("runs") / settings.name)
 
     def on_signal() -> None:
@@ -81,7 +85,7 @@ def train(
         try:
             with trainings(settings, run, resume=resume, overwrite=overwrite) as parts:
                 for part in parts:
-                    _train(part, overwrite, stop, devices=devices, nodes=nodes, accelerator=accelerator)
+                    _train(part, overwrite, stop, devices=devices or 1, nodes=nodes, accelerator=accelerator)
                 if settings.is_ensemble:
                     run.mark_trained()
         except StoppedError as error:

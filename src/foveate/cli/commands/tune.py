@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Device, Overwrite, RunFolder, check_run, torch_device
+from foveate.cli.arguments import (
+    Checkpoint,
+    Code,
+    Device,
+    Devices,
+    Overwrite,
+    ProcessCount,
+    RunFolder,
+    check_run,
+    places,
+)
 
 HELP = """Choose how a trained run spends a budget of passes, on its validation images.
 
@@ -18,7 +28,7 @@ Examples:
 
     foveate tune runs/mine
 
-    foveate tune runs/mine --budgets 0.5,1 --processes 4
+    foveate tune runs/mine --budgets 0.5,1 --devices cpu:4
 """
 
 
@@ -28,7 +38,8 @@ def tune(
     budgets: Annotated[
         str, typer.Option(help="Shares of what one fixed field of view costs.")
     ] = "0.125,0.25,0.5,0.75,1,1.5,2,4",
-    processes: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
+    devices: Devices = None,
+    processes: ProcessCount = 1,
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -42,14 +53,15 @@ def tune(
     from foveate.runs.folder import RunFolder
     from foveate.runs.tune import tune
 
+    place, count = places(devices, device, processes)
     with progress_bar(f"trying on {split}") as bar:
         trials = tune(
             run,
             split=split,
             budgets=_shares(budgets),
             checkpoint=checkpoint,
-            device=torch_device(device),
-            processes=processes,
+            device=place,
+            processes=count,
             overwrite=overwrite,
             on_progress=bar.by,
         )
