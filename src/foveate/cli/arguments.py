@@ -138,7 +138,8 @@ def check_run(run: Path, overrides: list[str] | None = None, *, data: bool = Fal
 
     config = RunConfig.load(run / "config.yaml", overrides)
     folder = run / "checkpoints"
-    if not config.is_ensemble and not any((folder / f"{name}.ckpt").exists() for name in ("best", "last")):
+    weights = (folder / "best.ckpt", folder / "last.ckpt", run / "model.safetensors")  # the last of a run from the hub
+    if not config.is_ensemble and not any(path.exists() for path in weights):
         raise CheckpointError(
             f"no checkpoint at {folder / 'last.ckpt'}; a run keeps best.ckpt and last.ckpt in its folder checkpoints"
         )
