@@ -80,7 +80,7 @@ def _mostly_lost(table: ClassTable) -> list[str]:
 def _reason(table: ClassTable, config: DataConfig, masks: Sequence[Callable[[], LabelReader]]) -> str:
     train, missing = table.splits[0], table.absent("train")
     names = [table.names[label] for label in missing]
-    head = f"{_those(names)} no labelled pixel that counts in the {train.images} training images"
+    head = f"{_those(names)} no labelled pixel that counts in the training images"
     lost = [(label, cause) for label in missing for cause in np.flatnonzero(train.tally.left_out[:, label])]
     if lost:
         causes = [
