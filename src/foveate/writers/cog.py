@@ -9,23 +9,31 @@ Source: GDAL's description of the layout, https://gdal.org/en/stable/drivers/ras
 
 from __future__ import annotations
 
+import errno
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import IO, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.cores import available_cores
+from foveate.errors import OutputWriteError
+from foveate.files import written
 from foveate.geometry import Size, Window, ceil_div
 from foveate.writers.tiff import NODATA, TILE, RasterSpec, write_template
 
 Bytes: TypeAlias = NDArray[np.uint8]
 
+_CLASSIC = 2**32  # bytes that a TIFF with places of four bytes may have
 _LEVEL = 6  # of zlib; that of GDAL's own cloud-optimised files
 _AHEAD = 16  # tiles that are compressed while one is written
 _GHOST = (
@@ -59,6 +67,13 @@ class Piece(NamedTuple):
     window: Window
     data: bytes
     whole: bool
+
+
+class TiledLayer(NamedTuple):
+    """The pieces of a block, at as many levels of the pyramid as it makes alone."""
+
+    levels: int
+    pieces: dict[Place, Piece]
 
 
 # The pieces of a tile, of which a whole one comes alone; none where nothing was written.
@@ -111,7 +126,7 @@ class Tiling:
             side, levels = side // 2, levels + 1
         return levels
 
-    def cut(self, window: Window, values: Bytes, levels: int) -> dict[Place, Piece]:
+    def cut(self, window: Window, values: Bytes, levels: int) -> TiledLayer:
         """The pieces of a block, (h, w) or (bands, h, w), at its own levels.
 
         Args:
@@ -132,7 +147,7 @@ class Tiling:
                     whole = part == self.window(place)
                     data = self.encode(own) if whole else zlib.compress(np.ascontiguousarray(own).data, 1)
                     pieces[place] = Piece(part, data, whole)
-        return pieces
+        return TiledLayer(levels, pieces)
 
     def encode(self, pixels: Bytes) -> bytes:
         """A tile as it stands in the file, from its pixels (bands, h, w); what is missing to a whole tile is nodata."""
@@ -151,6 +166,87 @@ class Tiling:
         if not self.mode:
             pixels = np.cumsum(pixels, axis=-1, dtype=np.uint8)
         return pixels[:, : window.height, : window.width]
+
+
+class TiledWriter:
+    """One raster of bytes in the making; made by `open_tiled`."""
+
+    def __init__(self, tiling: Tiling, path: Path, spool: IO[bytes]) -> None:
+        self._tiling, self._path, self._spool = tiling, path, spool
+        self._found: dict[Place, list[tuple[Window, int, int, bool]]] = {}
+        self._lock = Lock()
+        self.levels: int | None = None
+
+    def write(self, window: Window, values: Bytes | TiledLayer) -> None:
+        """Write (h, w), or (bands, h, w) where there are several, or what `Tiling.cut` made of them.
+
+        Args:
+            window: where, in pixels of the raster; the same blocks in all calls, in any order.
+            values: pixels, or pieces.
+
+        Raises:
+            OutputWriteError: when that fails, for example on a full disk.
+        """
+        if not Window.of(self._tiling.size).contains(window):
+            raise OutputWriteError(f"could not write {self._path}: {window} is not inside {self._tiling.size}")
+        if not isinstance(values, TiledLayer):
+            values = self._tiling.cut(window, values, self.levels or 1)
+        self.levels = min(self.levels or values.levels, values.levels)
+        with writing(self._path):
+            for place, piece in values.pieces.items():
+                if place.level < self.levels:
+                    start = self._spool.seek(0, 2)
+                    self._spool.write(piece.data)
+                    self._found.setdefault(place, []).append((piece.window, start, len(piece.data), piece.whole))
+
+    def pieces_at(self, place: Place) -> list[Piece]:
+        """The pieces of a tile that were written; any thread may ask."""
+        return [Piece(window, self._read(start, length), whole) for window, start, length, whole in self._of(place)]
+
+    def _of(self, place: Place) -> list[tuple[Window, int, int, bool]]:
+        return self._found.get(place, [])
+
+    def _read(self, start: int, length: int) -> bytes:
+        with self._lock:
+            self._spool.seek(start)
+            return self._spool.read(length)
+
+
+@contextmanager
+def open_tiled(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Iterator[TiledWriter]:
+    """Open a raster of bytes for writing; it becomes a cloud-optimised GeoTIFF when the block ends well.
+
+    What is written is kept compressed, in a file beside, until all is there; memory does not grow with the pixels.
+
+    Args:
+        path: final name.
+        spec: what the raster is; its values are uint8, and `NODATA` is what is not known.
+        overwrite: replace an existing file.
+
+    Raises:
+        OutputExistsError: when the file exists and `overwrite` is false.
+        OutputWriteError: when writing fails; nothing is left under the final name then.
+    """
+    with (
+        written(path, overwrite=overwrite) as partial,
+        TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
+        (Path(folder) / "pieces").open("w+b") as spool,
+    ):
+        writer = TiledWriter(Tiling.of(spec), path, spool)
+        yield writer
+        with writing(path), ThreadPoolExecutor(available_cores(), thread_name_prefix="tiles") as pool:
+            write_cog(Path(folder) / "cog.tif", spec, writer.pieces_at, levels=writer.levels or 1, pool=pool)
+            (Path(folder) / "cog.tif").replace(partial)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says into an `OutputWriteError` that names the result."""
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+        raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
 
 
 def halved(pixels: Bytes, mode: bool) -> Bytes:
@@ -324,8 +420,8 @@ class _Layout:
 
     def __init__(self, tiling: Tiling, template: bytes) -> None:
         self._tiling = tiling
-        # Noise does not shrink, and an eighth is more than its codes and the rims of tiles add.
-        self._big = 1.5 * tiling.size.pixels * tiling.bands > 2**32
+        # Noise does not shrink, overviews add a third, and the rims of tiles are filled up.
+        self._big = 1.5 * tiling.size.pixels * tiling.bands > _CLASSIC
         self._full = _entries(template)
         self.data_start = len(self.header([None] * len(tiling.sizes)))
 
