@@ -25,8 +25,8 @@ from foveate.files import sync_folder, write_text
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
-from foveate.locks import locked_folder
 from foveate.inference.layers import Layers
+from foveate.locks import locked_folder
 from foveate.texts import read_json
 from foveate.writers.cog import Piece, Place, TiledLayer
 

@@ -36,7 +36,7 @@ from foveate.segmenter import FoveatedSegmenter
 from foveate.types import BoolArray
 from foveate.writers.cog import Tiling
 
-_WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks
+WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +143,12 @@ class Worker:
         with ExitStack() as stack:
             # Left in the opposite order: first nothing reads any more, then what is begun is stored, then noted.
             stack.callback(self._note_written, waiting)
-            pool = stack.enter_context(ThreadPoolExecutor(_WRITERS, thread_name_prefix="write"))
+            pool = stack.enter_context(ThreadPoolExecutor(WRITERS, thread_name_prefix="write"))
             for done in stack.enter_context(closing(finished)):
                 waiting.append(pool.submit(self._write, self._kept(done)))
+                done.release()
                 del done  # its logits, before the next block has its own
-                while len(waiting) > _WRITERS or (waiting and waiting[0].done()):
+                while len(waiting) > WRITERS or (waiting and waiting[0].done()):
                     yield self._closed(waiting.popleft())
             while waiting:
                 yield self._closed(waiting.popleft())

@@ -10,6 +10,7 @@ Source: GDAL's description of the layout, https://gdal.org/en/stable/drivers/ras
 from __future__ import annotations
 
 import errno
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import IO, NamedTuple, TypeAlias
 
 import numpy as np
@@ -174,7 +174,6 @@ class TiledWriter:
     def __init__(self, tiling: Tiling, path: Path, spool: IO[bytes]) -> None:
         self._tiling, self._path, self._spool = tiling, path, spool
         self._found: dict[Place, list[tuple[Window, int, int, bool]]] = {}
-        self._lock = Lock()
         self.levels: int | None = None
 
     def write(self, window: Window, values: Bytes | TiledLayer) -> None:
@@ -207,9 +206,7 @@ class TiledWriter:
         return self._found.get(place, [])
 
     def _read(self, start: int, length: int) -> bytes:
-        with self._lock:
-            self._spool.seek(start)
-            return self._spool.read(length)
+        return os.pread(self._spool.fileno(), length, start)
 
 
 @contextmanager
@@ -230,7 +227,7 @@ def open_tiled(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Iter
     with (
         written(path, overwrite=overwrite) as partial,
         TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
-        (Path(folder) / "pieces").open("w+b") as spool,
+        (Path(folder) / "pieces").open("w+b", buffering=0) as spool,
     ):
         writer = TiledWriter(Tiling.of(spec), path, spool)
         yield writer
@@ -301,7 +298,7 @@ def write_cog(path: Path, spec: RasterSpec, pieces_at: PiecesAt, *, levels: int,
     coarse = path.with_name(f"{path.name}.overviews")
     layout = _Layout(tiling, write_template(spec, path.with_name(f"{path.name}.head.tif")))
     try:
-        with coarse.open("w+b") as overviews, path.open("wb") as file:
+        with coarse.open("w+b", buffering=0) as overviews, path.open("wb") as file:
             made = [_Level(overviews) for _ in tiling.sizes[1:]]
             for level, record in enumerate(made, start=1):
                 source = _finished(tiling, pieces_at) if level < levels else _coarser(tiling, level, made, pieces_at)
@@ -381,7 +378,7 @@ def _mapped(work: Callable[[Place], bytes], places: Iterable[Place], pool: Execu
 
 
 class _Level:
-    """The tiles of one level in a file: where each begins, and how long it is."""
+    """The tiles of one level in a file: where each begins, and how long it is. Any thread may ask for one."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -389,8 +386,10 @@ class _Level:
         self.counts: list[int] = []
 
     def append(self, data: bytes) -> None:
-        self.offsets.append(self._file.seek(0, 2))
-        self.counts.append(self._file.write(data))
+        start = self._file.seek(0, 2)
+        self._file.write(data)
+        self.offsets.append(start)  # known only once it is there
+        self.counts.append(len(data))
 
     def append_block(self, data: bytes) -> None:
         """As a cloud-optimised file wants it: the length before, and the last four bytes again after it."""
@@ -400,8 +399,7 @@ class _Level:
         self._file.write(data[-4:])
 
     def get(self, number: int) -> bytes:
-        self._file.seek(self.offsets[number])
-        return self._file.read(self.counts[number])
+        return os.pread(self._file.fileno(), self.counts[number], self.offsets[number])
 
     def __iter__(self) -> Iterator[bytes]:
         return (self.get(number) for number in range(len(self.offsets)))
