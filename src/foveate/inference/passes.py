@@ -148,7 +148,7 @@ class Runner:
         return outputs
 
     def _seen(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
-        """The network's logits; with `tta`, logarithms of the mean probabilities over ways to mirror and turn patches."""
+        """The network's logits; with `tta`, logarithms of its mean probabilities over mirrored and turned patches."""
         if self._config.tta is None:
             return self._segmenter.predict_windows(patches, scale_weights)
         turns = (0, 2) if self._config.tta == "flips" else (0, 1, 2, 3)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -34,7 +33,7 @@ from foveate.looks.passes import target_stride
 from foveate.looks.pyramid import per_cell
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import BoolArray
-from foveate.writers.cog import Tiling
+from foveate.writers.cog import Mapped, Tiling
 
 WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks
 
@@ -139,24 +138,28 @@ class Worker:
             on_cells=self._cells.__setitem__,
             on_unreadable=None if work.strict else self._store_unreadable,
         )
-        waiting: deque[Future[Window]] = deque()
-        with ExitStack() as stack:
-            # Left in the opposite order: first nothing reads any more, then what is begun is stored, then noted.
-            stack.callback(self._note_written, waiting)
-            pool = stack.enter_context(ThreadPoolExecutor(WRITERS, thread_name_prefix="write"))
-            for done in stack.enter_context(closing(finished)):
-                waiting.append(pool.submit(self._write, self._kept(done)))
+        with closing(finished), self._writing() as submit:
+            last: Future[Window] | None = None
+            for done in finished:
+                block = self._kept(done)
                 done.release()
                 del done  # its logits, before the next block has its own
-                while len(waiting) > WRITERS or (waiting and waiting[0].done()):
-                    yield self._closed(waiting.popleft())
-            while waiting:
-                yield self._closed(waiting.popleft())
+                # One after the other: a run that is stopped here has stored what was told, and nothing else.
+                if last is not None:
+                    yield self._closed(last)
+                last = submit(block)
+                del block
+            if last is not None:
+                yield self._closed(last)
 
-    def _note_written(self, waiting: Iterable[Future[Window]]) -> None:
-        for written in waiting:
-            if written.exception() is None:
-                del self._open[written.result()]
+    @contextmanager
+    def _writing(self) -> Iterator[Callable[[StoredBlock], Future[Window]]]:
+        """Stores a block beside what comes next, its tiles compressed by several threads."""
+        with (
+            ThreadPoolExecutor(WRITERS, thread_name_prefix="tiles") as tiles,
+            ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
+        ):
+            yield lambda block: writer.submit(self._write, block, tiles.map)
 
     def _begun(self, numbers: Iterable[int]) -> Iterator[Window]:
         for number in numbers:
@@ -170,13 +173,13 @@ class Worker:
         del self._open[window]
         return window.size.pixels
 
-    def _write(self, block: StoredBlock) -> Window:
-        """Cut and store a block; runs beside what comes next."""
+    def _write(self, block: StoredBlock, mapped: Mapped = map) -> Window:
+        """Cut and store a block."""
         classes = block.layers["classes"]
         counts = [int(np.count_nonzero(classes == i)) for i in range(self._work.classes)]
         levels = {name: tiling.levels_within(self._work.grid.side) for name, tiling in self._work.tilings.items()}
         tiled = {
-            name: tiling.cut(block.window, block.layers[name], levels[name])
+            name: tiling.cut(block.window, block.layers[name], levels[name], mapped)
             for name, tiling in self._work.tilings.items()
         }
         number = self._open[block.window]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from foveate.geometry import Size, Window, ceil_div
 from foveate.writers.tiff import NODATA, TILE, RasterSpec, write_template
 
 Bytes: TypeAlias = NDArray[np.uint8]
+Mapped: TypeAlias = Callable[..., Iterator[Any]]
 
 _CLASSIC = 2**32  # bytes that a TIFF with places of four bytes may have
 _LEVEL = 6  # of zlib; that of GDAL's own cloud-optimised files
@@ -126,16 +127,17 @@ class Tiling:
             side, levels = side // 2, levels + 1
         return levels
 
-    def cut(self, window: Window, values: Bytes, levels: int) -> TiledLayer:
+    def cut(self, window: Window, values: Bytes, levels: int, mapped: Mapped = map) -> TiledLayer:
         """The pieces of a block, (h, w) or (bands, h, w), at its own levels.
 
         Args:
             window: of the block; its corners are multiples of 2 ** (levels - 1).
             values: its pixels.
             levels: how many it makes.
+            mapped: does the work of `map`, with threads if it has them.
         """
         pixels = values.reshape(self.bands, *values.shape[-2:])
-        pieces: dict[Place, Piece] = {}
+        found: dict[Place, tuple[Window, Bytes]] = {}
         for level in range(levels):
             if level:
                 pixels = halved(pixels, self.mode)
@@ -143,11 +145,13 @@ class Tiling:
             for place in _met(level, window):
                 part = window.intersection(self.window(place))
                 if part is not None:
-                    own = pixels[:, *part.within(window)]
-                    whole = part == self.window(place)
-                    data = self.encode(own) if whole else zlib.compress(np.ascontiguousarray(own).data, 1)
-                    pieces[place] = Piece(part, data, whole)
-        return TiledLayer(levels, pieces)
+                    found[place] = part, pixels[:, *part.within(window)]
+        pieces = mapped(lambda item: self._piece(item[0], *item[1]), found.items())
+        return TiledLayer(levels, dict(zip(found, pieces, strict=True)))
+
+    def _piece(self, place: Place, part: Window, pixels: Bytes) -> Piece:
+        whole = part == self.window(place)
+        return Piece(part, self.encode(pixels) if whole else zlib.compress(np.ascontiguousarray(pixels).data, 1), whole)
 
     def encode(self, pixels: Bytes) -> bytes:
         """A tile as it stands in the file, from its pixels (bands, h, w); what is missing to a whole tile is nodata."""
