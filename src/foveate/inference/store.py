@@ -62,7 +62,7 @@ class StoredBlock(NamedTuple):
     class_pixels: Sequence[int] = ()
 
 
-_LATER = ("failure", "looked_at", "skipped", "class_pixels")
+_LATER = ("failure", "looked_at", "skipped")
 
 
 def save_block(path: Path, block: StoredBlock, plan: str, number: int) -> None:
@@ -105,7 +105,8 @@ def load_block(path: Path, plan: str, number: int) -> StoredBlock:
                 names = [name for name in archive.namelist() if name != _ABOUT]
                 layers = {name: _read_layer(archive, name, about["tiles"].get(name)) for name in names}
             place, peak = Window(*about["window"]), PeakMemory(*about["peak"])
-            block = StoredBlock(place, layers, about["passes"], peak, *(about[name] for name in _LATER))
+            later = (*(about[name] for name in _LATER), tuple(about["class_pixels"]))
+            block = StoredBlock(place, layers, about["passes"], peak, *later)
             plan_found, number_found = about["plan"], about["number"]
     except _BROKEN as error:
         raise StoredBlockError(f"{path} is torn or damaged ({error})") from error
