@@ -1,6 +1,7 @@
 """Python blocks in the README and the documentation run as they stand; the pages' links and pictures exist."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,14 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{name(page)} links to {target}"
+
+
+def test_the_page_of_settings_is_current():
+    settings = runpy.run_path(str(ROOT / "docs" / "settings.py"))
+    page = settings["page"]()
+    assert (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8") == page, "run: python docs/settings.py"
+    assert not re.findall(r"^\| `(?!name)\w+` \| [^|]* \|  \|", page, flags=re.MULTILINE), "every setting has a word"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130

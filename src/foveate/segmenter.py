@@ -215,6 +215,10 @@ class FoveatedSegmenter(nn.Module):
         """The network's logits, and in training those of its auxiliary head where it has one."""
         if self.scale_embedding is not None:
             patches = self.scale_embedding(patches, scale_weights)
+        if patches.device.type == "cuda":
+            patches = patches.contiguous(
+                memory_format=torch.channels_last
+            )  # as the weights are, see `ready_to_predict`
         per_scale = isinstance(self.network, NetworkPerScale)
         output = self.network(patches, scale_weights) if per_scale else self.network(patches)
         heads = [self._checked(head, len(patches)) for head in heads_of(output)]
@@ -225,6 +229,8 @@ class FoveatedSegmenter(nn.Module):
         """The part of each output (N, C, P', P') over its target, by the weights (N, S) of its scales."""
         if self.alignment == "paper":
             return resize_logits(output, side)
+        if weights.device.type == "cuda" and not weights.requires_grad:
+            return self._over_target_of_all(output, weights, side)
         total = None
         for scale, view in enumerate(self.scales.fields_of_view):
             share = weights[:, scale]
@@ -243,6 +249,16 @@ class FoveatedSegmenter(nn.Module):
         if total is None:
             raise GeometryError("scale weights of zero: each row must sum to one")
         return total
+
+    def _over_target_of_all(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
+        """As `_over_target`, without looking at the weights, which would wait for the device."""
+        read = self.estimator.scales_read(len(self.scales))
+        parts = []
+        for scale in read:
+            part = crop_central(output, side / self.scales.fields_of_view[scale], side)
+            share = weights[:, scale].to(part.dtype).view(-1, 1, 1, 1)
+            parts.append(part if len(read) == 1 else torch.where(share == 0, 0, part * share))
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
 
     def _checked(self, output: object, count: int) -> Tensor:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

@@ -138,6 +138,12 @@ def test_a_class_that_the_masks_call_no_data(tmp_path):
         assert prepared(tmp_path, **values).pixel_counts[:1].tolist() == expected
 
 
+def test_a_class_that_is_nan(tmp_path):
+    masks = {name: np.where(squares(i), 1, np.nan).astype(np.float32) for i, name in enumerate("abv")}
+    unknown = int(np.isnan(masks["a"]).sum() + np.isnan(masks["b"]).sum())
+    refused(scenes(tmp_path, masks), f"{unknown:,} pixels of the masks are NaN, which never counts; if they are ground")
+
+
 def test_a_class_of_other_images(tmp_path):
     masks = {"a": squares() * 0, "b": squares() * 0, "v": squares()}
     refused(scenes(tmp_path, masks), "water is labelled in val only; move such an image with data.split")

@@ -156,6 +156,12 @@ def test_spreadsheets(folder, encoding, divider):
     assert (sample.name, sample.mask.name, sample.split) == ("bäume, groß", "im0.png", "val")
 
 
+def test_paths_as_windows_writes_them(folder):
+    (folder / "a.csv").write_text("image,mask\nimages\\im0.png,masks\\im0.png\n")
+    (sample,) = load_samples(data_config(folder, manifest="a.csv"))
+    assert (sample.name, sample.image, sample.mask.name) == ("im0", folder / "images" / "im0.png", "im0.png")
+
+
 @pytest.mark.parametrize("key", ["image", "mask", "roi"])
 @pytest.mark.parametrize("value", [3, ["a.png"], {"a": 1}, True])
 def test_what_is_no_name_is_refused(folder, key, value):

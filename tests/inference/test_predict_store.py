@@ -19,11 +19,12 @@ from foveate.errors import (
     OutputWriteError,
     StoredBlockError,
 )
-from foveate.geometry import Window
+from foveate.geometry import Size, Window
 from foveate.inference.claims import Claims
 from foveate.inference.cost import PeakMemory
 from foveate.inference.store import BlockStore, StoredBlock, differences, load_block, save_block
 from foveate.locks import is_held, locked
+from foveate.writers.cog import Tiling
 
 PLAN = {"image": {"size": [10, 20]}, "inference": {"overlap": 0.25}}
 
@@ -58,6 +59,14 @@ def test_a_block_comes_back(tmp_path):
     save_block(tmp_path / "1.block", block(failure="a tile is torn"), "plan", 1)
     assert_same(load_block(tmp_path / "1.block", "plan", 1), block(failure="a tile is torn"))
     assert [path.name for path in tmp_path.iterdir()] == ["1.block"]
+
+
+def test_tiles_come_back_as_they_were_cut(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4, (600, 700), np.uint8)
+    tiles = Tiling(Size(1024, 2048), 1, True).cut(Window(0, 1024, 600, 700), values, 1)
+    one = block()._replace(layers={"classes": tiles}, class_pixels=(1, 2))
+    save_block(tmp_path / "1.block", one, "plan", 1)
+    assert load_block(tmp_path / "1.block", "plan", 1) == one
 
 
 def test_a_block_of_another_plan_is_refused(tmp_path):

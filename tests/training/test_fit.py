@@ -21,8 +21,10 @@ from foveate.errors import (
     WorkerError,
 )
 from foveate.foveation.estimators import FixedScale, SoftExpectation, StraightThroughArgmax
+from foveate.training.config import TrainingConfig
 from foveate.training.fit import fit
 from foveate.training.history import read_history
+from foveate.training.task import SegmentationTask
 
 
 def train(task, folder, **options):
@@ -425,3 +427,37 @@ def test_a_killed_data_worker_is_named_with_what_to_do(tmp_path):
     data = DataOfWorkers(6, items=KilledWorker)
     with pytest.raises(WorkerError, match=r"a process that reads images ended: .*fewer data\.workers.*--resume"):
         train(toy_task(toy_config(steps=6)), tmp_path, data=data)
+
+
+class Unasked(SegmentationTask):
+    """As on a GPU: no step looks at its loss before it learns."""
+
+    waits = False
+
+    def on_train_batch_end(self, *args):
+        if self.global_step == 2:
+            self.weights_before = {name: value.clone() for name, value in self.named_parameters()}
+
+
+def test_without_asking_the_device_a_step_that_is_not_finite_is_skipped_and_told_before_a_checkpoint(tmp_path):
+    task = toy_task(toy_config(steps=6, validate_every=6, log_every=6), kind=Unasked)
+    with pytest.raises(NonFiniteLossError, match=r"not finite in step 3 .*learning_rate"):
+        train(task, tmp_path, data=ToyData(6, items=NotANumber))
+    assert not (tmp_path / "checkpoints/last.ckpt").exists()
+    assert task.trainer.global_step == 5  # told when the sixth is logged
+    for name, value in task.named_parameters():
+        assert torch.equal(value, task.weights_before[name]), name
+
+
+def test_without_asking_the_device_training_is_the_same(tmp_path):
+    asked, unasked = toy_task(toy_config(steps=4)), toy_task(toy_config(steps=4), kind=Unasked)
+    for name, task in (("asked", asked), ("unasked", unasked)):
+        train(task, tmp_path / name)
+    for (name, one), other in zip(asked.named_parameters(), unasked.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_kernels_are_exact_on_the_processor_and_fast_on_a_gpu_unless_told():
+    assert TrainingConfig().exact(on_gpu=False)
+    assert not TrainingConfig().exact(on_gpu=True)
+    assert all(TrainingConfig(deterministic=True).exact(on_gpu=gpu) for gpu in (True, False))

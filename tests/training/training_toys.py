@@ -84,11 +84,11 @@ def toy_config(**changes):
     )
 
 
-def toy_task(config=None, estimator=None, seed=0, config_tree=None):
+def toy_task(config=None, estimator=None, seed=0, config_tree=None, kind=SegmentationTask):
     torch.manual_seed(seed)
     config = config or toy_config()
     segmenter = FoveatedSegmenter(small_network(), SCALES, estimator=estimator or GumbelSoftmax())
-    return SegmentationTask(
+    return kind(
         segmenter, config, class_names=CLASSES, ignore_index=IGNORED, normalise=as_input, config_tree=config_tree
     )
 

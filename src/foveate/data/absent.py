@@ -80,7 +80,7 @@ def _mostly_lost(table: ClassTable) -> list[str]:
 def _reason(table: ClassTable, config: DataConfig, masks: Sequence[Callable[[], LabelReader]]) -> str:
     train, missing = table.splits[0], table.absent("train")
     names = [table.names[label] for label in missing]
-    head = f"{_those(names)} no labelled pixel that counts in the {train.images} training images"
+    head = f"{_those(names)} no labelled pixel that counts in the training images"
     lost = [(label, cause) for label in missing for cause in np.flatnonzero(train.tally.left_out[:, label])]
     if lost:
         causes = [
@@ -105,7 +105,7 @@ def _causes(
 
 
 class _NotCounted(NamedTuple):
-    """A value of masks that does not count."""
+    """A value of masks that does not count; None for NaN."""
 
     value: Any
     lacking: bool
@@ -113,6 +113,10 @@ class _NotCounted(NamedTuple):
     meaning: Meaning
 
     def sentence(self, name: str, label: int) -> str:
+        if self.value is None:
+            return (
+                f"{self.pixels:,} pixels of the masks are NaN, which never counts; if they are {name}, store a number"
+            )
         why = " which the masks call no data" if self.lacking else " which data.label_map leads to data.ignore_index"
         if not self.lacking and self.value == self.meaning.ignore_index:
             why = " = data.ignore_index"
@@ -142,9 +146,10 @@ def _not_counted(masks: Sequence[Callable[[], LabelReader]]) -> list[_NotCounted
 
 
 def _counted(values: NDArray[Any], cause: bool) -> dict[tuple[Any, bool], int]:
-    """How often each value is there; NaN cannot be meant."""
-    known = values[~np.isnan(values)]
-    return {(value, cause): int(n) for value, n in zip(*np.unique(known, return_counts=True), strict=True)}
+    """How often each value is there; all NaN together, under None."""
+    unknown = np.isnan(values)
+    found = {(value, cause): int(n) for value, n in zip(*np.unique(values[~unknown], return_counts=True), strict=True)}
+    return {**found, (None, True): int(unknown.sum())} if unknown.any() else found
 
 
 def _those(names: Sequence[str]) -> str:

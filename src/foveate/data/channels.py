@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,20 +63,32 @@ class Normalisation:
             raise DatasetError(f"images of {dtype} have no obvious range; set data.scale to their largest value")
         return cls(scale, tuple(config.channel_mean), tuple(config.channel_std))
 
-    def __call__(self, batch: Tensor) -> Tensor:
+    def __call__(self, batch: Tensor, out: Tensor | None = None) -> Tensor:
         """Normalise a batch (..., C, h, w)."""
-        return normalise(batch, self.scale, self.mean, self.std)
+        return normalise(batch, self.scale, self.mean, self.std, out)
 
 
-def normalise(batch: Tensor, scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Raw values (..., C, h, w) of any real type as normalised floats, on the batch's device.
+def normalise(
+    batch: Tensor, scale: float, mean: tuple[float, ...], std: tuple[float, ...], out: Tensor | None = None
+) -> Tensor:
+    """Raw values (..., C, h, w) of any real type as normalised floats, on the batch's device; in `out` where given.
 
     The two steps are joined into one multiplication and one addition. NaN, which floats have where there is no data,
     becomes the mean: it would spread over the whole patch.
     """
+    dtype = batch.dtype if batch.is_floating_point() else torch.float32
+    gain, offset = _gain_and_offset(scale, mean, std, dtype, batch.device)
+    out = torch.empty_like(batch, dtype=dtype) if out is None else out
+    torch.addcmul(offset, out.copy_(batch), gain, out=out)
+    return out.masked_fill_(out.isnan(), 0) if batch.is_floating_point() else out
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _gain_and_offset(
+    scale: float, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(C, 1, 1) each; kept, as bringing them to a device would wait for it at every batch."""
     gain = 1 / torch.tensor(std, dtype=torch.float64)
     offset = -torch.tensor(mean, dtype=torch.float64) * gain
-    dtype = batch.dtype if batch.is_floating_point() else torch.float32
-    gain, offset = ((v[:, None, None]).to(batch.device, dtype) for v in (gain / scale, offset))
-    normalised = torch.addcmul(offset, batch.to(dtype), gain)
-    return torch.where(normalised.isnan(), 0, normalised) if batch.is_floating_point() else normalised
+    return (gain / scale)[:, None, None].to(device, dtype), offset[:, None, None].to(device, dtype)

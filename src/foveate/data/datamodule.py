@@ -29,6 +29,7 @@ from foveate.errors import DatasetError
 from foveate.types import IntArray
 
 _MOST_WORKERS = 4
+_MOST_BESIDE_GPU = 16
 
 
 class FoveateDataModule(LightningDataModule):
@@ -228,5 +229,12 @@ class FoveateDataModule(LightningDataModule):
 
 
 def available_workers() -> int:
-    """Reading processes when none are asked for: half the cores this process may use, from 1 to 4."""
-    return min(_MOST_WORKERS, max(1, available_cores() // 2))
+    """Reading processes when none are asked for.
+
+    Where the network runs on the processor too, half the cores this process may use, from 1 to 4; beside a GPU all but
+    two of them, from 1 to 16.
+    """
+    cores = available_cores()
+    if torch.cuda.is_available():
+        return min(_MOST_BESIDE_GPU, max(1, cores // torch.cuda.device_count() - 2))
+    return min(_MOST_WORKERS, max(1, cores // 2))

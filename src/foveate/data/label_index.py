@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.class_table import Tally
+from foveate.data.class_table import Tally, read_each
 from foveate.data.labels import LabelReader
 from foveate.geometry import CellGrid, Window
 from foveate.types import IntArray
@@ -93,21 +91,11 @@ class LabelIndex:
             DatasetError: when a mask holds a value that is not allowed.
             ImageReadError: when a mask is damaged.
         """
-
-        def index_one(open_mask: Callable[[], LabelReader]) -> ImageLabels:
-            with open_mask() as labels:
-                return index_labels(labels, classes, cell, max_cells)
-
         images = []
-        executor = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-        try:
-            for image in executor.map(index_one, masks):
-                images.append(image)
-                if progress:
-                    progress(len(images) / len(masks))
-        finally:
-            # After an error the masks not yet begun are not read at all.
-            executor.shutdown(cancel_futures=True)
+        for image in read_each(masks, lambda labels: index_labels(labels, classes, cell, max_cells)):
+            images.append(image)
+            if progress:
+                progress(len(images) / len(masks))
         return cls(tuple(images))
 
 

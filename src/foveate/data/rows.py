@@ -126,7 +126,7 @@ def _resolve(text: str, bases: list[Path]) -> Path:
     place = Location.of(text)
     if not place.is_local:
         return Path(text)  # `open_image` gives a URL its second slash back
-    candidates = [base / text for base in bases]
+    candidates = [base / spelled for spelled in (text, text.replace("\\", "/")) for base in bases]
     try:
         return next((path for path in candidates if path.exists()), candidates[0])
     except (OSError, ValueError) as error:  # a part of it is too long, or what no path may hold

@@ -78,9 +78,7 @@ class Assembly:
             block = self._store.get(number)
             if block.window != self._grid[number]:
                 raise StoredBlockError(f"block {number} in {self._store.path} is of another place: {block.window}")
-            classes = block.layers["classes"]
-            # One row of blocks may be wide: counted as bytes, which `bincount` would widen eightfold.
-            self.class_pixels += np.array([np.count_nonzero(classes == i) for i in range(len(self.class_pixels))])
+            self.class_pixels += np.array(block.class_pixels, np.int64)
             self.passes += block.passes
             self.pixels += block.looked_at
             self.skipped += block.skipped

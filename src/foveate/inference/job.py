@@ -32,7 +32,7 @@ from foveate.inference.work import Work, Worker
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree
 from foveate.version import __version__
-from foveate.writers.outputs import OutputSpec
+from foveate.writers.outputs import OutputSpec, tilings_of
 
 # What a run settles before it starts, by the memory it may take and by the speed of the network.
 SIZES = ("block_size", "batch_size")
@@ -258,7 +258,7 @@ class Prediction:
     def _work(self, session: Session) -> Work:
         return Work(
             self.segmenter, self.source, self.config, self.grid, len(self.classes), self.area, self._glass, self.strict,
-            session.tell,
+            session.tell, tilings_of(self._spec(overwrite=True)),
         )  # fmt: skip
 
     def _spec(self, overwrite: bool, scratch: Path | None = None) -> OutputSpec:

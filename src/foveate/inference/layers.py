@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,15 +17,13 @@ from foveate.data.area.area import AreaPart
 from foveate.geometry import Size
 from foveate.inference.config import Output
 from foveate.inference.stitch import class_ids
-from foveate.types import FloatArray
+from foveate.writers.tiff import FULL, NODATA, Layers
 
-# By output: "classes" (h, w), "confidence" (h, w), "entropy" (h, w) and "probabilities" (C, h, w) are uint8;
+__all__ = ["FULL", "NODATA", "Layers", "block_layers", "limit", "pass_bytes", "unknown_layers"]
+
+# Of `Layers`: "classes" (h, w), "confidence" (h, w), "entropy" (h, w) and "probabilities" (C, h, w) are uint8;
 # "foveation", which whoever asks the policy adds, is float32 (rows, cols) of the block's cells, NaN where unknown;
 # "passes", which whoever makes them adds, is uint8 (L, rows, cols) of the pixels of `PassMap`.
-Layers: TypeAlias = dict[str, NDArray[np.uint8] | FloatArray]
-
-NODATA = 255  # in every layer of bytes: not looked at, or pixels that could not be read
-FULL = 254  # the byte that stands for 1
 # Pixels that are turned into bytes at a time: so many stay in the processor's cache, and little is in memory twice.
 AT_ONCE = 2**17
 

@@ -19,8 +19,9 @@ from foveate.inference.cost import peak_bytes, peak_memory_mb
 from foveate.inference.field import CACHED_TILES, TILE_CELLS
 from foveate.inference.layers import AT_ONCE
 from foveate.inference.look_plan import LookPlan
-from foveate.inference.passes import _PIXELS_AT_ONCE
+from foveate.inference.passes import pixels_at_once
 from foveate.inference.source import PixelSource
+from foveate.inference.work import WRITERS
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
 
@@ -76,6 +77,7 @@ class MemoryModel:
         layers: bytes of a pixel in the results.
         masks: bytes of a pixel of what says which pixels are looked at; 0 where all are.
         on_cpu: whether the network runs on the processor.
+        readers: threads that read.
     """
 
     base: int
@@ -98,6 +100,7 @@ class MemoryModel:
     layers: int
     masks: int
     on_cpu: bool
+    readers: int = 1
 
     @classmethod
     def of(
@@ -144,6 +147,7 @@ class MemoryModel:
             layers=1 + sum(classes if name == "probabilities" else 1 for name in probabilities),
             masks=0 if area is None or area.is_everything else _MASKS,
             on_cpu=source.device.type == "cpu",
+            readers=source.threads,
         )
 
     def bound(self, side: int, batch: int) -> MemoryBound:
@@ -152,13 +156,24 @@ class MemoryModel:
         ahead = regions[-1:] if self.pyramid else regions
         read = (sum(regions) + sum(ahead)) * self.pixel
         # While a region is read, the file's own pixels are there too, and means are taken strip by strip.
-        reading = max(regions) * self.raw + 3 * min(_STRIP, max(regions) * max(self.raw, self.channels) * _FLOAT)
+        strips = min(self.readers * _STRIP, max(regions) * max(self.raw, self.channels) * _FLOAT)
+        reading = max(regions) * self.raw + 3 * strips
         computed = read + max(self._stitching(side, batch), self._finishing(side), self.policy)
         if self.on_cpu:
-            main = self._kept_back() + _SLACK * (computed + reading + side**2 * (3 * self.layers + self.masks))
+            main = self._kept_back() + _SLACK * (
+                computed + reading + side**2 * ((4 + WRITERS) * self.layers + self.masks)
+            )
             return MemoryBound(round(main), 0)
-        main = self._kept_back() + _SLACK * (reading + side**2 * (3 * self.layers + self.masks))
+        main = self._kept_back() + _SLACK * (reading + self._writing(side))
         return MemoryBound(round(main), round(self.weights + _SLACK * (computed + _FIXED)))
+
+    @property
+    def _at_once(self) -> int:
+        return pixels_at_once(torch.device("cpu" if self.on_cpu else "cuda"))
+
+    def _writing(self, side: int) -> int:
+        """What is known of blocks that are being stored, and of the one at hand."""
+        return side**2 * ((4 + WRITERS) * self.layers + self.masks)
 
     def _kept_back(self) -> int:
         return self.base + self.cache + self.resident + self.tiles + _FIXED
@@ -174,7 +189,7 @@ class MemoryModel:
         sums = 3 * self.classes * side**2 * _FLOAT + 9 * side**2
         # Weights of the looks may be those of every class.
         weights = (5 * len(self.looks) + self.classes) * side**2 * _FLOAT if self.pyramid else 0
-        wide = max(min(batch * support**2, max(_PIXELS_AT_ONCE, support**2)) for support, _ in self.looks)
+        wide = max(min(batch * support**2, max(self._at_once, support**2)) for support, _ in self.looks)
         patches = 6 * batch * self.channels * self.patch_pixels * _FLOAT
         # What looks hand on is kept for a block, and stacked for a batch of closer ones.
         handed = (batch + sum((side // support + 2) ** 2 for support, _ in self.looks[1:])) * self.handed

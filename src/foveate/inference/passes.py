@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, islice, product
+from itertools import groupby, islice, product, takewhile
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -15,7 +15,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import Stitcher
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, Planner, begun_in
-from foveate.patches.extraction import Region, Windows, extract_patches, region_downsample, region_window
+from foveate.patches.extraction import Region, Windows, extract_patches, on_device, region_downsample, region_window
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
@@ -88,14 +88,12 @@ def mixed_patches(passes: Passes, regions: dict[int, Region], scales: ScaleSet) 
             continue
         tops, lefts, side = patch_windows(passes.supports, scales.fields_of_view[scale])
         device = region.pixels.device
-        patches = extract_patches(
-            region, Windows(tops[rows].to(device), lefts[rows].to(device), side), scales.patch_size
-        )
+        patches = extract_patches(region, Windows(tops[rows], lefts[rows], side), scales.patch_size)
         if len(rows) == len(passes) and bool((weights == 1).all()):
             return patches  # there is nothing to mix
         if mixed is None:
             mixed = patches.new_zeros(len(passes), *patches.shape[1:], dtype=torch.float32)
-        mixed.index_add_(0, rows.to(device), patches * weights[rows].to(device).view(-1, 1, 1, 1))
+        mixed.index_add_(0, on_device(rows, device), patches * on_device(weights[rows], device).view(-1, 1, 1, 1))
     assert mixed is not None  # every pass looks at some scale
     return mixed
 
@@ -109,26 +107,72 @@ def _read_region(passes: Passes, scale: int, source: PixelSource, scales: ScaleS
     return Region(source.read(window, size), window.top // downsample, window.left // downsample, downsample)
 
 
-# Predictions are brought to the image's resolution for so many pixels at a time: a wide support has many.
-_PIXELS_AT_ONCE = 2**21
+# Predictions are brought to the image's resolution for so many pixels at a time: a wide support has many. Few stay in a
+# processor's cache; a device has work for a moment.
+_PIXELS_AT_ONCE = {"cpu": 2**18}
+_PIXELS_ON_DEVICE = 2**23
 
 
-@torch.inference_mode()
-def network_outputs(
-    inputs: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig
-) -> Tensor:
-    """The network's logits (n, C, P', P') on at most `config.batch_size` inputs (n, C_in, P, P) in the file's range.
+def pixels_at_once(device: torch.device) -> int:
+    """Pixels of a class that are brought to the image's resolution at a time."""
+    return _PIXELS_AT_ONCE.get(device.type, _PIXELS_ON_DEVICE)
 
-    The inputs were mixed by scale weights (n, S).
 
-    Every forward pass has the batch shape `config.batch_size`, filled up with zeros: kernels are chosen once, and a
-    patch's result does not depend on how many others were left.
+class Runner:
+    """Runs the network on batches of one shape, in memory that is used again and again.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: of inference.
     """
-    with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        patches = source.normalised(inputs)
-        if config.tta is None:
-            return _constant_shape(patches, scale_weights, segmenter, config.batch_size)
-        return _mean_over_views(patches, scale_weights, segmenter, config)
+
+    def __init__(self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> None:
+        self._segmenter, self._source, self._config = segmenter, source, config
+        self._inputs: Tensor | None = None
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Tensor, scale_weights: Tensor) -> Tensor:
+        """The network's logits (n, C, P', P') on inputs (n, C_in, P, P) in the file's range, at most a batch.
+
+        The inputs were mixed by scale weights (n, S). Every forward pass has the shape of a whole batch, filled up with
+        zeros: kernels are chosen once, and a patch's result does not depend on how many others were left.
+        """
+        count, filled = len(inputs), self.filled(inputs)
+        missing = len(filled) - count
+        weights = torch.cat([scale_weights, scale_weights[-1:].expand(missing, -1)]) if missing else scale_weights
+        with torch.autocast(filled.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
+            outputs = self._seen(filled, on_device(weights, filled.device))[:count]
+        if outputs.untyped_storage().data_ptr() == filled.untyped_storage().data_ptr():
+            self._inputs = None  # a network that gives back what it is given keeps that
+        return outputs
+
+    def _seen(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
+        """The network's logits; with `tta`, logarithms of its mean probabilities over mirrored and turned patches."""
+        if self._config.tta is None:
+            return self._segmenter.predict_windows(patches, scale_weights)
+        turns = (0, 2) if self._config.tta == "flips" else (0, 1, 2, 3)
+        total: Tensor | None = None
+        for turn, mirrored in product(turns, (False, True)):
+            view = torch.rot90(patches.flip(-1) if mirrored else patches, turn, (-2, -1))
+            seen = self._segmenter.predict_windows(view, scale_weights).float().softmax(dim=1)
+            back = torch.rot90(seen, -turn, (-2, -1))
+            back = back.flip(-1) if mirrored else back
+            total = back if total is None else total + back
+        assert total is not None
+        return as_logits(total / self._config.passes_of_a_patch)
+
+    @torch.inference_mode()
+    def filled(self, inputs: Tensor) -> Tensor:
+        """Inputs in the network's range, filled up with zeros to a whole batch; valid until the next call."""
+        size = max(len(inputs), self._config.batch_size)
+        shape = (size, *inputs.shape[1:])
+        if self._inputs is None or self._inputs.shape != shape or self._inputs.device != inputs.device:
+            order = torch.contiguous_format if inputs.device.type == "cpu" else torch.channels_last
+            self._inputs = torch.empty(shape, device=inputs.device, memory_format=order)
+        self._source.normalised(inputs, out=self._inputs[: len(inputs)])
+        self._inputs[len(inputs) :] = 0
+        return self._inputs
 
 
 @torch.inference_mode()
@@ -143,43 +187,24 @@ def add_outputs(
 ) -> None:
     """Bring outputs (n, C, P', P') to the image's resolution over their supports, and stitch them."""
     side = passes.supports.side
-    rows = max(1, _PIXELS_AT_ONCE // side**2)
+    rows = max(1, pixels_at_once(output.device) // side**2)
     for start in range(0, len(passes), rows):
         part = slice(start, start + rows)
         few = passes.select(part)
-        logits = segmenter.over_supports(output[part], few.scale_weights.to(output.device), side).float()
+        logits = segmenter.over_supports(output[part], _weights_for(few, output.device), side).float()
         stitcher.add(few, logits.softmax(dim=1) if by_probability else logits, pixel_weights)
+
+
+def _weights_for(passes: Passes, device: torch.device) -> Tensor:
+    """The scale weights; of passes of one scale on the processor, where they can be looked at without waiting."""
+    weights = passes.scale_weights
+    return weights if bool((weights == weights[:1]).all()) else on_device(weights, device)
 
 
 @torch.inference_mode()
 def as_logits(probabilities: Tensor) -> Tensor:
     """Logarithms of probabilities, in their place; none is minus infinity."""
     return probabilities.clamp_(min=torch.finfo(probabilities.dtype).tiny).log_()
-
-
-def _mean_over_views(
-    patches: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, config: InferenceConfig
-) -> Tensor:
-    """Logarithms of the mean probabilities over the ways to mirror and turn patches, each brought back."""
-    turns = (0, 2) if config.tta == "flips" else (0, 1, 2, 3)
-    total: Tensor | None = None
-    for turn, mirrored in product(turns, (False, True)):
-        view = torch.rot90(patches.flip(-1) if mirrored else patches, turn, (-2, -1))
-        seen = _constant_shape(view, scale_weights, segmenter, config.batch_size).float().softmax(dim=1)
-        back = torch.rot90(seen, -turn, (-2, -1))
-        back = back.flip(-1) if mirrored else back
-        total = back if total is None else total + back
-    assert total is not None
-    return as_logits(total / config.passes_of_a_patch)
-
-
-def _constant_shape(inputs: Tensor, scale_weights: Tensor, segmenter: FoveatedSegmenter, size: int) -> Tensor:
-    count = len(inputs)
-    weights = scale_weights.to(inputs.device)
-    if count < size:
-        inputs = torch.cat([inputs, inputs.new_zeros(size - count, *inputs.shape[1:])])
-        weights = torch.cat([weights, weights[-1:].expand(size - count, -1)])
-    return segmenter.predict_windows(inputs, weights)[:count]
 
 
 # Number of the look, top and left of its support.
@@ -201,27 +226,41 @@ class SharedPasses:
 
     def __init__(self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> None:
         self._segmenter, self._source, self._config = segmenter, source, config
-        self._fresh: dict[_Key, Tensor] = {}  # of the last batch
+        self._run = Runner(segmenter, source, config)
+        self._fresh: dict[_Key, _Output] = {}  # of the last batch
         self._kept = _Kept(config.block_size)
 
     def outputs(
         self, block: PreparedBlock, ahead: Callable[[], PreparedBlock | None]
     ) -> Iterator[tuple[Passes, Tensor]]:
-        """A block's passes one by one, and the network's logits (1, C, P', P') over the window of each.
+        """A block's passes in their order, some at a time, and the network's logits (n, C, P', P') over their windows.
 
         Args:
             block: the block.
             ahead: gives the next one, or None; asked when a batch has places left.
         """
-        passes = _passes(block)
-        for number, one in enumerate(passes):
-            if not self._knows(one.key):
+        passes, number = _passes(block), 0
+        while number < len(passes):
+            if not self._knows(passes[number].key):
                 self._make(self._batch(passes, number, ahead))
-            output = self._fresh.pop(one.key, None)
-            output = self._kept.pop(one.key) if output is None else output
-            yield one.group.passes.select(slice(one.row, one.row + 1)), output[None]
-            if self._counts_later(one, block.window):
-                self._kept.put(one.key, output)
+            some = self._known_from(passes, number)
+            outputs = _joined([self._take(one.key) for one in some])
+            yield some[0].group.passes.select(slice(some[0].row, some[-1].row + 1)), outputs
+            for one, output in zip(some, outputs, strict=True):
+                if self._counts_later(one, block.window):
+                    self._kept.put(one.key, output)
+            number += len(some)
+
+    def _known_from(self, passes: list[_Pass], number: int) -> list[_Pass]:
+        """The passes of one group, from a number on, that are made already; not too many."""
+        first = passes[number]
+        most = max(1, pixels_at_once(self._source.device) // first.group.passes.supports.side**2)
+        some = islice(passes, number, number + most)
+        return list(takewhile(lambda one: one.group is first.group and self._knows(one.key), some))
+
+    def _take(self, key: _Key) -> _Output:
+        output = self._fresh.pop(key, None)
+        return _Output(self._kept.pop(key)[None], 0) if output is None else output
 
     def _knows(self, key: _Key) -> bool:
         return key in self._fresh or key in self._kept
@@ -247,8 +286,8 @@ class SharedPasses:
             inputs.append(mixed_patches(parts[-1], ones[0].group.regions, self._segmenter.scales))
         patches = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
         scale_weights = torch.cat([part.scale_weights for part in parts])
-        outputs = network_outputs(patches, scale_weights, self._segmenter, self._source, self._config)
-        self._fresh.update(zip((one.key for one in batch), outputs, strict=True))
+        outputs = self._run(patches, scale_weights)
+        self._fresh.update({one.key: _Output(outputs, row) for row, one in enumerate(batch)})
 
     def _counts_later(self, one: _Pass, block: Window) -> bool:
         """Whether a pass counts in blocks to the right or below."""
@@ -262,6 +301,21 @@ class _Pass(NamedTuple):
     key: _Key
     group: PassGroup
     row: int
+
+
+class _Output(NamedTuple):
+    """What the network said of a pass: a row of its batch (n, C, P', P')."""
+
+    batch: Tensor
+    row: int
+
+
+def _joined(outputs: list[_Output]) -> Tensor:
+    """Outputs as one tensor, which is not copied where they follow one another in a batch."""
+    (batch, start), end = outputs[0], outputs[0].row + len(outputs)
+    if all(one.batch is batch and one.row == row for one, row in zip(outputs, range(start, end), strict=True)):
+        return batch[start:end]
+    return torch.stack([one.batch[one.row] for one in outputs])
 
 
 class _Kept:

@@ -16,12 +16,12 @@ from foveate.errors import ConfigError, ImageReadError
 from foveate.geometry import Window
 from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import give_back_freed_memory
+from foveate.inference.cost import give_back_freed_memory, reuse_freed_memory
 from foveate.inference.field import FoveationField, TileObserver
 from foveate.inference.look_plan import LookPlan
 from foveate.inference.predict_cascade import CascadePredictor
 from foveate.inference.predictor import BlockPredictor, FinishedBlock, PyramidPredictor, TargetPredictor
-from foveate.inference.source import PixelSource
+from foveate.inference.source import PixelSource, threaded
 from foveate.looks.passes import BlockArea
 from foveate.segmenter import FoveatedSegmenter
 
@@ -60,13 +60,14 @@ def finished_blocks(
         ConfigError: when the planner does not fit the fields of view, or the budget is below the least possible.
         ImageReadError: when pixels cannot be read.
     """
+    reuse_freed_memory()
     plan = LookPlan.of(config, segmenter.estimator, segmenter.scales)
     if blocks is None:
         blocks = BlockGrid(source.size, plan.block_side(config.block_size, 1))
-    field = FoveationField(segmenter, source, on_tile)
     area = None if area is None or area.is_everything else area
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
-        predictor = _predictor(segmenter, source, config, field, area, reading)
+    with threaded(source) as reads, ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
+        field = FoveationField(segmenter, reads, on_tile)
+        predictor = _predictor(segmenter, reads, config, field, area, reading)
 
         def prepare(block: Window) -> _Ready:
             part, own = (None, None) if area is None else _parts(area, block, predictor.reach)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -17,16 +18,16 @@ from foveate.inference.look_plan import LookPlan
 from foveate.inference.passes import (
     PassGroup,
     PreparedBlock,
+    Runner,
     SharedPasses,
     add_outputs,
     as_logits,
     mixed_patches,
-    network_outputs,
     prepare_block,
     read_regions,
 )
 from foveate.inference.source import PixelSource
-from foveate.inference.stitch import Stitcher, stitcher_for
+from foveate.inference.stitch import Canvases, Stitcher, stitcher_for
 from foveate.looks.budget import closer_looks, entropy_of_parts, gains_of, passes_allowed, price_for, roots_of
 from foveate.looks.passes import Begun, BlockArea, Passes, PerTarget, begun_in, meets
 from foveate.looks.pyramid import PyramidGrid, covered, share_inside
@@ -34,6 +35,10 @@ from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 
 Prepared = TypeVar("Prepared")
+
+
+def _keep() -> None:
+    """What is not given back is new the next time."""
 
 
 class FinishedBlock(NamedTuple):
@@ -47,6 +52,7 @@ class FinishedBlock(NamedTuple):
         scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
         skipped: passes that were not made, as they meet nothing that is looked at; counted in the same way.
         part: what is looked at; None for all.
+        release: gives the memory of the logits back, once nothing refers to them any more; need not be called.
     """
 
     window: Window
@@ -56,6 +62,7 @@ class FinishedBlock(NamedTuple):
     scale_weights: Tensor | None = None
     skipped: int = 0
     part: AreaPart | None = None
+    release: Callable[[], None] = _keep
 
     @property
     def pixels(self) -> int:
@@ -105,8 +112,13 @@ class TargetPredictor:
     """
 
     def __init__(
-        self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig, field: FoveationField
+        self,
+        segmenter: FoveatedSegmenter,
+        source: PixelSource,
+        config: InferenceConfig,
+        field: FoveationField,
     ) -> None:
+        self._canvases = Canvases()
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
         self._map = LookPlan.of(config, segmenter.estimator, segmenter.scales).map
         self._planner = PerTarget(source.size, segmenter.scales.target, config.overlap, segmenter.estimator)
@@ -129,13 +141,15 @@ class TargetPredictor:
     def predict(self, block: PreparedBlock, ahead: Callable[[], PreparedBlock | None]) -> FinishedBlock:
         """Run the passes and stitch them: means of logits, or logarithms where probabilities are combined."""
         model, config = self._segmenter, self._config
-        stitcher = stitcher_for(block.window, self._source.device, config)
+        stitcher = stitcher_for(block.window, self._source.device, config, self._canvases)
         by_probability = model.estimator.blends_probabilities or config.stitching == "max_score"
         for passes, output in self._passes.outputs(block, ahead):
             add_outputs(stitcher, passes, output, model, by_probability=by_probability)
         stitched = stitcher.result(block.area and block.area.inside)
         logits = as_logits(stitched) if by_probability else stitched
-        return self._finished(block.window, block.begun, logits)
+        return self._finished(block.window, block.begun, logits)._replace(
+            release=partial(self._canvases.give_back, stitcher.canvas)
+        )
 
     def _finished(self, block: Window, begun: Begun, logits: Tensor | None = None) -> FinishedBlock:
         made = [(passes.supports, passes.scale_weights * passes.weight[:, None]) for passes in begun.made]
@@ -209,7 +223,8 @@ class PyramidPredictor:
         area: Area | None = None,
     ) -> None:
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
-        self._reading, self._area = reading, area
+        self._reading, self._area, self._canvases = reading, area, Canvases()
+        self._runner = Runner(segmenter, source, config)
         # The supports of a look are disjoint; falling off at their rims would hand those back to the wider look.
         self._flat = config.model_copy(update={"blending": "none"})
         self._looks = LookPlan.of(config, segmenter.estimator, segmenter.scales).looks
@@ -244,7 +259,7 @@ class PyramidPredictor:
         """Look widely, choose where to look closer, do so, and fuse."""
         del ahead  # supports do not reach into other blocks
         outputs = self._root_outputs(block)
-        stitcher = stitcher_for(block.window, self._source.device, self._flat)
+        stitcher = stitcher_for(block.window, self._source.device, self._flat, self._canvases)
         counted = torch.zeros(len(self._segmenter.scales), block.window.height, block.window.width)
         counted[self._scales[self._widest]] = block.weights[self._widest].mean(dim=0).cpu()
         self._stitch(stitcher, block, self._widest, [(self._passes(block.roots, self._widest), outputs)])
@@ -261,7 +276,10 @@ class PyramidPredictor:
         if inside is not None:
             counted *= torch.from_numpy(inside)
         plan = self._map.shares(block.window, made)
-        return FinishedBlock(block.window, as_logits(stitcher.result(inside)), count, plan, counted, block.skipped)
+        return FinishedBlock(
+            block.window, as_logits(stitcher.result(inside)), count, plan, counted, block.skipped,
+            release=partial(self._canvases.give_back, stitcher.canvas),
+        )  # fmt: skip
 
     @property
     def _widest(self) -> int:
@@ -356,7 +374,7 @@ class PyramidPredictor:
 
     def _run(self, batch: Passes, inputs: Tensor) -> Tensor:
         """The network's logits (n, C, P', P') on the inputs (n, C_in, P, P) of a batch of passes."""
-        return network_outputs(inputs, batch.scale_weights, self._segmenter, self._source, self._config)
+        return self._runner(inputs, batch.scale_weights)
 
     def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
         """Gain of every look (N * parts ** 2) of a level, in nats times narrowest supports inside the image."""

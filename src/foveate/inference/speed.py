@@ -9,7 +9,7 @@ import torch
 from foveate.data.area.area import Area
 from foveate.inference.config import InferenceConfig
 from foveate.inference.look_plan import LookPlan
-from foveate.inference.passes import network_outputs
+from foveate.inference.passes import Runner
 from foveate.inference.source import PixelSource
 from foveate.looks.budget import megapixels_of, roots_of
 from foveate.segmenter import FoveatedSegmenter
@@ -49,10 +49,11 @@ def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config:
     count, side, scales = config.batch_size, segmenter.scales.patch_size, len(segmenter.scales)
     inputs = torch.zeros(count, len(source.channels), side, side, device=source.device)
     weights = torch.eye(scales)[:1].expand(count, -1)
+    run = Runner(segmenter, source, config)
     batches, start = -1, 0.0  # the first batch chooses kernels
     while batches < 3 or time.perf_counter() - start < _SECONDS:
         # Copied back, as a device may still be working when the call returns.
-        network_outputs(inputs, weights, segmenter, source, config).sum().item()
+        run(inputs, weights).sum().item()
         batches += 1
         start = start or time.perf_counter()
     return batches * count * config.passes_of_a_patch / (time.perf_counter() - start)

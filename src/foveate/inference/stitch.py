@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,6 +17,36 @@ from foveate.looks.passes import Passes
 from foveate.patches.blending import importance_window
 from foveate.types import Blending, BoolArray
 
+_STRIP = 2**15  # pixels whose classes are compared at a time
+
+
+class Canvases:
+    """Memory for the sums of blocks, used again: new pages, which the system clears, took longer than the sums.
+
+    What is not given back is forgotten, and new memory taken.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[Tensor] = []
+
+    def zeros(self, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Memory to be given back, and the zeros of this shape in it."""
+        count = math.prod(shape)
+        # The smallest that fits, so that what is large is left for what needs it.
+        fitting = sorted((t for t in self._free if t.numel() >= count and t.device == device), key=Tensor.numel)
+        if fitting:
+            canvas = fitting[0]
+            self._free = [t for t in self._free if t is not canvas]
+        else:
+            self._free = [t for t in self._free if t.numel() > count]  # of smaller ones there are enough soon
+            canvas = torch.empty(count, device=device)
+        return canvas, canvas[:count].view(shape).zero_()
+
+    def give_back(self, canvas: Tensor | None) -> None:
+        """Take memory back that `zeros` gave; nothing may refer to it any more."""
+        if canvas is not None and all(t is not canvas for t in self._free):
+            self._free.append(canvas)
+
 
 class Stitcher(ABC):
     """Puts predictions together over one block.
@@ -26,12 +57,18 @@ class Stitcher(ABC):
     Args:
         block: the part of the image to fill, level-0 pixels.
         device: where the result is kept.
+        canvases: gives the memory for it.
+
+    Attributes:
+        canvas: the memory of the result, for `Canvases.give_back` once that is not needed any more.
     """
 
-    def __init__(self, block: Window, device: torch.device) -> None:
+    def __init__(self, block: Window, device: torch.device, canvases: Canvases | None = None) -> None:
         self._block = block
         self._device = device
+        self._canvases = canvases or Canvases()
         self._values: Tensor | None = None
+        self.canvas: Tensor | None = None
 
     @abstractmethod
     def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
@@ -58,7 +95,8 @@ class Stitcher(ABC):
     def _whole(self, values: Tensor) -> Tensor:
         """The block's own array (C, h, w), zeros at first."""
         if self._values is None:
-            self._values = torch.zeros(values.shape[1], self._block.height, self._block.width, device=self._device)
+            shape = (values.shape[1], self._block.height, self._block.width)
+            self.canvas, self._values = self._canvases.zeros(shape, self._device)
         return self._values
 
     def _placements(self, passes: Passes) -> Iterator[_Placement]:
@@ -70,8 +108,11 @@ class Stitcher(ABC):
                 yield _Placement(i, inside.within(self._block), inside.within(support))
 
     def _covered(self, covered: Tensor, inside: BoolArray | None) -> Tensor:
-        missing = ~covered if inside is None else ~covered & torch.from_numpy(inside).to(covered.device)
-        if self._values is None or bool(missing.any()):
+        covered = covered if inside is None else covered | torch.from_numpy(~inside).to(covered.device)
+        if self._values is not None and covered.device.type != "cpu":
+            torch._assert_async(covered.all())  # asking would wait for the device
+            return self._values
+        if self._values is None or not bool(covered.all()):
             raise GeometryError(f"the plan leaves pixels of {self._block} without a prediction")
         return self._values
 
@@ -92,28 +133,39 @@ class AverageStitcher(Stitcher):
         blending: importance of a prediction over its support.
     """
 
-    def __init__(self, block: Window, device: torch.device, blending: Blending) -> None:
-        super().__init__(block, device)
+    def __init__(
+        self, block: Window, device: torch.device, blending: Blending, canvases: Canvases | None = None
+    ) -> None:
+        super().__init__(block, device, canvases)
         self._blending = blending
         self._windows: dict[int, Tensor] = {}
-        self._weights = torch.zeros(1, block.height, block.width, device=device)
+        self._weight_canvas, self._weights = self._canvases.zeros((1, block.height, block.width), device)
+        self._product = torch.empty(0)
 
     def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
         """Add to the sums, by importance, weight of the passes and weight of the pixels."""
         importance, sums = self._importance(passes.supports.side), self._whole(values)
-        if pixel_weights is not None and len(pixel_weights) > len(self._weights):
-            self._weights = self._weights.repeat(len(pixel_weights), 1, 1)
+        counts = passes.weight.tolist()
         for number, there, here in self._placements(passes):
-            weights = importance[here] * passes.weight[number].item()
+            weights = importance[here] if counts[number] == 1 else importance[here] * counts[number]
             weights = weights if pixel_weights is None else weights * pixel_weights[:, *there]
-            sums[:, *there] += values[number][:, *here].float() * weights
-            self._weights[:, *there] += weights
+            # In steps, and not fused: the bits are those of one pass after the other on any processor.
+            sums[:, *there].add_(self._times(values[number][:, *here], weights))
+            self._weights[:, *there].add_(weights)
+
+    def _times(self, values: Tensor, weights: Tensor) -> Tensor:
+        """A product in memory that is used again and again."""
+        if self._product.numel() < values.numel() or self._product.device != values.device:
+            self._product = torch.empty(values.numel(), device=values.device)
+        return torch.mul(values, weights, out=self._product[: values.numel()].view(values.shape))
 
     @torch.inference_mode()
     def result(self, inside: BoolArray | None = None) -> Tensor:
         """The sums over the weights."""
         sums = self._covered(self._weights > 0, inside)
-        return sums.div_(self._weights.clamp_(min=torch.finfo(torch.float32).tiny))
+        sums.div_(self._weights.clamp_(min=torch.finfo(torch.float32).tiny))
+        self._canvases.give_back(self._weight_canvas)
+        return sums
 
     def _importance(self, side: int) -> Tensor:
         if side not in self._windows:
@@ -127,8 +179,8 @@ class MaxScoreStitcher(Stitcher):
     Source: the option `max_score` of the public code of arXiv 2007.15124.
     """
 
-    def __init__(self, block: Window, device: torch.device) -> None:
-        super().__init__(block, device)
+    def __init__(self, block: Window, device: torch.device, canvases: Canvases | None = None) -> None:
+        super().__init__(block, device, canvases)
         self._scores = torch.full((block.height, block.width), -1.0, device=device)
 
     def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
@@ -145,16 +197,34 @@ class MaxScoreStitcher(Stitcher):
         return self._covered(self._scores >= 0, inside)
 
 
-def stitcher_for(block: Window, device: torch.device, config: InferenceConfig) -> Stitcher:
+def stitcher_for(
+    block: Window, device: torch.device, config: InferenceConfig, canvases: Canvases | None = None
+) -> Stitcher:
     """The stitcher that the configuration asks for."""
     if config.stitching == "max_score":
-        return MaxScoreStitcher(block, device)
-    return AverageStitcher(block, device, config.blending)
+        return MaxScoreStitcher(block, device, canvases)
+    return AverageStitcher(block, device, config.blending, canvases)
 
 
 def class_ids(logits: Tensor) -> Tensor:
     """The id of the largest logit (C, h, w) at every pixel, (h, w) uint8.
 
-    `max` over the first axis was measured 5 to 13 times faster than `argmax`, which walks it pixel by pixel.
+    On a processor comparisons, class by class in strips that stay in its cache, were measured 6 times faster than `max`
+    over the first axis, which is 5 to 13 times faster than `argmax`. Of equal ones the first counts.
     """
-    return logits.max(dim=0).indices.to(torch.uint8)
+    if logits.device.type != "cpu":
+        return logits.max(dim=0).indices.to(torch.uint8)
+    ids = torch.zeros(logits.shape[1:], dtype=torch.uint8)
+    rows = max(1, _STRIP // max(1, logits.shape[2]))
+    for top in range(0, logits.shape[1], rows):
+        _note_largest(logits[:, top : top + rows], ids[top : top + rows])
+    return ids
+
+
+def _note_largest(logits: Tensor, ids: Tensor) -> None:
+    """Write the number of the largest of (C, h, w) into (h, w) zeros."""
+    best = logits[0]
+    for number in range(1, len(logits)):
+        larger = (logits[number] > best).view(torch.uint8)
+        torch.maximum(ids, larger.mul_(number), out=ids)
+        best = torch.maximum(best, logits[number])

@@ -11,8 +11,9 @@ import shutil
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,9 +25,10 @@ from foveate.files import sync_folder, write_text
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
+from foveate.inference.layers import Layers
 from foveate.locks import locked_folder
 from foveate.texts import read_json
-from foveate.types import Raster
+from foveate.writers.cog import Piece, Place, TiledLayer
 
 _ABOUT = "about.json"
 _CHECKSUM_BYTES = 32
@@ -41,21 +43,23 @@ class StoredBlock(NamedTuple):
 
     Attributes:
         window: the block, level-0 pixels.
-        layers: what is written, by name: arrays (h, w) or (bands, h, w).
+        layers: what is written, by name: arrays (h, w) or (bands, h, w), or those cut into tiles.
         passes: patches that went through the network for it.
         peak: memory of the process that worked on it.
         failure: why its pixels could not be read; empty where they could.
         looked_at: number of pixels that a class was predicted for.
         skipped: passes that were not made, as nothing that they meet is looked at.
+        class_pixels: how many pixels each class has.
     """
 
     window: Window
-    layers: dict[str, Raster]
+    layers: Layers
     passes: int
     peak: PeakMemory
     failure: str = ""
     looked_at: int = 0
     skipped: int = 0
+    class_pixels: Sequence[int] = ()
 
 
 _LATER = ("failure", "looked_at", "skipped")
@@ -99,9 +103,10 @@ def load_block(path: Path, plan: str, number: int) -> StoredBlock:
             with zipfile.ZipFile(file) as archive:
                 about = json.loads(archive.read(_ABOUT))
                 names = [name for name in archive.namelist() if name != _ABOUT]
-                layers = {name: _read_array(archive, name) for name in names}
+                layers = {name: _read_layer(archive, name, about["tiles"].get(name)) for name in names}
             place, peak = Window(*about["window"]), PeakMemory(*about["peak"])
-            block = StoredBlock(place, layers, about["passes"], peak, *(about[name] for name in _LATER))
+            later = (*(about[name] for name in _LATER), tuple(about["class_pixels"]))
+            block = StoredBlock(place, layers, about["passes"], peak, *later)
             plan_found, number_found = about["plan"], about["number"]
     except _BROKEN as error:
         raise StoredBlockError(f"{path} is torn or damaged ({error})") from error
@@ -118,10 +123,16 @@ def _write(file: IO[bytes], block: StoredBlock, whose: dict[str, Any]) -> None:
     window = about["window"]
     about["window"] = [window.top, window.left, window.height, window.width]
     layers = about.pop("layers")
+    tiled = {name: layer for name, layer in layers.items() if isinstance(layer, TiledLayer)}
+    about["tiles"] = {name: _index(layer) for name, layer in tiled.items()}
     file.seek(_CHECKSUM_BYTES)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
         archive.writestr(_ABOUT, json.dumps(about))
         for name, values in layers.items():
+            if isinstance(values, TiledLayer):
+                data = b"".join(piece.data for piece in values.pieces.values())
+                archive.writestr(name, data, zipfile.ZIP_STORED)  # compressed already
+                continue
             with archive.open(name, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
     checksum = _checksum(file)
@@ -141,7 +152,21 @@ def _checksum(file: IO[bytes]) -> bytes:
     return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]  # any binary file will do
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> Any:
+def _index(layer: TiledLayer) -> dict[str, Any]:
+    """What tells the pieces of a layer from one another in the bytes of all."""
+    pieces = [[*place, *astuple(piece.window), piece.whole, len(piece.data)] for place, piece in layer.pieces.items()]
+    return {"levels": layer.levels, "pieces": pieces}
+
+
+def _read_layer(archive: zipfile.ZipFile, name: str, index: dict[str, Any] | None) -> Any:
+    """An array, or where there is an index its tiles."""
+    if index is not None:
+        data, start, pieces = archive.read(name), 0, {}
+        for level, row, col, top, left, height, width, whole, length in index["pieces"]:
+            window = Window(top, left, height, width)
+            pieces[Place(level, row, col)] = Piece(window, data[start : start + length], whole)
+            start += length
+        return TiledLayer(index["levels"], pieces)
     with archive.open(name) as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveate.cores import available_cores
 from foveate.data.area.area import Area
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
@@ -30,6 +33,9 @@ from foveate.looks.passes import target_stride
 from foveate.looks.pyramid import per_cell
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import BoolArray
+from foveate.writers.cog import Mapped, Tiling
+
+WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Work:
         glass: class id of glass that is not looked at; None for none.
         strict: stop at a block that cannot be read, instead of leaving it empty.
         tell: told what the user should know.
+        tilings: of the outputs that blocks are cut for, by name.
     """
 
     segmenter: FoveatedSegmenter
@@ -57,6 +64,7 @@ class Work:
     glass: int | None
     strict: bool
     tell: Callable[[str], None]
+    tilings: Mapping[str, Tiling]
 
 
 class Worker:
@@ -130,12 +138,28 @@ class Worker:
             on_cells=self._cells.__setitem__,
             on_unreadable=None if work.strict else self._store_unreadable,
         )
-        with closing(finished):
+        with closing(finished), self._writing() as submit:
+            last: Future[Window] | None = None
             for done in finished:
-                self._put(done.window, self._stored(done))
-                pixels = done.window.size.pixels
+                block = self._kept(done)
+                done.release()
                 del done  # its logits, before the next block has its own
-                yield pixels
+                # One after the other: a run that is stopped here has stored what was told, and nothing else.
+                if last is not None:
+                    yield self._closed(last)
+                last = submit(block)
+                del block
+            if last is not None:
+                yield self._closed(last)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Callable[[StoredBlock], Future[Window]]]:
+        """Stores a block beside what comes next, its tiles compressed by several threads."""
+        with (
+            ThreadPoolExecutor(WRITERS, thread_name_prefix="tiles") as tiles,
+            ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
+        ):
+            yield lambda block: writer.submit(self._write, block, tiles.map)
 
     def _begun(self, numbers: Iterable[int]) -> Iterator[Window]:
         for number in numbers:
@@ -143,7 +167,27 @@ class Worker:
             self._open[window] = number
             yield window
 
-    def _stored(self, done: FinishedBlock) -> StoredBlock:
+    def _closed(self, written: Future[Window]) -> int:
+        """Wait until a block is stored; its pixels."""
+        window = written.result()
+        del self._open[window]
+        return window.size.pixels
+
+    def _write(self, block: StoredBlock, mapped: Mapped = map) -> Window:
+        """Cut and store a block."""
+        classes = block.layers["classes"]
+        counts = [int(np.count_nonzero(classes == i)) for i in range(self._work.classes)]
+        levels = {name: tiling.levels_within(self._work.grid.side) for name, tiling in self._work.tilings.items()}
+        tiled = {
+            name: tiling.cut(block.window, block.layers[name], levels[name], mapped)
+            for name, tiling in self._work.tilings.items()
+        }
+        number = self._open[block.window]
+        self._store.put(number, block._replace(layers={**block.layers, **tiled}, class_pixels=counts))
+        return block.window
+
+    def _kept(self, done: FinishedBlock) -> StoredBlock:
+        """What is stored of a block, without its logits."""
         if done.logits is None:
             layers = unknown_layers(done.window.size, self._work.classes, self._config.outputs)
         else:
@@ -158,7 +202,8 @@ class Worker:
         layers = unknown_layers(window.size, self._work.classes, self._config.outputs)
         layers |= self._plan_layer(window)
         self._work.tell(f"a block is left empty, as its pixels cannot be read: {error}")
-        self._put(window, StoredBlock(window, self._with_cells(layers, window), 0, _peak(), str(error)))
+        self._write(StoredBlock(window, self._with_cells(layers, window), 0, _peak(), str(error)))
+        del self._open[window]
 
     def _with_cells(
         self, layers: Layers, window: Window, looked: Tensor | None = None, inside: BoolArray | None = None
@@ -186,10 +231,6 @@ class Worker:
         model = self._work.segmenter
         none_made = LookPlan.of(self._config, model.estimator, model.scales).map.shares(window, [])
         return {"passes": pass_bytes(none_made if plan is None else plan)}
-
-    def _put(self, window: Window, block: StoredBlock) -> None:
-        self._store.put(self._open[window], block)
-        del self._open[window]
 
     def _halve_batches(self, problem: str) -> None:
         gc.collect()

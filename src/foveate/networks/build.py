@@ -10,7 +10,7 @@ from foveate.errors import NetworkError
 from foveate.networks.batch_norm import allow_single_values
 from foveate.networks.menu import find_architecture, find_encoder
 from foveate.networks.recipe import Recipe
-from foveate.networks.weights import load_encoder_weights
+from foveate.networks.weights import installed_weights, load_encoder_weights
 
 _IMAGENET = "imagenet"
 
@@ -36,7 +36,8 @@ def build_network(
             resnet18dilated, resnet50dilated, resnet101dilated, resnext101, hrnetv2, u_net, attention_u_net.
         classes: number of output channels.
         in_channels: number of input channels.
-        weights: "imagenet", the path of a checkpoint of the encoder (.pth, .pt or .safetensors), or None.
+        weights: "imagenet" (downloaded, where the extra `demo` does not bring them), the path of a checkpoint of the
+            encoder (.pth, .pt or .safetensors), or None.
         options: further keyword arguments of the architecture; of the encoder where the architecture is c1 or ppm.
 
     Raises:
@@ -46,6 +47,8 @@ def build_network(
     architecture = find_architecture(architecture)
     recipe = Recipe(architecture, find_encoder(encoder, architecture), classes, in_channels, options)
     name = f"{architecture} with encoder {encoder!r}"
+    if weights == _IMAGENET:
+        weights = installed_weights(encoder) or weights  # nothing is downloaded that is there
     network = _with_imagenet_weights(recipe, name) if weights == _IMAGENET else _with_random_weights(recipe, name)
     if weights not in (None, _IMAGENET):
         load_encoder_weights(network.get_submodule("encoder"), weights)

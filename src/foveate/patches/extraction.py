@@ -85,6 +85,13 @@ def extract_patches(region: Region, windows: Windows, patch_size: int) -> Tensor
     return _gather(region.pixels, rows, cols)
 
 
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device; the copy to a GPU is made beside what comes next, from memory that it can read itself."""
+    if values.device.type == "cpu" and device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def _check_inside(region: Region, rows: Taps, cols: Taps) -> None:
     for taps, length in zip((rows, cols), region.pixels.shape[-2:], strict=True):
         if int(taps.position.min()) < 0 or int(taps.position.max()) >= length:
@@ -111,11 +118,13 @@ def _gather(pixels: Tensor, rows: Taps, cols: Taps) -> Tensor:
         height, width = rows.position.shape[1], cols.position.shape[1]
         return torch.stack([pixels[:, top : top + height, left : left + width] for top, left in corners])
     total: Tensor | None = None
+    plain = bool((rows.weight == 1).all()) and bool((cols.weight == 1).all())
+    rows, cols = (Taps(*(on_device(values, pixels.device) for values in taps)) for taps in (rows, cols))
     for i in range(rows.position.shape[-1]):
         for j in range(cols.position.shape[-1]):
             part = pixels[:, rows.position[:, :, None, i], cols.position[:, None, :, j]].transpose(0, 1)
             weight = rows.weight[:, None, :, None, i] * cols.weight[:, None, None, :, j]
-            if total is None and bool((weight == 1).all()):
+            if plain:
                 return part.contiguous()
             total = part * weight if total is None else total.addcmul_(part.to(weight.dtype), weight)
     assert total is not None  # area_taps returns at least one tap

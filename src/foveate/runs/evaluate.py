@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -101,7 +102,7 @@ def _scores(plan: EvaluationPlan, run: TrainedRun, numbers: Iterable[int]) -> It
     for index, places in groupby(plan.places(numbers), key=itemgetter(0)):
         sample = plan.samples[index]
         with open_sample(sample, data) as image, open_labels(sample, data) as labels:
-            source = PixelSource.of(image, data, run.device)
+            source = PixelSource.of(image, data, run.device, partial(open_sample, sample, data))
             windows = (window for _, window in places)
             area = sample_area(sample, data, image)
             for score in score_blocks(segmenter, source, labels, windows, plan.scoring, area):

@@ -241,7 +241,7 @@ def _opened(run: TrainedRun, image: Path | str) -> Iterator[PixelSource]:
     data = run.config.data
     with ExitStack() as stack:
         reader = stack.enter_context(open_working(image, data))
-        yield PixelSource.of(reader, data, run.device)
+        yield PixelSource.of(reader, data, run.device, lambda: open_working(image, data))
 
 
 def _area(

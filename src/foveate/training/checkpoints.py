@@ -17,6 +17,7 @@ from foveate.checkpoint import load_checkpoint, seal
 from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
 from foveate.training.config import TrainingConfig
+from foveate.training.task import SegmentationTask
 
 # What Lightning asks a checkpoint for.
 _TO_RESUME = (
@@ -139,6 +140,8 @@ class RunCheckpoints(Checkpoint):
         return StoppedError(f"stopped after step {trainer.global_step} of {self.config.steps}")
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, name: str) -> None:
+        if isinstance(module, SegmentationTask):
+            module.check_finite()
         _refuse_non_finite_weights(module, trainer.global_step)
         trainer.save_checkpoint(self.folder / name)
 

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoint
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
 from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunCheckpoints
+from foveate.training.compilation import Compilation
 from foveate.training.config import TrainingConfig
 from foveate.training.determinism import deterministic_kernels
 from foveate.training.foveation_history import FOLDER, FoveationHistory
@@ -40,6 +41,7 @@ _FREE_ON_RESUME = {
     "log_every",
     "deterministic",
     "logger",
+    "compile",
 }
 
 # Warnings of Lightning and torch about what is so on purpose here.
@@ -121,19 +123,15 @@ def fit(
     folder = run_dir / "checkpoints"
     resumed_step = step_to_resume(folder, task, resume)
     checkpoints = RunCheckpoints(folder, task.config, should_stop)
-    with _quiet(), deterministic_kernels(task.config.deterministic):
+    further = _further(task.config, processes, progress)
+    exact = task.config.exact(on_gpu=processes.on_gpu)
+    with _quiet(), deterministic_kernels(exact):
         trainer = pl.Trainer(
             max_steps=task.config.steps,
-            callbacks=[
-                OwnHandlers(),
-                checkpoints,
-                FoveationHistory(run_dir / FOLDER),
-                *([StepBar()] if progress else []),
-                *callbacks,
-            ],
+            callbacks=[OwnHandlers(), checkpoints, FoveationHistory(run_dir / FOLDER), *further, *callbacks],
             logger=_loggers(run_dir, resumed_step, task),
             enable_progress_bar=progress,
-            **_options(task.config),
+            **_options(task.config, exact),
             **_places(processes),
         )
         path = folder / LAST if resumed_step else None
@@ -214,14 +212,20 @@ def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Lo
         raise ConfigError(f"training.logger {name} needs {error.name or name}; pip install {name}") from None
 
 
-def _options(config: TrainingConfig) -> dict[str, Any]:
+def _further(config: TrainingConfig, processes: Processes, progress: bool) -> list[pl.Callback]:
+    """The progress bar, which asks a GPU for the loss only where that is logged, and what compiles."""
+    bar = [StepBar(refresh_rate=config.log_every if processes.on_gpu else 1)] if progress else []
+    return [*bar, *([Compilation()] if config.compile else [])]
+
+
+def _options(config: TrainingConfig, exact: bool) -> dict[str, Any]:
     return {
         "val_check_interval": config.validate_every,
         "check_val_every_n_epoch": None,
         "log_every_n_steps": config.log_every,
         "gradient_clip_val": config.gradient_clip,
         "precision": _PRECISIONS[config.precision],
-        "benchmark": not config.deterministic,  # the shapes never change, so looking for the fastest kernel pays
+        "benchmark": not exact,  # the shapes never change, so looking for the fastest kernel pays
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "use_distributed_sampler": False,  # the data module gives every process its own locations

@@ -82,6 +82,11 @@ class Processes:
         return processes
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether they train on CUDA devices."""
+        return self.accelerator == "gpu"
+
+    @property
     def count(self) -> int:
         """Processes in all."""
         return self.per_node * self.nodes

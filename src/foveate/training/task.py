@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from foveate.cascade import CascadeSegmenter
@@ -75,6 +77,8 @@ class SegmentationTask(pl.LightningModule):
         weights = resolve_class_weights(config, len(self.class_names), pixel_counts)
         self.loss = SegmentationLoss(config.losses, ignore_index=ignore_index, class_weights=weights)
         self.confusion = confusion_matrix(len(self.class_names), ignore_index)
+        self._noted_step, self._wrong_now = -1, torch.zeros((), dtype=torch.bool)
+        self._first_wrong: Tensor | None = None
         _use_channels_last(segmenter.network)
 
     def configure_optimizers(self) -> Any:
@@ -103,9 +107,54 @@ class SegmentationTask(pl.LightningModule):
         total: Tensor = loss.total + self._policy_loss(output, batch, entropy) if self._learns else loss.total
         # One for all processes, so that they stop together.
         reported = mean_over_processes(total)
-        self._refuse_non_finite(reported)
+        if self.waits:
+            self._refuse_non_finite(reported)
+        else:
+            self._note_non_finite(reported)
         self._log_training(reported, loss, output, entropy)
         return total
+
+    @property
+    def waits(self) -> bool:
+        """Whether each step looks at its loss before it learns: on a GPU that would keep it idle for a while."""
+        return self.device.type != "cuda"
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm; without waiting, tell the optimiser on the device to skip a step that is not finite."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        limit = gradient_clip_val or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit) if gradient_clip_val or not self.waits else None
+        if not self.waits and norm is not None:
+            self._note_non_finite(norm)
+            # What torch's own gradient scaler tells a fused rule: such a step changes neither weights nor moments.
+            optimizer.found_inf = self._wrong_now.float()  # type: ignore[attr-defined]
+
+    def _note_non_finite(self, value: Tensor) -> None:
+        """Note on the device that the step at hand goes wrong, and which was the first that did."""
+        wrong = ~torch.isfinite(value.detach()).reshape(())
+        if self._noted_step != self.global_step:
+            self._noted_step, self._wrong_now = self.global_step, torch.zeros_like(wrong)
+        self._wrong_now = self._wrong_now | wrong
+        first = torch.where(wrong, self.global_step + 1, 0)
+        self._first_wrong = (
+            first if self._first_wrong is None else torch.where(self._first_wrong > 0, self._first_wrong, first)
+        )
+
+    def check_finite(self) -> None:
+        """Ask the device whether a step since the last time was not finite, and skipped.
+
+        Raises:
+            NonFiniteLossError: naming the first of them.
+        """
+        first, self._first_wrong = self._first_wrong, None
+        step = 0 if first is None else int(first)
+        if step:
+            raise NonFiniteLossError(_told(f"a loss or gradient that is not finite in step {step}", self._rates()))
 
     def _policy_loss(self, output: LocationOutput, batch: LocationBatch, entropy: Tensor) -> Tensor:
         """What the policy learns from besides the segmentation loss."""
@@ -207,21 +256,24 @@ class SegmentationTask(pl.LightningModule):
 
     def _refuse_non_finite(self, loss: Tensor) -> None:
         if not bool(torch.isfinite(loss)):
-            rates = ", ".join(f"{name} {rate:g}" for name, rate in self._learning_rates().items())
             raise NonFiniteLossError(
-                f"the loss became {loss.item()} in step {self.global_step + 1} (learning rates: {rates}); nothing was "
-                f"learned from it. Try a lower learning_rate, a longer warmup_steps, a smaller gradient_clip, "
-                f"precision '32', or look for images with values that are not numbers"
+                _told(f"the loss became {loss.item()} in step {self.global_step + 1}", self._rates())
             )
+
+    def _rates(self) -> str:
+        return ", ".join(f"{name} {rate:g}" for name, rate in self._learning_rates().items())
 
     def _learning_rates(self) -> dict[str, float]:
         return {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
 
     def _log_training(self, total: Tensor, loss: LossParts, output: LocationOutput, entropy: Tensor) -> None:
         step = self.global_step + 1
-        self.log("train/loss", total, prog_bar=True)
-        if step % self.config.log_every and step < self.config.steps:
+        logs = step % self.config.log_every == 0 or step >= self.config.steps
+        if self.waits or logs:
+            self.log("train/loss", total, prog_bar=True)
+        if not logs:
             return  # Lightning would write none of it now, and each value costs a step about half a millisecond
+        self.check_finite()
         self.log_dict({f"train/{name}": value for name, value in loss.parts.items()}, sync_dist=True)
         self.log_dict(self._looks("train", output, entropy), sync_dist=True)
         self.log_dict({f"lr/{name}": rate for name, rate in self._learning_rates().items()})
@@ -234,6 +286,13 @@ class SegmentationTask(pl.LightningModule):
         views = self.segmenter.scales.fields_of_view
         values = {f"{stage}/share/{view}": share for view, share in zip(views, shares, strict=True)}
         return values | ({f"{stage}/policy_entropy": entropy.detach()} if self._learns else {})
+
+
+def _told(problem: str, rates: str) -> str:
+    return (
+        f"{problem} (learning rates: {rates}); nothing was learned from it. Try a lower learning_rate, a longer "
+        f"warmup_steps, a smaller gradient_clip, precision '32', or look for images with values that are not numbers"
+    )
 
 
 def policy_entropy(scale_logits: Tensor) -> Tensor:

@@ -9,23 +9,32 @@ Source: GDAL's description of the layout, https://gdal.org/en/stable/drivers/ras
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, NamedTuple, TypeAlias
+from tempfile import TemporaryDirectory
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.cores import available_cores
+from foveate.errors import OutputWriteError
+from foveate.files import written
 from foveate.geometry import Size, Window, ceil_div
 from foveate.writers.tiff import NODATA, TILE, RasterSpec, write_template
 
 Bytes: TypeAlias = NDArray[np.uint8]
+Mapped: TypeAlias = Callable[..., Iterator[Any]]
 
+_CLASSIC = 2**32  # bytes that a TIFF with places of four bytes may have
 _LEVEL = 6  # of zlib; that of GDAL's own cloud-optimised files
 _AHEAD = 16  # tiles that are compressed while one is written
 _GHOST = (
@@ -59,6 +68,13 @@ class Piece(NamedTuple):
     window: Window
     data: bytes
     whole: bool
+
+
+class TiledLayer(NamedTuple):
+    """The pieces of a block, at as many levels of the pyramid as it makes alone."""
+
+    levels: int
+    pieces: dict[Place, Piece]
 
 
 # The pieces of a tile, of which a whole one comes alone; none where nothing was written.
@@ -111,16 +127,17 @@ class Tiling:
             side, levels = side // 2, levels + 1
         return levels
 
-    def cut(self, window: Window, values: Bytes, levels: int) -> dict[Place, Piece]:
+    def cut(self, window: Window, values: Bytes, levels: int, mapped: Mapped = map) -> TiledLayer:
         """The pieces of a block, (h, w) or (bands, h, w), at its own levels.
 
         Args:
             window: of the block; its corners are multiples of 2 ** (levels - 1).
             values: its pixels.
             levels: how many it makes.
+            mapped: does the work of `map`, with threads if it has them.
         """
         pixels = values.reshape(self.bands, *values.shape[-2:])
-        pieces: dict[Place, Piece] = {}
+        found: dict[Place, tuple[Window, Bytes]] = {}
         for level in range(levels):
             if level:
                 pixels = halved(pixels, self.mode)
@@ -128,11 +145,13 @@ class Tiling:
             for place in _met(level, window):
                 part = window.intersection(self.window(place))
                 if part is not None:
-                    own = pixels[:, *part.within(window)]
-                    whole = part == self.window(place)
-                    data = self.encode(own) if whole else zlib.compress(np.ascontiguousarray(own).data, 1)
-                    pieces[place] = Piece(part, data, whole)
-        return pieces
+                    found[place] = part, pixels[:, *part.within(window)]
+        pieces = mapped(lambda item: self._piece(item[0], *item[1]), found.items())
+        return TiledLayer(levels, dict(zip(found, pieces, strict=True)))
+
+    def _piece(self, place: Place, part: Window, pixels: Bytes) -> Piece:
+        whole = part == self.window(place)
+        return Piece(part, self.encode(pixels) if whole else zlib.compress(np.ascontiguousarray(pixels).data, 1), whole)
 
     def encode(self, pixels: Bytes) -> bytes:
         """A tile as it stands in the file, from its pixels (bands, h, w); what is missing to a whole tile is nodata."""
@@ -151,6 +170,84 @@ class Tiling:
         if not self.mode:
             pixels = np.cumsum(pixels, axis=-1, dtype=np.uint8)
         return pixels[:, : window.height, : window.width]
+
+
+class TiledWriter:
+    """One raster of bytes in the making; made by `open_tiled`."""
+
+    def __init__(self, tiling: Tiling, path: Path, spool: IO[bytes]) -> None:
+        self._tiling, self._path, self._spool = tiling, path, spool
+        self._found: dict[Place, list[tuple[Window, int, int, bool]]] = {}
+        self.levels: int | None = None
+
+    def write(self, window: Window, values: Bytes | TiledLayer) -> None:
+        """Write (h, w), or (bands, h, w) where there are several, or what `Tiling.cut` made of them.
+
+        Args:
+            window: where, in pixels of the raster; the same blocks in all calls, in any order.
+            values: pixels, or pieces.
+
+        Raises:
+            OutputWriteError: when that fails, for example on a full disk.
+        """
+        if not Window.of(self._tiling.size).contains(window):
+            raise OutputWriteError(f"could not write {self._path}: {window} is not inside {self._tiling.size}")
+        if not isinstance(values, TiledLayer):
+            values = self._tiling.cut(window, values, self.levels or 1)
+        self.levels = min(self.levels or values.levels, values.levels)
+        with writing(self._path):
+            for place, piece in values.pieces.items():
+                if place.level < self.levels:
+                    start = self._spool.seek(0, 2)
+                    self._spool.write(piece.data)
+                    self._found.setdefault(place, []).append((piece.window, start, len(piece.data), piece.whole))
+
+    def pieces_at(self, place: Place) -> list[Piece]:
+        """The pieces of a tile that were written; any thread may ask."""
+        return [Piece(window, self._read(start, length), whole) for window, start, length, whole in self._of(place)]
+
+    def _of(self, place: Place) -> list[tuple[Window, int, int, bool]]:
+        return self._found.get(place, [])
+
+    def _read(self, start: int, length: int) -> bytes:
+        return os.pread(self._spool.fileno(), length, start)
+
+
+@contextmanager
+def open_tiled(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Iterator[TiledWriter]:
+    """Open a raster of bytes for writing; it becomes a cloud-optimised GeoTIFF when the block ends well.
+
+    What is written is kept compressed, in a file beside, until all is there; memory does not grow with the pixels.
+
+    Args:
+        path: final name.
+        spec: what the raster is; its values are uint8, and `NODATA` is what is not known.
+        overwrite: replace an existing file.
+
+    Raises:
+        OutputExistsError: when the file exists and `overwrite` is false.
+        OutputWriteError: when writing fails; nothing is left under the final name then.
+    """
+    with (
+        written(path, overwrite=overwrite) as partial,
+        TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
+        (Path(folder) / "pieces").open("w+b", buffering=0) as spool,
+    ):
+        writer = TiledWriter(Tiling.of(spec), path, spool)
+        yield writer
+        with writing(path), ThreadPoolExecutor(available_cores(), thread_name_prefix="tiles") as pool:
+            write_cog(Path(folder) / "cog.tif", spec, writer.pieces_at, levels=writer.levels or 1, pool=pool)
+            (Path(folder) / "cog.tif").replace(partial)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says into an `OutputWriteError` that names the result."""
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+        raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
 
 
 def halved(pixels: Bytes, mode: bool) -> Bytes:
@@ -205,7 +302,7 @@ def write_cog(path: Path, spec: RasterSpec, pieces_at: PiecesAt, *, levels: int,
     coarse = path.with_name(f"{path.name}.overviews")
     layout = _Layout(tiling, write_template(spec, path.with_name(f"{path.name}.head.tif")))
     try:
-        with coarse.open("w+b") as overviews, path.open("wb") as file:
+        with coarse.open("w+b", buffering=0) as overviews, path.open("wb") as file:
             made = [_Level(overviews) for _ in tiling.sizes[1:]]
             for level, record in enumerate(made, start=1):
                 source = _finished(tiling, pieces_at) if level < levels else _coarser(tiling, level, made, pieces_at)
@@ -285,7 +382,7 @@ def _mapped(work: Callable[[Place], bytes], places: Iterable[Place], pool: Execu
 
 
 class _Level:
-    """The tiles of one level in a file: where each begins, and how long it is."""
+    """The tiles of one level in a file: where each begins, and how long it is. Any thread may ask for one."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -293,8 +390,10 @@ class _Level:
         self.counts: list[int] = []
 
     def append(self, data: bytes) -> None:
-        self.offsets.append(self._file.seek(0, 2))
-        self.counts.append(self._file.write(data))
+        start = self._file.seek(0, 2)
+        self._file.write(data)
+        self.offsets.append(start)  # known only once it is there
+        self.counts.append(len(data))
 
     def append_block(self, data: bytes) -> None:
         """As a cloud-optimised file wants it: the length before, and the last four bytes again after it."""
@@ -304,8 +403,7 @@ class _Level:
         self._file.write(data[-4:])
 
     def get(self, number: int) -> bytes:
-        self._file.seek(self.offsets[number])
-        return self._file.read(self.counts[number])
+        return os.pread(self._file.fileno(), self.counts[number], self.offsets[number])
 
     def __iter__(self) -> Iterator[bytes]:
         return (self.get(number) for number in range(len(self.offsets)))
@@ -324,8 +422,8 @@ class _Layout:
 
     def __init__(self, tiling: Tiling, template: bytes) -> None:
         self._tiling = tiling
-        # Noise does not shrink, and an eighth is more than its codes and the rims of tiles add.
-        self._big = 1.5 * tiling.size.pixels * tiling.bands > 2**32
+        # Noise does not shrink, overviews add a third, and the rims of tiles are filled up.
+        self._big = 1.5 * tiling.size.pixels * tiling.bands > _CLASSIC
         self._full = _entries(template)
         self.data_start = len(self.header([None] * len(tiling.sizes)))
 

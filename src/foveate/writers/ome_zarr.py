@@ -14,8 +14,8 @@ import numpy as np
 from foveate.data.config import ClassConfig
 from foveate.errors import ConfigError, OutputWriteError
 from foveate.geometry import Size, Window, ceil_div
-from foveate.inference.layers import NODATA
 from foveate.types import LabelArray
+from foveate.writers.tiff import NODATA
 
 CHUNK = 1024
 _VERSION = "0.4"  # the newest that QuPath and OMERO read too

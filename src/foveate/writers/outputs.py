@@ -16,12 +16,12 @@ from foveate.errors import FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.config import Format, Output
-from foveate.inference.layers import FULL, NODATA, Layers
 from foveate.looks.pass_map import PassMap
 from foveate.types import Raster
 from foveate.writers import PolygonsConfig
+from foveate.writers.cog import Tiling, open_tiled
 from foveate.writers.ome_zarr import check_installed, open_labels
-from foveate.writers.tiff import RasterSpec, open_raster
+from foveate.writers.tiff import FULL, NODATA, Layers, RasterSpec, open_raster
 
 # Of GDAL's attribute tables: name of a column, type (0 integer, 2 text) and use (5 value, 2 name, 6 to 8 colour).
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
@@ -186,7 +186,22 @@ def _scratch(spec: OutputSpec) -> Iterator[Path]:
 def _open(name: Output, path: Path, spec: OutputSpec) -> AbstractContextManager[LayerWriter]:
     if name == "classes":
         return open_class_map(path, spec)
-    return open_raster(path, _quantity(name, spec))
+    return (open_tiled if name in TILED else open_raster)(path, _quantity(name, spec))
+
+
+# What has a byte for every pixel of the image, and so is worth compressing by many.
+TILED: tuple[Output, ...] = ("classes", "probabilities", "confidence", "entropy")
+
+
+def tilings_of(spec: OutputSpec) -> dict[str, Tiling]:
+    """How the outputs are tiled that blocks may be cut for, by name."""
+    size, classes = spec.size, len(spec.classes)
+    modes = {"classes": spec.format == "geotiff"}
+    return {
+        name: Tiling(size, classes if name == "probabilities" else 1, name == "classes")
+        for name in TILED
+        if name in spec.outputs and modes.get(name, True)
+    }
 
 
 @contextmanager
@@ -202,7 +217,7 @@ def open_class_map(path: Path, spec: OutputSpec) -> Iterator[LayerWriter]:
         tags=_class_map_tags(spec),
         nodata=NODATA, overviews="mode",
     )  # fmt: skip
-    with open_raster(path, raster) as writer:
+    with open_tiled(path, raster) as writer:
         yield writer
     write_class_table(path, spec.classes)
 
@@ -268,7 +283,7 @@ def _write_blocks(
                 writer.write(place, values)
 
 
-def _place(name: Output, window: Window, values: Raster, spec: OutputSpec) -> Window | None:
+def _place(name: Output, window: Window, values: Any, spec: OutputSpec) -> Window | None:
     """The pixels of an output's own raster that a block fills, None where it fills none."""
     if name == "passes" and spec.passes is not None:
         return spec.passes.pixels_of(window)

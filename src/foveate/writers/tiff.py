@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import rasterio
@@ -28,6 +28,9 @@ from foveate.types import Raster
 TILE = 512
 NODATA = 255  # in every raster of bytes: not looked at, or pixels that could not be read
 FULL = 254  # the byte that stands for 1
+
+# What is written of a block, by the name of the output: arrays (h, w) or (bands, h, w), or those cut into tiles.
+Layers: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
