@@ -49,7 +49,7 @@ class Plan(NamedTuple):
     budgets: tuple[float, ...]
 
 
-SHARED, OWN = "{name: cascade}", "{name: cascade, share: false}"
+SHARED, OWN = "{name: cascade, share: true}", "{name: cascade, share: false}"
 PLANS = {
     "dubai": Plan(
         18,

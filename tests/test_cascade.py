@@ -93,7 +93,7 @@ def test_what_a_look_hands_on(handed, channels, side):
 
 
 def test_shared_looks_have_one_set_of_weights_and_statistics_of_their_own():
-    close, wide = segmenter("fpn").network.networks
+    close, wide = segmenter("fpn", share=True).network.networks
     assert close.encoder.conv1.weight is wide.encoder.conv1.weight
     assert close.encoder.bn1.weight is not wide.encoder.bn1.weight
     close, wide = segmenter("fpn", share=False).network.networks

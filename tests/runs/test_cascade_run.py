@@ -52,14 +52,14 @@ def train(values, path, *, resume=False, callbacks=()):
 
 
 def test_looks_are_short_for_a_cascade():
-    values = config("x", {"share": False})
+    values = config("x", {"share": True})
     parsed = RunConfig.parse(values)
     assert parsed.foveation.fields_of_view == (32, 64)
-    assert parsed.foveation.estimator == Cascade(share=False)
+    assert parsed.foveation.estimator == Cascade(share=True)
     assert RunConfig.parse(parsed.tree()) == parsed
     lengths = {**values, "foveation": {**values["foveation"], "looks": ["64 um", "32 um"]}}
     assert RunConfig.parse(lengths).foveation.fields_of_view == (32, 64)
-    assert RunConfig.parse({**values, "method": "cascade"}).foveation.estimator == Cascade(share=False)
+    assert RunConfig.parse({**values, "method": "cascade"}).foveation.estimator == Cascade(share=True)
 
 
 def test_another_method_has_the_same_fields_of_view(root):

@@ -24,7 +24,7 @@ class Cascade(Estimator):
     pyramid planner looks widely everywhere, and closer where the wide look is uncertain, as far as the budget goes.
 
     Attributes:
-        share: one set of weights for all looks but for batch normalisation, or weights of its own for each.
+        share: one set of weights for all looks but for batch normalisation, instead of weights of its own for each.
         closer_per_wide: closer windows of each further look inside a wide one, in training.
         wide_elsewhere: wide windows without closer ones that come with each, drawn from all of the image.
         drop_context: share of the closer windows in training that get no context, so that a look can stand alone too.
@@ -37,7 +37,7 @@ class Cascade(Estimator):
     """
 
     name: Literal["cascade"] = "cascade"
-    share: bool = True
+    share: bool = False
     closer_per_wide: int = Field(default=2, ge=1)
     wide_elsewhere: int = Field(default=0, ge=0)
     drop_context: float = Field(default=0.2, ge=0, le=1)
