@@ -1,11 +1,14 @@
-"""What `foveate train` says of labels before its first step."""
+"""What training says of labels before its first step, and evaluation before its first block."""
 
 import pytest
 import yaml
+from affine import Affine
 from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import DatasetError
+from foveate.runs.config import RunConfig
+from foveate.runs.evaluation_plan import EvaluationOptions, plan_evaluation
 from toys import make_data_set, shapes, toy_config, write_image
 
 
@@ -51,3 +54,15 @@ def test_what_is_refused_leaves_no_run(workspace, changes, said):
     assert isinstance(result.exception, DatasetError)
     assert said in str(result.exception)
     assert not (workspace / "run").exists()
+
+
+def test_evaluation_says_what_it_takes_for_granted_of_labels(workspace, caplog):
+    """Only the image says where it lies."""
+    place = {"crs": "EPSG:32632", "transform": Affine(1, 0, 500000, 0, -1, 5400000)}
+    (workspace / "toy/images/d.png").unlink()
+    write_image(workspace / "toy/images/d.tif", shapes(3)[0], **place)
+    config = RunConfig.parse(toy_config(workspace))
+    assert plan_evaluation(config, "val", EvaluationOptions()).samples[0].name == "c"
+    assert caplog.messages == []
+    plan_evaluation(config, "test", EvaluationOptions())
+    assert caplog.messages == ["d: only the image has a place on the ground; image and mask are taken pixel by pixel"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -67,12 +67,17 @@ def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection
                 f"some"
             )
     _check_colour_tables(samples, facts, config)
-    said: dict[str, list[str]] = {}
-    for sample, fact in zip(samples, facts, strict=True):
-        for note in fact.notes:
-            said.setdefault(note, []).append(sample.name)
-    notes = (*(f"{some(who)}: {note}" for note, who in said.items()), *_shared(samples, facts))
+    notes = (*gathered((s.name, fact.notes) for s, fact in zip(samples, facts, strict=True)), *_shared(samples, facts))
     return Inspection(tuple(fact.size for fact in facts), first, notes, tuple(fact.region for fact in facts))
+
+
+def gathered(notes: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
+    """What is noted of each of some images, each note once, with the first few of the images it is about."""
+    said: dict[str, list[str]] = {}
+    for name, lines in notes:
+        for line in lines:
+            said.setdefault(line, []).append(name)
+    return tuple(f"{some(who)}: {line}" for line, who in said.items())
 
 
 def _shared(samples: Sequence[Sample], facts: Sequence[_Facts]) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from foveate.data.checks import gathered
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.data.splits import SPLITS
@@ -16,6 +18,8 @@ from foveate.inference.evaluate import LabelledImage
 from foveate.inference.look_plan import LookPlan
 from foveate.inference.score import MapFiles, MapSpec, Scoring
 from foveate.runs.config import RunConfig
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class EvaluationPlan:
 def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -> EvaluationPlan:
     """Find the images and look at what may stop the evaluation, before any work.
 
+    What was taken for granted of the labels is logged as warnings.
+
     Args:
         config: of the run.
         split: "train", "val" or "test".
@@ -93,7 +99,10 @@ def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -
     if options.maps is not None:
         for sample in samples:
             MapFiles.in_folder(options.maps, sample.name).refuse_existing(options.overwrite)
-    images = tuple(_checked(sample, config) for sample in samples)
+    checked = [_checked(sample, config) for sample in samples]
+    for note in gathered((image.name, notes) for image, notes in checked):
+        _log.warning(note)
+    images = tuple(image for image, _ in checked)
     return EvaluationPlan(samples, images, _scoring(config, options), _map_spec(config, options))
 
 
@@ -123,6 +132,7 @@ def _map_spec(config: RunConfig, options: EvaluationOptions) -> MapSpec | None:
     )
 
 
-def _checked(sample: Sample, config: RunConfig) -> LabelledImage:
-    with open_sample(sample, config.data) as image, open_labels(sample, config.data):
-        return LabelledImage(sample.name, image.size, image.georeference)
+def _checked(sample: Sample, config: RunConfig) -> tuple[LabelledImage, tuple[str, ...]]:
+    """The image, and what was taken for granted of its labels."""
+    with open_sample(sample, config.data) as image, open_labels(sample, config.data) as labels:
+        return LabelledImage(sample.name, image.size, image.georeference), labels.notes
