@@ -12,6 +12,7 @@ import numpy as np
 from foveate.data.area.region import Region
 from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
+from foveate.data.fit import Kind
 from foveate.data.labels import RasterLabels
 from foveate.data.manifest import Sample
 from foveate.data.sample_reader import open_labels, open_sample
@@ -28,14 +29,16 @@ class Inspection:
     Attributes:
         sizes: size of each image, in the order of the samples.
         dtype: type of the pixels of all of them.
-        notes: what was taken for granted of labels, in sentences.
+        notes: what was taken for granted of images and labels, in sentences.
         regions: of each image what is labelled, None for all of it.
+        kinds: of each image what its header says of the bands that are used.
     """
 
     sizes: tuple[Size, ...]
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()
     regions: tuple[Region | None, ...] = ()
+    kinds: tuple[Kind, ...] = ()
 
 
 class _Facts(NamedTuple):
@@ -46,6 +49,7 @@ class _Facts(NamedTuple):
     notes: tuple[str, ...] = ()
     colours: IntArray | None = None
     region: Region | None = None
+    kind: Kind | None = None
 
 
 def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection:
@@ -68,7 +72,8 @@ def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection
             )
     _check_colour_tables(samples, facts, config)
     notes = (*gathered((s.name, fact.notes) for s, fact in zip(samples, facts, strict=True)), *_shared(samples, facts))
-    return Inspection(tuple(fact.size for fact in facts), first, notes, tuple(fact.region for fact in facts))
+    kinds = tuple(fact.kind for fact in facts if fact.kind is not None)
+    return Inspection(tuple(fact.size for fact in facts), first, notes, tuple(fact.region for fact in facts), kinds)
 
 
 def gathered(notes: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
@@ -93,12 +98,13 @@ def _shared(samples: Sequence[Sample], facts: Sequence[_Facts]) -> Iterator[str]
 
 def _inspect(sample: Sample, config: DataConfig) -> _Facts:
     with open_sample(sample, config) as image:
-        select_channels(image, config.bands, config.in_channels)
+        kind = Kind.of(image, select_channels(image, config.bands, config.in_channels))
         if sample.mask is None:
-            return _Facts(image.size, image.dtype)
+            return _Facts(image.size, image.dtype, image.remarks, kind=kind)
         with open_labels(sample, config) as labels:
             colours = labels.source.colours if isinstance(labels.source, RasterLabels) else None
-            return _Facts(image.size, image.dtype, labels.notes, colours, labels.region)
+            notes = (*image.remarks, *labels.notes)
+            return _Facts(image.size, image.dtype, notes, colours, labels.region, kind)
 
 
 def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], config: DataConfig) -> None:

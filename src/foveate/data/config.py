@@ -162,6 +162,30 @@ class AugmentationConfig(Section):
     hue: float = Field(default=0.0, ge=0, le=0.5)
 
 
+class TrainedOn(Section):
+    """The images that a run was trained on; written by the training, not by hand.
+
+    Attributes:
+        dtype: type of the pixels.
+        scale: what they were divided by.
+        bands: how many of the files' bands were used.
+        names: per channel what the files call its band; "" where they do not say.
+        scaling: per channel the gain and offset that the files give.
+        low, high: per channel, of all images, the least 0.5th and the largest 99.5th percentile; None where nothing is
+            known.
+        pixel_size: of the finest and the coarsest image, in metres, where they say so.
+    """
+
+    dtype: str
+    scale: float
+    bands: int
+    names: tuple[str, ...]
+    scaling: tuple[tuple[float, float], ...]
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    pixel_size: tuple[float, float] | None = None
+
+
 class DataConfig(Section):
     """A data set and how it is fed to training.
 
@@ -193,6 +217,10 @@ class DataConfig(Section):
         scale: raw pixel values are divided by this; by the type's range (255, 65535; 1 for floats) when None.
         mean, std: per channel, of the divided values; ImageNet's for 3 channels, else 0.5 and 0.25, when None.
         split: see `SplitConfig`; a manifest's own split column comes first.
+        trained_on: what the images of the training are like; the training writes it into the run's configuration, which
+            needs none.
+        mismatch: what is done with an image unlike those, at prediction and evaluation: "refuse" it; "scale" its values
+            so that the largest are those of training; "allow" it as it is.
         cache_mb: megabytes of decoded PNG and JPEG files each worker keeps.
         balance: share of locations drawn by class, not by area; 0 to 1.
         class_sampling: weight of a class, by name, where locations are drawn by class; 1 where not named.
@@ -222,6 +250,8 @@ class DataConfig(Section):
     mean: list[float] | None = None
     std: list[float] | None = None
     split: SplitConfig = SplitConfig()
+    trained_on: TrainedOn | None = None
+    mismatch: Literal["refuse", "scale", "allow"] = "refuse"
     cache_mb: int = Field(default=512, ge=0)
     balance: float = Field(default=0.5, ge=0, le=1)
     class_sampling: dict[str, float] | None = None

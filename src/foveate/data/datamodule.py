@@ -13,23 +13,26 @@ from torch.utils.data import DataLoader, Dataset
 from foveate.cores import available_cores
 from foveate.data.absent import check_classes
 from foveate.data.augmentation import Augmentation
-from foveate.data.channels import Normalisation
+from foveate.data.channels import Normalisation, select_channels
 from foveate.data.checks import Inspection, inspect_samples
 from foveate.data.class_table import ClassTable, SplitLabels, count_split
-from foveate.data.config import DataConfig
+from foveate.data.config import DataConfig, TrainedOn
+from foveate.data.fit import Values, misfits, other_values, refuse_lone_value, trained_on
 from foveate.data.label_index import LabelIndex
 from foveate.data.locations import LocationBatch, LocationSpec
 from foveate.data.manifest import Sample, load_samples, masks_without_image
-from foveate.data.sample_reader import SampleReader, open_labels
+from foveate.data.sample_reader import SampleReader, open_labels, open_sample
 from foveate.data.sampling import CellSampler, class_weights
 from foveate.data.splits import SPLITS, Split, some
 from foveate.data.training_set import LocationDataset, StepBatches
 from foveate.data.validation_set import ValidationDataset
 from foveate.errors import DatasetError
+from foveate.geometry import ceil_div
 from foveate.types import IntArray
 
 _MOST_WORKERS = 4
 _MOST_BESIDE_GPU = 16
+_MEASURED = 32  # images whose values are looked at, of types other than bytes
 
 
 class FoveateDataModule(LightningDataModule):
@@ -74,6 +77,7 @@ class FoveateDataModule(LightningDataModule):
         self._samples: list[Sample] = []
         self._inspection: Inspection | None = None
         self._index: LabelIndex | None = None
+        self._trained_on: TrainedOn | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Find all files, check every pair by its headers, and index the training masks; later calls do nothing.
@@ -104,8 +108,32 @@ class FoveateDataModule(LightningDataModule):
         unused = masks_without_image(self.config)
         unusual = [f"masks that no image is called by: {some(unused)}"] if unused else []
         unusual += check_classes(self.class_table, self.config, masks, self._inspection.notes)
-        self.notes = (*self._inspection.notes, *unusual)
+        self._trained_on, unlike = self._measured(training, self._inspection)
+        self.notes = (*self._inspection.notes, *unlike, *unusual)
         self._index = index
+
+    def _measured(self, training: list[Sample], inspection: Inspection) -> tuple[TrainedOn, list[str]]:
+        """What the training images are like, and how some are unlike the first.
+
+        Raises:
+            DatasetError: when a value looks as if it meant that there is none.
+        """
+        kinds = dict(zip(self._samples, inspection.kinds, strict=True))
+        scale = Normalisation.of(self.config, inspection.dtype).scale
+        some_of_them, values = training[:: ceil_div(len(training), _MEASURED)], []
+        for sample in some_of_them:
+            with open_sample(sample, self.config) as image:
+                channels = select_channels(image, self.config.bands, self.config.in_channels)
+                refuse_lone_value(image, channels, self.config)
+                values.append(Values.of(image, channels))
+        ours = [kinds[sample] for sample in training]
+        alone = trained_on(ours[:1], values[:1], scale)
+        differences = {sample.name: list(misfits(alone, kind)) for sample, kind in kinds.items()}
+        for sample, each in zip(some_of_them, values, strict=True):
+            differences[sample.name] += filter(None, [other_values(alone, each, scale)])
+        first = training[0].name
+        unlike = [f"{name} is unlike {first}: {'; '.join(found)}" for name, found in differences.items() if found]
+        return trained_on(ours, values, scale), unlike
 
     def samples(self, split: Split) -> list[Sample]:
         """The images of a split, sorted by name; after `setup`."""
@@ -120,6 +148,12 @@ class FoveateDataModule(LightningDataModule):
     def normalisation(self) -> Normalisation:
         """How raw values become network input; after `setup`."""
         return Normalisation.of(self.config, self._ready()[0].dtype)
+
+    @property
+    def trained_on(self) -> TrainedOn:
+        """What the training images are like; after `setup`."""
+        assert self._trained_on is not None, "call setup() first"
+        return self._trained_on
 
     def train_dataloader(self) -> DataLoader[LocationBatch]:
         """Batches of `images_per_step * locations_per_image` locations, from the trainer's step on."""

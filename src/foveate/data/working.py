@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foveate.data.channels import Normalisation, select_channels
 from foveate.data.config import DataConfig
+from foveate.data.fit import fit
 from foveate.data.readers import ImageReader, Resolution, open_image
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rescaled import FilledReader, resized, size_at
@@ -60,8 +60,7 @@ def working(reader: ImageReader, config: DataConfig, pixel_size: float | None = 
 
 def _neutral(reader: ImageReader, config: DataConfig) -> list[float]:
     """Per band the stored value that a network sees as zero."""
-    normalisation, fill = Normalisation.of(config, reader.dtype), [0.0] * reader.bands
-    channels = select_channels(reader, config.bands, config.in_channels)
+    (channels, normalisation, _), fill = fit(reader, config), [0.0] * reader.bands
     for band in set(channels):
         means = [mean for place, mean in zip(channels, normalisation.mean, strict=True) if place == band]
         fill[band] = normalisation.scale * sum(means) / len(means)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from foveate.cores import available_cores
-from foveate.data.channels import Normalisation, select_channels
+from foveate.data.channels import Normalisation
 from foveate.data.config import DataConfig
+from foveate.data.fit import fit
 from foveate.data.readers.base import ImageReader
 from foveate.errors import ImageReadError
 from foveate.geometry import Size, Window
@@ -35,6 +36,7 @@ class PixelSource:
         normalisation: raw values to network input.
         device: where the tensors go.
         opener: opens the image anew, for another thread to read beside; None where that cannot be done.
+        notes: what a user should know of how the image is read, in sentences.
     """
 
     reader: ImageReader
@@ -42,6 +44,7 @@ class PixelSource:
     normalisation: Normalisation
     device: torch.device
     opener: Callable[[], ImageReader] | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -54,10 +57,10 @@ class PixelSource:
         """The source as the data section of a configuration describes it.
 
         Raises:
-            DatasetError: when the bands of the image do not fit the network.
+            DatasetError: when the image's bands do not fit the network, or it is unlike those of training.
         """
-        channels = select_channels(reader, config.bands, config.in_channels)
-        return cls(reader, channels, Normalisation.of(config, reader.dtype), device, opener)
+        channels, normalisation, notes = fit(reader, config)
+        return cls(reader, channels, normalisation, device, opener, notes)
 
     @property
     def size(self) -> Size:
@@ -98,7 +101,7 @@ class PatientSource(PixelSource):
     @classmethod
     def around(cls, source: PixelSource) -> PatientSource:
         """The same source, with patience."""
-        return cls(source.reader, source.channels, source.normalisation, source.device, source.opener)
+        return cls(source.reader, source.channels, source.normalisation, source.device, source.opener, source.notes)
 
     def pixels(self, window: Window, size: Size) -> Tensor:
         """As `PixelSource.pixels`, after up to two more tries."""
@@ -130,7 +133,7 @@ def threaded(source: PixelSource, threads: int | None = None) -> Iterator[PixelS
             reader = stack.enter_context(source.opener())
             readers.put(replace(source, reader=reader))
         pool = stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix="read"))
-        fields = (source.reader, source.channels, source.normalisation, source.device, source.opener)
+        fields = (source.reader, source.channels, source.normalisation, source.device, source.opener, source.notes)
         yield _ThreadedSource(*fields, pool, readers, count)
 
 

@@ -154,6 +154,8 @@ class RunFolder:
         """
         saved = RunConfig.load(self.config_file)
         config = RunConfig.parse(with_overrides(saved.tree(), overrides or []), source=str(self.config_file))
+        if config.is_ensemble and config.data.trained_on is None:
+            config = self._as_its_members(config)
         if config.network.factory is not None:
             refuse_code_below(config.network.factory, self.path)
         foveation = config.foveation
@@ -161,6 +163,12 @@ class RunFolder:
             config.inference, tuple(read_tuned(self.tuned_file)), foveation.estimator, foveation.scales.target
         )
         return config.model_copy(update={"inference": inference})
+
+    def _as_its_members(self, config: RunConfig) -> RunConfig:
+        """With what the members were trained on, which is the same for all."""
+        file = RunFolder(member_folders(config, self.path)[0]).config_file
+        trained = RunConfig.load(file).data.trained_on if file.exists() else None
+        return config.model_copy(update={"data": config.data.model_copy(update={"trained_on": trained})})
 
     def _load_trained(self, config: RunConfig, checkpoint: str) -> FoveatedSegmenter:
         path = self.checkpoint(checkpoint)

@@ -128,7 +128,7 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
 
     Raises:
         ImageReadError, UnsupportedImageError: when the image is missing, damaged or of no known format.
-        DatasetError: when its bands do not fit the network.
+        DatasetError: when its bands do not fit the network, or it is unlike the images that the run was trained on.
         OutputExistsError: when a result, or the blocks of an interrupted run, exist and may not be replaced.
         OutputInUseError: when another process is writing these results.
         OutputWriteError: when a result could not be written; nothing half-written stands under its name.
@@ -140,6 +140,8 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
     files = files_of(image, out)
     try:
         with _opened(run, image) as source:
+            for note in source.notes:
+                session.tell(f"{stem_of(image)}: {note}")
             area = _area(run, source, image, roi, session.tell)
             config, start = _fitted(run, source, area, files, session.memory, resume=resume)
             session.on_start(start)

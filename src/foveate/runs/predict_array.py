@@ -58,7 +58,7 @@ def predict_array(
         axes: "HW", "HWC" or "CHW"; found by the number of bands when None.
         scale: what the values are divided by before mean and standard deviation are applied, instead of what is found.
         pixel_size: such as "0.5 um", for a run with `data.pixel_size`.
-        trained_on: type of the pixels that the run was trained on; uint8 when None.
+        trained_on: type of the pixels that the run was trained on, where the run does not know it.
 
     Raises:
         UnsupportedImageError: when the array is no single image, or its axes are ambiguous.
@@ -68,15 +68,20 @@ def predict_array(
     array = _ordered(_as_array(image), axes, data)
     size = None if pixel_size is None else metres(pixel_size)
     reader = ArrayReader(array, "the array", resolution=None if size is None else Resolution(size, size))
-    divisor = scale or scale_of(array, data, trained_on or np.dtype(np.uint8))
+    divisor = scale or scale_of(array, data, trained_on or _type_of(data))
     normalisation = Normalisation(divisor, tuple(data.channel_mean), tuple(data.channel_std))
-    at_work = working(reader, data)
+    at_work = working(reader, data.model_copy(update={"trained_on": None}))
     channels = select_channels(reader, data.bands, data.in_channels)
     source = PixelSource(at_work, channels, normalisation, run.device)
     probabilities = _probabilities(run, source)
     if source.size != reader.size:
         probabilities = _resized(probabilities, reader.size.height, reader.size.width)
     return ArrayPrediction(probabilities.argmax(dim=0).to(torch.uint8).numpy(), probabilities.numpy())
+
+
+def _type_of(data: DataConfig) -> np.dtype[Any]:
+    """Of the pixels that the run was trained on; of earlier versions' runs, which do not say, bytes."""
+    return np.dtype(np.uint8 if data.trained_on is None else data.trained_on.dtype)
 
 
 def scale_of(array: NDArray[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:

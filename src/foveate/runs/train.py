@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 
 from foveate.build import build_segmenter
 from foveate.cores import cores_left_by
+from foveate.data.config import TrainedOn
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.nesting import Nesting
@@ -131,9 +132,11 @@ def prepare_training(
         OutputExistsError: when the folder holds a run.
     """
     config.check_files()
+    config = _with_trained_on(config, None)  # of an earlier training
     # The data first: what is wrong with labels is said before weights are downloaded.
     data = _data_module(config, on_progress)
     data.setup()
+    config = _with_trained_on(config, data.trained_on)
     pl.seed_everything(config.training.seed, verbose=False)
     segmenter = build_segmenter(
         config.foveation, config.network, classes=len(config.data.classes), in_channels=config.data.in_channels
@@ -153,6 +156,10 @@ def prepare_training(
         step_to_resume(last.parent, task, resume)  # refuses another configuration before it replaces the saved one
     run.start(config, resume=resume, overwrite=overwrite)
     return PreparedTraining(task, data, run.path, resume)
+
+
+def _with_trained_on(config: RunConfig, trained: TrainedOn | None) -> RunConfig:
+    return config.model_copy(update={"data": config.data.model_copy(update={"trained_on": trained})})
 
 
 def train_run(
