@@ -81,7 +81,7 @@ class FoveationField:
         inside = cells.intersection(Window(0, 0, self.grid.rows, self.grid.cols))
         if self._on_tile is not None and inside is not None:
             self._on_tile(inside, logits[:, : inside.height, : inside.width])
-        return logits
+        return self._segmenter.estimator.logits_of_image(logits, _seed(cells))
 
     def _ask_policy(self, cells: Window) -> Tensor:
         window, size = overview_window(cells, self.grid.cell, self._segmenter.policy.margin)
@@ -90,7 +90,11 @@ class FoveationField:
 
     def _no_choice(self, cells: Window) -> Tensor:
         shape = (len(self._segmenter.scales), cells.height, cells.width)
-        return self._segmenter.estimator.unlearned_logits(shape, seed=(cells.top << 31) + cells.left)
+        return self._segmenter.estimator.unlearned_logits(shape, _seed(cells))
+
+
+def _seed(cells: Window) -> int:
+    return (cells.top << 31) + cells.left
 
 
 def scale_probabilities(logits: Tensor, estimator: Estimator) -> Tensor:

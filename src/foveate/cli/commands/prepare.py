@@ -26,7 +26,7 @@ Examples:
 
     foveate prepare cityscapes downloads/cityscapes data/cityscapes
 
-    foveate prepare deepglobe downloads/deepglobe data/deepglobe --split-list train=train.txt --split-list val=val.txt
+    foveate prepare deepglobe downloads/deepglobe data/globe --split-list train=train.txt --split-list val=crossvali.txt
 
     foveate prepare gleason2019 downloads/gleason data/gleason2019 --fusion staple --pyramid
 """

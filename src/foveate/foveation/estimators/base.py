@@ -105,6 +105,10 @@ class Estimator(Section):
         """What stands for the policy's logits where the estimator does not learn: zeros, or drawn from the seed."""
         return torch.zeros(shape)
 
+    def logits_of_image(self, logits: Tensor, seed: int) -> Tensor:
+        """What is used of the policy's logits (S, h, w) in a part of an image, which has a seed: the logits."""
+        return logits
+
     def policy_loss(self, logits: Tensor, weights: Tensor, losses: Callable[[], Tensor]) -> Tensor | None:
         """A loss of the policy's own, besides what flows through the weights; None for most.
 
