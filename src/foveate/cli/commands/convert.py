@@ -65,3 +65,4 @@ def convert(
         )
     with open_image(destination) as reader:
         output.print(facts_table(str(destination), image_facts(reader)))
+    output.say(f"written to {destination}")

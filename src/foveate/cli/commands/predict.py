@@ -157,6 +157,8 @@ class _Command:
             except Exception as error:  # whatever it is, it must not cost the other images
                 self._fail(image, error)
         output.print(predictions_table(self._done, self._failed))
+        if self._done:
+            output.say(f"written to {self._request.out}")
         torn = [self._tell_unreadable(image, summary) for image, summary in self._done.items()]
         if self._failed:  # where nothing could even begin, what was given was wrong
             return 2 if self._mistakes == len(self._request.images) else 1
