@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import os
 
 # Before torch is imported: forks must not meet threads, and a wide terminal breaks no word in two.
@@ -28,6 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -92,14 +94,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--signals", type=int, default=100, help="how many are sent in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--together", type=int, default=2, help="commands that are soaked at a time")
     parser.add_argument("--only", nargs="+", help="names of commands; all by default")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        ProcessPoolExecutor(options.together, mp_context=get_context("fork")) as pool,
+    ):
         kinds = [kind for kind in prepared(Path(name)) if not options.only or kind.name in options.only]
-        tallies = {kind.name: Tally() for kind in kinds}
-        for kind in kinds:
-            count = round(options.signals * kind.share / sum(other.share for other in kinds))
-            soak(kind, count, random.Random(f"{options.seed} {kind.name}"), Path(name), tallies[kind.name])
+        shares = sum(kind.share for kind in kinds)
+        soaks = {
+            kind.name: pool.submit(soak, kind, round(options.signals * kind.share / shares), options.seed, Path(name))
+            for kind in kinds
+        }
+        tallies = {name: soaked.result() for name, soaked in soaks.items()}
     rows = [row(name, tally) for name, tally in tallies.items()]
     faults = [text for tally in tallies.values() for text in tally.told]
     report("soak", rows, {"seed": options.seed, "faults": faults or "none"})
@@ -114,13 +122,14 @@ def row(name: str, tally: Tally) -> dict[str, Any]:
     return {"command": name, **sent, **children, "rounds": tally.rounds, **loud, "silent": silent}
 
 
-def soak(kind: Kind, count: int, rng: random.Random, folder: Path, tally: Tally) -> None:
+def soak(kind: Kind, count: int, seed: int, folder: Path) -> Tally:
     """Disturb a command until so many signals were sent; each round ends with a life that is left alone."""
-    begun, reference = time.monotonic(), folder / f"{kind.name} reference"
-    life = Life(kind, reference)
-    if (code := life.wait()) != 0:
-        raise SystemExit(f"{kind.name} fails undisturbed, with {code}: {life.said}")
-    whole, seconds = kind.results(reference), time.monotonic() - begun
+    rng, tally = random.Random(f"{seed} {kind.name}"), Tally()
+    whole = undisturbed(kind, folder / f"{kind.name} reference")
+    begun = time.monotonic()
+    if undisturbed(kind, folder / f"{kind.name} again") != whole:
+        tally.fault("other result", "of two lives that nobody disturbed")
+    seconds = time.monotonic() - begun
     while (left := count - tally.sent) > 0:
         tally.rounds += 1
         out = folder / f"{kind.name} {tally.rounds}"
@@ -134,12 +143,23 @@ def soak(kind: Kind, count: int, rng: random.Random, folder: Path, tally: Tally)
         to_the_end(kind, out, whole, tally)
         shutil.rmtree(out, ignore_errors=True)
         print(f"{kind.name}: {tally.sent} of {count}", flush=True)
+    return tally
+
+
+def undisturbed(kind: Kind, out: Path) -> dict[str, str]:
+    """The results of a life that nobody disturbs."""
+    life = Life(kind, out)
+    if (code := life.wait(None)) != 0:
+        raise RuntimeError(f"{kind.name} fails undisturbed, with {code}: {life.said}")
+    if kind.forked:
+        import_as(out.with_suffix(".log"))
+    return kind.results(out)
 
 
 def to_the_end(kind: Kind, out: Path, whole: dict[str, str], tally: Tally) -> None:
     """A life that is left alone, and what it leaves."""
     last = Life(kind, out)
-    code = last.wait()
+    code = last.wait(None)
     if code != 0:
         tally.fault("no end", f"{code}: {last.said[-500:]}")
     elif (found := kind.results(out)) != whole:
@@ -240,12 +260,23 @@ def forked(words: list[str], log: Path) -> tuple[int, Wait]:
 
 
 def _in_fork(words: list[str], log: Path) -> None:
+    """Run the command line, and note what it imported: forks that come later find that."""
     os.setpgid(0, 0)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for descriptor in (1, 2):
         os.dup2(handle, descriptor)
     sys.argv = words
-    command_line()
+    try:
+        command_line()
+    finally:
+        log.with_suffix(".modules").write_text("\n".join(sys.modules))
+
+
+def import_as(log: Path) -> None:
+    """Import what a fork that came to its end has imported."""
+    for name in log.with_suffix(".modules").read_text().splitlines():
+        with suppress(Exception):
+            importlib.import_module(name)
 
 
 def below(pid: int) -> list[int]:
@@ -300,8 +331,8 @@ def prepared(folder: Path) -> list[Kind]:
     """The data set, the run that predicts, and the commands."""
     rng = np.random.default_rng(0)
     for name in "abcd":
-        write(folder / f"toy/images/{name}.tif", folder / f"toy/masks/{name}.tif", rng, 150)
-    image = write(folder / "scene.tif", folder / "unused.tif", rng, 700)
+        write(folder / f"toy/images/{name}.tif", folder / f"toy/masks/{name}.tif", rng, 100)
+    image = write(folder / "scene.tif", folder / "unused.tif", rng, 300)
     config = folder / "toy.yaml"
     config.write_text(yaml.safe_dump(configuration(folder)))
     run = folder / "run"
@@ -311,11 +342,11 @@ def prepared(folder: Path) -> list[Kind]:
     predict = ["predict", str(run), str(image)]
     compare = ["compare", str(config), "--methods", "patch_1,mean", "--seeds", "0", "--split", "val"]
     return [
-        Kind("train", 0.35, train, trained),
-        Kind("train in two", 0.07, [*train, "--devices", "2"], trained, forked=False),
-        Kind("predict", 0.37, [*predict, "--device", "cpu"], predicted),
-        Kind("predict in two", 0.1, [*predict, "--devices", "cpu:2"], predicted),
-        Kind("compare", 0.11, [*compare, "--devices", "cpu:2"], compared, resumes=False),
+        Kind("compare", 0.08, [*compare, "--devices", "cpu:2"], compared, resumes=False),
+        Kind("train", 0.38, train, trained),
+        Kind("predict", 0.4, [*predict, "--device", "cpu"], predicted),
+        Kind("predict in two", 0.08, [*predict, "--devices", "cpu:2"], predicted),
+        Kind("train in two", 0.06, [*train, "--devices", "2"], trained, forked=False),
     ]
 
 
@@ -348,12 +379,12 @@ def configuration(folder: Path) -> dict[str, Any]:
             "options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
         },
         "training": {
-            "steps": 60,
-            "validate_every": 20,
-            "checkpoint_every": 5,
-            "locations_per_step": 4,
+            "steps": 16,
+            "validate_every": 8,
+            "checkpoint_every": 3,
+            "locations_per_step": 2,
             "images_per_step": 2,
-            "validation_locations": 8,
+            "validation_locations": 2,
         },
         "inference": {"block_size": 64, "batch_size": 8},
     }

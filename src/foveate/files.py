@@ -122,7 +122,8 @@ def _check_length(path: Path) -> None:
     whole = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` asks the disk about every part
     name, all_of_it = len(os.fsencode(whole.name)), len(os.fsencode(whole))
     most_name, most_path = _limits(whole.parent)
-    if name + _LONGER > most_name or all_of_it + name + _DEEPER > most_path:
+    longest = max(len(os.fsencode(part)) for part in whole.parts)
+    if max(name + _LONGER, longest) > most_name or all_of_it + name + _DEEPER > most_path:
         raise OutputWriteError(
             f"the name {whole.name[:40]}... has {name} bytes and its path {all_of_it}, too many to be written: a name "
             f"may have {most_name - _LONGER} bytes here, a path {most_path - name - _DEEPER}; give it a shorter name, "

@@ -59,9 +59,9 @@ def locked_folder(path: Path, name: str) -> Iterator[None]:
         OutputWriteError: when the folder cannot be made, or not be written.
     """
     with ExitStack() as stack:
-        if not path.exists():
-            stack.callback(_remove_empty, path)
         try:
+            if not path.exists():
+                stack.callback(_remove_empty, path)
             while True:
                 path.mkdir(parents=True, exist_ok=True)
                 with suppress(FileNotFoundError):  # removed in between, by a process that has just ended

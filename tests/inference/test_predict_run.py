@@ -224,8 +224,9 @@ def test_a_name_that_is_too_long_is_refused_before_the_passes(tmp_path, monkeypa
     monkeypatch.setattr(Worker, "run", lambda *arguments: pytest.fail("a pass was made"))
     prediction = toy_prediction(tmp_path)
     prediction.files = PredictionFiles.in_folder(tmp_path, "n" * 238)
-    with pytest.raises(OutputWriteError, match="too many to be written"):
-        prediction.run()
+    for resume in (False, True):
+        with pytest.raises(OutputWriteError, match="too many to be written"):
+            prediction.run(resume=resume)
     assert list(tmp_path.iterdir()) == []
 
 

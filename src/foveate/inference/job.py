@@ -161,6 +161,7 @@ class Prediction:
             DeviceMemoryError: when one patch at a time does not fit into the device.
             StoppedError: when asked to stop.
         """
+        self.refuse_existing(overwrite=True)  # only names that are too long
         begun = resume and (self.files.store / "plan.json").exists()
         if resume and not begun and not overwrite and self.files.summary.exists():
             return self._done_already()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,6 +22,7 @@ from foveate.data.preparation.summary import Summary, summarise
 from foveate.data.splits import Split
 from foveate.errors import DatasetError, WorkerError
 from foveate.files import write_text
+from foveate.signals import follow_leader
 
 Progress: TypeAlias = Callable[[float], None]
 
@@ -99,7 +101,12 @@ def _each(work: Writer, scenes: list[Scene], jobs: int) -> Iterator[Facts]:
         yield from map(work, scenes)
         return
     # Not forked: torch and GDAL have threads by now, and a fork of them may hang.
-    pool = ProcessPoolExecutor(min(jobs, len(scenes)), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        min(jobs, len(scenes)),
+        mp_context=get_context("spawn"),
+        initializer=follow_leader,
+        initargs=(os.getpid(),),
+    )
     try:
         for future in as_completed([pool.submit(work, scene) for scene in scenes]):
             yield future.result()
