@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from foveate.files import checksum, files_in, write_text
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
 from foveate.segmenter import FoveatedSegmenter
+from foveate.texts import sealed
 
 # Of a large file so many evenly spread pieces are read, the first and the last among them.
 _PIECES, _PIECE_BYTES = 34, 1 << 16
@@ -195,8 +195,7 @@ class ImageFiles:
 
     def _write(self, note: Path) -> None:
         if note.parent.is_dir():  # a store that was removed does not come back
-            tree = {"times": self._times, "content": self._content}
-            write_text(note, json.dumps(tree, indent=2) + "\n", overwrite=True)
+            write_text(note, sealed({"times": self._times, "content": self._content}), overwrite=True)
 
     def _read(self, stop: Event | None = None) -> str | None:
         """Checksum of all that the files hold; None when stopped, or when a file is gone."""
