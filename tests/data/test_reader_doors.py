@@ -11,9 +11,10 @@ import rasterio
 import rasterio.shutil
 from data_toys import smooth_image, write
 
+from foveate.data.area.geojson import named_system
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import quiet
-from foveate.errors import FoveateError, UnsupportedImageError
+from foveate.errors import ConfigError, FoveateError, UnsupportedImageError
 from foveate.geometry import Window
 
 SECRET = bytes(range(256)) * 16
@@ -234,3 +235,21 @@ def test_the_command_line_has_none_of_the_drivers_that_follow_files():
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"GTiff", "COG", "VRT", "PNG", "JPEG"} <= set(names)
     assert not {"WMS", "WMTS", "PDS4", "ISIS3", "HDF5", "MRF", "HTTP"} & set(names)
+
+
+def test_the_name_of_a_system_in_geojson_is_not_followed(tmp_path, asked):
+    port, requests = asked
+    (tmp_path / "a.prj").write_text(rasterio.CRS.from_epsg(32633).to_wkt())
+    for name in (
+        f"http://127.0.0.1:{port}/crs",
+        str(tmp_path / "a.prj"),
+        f"+proj=longlat +nadgrids=http://127.0.0.1:{port}",
+    ):
+        with pytest.raises(ConfigError, match="names a coordinate reference system that is not known"):
+            named_system({"crs": {"properties": {"name": name}}}, tmp_path / "a.geojson")
+    assert requests == []
+    known = ("EPSG:32633", "urn:ogc:def:crs:EPSG::32633", "http://www.opengis.net/def/crs/EPSG/0/32633")
+    for name in (*known, rasterio.CRS.from_epsg(32633).to_wkt()):
+        assert named_system({"crs": {"properties": {"name": name}}}, tmp_path).to_epsg() == 32633
+    urn = {"crs": {"properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}}
+    assert named_system(urn, tmp_path) == rasterio.CRS.from_user_input("OGC:CRS84")

@@ -7,7 +7,7 @@ from torch import nn
 from foveate.errors import ConfigError, NetworkError
 from foveate.networks.config import NetworkConfig
 from foveate.networks.from_config import network_from
-from foveate.networks.own import VARIABLE, refuse_code_below, trust_code
+from foveate.networks.own import VARIABLE, check_code, trust_code
 
 MODULE = """
 from torch import nn
@@ -136,8 +136,14 @@ def test_a_module_of_a_name_that_is_loaded_already_is_refused(name, tmp_path):
 
 def test_code_in_the_folder_of_a_run_is_refused_even_where_it_is_allowed(name, tmp_path):
     with pytest.raises(NetworkError, match="lies in the folder of the run, from which nothing is imported"):
-        refuse_code_below(f"{name}:build", tmp_path)
-    refuse_code_below(f"{name}:build", tmp_path / "elsewhere")
+        check_code(f"{name}:build", tmp_path)
+    check_code(f"{name}:build", tmp_path / "elsewhere")
+
+
+def test_code_of_a_run_is_refused_before_anything_of_the_run_is_used(name, tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(NetworkError, match="not enough to run code"):
+        check_code(f"{name}:build", tmp_path / "elsewhere")
 
 
 def test_what_is_imported_is_said(name, tmp_path, caplog):

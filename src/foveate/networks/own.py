@@ -82,19 +82,20 @@ def own_network(path: str, *, classes: int, in_channels: int, options: Mapping[s
     return network
 
 
-def refuse_code_below(path: str, folder: Path) -> None:
-    """Refuse a network whose code lies in the folder of a run, whoever allowed it.
+def check_code(path: str, run: Path) -> None:
+    """Refuse a network that a run names, before anything else of the run is used; nothing is imported.
 
     Raises:
-        NetworkError: naming the place.
+        NetworkError: when it is not allowed, or its code lies in the folder of the run, whoever allowed it.
     """
     top = path.partition(":")[0].partition(".")[0]
     for place in _places(_spec(top, _folders()) or PathFinder.find_spec(top)):
-        if place.is_relative_to(folder.resolve()):
+        if place.is_relative_to(run.resolve()):
             raise NetworkError(
                 f"network {path}: its code {place} lies in the folder of the run, from which nothing is imported; read "
                 f"it, move it elsewhere and name that folder with --code"
             )
+    _folder_of(path)
 
 
 def _imported(path: str) -> Any:

@@ -19,7 +19,7 @@ from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.inference.cost import peak_memory_mb
 from foveate.locks import locked_folder
-from foveate.networks.own import refuse_code_below
+from foveate.networks.own import check_code
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import join_members, member_folders
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
@@ -157,7 +157,7 @@ class RunFolder:
         if config.is_ensemble and config.data.trained_on is None:
             config = self._as_its_members(config)
         if config.network.factory is not None:
-            refuse_code_below(config.network.factory, self.path)
+            check_code(config.network.factory, self.path)
         foveation = config.foveation
         inference = with_tuned(
             config.inference, tuple(read_tuned(self.tuned_file)), foveation.estimator, foveation.scales.target

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import lightning.pytorch as pl
 import numpy as np
@@ -22,7 +21,7 @@ from foveate.data.channels import select_channels
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.manifest import Sample
 from foveate.data.sample_reader import open_sample
-from foveate.errors import ImageReadError
+from foveate.errors import ImageReadError, translated
 from foveate.files import written
 from foveate.geometry import CellGrid, Size, Window, ceil_div
 from foveate.patches.overview import overview_window
@@ -35,6 +34,7 @@ MOST_STEPS = 64  # at about 50 kB each
 LONGEST_MAP = 128
 # The policy looks at this much of an image: enough to see how it decides, at a cost that no validation notices.
 LONGEST_OVERVIEW = 384
+_MOST_BYTES = 1 << 30  # of a file, unpacked
 _NAME = re.compile(r"step-(\d+)\.npz")
 
 
@@ -120,13 +120,15 @@ def read_maps(path: Path) -> list[FoveationMap]:
     Raises:
         ImageReadError: when the file is damaged.
     """
-    try:
+    with translated(ImageReadError, f"the foveation map {path} is damaged", "remove it"):
+        with ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > _MOST_BYTES:
+                raise ValueError("it would unpack to more than a gigabyte")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             step, names, windows = int(arrays["step"]), arrays["names"].tolist(), arrays["windows"].tolist()
             maps = [arrays[f"probabilities_{i}"].astype(np.float32) for i in range(len(names))]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise ImageReadError(f"the foveation map {path} is damaged ({error}); remove it") from error
-    return [FoveationMap(step, *one) for one in zip(names, (Window(*w) for w in windows), maps, strict=True)]
+        places = (Window(*window) for window in windows)
+        return [FoveationMap(step, *one) for one in zip(names, places, maps, strict=True)]
 
 
 def thin_out(folder: Path, most: int = MOST_STEPS) -> None:

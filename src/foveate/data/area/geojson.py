@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,11 +143,22 @@ def named_system(tree: Any, path: Path) -> CRS | None:
     if not member:
         return None
     try:
-        return CRS.from_user_input(str(member["properties"]["name"]))
+        return _system(str(member["properties"]["name"]))
     except (CRSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{path} names a coordinate reference system that is not known: {str(member)[:100]} ({reason_of(error)})"
         ) from None
+
+
+def _system(name: str) -> CRS:
+    """A system by its WKT or its name in a register: GDAL itself also follows addresses, and reads files."""
+    if re.match(r"\s*[A-Z_]{4,}\s*\[", name):
+        return CRS.from_wkt(name)
+    known = re.fullmatch(r"(?:https?://www\.opengis\.net/def/crs/)(\w+)/[\w.]+/(\w+)", name)
+    name = f"{known[1]}:{known[2]}" if known else name
+    if not re.fullmatch(r"\w+(:[\w.]*)+", name):
+        raise ValueError("it is no name such as EPSG:32633")
+    return CRS.from_user_input(name)
 
 
 def _from_earth(source: CRS | None, own: CRS, place: Georeference) -> _ToPixels:

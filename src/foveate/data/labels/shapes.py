@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
 from foveate.data.area.geojson import named_system
-from foveate.errors import DatasetError
+from foveate.errors import DatasetError, reason_of
+from foveate.texts import read_json
 
 # Where a class is looked for when the configuration names no attribute; QuPath's first.
 _ATTRIBUTES = (
@@ -26,6 +26,7 @@ _ATTRIBUTES = (
     "category_id", "type", "name",
 )  # fmt: skip
 _TABLES = (".gpkg", ".shp")
+_MOST_BYTES = 512 << 20  # of a text; it takes some twenty times as much memory
 VECTORS = (".geojson", ".json", *_TABLES)
 
 
@@ -80,17 +81,16 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
 def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str, Any]], CRS | None]:
     try:
         from pyogrio import list_layers, raw  # noqa: PLC0415 - an extra
-        from pyogrio.errors import DataLayerError, DataSourceError  # noqa: PLC0415
     except ModuleNotFoundError:
         raise DatasetError(f"{path.suffix} files ({path}) need pyogrio; pip install 'foveate[vector]'") from None
     _check_first_bytes(path)
     try:
         layers = list_layers(path)[:, 0].tolist()
-        if layer is None and len(layers) > 1:
-            raise DatasetError(f"{path} has the layers {', '.join(layers)}; choose one with data.vectors.layer")
-        meta, _, stored, columns = raw.read(path, layer=layer)
-    except (DataSourceError, DataLayerError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from None
+        meta, _, stored, columns = raw.read(path, layer=layer or layers[0])
+    except Exception as error:  # of whatever is in the file
+        raise DatasetError(f"{path} cannot be read: {reason_of(error)}") from None
+    if layer is None and len(layers) > 1:
+        raise DatasetError(f"{path} has the layers {', '.join(layers)}; choose one with data.vectors.layer")
     names = [str(name) for name in meta["fields"]]
     rows = [dict(zip(names, values, strict=True)) for values in zip(*(c.tolist() for c in columns), strict=True)]
     geometries = shapely.from_wkb(stored, on_invalid="ignore").tolist()
@@ -110,12 +110,9 @@ def _check_first_bytes(path: Path) -> None:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DatasetError(f"no labels at {path}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is no JSON: {error}") from None
+    if not path.is_file():
+        raise DatasetError(f"no labels at {path}")
+    return read_json(path, DatasetError, "labels of this suffix are GeoJSON, COCO or LabelMe", _MOST_BYTES)
 
 
 def _from_json(tree: Any, path: Path, image: str) -> tuple[list[Any], list[dict[str, Any]]]:
