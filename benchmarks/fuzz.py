@@ -77,7 +77,8 @@ class Bench:
             found = self.kind.use(self.path)
         except FoveateError as error:
             text = str(error)
-            named = any(path.name in text for path in (self.path, *self.original))
+            names = [path.name for path in (self.path, *self.original)] + [self.kind.also] * bool(self.kind.also)
+            named = any(name in text for name in names)
             return ("clear", "") if named and text.strip() else ("wrong", f"does not name the file: {text}")
         except Exception as error:
             return "wrong", f"{type(error).__name__}: {error}"[:300]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import rasterio
 import rasterio.shutil
+import shapely
 import torch
-import zarr
+from fuzz_images import npy, pixels, raster, see, slide, vrt, written, zarr_image
 from safetensors.torch import save_file
 
 from foveate.checkpoint import load_checkpoint, seal
 from foveate.config_base import with_overrides
 from foveate.data.area.geojson import load_region
 from foveate.data.config import DataConfig
+from foveate.data.labels.shapes import read_shapes
 from foveate.data.manifest import load_samples
-from foveate.data.readers import open_image
+from foveate.data.preparation.splits import _entries
 from foveate.data.readers.array import ArrayReader
-from foveate.geometry import Size, Window
+from foveate.geometry import Window
 from foveate.inference.cost import PeakMemory
-from foveate.inference.store import StoredBlock, load_block, save_block
+from foveate.inference.store import BlockStore, StoredBlock, load_block, save_block
 from foveate.networks.weights import load_encoder_weights
 from foveate.reporting.report.comparison_report import write_comparison_report
 from foveate.reporting.report.shown_evaluation import ShownEvaluation
@@ -48,6 +50,7 @@ class Kind:
         name: of the kind.
         make: writes one into a folder; the file, or a folder of files.
         use: what comes of it, as something that compares.
+        also: another name that an error may use.
         exact: whether it has a checksum, so that no other result is right.
         whole: whether it says how long it is, so that no other result is right where its end is missing.
         text: whether it is a text.
@@ -56,93 +59,10 @@ class Kind:
     name: str
     make: Callable[[Path], Path]
     use: Callable[[Path], Any]
+    also: str = ""
     exact: bool = False
     whole: bool = False
     text: bool = False
-
-
-def _pixels(bands: int = 3, height: int = 150, width: int = 170, dtype: str = "uint8") -> np.ndarray:
-    rows, cols = np.mgrid[:height, :width]
-    waves = np.stack([100 + 60 * np.sin(rows / (9 + b)) + 60 * np.cos(cols / (11 + b)) for b in range(bands)])
-    return (waves + np.random.default_rng(0).normal(0, 3, waves.shape)).clip(0, 255).astype(dtype)
-
-
-def _raster(name: str, driver: str = "GTiff", overviews: bool = False, **options: Any) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        pixels = _pixels(options.get("count", 3), dtype=options.get("dtype", "uint8"))
-        profile = {"driver": driver, "count": len(pixels), "height": 150, "width": 170, "dtype": "uint8", **options}
-        with rasterio.open(folder / name, "w", **profile) as file:
-            file.write(pixels)
-        if overviews:
-            with rasterio.open(folder / name, "r+") as file:
-                file.build_overviews([2, 4], rasterio.enums.Resampling.average)
-        return folder / name
-
-    return make
-
-
-def _slide(folder: Path) -> Path:
-    path = folder / "a.svs"
-    about = "Aperio Image Library v11.2.1\r\n170x150 (64x64) RGB|AppMag = 20|MPP = 0.25"
-    profile = {"driver": "GTiff", "count": 3, "height": 150, "width": 170, "dtype": "uint8", "compress": "jpeg"}
-    with rasterio.open(path, "w", tiled=True, blockxsize=64, blockysize=64, **profile) as file:
-        file.update_tags(TIFFTAG_IMAGEDESCRIPTION=about)
-        file.write(_pixels())
-    return path
-
-
-def _npy(folder: Path) -> Path:
-    np.save(folder / "a.npy", _pixels())
-    return folder / "a.npy"
-
-
-def _zarr(version: int, *, zipped: bool = False, compressed: bool = True) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        options = {} if compressed else {"compressors": None}
-        levels = [_pixels(), _pixels()[:, ::2, ::2]]
-        group = zarr.open_group(str(folder / "a.zarr"), mode="w", zarr_format=version)
-        for i, level in enumerate(levels):
-            array = group.create_array(str(i), shape=level.shape, chunks=(1, 64, 64), dtype=level.dtype, **options)
-            array[:] = level
-        axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", "unit": "micrometer"} for n in "yx")]
-        scales = [{"type": "scale", "scale": [1, 0.25 * 2**i, 0.25 * 2**i]} for i in range(2)]
-        sets = [{"path": str(i), "coordinateTransformations": [scales[i]]} for i in range(2)]
-        images = [{"version": "0.4", "axes": axes, "datasets": sets}]
-        group.attrs.update(
-            {"multiscales": images} if version == 2 else {"ome": {"version": "0.5", "multiscales": images}}
-        )
-        if zipped:
-            shutil.make_archive(str(folder / "a"), "zip", folder / "a.zarr")
-            shutil.rmtree(folder / "a.zarr")
-            return folder / "a.zip"
-        return folder / "a.zarr"
-
-    return make
-
-
-def _vrt(folder: Path) -> Path:
-    source = _raster("source.tif")(folder)
-    rasterio.shutil.copy(source, folder / "a.vrt", driver="VRT")
-    return folder / "a.vrt"
-
-
-def _written(name: str, text: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        (folder / name).write_text(text, encoding="utf-8")
-        return folder / name
-
-    return make
-
-
-def see(path: Path) -> Any:
-    """Everything that an image shows."""
-    with open_image(path) as reader:
-        if reader.size.pixels > 10_000_000:  # what was changed says so; nobody reads all of it here
-            return reader.size, reader.bands, reader.read(Window(0, 0, 64, 64)).tobytes()
-        whole = Window.of(reader.size)
-        parts = [reader.read(whole), reader.read(whole, Size(37, 42)), reader.valid(whole)]
-        facts = (reader.size, reader.bands, str(reader.dtype), reader.georeference, reader.resolution)
-        return facts, [sha256(part.tobytes()).hexdigest() for part in parts]
 
 
 _CLASSES = [{"name": "ground", "color": "#202020"}, {"name": "disc", "color": "#e0c040"}]
@@ -216,7 +136,7 @@ def _samples(name: str, lines: list[str]) -> Callable[[Path], Path]:
             for kind in ("image", "mask"):
                 (folder / f"{kind}s").mkdir(exist_ok=True)
                 (folder / f"{kind}s" / f"{stem}.png").touch()
-        return _written(name, "\n".join(lines) + "\n")(folder)
+        return written(name, "\n".join(lines) + "\n")(folder)
 
     return make
 
@@ -226,8 +146,56 @@ def _use_manifest(path: Path) -> Any:
 
 
 def _use_region(path: Path) -> Any:
-    with ArrayReader(_pixels()) as image:
+    with ArrayReader(pixels()) as image:
         return load_region(path, image).bounds
+
+
+_COCO = {
+    "images": [{"id": 1, "file_name": "a.png", "height": 150, "width": 170}],
+    "categories": [{"id": 7, "name": "disc"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 7, "iscrowd": 0, "segmentation": [[1, 1, 90, 1, 90, 80]]},
+        {"id": 2, "image_id": 1, "category_id": 7, "segmentation": {"size": [150, 170], "counts": [300, 40, 25160]}},
+    ],
+}
+_LABELME = {
+    "imageHeight": 150, "imageWidth": 170, "imagePath": "a.png",
+    "shapes": [{"label": "disc", "shape_type": "polygon", "points": [[1, 1], [90, 1], [90, 80]]}],
+}  # fmt: skip
+_CLASSED = {
+    "type": "FeatureCollection",
+    "features": [one | {"properties": {"class": "disc"}} for one in _REGION["features"]],  # type: ignore[operator]
+}
+
+
+def _package(folder: Path) -> Path:
+    outlines = shapely.to_wkb(np.array([shapely.box(1, 1, 90, 80), shapely.box(100, 100, 150, 140)]))
+    columns = [np.array(["disc", "disc"], object)]
+    pyogrio.raw.write(folder / "a.gpkg", outlines, columns, ["class"], geometry_type="Polygon", crs="EPSG:32633")
+    return folder / "a.gpkg"
+
+
+def _use_shapes(path: Path) -> Any:
+    found = read_shapes(path, "a.png")
+    return [one.wkt for one in found.geometries], found.labels, str(found.system), found.notes
+
+
+_PLAN = {"model": "m", "image": {"size": [150, 170]}, "inference": {"keep": 0.5}}
+
+
+def _plan(folder: Path) -> Path:
+    store = folder / "a.partial"
+    store.mkdir()
+    return written("plan.json", json.dumps(_PLAN, indent=2))(store)
+
+
+def _use_plan(path: Path) -> Any:
+    store = BlockStore.joining(path.parent, _PLAN, 4)
+    return store is not None and store.plan
+
+
+def _use_split_list(path: Path) -> Any:
+    return _entries(path)
 
 
 def _checkpoint(is_sealed: bool) -> Callable[[Path], Path]:
@@ -268,7 +236,7 @@ def _use_encoder(path: Path) -> Any:
 
 
 def _block(folder: Path) -> Path:
-    layers = {"classes": _pixels(1)[0] // 100, "confidence": _pixels(1, dtype="float32")}
+    layers = {"classes": pixels(1)[0] // 100, "confidence": pixels(1, dtype="float32")}
     block = StoredBlock(Window(0, 170, 150, 170), layers, 12, PeakMemory(10, 0), "", 25500, 3)
     save_block(folder / "00000001.block", block, "plan", 1)
     return folder / "00000001.block"
@@ -282,7 +250,7 @@ def _use_block(path: Path) -> Any:
 
 def _maps(folder: Path) -> Path:
     path = folder / "step-00000005.npz"
-    arrays = {"probabilities_0": _pixels(2, 9, 11, "float16"), "windows": np.array([[0, 0, 72, 88]])}
+    arrays = {"probabilities_0": pixels(2, 9, 11, "float16"), "windows": np.array([[0, 0, 72, 88]])}
     np.savez_compressed(path, step=5, names=np.array(["a"]), **arrays)
     return path
 
@@ -304,52 +272,57 @@ KINDS = [
     Kind("manifest of lines", _samples("list.odgt", _LINES), _use_manifest, text=True),
     Kind(
         "configuration",
-        _written("config.yaml", RunConfig.parse(_CONFIG).to_yaml()),
+        written("config.yaml", RunConfig.parse(_CONFIG).to_yaml()),
         _use_config,
         text=True,
     ),
-    Kind("region", _written("region.geojson", json.dumps(_REGION, indent=1)), _use_region, text=True),
-    Kind("tuned", _written("tuned.json", sealed(_TUNED)), _use_tuned, exact=True, text=True),
+    Kind("region", written("region.geojson", json.dumps(_REGION, indent=1)), _use_region, text=True),
+    Kind("labels, GeoJSON", written("labels.geojson", json.dumps(_CLASSED, indent=1)), _use_shapes, text=True),
+    Kind("labels, COCO", written("labels.json", json.dumps(_COCO, indent=1)), _use_shapes, text=True),
+    Kind("labels, LabelMe", written("labels.json", json.dumps(_LABELME, indent=1)), _use_shapes, text=True),
+    Kind("labels, GeoPackage", _package, _use_shapes),
+    Kind("split list", written("val.odgt", "\n".join(_LINES)), _use_split_list, text=True),
+    Kind("plan of blocks", _plan, _use_plan, also="a.partial", exact=True, text=True),
+    Kind("tuned", written("tuned.json", sealed(_TUNED)), _use_tuned, exact=True, text=True),
     Kind(
         "trained",
-        _written("trained.json", sealed({"foveate": "1", "seconds": 1.5})),
+        written("trained.json", sealed({"foveate": "1", "seconds": 1.5})),
         _use_trained,
-        True,
-        False,
-        True,
+        exact=True,
+        text=True,
     ),
-    Kind("evaluation", _written("val.json", sealed(_EVALUATION)), _use_evaluation, exact=True, text=True),
+    Kind("evaluation", written("val.json", sealed(_EVALUATION)), _use_evaluation, exact=True, text=True),
     Kind("comparison", _comparison, _use_comparison, text=True),
-    Kind("summary", _written("a.json", json.dumps(_SUMMARY, indent=1)), _summary, text=True),
-    Kind("history", _written("metrics.csv", _HISTORY), read_history, text=True),
+    Kind("summary", written("a.json", json.dumps(_SUMMARY, indent=1)), _summary, text=True),
+    Kind("history", written("metrics.csv", _HISTORY), read_history, text=True),
     Kind("foveation map", _maps, _use_maps),
     Kind("checkpoint", _checkpoint(True), _use_checkpoint, exact=True),
     Kind("earlier checkpoint", _checkpoint(False), _use_checkpoint, exact=True),
     Kind("encoder .pth", _encoder(".pth"), _use_encoder, whole=True),
     Kind("encoder .safetensors", _encoder(".safetensors"), _use_encoder, whole=True),
     Kind("stored block", _block, _use_block, exact=True),
-    Kind("TIFF", _raster("a.tif"), see, whole=True),
+    Kind("TIFF", raster("a.tif"), see, whole=True),
     Kind(
-        "TIFF, deflate", _raster("a.tif", tiled=True, blockxsize=64, blockysize=64, compress="deflate"), see, whole=True
+        "TIFF, deflate", raster("a.tif", tiled=True, blockxsize=64, blockysize=64, compress="deflate"), see, whole=True
     ),
-    Kind("TIFF, LZW, pyramid", _raster("a.tif", overviews=True, compress="lzw", blockysize=16), see, whole=True),
-    Kind("TIFF, JPEG", _raster("a.tif", compress="jpeg", tiled=True, blockxsize=64, blockysize=64), see, whole=True),
-    Kind("GeoTIFF", _raster("a.tif", count=1, dtype="float32", compress="zstd", **_UTM), see, whole=True),
-    Kind("COG", _raster("a.tif", "COG", compress="deflate", blocksize=128, **_UTM), see, whole=True),
-    Kind("BigTIFF", _raster("a.tif", bigtiff="yes", tiled=True, blockxsize=64, blockysize=64), see, whole=True),
-    Kind("PNG", _raster("a.png", "PNG"), see, whole=True),
-    Kind("JPEG", _raster("a.jpg", "JPEG"), see, whole=True),
-    Kind("JPEG 2000", _raster("a.jp2", "JP2OpenJPEG"), see, whole=True),
-    Kind("BMP", _raster("a.bmp", "BMP"), see, whole=True),
-    Kind("GIF", _raster("a.gif", "GIF", count=1), see, whole=True),
-    Kind("WebP", _raster("a.webp", "WEBP"), see, whole=True),
-    Kind("HFA", _raster("a.img", "HFA"), see, whole=True),
-    Kind("ENVI", _raster("a.dat", "ENVI"), see, whole=True),
-    Kind("VRT", _vrt, see, text=True),
-    Kind("slide", _slide, see, whole=True),
-    Kind("NPY", _npy, see, whole=True),
-    Kind("Zarr 2", _zarr(2), see, whole=True),
-    Kind("Zarr 3", _zarr(3), see, whole=True),
-    Kind("Zarr 3, bare chunks", _zarr(3, compressed=False), see, whole=True),
-    Kind("Zarr zip", _zarr(2, zipped=True), see, whole=True),
+    Kind("TIFF, LZW, pyramid", raster("a.tif", overviews=True, compress="lzw", blockysize=16), see, whole=True),
+    Kind("TIFF, JPEG", raster("a.tif", compress="jpeg", tiled=True, blockxsize=64, blockysize=64), see, whole=True),
+    Kind("GeoTIFF", raster("a.tif", count=1, dtype="float32", compress="zstd", **_UTM), see, whole=True),
+    Kind("COG", raster("a.tif", "COG", compress="deflate", blocksize=128, **_UTM), see, whole=True),
+    Kind("BigTIFF", raster("a.tif", bigtiff="yes", tiled=True, blockxsize=64, blockysize=64), see, whole=True),
+    Kind("PNG", raster("a.png", "PNG"), see, whole=True),
+    Kind("JPEG", raster("a.jpg", "JPEG"), see, whole=True),
+    Kind("JPEG 2000", raster("a.jp2", "JP2OpenJPEG"), see, whole=True),
+    Kind("BMP", raster("a.bmp", "BMP"), see, whole=True),
+    Kind("GIF", raster("a.gif", "GIF", count=1), see, whole=True),
+    Kind("WebP", raster("a.webp", "WEBP"), see, whole=True),
+    Kind("HFA", raster("a.img", "HFA"), see, whole=True),
+    Kind("ENVI", raster("a.dat", "ENVI"), see, whole=True),
+    Kind("VRT", vrt, see, text=True),
+    Kind("slide", slide, see, whole=True),
+    Kind("NPY", npy, see, whole=True),
+    Kind("Zarr 2", zarr_image(2), see, whole=True),
+    Kind("Zarr 3", zarr_image(3), see, whole=True),
+    Kind("Zarr 3, bare chunks", zarr_image(3, compressed=False), see, whole=True),
+    Kind("Zarr zip", zarr_image(2, zipped=True), see, whole=True),
 ]

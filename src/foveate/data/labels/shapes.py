@@ -17,7 +17,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
 from foveate.data.area.geojson import named_system
-from foveate.errors import DatasetError, reason_of
+from foveate.errors import DatasetError, reason_of, translated
 from foveate.texts import read_json
 
 # Where a class is looked for when the configuration names no attribute; QuPath's first.
@@ -61,21 +61,22 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
     Raises:
         DatasetError: when the file cannot be read, or no class is found in it.
     """
-    if path.suffix.lower() in _TABLES:
-        geometries, properties, system = _read_table(path, layer)
-        in_pixels = False
-    else:
-        tree = _read_json(path)
-        in_pixels = isinstance(tree, dict) and ("annotations" in tree or "shapes" in tree)
-        geometries, properties = _from_json(tree, path, image)
-        system = None if in_pixels else named_system(tree, path)
-    if geometries and not any(properties):
-        properties = [{} for _ in geometries]
-    labels = _labels(properties, attribute, path)
-    kept, notes = _areal(geometries, path)
-    return Shapes(
-        np.array([geometry for geometry, _ in kept], object), [labels[i] for _, i in kept], system, in_pixels, notes
-    )
+    with translated(DatasetError, f"{path} holds labels that cannot be used", "it is damaged"):
+        if path.suffix.lower() in _TABLES:
+            geometries, properties, system = _read_table(path, layer)
+            in_pixels = False
+        else:
+            tree = _read_json(path)
+            in_pixels = isinstance(tree, dict) and ("annotations" in tree or "shapes" in tree)
+            geometries, properties = _from_json(tree, path, image)
+            system = None if in_pixels else named_system(tree, path)
+        if geometries and not any(properties):
+            properties = [{} for _ in geometries]
+        labels = _labels(properties, attribute, path)
+        kept, notes = _areal(geometries, path)
+        return Shapes(
+            np.array([geometry for geometry, _ in kept], object), [labels[i] for _, i in kept], system, in_pixels, notes
+        )
 
 
 def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str, Any]], CRS | None]:
