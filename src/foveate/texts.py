@@ -14,6 +14,7 @@ from foveate.errors import FoveateError, reason_of
 
 MOST_BYTES = 16 << 20
 _SEAL = "sha256"
+_LAYOUT = r'^ "'  # a line of `sealed`: indented by one
 # Aliases make a text of a few lines as large as they like.
 _MOST_NODES = 200_000
 _DEEPEST = 100
@@ -53,32 +54,48 @@ def read_json(path: Path, kind: type[FoveateError], remedy: str, most: int = MOS
     Raises:
         FoveateError: of this kind, as `read_text`, when it is not JSON or its checksum is wrong.
     """
-    text = read_text(path, kind, remedy, most)
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise kind(f"{path} is damaged or no JSON ({reason_of(error)}); {remedy}") from None
-    if isinstance(tree, dict) and _is_sealed(tree) and tree.pop(_SEAL, None) != _digest(tree):
-        raise kind(f"{path} was changed or is damaged: its checksum is wrong; {remedy}")
-    return tree
+    return _opened(_parsed(path, read_text(path, kind, remedy, most), kind, remedy), path, kind, remedy)
 
 
-def read_tree(path: Path, kind: type[FoveateError], remedy: str, most: int = MOST_BYTES) -> dict[str, Any]:
+def read_tree(path: Path, kind: type[FoveateError], remedy: str, *, ours: bool = False) -> dict[str, Any]:
     """As `read_json`, of a file that holds an object.
+
+    Args:
+        path: the file.
+        kind: of the error.
+        remedy: what to do when it cannot be read.
+        ours: whether `sealed` made it; then its layout tells that it has a checksum, whatever else was changed. Files
+            of earlier versions have another layout, and none.
 
     Raises:
         FoveateError: of this kind, also when it holds something else.
     """
-    tree = read_json(path, kind, remedy, most)
+    text = read_text(path, kind, remedy)
+    tree = _parsed(path, text, kind, remedy)
     if not isinstance(tree, dict):
         raise kind(f"{path} holds a {type(tree).__name__} where an object belongs; {remedy}")
+    must = ours and re.search(_LAYOUT, text, re.MULTILINE) is not None
+    return dict(_opened(tree, path, kind, remedy, must=must))
+
+
+def _parsed(path: Path, text: str, kind: type[FoveateError], remedy: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{path} is damaged or no JSON ({reason_of(error)}); {remedy}") from None
+
+
+def _opened(tree: Any, path: Path, kind: type[FoveateError], remedy: str, *, must: bool = False) -> Any:
+    """A tree without its checksum, which is compared where it has one or must have one."""
+    if isinstance(tree, dict) and (must or _is_sealed(tree)) and tree.pop(_SEAL, None) != _digest(tree):
+        raise kind(f"{path} was changed or is damaged: its checksum is wrong; {remedy}")
     return tree
 
 
 def sealed(tree: dict[str, Any]) -> str:
     """The JSON text of an object with a checksum over all of it, which `read_json` compares."""
     plain = json.loads(json.dumps(tree))
-    return json.dumps({**plain, _SEAL: _digest(plain)}, indent=2) + "\n"
+    return json.dumps({**plain, _SEAL: _digest(plain)}, indent=1) + "\n"
 
 
 def load_yaml(text: str, source: str, kind: type[FoveateError]) -> Any:

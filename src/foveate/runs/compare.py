@@ -95,7 +95,9 @@ class Comparison:
         for cell in self.cells:
             path = cell.run.evaluation(self.split)
             if path.exists():
-                results[cell.method][cell.seed] = read_tree(path, ConfigError, "remove it, and it is made again")
+                results[cell.method][cell.seed] = read_tree(
+                    path, ConfigError, "remove it, and it is made again", ours=True
+                )
         return results
 
     def training_passes(self, method: str) -> int:

@@ -50,7 +50,7 @@ def read_tuned(path: Path) -> list[TunedLooks]:
     if not path.exists():
         return []
     remedy = "run `foveate tune` again with --overwrite"
-    tree = read_tree(path, ConfigError, remedy)
+    tree = read_tree(path, ConfigError, remedy, ours=True)
     try:
         found = [
             TunedLooks(
@@ -97,7 +97,7 @@ def read_curve(path: Path, *, fixed: bool = False) -> list[CurvePoint]:
     remedy = "run `foveate tune` again with --overwrite"
     best: dict[float, CurvePoint] = {}
     try:
-        for one in read_tree(path, ConfigError, remedy)["trials"]:
+        for one in read_tree(path, ConfigError, remedy, ours=True)["trials"]:
             looks = tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"])
             point = CurvePoint(float(one["budget"]), float(one["passes_per_megapixel"]), float(one["miou"]), looks)
             known = best.get(point.budget)

@@ -78,7 +78,7 @@ def _tree(folder: Path) -> dict[str, Any]:
     file = folder / _TABLE
     if not file.exists():
         return {"name": read_yaml(folder / "config.yaml").get("name", folder.name)}
-    tree = read_tree(file, ConfigError, "run `foveate compare` again")
+    tree = read_tree(file, ConfigError, "run `foveate compare` again", ours=True)
     try:
         tree["name"], tree["methods"] = tree.get("name", folder.name), dict(tree["methods"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -99,7 +99,7 @@ def _links(folder: Path, split: str, page: Path) -> Iterator[RunLink]:
     for run in run_folders(folder):
         scores = run / "evaluation" / f"{split}.json"
         advice = "evaluate again with --overwrite"
-        miou = read_tree(scores, ConfigError, advice).get("miou") if scores.exists() else None
+        miou = read_tree(scores, ConfigError, advice, ours=True).get("miou") if scores.exists() else None
         yield RunLink(run.name, miou, link_to(page_of(run), page))
 
 

@@ -47,7 +47,7 @@ class ShownEvaluation:
         """
         if not file.exists():
             return None
-        tree = read_tree(file, ImageReadError, "remove it, or evaluate again with --overwrite")
+        tree = read_tree(file, ImageReadError, "remove it, or evaluate again with --overwrite", ours=True)
         try:
             names = [str(image["name"]) for image in tree["images"]]
         except (ValueError, KeyError, TypeError) as error:

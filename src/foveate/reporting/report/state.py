@@ -62,7 +62,7 @@ class RunState:
         if not self.run.trained_file.exists():
             return {}
         noted = read_tree(
-            self.run.trained_file, ConfigError, "remove it: then the report does not say what training cost"
+            self.run.trained_file, ConfigError, "remove it: then the report does not say what training cost", ours=True
         )
         if "foveate" not in noted:
             raise ConfigError(f"{self.run.trained_file} is damaged: it names no version; remove it")
