@@ -1,10 +1,12 @@
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from foveate.errors import (
     WorkerError,
 )
 from foveate.foveation.estimators import FixedScale, SoftExpectation, StraightThroughArgmax
+from foveate.geometry import Window
 from foveate.training.config import TrainingConfig
 from foveate.training.fit import fit
 from foveate.training.history import read_history
@@ -176,6 +179,7 @@ torch.set_num_threads(1)  # as here: another number adds in another order
 sys.path.insert(0, sys.argv[2])
 from torch.utils.data import DataLoader
 from training_toys import ON_CPU, ToyData, ToyLocations, toy_config, toy_task
+from foveate.geometry import Window
 from foveate.training.fit import fit
 
 class Killed(ToyLocations):
@@ -267,6 +271,25 @@ def test_non_finite_loss_stops_before_the_step(tmp_path):
     assert load_checkpoint(tmp_path / "checkpoints/last.ckpt")["global_step"] == 2
     for key, value in task.segmenter.named_parameters():
         assert torch.equal(value, saved[key]), key
+
+
+class OnePlaceIsWrong(ToyLocations):
+    def __getitem__(self, index):
+        batch = super().__getitem__(index)
+        patches, count = batch.patches.clone().float(), len(batch.patches)
+        if self.offset == 0 and index >= 4:
+            patches[-1] = math.inf
+        place = torch.tensor([[number, 10 * number, 20, 30, 40] for number in range(count)])
+        return batch._replace(patches=patches, place=place)
+
+
+def test_a_non_finite_loss_names_the_file_and_the_window(tmp_path):
+    data = ToyData(6, items=OnePlaceIsWrong)
+    count = len(OnePlaceIsWrong(1)[0].patches)
+    data.samples = lambda split: [SimpleNamespace(image=f"{split}/{number}.tif") for number in range(count)]
+    last = Window(10 * (count - 1), 20, 30, 40)
+    with pytest.raises(NonFiniteLossError, match=re.escape(f"in step 3, of train/{count - 1}.tif at {last}")):
+        train(toy_task(toy_config(steps=6, validate_every=2)), tmp_path, data=data)
 
 
 def test_non_finite_weights_do_not_replace_a_checkpoint(tmp_path):

@@ -72,6 +72,8 @@ class Location(NamedTuple):
         scales: (S',) int64, the scale of each patch.
         nesting: (S', 4) int64, where its window lies: place of the patch whose window it lies in (-1 for none), its top
             and left in that window, and the difference of their sides, level-0 pixels.
+        place: (5,) int64, where it lies: place of the image in its split, and top, left, height and width of its widest
+            window, level-0 pixels.
     """
 
     overview: Tensor
@@ -80,6 +82,7 @@ class Location(NamedTuple):
     window_labels: Tensor
     scales: Tensor
     nesting: Tensor
+    place: Tensor
 
 
 class LocationBatch(NamedTuple):
@@ -92,6 +95,7 @@ class LocationBatch(NamedTuple):
         window_labels: (N, S', P, P) uint8, or (N, 0, P, P).
         scales: (N, S') int64.
         nesting: (N, S', 4) int64.
+        place: (N, 5) int64; none where it is not known.
     """
 
     overview: Tensor
@@ -100,6 +104,7 @@ class LocationBatch(NamedTuple):
     window_labels: Tensor
     scales: Tensor
     nesting: Tensor
+    place: Tensor = torch.empty(0, 5, dtype=torch.int64)
 
     @classmethod
     def stack(cls, locations: Sequence[Location]) -> LocationBatch:
@@ -110,6 +115,11 @@ class LocationBatch(NamedTuple):
     def concatenate(cls, batches: Sequence[LocationBatch]) -> LocationBatch:
         """One batch of several, in order."""
         return cls(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+
+    def of_image(self, number: int) -> LocationBatch:
+        """The same, all of one image, by its place in its split."""
+        self.place[:, 0] = number
+        return self
 
 
 def read_overview(image: ImageReader, cells: Window, downsample: int, margin: int) -> Raster:
@@ -159,6 +169,7 @@ def read_location(
     planned = planned or [Planned(scale, spec.scales.window(around, scale)) for scale in spec.scales_read]
     patches = [image.read(one.window, side) for one in planned]
     own = [torch.from_numpy(labels.read(one.window, side)) for one in planned if spec.window_labels]
+    widest = max((one.window for one in planned), key=lambda window: window.height)
     return Location(
         _as_batchable(overview[channels]),
         _as_batchable(np.stack(patches)[:, channels]),
@@ -166,6 +177,7 @@ def read_location(
         torch.stack(own) if own else torch.empty(0, side.height, side.width, dtype=torch.uint8),
         torch.tensor([one.scale for one in planned]),
         nesting_of(planned),
+        torch.tensor([0, widest.top, widest.left, widest.height, widest.width]),
     )
 
 

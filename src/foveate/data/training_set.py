@@ -52,7 +52,7 @@ class LocationDataset(Dataset[LocationBatch]):
         image, cells = self._sampler.draw(rng, self._locations)
         places = [(int(row), int(col)) for row, col in cells]
         locations = self._reader.read(self._samples[image], places, self._planned(rng, image, places))
-        return LocationBatch.stack([self._augment(location, rng) for location in locations])
+        return LocationBatch.stack([self._augment(location, rng) for location in locations]).of_image(image)
 
     def _planned(
         self, rng: np.random.Generator, image: int, places: Sequence[tuple[int, int]]

@@ -63,7 +63,9 @@ class ValidationDataset(Dataset[LocationBatch]):
     def __getitem__(self, index: int) -> LocationBatch:
         item = self._items[index]
         cells = [(row, col) for _, row, col in item]
-        return LocationBatch.stack(self._reader.read(self._samples[item[0][0]], cells, self._planned(item)))
+        image = item[0][0]
+        locations = self._reader.read(self._samples[image], cells, self._planned(item))
+        return LocationBatch.stack(locations).of_image(image)
 
     def _planned(self, item: list[_Place]) -> list[list[Planned]] | None:
         """The windows of each location, where those of a cascade are asked for."""

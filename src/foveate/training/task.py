@@ -18,6 +18,7 @@ from foveate.config_base import ConfigTree
 from foveate.data.locations import LocationBatch
 from foveate.errors import NonFiniteLossError
 from foveate.foveation.estimators import Draw
+from foveate.geometry import Window
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from
 from foveate.patches.alignment import resize_logits
@@ -32,6 +33,8 @@ from foveate.training.schedule import learning_rate_factor
 from foveate.training.seeding import step_seed
 from foveate.types import IntArray
 
+_SHOWN = 3
+_FAR = 100  # times the usual largest value of a location's patches
 Normalise: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -79,6 +82,7 @@ class SegmentationTask(pl.LightningModule):
         self.confusion = confusion_matrix(len(self.class_names), ignore_index)
         self._noted_step, self._wrong_now = -1, torch.zeros((), dtype=torch.bool)
         self._first_wrong: Tensor | None = None
+        self._places: dict[int, Tensor] = {}  # of the steps since the last look
         _use_channels_last(segmenter.network)
 
     def configure_optimizers(self) -> Any:
@@ -108,9 +112,10 @@ class SegmentationTask(pl.LightningModule):
         # One for all processes, so that they stop together.
         reported = mean_over_processes(total)
         if self.waits:
-            self._refuse_non_finite(reported)
+            self._refuse_non_finite(reported, output, batch)
         else:
             self._note_non_finite(reported)
+            self._places[self.global_step] = batch.place
         self._log_training(reported, loss, output, entropy)
         return total
 
@@ -152,9 +157,12 @@ class SegmentationTask(pl.LightningModule):
             NonFiniteLossError: naming the first of them.
         """
         first, self._first_wrong = self._first_wrong, None
+        places, self._places = self._places, {}
         step = 0 if first is None else int(first)
         if step:
-            raise NonFiniteLossError(_told(f"a loss or gradient that is not finite in step {step}", self._rates()))
+            whence = self._whence(places.get(step - 1, torch.empty(0, 5)))
+            problem = f"a loss or gradient that is not finite in step {step}{whence}"
+            raise NonFiniteLossError(_told(problem, self._rates()))
 
     def _policy_loss(self, output: LocationOutput, batch: LocationBatch, entropy: Tensor) -> Tensor:
         """What the policy learns from besides the segmentation loss."""
@@ -254,14 +262,33 @@ class SegmentationTask(pl.LightningModule):
     def _seed(self, purpose: Any) -> int:
         return step_seed(self.config.seed, self.global_step, self.global_rank, purpose)
 
-    def _refuse_non_finite(self, loss: Tensor) -> None:
+    def _refuse_non_finite(self, loss: Tensor, output: LocationOutput, batch: LocationBatch) -> None:
         if not bool(torch.isfinite(loss)):
-            raise NonFiniteLossError(
-                _told(f"the loss became {loss.item()} in step {self.global_step + 1}", self._rates())
-            )
+            places = batch.place[self._suspects(output, batch)] if len(batch.place) else batch.place
+            problem = f"the loss became {loss.item()} in step {self.global_step + 1}{self._whence(places)}"
+            raise NonFiniteLossError(_told(problem, self._rates()))
 
     def _rates(self) -> str:
         return ", ".join(f"{name} {rate:g}" for name, rate in self._learning_rates().items())
+
+    def _whence(self, chosen: Tensor) -> str:
+        """The files and windows of some places (n, 5)."""
+        if not len(chosen):
+            return ""
+        samples = self.trainer.datamodule.samples("train")  # type: ignore[attr-defined]  # Lightning has no type for it
+        places = [f"{samples[image].image} at {Window(*window)}" for image, *window in chosen[:_SHOWN].tolist()]
+        more = f" and {len(chosen) - _SHOWN} more" if len(chosen) > _SHOWN else ""
+        return f", of {', '.join(places)}{more}"
+
+    def _suspects(self, output: LocationOutput, batch: LocationBatch) -> Tensor:
+        """Which locations (N,) of a batch may be why its loss is not finite: batch norm spreads that to all of them."""
+        values = self.normalise(batch.patches).float().abs().flatten(1).amax(dim=1)
+        candidates = (
+            ~torch.isfinite(values),
+            values > _FAR * values.median(),
+            ~torch.isfinite(self._loss_of_each(output, batch.label)),
+        )
+        return next((wrong for wrong in candidates if bool(wrong.any())), torch.ones_like(candidates[0]))
 
     def _learning_rates(self) -> dict[str, float]:
         return {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}

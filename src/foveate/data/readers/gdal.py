@@ -102,6 +102,12 @@ def open_made(text: str, driver: str) -> Any:
         return _open(text, driver=[driver])
 
 
+def open_level(location: Location, driver: str, level: int) -> Any:
+    """An overview of a file that `open_dataset` opened, and looked at, before."""
+    with quiet(), rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
+        return _open(location.gdal, driver=[driver], overview_level=level)
+
+
 def _opened(location: Location, options: dict[str, Any]) -> Any:
     dataset = _open(location.gdal, driver=drivers_for(location), **options)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.data.readers.gdal import describe, open_dataset, read_header, read_valid, reading
+from foveate.data.readers.gdal import describe, open_dataset, open_level, read_header, read_valid, reading
 from foveate.data.readers.location import Location
 from foveate.data.readers.options import PLAIN, OpenOptions
 from foveate.data.readers.pages import Stack, open_stack, stack_in
@@ -78,7 +78,8 @@ class RasterioReader(PyramidReader):
 
 def _levels(dataset: Any, location: Location) -> list[Any]:
     """A file and its overviews. All are opened now: only the opened level knows its exact size."""
-    return [dataset, *(open_dataset(location, overview_level=level) for level in range(_overview_count(dataset)))]
+    levels = range(_overview_count(dataset))
+    return [dataset, *(open_level(location, dataset.driver, level) for level in levels)]
 
 
 def _overview_count(dataset: Any) -> int:
