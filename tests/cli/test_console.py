@@ -30,6 +30,7 @@ NAMES = [
 # A hint for each extra: what is missing, and a command that needs it.
 HINTS = {
     "onnx": (["onnx"], ["export", "DIR/run", "DIR/model.onnx"]),
+    "dask": (["distributed"], ["predict", "DIR/run", "DIR/map.tif", "--out", "DIR/out", "--dask", "local"]),
     "demo": (["mpl_toolkits.basemap_data"], ["demo", "--out", "DIR/demo"]),
     "prepare": (["SimpleITK"], ["prepare", "gleason2019", "DIR", "DIR/out", "--fusion", "staple"]),
     "vector": (["pyogrio"], ["train", "DIR/vector.yaml", "--out", "DIR/vector"]),

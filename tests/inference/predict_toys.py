@@ -24,8 +24,8 @@ from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.job import Prediction, PredictionFiles
 from foveate.inference.session import Session
-from foveate.inference.sharing.team import launched_team, started_team
 from foveate.inference.source import PixelSource
+from foveate.inference.team import launched_team, started_team
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
@@ -106,9 +106,18 @@ class SlowReader(ArrayReader):
         return super().read(window, size)
 
 
+def ready(folder, rank):
+    return Path(folder).parent / f"{Path(folder).name} ready {rank}"
+
+
+def wait_for_helpers(folder, processes):
+    while not all(ready(folder, rank).exists() for rank in range(1, processes)):
+        time.sleep(0.01)
+
+
 def help_toy(team, folder, area=None):
     prediction = toy_prediction(folder, source=toy_source(reader=SlowReader), area=area)
-    team.messages.set(f"ready {team.rank}", "")
+    ready(folder, team.rank).touch()
     while team.hears(0) is None:
         time.sleep(0.01)
     prediction.help(Session(team, tell=print))
@@ -127,23 +136,25 @@ def together(folder, processes, kill=False, area=None):
         return False
 
     with started_team(["cpu"] * processes, help_toy, str(folder), area) as team:
-        for rank in range(1, processes):
-            team.messages.wait([f"ready {rank}"])
+        wait_for_helpers(folder, processes)
         prediction.run(Session(team, tell=print, should_stop=look))
     print(len(owners), len(killed))
 
 
 def leads_in_its_own_process(folder):
     """Under a launcher: every process says what it did."""
-    team = launched_team(["cpu"])
+    with launched_team(["cpu"], Path(folder)) as team:
+        _take_part(folder, team)
+    print("done", team.rank, flush=True)
+
+
+def _take_part(folder, team):
     if team.leads:
         prediction = toy_prediction(folder, source=toy_source(reader=SlowReader))
-        for rank in range(1, team.size):
-            team.messages.wait([f"ready {rank}"])
+        wait_for_helpers(folder, team.size)
         prediction.run(Session(team))
     else:
         help_toy(team, folder)
-    print("done", team.rank, flush=True)
 
 
 if __name__ == "__main__":

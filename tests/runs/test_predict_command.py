@@ -23,7 +23,6 @@ from foveate.errors import ConfigError, ImageReadError, OutputExistsError, Stopp
 from foveate.geometry import Size
 from foveate.inference import source as patient_source
 from foveate.inference.session import Session
-from foveate.inference.sharing.team import _store_on_loopback
 from foveate.reporting.panels import Panel, panels_figure, screen_size
 from foveate.runs import predict as predict_runs
 from foveate.runs.folder import load_run
@@ -410,12 +409,30 @@ def helpers(pid):
     return [child for child in children(pid) if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def test_helpers_are_spoken_to_on_loopback_only():
-    store = _store_on_loopback()
-    table = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
-    assert [row[1] for row in table if row[1].endswith(f":{store.port:04X}") and row[3] == "0A"] == [
-        f"0100007F:{store.port:04X}"
+@pytest.mark.slow  # a cluster of its own
+def test_the_workers_of_a_dask_cluster_give_the_same_bytes_though_one_is_killed(workspace, tmp_path):
+    pytest.importorskip("distributed")
+    where = tmp_path / "scheduler.json"
+    programs = [["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--no-dashboard"]]
+    programs += [["-m", "distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard"]] * 2
+    cluster = [
+        subprocess.Popen([sys.executable, *words, "--scheduler-file", str(where)], stderr=subprocess.DEVNULL)
+        for words in programs
     ]
+    try:
+        wait_for(lambda: where.exists() and where.stat().st_size > 0)
+        address = json.loads(where.read_text())["address"]
+        images = [workspace / "one.tif", workspace / "two.tif"]
+        process = command(workspace, *images, "--out", tmp_path / "out", "--device", "cpu", "--dask", address)
+        waited_for(tmp_path / "out/.one.partial", 2, process)
+        cluster[1].kill()
+        _, said = process.communicate(timeout=300)
+    finally:
+        for one in cluster:
+            one.kill()
+            one.wait()
+    assert process.returncode == 0, said
+    assert results(tmp_path / "out") == results(workspace / "whole")
 
 
 def test_the_run_is_not_changed_by_predicting(workspace):

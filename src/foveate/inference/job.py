@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,11 @@ from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.session import Session
 from foveate.inference.source import PatientSource, PixelSource
 from foveate.inference.store import BlockStore, check_space, differences
-from foveate.inference.work import Work, Worker
+from foveate.inference.work import SIZES, SPENDING, Work, Worker
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree
 from foveate.version import __version__
 from foveate.writers.outputs import OutputSpec, tilings_of
-
-# What a run settles before it starts, by the memory it may take and by the speed of the network.
-SIZES = ("block_size", "batch_size")
-SPENDING = ("planner", "looks", "fusion", "budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +186,21 @@ class Prediction:
             return
         with small_cache():
             session.complete(Worker(self._work(session), store), store, lambda: None)
+
+    def do(self, numbers: Sequence[int], tell: Callable[[str], None]) -> None:
+        """Predict numbered blocks of the image, which another process leads, where they are not stored yet.
+
+        Raises:
+            ConfigError: when that process works on something else.
+            FoveateError: as `run`, of these blocks.
+        """
+        store = BlockStore.joining(self.files.store, self.plan, len(self.grid))
+        if store is None:
+            return
+        worker = Worker(self._work(Session(tell=tell)), store)
+        with small_cache(), closing(worker.run(n for n in numbers if not store.has(n))) as steps:
+            for _ in steps:
+                pass
 
     def refuse_existing(self, overwrite: bool) -> None:
         """Raise `OutputExistsError` before any work if a result is already there."""

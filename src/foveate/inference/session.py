@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from foveate.config_base import ConfigTree
 from foveate.errors import StoppedError
 from foveate.inference.claims import Claims
+from foveate.inference.executor import results_of
 from foveate.inference.memory import MemoryBound
-from foveate.inference.sharing.team import ALONE, LEFT_OUT, Team
 from foveate.inference.store import BlockStore
+from foveate.inference.team import ALONE, LEFT_OUT, Team
 from foveate.inference.work import Worker
 
 _WAIT = 0.1  # seconds between looks at what the others have finished
@@ -35,6 +38,10 @@ class Start(NamedTuple):
     batch_size: int
 
 
+# Gives the blocks of an image (its number, what was settled, theirs) away; what comes back is told.
+Share: TypeAlias = Callable[[int, ConfigTree, Sequence[int]], list[Future[list[str]]]]
+
+
 def _never() -> bool:
     return False
 
@@ -54,6 +61,7 @@ class Session:
         on_start: told what is known before the work starts.
         tell: told what the user should know.
         should_stop: asked after every block.
+        share: gives blocks to others, who put them into the store; None to work on them here.
     """
 
     team: Team = ALONE
@@ -62,6 +70,7 @@ class Session:
     on_start: Callable[[Start], None] = _nobody
     tell: Callable[[str], None] = _nobody
     should_stop: Callable[[], bool] = _never
+    share: Share | None = None
 
     def check(self, store: BlockStore) -> None:
         """Stop if that was asked for.
@@ -84,6 +93,9 @@ class Session:
             StoppedError: when asked to stop, or the leader gave the image up.
             FoveateError: what the worker raises; its claims are given back.
         """
+        if self.share is not None:
+            self._complete_by_others(self.share, worker, store, on_change)
+            return
         claims = Claims(store)
         with claims.alive():
             try:
@@ -98,6 +110,20 @@ class Session:
             finally:
                 for number in worker.open_numbers:
                     claims.give_back(number)
+
+    def _complete_by_others(
+        self, share: Share, worker: Worker, store: BlockStore, on_change: Callable[[], None]
+    ) -> None:
+        def between() -> None:
+            on_change()
+            self.check(store)
+
+        while missing := worker.in_order(store.missing(), 0.0):
+            with closing(results_of(share(self.number, worker.settled, missing), between)) as found:
+                for told in found:
+                    for line in told:
+                        self.tell(line)
+        on_change()
 
     def _works(
         self, worker: Worker, claims: Claims, missing: list[int], store: BlockStore, on_change: Callable[[], None]

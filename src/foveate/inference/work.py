@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveate.config_base import ConfigTree
 from foveate.cores import available_cores
 from foveate.data.area.area import Area
 from foveate.errors import DeviceMemoryError, ImageReadError
@@ -36,6 +37,10 @@ from foveate.types import BoolArray
 from foveate.writers.cog import Mapped, Tiling
 
 WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks
+
+# What a run settles before it starts, by the memory it may take and by the speed of the network.
+SIZES = ("block_size", "batch_size")
+SPENDING = ("planner", "looks", "fusion", "budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,12 @@ class Worker:
     def open_numbers(self) -> list[int]:
         """Blocks that were begun and are not stored."""
         return list(self._open.values())
+
+    @property
+    def settled(self) -> ConfigTree:
+        """What others must know to do the same."""
+        tree = self._config.tree()
+        return {name: tree[name] for name in (*SIZES, *SPENDING)}
 
     def in_order(self, numbers: Iterable[int], share: float) -> list[int]:
         """Numbers as they are best taken: neighbours after one another, for what they can use of each other's passes.

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
 import torch
 
-from foveate.cores import share_cores
 from foveate.data.sample_reader import open_labels, open_sample, sample_area
 from foveate.devices import device_of
 from foveate.errors import ConfigError
 from foveate.inference.evaluate import Evaluation, evaluation_of
+from foveate.inference.executor import pieces_of, shared_out
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.score import BlockScore, score_blocks
-from foveate.inference.sharing.processes import Share, from_processes
 from foveate.inference.source import PixelSource
 from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationOptions, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
@@ -89,10 +88,12 @@ def evaluate_run(
         return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
     # Loaded here too: what is wrong with the run is then said once, and before anything is started.
     load_run(path, checkpoint=checkpoint, overrides=overrides)
-    arguments = (plan, Path(path), checkpoint, str(device), overrides, processes)
-    with closing(from_processes(_work, processes, *arguments)) as messages:
-        next(messages)
-        blocks = (message for message in messages if message is not None)
+    # The first piece has no block: its result says that a network is loaded, and the clock starts.
+    pieces = [range(0), *pieces_of(plan.blocks, processes)]
+    given = (plan, Path(path), checkpoint, str(device), overrides)
+    with closing(shared_out(_prepared, _scores_of, pieces, processes, *given)) as found:
+        next(found)
+        blocks = chain.from_iterable(found)
         return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
 
 
@@ -109,17 +110,11 @@ def _scores(plan: EvaluationPlan, run: TrainedRun, numbers: Iterable[int]) -> It
                 yield index, score
 
 
-def _work(
-    share: Share,
-    plan: EvaluationPlan,
-    path: Path,
-    checkpoint: str,
-    device: str,
-    overrides: list[str] | None,
-    processes: int,
-) -> Iterator[tuple[int, BlockScore] | None]:
-    """The scores of one process's share, after None, which says that its network is loaded."""
-    share_cores(processes)
-    run = load_run(path, checkpoint=checkpoint, device=device_of(share.rank, device), overrides=overrides)
-    yield None
-    yield from _scores(plan, run, share.numbers(plan.blocks))
+def _prepared(
+    rank: int, plan: EvaluationPlan, path: Path, checkpoint: str, device: str, overrides: list[str] | None
+) -> tuple[EvaluationPlan, TrainedRun]:
+    return plan, load_run(path, checkpoint=checkpoint, device=device_of(rank, device), overrides=overrides)
+
+
+def _scores_of(prepared: tuple[EvaluationPlan, TrainedRun], numbers: Iterable[int]) -> list[tuple[int, BlockScore]]:
+    return list(_scores(*prepared, numbers))

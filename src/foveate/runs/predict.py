@@ -7,8 +7,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,20 @@ from foveate.data.readers.location import Location
 from foveate.data.working import open_working
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.inference.config import InferenceConfig
-from foveate.inference.job import ALONE, SIZES, SPENDING, Prediction, PredictionFiles, on_disk
+from foveate.inference.executor import dask_executor, pieces_of
+from foveate.inference.job import ALONE, Prediction, PredictionFiles, on_disk
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pipeline import ready_to_predict
-from foveate.inference.session import Session, Start
-from foveate.inference.sharing.team import LEFT_OUT, Team, launched_team, started_team
+from foveate.inference.session import Session, Share, Start
 from foveate.inference.source import PixelSource
 from foveate.inference.speed import in_passes, in_seconds
+from foveate.inference.team import LEFT_OUT, Team, launched_team, started_team
+from foveate.inference.work import SIZES, SPENDING
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
 from foveate.signals import stopping
+
+_WORKERS_GUESSED = 8  # workers may come and go; each gets pieces of an image again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +171,65 @@ def predicting(request: PredictionRequest, devices: Sequence[str]) -> Iterator[T
         devices: of the processes to start; under torchrun, what its processes may use, in turns.
     """
     with ExitStack() as stack:
-        team = launched_team(devices)
+        team = stack.enter_context(launched_team(devices, request.out))
         if team is None:
             team = stack.enter_context(started_team(devices, _help_in_process, request))
         if team.local > 1:
             share_cores(team.local)
+        stack.enter_context(team.ending_with_the_leader())
         yield team
+
+
+@contextmanager
+def on_dask(request: PredictionRequest, device: str, address: str, workers: int | None = None) -> Iterator[Share]:
+    """What shares the blocks of a request out to the workers of a Dask cluster, which see the same files.
+
+    Args:
+        request: what to do.
+        device: of each worker.
+        address: of the scheduler, or "local".
+        workers: of "local".
+
+    Raises:
+        ConfigError: when the extra `dask` is missing, or nobody answers.
+    """
+    # On a worker the folder that it runs in is another.
+    there = replace(request, run=request.run.resolve(), out=request.out.resolve(), images=_absolute(request.images))
+    with dask_executor(address, workers) as executor:
+
+        def share(number: int, settled: ConfigTree, blocks: Sequence[int]) -> list[Future[list[str]]]:
+            cut = pieces_of(len(blocks), _WORKERS_GUESSED)
+            pieces = [[blocks[i] for i in piece] for piece in cut]
+            return [executor.submit(do_blocks, there, number, device, settled, piece) for piece in pieces]
+
+        yield share
+
+
+def _absolute(images: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(Path(image).resolve()) if Path(image).exists() else image for image in images)
+
+
+def do_blocks(
+    request: PredictionRequest, number: int, device: str, settled: ConfigTree, blocks: Sequence[int]
+) -> list[str]:
+    """Predict numbered blocks of an image of a request, and put them into its store; on any computer that sees it.
+
+    Returns:
+        What the user should be told.
+    """
+    told: list[str] = []
+    run, image = _loaded(request, device), request.images[number]
+    with _opened(run, image) as source:
+        config = _updated(run.config.inference, settled, list(settled))
+        area = _area(run, source, image, request.roi)
+        prediction = _prediction(run, source, files_of(image, request.out), config, area, request.strict)
+        prediction.do(blocks, told.append)
+    return told
+
+
+@lru_cache(maxsize=1)
+def _loaded(request: PredictionRequest, device: str) -> TrainedRun:
+    return request.load(device)
 
 
 def help_predict(

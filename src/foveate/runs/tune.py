@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
-from foveate.cores import share_cores
 from foveate.data.sample_reader import open_labels, open_sample
 from foveate.devices import device_of
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import Size
+from foveate.inference.executor import shared_out
 from foveate.inference.field import closest_most
 from foveate.inference.pipeline import ready_to_predict
-from foveate.inference.sharing.processes import Share, from_processes
 from foveate.inference.source import PixelSource
 from foveate.inference.tune import (
     Candidate,
@@ -121,7 +120,9 @@ def tune(
     if processes == 1:
         found = _looked(run, plan, images, jobs, range(len(jobs)))
     else:
-        found = from_processes(_work, processes, processes, path, checkpoint, str(device), plan, images, jobs)
+        pieces = [[number] for number in range(len(jobs))]
+        given = (path, checkpoint, str(device), plan, images, jobs)
+        found = _one_by_one(shared_out(_prepared, _looked_at, pieces, processes, *given))
     _fill(images, found, jobs, on_progress or (lambda _: None))
     trials = [
         _trial(images, budget, candidate, target, run.config.data.class_names)
@@ -206,20 +207,30 @@ def _fill(
             on_progress(costs[job] / total)
 
 
-def _work(
-    share: Share,
-    processes: int,
+def _one_by_one(found: Generator[list[tuple[_Job, Tensor]]]) -> Generator[tuple[_Job, Tensor]]:
+    with closing(found):
+        for some in found:
+            yield from some
+
+
+_Prepared = tuple[TrainedRun, EvaluationPlan, Sequence[SampledImage], Sequence[_Job]]
+
+
+def _prepared(
+    rank: int,
     path: Path,
     checkpoint: str,
     device: str,
     plan: EvaluationPlan,
     images: Sequence[SampledImage],
     jobs: Sequence[_Job],
-) -> Iterator[tuple[_Job, Tensor]]:
-    """What one process's share of the looks finds."""
-    share_cores(processes)
-    run = load_run(path, checkpoint=checkpoint, device=device_of(share.rank, device))
-    yield from _looked(run, plan, images, jobs, share.numbers(len(jobs)))
+) -> _Prepared:
+    return load_run(path, checkpoint=checkpoint, device=device_of(rank, device)), plan, images, jobs
+
+
+def _looked_at(prepared: _Prepared, numbers: Iterable[int]) -> list[tuple[_Job, Tensor]]:
+    """What the numbered jobs find, in one process of several."""
+    return list(_looked(*prepared, numbers))
 
 
 def _looked(

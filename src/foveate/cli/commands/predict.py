@@ -10,8 +10,8 @@ import typer
 from foveate.cli.arguments import Checkpoint, Code, Device, Devices, Overwrite, RunFolder, check_run
 
 if TYPE_CHECKING:
-    from foveate.inference.session import Start
-    from foveate.inference.sharing.team import Team
+    from foveate.inference.session import Share, Start
+    from foveate.inference.team import Team
     from foveate.runs.folder import TrainedRun
     from foveate.runs.predict import PredictionRequest
     from foveate.signals import Stop
@@ -86,6 +86,10 @@ def predict(
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     devices: Devices = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask cluster that works on the blocks: tcp://HOST:8786, or local."),
+    ] = None,
     overwrite: Overwrite = False,
     code: Code = None,
 ) -> None:
@@ -113,7 +117,7 @@ def predict(
     if devices is None and device == "auto" and "WORLD_SIZE" in os.environ:
         devices = "auto"  # the processes that a launcher started take one each
     places = devices_of(devices) if devices else [str(torch_device(device))]
-    exit_code = _Command(request).run(places)
+    exit_code = _Command(request).run_on_dask(places, dask) if dask else _Command(request).run(places)
     if exit_code:
         raise typer.Exit(exit_code)
 
@@ -129,6 +133,7 @@ class _Command:
         self._done: dict[Path, dict[str, Any]] = {}
         self._failed: dict[Path, str] = {}
         self._mistakes = 0
+        self._share: Share | None = None
 
     def run(self, devices: list[str]) -> int:
         """The exit code."""
@@ -141,6 +146,20 @@ class _Command:
                 help_predict(self._request, team, _warn, stop)
                 return stop.exit_code if stop() else 0
             return self._lead(team, stop)
+
+    def run_on_dask(self, devices: list[str], address: str) -> int:
+        """The exit code; the workers of a cluster predict, this process writes the results."""
+        from foveate.cli.console import show_cursor
+        from foveate.inference.team import Team
+        from foveate.runs.predict import on_dask
+        from foveate.signals import stopping
+
+        workers = len(devices) if len(devices) > 1 else None
+        with (
+            stopping(_say_stopping, show_cursor) as stop,
+            on_dask(self._request, devices[0], address, workers) as self._share,
+        ):
+            return self._lead(Team(devices[0]), stop)
 
     def _lead(self, team: Team, stop: Stop) -> int:
         from foveate.cli.console import output, say_how_to_resume
@@ -191,7 +210,7 @@ class _Command:
                 resume=request.resume,
                 strict=request.strict,
                 roi=request.roi,
-                session=Session(team, number, request.memory_of_each(team.local), on_start, _warn, stop),
+                session=Session(team, number, request.memory_of_each(team.local), on_start, _warn, stop, self._share),
                 on_progress=bar.by,
             )
         self._preview(image, trained)

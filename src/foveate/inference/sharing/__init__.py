@@ -1,1 +1,0 @@
-"""Sharing the work among processes, devices and computers, and stopping it well."""
