@@ -89,7 +89,7 @@ def _killed_once(flag, number):
 
 def test_a_scheduler_that_nobody_runs_is_an_error():
     pytest.importorskip("distributed")
-    with pytest.raises(ConfigError, match="no Dask scheduler is at nonsense"), dask_executor("nonsense://1"):
+    with pytest.raises(ConfigError, match="no Dask scheduler answers at nonsense"), dask_executor("nonsense://1"):
         pass
 
 
