@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Threads beyond the cores only fight each other; one variable for every library that asks.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup demo test test-slow lint check bench docs clean
+.PHONY: setup demo test test-slow lint check bench gpu docs clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,11 @@ bench: setup         ## speed and memory; tables and benchmarks/results/*.json
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/inference.py --network tiny
 	$(BIN)/python benchmarks/inference.py --megapixels 25 100
+	$(BIN)/python benchmarks/pipeline.py
+
+gpu: setup           ## on a machine with a card: its tests, then speed against what the card does alone and MONAI
+	$(BIN)/python -m pytest -q -W error -m gpu -n 0
+	$(BIN)/python benchmarks/gpu.py
 
 docs: setup          ## the documentation site, in site/; runs the tutorials, those on real data where FOVEATE_DATA has them
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
