@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from foveate.inference.session import Session
 from foveate.reporting.panels import Panel, panels_figure, screen_size
 from foveate.runs import predict as predict_runs
 from foveate.runs.folder import load_run
-from foveate.runs.predict import PredictionRequest, files_of, stem_of
+from foveate.runs.predict import PredictionRequest, files_of, shared_by, stem_of
 from process_toys import children, runs, wait_for
 from toys import make_data_set, shapes, toy_config, write_config, write_image
 
@@ -409,6 +410,15 @@ def helpers(pid):
     return [child for child in children(pid) if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+def test_blocks_that_an_executor_works_on_give_the_same_bytes(workspace, tmp_path):
+    run = load_run(workspace / "run")
+    request = PredictionRequest(workspace / "run", (str(workspace / "one.tif"),), tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        session = Session(share=shared_by(pool, request, "cpu"))
+        predict_runs.predict(run, workspace / "one.tif", tmp_path, session=session)
+    assert results(tmp_path, ["one"]) == results(workspace / "whole", ["one"])
+
+
 @pytest.mark.slow  # a cluster of its own
 def test_the_workers_of_a_dask_cluster_give_the_same_bytes_though_one_is_killed(workspace, tmp_path):
     pytest.importorskip("distributed")
@@ -424,7 +434,7 @@ def test_the_workers_of_a_dask_cluster_give_the_same_bytes_though_one_is_killed(
         address = json.loads(where.read_text())["address"]
         images = [workspace / "one.tif", workspace / "two.tif"]
         process = command(workspace, *images, "--out", tmp_path / "out", "--device", "cpu", "--dask", address)
-        waited_for(tmp_path / "out/.one.partial", 2, process)
+        waited_for(tmp_path / "out/.one.partial", 1, process)
         cluster[1].kill()
         _, said = process.communicate(timeout=300)
     finally:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from foveate.geometry import Size, Window, ceil_div
 
+_DEFAULT = 2048
+
 
 def block_side(wanted: int, cell: int, root: int) -> int:
     """Side of the blocks: the largest multiple at most `wanted` of the cell and the widest support, at least one.
@@ -16,10 +18,11 @@ def block_side(wanted: int, cell: int, root: int) -> int:
     it meets; where a common multiple is much larger than wanted, only the cell is respected.
 
     Args:
-        wanted: level-0 pixels.
+        wanted: level-0 pixels; 0 where that is still "auto".
         cell: side of what must not lie in two blocks.
         root: side of the widest supports of the planner, 1 where there are none.
     """
+    wanted = wanted or _DEFAULT
     both = math.lcm(cell, root)
     unit = both if both <= 2 * wanted else cell
     return max(1, wanted // unit) * unit

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
 from foveate.config_base import Section
 from foveate.types import Blending, Tissue
@@ -14,6 +14,20 @@ Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy",
 Format: TypeAlias = Literal["geotiff", "ome-zarr"]
 # A number of seconds, as in "20 s", or a word.
 Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?s)$")]
+AUTO = 0  # what stands for "auto" among sizes, until `foveate.inference.sizes.sized` finds a number
+
+
+def _not_auto(value: Any) -> Any:
+    if value == AUTO and not isinstance(value, bool):
+        raise ValueError('0 is no size; give a number, or "auto"')
+    return AUTO if value == "auto" else value
+
+
+Size: TypeAlias = Annotated[
+    int,
+    BeforeValidator(_not_auto),
+    PlainSerializer(lambda size: "auto" if size == AUTO else size, return_type=int | str),
+]
 Weight: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -43,7 +57,9 @@ class InferenceConfig(Section):
             "d4" in all eight ways to mirror and turn it, and takes the mean of the probabilities. Each way is a pass:
             a budget buys a fourth, or an eighth, of the looks. Not for cascades.
         batch_size: patches per forward pass; the last batch is filled up, so that there is one shape throughout.
-        precision: "32", or "bf16" to run the network under autocast.
+            "auto" is as many as the device's memory holds, at most 64 on a GPU, 16 on the processor.
+        precision: "32", or "bf16" to run the network under autocast; "auto" is bf16 on GPUs that have it, for networks
+            that were trained in it.
         tissue: leave out the glass around tissue, found on the slide's overview: "auto" does so for slides (in colour,
             with pixels of at most 10 micrometres), true for every image, false for none.
         glass: name of the class that glass gets when it is left out; None writes no class there.
@@ -53,7 +69,7 @@ class InferenceConfig(Section):
         polygons: see `PolygonsConfig`.
     """
 
-    block_size: int = Field(default=2048, ge=16)
+    block_size: Size = 2048
     planner: Literal["per_target", "pyramid"] | None = None
     looks: tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...] | None = None
     keep: float = Field(default=0.5, gt=0, le=1)
@@ -63,8 +79,8 @@ class InferenceConfig(Section):
     blending: Blending = "hann"
     stitching: Literal["average", "max_score"] = "average"
     tta: Literal["flips", "d4"] | None = None
-    batch_size: int = Field(default=16, ge=1)
-    precision: Literal["32", "bf16"] = "32"
+    batch_size: Size = 16
+    precision: Literal["32", "bf16", "auto"] = "32"
     tissue: Tissue = "auto"
     glass: str | None = None
     outputs: tuple[Output, ...] = ("classes", "foveation", "passes")
@@ -75,6 +91,14 @@ class InferenceConfig(Section):
     def passes_of_a_patch(self) -> int:
         """Forward passes for each patch that is looked at."""
         return {None: 1, "flips": 4, "d4": 8}[self.tta]
+
+    @field_validator("block_size", "batch_size")
+    @classmethod
+    def _large_enough(cls, size: int, info: ValidationInfo) -> int:
+        least = 16 if info.field_name == "block_size" else 1
+        if size != AUTO and size < least:
+            raise ValueError(f"Input should be greater than or equal to {least}")
+        return size
 
     @field_validator("outputs")
     @classmethod

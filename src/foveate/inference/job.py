@@ -26,6 +26,7 @@ from foveate.inference.fingerprint import ImageFiles, image_tree, model_tree
 from foveate.inference.look_plan import LookPlan
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.session import Session
+from foveate.inference.sizes import sized
 from foveate.inference.source import PatientSource, PixelSource
 from foveate.inference.store import BlockStore, check_space, differences
 from foveate.inference.work import SIZES, SPENDING, Work, Worker
@@ -125,6 +126,7 @@ class Prediction:
     ) -> None:
         self.segmenter, self.files, self.classes = ready_to_predict(segmenter, source.device), files, classes
         self.source, self._image_files = PatientSource.around(source), ImageFiles(source.reader.path)
+        config = sized(config, segmenter, source.device)
         self.looks = LookPlan.of(config, segmenter.estimator, segmenter.scales)
         self.grid = BlockGrid(source.size, self.looks.block_side(config.block_size, segmenter.overview_downsample))
         self.config = config.model_copy(update={"block_size": self.grid.side})

@@ -21,6 +21,7 @@ from foveate.inference.field import FoveationField, TileObserver
 from foveate.inference.look_plan import LookPlan
 from foveate.inference.predict_cascade import CascadePredictor
 from foveate.inference.predictor import BlockPredictor, FinishedBlock, PyramidPredictor, TargetPredictor
+from foveate.inference.sizes import sized
 from foveate.inference.source import PixelSource, threaded
 from foveate.looks.passes import BlockArea
 from foveate.segmenter import FoveatedSegmenter
@@ -61,6 +62,7 @@ def finished_blocks(
         ImageReadError: when pixels cannot be read.
     """
     reuse_freed_memory()
+    config = sized(config, segmenter, source.device)
     plan = LookPlan.of(config, segmenter.estimator, segmenter.scales)
     if blocks is None:
         blocks = BlockGrid(source.size, plan.block_side(config.block_size, 1))

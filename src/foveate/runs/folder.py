@@ -18,6 +18,7 @@ from foveate.config_base import with_overrides
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.inference.cost import peak_memory_mb
+from foveate.inference.sizes import sized
 from foveate.locks import locked_folder
 from foveate.networks.own import check_code
 from foveate.runs.config import RunConfig
@@ -144,7 +145,9 @@ class RunFolder:
             raise ConfigError(f"checkpoint {checkpoint!r}; allowed are best and last")
         config, tuned = self.configured(overrides), tuple(read_tuned(self.tuned_file))
         load = self._load_ensemble if config.is_ensemble else self._load_trained
-        return TrainedRun(config, load(config, checkpoint).eval().to(device), device, tuned)
+        segmenter = load(config, checkpoint).eval().to(device)
+        inference = sized(config.inference, segmenter, device, config.training.precision)
+        return TrainedRun(config.model_copy(update={"inference": inference}), segmenter, device, tuned)
 
     def configured(self, overrides: list[str] | None = None) -> RunConfig:
         """The configuration with overrides, and with what `foveate tune` chose; no weights are loaded.

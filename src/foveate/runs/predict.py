@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -193,16 +193,26 @@ def on_dask(request: PredictionRequest, device: str, address: str, workers: int 
     Raises:
         ConfigError: when the extra `dask` is missing, or nobody answers.
     """
+    with dask_executor(address, workers) as executor:
+        yield shared_by(executor, request, device)
+
+
+def shared_by(executor: Executor, request: PredictionRequest, device: str) -> Share:
+    """What gives the blocks of a request's images to an executor, whose workers see the same files.
+
+    Args:
+        executor: with `submit`, as of `concurrent.futures`.
+        request: what to do.
+        device: of each worker.
+    """
     # On a worker the folder that it runs in is another.
     there = replace(request, run=request.run.resolve(), out=request.out.resolve(), images=_absolute(request.images))
-    with dask_executor(address, workers) as executor:
 
-        def share(number: int, settled: ConfigTree, blocks: Sequence[int]) -> list[Future[list[str]]]:
-            cut = pieces_of(len(blocks), _WORKERS_GUESSED)
-            pieces = [[blocks[i] for i in piece] for piece in cut]
-            return [executor.submit(do_blocks, there, number, device, settled, piece) for piece in pieces]
+    def share(number: int, settled: ConfigTree, blocks: Sequence[int]) -> list[Future[list[str]]]:
+        pieces = [[blocks[i] for i in piece] for piece in pieces_of(len(blocks), _WORKERS_GUESSED)]
+        return [executor.submit(do_blocks, there, number, device, settled, piece) for piece in pieces]
 
-        yield share
+    return share
 
 
 def _absolute(images: Sequence[str]) -> tuple[str, ...]:
