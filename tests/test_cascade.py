@@ -151,6 +151,9 @@ def test_context_counts_as_much_whatever_the_size_of_features(factor):
     features, context = torch.rand(2, 5, 4, 4), Context(torch.rand(2, 3, 8, 8), torch.zeros(2, 2), 0.5)
     one, other = entrance([features], context)[0], entrance([factor * features], context)[0]
     torch.testing.assert_close(other / factor, one)
+    gained = _Entrance(3, [(0, 5)], gain=4.0)
+    gained.load_state_dict(entrance.state_dict())
+    torch.testing.assert_close(gained([features], context)[0] - features, 4 * (one - features))
 
 
 def test_nested_windows_see_what_a_whole_image_does():

@@ -75,6 +75,7 @@ class CascadeSegmenter(FoveatedSegmenter):
             share=cascade.share,
             entrance=cascade.context,
             handed=cascade.handed,
+            gain=cascade.gain,
         )
         super().__init__(
             wrapped,

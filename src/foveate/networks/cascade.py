@@ -52,6 +52,7 @@ class CascadeNetwork(nn.Module):
         patch_size: P.
         share: one set of weights for all looks, but for normalisation, whose statistics differ; else a copy for each.
         entrance: where context enters.
+        gain: factor on the context where it enters.
         handed: what a look hands on; of a network without the form of an encoder and decoder, probabilities only.
 
     Raises:
@@ -69,6 +70,7 @@ class CascadeNetwork(nn.Module):
         share: bool = True,
         entrance: Entrance = "auto",
         handed: Handed = "both",
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         has_parts = _has_parts(network)
@@ -85,7 +87,7 @@ class CascadeNetwork(nn.Module):
         places = [(0, in_channels)] if self._at_input else features
         entered = [] if entrance == "none" else places
         count = 1 if share else looks - 1
-        self.entrances = nn.ModuleList(_Entrance(channels, entered) for _ in range(count if looks > 1 else 0))
+        self.entrances = nn.ModuleList(_Entrance(channels, entered, gain) for _ in range(count if looks > 1 else 0))
 
     @property
     def looks(self) -> int:
@@ -148,10 +150,12 @@ class _Entrance(nn.Module):
     Args:
         channels: of the context.
         places: index and channels of each of the features.
+        gain: factor on the context.
     """
 
-    def __init__(self, channels: int, places: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, channels: int, places: Sequence[tuple[int, int]], gain: float = 1.0) -> None:
         super().__init__()
+        self._gain = gain
         self.convolutions = nn.ModuleDict({str(i): nn.Conv2d(channels, width, 1, bias=False) for i, width in places})
         for weight in self.parameters():
             nn.init.zeros_(weight)
@@ -161,7 +165,7 @@ class _Entrance(nn.Module):
         result = list(features)
         for i, convolution in self.convolutions.items():
             one = result[int(i)]
-            added = convolution(context.over(*one.shape[-2:])) * _size(one.detach().float())
+            added = self._gain * convolution(context.over(*one.shape[-2:])) * _size(one.detach().float())
             result[int(i)] = one + added.to(one.dtype)
         return result
 

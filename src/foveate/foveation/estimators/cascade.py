@@ -32,6 +32,7 @@ class Cascade(Estimator):
             is features where the network has them.
         handed: what is handed on: the decoder's "map", "probabilities" or "both"; of a network without a decoder,
             probabilities.
+        gain: factor on the context where it enters, by which weights that start at zero get away from it faster.
 
     Source: ours.
     """
@@ -43,6 +44,7 @@ class Cascade(Estimator):
     drop_context: float = Field(default=0.2, ge=0, le=1)
     context: Literal["auto", "features", "input", "none"] = "auto"
     handed: Literal["both", "map", "probabilities"] = "both"
+    gain: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     @property
     def learns(self) -> bool:
