@@ -64,7 +64,7 @@ def test_files_that_cannot_be_read_make_it_fail_in_part(tmp_path):
     gleason_map(root, 1, 1, blocks([0])).write_bytes(b"no image")
     result = invoke("gleason2019", root, tmp_path / "out")
     assert result.exit_code == 1
-    assert "failed: no reader can open" in words(result)
+    assert "failed: slide001_core001: no reader can open" in words(result)
     assert "1 train" in words(result)
 
 
@@ -84,7 +84,9 @@ def test_an_existing_result_is_kept(tmp_path):
     ("arguments", "message"),
     [
         (["ade20k"], "no data set 'ade20k'; there are cityscapes, deepglobe, gleason2019"),
-        (["cityscapes", "--fusion", "staple"], "--fusion and --classes are for gleason2019"),
+        (["cityscapes", "--fusion", "staple"], "--fusion, --classes and --crop are for gleason2019"),
+        (["deepglobe", "--crop", "4400"], "--fusion, --classes and --crop are for gleason2019"),
+        (["gleason2019", "--crop", "0"], "--crop 0; give the side of the central square"),
         (["gleason2019", "--fusion", "mean"], "--fusion mean; allowed are majority, staple"),
         (["gleason2019", "--classes", "5"], "--classes 5; allowed are 4, 3, 3-vs-rest"),
         (["deepglobe", "--split-list", "validation=a.txt"], "once for each of train, val, test"),

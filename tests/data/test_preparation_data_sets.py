@@ -17,7 +17,9 @@ from preparation_toys import (
 )
 
 from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019, prepare
+from foveate.data.readers import open_image
 from foveate.errors import DatasetError
+from foveate.geometry import Size, Window
 
 # Official label id -> train id, from the table of the data set's authors.
 TRAIN_IDS = {
@@ -91,6 +93,19 @@ def test_gleason2019(tmp_path):
     assert summary.left_out == {"no expert map": ["slide001_core003"]}
     assert set(summary.odd) == {f"maps of {count} experts" for count in (6, 2, 1)}
     assert np.array_equal(ids_of(tmp_path / "out/masks/slide001_core001.png"), blocks([0, 0, 1, 2, 3, 0]))
+
+
+@pytest.mark.parametrize("pyramid", [False, True])
+def test_gleason2019_keeps_the_central_square(tmp_path, pyramid):
+    gleason2019(tmp_path / "src", [(1,)])
+    whole, mask = tmp_path / "src/Train Imgs/slide001_core000.jpg", blocks([0, 0, 1, 2, 3, 0])
+    prepare(Gleason2019(crop=20), tmp_path / "src", tmp_path / "out", pyramid=pyramid)
+    suffix, (height, width) = "tif" if pyramid else "png", mask.shape
+    top, left = max(0, (height - 20) // 2), max(0, (width - 20) // 2)
+    with open_image(tmp_path / f"out/images/slide001_core000.{suffix}") as image, open_image(whole) as before:
+        assert image.size == Size(min(20, height), min(20, width))
+        assert np.array_equal(image.read(Window.of(image.size)), before.read(Window(top, left, *mask[:20, :20].shape)))
+    assert np.array_equal(ids_of(tmp_path / f"out/masks/slide001_core000.{suffix}"), mask[top:, left:][:20, :20])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ Examples:
 
     foveate prepare deepglobe downloads/deepglobe data/globe --split-list train=train.txt --split-list val=crossvali.txt
 
-    foveate prepare gleason2019 downloads/gleason data/gleason2019 --fusion staple --pyramid
+    foveate prepare gleason2019 downloads/gleason data/gleason2019 --fusion staple --crop 4400 --pyramid
 """
 
 _MOST_ODDITIES = 20
@@ -50,6 +50,10 @@ def prepare(
     classes: Annotated[
         str | None, typer.Option(help="gleason2019: 4 (the default), 3, or 3-, 4-, 5- or benign-vs-rest.")
     ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="gleason2019: keep the central square of this side; the paper's: 4400."),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Images at a time; all cores by default.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -58,7 +62,7 @@ def prepare(
     from foveate.cores import available_cores
     from foveate.data.preparation import prepare as prepare_data
 
-    recipe = _recipe(data_set, fusion, classes)
+    recipe = _recipe(data_set, fusion, classes, crop)
     lists = _split_lists(split_list or [])
     with progress_bar(f"preparing {data_set}") as bar:
         summary = prepare_data(
@@ -81,7 +85,7 @@ def prepare(
         raise typer.Exit(1)
 
 
-def _recipe(name: str, fusion: str | None, classes: str | None) -> Recipe:
+def _recipe(name: str, fusion: str | None, classes: str | None, crop: int | None) -> Recipe:
     import typing
 
     from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019
@@ -98,9 +102,9 @@ def _recipe(name: str, fusion: str | None, classes: str | None) -> Recipe:
             if value is not None and value not in allowed:
                 raise ConfigError(f"{option} {value}; allowed are {', '.join(allowed)}")
             options |= {key: value} if value else {}
-        return Gleason2019(**options)
-    if fusion or classes:
-        raise ConfigError(f"--fusion and --classes are for {Gleason2019.name}, not for {name}")
+        return Gleason2019(**options, crop=crop)
+    if fusion or classes or crop is not None:
+        raise ConfigError(f"--fusion, --classes and --crop are for {Gleason2019.name}, not for {name}")
     others: dict[str, Recipe] = {recipe.name: recipe for recipe in (Cityscapes(), DeepGlobe())}
     if name not in others:
         raise ConfigError(f"no data set {name!r}; there are {', '.join([*others, Gleason2019.name])}")

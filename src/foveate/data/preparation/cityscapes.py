@@ -49,6 +49,7 @@ class Cityscapes:
     name = "cityscapes"
     classes = tuple(_LABEL_IDS)
     draw = SplitConfig()
+    crop = None
 
     def key(self, file_name: str) -> str | None:
         """City, sequence and frame, such as "aachen_000000_000019"."""

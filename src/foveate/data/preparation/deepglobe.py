@@ -39,6 +39,7 @@ class DeepGlobe:
     name = "deepglobe"
     classes = tuple(_COLOURS)
     draw = SplitConfig.model_validate(_FRACTIONS)
+    crop = None
 
     def key(self, file_name: str) -> str | None:
         """The number of the image."""

@@ -16,7 +16,7 @@ from foveate.data.preparation.fusion import Fusion, check_available, fuse
 from foveate.data.preparation.masks import mask_by_value
 from foveate.data.preparation.scene import IGNORED, Mask, Scene
 from foveate.data.readers import open_image
-from foveate.errors import DatasetError
+from foveate.errors import ConfigError, DatasetError
 from foveate.types import LabelArray
 
 Scheme: TypeAlias = Literal["4", "3", "3-vs-rest", "4-vs-rest", "5-vs-rest", "benign-vs-rest"]
@@ -49,9 +49,10 @@ class Gleason2019:
         fusion: "majority" or "staple".
         scheme: "4" for benign and grades 3, 4 and 5; "3" without grade 5, which then counts as benign; "3-vs-rest",
             "4-vs-rest", "5-vs-rest" and "benign-vs-rest" for two classes.
+        crop: side of the central square that is kept, pixels; the original keeps 4400. Smaller images stay whole.
 
     Raises:
-        ConfigError: when STAPLE is asked for and its package is missing.
+        ConfigError: when the crop is not above zero, or STAPLE is asked for and its package is missing.
 
     Source: Nir et al., "Automatic grading of prostate cancer in digitized histopathology images", MedIA 2018; schemes
         and the share of validation images as in the public code of arXiv 2007.15124.
@@ -59,12 +60,15 @@ class Gleason2019:
 
     fusion: Fusion = "majority"
     scheme: Scheme = "4"
+    crop: int | None = None
 
     name: ClassVar[str] = "gleason2019"
     draw: ClassVar[SplitConfig] = SplitConfig(val_fraction=30 / 268)
 
     def __post_init__(self) -> None:
         check_available(self.fusion)
+        if self.crop is not None and self.crop < 1:
+            raise ConfigError(f"--crop {self.crop}; give the side of the central square in pixels, such as 4400")
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset, quiet
 from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
 from foveate.files import written
-from foveate.types import LabelArray
+from foveate.geometry import Size, Window
+from foveate.types import LabelArray, Raster
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,13 @@ class Writer:
         try:
             mask = self.recipe.mask(scene)
             odd = mask.odd | _image_oddities(scene, mask)
-            mask_path = self._write_mask(scene, mask.ids)
-            image_path = self._write_image(scene)
+            kept = self._kept(Size(*mask.ids.shape))
+            ids = mask.ids[kept.top : kept.bottom, kept.left : kept.right]
+            mask_path = self._write_mask(scene, ids)
+            image_path = self._write_image(scene, kept)
         except (ImageReadError, UnsupportedImageError, DatasetError) as error:
             return Facts(scene.name, failed=str(error))
-        counts = count_values(mask.ids).tolist()
+        counts = count_values(ids).tolist()
         return Facts(
             scene.name,
             self._relative(image_path),
@@ -83,20 +86,32 @@ class Writer:
         path = self.out / "masks" / f"{scene.name}{'.tif' if self.pyramid else '.png'}"
         if not self.pyramid:
             with written(path, overwrite=True) as partial:
-                _write_png(partial, ids)
+                _write_png(partial, ids[np.newaxis])
             return path
         with tempfile.TemporaryDirectory(prefix="foveate-mask-") as folder:
             plain = Path(folder) / "mask.png"
-            _write_png(plain, ids)
+            _write_png(plain, ids[np.newaxis])
             convert(plain, path, overwrite=True, labels=True)
         return path
 
-    def _write_image(self, scene: Scene) -> Path:
-        if not self.pyramid:
+    def _write_image(self, scene: Scene, kept: Window) -> Path:
+        whole = self.recipe.crop is None
+        if not self.pyramid and whole:
             return scene.image
-        path = self.out / "images" / f"{scene.name}.tif"
-        convert(scene.image, path, overwrite=True)
+        path = self.out / "images" / f"{scene.name}{'.tif' if self.pyramid else '.png'}"
+        if not self.pyramid:
+            with written(path, overwrite=True) as partial:
+                _write_cropped(scene.image, kept, partial)
+            return path
+        with tempfile.TemporaryDirectory(prefix="foveate-image-") as folder:
+            source = scene.image if whole else _write_cropped(scene.image, kept, Path(folder) / "image.png")
+            convert(source, path, overwrite=True)
         return path
+
+    def _kept(self, size: Size) -> Window:
+        """The central part of a scene."""
+        height, width = (min(self.recipe.crop or side, side) for side in (size.height, size.width))
+        return Window((size.height - height) // 2, (size.width - width) // 2, height, width)
 
     def _relative(self, path: Path) -> str:
         # Not the resolved file: a data set may be links to files of other names.
@@ -104,12 +119,19 @@ class Writer:
         return Path(os.path.relpath(place, self.out.resolve())).as_posix()
 
 
-def _write_png(path: Path, ids: LabelArray) -> None:
-    height, width = ids.shape
-    profile: dict[str, Any] = {"driver": "PNG", "count": 1, "height": height, "width": width, "dtype": "uint8"}
+def _write_cropped(image: Path, kept: Window, path: Path) -> Path:
+    """A part of an image, without loss."""
+    with open_image(image) as reader:
+        _write_png(path, reader.read(kept))
+    return path
+
+
+def _write_png(path: Path, pixels: Raster) -> None:
+    count, height, width = pixels.shape
+    profile: dict[str, Any] = {"driver": "PNG", "count": count, "height": height, "width": width, "dtype": pixels.dtype}
     file = open_dataset(path, "w", **profile)
     with quiet(), file:
-        file.write(ids[np.newaxis])
+        file.write(pixels)
 
 
 def _image_oddities(scene: Scene, mask: Mask) -> dict[str, int]:

@@ -68,6 +68,11 @@ class Recipe(Protocol):
         ...
 
     @property
+    def crop(self) -> int | None:
+        """Side of the central square of images and masks that is kept, pixels; None keeps all."""
+        ...
+
+    @property
     def draw(self) -> SplitConfig:
         """How splits are drawn where neither the download nor a list gives them."""
         ...
