@@ -60,7 +60,7 @@ def test_fusion_and_classes(tmp_path):
 
 
 def test_files_that_cannot_be_read_make_it_fail_in_part(tmp_path):
-    root = gleason2019(tmp_path / "src", [(1,), (1,)])
+    root = gleason2019(tmp_path / "src", [(1,), (1,), (1,)])
     gleason_map(root, 1, 1, blocks([0])).write_bytes(b"no image")
     result = invoke("gleason2019", root, tmp_path / "out")
     assert result.exit_code == 1
