@@ -27,6 +27,16 @@ _rank = 0
 _prepared: dict[str, Any] = {}
 
 
+def require_dask() -> None:
+    """Refuse early where the extra is missing.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if find_spec("distributed") is None:
+        raise ConfigError("--dask needs pip install 'foveate[dask]'; without it --devices starts processes here")
+
+
 @contextmanager
 def process_pool(processes: int) -> Iterator[Executor]:
     """New processes that share the cores, and end with this one, however it ends.
@@ -125,8 +135,7 @@ def dask_executor(address: str, workers: int | None = None) -> Iterator[Executor
     Raises:
         ConfigError: when the extra `dask` is not installed, or nobody answers at the address.
     """
-    if find_spec("distributed") is None:
-        raise ConfigError("--dask needs pip install 'foveate[dask]'; without it --devices starts processes here")
+    require_dask()
     distributed: Any = import_module("distributed")  # an extra without types
     cluster = None
     try:

@@ -20,6 +20,7 @@ def manifest(scene: Scene, tiles: str, *, scripts: bool = False) -> dict[str, An
         tiles: address of the tiles, relative to the page, ending in a slash.
         scripts: whether tiles of codes are stored as scripts, see `foveate.viewer.export`.
     """
+    place = _georeference(scene.georeference)
     return {
         "title": scene.title,
         "width": scene.size.width,
@@ -27,8 +28,9 @@ def manifest(scene: Scene, tiles: str, *, scripts: bool = False) -> dict[str, An
         "tile": scene.tile,
         "tiles": tiles,
         "scripts": scripts,
-        "resolution": scene.resolution,
-        "georeference": _georeference(scene.georeference),
+        # A degree is as long as its place says: one bar for all of a map would be wrong elsewhere on it.
+        "resolution": None if place is not None and place["geographic"] else scene.resolution,
+        "georeference": place,
         "predictions": scene.predictions,
         "notices": scene.notices,
         "layers": [_layer(number, layer, scene.tile) for number, layer in enumerate(scene.layers)],

@@ -82,7 +82,7 @@ def test_what_is_no_comparison_is_refused(tmp_path):
 
 def test_a_table_that_cannot_be_read_is_named(folder):
     (folder / "comparison.json").write_text("[]")
-    with pytest.raises(ConfigError, match="run it again"):
+    with pytest.raises(ConfigError, match="run `foveate compare` again"):
         write_comparison_report(folder)
 
 

@@ -94,6 +94,10 @@ def predict(
     code: Code = None,
 ) -> None:
     """Segment images."""
+    if dask:
+        from foveate.inference.executor import require_dask
+
+        require_dask()
     check_run(run, change)
 
     import json

@@ -46,6 +46,7 @@ def tune(
     code: Code = None,
 ) -> None:
     """Choose how a trained run spends a budget."""
+    shares = _shares(budgets)
     check_run(run, data=True)
 
     from foveate.cli.console import output, progress_bar
@@ -58,7 +59,7 @@ def tune(
         trials = tune(
             run,
             split=split,
-            budgets=_shares(budgets),
+            budgets=shares,
             checkpoint=checkpoint,
             device=place,
             processes=count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +72,7 @@ def view(
             errors.say("everyone who can reach this machine can see the page", "note", "yellow")
         output.say(f"{scene.title} is shown at {address} (Ctrl+C ends it)")
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the usual way to end it, which is no failure
     serve(scene, host, port, browser=browser, on_ready=say)
 
 
