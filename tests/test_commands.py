@@ -1,6 +1,7 @@
 """Every command that README, pages and help texts show: understood as it stands, or run on small files, or it is said
 what it needs."""
 
+import json
 import re
 import shlex
 import shutil
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import typer
-import yaml
 from preparation_toys import cityscapes, deepglobe, gleason2019
 from typer.testing import CliRunner
 
@@ -28,6 +28,7 @@ NEEDS = {
     r"\.svs": "a slide; slides are read in the tests of the reader",
     r"--devices (auto|cuda|\d)|--nodes": "several GPUs or computers",
     r"--code ": "code of one's own, see test_examples.py",
+    r"--budget \d": "an image of megapixels, of which so few passes see all",
     r"^foveate demo|demo-output": "minutes; see test_demo.py",
     r"^foveate view (?!.*--export)": "a browser; see tests/viewer",
     r"\$W|\$L|NAME": "files that the page has told to make",
@@ -114,13 +115,14 @@ def workspace(tmp_path_factory):
     for name in ("mine", "idrid", "dubai", "hrf"):
         shutil.copytree(data / "toy", data / name)
         write_config(root / "configs" / f"{name}.yaml", settings(data, name))
+    shutil.copy(root / "configs" / "mine.yaml", root / "mine.yaml")
     image, label = shapes(5)
     for name in ("huge.tif", "scene.tif", "map.tif", "scene.png", "scene1.tif", "scene2.tif", "fundus.jpg"):
         write_image(root / name, image)
     for name in ("scene-mask.png", "scene-mask.tif", "scene1-mask.tif", "mask.png"):
         write_image(root / name, label)
     square = [[10, 10], [90, 10], [90, 90], [10, 90], [10, 10]]
-    (root / "fields.geojson").write_text(yaml.safe_dump({"type": "Polygon", "coordinates": [square]}).replace("'", '"'))
+    (root / "fields.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [square]}))
     cityscapes(root / "downloads" / "cityscapes")
     deepglobe(root / "downloads" / "deepglobe")
     for name in ("gleason", "gleason2019"):
@@ -146,6 +148,8 @@ def trained(workspace):
         for name in ("dubai", "idrid", "map", "slides"):
             shutil.copytree("runs/mine", f"runs/{name}")
         run("foveate predict runs/mine scene.tif --out predictions")
+        for name in ("slide", "town"):
+            shutil.copy("predictions/scene.classes.tif", f"predictions/{name}.classes.tif")
     return workspace
 
 
@@ -179,8 +183,8 @@ def test_it_runs_on_a_trained_run(trained, tmp_path, monkeypatch, line):
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("FOVEATE_DATA", str(tmp_path / "here" / "data"))
     name, arguments = words_of(line)
-    written = {"train": "runs", "predict": "predictions"}.get(name)
-    if written and "--resume" not in arguments:
-        shutil.rmtree(written) if name == "predict" else None
-    more = ["--overwrite"] if "--overwrite" in str(COMMANDS[name].params) and "--resume" not in arguments else []
+    if name == "predict" and "--resume" not in arguments:
+        shutil.rmtree("predictions")
+    overwrites = any("--overwrite" in option.opts for option in COMMANDS[name].params)
+    more = ["--overwrite"] if overwrites and "--resume" not in arguments else []
     assert run(f"foveate {name} {shlex.join([*arguments, *more])}")

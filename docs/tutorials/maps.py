@@ -66,7 +66,7 @@ config = RunConfig.parse(
                 {"name": "land", "color": "#c8b77a"},
                 {"name": "lake", "color": "#3fd0e0"},
             ],
-            "split": {"train": ["canada"], "test": ["africa"]},
+            "split": {"train": ["canada"], "val": [], "test": ["africa"]},
             "mean": [0.5, 0.5, 0.5],
             "std": [0.5, 0.5, 0.5],
             "balance": 0.5,

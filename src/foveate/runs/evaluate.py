@@ -88,12 +88,13 @@ def evaluate_run(
         return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
     # Loaded here too: what is wrong with the run is then said once, and before anything is started.
     load_run(path, checkpoint=checkpoint, overrides=overrides)
-    # The first piece has no block: its result says that a network is loaded, and the clock starts.
+    # The first piece has no block: the first result says that a network is loaded, and the clock starts. Under load
+    # it may be that of another piece.
     pieces = [range(0), *pieces_of(plan.blocks, processes)]
     given = (plan, Path(path), checkpoint, str(device), overrides)
     with closing(shared_out(_prepared, _scores_of, pieces, processes, *given)) as found:
-        next(found)
-        blocks = chain.from_iterable(found)
+        first = next(found)
+        blocks = chain(first, chain.from_iterable(found))
         return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
 
 
