@@ -214,7 +214,8 @@ def test_what_lies_beside_a_picture_is_a_picture(secret, suffix):
 def test_overviews_of_another_name_are_not_followed(secret, where):
     path = write(secret.parent / "sent" / "a.tif", smooth_image(1, 64, 64, np.uint8))
     if where == "inside":
-        with quiet(), rasterio.open(path, "r+") as file:
+        quiet()
+        with rasterio.open(path, "r+") as file:
             file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=f"{secret}.tif")
     else:
         path.with_name("a.tif.aux.xml").write_text(

@@ -1,5 +1,10 @@
 """What the contract test cannot say: decoding once, damaged files, alpha, palettes, in-memory limits."""
 
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import rasterio
@@ -229,3 +234,23 @@ def test_levels_show_the_whole_image(shapes, kept):
 
     levels = [Level(*shape) for shape in shapes]
     assert _pyramid(list(levels)) == [level for level in levels if not level.closed] == levels[:kept]
+
+
+def test_an_image_without_a_place_is_opened_while_other_threads_swap_the_filters_of_warnings(tmp_path):
+    path = write(tmp_path / "image.tif", smooth_image(1, 64, 64, np.uint8), **TILED)
+    done = threading.Event()
+
+    def swap():
+        while not done.is_set():
+            with warnings.catch_warnings():
+                time.sleep(0.001)
+
+    with open_image(path), ThreadPoolExecutor(6) as pool:
+        others = [pool.submit(swap) for _ in range(3)]
+        opened = [pool.submit(lambda: open_image(path).close()) for _ in range(200)]
+        try:
+            for one in opened:
+                one.result()
+        finally:
+            done.set()
+        assert not any(one.exception() for one in others)

@@ -452,6 +452,16 @@ def test_a_killed_data_worker_is_named_with_what_to_do(tmp_path):
         train(toy_task(toy_config(steps=6)), tmp_path, data=data)
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError("nothing left")])
+def test_a_data_worker_that_ends_while_it_hands_over_a_batch_is_named_too(tmp_path, error):
+    class HandingOver(ToyLocations):
+        def __getitem__(self, index):
+            raise error
+
+    with pytest.raises(WorkerError, match=r"a process that reads images ended: .*fewer data\.workers.*--resume"):
+        train(toy_task(toy_config(steps=6)), tmp_path, data=ToyData(6, items=HandingOver))
+
+
 class Unasked(SegmentationTask):
     """As on a GPU: no step looks at its loss before it learns."""
 

@@ -148,6 +148,8 @@ def _system_errors(run_dir: Path) -> Iterator[None]:
         yield
     except FoveateError:
         raise
+    except (ConnectionError, EOFError) as error:  # it was about to hand a batch over
+        raise _worker_ended(error) from error
     except OSError as error:
         raise OutputWriteError(
             f"training into {run_dir} broke off: {reason_of(error)}; make room, or put that right, and go on with "
@@ -156,10 +158,14 @@ def _system_errors(run_dir: Path) -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise WorkerError(
-            f"a process that reads images ended: {reason_of(error)}; where memory ran out, use fewer data.workers. Go "
-            f"on with --resume"
-        ) from error
+        raise _worker_ended(error) from error
+
+
+def _worker_ended(error: Exception) -> WorkerError:
+    return WorkerError(
+        f"a process that reads images ended: {reason_of(error)}; where memory ran out, use fewer data.workers. Go on "
+        f"with --resume"
+    )
 
 
 def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:

@@ -179,15 +179,15 @@ def _optimise(plain: Path, optimised: Path, spec: RasterSpec) -> None:
         "blocksize": TILE, "compress": "DEFLATE", "predictor": predictor, "bigtiff": "IF_SAFER",
         "overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper(),
     }  # fmt: skip
-    with quiet():
-        rasterio.shutil.copy(plain, optimised, driver="COG", **options)
+    quiet()
+    rasterio.shutil.copy(plain, optimised, driver="COG", **options)
     give_back_freed_memory()  # else what one raster's overviews took adds to what the next one takes
     plain.unlink()
 
 
 def _opened(path: Path, mode: str, **options: Any) -> Any:
-    with quiet():
-        return rasterio.open(path, mode, **options)
+    quiet()
+    return rasterio.open(path, mode, **options)
 
 
 def _check_complete(path: Path) -> None:

@@ -14,7 +14,7 @@ from foveate.data.convert import convert
 from foveate.data.preparation.masks import count_values
 from foveate.data.preparation.scene import IGNORED, Mask, Recipe, Scene
 from foveate.data.readers import open_image
-from foveate.data.readers.gdal import open_dataset, quiet
+from foveate.data.readers.gdal import open_dataset
 from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
 from foveate.files import written
 from foveate.geometry import Size, Window
@@ -129,8 +129,7 @@ def _write_cropped(image: Path, kept: Window, path: Path) -> Path:
 def _write_png(path: Path, pixels: Raster) -> None:
     count, height, width = pixels.shape
     profile: dict[str, Any] = {"driver": "PNG", "count": count, "height": height, "width": width, "dtype": pixels.dtype}
-    file = open_dataset(path, "w", **profile)
-    with quiet(), file:
+    with open_dataset(path, "w", **profile) as file:
         file.write(pixels)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,19 +42,17 @@ _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 # Whatever the environment says: no image runs programs, and no VRT reads raw bytes of other files.
 _SAFE = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO"}
 
-# `catch_warnings` swaps a list of the whole process; two threads that open files must not interleave.
-_QUIET = threading.Lock()
-
 # Ground control points make a place where an affine map fits them to a pixel.
 _FEWEST_POINTS, _MOST_APART = 3, 1.0
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress the warning that an image has no georeference: most images have none."""
-    with _QUIET, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
+def quiet() -> None:
+    """Ignore rasterio's warning that an image has no georeference, from here on: most images have none.
+
+    Not only while a file is opened: `catch_warnings` swaps a list of the whole process, and what another thread puts
+    back in the middle of an opening would turn the warning on again.
+    """
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
 
 
 @contextmanager
@@ -85,7 +82,8 @@ def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -
     """
     location = Location.of(path)
     try:
-        with quiet(), rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
+        quiet()
+        with rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
             if mode != "r":
                 return rasterio.open(location.gdal, mode, **options)
             return _opened(location, options)
@@ -98,13 +96,15 @@ def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -
 
 def open_made(text: str, driver: str) -> Any:
     """A rasterio dataset of what was made here, not by a stranger: a VRT, or the name of a page of an open file."""
-    with quiet(), rasterio.Env(**_SAFE, **_REMOTE):
+    quiet()
+    with rasterio.Env(**_SAFE, **_REMOTE):
         return _open(text, driver=[driver])
 
 
 def open_level(location: Location, driver: str, level: int) -> Any:
     """An overview of a file that `open_dataset` opened, and looked at, before."""
-    with quiet(), rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
+    quiet()
+    with rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
         return _open(location.gdal, driver=[driver], overview_level=level)
 
 

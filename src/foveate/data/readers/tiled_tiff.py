@@ -87,8 +87,8 @@ def write_pyramid(
         plain, optimised = Path(folder) / "plain.tif", Path(folder) / "cog.tif"
         # What is compressed with loss must be so once only.
         _write(plain, source, tile, "deflate" if compression == "jpeg" else compression, labels, report)
-        with quiet():
-            rasterio.shutil.copy(plain, optimised, driver="COG", **_cog_options(source, tile, compression))
+        quiet()
+        rasterio.shutil.copy(plain, optimised, driver="COG", **_cog_options(source, tile, compression))
         optimised.replace(partial)
     report(1.0)
 
@@ -107,9 +107,11 @@ def _check(source: TiffSource, tile: int, compression: Compression, labels: bool
 
 
 def _write(path: Path, source: TiffSource, tile: int, compression: Compression, labels: bool, report: Progress) -> None:
-    with quiet():
-        output = rasterio.open(path, "w", **_profile(source, tile, compression))
-    with output, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+    quiet()
+    with (
+        rasterio.open(path, "w", **_profile(source, tile, compression)) as output,
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+    ):
         _describe(output, source)
         for window in _windows(source, tile):
             place = ((window.top, window.bottom), (window.left, window.right))
