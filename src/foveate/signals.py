@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from threading import Thread
 from types import FrameType
 
+from foveate.errors import StoppedError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # In the environment of a process that is to end with the one of this number, which started it.
 LEADER = "FOVEATE_LEADER"
@@ -18,13 +20,21 @@ _GRACE = 8.0  # seconds to end well once it is gone
 
 
 class Stop:
-    """Whether work should stop, and the signal that said so."""
+    """Whether work should stop, and the signal that said so.
+
+    Attributes:
+        signal: None while nothing asked for a stop.
+        at_once: a signal raises a StoppedError wherever the program is, until this is called for the first time: work
+            that has not begun has no block or step at hand, and may take long to begin.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.at_once = False
 
     def __call__(self) -> bool:
         """Whether work should stop after the block or step at hand."""
+        self.at_once = False
         return self.signal is not None
 
     @property
@@ -38,7 +48,7 @@ def stopping(on_first: Callable[[], None], on_second: Callable[[], None] = lambd
     """Within this context SIGINT and SIGTERM ask for a stop; a second one ends the process at once.
 
     Args:
-        on_first: called when a stop is asked for.
+        on_first: called when a stop is asked for, unless that is `at_once`.
         on_second: called before the process ends.
     """
     stop, owner = Stop(), os.getpid()
@@ -51,6 +61,8 @@ def stopping(on_first: Callable[[], None], on_second: Callable[[], None] = lambd
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         stop.signal = signal.Signals(number)
+        if stop.at_once:
+            raise StoppedError("stopped before the work began")
         on_first()
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}

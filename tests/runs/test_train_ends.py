@@ -2,9 +2,11 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -75,6 +77,29 @@ def test_a_signal_ends_a_training_well(config, whole, tmp_path, number, code):
     assert parts["global_step"] == whole["global_step"] == STEPS
     for name, value in whole["state_dict"].items():
         assert torch.equal(parts["state_dict"][name], value), name
+
+
+@pytest.mark.filterwarnings("ignore")  # of the Trainer that is left in its beginnings
+@pytest.mark.parametrize("place", ["runs.train.build_segmenter", "training.task.SegmentationTask.train"])
+def test_a_signal_before_the_first_step_ends_a_training_at_once(config, tmp_path, monkeypatch, place):
+    def never_ends(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+    run = tmp_path / "run"
+    words = ["train", str(config), "--out", str(run)]
+    monkeypatch.setattr(sys, "argv", ["foveate", *words])
+    monkeypatch.setattr(f"foveate.{place}", never_ends)
+    ended = invoke(*words)
+    assert ended.exit_code == 143
+    begun = run.exists()
+    assert begun == place.endswith("train")
+    again = shlex.join(["foveate", *words, *(["--resume"] if begun else [])])
+    assert f"stopped before the work began; go on with\n\n    {again}\n" in ended.output
+    assert "rained" not in ended.output
+    monkeypatch.undo()
+    steps = "training.steps=2"
+    assert invoke(*words, *(["--resume"] if begun else []), steps).exit_code == 0
 
 
 @pytest.mark.slow  # for the interpreters

@@ -89,13 +89,13 @@ def train(
                 if settings.is_ensemble:
                     run.mark_trained()
         except StoppedError as error:
-            say_how_to_resume(error, resume=settings.is_ensemble or not isinstance(error, _NotBegunError))
+            say_how_to_resume(error, resume=settings.is_ensemble or not isinstance(error, _NothingWrittenError))
             raise typer.Exit(stop.exit_code) from None
         _say_next(settings, run)
 
 
-class _NotBegunError(StoppedError):
-    """Stopped before anything was written."""
+class _NothingWrittenError(StoppedError):
+    """Stopped before the folder of the run was made."""
 
 
 def _train(part: TrainingPart, overwrite: bool, stop: Stop, **places: Any) -> None:
@@ -106,16 +106,14 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, **places: Any) -> No
     from foveate.runs.train import prepare_training
     from foveate.training.history import read_history
 
-    with progress_bar("checking and indexing labels") as bar:
-
-        def on_progress(share: float) -> None:
-            if stop():
-                raise _NotBegunError("stopped before the first step")
-            bar.to(share)
-
-        prepared = prepare_training(
-            part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=on_progress
-        )
+    stop.at_once = True
+    try:
+        with progress_bar("checking and indexing labels") as bar:
+            prepared = prepare_training(
+                part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=bar.to
+            )
+    except StoppedError as error:
+        raise _NothingWrittenError(str(error)) from None
     errors.print(labels_table(prepared.data.class_table))
     for note in prepared.data.notes:
         errors.say(note, "note")
