@@ -251,7 +251,7 @@ def test_a_picture_that_fails_costs_no_result(workspace, tmp_path, monkeypatch, 
     monkeypatch.setattr("foveate.reporting.preview.save_panels", fail)
     done = invoke("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.output
-    assert "there is no preview of" in done.output
+    assert "was not drawn" in done.output
     assert type(problem).__name__ in done.output
     assert results(tmp_path, ["one"]) == results(workspace / "whole", ["one"])
 

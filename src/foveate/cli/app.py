@@ -47,7 +47,7 @@ os.environ.setdefault("GDAL_SKIP", ",".join(name for name in _FOLLOWING.split(",
 
 app = typer.Typer(
     name="foveate",
-    help="Segment images far larger than a network's input, with a learned field of view for every place.",
+    help="Segment images far larger than a network's input: look widely everywhere, and closely where it pays.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

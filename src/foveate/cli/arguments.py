@@ -45,13 +45,11 @@ Device: TypeAlias = Annotated[str, typer.Option(hidden=True)]
 ProcessCount: TypeAlias = Annotated[int, typer.Option("--processes", min=1, hidden=True)]
 Devices: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--devices", help="Where to work, a process on each: auto (every GPU), cpu, cpu:4, or GPUs: 0, 0,2, 0-3."
-    ),
+    typer.Option("--devices", help="Devices, one process each: auto (every GPU), cpu, cpu:4, or GPUs: 0, 0,2, 0-3."),
 ]
 Sets: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="The same as KEY=VALUE alone; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="The same as KEY=VALUE; may be repeated."),
 ]
 Checkpoint: TypeAlias = Annotated[str, typer.Option(help="Which checkpoint to load: best or last.")]
 Code: TypeAlias = Annotated[
@@ -60,12 +58,12 @@ Code: TypeAlias = Annotated[
         "--code",
         metavar="FOLDER|NAME",
         callback=_trust,
-        help="Allow a network of your own: the folder of its module, or package.module:callable of what is installed.",
+        help="Allow your own network: the folder of its module, or an installed package.module:callable.",
     ),
 ]
 Plane: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="N|z=N,t=N|bands", help="Which plane of a stack, counted from 1; bands: its pages are bands."),
+    typer.Option(metavar="N|z=N,t=N|bands", help="Plane of a stack, counted from 1; or bands, if its pages are bands."),
 ]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 

@@ -10,14 +10,14 @@ import typer
 from foveate.cli.arguments import Code, Overrides, Sets, joined
 from foveate.runs.methods import methods_text
 
-HELP = f"""Train and evaluate several methods alike, and write the paper's table.
+HELP = f"""Train and evaluate several methods under equal conditions, and write the table of the paper.
 
-Every method gets the same data, network and training passes, and every seed. Writes OUT/comparison.md, .csv,
-.json and .png: IoU per class and mIoU (mean and spread over seeds), passes per megapixel, seconds and peak memory.
-What is done already is kept: the same command goes on where it was stopped, and more methods or seeds can be added.
+Every method gets the same data, network and number of training passes, with each seed. Results are OUT/comparison.md,
+.csv, .json and .png: IoU per class and mIoU (mean and standard deviation over the seeds), passes per megapixel, seconds
+and peak memory. Finished work is kept: repeat the command to continue, also with more methods or seeds.
 
-Methods: {methods_text()}. With the ending _paper, as in mean_paper, a patch's output is taken for its target whatever
-its width, as the paper did.
+Methods: {methods_text()}. The ending _paper, as in mean_paper, selects the paper's alignment, which takes the whole
+output of a patch as the prediction of its target.
 
 Examples:
 
@@ -33,17 +33,16 @@ def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
     overrides: Overrides = None,
     sets: Sets = None,
-    methods: Annotated[str | None, typer.Option(help="Comma-separated; all that fit by default.")] = None,
-    seeds: Annotated[str, typer.Option(help="Comma-separated whole numbers.")] = "0,1,2",
-    out: Annotated[Path | None, typer.Option(help="Folder; comparisons/NAME by default.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Methods, separated by commas (default: all that fit).")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
+    out: Annotated[Path | None, typer.Option(help="Folder (default: comparisons/NAME).")] = None,
     split: Annotated[
-        str | None, typer.Option(help="What is evaluated: train, val or test; test by default, or val without any.")
+        str | None,
+        typer.Option(help="Split to evaluate: train, val or test (default: test if there is one, else val)."),
     ] = None,
     devices: Annotated[
         str,
-        typer.Option(
-            help="auto (every GPU, else one process a core), cpu, cpu:N for N processes, or GPUs: 0, 0,2, 0-3."
-        ),
+        typer.Option(help="auto (every GPU, or one process per core), cpu, cpu:N (N processes), or GPUs: 0, 0,2, 0-3."),
     ] = "auto",
     code: Code = None,
 ) -> None:
@@ -60,14 +59,14 @@ def compare(
     folder = out or Path("comparisons") / settings.name
     chosen = [name.strip() for name in methods.split(",")] if methods else None
     for name, reason in ({} if chosen else fitting_methods(settings)[1]).items():
-        errors.say(f"{name} is left out; {reason}", "note", "yellow")
+        errors.say(f"{name} is left out: {reason}", "note", "yellow")
     with jobs_bar() as bar:
         try:
             result = run_comparison(
                 settings, chosen, folder, seeds=numbers, split=split, devices=devices, on_change=bar.show
             )
         except SystemExit:
-            errors.say("its trainings have ended with it; the same command goes on where it was stopped")
+            errors.say("the trainings of this comparison were stopped too; repeat the command to continue")
             raise
     if result.table is not None:
         output.print(result.table.rich(f"{settings.name} on {result.split}"))
@@ -77,7 +76,7 @@ def compare(
     for name, reason in failed.items():
         errors.say(f"{name}: {reason}", "failed", "bold red")
     if failed:
-        errors.say(f"logs are in {folder / 'logs'}; the same command tries again what failed")
+        errors.say(f"logs are in {folder / 'logs'}; repeat the command to try the failed runs again")
         raise typer.Exit(1)
 
 

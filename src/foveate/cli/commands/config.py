@@ -9,7 +9,7 @@ import typer
 
 from foveate.cli.arguments import Overrides, Sets, joined
 
-HELP = """Print a configuration with every default and override resolved.
+HELP = """Print a configuration with every setting: those of the file, the changes given here, and the defaults.
 
 Examples:
 

@@ -9,10 +9,11 @@ import typer
 
 from foveate.cli.arguments import Overwrite, Plane, check_image
 
-HELP = """Write an image as a cloud-optimised TIFF with a pyramid (BigTIFF where needed), in bounded memory.
+HELP = """Write an image as a cloud-optimised TIFF with a pyramid, in bounded memory.
 
-Pays for PNG and JPEG that are used more than a few times or are too large to decode into memory, and for TIFF, slides,
-Zarr and NumPy files without a pyramid. Georeference, size of the pixels, bands, types and masks are kept.
+Convert a PNG or JPEG if you use it more than a few times, or if it does not fit into memory. Convert a TIFF, slide,
+Zarr or NumPy file if it has no pyramid. Georeference, pixel size, bands, types and masks are kept. Large files become
+BigTIFF.
 
 Examples:
 
@@ -31,7 +32,9 @@ def convert(
     destination: Annotated[Path, typer.Argument(metavar="OUT.tif", help="The TIFF to write.")],
     compression: Annotated[str, typer.Option(help="deflate, zstd, lzw, jpeg (lossy) or none.")] = "deflate",
     tile: Annotated[int, typer.Option(help="Side of a tile, a power of two from 64 to 4096.")] = 512,
-    labels: Annotated[bool, typer.Option("--labels", help="Class ids: never blend them in the pyramid.")] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="The image holds class ids, which must not be blended.")
+    ] = False,
     plane: Plane = None,
     overwrite: Overwrite = False,
 ) -> None:

@@ -9,11 +9,11 @@ import typer
 
 from foveate.cli.arguments import Overwrite
 
-HELP = """Segment the whole Earth into sea, land and lakes, from data that pip installs (`foveate[demo]`).
+HELP = """Segment the whole Earth into sea, land and lakes, with data that pip installs (`foveate[demo]`).
 
-Trains on the Americas, evaluates on the rest of the world beside each fixed field of view trained equally long (as far
-as --minutes allows), and predicts all 14.6 megapixels. Takes a few minutes on two cores. Writes a table, pictures and
-all figures.
+The demonstration trains on the Americas, evaluates on the rest of the world, and predicts all 14.6 megapixels. Every
+fixed field of view is trained for as many steps and evaluated too, as far as --minutes allows. This takes a few minutes
+on two cores. It writes a table, pictures and all figures.
 
 Examples:
 
@@ -28,8 +28,8 @@ def demo(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Configuration values to change.")
     ] = None,
-    compare: Annotated[bool, typer.Option(help="Train and evaluate every fixed field of view too.")] = True,
-    minutes: Annotated[float, typer.Option(help="Leave out comparisons that would take longer in all.")] = 6.0,
+    compare: Annotated[bool, typer.Option(help="Also train and evaluate every fixed field of view.")] = True,
+    minutes: Annotated[float, typer.Option(help="Time limit; comparisons that would exceed it are left out.")] = 6.0,
     overwrite: Overwrite = False,
 ) -> None:
     """Run the demonstration."""

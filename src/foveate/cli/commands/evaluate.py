@@ -22,11 +22,12 @@ from foveate.cli.arguments import (
     places,
 )
 
-HELP = """Evaluate a trained run on whole images of a split.
+HELP = """Evaluate a trained run on the whole images of a split.
 
-Writes RUN/evaluation/SPLIT.json: mIoU, pixel accuracy, IoU, Dice, precision and recall per class, the scores of every
-image, passes per megapixel, seconds and peak memory. Classes without a labelled pixel are left out of the means, and
-named. Beside it SPLIT-maps/ holds loss, IoU, passes and scale probabilities per cell, for `foveate report`.
+Results are in RUN/evaluation/SPLIT.json: mIoU, pixel accuracy, IoU, Dice, precision and recall per class, the scores of
+each image, passes per megapixel, seconds and peak memory. Classes without a labelled pixel do not enter the means; they
+are listed by name. RUN/evaluation/SPLIT-maps/ holds loss, IoU, passes and scale probabilities per cell, for `foveate
+report`.
 
 Examples:
 
@@ -43,13 +44,13 @@ def evaluate(
     overrides: Overrides = None,
     sets: Sets = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    out: Annotated[Path | None, typer.Option(help="JSON file; RUN/evaluation/SPLIT.json by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file (default: RUN/evaluation/SPLIT.json).")] = None,
     hausdorff: Annotated[
         bool, typer.Option("--hausdorff", help="Add the 95 % Hausdorff distance of every class.")
     ] = False,
     maps: Annotated[
         bool | None,
-        typer.Option("--maps/--no-maps", help="Draw the maps in SPLIT-maps/ as pictures too; or write no maps at all."),
+        typer.Option("--maps/--no-maps", help="Also draw the maps as pictures; or write no maps at all."),
     ] = None,
     devices: Devices = None,
     processes: ProcessCount = 1,

@@ -9,14 +9,14 @@ import typer
 
 from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder
 
-HELP = """Write the network of a trained run as ONNX or as a program of torch.export.
+HELP = """Write the network of a trained run as ONNX or as a torch.export program.
 
-OUT ends in .onnx (pip install 'foveate[onnx]') or .pt2. The network takes patches of raw values divided by their range
-(255 for 8 bits), normalises them itself, and returns probabilities. Each look of the run gets a file of its own:
-model-256px.onnx, model-512px.onnx. The file is compared with torch on patches of the run's images before it is kept.
+OUT ends in .onnx (needs pip install 'foveate[onnx]') or .pt2. The network takes patches of raw values divided by their
+range (255 for 8 bits), normalises them itself and returns probabilities. Each field of view of the run gets its own
+file, such as model-256px.onnx and model-512px.onnx. Each file is checked against torch on patches of the run's images.
 
-ONNX files hold what the QGIS plug-in Deepness reads: class names, tile size, overlap and, with --pixel-size, the
-resolution.
+ONNX files hold the metadata that the QGIS plug-in Deepness reads: class names, tile size, overlap and, with
+--pixel-size, the resolution.
 
 Examples:
 
@@ -31,9 +31,9 @@ Examples:
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .onnx or .pt2.")],
-    view: Annotated[int | None, typer.Option(help="The one field of view to write, in pixels; all by default.")] = None,
+    view: Annotated[int | None, typer.Option(help="Write only this field of view, in pixels (default: all).")] = None,
     pixel_size: Annotated[
-        str | None, typer.Option(metavar="LENGTH", help='Of the images, such as "0.3 m", for Deepness.')
+        str | None, typer.Option(metavar="LENGTH", help='Pixel size of the images, such as "0.3 m", for Deepness.')
     ] = None,
     checkpoint: Checkpoint = "best",
     overwrite: Overwrite = False,
@@ -51,6 +51,6 @@ def export(
     trained = load(run, checkpoint=checkpoint, device="cpu")
     for done in write(trained, out, view=view, pixel_size=size, overwrite=overwrite):
         output.say(
-            f"written to {done.path}: looks at {done.view} px; probabilities differ from torch by at most "
+            f"written to {done.path}: field of view {done.view} px; probabilities differ from torch by at most "
             f"{done.apart:.1e} on {done.compared}"
         )

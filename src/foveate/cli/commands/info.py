@@ -8,7 +8,7 @@ import typer
 
 from foveate.cli.arguments import Plane, check_image
 
-HELP = """Say what an image is and what it costs to read.
+HELP = """Describe an image: its size, bands, pyramid and pixel size, and what it costs to read.
 
 Examples:
 

@@ -9,15 +9,17 @@ import typer
 
 from foveate.cli.arguments import Overwrite
 
-HELP = """Look at a folder of images and labels, and write a configuration to train on it.
+HELP = """Examine a folder of images and labels and write a configuration to train on them.
 
-FOLDER holds images/ and masks/ (or labels/, annotations/): masks of class ids or of colours, or polygons (GeoJSON of
-QuPath or QGIS, GeoPackage, shapefile, COCO), under the names of the images. The configuration says why each choice was
-made: classes, patch size and fields of view, sampling, augmentation, validation images, steps and batch for this
-computer. Of a single image, regions are made to train and to validate.
+FOLDER holds images/ and masks/ (or labels/ or annotations/). Labels are masks of class ids, masks in colours, or
+polygons (GeoJSON from QuPath or QGIS, GeoPackage, shapefile, COCO). They have the names of their images.
 
-Names of classes are taken from FOLDER/classes.txt (one a line), or for colours from FOLDER/class_dict.csv (name, r, g,
-b), where they are there.
+The configuration holds classes, patch size, fields of view, sampling, augmentation, validation images, and the steps
+and batch size for this computer. A comment gives the reason for each choice. A single image is divided into regions for
+training and validation.
+
+Class names come from FOLDER/classes.txt (one per line) or, for colours, from FOLDER/class_dict.csv (name, r, g, b), if
+these files exist.
 
 Examples:
 
@@ -29,7 +31,7 @@ Examples:
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds images/ and masks/.")],
-    out: Annotated[Path | None, typer.Option(help="The configuration; NAME.yaml by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Configuration to write (default: NAME.yaml).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a configuration for a folder."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 HELP = """List networks by name, with their parameters and multiply-adds per patch.
 
-Without names: every pair of the original's encoders and decoders, and some common ones. Any architecture goes with any
-encoder of segmentation_models_pytorch and timm, except where the error says otherwise.
+By default this lists the original's encoders and decoders in all pairs, and some common networks. Any architecture
+works with any encoder of segmentation_models_pytorch and timm, with a few exceptions; the error message names them.
 
 Examples:
 
@@ -28,12 +28,12 @@ Examples:
 """
 OWN = """\
 In a configuration:  network: {architecture: NAME, encoder: NAME, weights: imagenet | PATH | none}
-A network of yours:  network: package.module:callable, called with classes and in_channels, returns a torch.nn.Module"""
+Your own network:    network: package.module:callable (takes classes and in_channels, returns a torch.nn.Module)"""
 
 
 def networks(
-    architecture: Annotated[str | None, typer.Option(help="Only this one.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Only this encoder.")] = None,
     patch: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 256,
     classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 19,
     in_channels: Annotated[int, typer.Option(min=1, help="Number of image bands.")] = 3,

@@ -11,9 +11,9 @@ from foveate.cli.arguments import Overwrite
 
 HELP = """Write the regions of a class map as polygons, in bounded memory.
 
-Reads a class map of foveate predict or any raster of one band of uint8. The GeoJSON opens in QuPath (pixels of a slide)
-and in QGIS (coordinates of a map). Every region of pixels that are connected over their sides is one polygon with its
-holes, its class and its area.
+CLASSMAP is a class map of `foveate predict`, or any raster with one uint8 band. The GeoJSON opens in QuPath (in pixels
+of a slide) and in QGIS (in coordinates of a map). Connected pixels of one class form one polygon with its holes, class
+and area. Pixels are connected if they share a side.
 
 Examples:
 
@@ -31,14 +31,16 @@ def polygons(
     leave_out: Annotated[
         list[str] | None, typer.Option(metavar="CLASS", help="A class without polygons; may be repeated.")
     ] = None,
-    min_area: Annotated[float, typer.Option(help="Smallest polygon that is kept, pixels.")] = 0,
-    simplify: Annotated[float, typer.Option(help="Farthest that a border may move, pixels.")] = 0,
+    min_area: Annotated[float, typer.Option(help="Leave out polygons smaller than this, in pixels.")] = 0,
+    simplify: Annotated[float, typer.Option(help="Simplify outlines; borders move by at most this many pixels.")] = 0,
     regular: Annotated[
         bool, typer.Option("--regular", help="Right angles where the border allows, for buildings.")
     ] = False,
     coordinates: Annotated[
         str,
-        typer.Option(help="pixels (of the image), crs (of the class map), lonlat, or auto: crs where there is."),
+        typer.Option(
+            help="pixels (of the image), crs (of the class map), lonlat, or auto (crs if there is one, else pixels)."
+        ),
     ] = "auto",
     overwrite: Overwrite = False,
 ) -> None:

@@ -18,22 +18,21 @@ if TYPE_CHECKING:
 
 HELP = """Segment images of any size with a trained run.
 
-Writes for every image OUT/STEM.classes.tif (class ids, tiled, with overviews, colour table and georeference),
-OUT/STEM.fov.tif (expected field of view per cell), OUT/STEM.passes.tif (which windows passed through the network),
-OUT/STEM.preview.png and OUT/STEM.json; --outputs adds more.
+For each image, this writes OUT/STEM.classes.tif (the class map: tiled, with overviews, colours and georeference),
+OUT/STEM.fov.tif (the expected field of view per cell), OUT/STEM.passes.tif (the windows that passed through the
+network), OUT/STEM.preview.png and OUT/STEM.json. --outputs adds more.
 
-Every finished block is stored beside the results at once. Whatever ends the run, the same command with --resume goes on
-from there, and its results are the same bytes. Ctrl-C finishes the block at hand first; a second one does not.
+--budget limits the forward passes. Foveate looks widely everywhere, and closer where it expects to gain most, until the
+passes are spent.
 
-With --roi only what lies inside some polygons is looked at. Pixels without data and the glass of slides are left
-out anyway. What is left out is 255 in the class map, its nodata value; STEM.json says how much that is.
+--roi predicts only inside polygons. Pixels without data and the glass of slides are always left out. What is left out
+is 255, nodata, in the class map; STEM.json gives its share.
 
-With --budget the image is looked at widely everywhere, and closer where that is expected to bring most, until so many
-passes through the network are spent.
+Finished blocks are stored at once. If the run ends early, the same command with --resume continues, and the results are
+the same bytes. Ctrl-C finishes the current block first; a second Ctrl-C does not wait.
 
-A failing image is reported and the others go on; the exit code is then 1. Parts of an image that cannot be
-read are left empty, which is said with the share that is lost; the exit code is then 3. An image of which nothing can
-be read fails.
+If an image fails, the others still run, and the exit code is 1. If parts of an image cannot be read, they stay empty, a
+warning gives their share, and the exit code is 3. An image that cannot be read at all fails.
 
 Examples:
 
@@ -66,29 +65,33 @@ def predict(
     budget: Annotated[
         str | None,
         typer.Option(
-            help='Most passes per megapixel; fixed: as many as one fixed view costs; "20 s" of the network; or all.'
+            help='Most passes per megapixel; or fixed (the cost of one fixed view), a time such as "20 s", or all.'
         ),
     ] = None,
     roi: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="GeoJSON polygons to look inside; or a folder of STEM.geojson files."),
+        typer.Option(
+            metavar="FILE", help="Predict only inside these GeoJSON polygons; or a folder of STEM.geojson files."
+        ),
     ] = None,
     roi_coordinates: Annotated[
-        str, typer.Option(help="Those of the polygons: pixels, crs (of the image), lonlat; auto says it from the file.")
+        str,
+        typer.Option(help="Coordinates of the polygons: pixels, crs (of the image), lonlat, or auto (from the file)."),
     ] = "auto",
     memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Most memory, such as 4GB: blocks and batches are made to fit.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Memory limit, such as 4GB; blocks and batches are reduced to fit."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at a part that cannot be read, instead of leaving it empty.")
+        bool, typer.Option("--strict", help="Stop at a part that cannot be read instead of leaving it empty.")
     ] = False,
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     devices: Devices = None,
     dask: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A Dask cluster that works on the blocks: tcp://HOST:8786, or local."),
+        typer.Option(metavar="ADDRESS", help="Dask cluster that predicts the blocks: tcp://HOST:8786, or local."),
     ] = None,
     overwrite: Overwrite = False,
     code: Code = None,
@@ -236,7 +239,7 @@ class _Command:
                 overwrite = self._request.overwrite or self._request.resume
                 save_preview(image, files, trained.config, overwrite=overwrite)
         except Exception as error:
-            _warn(f"there is no preview of {image}: {_reason(error)}")
+            _warn(f"the preview of {image} was not drawn: {_reason(error)}")
 
     def _fail(self, image: str, error: Exception) -> None:
         from foveate.cli.console import errors
@@ -282,4 +285,4 @@ def _warn(text: str) -> None:
 def _say_stopping() -> None:
     from foveate.cli.console import errors
 
-    errors.say("stopping when the block at hand is stored; again to stop at once")
+    errors.say("stopping after this block; press Ctrl-C again to stop at once")

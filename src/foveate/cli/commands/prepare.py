@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from foveate.data.preparation import Recipe, Summary
     from foveate.data.splits import Split
 
-HELP = """Turn the official download of a data set of the paper into a manifest that training takes.
+HELP = """Turn the official download of one of the paper's data sets into a manifest for training.
 
-Data sets are cityscapes, deepglobe and gleason2019; docs/how-to/data-sets.md says what to download. Writes
-OUT/manifest.csv and OUT/masks/; the images stay where they are, unless --pyramid converts them. An interrupted
-preparation goes on when it is begun again. Closes with the images per split, the pixels per class and everything that
-was odd. The exit code is 1 when files could not be read.
+DATA_SET is cityscapes, deepglobe or gleason2019; docs/how-to/data-sets.md says what to download. This writes
+OUT/manifest.csv and OUT/masks/. The images stay where they are, unless --pyramid converts them. To continue an
+interrupted preparation, repeat the command.
+
+The final tables show the images of each split, the pixels of each class and everything unusual. The exit code is 1 if
+files could not be read.
 
 Examples:
 
@@ -37,12 +39,13 @@ _MOST_NAMES = 3
 
 def prepare(
     data_set: Annotated[str, typer.Argument(metavar="DATA_SET", help="cityscapes, deepglobe or gleason2019.")],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder the download was unpacked into.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with the unpacked download.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the manifest and the masks.")],
     split_list: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SPLIT=FILE", help="Images of train, val or test: names, or an .odgt; others are left out."
+            metavar="SPLIT=FILE",
+            help="List of the images of a split: names, or an .odgt file. Other images are left out.",
         ),
     ] = None,
     pyramid: Annotated[bool, typer.Option("--pyramid", help="Convert images and masks to tiled pyramids.")] = False,
@@ -52,9 +55,11 @@ def prepare(
     ] = None,
     crop: Annotated[
         int | None,
-        typer.Option(metavar="PX", help="gleason2019: keep the central square of this side; the paper's: 4400."),
+        typer.Option(metavar="PX", help="gleason2019: keep the central square of this side (4400 in the paper)."),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Images at a time; all cores by default.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of images to work on at a time (default: one per core).")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Prepare a data set."""

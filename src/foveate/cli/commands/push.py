@@ -10,9 +10,9 @@ from foveate.cli.arguments import Checkpoint, Code, RunFolder
 
 HELP = """Upload a trained run to the Hugging Face Hub.
 
-Uploaded are the weights (safetensors), the configuration without paths of this computer, what was tuned, and a model
-card with classes, looks and the scores of the evaluations. Log in first with `hf auth login`. Any command that takes a
-RUN takes hf://USER/NAME then.
+The upload holds the weights (safetensors), the configuration without paths of this computer, the result of `foveate
+tune`, and a model card with classes, fields of view and scores. Log in first with `hf auth login`. Afterwards, every
+command that takes a RUN also takes hf://USER/NAME.
 
 Examples:
 
@@ -24,7 +24,9 @@ Examples:
 
 def push(
     run: RunFolder,
-    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="Of the model on the hub; made where it is new.")],
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Name of the model on the hub; created if it is new.")
+    ],
     private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
     checkpoint: Checkpoint = "best",
     code: Code = None,

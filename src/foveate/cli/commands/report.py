@@ -11,12 +11,12 @@ from foveate.cli.arguments import Code, Device, Devices, Overwrite, ProcessCount
 
 HELP = """Write one self-contained page about a run, or about a comparison of runs.
 
-Of a run: curves of the training, scores per class, the confusion matrix, the best, median and worst image, where wide
-and narrow views were chosen and how well it went there, cost, and the configuration. A run that is still training, or
-was stopped, gets a page of what is there. Where no evaluation of the present weights with maps is there, the split is
-evaluated. Figures are also written to RUN/report/figures as PNG and SVG.
+The page of a run shows training curves, scores of each class, the confusion matrix, the best, median and worst image,
+the fields of view and the scores there, cost, and the configuration. It also works for a run that is still training or
+was stopped. If the split was not evaluated with the current weights, it is evaluated first. Figures are also written to
+RUN/report/figures, as PNG and SVG.
 
-Of a comparison: its table and plot, with links to the reports of its runs.
+The page of a comparison shows its table and plot, with links to the reports of its runs.
 
 Examples:
 
@@ -30,14 +30,14 @@ Examples:
 
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a comparison.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; RUN/report/index.html by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file (default: RUN/report/index.html).")] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val or test; val by default, test where there are no such images.")
+        str | None, typer.Option(help="train, val or test (default: val if it has images, else test).")
     ] = None,
     evaluate: Annotated[
-        bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate the split where that is missing.")
+        bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate the split if no evaluation exists.")
     ] = True,
-    runs: Annotated[bool, typer.Option("--runs", help="Of a comparison: write the reports of its runs too.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="For a comparison: also write the reports of its runs.")] = False,
     devices: Devices = None,
     processes: ProcessCount = 1,
     device: Device = "auto",

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from foveate.runs.train import TrainingPart
     from foveate.signals import Stop
 
-HELP = """Train a segmenter as a configuration describes.
+HELP = """Train a segmentation network as a configuration describes.
 
-Writes RUN/config.yaml (resolved), RUN/checkpoints/best.ckpt and last.ckpt, RUN/metrics.csv and RUN/tensorboard.
+CONFIG may also be a folder of images and labels. Its configuration is then written first, as `foveate init FOLDER`
+does.
 
-CONFIG may be a folder of images and labels: its configuration is then written first, as `foveate init FOLDER` does.
+Results are RUN/config.yaml (with every setting), RUN/checkpoints/best.ckpt and last.ckpt, RUN/metrics.csv and
+RUN/tensorboard.
+
+Ctrl-C and SIGTERM stop the training after the current step and save a checkpoint. The same command with --resume
+continues from exactly that step. Only one training can use a folder at a time.
+
+The method `ensemble` trains one network for each field of view, in RUN/members, and combines them.
 
 Examples:
 
@@ -35,11 +42,6 @@ Examples:
     foveate train configs/idrid.yaml --resume
 
     foveate train configs/idrid.yaml --devices 0-3
-
-Ctrl-C and SIGTERM stop it after the step at hand, with a checkpoint of that step: the same command with --resume goes
-on exactly there. Two trainings never share a folder.
-
-The method `ensemble` trains a model with each field of view, in RUN/members, and joins them.
 """
 
 
@@ -48,16 +50,19 @@ def train(
     overrides: Overrides = None,
     sets: Sets = None,
     method: Annotated[
-        str | None, typer.Option(help="Instead of that of CONFIG: patch_1, mean, gsm, ... see foveate compare --help.")
+        str | None,
+        typer.Option(help="Replaces the method of CONFIG: patch_1, mean, gsm, ... (see foveate compare --help)."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, exactly.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue exactly from the last checkpoint.")] = False,
     overwrite: Overwrite = False,
     devices: Annotated[
         str | None,
-        typer.Option(help="Of each computer, a process on each: auto (every GPU), cpu, cpu:2, or GPUs: 0, 0,2, 0-3."),
+        typer.Option(
+            help="Devices of each computer, one process each: auto (every GPU), cpu, cpu:2, or GPUs: 0, 0,2, 0-3."
+        ),
     ] = None,
-    nodes: Annotated[int, typer.Option(help="Computers that train together.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Number of computers that train together.")] = 1,
     accelerator: Annotated[str, typer.Option(hidden=True)] = "auto",
     code: Code = None,
 ) -> None:
@@ -79,7 +84,7 @@ def train(
     run = RunFolder(out or Path("runs") / settings.name)
 
     def on_signal() -> None:
-        errors.say("stopping after the step at hand; again to stop at once")
+        errors.say("stopping after this step; press Ctrl-C again to stop at once")
 
     with speaking(is_first_process()), stopping(on_signal, show_cursor) as stop:
         try:
@@ -134,7 +139,7 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, **places: Any) -> No
 
 
 def _say_next(settings: RunConfig, run: RunFolder) -> None:
-    """What looks closer where it pays is to be told on validation images what pays."""
+    """The next command: tune where the method spends a budget of passes, else evaluate."""
     from foveate.cli.console import output
 
     tunes = settings.foveation.estimator.planner == "pyramid" and run.checkpoint("best").exists()
@@ -151,7 +156,7 @@ def _config_file(given: Path) -> Path:
 
     path = Path(f"{name_of(given)}.yaml")
     if path.exists():
-        errors.say(f"training as {path} says, which is there already; foveate init {given} --overwrite writes it anew")
+        errors.say(f"using the existing {path}; foveate init {given} --overwrite writes it again")
     else:
         say_found(given, init(given, path))
     return path

@@ -18,11 +18,11 @@ from foveate.cli.arguments import (
     places,
 )
 
-HELP = """Choose how a trained run spends a budget of passes, on its validation images.
+HELP = """Choose on the validation images how a trained run spends a budget of passes.
 
-For every budget it evaluates one fixed field of view, whole windows or their central half, and looking closer where the
-wide look is uncertain, and keeps the best in RUN/tuned.json. `foveate predict` and `foveate evaluate` then use it for
-their --budget; one fixed field of view is never undercut on the validation images.
+For each budget this tries one fixed field of view, with whole windows or their central half, and closer looks where the
+wide look is unsure. It keeps the best in RUN/tuned.json, where `foveate predict` and `foveate evaluate` find it when
+they have a budget. On the validation images the choice is never worse than one fixed field of view.
 
 Examples:
 
@@ -34,9 +34,9 @@ Examples:
 
 def tune(
     run: RunFolder,
-    split: Annotated[str, typer.Option(help="The images to choose on.")] = "val",
+    split: Annotated[str, typer.Option(help="Split whose images are used: val, train or test.")] = "val",
     budgets: Annotated[
-        str, typer.Option(help="Shares of what one fixed field of view costs.")
+        str, typer.Option(help="Budgets, as shares of the cost of one fixed field of view.")
     ] = "0.125,0.25,0.5,0.75,1,1.5,2,4",
     devices: Devices = None,
     processes: ProcessCount = 1,

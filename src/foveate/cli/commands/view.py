@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from foveate.viewer.build import Options
     from foveate.viewer.scene import Scene
 
-HELP = """Look at an image of any size, and at what was predicted on it, in the browser.
+HELP = """View an image of any size, and predictions on it, in the browser.
 
-Give an image, a folder of predictions or one of its files, or several: an image and the predictions on it. Two
-predictions can be compared side by side. The image of a prediction is found where its summary says where it lies.
+Give an image, a folder of predictions, one of its files, or several of these. Two predictions can be compared side by
+side. The summary of a prediction says where its image is.
 
-Only this machine can see the page unless --host says otherwise. With --export the same is written as static files,
-which open without a server.
+Only this computer can see the page, unless you set --host. --export writes the page as static files, which open without
+a server.
 
 Examples:
 
@@ -41,9 +41,11 @@ def view(
     paths: Annotated[
         list[Path], typer.Argument(metavar="IMAGE_OR_PREDICTION...", help="An image, predictions on it, or both.")
     ],
-    labels: Annotated[Path | None, typer.Option(help="Labels of the image, to see where a prediction errs.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Run whose class names, colours and label values to use.")] = None,
-    name: Annotated[str | None, typer.Option(help="Which image, in a folder with predictions of several.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels of the image, to show the errors of a prediction.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Use the class names, colours and label values of this run.")] = None,
+    name: Annotated[str | None, typer.Option(help="Image to show, if the folder has predictions of several.")] = None,
     bands: Annotated[str | None, typer.Option(help="Bands shown as red, green and blue, for example 4,3,2.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 0,
@@ -69,7 +71,7 @@ def view(
         from foveate.viewer.security import is_loopback
 
         if not is_loopback(host):
-            errors.say("everyone who can reach this machine can see the page", "note", "yellow")
+            errors.say("everyone who can reach this computer can see the page", "note", "yellow")
         output.say(f"{scene.title} is shown at {address} (Ctrl+C ends it)")
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the usual way to end it, which is no failure
@@ -109,4 +111,4 @@ def _export(scene: Scene, folder: Path, overwrite: bool) -> None:
 
     with progress_bar(f"writing {folder.name}") as bar:
         tiles = export(scene, folder, overwrite=overwrite, progress=bar.to)
-    output.say(f"{folder / 'index.html'} shows it, from {tiles} tiles")
+    output.say(f"written to {folder / 'index.html'}, with {tiles} tiles")
