@@ -24,9 +24,8 @@ import rasterio
 from timing import report
 
 from foveate.viewer.build import build_scene
-from foveate.viewer.grid import TileGrid, TileIndex
 from foveate.viewer.inputs import find_inputs
-from foveate.viewer.tiles import TileService
+from foveate.viewer.tiles import TileGrid, TileIndex, TileService
 
 REAL = ("slides/CMU-1-Small-Region.svs", "idrid/images/IDRiD_01.jpg", "geo/mosaic_cog1.tif")
 TILE, WARM_UP = 512, 30

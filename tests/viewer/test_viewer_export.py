@@ -13,8 +13,8 @@ from foveate.cli.app import app
 from foveate.errors import ImageReadError, OutputExistsError, UnsupportedImageError
 from foveate.viewer.build import build_scene
 from foveate.viewer.export import MARK, export
-from foveate.viewer.grid import TileGrid
 from foveate.viewer.inputs import find_inputs
+from foveate.viewer.tiles import TileGrid
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,9 @@ from viewer_toys import CELL, HEIGHT, NAMES, WIDTH
 from foveate.errors import ConfigError, ImageReadError
 from foveate.viewer.build import Options, build_scene
 from foveate.viewer.facts import _zarr_facts
-from foveate.viewer.grid import TileIndex
 from foveate.viewer.inputs import find_inputs
-from foveate.viewer.manifest import manifest
-from foveate.viewer.tiles import TileService
+from foveate.viewer.page import manifest
+from foveate.viewer.tiles import TileIndex, TileService
 from server_toys import served
 from toys import write_image
 

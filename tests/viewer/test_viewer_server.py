@@ -19,9 +19,12 @@ pytest.importorskip("httpx2", reason="the test client needs httpx2")
 
 from starlette.testclient import TestClient  # noqa: E402
 
-from foveate.viewer.app import make_app  # noqa: E402
-from foveate.viewer.security import allowed_hosts, is_loopback  # noqa: E402
-from foveate.viewer.serve import serve  # noqa: E402
+from foveate.viewer.app import (  # noqa: E402
+    allowed_hosts,
+    is_loopback,
+    make_app,
+    serve,
+)
 
 HERE = "http://127.0.0.1"
 

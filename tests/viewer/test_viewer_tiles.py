@@ -12,12 +12,9 @@ from viewer_toys import CELL, HEIGHT, WIDTH
 from foveate.data.readers import ArrayReader, open_image
 from foveate.geometry import Size, Window
 from foveate.viewer.build import Options, build_scene
-from foveate.viewer.cache import ByteCache
-from foveate.viewer.grid import TileGrid, TileIndex
 from foveate.viewer.inputs import find_inputs
-from foveate.viewer.nearest import read_nearest
-from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG
-from foveate.viewer.tiles import TileService
+from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG, read_nearest
+from foveate.viewer.tiles import ByteCache, TileGrid, TileIndex, TileService
 from toys import write_image
 
 

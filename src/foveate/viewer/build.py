@@ -14,11 +14,10 @@ from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div
 from foveate.viewer.facts import RasterFacts, raster_facts
 from foveate.viewer.inputs import Inputs, Prediction
+from foveate.viewer.layers import value_layers, windows_layer
 from foveate.viewer.legend import ERRORS, class_legend, run_legend, with_shares
 from foveate.viewer.rendering import Errors, Ids, Picture
 from foveate.viewer.scene import ClassEntry, Layer, Scene
-from foveate.viewer.values import value_layers
-from foveate.viewer.windows import windows_layer
 
 _LARGE = 50e6  # pixels from which a raster without a pyramid is slow to look at
 _SAMPLE = 1024

@@ -18,11 +18,9 @@ from pathlib import Path
 
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 from foveate.files import refuse_existing
-from foveate.viewer.grid import TileGrid, TileIndex
-from foveate.viewer.manifest import manifest
-from foveate.viewer.page import STATIC, bundle, page
+from foveate.viewer.page import STATIC, bundle, manifest, page
 from foveate.viewer.scene import Layer, Scene
-from foveate.viewer.tiles import TileService
+from foveate.viewer.tiles import TileGrid, TileIndex, TileService
 
 MARK = "foveate-view.json"
 _AHEAD = 64  # tiles that are made before they are written

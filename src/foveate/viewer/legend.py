@@ -1,25 +1,41 @@
-"""Names and colours of classes, from the class map itself or from a run's configuration."""
+"""Names and colours of classes, from the class map itself or from a run's configuration, and the colours of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from foveate.data.config import ClassConfig
 from foveate.data.readers import open_image
 from foveate.geometry import Size, Window
-from foveate.viewer.colors import WRONG as WRONG_COLOR
-from foveate.viewer.colors import category
 from foveate.viewer.facts import RasterFacts
-from foveate.viewer.nearest import read_nearest
-from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG
+from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG, read_nearest
 from foveate.viewer.scene import ClassEntry
 
-ERRORS = (ClassEntry(WRONG, "differs from the labels", WRONG_COLOR), ClassEntry(RIGHT, "agrees", ""))
+# Okabe and Ito, for classes without a colour of their own.
+CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+_WRONG_COLOR = "#e4004f"
+_STOPS = 9
+ERRORS = (ClassEntry(WRONG, "differs from the labels", _WRONG_COLOR), ClassEntry(RIGHT, "agrees", ""))
 _SAMPLE = 512  # pixels a side that are looked at, where a raster does not say which ids it holds
 _MOST_FOUND = 64
+
+
+def category(number: int) -> str:
+    """A colour for a class without one; after eight they repeat."""
+    return CATEGORIES[number % len(CATEGORIES)]
+
+
+@cache
+def stops(name: str) -> tuple[str, ...]:
+    """Colours of one of matplotlib's maps, evenly spaced: those of viridis, cividis and magma rise in lightness."""
+    colours = colormaps[name]
+    return tuple(to_hex(colours(number / (_STOPS - 1))) for number in range(_STOPS))
 
 
 def run_legend(classes: Sequence[ClassConfig]) -> tuple[ClassEntry, ...]:

@@ -68,7 +68,7 @@ def view(
     serve = _server()
 
     def say(address: str) -> None:
-        from foveate.viewer.security import is_loopback
+        from foveate.viewer.app import is_loopback
 
         if not is_loopback(host):
             errors.say("everyone who can reach this computer can see the page", "note", "yellow")
@@ -99,7 +99,7 @@ def _server() -> Callable[..., None]:
     from foveate.errors import ConfigError
 
     try:
-        from foveate.viewer.serve import serve
+        from foveate.viewer.app import serve
     except ModuleNotFoundError as error:
         raise ConfigError(f"the viewer's server is not installed ({error}); pip install 'foveate[viewer]'") from None
     return serve
