@@ -17,8 +17,8 @@ from foveate.runs.config import RunConfig
 PAGE = Path(__file__).parent / "reference" / "settings.md"
 _HEAD = """# Settings
 
-Every setting of a configuration, with its default. `foveate config CONFIG` prints them all as a run would use them.
-Each can be changed on the command line by its whole name, as in `foveate train CONFIG training.steps=200`.
+This page lists every setting of a configuration with its default. `foveate config CONFIG` prints all settings of a run.
+On the command line, change a setting by its full name: `foveate train CONFIG training.steps=200`. "none" is `null` in YAML.
 """
 
 

@@ -55,11 +55,11 @@ def default_root() -> Path:
 
 
 class ClassConfig(Section):
-    """One class; its id is its place in the list.
+    """One class. Its id is its position in the list, counted from 0.
 
     Attributes:
         name: unique name, used in tables and in `class_sampling`.
-        color: "#rrggbb" or [r, g, b] with 0 to 255.
+        color: "#rrggbb", or [r, g, b] with values from 0 to 255.
     """
 
     name: str = Field(min_length=1)
@@ -91,19 +91,19 @@ def _hue(turn: float) -> str:
 
 
 class VectorsConfig(Section):
-    """How polygons become labels: of GeoJSON (also QuPath's), GeoPackage, shapefile, COCO and LabelMe files.
+    """Labels from polygons: GeoJSON (also QuPath's), GeoPackage, shapefile, COCO and LabelMe files.
 
     Attributes:
-        attribute: property or column that holds the class; one of the usual names (QuPath's `classification`, `class`,
-            `label`, `category`, ...) when None.
-        classes: what the file's values mean, by class name, or "ignore": `{Tumour: tumour, Artefact: ignore}`. Values
-            that are names of classes, in whatever case, or their ids need not be named.
-        unlabelled: class of the pixels outside all polygons, or "ignore"; the first class when None.
-        order: where polygons overlap, which is on top: "file" (the later one), "classes" (the one of the later class)
-            or "smallest".
-        coordinates: "pixels" of the stored image, "crs" (those of the file, or of the image where it names none),
-            "lonlat", or "auto".
-        layer: of a GeoPackage with several.
+        attribute: property or column that holds the class. By default Foveate looks for the usual names (QuPath's
+            `classification`, `class`, `label`, `category`, ...).
+        classes: maps values in the file to class names or "ignore": `{Tumour: tumour, Artefact: ignore}`. Values that
+            are class names (in any case) or class ids need no entry.
+        unlabelled: class of the pixels outside all polygons, or "ignore". The default is the first class.
+        order: which polygon is on top where several overlap: "file" (the later one), "classes" (the one with the higher
+            class id) or "smallest".
+        coordinates: "pixels" of the stored image; "crs" (the system of the file, or of the image if the file names
+            none); "lonlat"; or "auto".
+        layer: layer to read, if a GeoPackage has several.
     """
 
     attribute: str | None = None
@@ -115,16 +115,17 @@ class VectorsConfig(Section):
 
 
 class SplitConfig(Section):
-    """Which image belongs to which split: by name, or drawn; every image is in exactly one.
+    """Split of the images: by name or by a random draw. Each image is in exactly one split.
 
     Images named in no list are drawn: `test_fraction` of them go to test, `val_fraction` to validation, the rest to
     train. These are counts: rounded, at least one image where a share is given, and one is left to train on. Where a
     `train` list is given nothing is drawn, and every image must be in a list.
 
     Attributes:
-        train, val, test: stems of image files. An empty `val` says that there is no validation, on purpose.
-        val_fraction, test_fraction: shares in [0, 1).
-        seed: changes the draw, which depends on it and the stems only.
+        train, val, test: stems of image files. An empty `val` turns validation off.
+        val_fraction, test_fraction: shares of the images to draw, in [0, 1). At least one image is drawn if the share
+            is above 0.
+        seed: changes the draw. The draw depends only on the seed and the stems.
     """
 
     train: list[str] | None = None
@@ -144,14 +145,14 @@ class SplitConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """Random changes of a training location, the same for its overview, its patches and its label.
+    """Random changes of a training location. Overview, patches and labels change in the same way.
 
     Attributes:
-        flip: mirror, vertically and horizontally, each with probability 1/2; "horizontal" exchanges left and right
-            only, for scenes that are never upside down.
+        flip: mirror vertically and horizontally, each with probability 1/2; "horizontal" only swaps left and right, for
+            scenes that are never upside down.
         rotate90: rotate by a random multiple of 90 degrees.
-        brightness, contrast, saturation: factors are drawn from [1 - v, 1 + v]; 0 is off.
-        hue: shift drawn from [-v, v], in turns of the colour circle, at most 0.5; 0 is off.
+        brightness, contrast, saturation: a factor is drawn from [1 - v, 1 + v]; 0 turns it off.
+        hue: a shift is drawn from [-v, v], in turns of the colour circle, at most 0.5; 0 turns it off.
     """
 
     flip: bool | Literal["horizontal"] = True
@@ -163,17 +164,16 @@ class AugmentationConfig(Section):
 
 
 class TrainedOn(Section):
-    """The images that a run was trained on; written by the training, not by hand.
+    """Properties of the training images. Training writes them; do not set them by hand.
 
     Attributes:
         dtype: type of the pixels.
-        scale: what they were divided by.
-        bands: how many of the files' bands were used.
-        names: per channel what the files call its band; "" where they do not say.
-        scaling: per channel the gain and offset that the files give.
-        low, high: per channel, of all images, the least 0.5th and the largest 99.5th percentile; None where nothing is
-            known.
-        pixel_size: of the finest and the coarsest image, in metres, where they say so.
+        scale: divisor of the pixel values.
+        bands: number of bands that were used.
+        names: for each channel, the name of its band in the files; "" if they give none.
+        scaling: for each channel, the gain and offset that the files give.
+        low, high: for each channel, the lowest 0.5th and the highest 99.5th percentile over all images, if known.
+        pixel_size: pixel sizes of the finest and the coarsest image in metres, if known.
     """
 
     dtype: str
@@ -187,45 +187,49 @@ class TrainedOn(Section):
 
 
 class DataConfig(Section):
-    """A data set and how it is fed to training.
+    """A data set and how training reads it.
 
     Attributes:
-        root: folder that other paths are relative to; FOVEATE_DATA or `./data`.
+        root: folder that other paths are relative to. The default is the environment variable FOVEATE_DATA, or
+            `./data`.
         folder: folder with `images/` and `masks/`, paired by file stem.
-        manifest: instead of `folder`, a table of files: CSV or JSON lines with image, mask and optionally split; or
-            one such table a split, as {train: ..., val: ...}.
-        pixel_size: such as "0.5 um": every image and mask is read as if its pixels had this size, whatever its own;
-            None takes images as they are.
-        assumed_pixel_size: the pixel size of images that do not say theirs; used with `pixel_size` only.
-        classes: at least two; a class's id is its place. A plain list of names gets colours.
-        label_map: value in the mask files -> class id or ignore_index; any whole numbers. A class that it leads nothing
-            to keeps its own id as its value; other values are errors.
-        colors: masks are pictures in colours: those of `classes` (true), or colour -> class id or ignore_index.
-        vectors: how polygons become labels, see `VectorsConfig`.
-        round_labels: take the nearest allowed value, or colour, for one that is not allowed, as JPEG masks hold them.
-        ignore_index: label that is not counted.
-        allow_absent_classes: train although a class has no labelled pixel in the training images.
-        use_nodata: leave out pixels that an image says hold no data (nodata value, mask or alpha band), and of float
-            images those that are not finite: their labels do not count, and no class is predicted for them.
-        nodata: a value of the images that means that there is none, where their files do not say so.
-        tissue: draw training locations over tissue only: "auto" of slides, true of every image, false of none.
-        plane: which plane of images with several along z or t, counted from 1: a number, or {z: 3, t: 1}; "bands"
-            takes pages that the file does not name as bands.
-        bands: 1-based numbers of the bands to use, in order; all (but alpha) when None. A band that is named is pixels,
-            whatever the file says that it is.
-        in_channels: channels the networks take. One band is repeated when it is 3.
-        scale: raw pixel values are divided by this; by the type's range (255, 65535; 1 for floats) when None.
-        mean, std: per channel, of the divided values; ImageNet's for 3 channels, else 0.5 and 0.25, when None.
-        split: see `SplitConfig`; a manifest's own split column comes first.
-        trained_on: what the images of the training are like; the training writes it into the run's configuration, which
-            needs none.
-        mismatch: what is done with an image unlike those, at prediction and evaluation: "refuse" it; "scale" its values
-            so that the largest are those of training; "allow" it as it is.
-        cache_mb: megabytes of decoded PNG and JPEG files each worker keeps.
-        balance: share of locations drawn by class, not by area; 0 to 1.
-        class_sampling: weight of a class, by name, where locations are drawn by class; 1 where not named.
-        augmentation: see `AugmentationConfig`.
-        workers: reading processes; 0 reads in the training process; half the cores, 1 to 4, when None.
+        manifest: a table of files instead of `folder`: CSV or JSON lines with image, mask and optionally split; or one
+            table per split, as {train: ..., val: ...}.
+        pixel_size: a length such as "0.5 um". Every image and mask is read as if its pixels had this size. By default
+            images are read as they are.
+        assumed_pixel_size: the pixel size of images that do not state one. Only used with `pixel_size`.
+        classes: at least two. The id of a class is its position. In a plain list of names, colours are chosen for you.
+        label_map: maps values in the mask files to class ids or ignore_index. A class that no value maps to keeps its
+            own id as its value. Other values are errors.
+        colors: masks are pictures in colours. `true` takes the colours of `classes`; or map each colour to a class id
+            or ignore_index.
+        vectors: how polygons become labels, see `data.vectors`.
+        round_labels: replace a value or colour that is not allowed by the nearest one that is, as JPEG masks need.
+        ignore_index: label of pixels that do not count, in losses and scores.
+        allow_absent_classes: train even if a class has no labelled pixel in the training images.
+        use_nodata: leave out pixels that an image marks as having no data (nodata value, mask or alpha band), and
+            pixels of float images that are not finite. Their labels do not count, and no class is predicted for them.
+        nodata: a pixel value that means no data, if the files do not declare it.
+        tissue: draw training locations only on tissue: "auto" (on slides), true (on every image) or false (anywhere).
+        plane: which plane to read if images have several along z or t, counted from 1: a number, or {z: 3, t: 1}.
+            "bands" reads unnamed pages as bands.
+        bands: numbers of the bands to use, counted from 1, in order. The default is all but alpha. A band that is
+            listed here is image data, even if the file calls it alpha.
+        in_channels: number of input channels of the network. A single band is repeated if this is 3.
+        scale: divisor of the raw pixel values. The default is the range of their type (255, 65535; 1 for floats).
+        mean, std: for each channel, mean and standard deviation of the divided values. The default is ImageNet's for 3
+            channels, else 0.5 and 0.25.
+        split: which images are for training, validation and test, see `data.split`. A split column in the manifest
+            takes precedence.
+        trained_on: properties of the training images, compared with each image at prediction. Training writes this.
+        mismatch: what to do at prediction and evaluation with an image that differs from `trained_on`: "refuse" it;
+            "scale" its values to the range of training; or "allow" it as it is.
+        cache_mb: megabytes of decoded PNG and JPEG files that each worker keeps.
+        balance: share of locations that are drawn by class instead of by area, from 0 to 1.
+        class_sampling: weights of classes, by name, for locations that are drawn by class. The default weight is 1.
+        augmentation: random changes of the training data, see `data.augmentation`.
+        workers: number of reading processes. 0 reads in the training process. The default is half the cores, 1 to 4;
+            beside a GPU it is all cores but two, 1 to 16.
     """
 
     root: ExpandedPath = Field(default_factory=default_root)

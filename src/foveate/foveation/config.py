@@ -42,11 +42,12 @@ AnyEstimator = Annotated[
 
 
 class PolicyConfig(Section):
-    """Shape of the policy network.
+    """The policy network.
 
     Attributes:
-        hidden: channels of every hidden layer; None means 8 per scale, as in the paper.
-        normalisation: of the hidden layers. "batch" is the paper's; "none" suits a single location per step.
+        hidden: channels of each hidden layer. The default is 8 per scale, as in the paper.
+        normalisation: normalisation of the hidden layers: "batch", as in the paper, or "none", which suits a single
+            location per step.
     """
 
     hidden: int | None = Field(default=None, ge=1)
@@ -54,19 +55,20 @@ class PolicyConfig(Section):
 
 
 class FoveationConfig(Section):
-    """Where a network may look how wide, and how that is decided.
+    """Fields of view, and how one is chosen for each place.
 
     `looks: [1024, 256]`, widest first, is short for a cascade of these fields of view: the estimator `cascade`.
 
     Attributes:
-        patch_size: side of a patch, patch pixels.
-        fields_of_view: sides of the windows to choose from, level-0 pixels, ascending, each at least `patch_size`. In a
-            run's configuration lengths such as "128 um" may stand for them: see `foveation.physical`.
-        overview_downsample: level-0 pixels per overview pixel; also the side of a cell.
-        alignment: "aligned" reads the part of the output over the target; "paper" takes the whole output for it.
+        patch_size: side of a patch, the input of the network, in pixels.
+        fields_of_view: sides of the windows to choose from, in image pixels, ascending, each at least `patch_size`. The
+            configuration of a run may give lengths, such as "128 um".
+        overview_downsample: image pixels per overview pixel. A cell of the policy has this side.
+        alignment: "aligned" takes the part of the output that lies over the target; "paper" takes the whole output for
+            it.
         tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
-        policy: shape of the policy network.
-        estimator: how its logits are used.
+        policy: the policy network, see `foveation.policy`.
+        estimator: how the logits of the policy are used, see `foveation.estimator`.
     """
 
     patch_size: int = Field(ge=1)

@@ -32,41 +32,43 @@ Weight: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class InferenceConfig(Section):
-    """How an image is walked through.
+    """How a run predicts an image.
 
     Attributes:
-        block_size: side of the blocks of the output that are worked on at a time, level-0 pixels. Memory is bounded
-            by it; a multiple of 512 writes every tile of the result once.
-        planner: "per_target" passes every target at the scale of its cell; "pyramid" passes the widest windows
-            everywhere and narrower ones inside them, each used for all that it covers, see `PyramidPredictor`; None
-            leaves it to the estimator.
-        looks: of "pyramid", fields of view and the central part of their windows that is used, as a share of the side
-            in (0, 1]: `[[64, 0.5], [64, 1], [128, 1]]` looks at 128 pixels everywhere, closer at whole windows of 64
-            where that is uncertain, and where it is most uncertain at windows of 64 that overlap. None looks once at
-            each scale in use, at the narrowest with `keep`. `foveate tune` chooses them.
-        keep: of "pyramid" without `looks`, the central part of the narrowest windows that is used.
-        budget: of "pyramid", most passes per megapixel of the image; "fixed" is what one pass a target costs; "20 s"
-            as many as the network passes in so many seconds; "all" makes all; None leaves it to the estimator.
-        fusion: of "pyramid", how much each look counts where there are several: as the policy's probabilities of its
-            scale say ("policy"; without one, each ten times as much as the next wider), or one weight for each look,
-            narrowest support first: `foveate tune` chooses them.
+        block_size: side of a block, the part of the output that is predicted at a time, in image pixels. It bounds the
+            memory. With a multiple of 512, each tile of the result is written once.
+        planner: "per_target": one pass per target, at the scale of its cell. "pyramid": passes with the widest windows
+            everywhere and with narrower windows inside them; each pass counts for its whole window. By default the
+            estimator decides.
+        looks: for "pyramid": fields of view, each with the central share of its windows that is used, in (0, 1]. `[[64,
+            0.5], [64, 1], [128, 1]]` looks at 128 pixels everywhere, at whole windows of 64 where that is uncertain,
+            and at overlapping windows of 64 where it is most uncertain. The default is one look at each scale in use,
+            with `keep` for the narrowest. `foveate tune` chooses looks.
+        keep: for "pyramid" without `looks`: the central share of the narrowest windows that is used.
+        budget: for "pyramid": the most passes per megapixel of the image; "fixed" (the cost of one pass per target); a
+            time such as "20 s" (as many passes as the network makes in it); or "all". By default the estimator decides.
+        fusion: for "pyramid": the weight of each look where several cover a pixel. "policy" takes the probabilities of
+            the policy (without a policy, each look has ten times the weight of the next wider one); or give one weight
+            per look, narrowest first. `foveate tune` chooses them.
         overlap: share of a target's side that neighbouring targets overlap, in [0, 0.9].
-        blending: of "per_target", importance of a prediction over its target, where several cover a pixel.
-        stitching: "average" takes the weighted mean of the predictions of a pixel, "max_score" the surest one.
-        tta: test-time augmentation: "flips" passes every patch as it is, mirrored both ways and turned upside down,
-            "d4" in all eight ways to mirror and turn it, and takes the mean of the probabilities. Each way is a pass:
-            a budget buys a fourth, or an eighth, of the looks. Not for cascades.
-        batch_size: patches per forward pass; the last batch is filled up, so that there is one shape throughout.
-            "auto" is as many as the device's memory holds, at most 64 on a GPU, 16 on the processor.
-        precision: "32", or "bf16" to run the network under autocast; "auto" is bf16 on GPUs that have it, for networks
-            that were trained in it.
-        tissue: leave out the glass around tissue, found on the slide's overview: "auto" does so for slides (in colour,
-            with pixels of at most 10 micrometres), true for every image, false for none.
-        glass: name of the class that glass gets when it is left out; None writes no class there.
-        outputs: what is written: "classes" (always), "probabilities", "confidence", "entropy", "foveation", "passes",
+        blending: for "per_target": how the weight of a prediction falls towards the border of its target, where several
+            cover a pixel.
+        stitching: how several predictions of a pixel are combined: "average" (their weighted mean) or "max_score" (the
+            most confident one).
+        tta: test-time augmentation: "flips" passes every patch as it is, mirrored in both directions and rotated by 180
+            degrees; "d4" passes all eight rotations and reflections. The probabilities are averaged. Each version is a
+            pass, so a budget pays for a quarter or an eighth of the looks. Not for cascades.
+        batch_size: patches per forward pass; the last batch is padded, so that all have one shape. "auto" takes as many
+            as fit into the memory of the device, at most 64 on a GPU and 16 on the processor.
+        precision: "32"; "bf16" (the network runs under autocast); or "auto" (bf16 on GPUs that support it, for networks
+            that were trained with it).
+        tissue: leave out the glass around tissue, which is found on the overview of the slide: "auto" (slides: in
+            colour, with pixels of at most 10 micrometres), true (every image) or false (none).
+        glass: name of the class of glass that is left out. By default glass is nodata.
+        outputs: what to write: "classes" (always), "probabilities", "confidence", "entropy", "foveation", "passes",
             "polygons".
-        format: of the class map: "geotiff" (cloud optimised) or "ome-zarr" (labels; needs the extra `zarr`).
-        polygons: see `PolygonsConfig`.
+        format: format of the class map: "geotiff" (cloud-optimised) or "ome-zarr" (labels; needs the extra `zarr`).
+        polygons: how polygons are written, see `inference.polygons`.
     """
 
     block_size: Size = 2048

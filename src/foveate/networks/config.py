@@ -14,17 +14,17 @@ _NO_OPTIONS = {*_NAMED, "classes", "in_channels"}
 
 
 class NetworkConfig(Section):
-    """A network by name, or a user's own by import path; a plain string is read as `factory`.
+    """A network by name, or your own by import path. A plain string is read as `factory`.
 
     Attributes:
-        architecture: one of segmentation_models_pytorch, such as "unet", "fpn", "upernet" or "segformer", or of the
-            original's decoders "c1", "c1_deepsup", "ppm" and "ppm_deepsup".
-        encoder: one of segmentation_models_pytorch or timm, such as "resnet34" or "tf_efficientnet_lite0", or of the
-            original's, such as "resnet50dilated", "hrnetv2" or "u_net"; `foveate networks` lists them.
+        architecture: an architecture of segmentation_models_pytorch, such as "unet", "fpn", "upernet" or "segformer",
+            or one of the original's decoders "c1", "c1_deepsup", "ppm" and "ppm_deepsup".
+        encoder: an encoder of segmentation_models_pytorch or timm, such as "resnet34" or "tf_efficientnet_lite0", or
+            one of the original's, such as "resnet50dilated", "hrnetv2" or "u_net". `foveate networks` lists them.
         weights: "imagenet" (downloaded by the library), the path of a checkpoint of the encoder (.pth, .pt or
-            .safetensors), or null (also "none") for random ones.
-        factory: instead of the three above, "package.module:callable", called with `classes`, `in_channels` and the
-            options; it must return a module of logits.
+            .safetensors), or "none" for random weights.
+        factory: "package.module:callable", instead of the three above. It is called with `classes`, `in_channels` and
+            the options, and must return a module that returns logits.
         options: further keyword arguments of the architecture (of the encoder for c1 and ppm), or of the factory.
     """
 

@@ -31,15 +31,15 @@ _REMOVED: dict[tuple[str, ...], Any] = {
 
 
 class RunConfig(Section):
-    """Everything that decides a run.
+    """All settings of a run.
 
     Attributes:
-        name: of the run; its default folder is `runs/<name>`.
-        method: a name of the paper's tables, which decides `foveation.estimator`: patch_1 to patch_S, random, average,
-            ensemble, mean, mode, mode_inverse, gsm, gsm_hard, score_function or mixture, each also with the ending
-            _paper for `alignment: paper`; None leaves it as given.
-        members: of an ensemble, the run folders of its fixed models, narrowest first, relative to the ensemble's own;
-            None means members/patch_1 and so on.
+        name: name of the run. Its default folder is `runs/<name>`.
+        method: a name from the paper's tables, which sets `foveation.estimator`: patch_1 to patch_S, random, average,
+            ensemble, mean, mode, mode_inverse, gsm, gsm_hard, score_function or mixture. The ending _paper also sets
+            `alignment: paper`. By default the estimator stays as it is configured.
+        members: for an ensemble: the run folders of its fixed models, narrowest first, relative to the folder of the
+            ensemble. The default is members/patch_1 and so on.
         data: images, labels, classes, sampling, augmentation.
         foveation: patch size, fields of view, overview, policy, estimator.
         network: the segmentation network.

@@ -19,15 +19,15 @@ def _as_text(value: Any) -> Any:
 
 
 class LossConfig(Section):
-    """Weights of the losses that are added up; at least one above zero.
+    """Weights of the losses, which are added up. At least one must be above zero.
 
     Attributes:
-        cross_entropy: of the mean cross entropy, class-weighted.
-        dice: of the mean soft Dice loss of the classes present in the batch.
-        focal: of the normalised focal loss.
-        ohem: of the mean cross entropy of the hardest pixels.
-        auxiliary: of the same sum over the auxiliary head, where the network has one (deep supervision).
-        focal_gamma: how strongly the focal loss fades easy pixels; 0 is no fading.
+        cross_entropy: weight of the mean cross entropy, which uses the class weights.
+        dice: weight of the mean soft Dice loss over the classes in the batch.
+        focal: weight of the normalised focal loss.
+        ohem: weight of the mean cross entropy over the hardest pixels.
+        auxiliary: weight of the same sum on the auxiliary head, for networks with deep supervision.
+        focal_gamma: how strongly the focal loss reduces the weight of easy pixels; 0 does not.
         ohem_keep: share of the valid pixels that count as hardest.
     """
 
@@ -49,36 +49,37 @@ class LossConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How to train.
+    """Steps, optimiser, schedule, losses and validation.
 
     Attributes:
-        steps: number of optimiser steps in all.
-        locations_per_step: locations in the batch of one step, over all devices.
-        images_per_step: images these locations come from; must divide `locations_per_step`.
-        optimizer: the rule of a step.
-        learning_rate: its size at the top of the schedule.
-        policy_learning_rate: the same for the policy; None means `learning_rate`.
-        weight_decay: pull of all weights towards zero.
-        momentum: of "sgd".
+        steps: number of optimiser steps.
+        locations_per_step: number of locations in one step, over all devices.
+        images_per_step: number of images that these locations come from; must divide `locations_per_step`.
+        optimizer: the optimiser.
+        learning_rate: the learning rate at its highest.
+        policy_learning_rate: the same for the policy. The default is `learning_rate`.
+        weight_decay: weight decay of all weights.
+        momentum: momentum of "sgd".
         schedule: how the learning rate falls after the warm-up; "poly" is (1 - progress) ** 0.9.
-        warmup_steps: steps over which the learning rate rises linearly; below `steps`.
-        gradient_clip: largest norm of the gradient; None does not clip.
-        precision: "32", or "bf16" for mixed bfloat16, faster on recent devices.
-        losses: weights of the losses.
-        class_weights: weights of the classes in the cross entropy: None, "balanced" (inverse square root of the
-            classes' frequency) or one number a class.
-        policy_entropy: weight of a bonus for an undecided policy, in loss per nat; keeps it from deciding early.
-        validate_every: steps between validations; there is always one after the last step.
-        validation_locations: most locations a validation looks at.
-        checkpoint_every: steps between writes of last.ckpt; None means `validate_every`.
+        warmup_steps: steps over which the learning rate rises linearly; must be below `steps`.
+        gradient_clip: the largest norm of the gradient; null turns clipping off.
+        precision: "32", or "bf16" for mixed precision, which is faster on recent devices.
+        losses: weights of the losses, see `training.losses`.
+        class_weights: weights of the classes in the cross entropy: "balanced" (inverse square root of their frequency)
+            or one number per class. By default all are equal.
+        policy_entropy: weight of a bonus for the entropy of the policy, in loss per nat. It keeps the policy from
+            deciding too early.
+        validate_every: steps between validations. The last step is always validated.
+        validation_locations: the most locations that a validation uses.
+        checkpoint_every: steps between writes of last.ckpt. The default is `validate_every`.
         log_every: steps between rows of metrics.csv.
-        logger: where the curves go besides metrics.csv, with the configuration: "tensorboard", "wandb", "mlflow" (to
-            MLFLOW_TRACKING_URI), or "csv" for nowhere else.
-        deterministic: prefer kernels that give the same bits every time, where there are any; on a GPU the others were
-            measured 1.8 times as fast. "auto" prefers them on the processor only.
-        compile: compile network and loss with `torch.compile`: the first steps take minutes, the others less time; what
-            it brought is told.
-        seed: of everything random.
+        logger: where curves and configuration go besides metrics.csv: "tensorboard", "wandb", "mlflow" (to
+            MLFLOW_TRACKING_URI), or "csv" (nowhere else).
+        deterministic: prefer kernels that always give the same bits. On a GPU the other kernels were 1.8 times as fast
+            in our measurements. "auto" prefers deterministic ones on the processor only.
+        compile: compile network and loss with `torch.compile`. The first steps then take minutes and the others less
+            time; training prints how much was gained.
+        seed: seed of all random numbers.
     """
 
     steps: int = Field(default=10_000, ge=1)

@@ -12,15 +12,12 @@ class PolygonsConfig(Section):
     """How the class map becomes polygons.
 
     Attributes:
-        leave_out: names of classes that get no polygons, usually the background.
-        min_area: smallest polygon that is kept, pixels of the class map without its holes.
-        simplify: farthest that a border may move, pixels of the class map; 0 keeps the pixels'
-            borders.
-        regular: draw sides at right angles where the border allows, as buildings have them; `simplify` is then the
-            tolerance before.
-        coordinates: "pixels" of the image as it is stored, whatever size of pixels it was read at; those of the class
-            map's coordinate reference system ("crs"), or longitude and latitude; "auto" is "crs" where the class map
-            has one, else "pixels".
+        leave_out: names of classes without polygons, usually the background.
+        min_area: leave out polygons with a smaller area, in pixels of the class map, not counting holes.
+        simplify: the most that a border may move, in pixels of the class map; 0 keeps the borders of the pixels.
+        regular: draw right angles where the border allows, for buildings. `simplify` is applied first.
+        coordinates: "pixels" of the stored image, even if it was read at another pixel size; "crs" (the coordinate
+            reference system of the class map); "lonlat"; or "auto" (crs if the class map has one, else pixels).
     """
 
     leave_out: tuple[str, ...] = ()

@@ -17,22 +17,24 @@ if TYPE_CHECKING:
 
 
 class Cascade(Estimator):
-    """Every field of view is a look; each but the widest gets what the next wider one saw of its window.
+    """Every field of view is a look. Each closer look gets what the next wider one saw of its window.
 
     What is handed on is the wider decoder's map and its class probabilities, cropped by geometry. A training location
     is one wide window and some closer ones anywhere inside it; every look learns from its own window. At inference the
     pyramid planner looks widely everywhere, and closer where the wide look is uncertain, as far as the budget goes.
 
     Attributes:
-        share: one set of weights for all looks but for batch normalisation, instead of weights of its own for each.
-        closer_per_wide: closer windows of each further look inside a wide one, in training.
-        wide_elsewhere: wide windows without closer ones that come with each, drawn from all of the image.
-        drop_context: share of the closer windows in training that get no context, so that a look can stand alone too.
-        context: where it enters: the "features" of an encoder, the "input" of any network, or nowhere ("none"); "auto"
-            is features where the network has them.
-        handed: what is handed on: the decoder's "map", "probabilities" or "both"; of a network without a decoder,
-            probabilities.
-        gain: factor on the context where it enters, by which weights that start at zero get away from it faster.
+        share: use one set of weights for all looks, except for batch normalisation. By default each look has its own
+            weights.
+        closer_per_wide: in training, the number of closer windows of each further look inside a wide one.
+        wide_elsewhere: in training, the number of additional wide windows, drawn from the whole image, without closer
+            ones.
+        drop_context: share of the closer windows in training that get no context, so that a look also works alone.
+        context: where the context enters: the "features" of an encoder, the "input" of any network, or "none"; "auto"
+            takes features if the network has them.
+        handed: what the context holds: the decoder's "map", "probabilities" or "both". For a network without a decoder
+            it is always probabilities.
+        gain: factor on the context where it enters. Its weights start at zero; a larger factor lets them grow faster.
 
     Source: ours.
     """

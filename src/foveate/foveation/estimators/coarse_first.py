@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class CoarseFirst(Estimator):
-    """Every training location is passed at one scale, drawn by chance; where to look how wide is decided at inference.
+    """Training passes each location at one random scale. Inference looks closer where the wide look is uncertain.
 
     So all passes of a step see different places, and each teaches its whole window: at equal passes this teaches a
     shared network more than every scale of fewer places, as `Mixture` passes them. At inference the pyramid planner
@@ -22,9 +22,9 @@ class CoarseFirst(Estimator):
     uncertain, as far as the budget goes. No policy network is asked: the wide look, already paid for, is the policy.
 
     Attributes:
-        narrowest: share of the training locations that are passed at the narrowest scale; the others share the rest
-            equally. None gives every scale the same share.
-        own_window: weight of the loss on the patch's whole window, besides that on the target.
+        narrowest: share of the training locations at the narrowest scale; the others divide the rest equally. By
+            default all scales have equal shares.
+        own_window: weight of the loss on the patch's whole window, in addition to the loss on the target.
 
     Source: ours; `docs/decisions/0008-coarse-first.md`.
     """

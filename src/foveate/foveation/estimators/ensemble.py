@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Ensemble(Estimator):
-    """Every scale is passed at every place, and the predicted probabilities count equally.
+    """Every scale is passed at every place, and the predicted probabilities are averaged with equal weights.
 
     With a `NetworkPerScale` the scales are those of S models, each trained alone with its `FixedScale`.
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class FixedScale(Estimator):
-    """Always the same field of view, as ordinary patch-based segmentation does ("Patch 1..S" in the paper).
+    """Always the same field of view, as in ordinary patch-based segmentation ("Patch 1..S" in the paper).
 
     Attributes:
-        index: position of the field of view in the scale set, 0 = narrowest.
-        own_window: weight of a loss on the patch's whole window; 0 learns from its centre over the target only, which
-            is little of a wide patch.
+        index: position of the field of view in the list; 0 is the narrowest.
+        own_window: weight of a loss on the patch's whole window. With 0 the network learns only from the centre of the
+            patch, over the target, which is a small part of a wide patch.
     """
 
     name: Literal["fixed"] = "fixed"

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class GumbelSoftmax(Estimator):
-    """Samples a scale with Gumbel noise; noise-free (the most probable scale) at inference.
+    """Samples a scale with Gumbel noise. Inference takes the most probable scale, without noise.
 
     Attributes:
         tau: temperature at the start of training.
-        tau_end: temperature at its end; falls geometrically in between. Equal to `tau`: no annealing.
-        hard: use the sampled one-hot in the forward pass and the relaxed sample's gradient (straight-through), so
-            that training sees one patch per place, as inference does.
-        sample: draw the scale of a place at inference too, as the original code does, when images are predicted or
-            evaluated; a draw depends on the place only, so that it is the same every time.
+        tau_end: temperature at the end; it falls geometrically. If it equals `tau`, there is no annealing.
+        hard: use the sampled one-hot vector in the forward pass and the gradient of the relaxed sample
+            (straight-through). Training then sees one patch per place, as inference does.
+        sample: also draw the scale of a place when images are predicted or evaluated, as the original code does. The
+            draw depends only on the place, so it is the same every time.
 
     Source: "GSM" in arXiv 2007.15124, section 2.2; Jang et al. 2017, Maddison et al. 2017.
     """

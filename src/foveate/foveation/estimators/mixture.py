@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Mixture(Estimator):
-    """P(y|x) = sum over scales of p_s times the aligned prediction on the scale-s patch.
+    """P(y|x) = sum over the scales s of p_s times the aligned prediction on the patch of scale s.
 
     Training passes every scale of a location through the one network: S passes, each a sharp image, where mixed
     patches are none. The policy learns from the likelihood of the mixture, which needs no gradient past an argmax;
@@ -23,8 +23,8 @@ class Mixture(Estimator):
     several, whose predicted probabilities are averaged with the policy's.
 
     Attributes:
-        own_window: weight of the loss of every scale on its own whole window.
-        top: how many of the most probable scales of a place are passed at inference; None passes all.
+        own_window: weight of the loss of each scale on its own whole window.
+        top: number of the most probable scales of a place that are passed at inference; null passes all.
 
     Source: ours; the likelihood is that of a mixture of experts (Jacobs et al. 1991) with the policy as the gate.
     """

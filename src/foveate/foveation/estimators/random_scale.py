@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RandomScale(Estimator):
-    """Draws a field of view uniformly: for every location of every step anew, and once for a place at inference.
+    """Draws a field of view uniformly: for each location of each training step, and once per place at inference.
 
     Source: "Random" in arXiv 2007.15124, section 3.
     """

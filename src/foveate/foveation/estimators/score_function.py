@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ScoreFunction(Estimator):
-    """Samples a scale; the policy descends E[loss] by (loss - baseline) * grad log p(sample). Noise-free at inference.
+    """Samples a scale; the policy descends E[loss] by (loss - baseline) * grad log p(sample). No sampling at inference.
 
     The baseline of a location is the mean loss of the others in its batch: it does not depend on the location's own
     sample, so the gradient stays unbiased, and a scale that does better than usual becomes more likely.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SoftExpectation(Estimator):
-    """All patches of a location, weighted with their probabilities; differentiable as it stands.
+    """The mean of all patches of a location, weighted with their probabilities. Differentiable as it is.
 
     Every scale is read for every place, in training and in inference; the network runs once.
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class StraightThroughArgmax(Estimator):
-    """The patch of the most probable scale; the one-hot's gradient is handed to the probabilities.
+    """The patch of the most probable scale. The gradient of the one-hot vector is copied to the probabilities.
 
     Attributes:
-        inverse: divide that gradient by the probability, d/dp = (1/p) d/dw, so that a scale the policy thinks
-            unlikely is not also slow to learn. False copies it as it is.
+        inverse: divide that gradient by the probability, d/dp = (1/p) d/dw, so that an unlikely scale does not learn
+            slowly. False copies the gradient as it is.
 
     Source: "Mode" in arXiv 2007.15124, section 2.2, whose code has the inverse form.
     """

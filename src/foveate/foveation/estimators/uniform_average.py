@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class UniformAverage(Estimator):
-    """The mean of a location's patches: `SoftExpectation` without a policy.
+    """The mean of a location's patches with equal weights: `SoftExpectation` without a policy.
 
     Source: "Average" in arXiv 2007.15124, section 3.
     """
