@@ -18,7 +18,8 @@ PAGE = Path(__file__).parent / "reference" / "settings.md"
 _HEAD = """# Settings
 
 This page lists every setting of a configuration with its default. `foveate config CONFIG` prints all settings of a run.
-On the command line, change a setting by its full name: `foveate train CONFIG training.steps=200`. "none" is `null` in YAML.
+On the command line, change a setting by its full name: `foveate train CONFIG training.steps=200`. In YAML, write "none"
+as `null`.
 """
 
 
