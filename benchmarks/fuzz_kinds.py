@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 
 from foveate.checkpoint import load_checkpoint, seal
 from foveate.config_base import with_overrides
-from foveate.data.area.geojson import load_region
+from foveate.data.area.roi import load_region
 from foveate.data.config import DataConfig
 from foveate.data.labels.shapes import read_shapes
 from foveate.data.manifest import load_samples
-from foveate.data.preparation.splits import _entries
+from foveate.data.preparation.scenes import _entries
 from foveate.data.readers.array import ArrayReader
 from foveate.geometry import Window
 from foveate.inference.cost import PeakMemory

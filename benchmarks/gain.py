@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from timing import report
 from torch import Tensor
 
+from foveate.data.images import open_labels
 from foveate.data.manifest import load_samples
 from foveate.data.readers import open_image
-from foveate.data.sample_reader import open_labels
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict

@@ -19,10 +19,10 @@ from timing import report
 from torch import Tensor
 
 from foveate.data.config import DataConfig
+from foveate.data.images import open_labels
 from foveate.data.labels import LabelReader
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
-from foveate.data.sample_reader import open_labels
 from foveate.geometry import Window
 from foveate.inference.blocks import BlockGrid, block_side
 from foveate.inference.look_plan import LookPlan

@@ -13,10 +13,8 @@ from data_toys import write
 from PIL import Image
 from rasterio.warp import transform as warp
 
-from foveate.data.area.area import Area
-from foveate.data.area.geojson import load_region, region_file
-from foveate.data.area.of_image import Roi, area_of
-from foveate.data.area.region import Outline, Region
+from foveate.data.area.area import Area, Outline, Region
+from foveate.data.area.roi import Roi, area_of, load_region, region_file
 from foveate.data.area.tissue import TissueMask, is_slide, otsu, saturation_of
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
 from foveate.data.readers.rescaled import RescaledReader

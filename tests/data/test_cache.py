@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from data_toys import smooth_image, write
 
-from foveate.data.cache import ReaderCache
+from foveate.data.images import ReaderCache
 from foveate.geometry import Window
 
 BYTES = 40 * 50 * 3 * 4 // 3

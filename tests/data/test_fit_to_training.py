@@ -9,10 +9,10 @@ from rasterio.enums import ColorInterp
 from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.fit import Values
+from foveate.data.images import open_working
 from foveate.data.locations import LocationSpec
 from foveate.data.readers import ArrayReader
 from foveate.data.readers.gdal import open_dataset
-from foveate.data.working import open_working
 from foveate.errors import DatasetError
 from foveate.geometry import Size
 from foveate.inference.source import PixelSource

@@ -13,7 +13,7 @@ from rasterio.rpc import RPC
 from foveate.data.convert import convert
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
-from foveate.data.readers.ground import area_lattice, pixel_sides
+from foveate.data.readers.resolution import area_lattice, pixel_sides
 from foveate.geometry import Size
 
 UTM = "EPSG:32632"

@@ -8,6 +8,7 @@ from data_toys import data_config, smooth_image, write
 from rasterio import CRS, Affine
 from rasterio.warp import transform as warp
 
+from foveate.data.images import SampleReader, open_labels, open_sample
 from foveate.data.label_index import index_labels
 from foveate.data.labels import raster
 from foveate.data.labels.place import Placed, Stretched, placement_of
@@ -16,7 +17,6 @@ from foveate.data.labels.table import LabelTable
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.data.readers import ArrayReader, Georeference
-from foveate.data.sample_reader import SampleReader, open_labels, open_sample
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.patches.scales import ScaleSet

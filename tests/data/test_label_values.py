@@ -6,9 +6,9 @@ from data_toys import data_config, smooth_image, write
 from PIL import Image
 
 from foveate.data.checks import inspect_samples
+from foveate.data.images import open_labels
 from foveate.data.manifest import load_samples
 from foveate.data.readers import ArrayReader
-from foveate.data.sample_reader import open_labels
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Size, Window
 from toys import labels_of

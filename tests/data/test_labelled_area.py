@@ -7,14 +7,13 @@ import pytest
 from data_toys import data_config, smooth_image, write
 from test_area import closed, slide_pixels
 
-from foveate.data.area.area import Area
-from foveate.data.area.region import Outline, Region
+from foveate.data.area.area import Area, Outline, Region
 from foveate.data.datamodule import FoveateDataModule
+from foveate.data.images import SampleReader, open_labels, open_sample, sample_area
 from foveate.data.label_index import index_labels
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.data.readers import ArrayReader
-from foveate.data.sample_reader import SampleReader, open_labels, open_sample, sample_area
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.patches.scales import ScaleSet

@@ -7,9 +7,8 @@ from data_toys import footprint_means, smooth_image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data.augmentation import Augmentation
 from foveate.data.config import AugmentationConfig
-from foveate.data.locations import LocationBatch, LocationSpec, read_location, read_overview
+from foveate.data.locations import Augmentation, LocationBatch, LocationSpec, read_location, read_overview
 from foveate.data.readers import ArrayReader
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Window

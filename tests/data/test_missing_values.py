@@ -8,14 +8,13 @@ from rasterio.enums import ColorInterp, Resampling
 from reader_toys import write_npy, write_zarr
 
 from foveate.data.config import DataConfig
+from foveate.data.images import SampleReader, open_working, working
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import Sample
 from foveate.data.readers import ArrayReader, open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.overviews import with_overviews
 from foveate.data.readers.rescaled import RescaledReader
-from foveate.data.sample_reader import SampleReader
-from foveate.data.working import open_working, working
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
 from foveate.patches.scales import ScaleSet

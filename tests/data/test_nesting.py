@@ -7,9 +7,8 @@ from data_toys import data_config, footprint_means, smooth_image, write_data_set
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data.augmentation import _moved
 from foveate.data.datamodule import FoveateDataModule
-from foveate.data.locations import LocationSpec
+from foveate.data.locations import LocationSpec, _moved
 from foveate.data.nesting import Nesting, Planned, drawn_windows, moved_nesting, nesting_of, windows_as_predicted
 from foveate.errors import DatasetError
 from foveate.geometry import CellGrid, Size, Window

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from data_toys import footprint_means, smooth_image, write
 
-from foveate.data.cache import ReaderCache
+from foveate.data.images import ReaderCache
 from foveate.data.readers import ArrayReader, open_image, overviews
 from foveate.data.readers.overviews import OverviewedReader, with_overviews
 from foveate.errors import ImageReadError

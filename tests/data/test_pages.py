@@ -11,8 +11,8 @@ from data_toys import smooth_image, write
 
 from foveate.data.convert import convert
 from foveate.data.readers import open_image
+from foveate.data.readers.base import plane_of
 from foveate.data.readers.location import Location
-from foveate.data.readers.options import plane_of
 from foveate.errors import ConfigError, SeveralPlanesError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.runs.predict import stem_of

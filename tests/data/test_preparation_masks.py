@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from preparation_toys import PALETTE, coloured, picture, png
 
 from foveate.data.preparation import Gleason2019
-from foveate.data.preparation.fusion import fuse, majority, staple
-from foveate.data.preparation.masks import count_values, mask_by_colour, mask_by_value
-from foveate.data.preparation.scene import IGNORED
+from foveate.data.preparation.masks import count_values, fuse, majority, mask_by_colour, mask_by_value, staple
+from foveate.data.preparation.scenes import IGNORED
 from foveate.errors import ConfigError, DatasetError
 
 IDS = {colour: index for index, colour in enumerate(PALETTE)}

@@ -11,7 +11,7 @@ import rasterio
 import rasterio.shutil
 from data_toys import smooth_image, write
 
-from foveate.data.area.geojson import named_system
+from foveate.data.area.roi import named_system
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import quiet
 from foveate.errors import ConfigError, FoveateError, UnsupportedImageError

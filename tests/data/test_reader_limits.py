@@ -10,8 +10,8 @@ from data_toys import smooth_image, write
 from rasterio.env import get_gdal_config
 from reader_toys import write_zarr
 
-from foveate.data.cache import ReaderCache
-from foveate.data.readers import limits, open_image
+from foveate.data.images import ReaderCache
+from foveate.data.readers import base, open_image
 from foveate.data.readers.gdal import small_cache, small_cache_bytes
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Window
@@ -109,7 +109,7 @@ def test_a_small_cache_is_small_for_a_while_and_never_larger_than_the_usual():
 
 
 def test_strips_too_large_to_be_read_whole_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "MOST_BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(base, "MOST_BLOCK_BYTES", 1 << 20)
     pixels = smooth_image(3, 700, 800, np.uint8)
     path = write(tmp_path / "a.tif", pixels, compress="deflate", blockysize=700, interleave="pixel")
     with pytest.raises(UnsupportedImageError, match=r"a\.tif is stored in pieces of 700 x 800 pixels, 2 MiB each"):

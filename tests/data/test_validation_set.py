@@ -4,10 +4,10 @@ from data_toys import data_config, write_data_set
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foveate.data.datasets import ValidationDataset, spread, target_cells
+from foveate.data.images import SampleReader
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
-from foveate.data.sample_reader import SampleReader
-from foveate.data.validation_set import ValidationDataset, spread, target_cells
 from foveate.geometry import CellGrid, Size, Window
 from foveate.patches.scales import ScaleSet
 

@@ -10,11 +10,11 @@ from affine import Affine
 from rasterio.warp import transform
 
 from foveate.data.config import DataConfig
+from foveate.data.images import open_working
 from foveate.data.labels import open_source
 from foveate.data.labels.reader import LabelReader
 from foveate.data.labels.shapes import _unpacked
 from foveate.data.readers import open_image
-from foveate.data.working import open_working
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Size, Window
 from toys import write_image

@@ -14,7 +14,7 @@ from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 
 zarr = pytest.importorskip("zarr")
-zarr_store = pytest.importorskip("foveate.data.readers.zarr_store")
+zarr_store = pytest.importorskip("foveate.data.readers.zarr_reader")
 PIXELS = smooth_image(3, 130, 150, np.uint8)
 
 

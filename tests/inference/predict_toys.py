@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from foveate.data.area.area import Area
-from foveate.data.area.region import Outline, Region
+from foveate.data.area.area import Area, Outline, Region
 from foveate.data.channels import Normalisation
 from foveate.data.config import ClassConfig
 from foveate.data.readers import open_image

@@ -19,8 +19,7 @@ from predict_toys import (
     toy_source,
 )
 
-from foveate.data.area.area import Area
-from foveate.data.area.region import Outline, Region
+from foveate.data.area.area import Area, Outline, Region
 from foveate.data.area.tissue import TissueMask
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader

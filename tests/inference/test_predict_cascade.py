@@ -9,8 +9,7 @@ from predict_toys import CPU, PLAIN, toy_pixels
 from torch import nn
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.area.area import Area
-from foveate.data.area.region import Outline, Region
+from foveate.data.area.area import Area, Outline, Region
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import Cascade

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from foveate.data.datasets import StepBatches
 from foveate.data.locations import LocationBatch
-from foveate.data.training_set import StepBatches
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter

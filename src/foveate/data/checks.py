@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from foveate.data.area.region import Region
+from foveate.data.area.area import Region
 from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
 from foveate.data.fit import Kind
+from foveate.data.images import open_labels, open_sample
 from foveate.data.labels import RasterLabels
 from foveate.data.manifest import Sample
-from foveate.data.sample_reader import open_labels, open_sample
 from foveate.data.splits import some
 from foveate.errors import DatasetError
 from foveate.geometry import Size

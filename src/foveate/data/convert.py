@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from foveate.data.readers.base import Plane
 from foveate.data.readers.decoded import DecodedReader
 from foveate.data.readers.gdal import open_dataset, reading
 from foveate.data.readers.location import Location
-from foveate.data.readers.options import Plane
 from foveate.data.readers.oriented import OrientedReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.registry import open_image

@@ -12,20 +12,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from foveate.cores import available_cores
 from foveate.data.absent import check_classes
-from foveate.data.augmentation import Augmentation
 from foveate.data.channels import Normalisation, select_channels
 from foveate.data.checks import Inspection, inspect_samples
 from foveate.data.class_table import ClassTable, SplitLabels, count_split
 from foveate.data.config import DataConfig, TrainedOn
+from foveate.data.datasets import LocationDataset, StepBatches, ValidationDataset
 from foveate.data.fit import Values, misfits, other_values, refuse_lone_value, trained_on
+from foveate.data.images import SampleReader, open_labels, open_sample
 from foveate.data.label_index import LabelIndex
-from foveate.data.locations import LocationBatch, LocationSpec
+from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
 from foveate.data.manifest import Sample, load_samples, masks_without_image
-from foveate.data.sample_reader import SampleReader, open_labels, open_sample
 from foveate.data.sampling import CellSampler, class_weights
 from foveate.data.splits import SPLITS, Split, some
-from foveate.data.training_set import LocationDataset, StepBatches
-from foveate.data.validation_set import ValidationDataset
 from foveate.errors import DatasetError
 from foveate.geometry import ceil_div
 from foveate.types import IntArray

@@ -11,18 +11,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from foveate.data.absent import check_classes
-from foveate.data.augmentation import Augmentation
 from foveate.data.channels import Normalisation
 from foveate.data.checks import inspect_samples
 from foveate.data.class_table import ClassTable, SplitLabels
 from foveate.data.config import AugmentationConfig, DataConfig
+from foveate.data.datasets import LocationDataset
+from foveate.data.images import SampleReader, open_labels
 from foveate.data.label_index import LabelIndex
-from foveate.data.locations import LocationSpec
+from foveate.data.locations import Augmentation, LocationSpec
 from foveate.data.manifest import load_samples
-from foveate.data.sample_reader import SampleReader, open_labels
 from foveate.data.sampling import CellSampler, class_weights
 from foveate.data.splits import SPLITS
-from foveate.data.training_set import LocationDataset
 from foveate.errors import ConfigError, DatasetError
 from foveate.patches.scales import ScaleSet
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from foveate.data.images import open_labels, open_sample
 from foveate.data.labels import class_map
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
-from foveate.data.sample_reader import open_labels, open_sample
 from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles
 from foveate.reporting.panels import (

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from foveate.data.images import open_labels, open_working
 from foveate.data.labels import class_map
 from foveate.data.manifest import Sample
 from foveate.data.readers import open_image
 from foveate.data.readers.location import Location
-from foveate.data.sample_reader import open_labels
-from foveate.data.working import open_working
 from foveate.geometry import Size, Window
 from foveate.inference.job import PredictionFiles
 from foveate.inference.layers import NODATA

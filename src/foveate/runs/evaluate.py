@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from foveate.data.sample_reader import open_labels, open_sample, sample_area
+from foveate.data.images import open_labels, open_sample, sample_area
 from foveate.devices import device_of
 from foveate.errors import ConfigError
 from foveate.inference.evaluate import Evaluation, evaluation_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foveate.data.checks import gathered
+from foveate.data.images import open_labels, open_sample
 from foveate.data.manifest import Sample, load_samples
-from foveate.data.sample_reader import open_labels, open_sample
 from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window

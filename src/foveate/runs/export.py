@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.channels import Normalisation
+from foveate.data.images import open_sample
 from foveate.data.manifest import load_samples
-from foveate.data.sample_reader import open_sample
 from foveate.errors import ConfigError, FoveateError, NetworkError
 from foveate.files import refuse_existing, written
 from foveate.geometry import Size, Window

@@ -19,9 +19,9 @@ import torch
 from foveate.config_base import ConfigTree
 from foveate.cores import share_cores
 from foveate.data.area.area import Area
-from foveate.data.area.of_image import Roi, area_of, tissue_is_sought
+from foveate.data.area.roi import Roi, area_of, tissue_is_sought
+from foveate.data.images import open_working
 from foveate.data.readers.location import Location
-from foveate.data.working import open_working
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.inference.config import InferenceConfig
 from foveate.inference.executor import dask_executor, pieces_of

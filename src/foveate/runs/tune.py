@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.sample_reader import open_labels, open_sample
+from foveate.data.images import open_labels, open_sample
 from foveate.devices import device_of
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text

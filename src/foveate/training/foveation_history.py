@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from foveate.data.channels import select_channels
 from foveate.data.datamodule import FoveateDataModule
+from foveate.data.images import open_sample
 from foveate.data.manifest import Sample
-from foveate.data.sample_reader import open_sample
 from foveate.errors import ImageReadError, translated
 from foveate.files import written
 from foveate.geometry import CellGrid, Size, Window, ceil_div

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from foveate.data.cache import ReaderCache
+from foveate.data.images import ReaderCache
 from foveate.data.readers import ImageReader, open_image
 from foveate.geometry import Size, Window, ceil_div
 from foveate.viewer.rendering import encoded

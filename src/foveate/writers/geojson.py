@@ -15,7 +15,7 @@ from rasterio.warp import transform as warp
 from scipy import ndimage
 
 from foveate.data.readers.base import Georeference
-from foveate.data.readers.ground import area_lattice
+from foveate.data.readers.resolution import area_lattice
 from foveate.errors import ConfigError
 from foveate.geometry import Size
 from foveate.types import Coordinates

@@ -47,7 +47,7 @@ def convert(
     from foveate.data.convert import Compression
     from foveate.data.convert import convert as convert_image
     from foveate.data.readers import open_image
-    from foveate.data.readers.options import plane_of
+    from foveate.data.readers.base import plane_of
     from foveate.errors import ConfigError
     from foveate.reporting.image_facts import image_facts
     from foveate.reporting.tables import facts_table

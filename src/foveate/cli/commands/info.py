@@ -27,7 +27,7 @@ def info(
 
     from foveate.cli.console import output
     from foveate.data.readers import open_image
-    from foveate.data.readers.options import plane_of
+    from foveate.data.readers.base import plane_of
     from foveate.reporting.image_facts import image_facts
     from foveate.reporting.tables import facts_table
 

@@ -94,8 +94,8 @@ def _recipe(name: str, fusion: str | None, classes: str | None, crop: int | None
     import typing
 
     from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019
-    from foveate.data.preparation.fusion import Fusion
-    from foveate.data.preparation.gleason2019 import Scheme
+    from foveate.data.preparation.data_sets import Scheme
+    from foveate.data.preparation.masks import Fusion
     from foveate.errors import ConfigError
 
     if name == Gleason2019.name:

@@ -1,20 +1,114 @@
-"""`Area`: which pixels of an image are looked at, asked window by window."""
+"""`Area`: which pixels of an image are looked at: those in polygons of interest, with data, with tissue."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+from shapely import make_valid
+from shapely.geometry import shape
+from shapely.ops import unary_union
 
 from foveate.config_base import ConfigTree
-from foveate.data.area.region import Region
 from foveate.data.area.tissue import TissueMask
 from foveate.data.readers.base import ImageReader
 from foveate.geometry import Size, Window, ceil_div, ceil_to, windows_over
 from foveate.types import BoolArray
 
+Ring = NDArray[np.float64]  # (n, 2) columns and rows, level-0 pixels; pixel i reaches from i to i + 1
+# Drawn at once, at the same places whatever is asked for, so that a centre on an edge is always in or always out.
+_TILE = 512
 _SCANNED = 2048  # side of the windows that a scan of a whole image asks for
+
+
+class Outline(NamedTuple):
+    """A polygon.
+
+    Attributes:
+        rings: the outer one, then its holes.
+    """
+
+    rings: tuple[Ring, ...]
+
+
+class Region:
+    """The pixels whose centres lie in any of some polygons.
+
+    Args:
+        outlines: the polygons.
+    """
+
+    def __init__(self, outlines: Sequence[Outline]) -> None:
+        self._shapes = [_shape(outline) for outline in outlines]
+        bounds = [_bounds(outline.rings[0]) for outline in outlines]
+        self._bounds = np.array(bounds, np.float64).reshape(-1, 4)
+        self.digest = _digest(outlines)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Least column and row, largest column and row."""
+        left, top = self._bounds[:, :2].min(axis=0)
+        right, bottom = self._bounds[:, 2:].max(axis=0)
+        return float(left), float(top), float(right), float(bottom)
+
+    def meets(self, window: Window) -> bool:
+        """Whether the rectangle around any polygon meets a window."""
+        return bool(self._near(window))
+
+    def shared_with(self, other: Region) -> float:
+        """The area that lies in both regions, pixels."""
+        both = [unary_union([make_valid(shape(part)) for part in region._shapes]) for region in (self, other)]
+        return float(both[0].intersection(both[1]).area)
+
+    def inside(self, window: Window) -> BoolArray:
+        """Whether each pixel (h, w) of a window is in the region."""
+        result = np.zeros((window.height, window.width), np.bool_)
+        around = window.aligned(_TILE)
+        for top, left in product(range(around.top, around.bottom, _TILE), range(around.left, around.right, _TILE)):
+            tile = Window(top, left, _TILE, _TILE)
+            part = tile.intersection(window)
+            shapes = self._near(tile)
+            if part is not None and shapes:
+                result[part.within(window)] = _drawn(shapes, tile)[part.within(tile)]
+        return result
+
+    def _near(self, window: Window) -> list[dict[str, Any]]:
+        left, top, right, bottom = self._bounds.T
+        near = (left < window.right) & (right > window.left) & (top < window.bottom) & (bottom > window.top)
+        return [self._shapes[i] for i in np.flatnonzero(near)]
+
+
+def _drawn(shapes: list[dict[str, Any]], tile: Window) -> BoolArray:
+    drawn: BoolArray = rasterize(
+        shapes, (tile.height, tile.width), transform=Affine(1, 0, tile.left, 0, 1, tile.top), dtype="uint8"
+    ).astype(np.bool_)
+    return drawn
+
+
+def _shape(outline: Outline) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [ring.tolist() for ring in outline.rings]}
+
+
+def _bounds(ring: Ring) -> NDArray[np.float64]:
+    return np.concatenate([ring.min(axis=0), ring.max(axis=0)])
+
+
+def _digest(outlines: Sequence[Outline]) -> str:
+    total = hashlib.sha256()
+    for outline in outlines:
+        for ring in outline.rings:
+            total.update(f"{len(ring)}".encode())
+            # To a thousandth of a pixel, as other computers round a transformation otherwise.
+            total.update(np.round(ring, 3).tobytes())
+        total.update(b"/")
+    return total.hexdigest()[:16]
 
 
 class AreaPart(NamedTuple):

@@ -9,8 +9,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.area.area import Area
-from foveate.data.area.region import Region
+from foveate.data.area.area import Area, Region
 from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.geometry import Size, Window, ceil_div
 from foveate.types import BoolArray, IntArray, LabelArray

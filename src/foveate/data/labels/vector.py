@@ -13,7 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
-from foveate.data.area.geojson import pixel_transform
+from foveate.data.area.roi import pixel_transform
 from foveate.data.labels.shapes import Shapes, read_shapes
 from foveate.data.readers.base import ImageReader
 from foveate.errors import ConfigError, DatasetError

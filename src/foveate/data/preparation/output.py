@@ -1,10 +1,12 @@
-"""One scene written: its mask, and with pyramids its image, as what a manifest names."""
+"""What a preparation writes: masks and images of scenes, and a record by which an interrupted one goes on."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,24 @@ import numpy as np
 
 from foveate.data.convert import convert
 from foveate.data.preparation.masks import count_values
-from foveate.data.preparation.scene import IGNORED, Mask, Recipe, Scene
+from foveate.data.preparation.scenes import IGNORED, Mask, Recipe, Scene
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
-from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
-from foveate.files import written
+from foveate.errors import (
+    DatasetError,
+    ImageReadError,
+    OutputExistsError,
+    OutputWriteError,
+    UnsupportedImageError,
+    reason_of,
+)
+from foveate.files import write_text, written
 from foveate.geometry import Size, Window
+from foveate.texts import read_text
 from foveate.types import LabelArray, Raster
+
+MANIFEST = "manifest.csv"
+_RECORD = "preparation.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +155,90 @@ def _image_oddities(scene: Scene, mask: Mask) -> dict[str, int]:
                 f"{scene.image} is {image.size.height} x {image.size.width} pixels and its mask {height} x {width}"
             )
         return {"image of one band, which training repeats": 0} if image.bands == 1 else {}
+
+
+class Record:
+    """The record of an output folder; its first line says what is prepared, and how.
+
+    Args:
+        out: the folder.
+        settings: what the files depend on; plain values.
+        overwrite: begin anew.
+
+    Raises:
+        OutputExistsError: when the folder holds a finished preparation, one with other settings, or other results, and
+            `overwrite` is false.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+        self._out, self._path = out, out / _RECORD
+        if overwrite:
+            # Without the manifest an interrupted overwriting can be continued too.
+            (out / MANIFEST).unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
+        else:
+            self._refuse_others(settings)
+        self.done = {facts.name: facts for facts in self._lines() if self._is_there(facts)}
+        # Anew, as an interruption may have cut the last line.
+        lines = [json.dumps(settings), *(json.dumps(asdict(facts)) for facts in self.done.values())]
+        write_text(self._path, "\n".join(lines) + "\n", overwrite=True)
+
+    def add(self, facts: Facts) -> None:
+        """Remember a scene; on disk only when it did not fail, so that a failed one is tried again.
+
+        Raises:
+            OutputWriteError: for example on a full disk.
+        """
+        self.done[facts.name] = facts
+        if not facts.failed:
+            self._append(json.dumps(asdict(facts)) + "\n")
+
+    def _append(self, line: str) -> None:
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise OutputWriteError(f"could not write {self._path}: {error}; begin again to go on") from error
+
+    def _refuse_others(self, settings: dict[str, Any]) -> None:
+        advice = "choose another folder or pass --overwrite to begin anew"
+        if (self._out / MANIFEST).exists():
+            raise OutputExistsError(f"{self._out / MANIFEST} exists: this was prepared already; {advice}")
+        if not self._path.exists():
+            found = [name for name in ("images", "masks") if (self._out / name).exists()]
+            if found:
+                raise OutputExistsError(f"{self._out} holds {' and '.join(found)} of something else; {advice}")
+            return
+        before = self._settings()
+        changed = [
+            f"{key} was {before.get(key)!r}, is {value!r}"
+            for key, value in settings.items()
+            if before.get(key) != value
+        ]
+        if changed:
+            raise OutputExistsError(f"{self._out} was begun with other settings ({'; '.join(changed)}); {advice}")
+
+    def _settings(self) -> dict[str, Any]:
+        first = self._text().partition("\n")[0]
+        try:
+            return dict(json.loads(first))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise OutputExistsError(
+                f"{self._path} is damaged ({reason_of(error)}); begin anew with --overwrite"
+            ) from None
+
+    def _lines(self) -> Iterator[Facts]:
+        if not self._path.exists():
+            return
+        for line in self._text().splitlines()[1:]:
+            try:
+                values = json.loads(line)
+                yield Facts(**{**values, "pixels": tuple(values["pixels"])})
+            except (ValueError, TypeError, KeyError, RecursionError):  # cut short by a kill, or damaged: made again
+                continue
+
+    def _text(self) -> str:
+        return read_text(self._path, OutputExistsError, "begin anew with --overwrite", 1 << 30)
+
+    def _is_there(self, facts: Facts) -> bool:
+        return (self._out / facts.image).is_file() and (self._out / facts.mask).is_file()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.readers.options import Plane
+from foveate.data.readers.base import Plane
 from foveate.errors import SeveralPlanesError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import Raster

@@ -1,17 +1,28 @@
-"""The reader contract: what every image file looks like to the rest of the library."""
+"""The reader contract: what every image file looks like to the rest of the library, and what may be asked of it."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, cast, runtime_checkable
 
 import numpy as np
+from rasterio.enums import Interleaving
 
+from foveate.errors import ConfigError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
+
+DECODE_LIMIT_BYTES = 1 << 30
+# Which of several planes: a number for the only axis there is, or one by the name of each.
+Plane: TypeAlias = int | Mapping[str, int] | Literal["bands"]
+MAX_PIXELS = 10**12
+MOST_BLOCK_BYTES = 512 << 20
+VARIABLE = "FOVEATE_MAX_PIXELS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +181,88 @@ class ImageReader(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How an image is opened.
+
+    Attributes:
+        keep_alpha: count an alpha band as a band.
+        bands: 1-based numbers of the bands that will be used, where they are chosen: an alpha band then counts as a
+            band, and one that is named is pixels and no mask.
+        plane: which plane of a file that holds several, counted from 1; see `foveate.data.readers.rasterio_reader`.
+        use_nodata: whether nodata values, masks and alpha bands are believed.
+        decode_limit_bytes: PNG and JPEG decoding to more bytes than this go to a temporary file, not to memory.
+    """
+
+    keep_alpha: bool = False
+    bands: tuple[int, ...] | None = None
+    plane: Plane | None = None
+    use_nodata: bool = True
+    decode_limit_bytes: int = DECODE_LIMIT_BYTES
+
+
+def plane_of(text: str | None) -> Plane | None:
+    """A plane from text: "3", "z=3,t=1" or "bands".
+
+    Raises:
+        ConfigError: when it is none of these.
+    """
+    if text is None or text == "bands":
+        return cast("Plane | None", text)
+    parts = [part.partition("=") for part in text.split(",")]
+    if not all(number.isdecimal() if name else False for name, _, number in parts) and not text.isdecimal():
+        raise ConfigError(f"plane {text!r}; give a number from 1, such as 3, or z=3,t=1, or bands")
+    return int(text) if text.isdecimal() else {name.strip(): int(number) for name, _, number in parts}
+
+
+PLAIN = OpenOptions()
+
+
+def check_size(reader: ImageReader, max_pixels: int | None = None) -> None:
+    """Refuse an image of more pixels than allowed.
+
+    Args:
+        reader: the opened image, of which only the header was read.
+        max_pixels: most rows times columns; of the environment variable, else `MAX_PIXELS`, when None.
+
+    Raises:
+        ConfigError: when the variable holds no positive number.
+        UnsupportedImageError: naming the size and how to allow more.
+    """
+    limit = _from_environment() if max_pixels is None else max_pixels
+    if reader.size.pixels > limit:
+        raise UnsupportedImageError(
+            f"{reader.location} says it is {reader.size.height} x {reader.size.width} pixels, and {limit:.3g} pixels "
+            f"are allowed: the header may be damaged. If it is right, set the environment variable {VARIABLE} to a "
+            f"larger number, or pass max_pixels to open_image"
+        )
+
+
+def check_blocks(dataset: Any) -> None:
+    """Refuse a file whose strips or tiles are too large to be decoded, which is done whole.
+
+    Raises:
+        UnsupportedImageError: naming the size and what to do.
+    """
+    for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+        size = height * width * np.dtype(dtype).itemsize * together
+        if size > MOST_BLOCK_BYTES:
+            raise UnsupportedImageError(
+                f"{dataset.name} is stored in pieces of {height} x {width} pixels, {size / 2**20:.0f} MiB each, which "
+                f"are read whole; at most {MOST_BLOCK_BYTES >> 20} MiB are allowed: store it in tiles, for "
+                f"example with gdal_translate -co TILED=YES"
+            )
+
+
+def _from_environment() -> int:
+    text = os.environ.get(VARIABLE) or str(MAX_PIXELS)
+    try:
+        limit = int(float(text))
+    except (ValueError, OverflowError):
+        limit = 0
+    if limit < 1:
+        raise ConfigError(f"{VARIABLE} is {text!r}; it must be a positive number of pixels, for example 1e12")
+    return limit

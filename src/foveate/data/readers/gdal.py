@@ -17,12 +17,9 @@ from rasterio.env import ensure_env_with_credentials, get_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from foveate.data.readers.base import Georeference, Resolution
-from foveate.data.readers.cut_short import check_length
-from foveate.data.readers.drivers import check_overviews, drivers_for
-from foveate.data.readers.limits import check_blocks
+from foveate.data.readers._gdal_checks import check_length, check_overviews, drivers_for
+from foveate.data.readers.base import PLAIN, Georeference, OpenOptions, Resolution, check_blocks
 from foveate.data.readers.location import Location, redacted
-from foveate.data.readers.options import PLAIN, OpenOptions
 from foveate.data.readers.pyramid import PyramidReader, representable
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foveate.data.readers.base import Resolution
+from foveate.data.readers.base import OpenOptions, Resolution
 from foveate.data.readers.location import Location
-from foveate.data.readers.options import OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Size, Window

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.readers.base import Known
+from foveate.data.readers.array import halvings
+from foveate.data.readers.base import Known, OpenOptions
 from foveate.data.readers.location import Location
-from foveate.data.readers.memory import halvings
-from foveate.data.readers.options import OpenOptions
 from foveate.data.readers.pyramid import PyramidReader, any_band
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.rescaled import Derived

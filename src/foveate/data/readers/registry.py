@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.array import open_numpy
+from foveate.data.readers.base import DECODE_LIMIT_BYTES, ImageReader, OpenOptions, Plane, check_size
 from foveate.data.readers.decoded import open_decoded
-from foveate.data.readers.limits import check_size
 from foveate.data.readers.location import Location, redacted
-from foveate.data.readers.numpy_reader import open_numpy
 from foveate.data.readers.openslide_reader import open_openslide
-from foveate.data.readers.options import DECODE_LIMIT_BYTES, OpenOptions, Plane
 from foveate.data.readers.oriented import as_shown
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import open_rasterio

@@ -10,9 +10,8 @@ import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
 
-from foveate.data.readers.base import ImageReader, Resolution
+from foveate.data.readers.base import ImageReader, OpenOptions, Resolution
 from foveate.data.readers.gdal import read_header, read_valid, reading
-from foveate.data.readers.options import OpenOptions
 from foveate.data.readers.resolution import resolution_of
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster

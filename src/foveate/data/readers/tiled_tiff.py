@@ -12,9 +12,9 @@ import rasterio
 import rasterio.shutil
 from rasterio.enums import Resampling
 
+from foveate.data.readers.array import halvings
 from foveate.data.readers.gdal import open_dataset, quiet, reading
 from foveate.data.readers.location import Location
-from foveate.data.readers.memory import halvings
 from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.data.readers.tiff_source import TiffSource, source_of_dataset
 from foveate.errors import ConfigError

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from foveate.data.config import DataConfig
+from foveate.data.images import open_labels
 from foveate.data.labels import class_map
 from foveate.data.manifest import Sample
-from foveate.data.sample_reader import open_labels
 from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles, thinning_step
 from foveate.metrics.scores import Scores, scores_from

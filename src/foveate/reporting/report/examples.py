@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from foveate.data.images import open_sample
 from foveate.data.manifest import Sample
-from foveate.data.sample_reader import open_sample
 from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles
 from foveate.reporting.panels import Picture, channels_shown, colored, image_picture, screen_size

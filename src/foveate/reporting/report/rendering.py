@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from foveate.data.config import DataConfig
+from foveate.data.images import open_sample
 from foveate.data.manifest import Sample
 from foveate.data.readers import ArrayReader
 from foveate.data.readers.base import ImageReader
-from foveate.data.sample_reader import open_sample
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.score import MapFiles
 from foveate.patches.scales import ScaleSet

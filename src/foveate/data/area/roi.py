@@ -1,22 +1,23 @@
-"""Regions of interest from GeoJSON, as QuPath, QGIS and `foveate polygons` write it."""
+"""The area of an image, from what is wanted of it: regions of interest come as GeoJSON, as QuPath and QGIS write it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rasterio import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
-from foveate.data.area.region import Outline, Region, Ring
+from foveate.data.area.area import Area, Outline, Region, Ring
+from foveate.data.area.tissue import TissueMask, is_slide
 from foveate.data.readers.base import Georeference, ImageReader
 from foveate.errors import ConfigError, reason_of, translated
 from foveate.texts import read_json
-from foveate.types import Coordinates
+from foveate.types import Coordinates, Tissue
 
 _LONLAT = "OGC:CRS84"
 _MOST_BYTES = 64 << 20
@@ -188,3 +189,46 @@ def _check_meets(region: Region, image: ImageReader, path: Path) -> None:
             f"{bottom:.0f} of {image.location}, which has {size.width} columns and {size.height} rows: they do not "
             f"meet. Say with --roi-coordinates whether its coordinates are pixels, crs or lonlat"
         )
+
+
+class Roi(NamedTuple):
+    """Where regions of interest are.
+
+    Attributes:
+        place: a GeoJSON file, or a folder with one of each image's name.
+        coordinates: see `load_region`.
+    """
+
+    place: Path
+    coordinates: Coordinates = "auto"
+
+
+def area_of(
+    image: ImageReader, stem: str, *, roi: Roi | None = None, nodata: bool = True, tissue: Tissue = False
+) -> Area:
+    """The pixels of an image that are looked at.
+
+    Args:
+        image: open for as long as the area is used.
+        stem: its name, for regions in a folder.
+        roi: its region of interest.
+        nodata: leave out pixels that hold no data, by nodata value, mask or alpha.
+        tissue: leave out glass. Where no tissue is found nothing is left out.
+
+    Raises:
+        ConfigError: when the region cannot be read or does not meet the image.
+        ImageReadError: when the image is damaged.
+    """
+    region = None if roi is None else load_region(region_file(roi.place, stem), image, roi.coordinates)
+    mask = TissueMask.of(image) if tissue_is_sought(image, tissue) else None
+    return Area(
+        image.size,
+        region,
+        image if nodata and image.masked else None,
+        mask if mask is not None and mask.mask.any() else None,
+    )
+
+
+def tissue_is_sought(image: ImageReader, tissue: Tissue) -> bool:
+    """Whether glass of an image is to be left out, where tissue is found on it."""
+    return is_slide(image) if tissue == "auto" else tissue

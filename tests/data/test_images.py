@@ -5,11 +5,10 @@ import pytest
 from data_toys import data_config, smooth_image, write
 
 from foveate.data.checks import inspect_samples
+from foveate.data.images import SampleReader, open_labels, open_sample, open_working
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.data.readers.gdal import open_dataset
-from foveate.data.sample_reader import SampleReader, open_labels, open_sample
-from foveate.data.working import open_working
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Size, Window
 from foveate.patches.scales import ScaleSet

@@ -1,0 +1,198 @@
+"""Items as a function of (seed, index) only: drawn places to train on, and a fixed list of places to validate on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby, product
+from operator import itemgetter
+from typing import TypeAlias
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from foveate.data.area.area import Region
+from foveate.data.images import SampleReader
+from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
+from foveate.data.manifest import Sample
+from foveate.data.nesting import Planned, drawn_windows, windows_as_predicted
+from foveate.data.sampling import CellSampler
+from foveate.errors import ConfigError
+from foveate.geometry import CellGrid, Size
+from foveate.types import IntArray
+
+_Place: TypeAlias = tuple[int, int, int]  # image, row, col
+
+
+class LocationDataset(Dataset[LocationBatch]):
+    """Item i: one image and K of its locations, the same in every process and in any order.
+
+    Args:
+        samples: the training images, in the order of the sampler's index.
+        reader: reads them.
+        sampler: draws image and cells.
+        augmentation: changes each location.
+        locations_per_image: K.
+        length: number of items; an item is made when asked for, so it costs nothing.
+        seed: everything is drawn from `numpy.random.default_rng([seed, index])`.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        reader: SampleReader,
+        sampler: CellSampler,
+        augmentation: Augmentation,
+        *,
+        locations_per_image: int,
+        length: int,
+        seed: int = 0,
+    ) -> None:
+        self._samples, self._reader, self._sampler, self._augment = list(samples), reader, sampler, augmentation
+        self._locations, self._length, self._seed = locations_per_image, length, seed
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> LocationBatch:
+        rng = np.random.default_rng([self._seed, index])
+        image, cells = self._sampler.draw(rng, self._locations)
+        places = [(int(row), int(col)) for row, col in cells]
+        locations = self._reader.read(self._samples[image], places, self._planned(rng, image, places))
+        return LocationBatch.stack([self._augment(location, rng) for location in locations]).of_image(image)
+
+    def _planned(
+        self, rng: np.random.Generator, image: int, places: Sequence[tuple[int, int]]
+    ) -> list[list[Planned]] | None:
+        """The windows of each location, where the spec wants them drawn: nested ones, or one of a drawn scale."""
+        spec, grid = self._reader.spec, self._sampler.grid(image)
+        cells = [grid.window(*place) for place in places]
+        if spec.nesting is not None:
+            draw = partial(self._sampler.draw_window, rng, image)
+            return [drawn_windows(rng, cell, spec.scales, spec.nesting, grid.image, draw) for cell in cells]
+        if spec.scale_shares is None:
+            return None
+        scales = map(int, rng.choice(len(spec.scale_shares), self._locations, p=spec.scale_shares))
+        return [[Planned(s, spec.scales.window(cell, s))] for s, cell in zip(scales, cells, strict=True)]
+
+
+class StepBatches(Sampler[list[int]]):
+    """The item indices of each training step, from the step where training stands.
+
+    Args:
+        steps: steps of the whole training.
+        images_per_step: items of a step, over all processes.
+        start: gives the number of steps already done, asked each time an iteration begins.
+        rank, world_size: this process and how many there are; each takes its share of a step's items, so that the
+            steps are the same for any number of processes.
+
+    Raises:
+        ConfigError: when the items of a step cannot be shared out evenly.
+    """
+
+    def __init__(
+        self, steps: int, images_per_step: int, start: Callable[[], int], *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if images_per_step % world_size:
+            raise ConfigError(
+                f"images_per_step {images_per_step} must be a multiple of the {world_size} processes; change it or the "
+                f"number of devices"
+            )
+        self._steps, self._images, self._start = steps, images_per_step, start
+        self._rank, self._world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self._start(), self._steps):
+            first = step * self._images
+            yield list(range(first + self._rank, first + self._images, self._world_size))
+
+    def __len__(self) -> int:
+        """Steps of the whole training, not of what is left: a resumed trainer counts on from the batch it was at."""
+        return self._steps
+
+
+class ValidationDataset(Dataset[LocationBatch]):
+    """Item i: a batch of locations of one image; images come one after the other, so that each is decoded once.
+
+    Args:
+        samples: the validation images.
+        sizes: their sizes.
+        reader: reads them.
+        spec: what is read at a location.
+        max_locations: locations in total; of more, an even part is kept, the same one every time.
+        batch_size: most locations of an item.
+        seed: changes which part is kept.
+        regions: of each image what is labelled; places elsewhere are left out. None for all of it.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        sizes: Sequence[Size],
+        reader: SampleReader,
+        spec: LocationSpec,
+        *,
+        max_locations: int,
+        batch_size: int,
+        seed: int = 0,
+        regions: Sequence[Region | None] | None = None,
+    ) -> None:
+        self._samples, self._reader, self._sizes, self._spec = list(samples), reader, list(sizes), spec
+        wanted = regions or [None] * len(sizes)
+        places = [
+            (i, row, col)
+            for i, (size, region) in enumerate(zip(sizes, wanted, strict=True))
+            for row, col in target_cells(size, spec, region)
+        ]
+        kept = [places[k] for k in spread(len(places), max_locations, seed)]
+        self._items = [part for _, group in groupby(kept, itemgetter(0)) for part in _parts(list(group), batch_size)]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> LocationBatch:
+        item = self._items[index]
+        cells = [(row, col) for _, row, col in item]
+        image = item[0][0]
+        locations = self._reader.read(self._samples[image], cells, self._planned(item))
+        return LocationBatch.stack(locations).of_image(image)
+
+    def _planned(self, item: list[_Place]) -> list[list[Planned]] | None:
+        """The windows of each location, where those of a cascade are asked for."""
+        if self._spec.nesting is None:
+            return None
+        grids = (CellGrid(self._sizes[i], self._spec.overview_downsample).window(row, col) for i, row, col in item)
+        return [windows_as_predicted(cell, self._spec.scales) for cell in grids]
+
+
+def target_cells(size: Size, spec: LocationSpec, region: Region | None = None) -> list[tuple[int, int]]:
+    """Cells whose targets cover the image; they tile it where the target's side is a multiple of the cell's.
+
+    Only cells of the grid are taken, as the policy decides for no other: at the lower and right border the last target
+    may overlap the one before it. Of an image that is labelled in a region, those whose targets meet none of its
+    polygons are left out.
+    """
+    grid = CellGrid(size, spec.overview_downsample)
+    rows, cols = (_axis(count, grid.cell, spec.scales.target) for count in (grid.rows, grid.cols))
+    cells = product(rows, cols)
+    if region is None:
+        return list(cells)
+    return [cell for cell in cells if region.meets(spec.scales.window(grid.window(*cell), 0))]
+
+
+def _axis(cells: int, cell: int, target: int) -> list[int]:
+    step = max(1, target // cell)
+    starts = [min(k, cells - 1) for k in range((step - 1) // 2, cells + step // 2, step)]
+    return sorted(set(starts))
+
+
+def spread(total: int, limit: int, seed: int) -> IntArray:
+    """At most `limit` of `range(total)`, one drawn in each of as many equal parts: even, but on no regular grid."""
+    if total <= limit:
+        return np.arange(total)
+    bounds = np.arange(limit + 1) * total // limit
+    return np.random.default_rng(seed).integers(bounds[:-1], bounds[1:])
+
+
+def _parts(places: list[_Place], size: int) -> list[list[_Place]]:
+    return [places[start : start + size] for start in range(0, len(places), size)]

@@ -1,0 +1,258 @@
+"""The paper's data sets as they are unpacked from the official packages: DeepGlobe, Cityscapes and Gleason2019."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias
+
+import numpy as np
+
+from foveate.data.config import SplitConfig
+from foveate.data.preparation.masks import Colour, Fusion, check_available, fuse, mask_by_colour, mask_by_value
+from foveate.data.preparation.scenes import IGNORED, Mask, Scene
+from foveate.data.readers import open_image
+from foveate.data.splits import SPLITS, Split
+from foveate.errors import ConfigError, DatasetError
+from foveate.types import LabelArray
+
+_COLOURS: dict[str, Colour] = {
+    "urban": (0, 255, 255),
+    "agriculture": (255, 255, 0),
+    "rangeland": (255, 0, 255),
+    "forest": (0, 255, 0),
+    "water": (0, 0, 255),
+    "barren": (255, 255, 255),
+}
+_UNKNOWN: Colour = (0, 0, 0)
+_COLOUR_IDS = {colour: index for index, colour in enumerate(_COLOURS.values())} | {_UNKNOWN: IGNORED}
+_DEEPGLOBE_KEY = re.compile(r"(\d+)(_(sat|mask|label))?(\.\w+)?")
+# The sizes of the field's split, 455 / 207 / 142, for those who do not have its lists.
+_SIZES = {"train": 455, "val": 207, "test": 142}
+_FRACTIONS = {f"{name}_fraction": _SIZES[name] / sum(_SIZES.values()) for name in ("val", "test")}
+# Official label ids of the 19 classes that are evaluated; the other ids up to 33 are void or too rare.
+_LABEL_IDS = {
+    "road": 7,
+    "sidewalk": 8,
+    "building": 11,
+    "wall": 12,
+    "fence": 13,
+    "pole": 17,
+    "traffic light": 19,
+    "traffic sign": 20,
+    "vegetation": 21,
+    "terrain": 22,
+    "sky": 23,
+    "person": 24,
+    "rider": 25,
+    "car": 26,
+    "truck": 27,
+    "bus": 28,
+    "train": 31,
+    "motorcycle": 32,
+    "bicycle": 33,
+}
+_VALUE_IDS = dict.fromkeys(range(34), IGNORED) | {value: index for index, value in enumerate(_LABEL_IDS.values())}
+_CITYSCAPES_KEY = re.compile(r"[a-z-]+_\d{6}_\d{6}")
+Scheme: TypeAlias = Literal["4", "3", "3-vs-rest", "4-vs-rest", "5-vs-rest", "benign-vs-rest"]
+_GRADES = ("benign", "grade 3", "grade 4", "grade 5")
+# Value in a map -> place in `_GRADES`: 0 is background, 6 is taken for benign as in the original.
+_VALUES = {0: 0, 1: 0, 2: 0, 3: 1, 4: 2, 5: 3, 6: 0}
+# Class names, and the class of each grade, as in the original.
+_SCHEMES: dict[Scheme, tuple[tuple[str, ...], tuple[int, int, int, int]]] = {
+    "4": (_GRADES, (0, 1, 2, 3)),
+    "3": (_GRADES[:3], (0, 1, 2, 0)),
+    "3-vs-rest": (("rest", "grade 3"), (0, 1, 0, 0)),
+    "4-vs-rest": (("rest", "grade 4"), (0, 0, 1, 0)),
+    "5-vs-rest": (("rest", "grade 5"), (0, 0, 0, 1)),
+    "benign-vs-rest": (("benign", "cancer"), (0, 1, 1, 1)),
+}
+_GLEASON_KEY = re.compile(r"slide\d+_core\d+")
+_MAPS = re.compile(r"Maps\d+", re.IGNORECASE)
+_OTHER_SIZE = "a map of another size than its image, left out"
+_UNDECIDED = "experts disagree evenly, ignored"
+
+
+class DeepGlobe:
+    """6 classes; unknown, and what is off the palette, is ignored.
+
+    The official validation and test images have no public labels: the field splits the 803 training images.
+
+    Source: Demir et al., "DeepGlobe 2018: A Challenge to Parse the Earth through Satellite Images", CVPRW 2018; the
+        split is that of Chen et al., "Collaborative Global-Local Networks" (GLNet), CVPR 2019.
+    """
+
+    name = "deepglobe"
+    classes = tuple(_COLOURS)
+    draw = SplitConfig.model_validate(_FRACTIONS)
+    crop = None
+
+    def key(self, file_name: str) -> str | None:
+        """The number of the image."""
+        match = _DEEPGLOBE_KEY.fullmatch(file_name)
+        return match[1] if match else None
+
+    def scenes(self, source: Path) -> Iterator[Scene]:
+        """Every `*_sat.jpg` below the folder.
+
+        Raises:
+            DatasetError: when there is none.
+        """
+        images = sorted(path for path in source.rglob("*_sat.jpg") if self.key(path.name))
+        if not images:
+            raise DatasetError(f"no *_sat.jpg below {source}; unpack the land cover track of DeepGlobe there")
+        for image in images:
+            labels = image.with_name(image.name.replace("_sat.jpg", "_mask.png"))
+            key = self.key(image.name) or image.stem
+            found = labels.is_file()
+            yield Scene(key, image, (labels,)) if found else Scene(key, image, left_out="no *_mask.png beside it")
+
+    def mask(self, scene: Scene) -> Mask:
+        """Class ids of the colours of a `*_mask.png`."""
+        return mask_by_colour(scene.labels[0], _COLOUR_IDS)
+
+
+class Cityscapes:
+    """19 classes by the official train ids; the rest is ignored.
+
+    The splits are the official ones. Labels of the test split are not public: it is left out.
+
+    Source: Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016.
+    """
+
+    name = "cityscapes"
+    classes = tuple(_LABEL_IDS)
+    draw = SplitConfig()
+    crop = None
+
+    def key(self, file_name: str) -> str | None:
+        """City, sequence and frame, such as "aachen_000000_000019"."""
+        match = _CITYSCAPES_KEY.search(file_name)
+        return match[0] if match else None
+
+    def scenes(self, source: Path) -> Iterator[Scene]:
+        """The images of `leftImg8bit/train`, `val` and `test`.
+
+        Raises:
+            DatasetError: when there is no `leftImg8bit` or `gtFine`.
+        """
+        for folder in ("leftImg8bit", "gtFine"):
+            if not (source / folder).is_dir():
+                raise DatasetError(
+                    f"no folder {source / folder}; unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip "
+                    f"into {source}"
+                )
+        for split in SPLITS:
+            for image in sorted((source / "leftImg8bit" / split).glob("*/*_leftImg8bit.png")):
+                yield self._scene(source, image, split)
+
+    def _scene(self, source: Path, image: Path, split: Split) -> Scene:
+        prefix = image.name.removesuffix("_leftImg8bit.png")
+        labels = source / "gtFine" / split / image.parent.name / f"{prefix}_gtFine_labelIds.png"
+        key = self.key(image.name) or image.stem
+        if split == "test":
+            return Scene(key, image, left_out="the labels of the test split are not public")
+        if not labels.is_file():
+            return Scene(key, image, left_out="no *_gtFine_labelIds.png")
+        return Scene(key, image, (labels,), split)
+
+    def mask(self, scene: Scene) -> Mask:
+        """Train ids of a `*_labelIds.png`."""
+        return mask_by_value(scene.labels[0], _VALUE_IDS)
+
+
+@dataclass(frozen=True)
+class Gleason2019:
+    """Grades of prostate tissue, fused from the experts' maps.
+
+    The maps are fused as four grades, then mapped: every scheme is a function of the four-class masks.
+
+    Attributes:
+        fusion: "majority" or "staple".
+        scheme: "4" for benign and grades 3, 4 and 5; "3" without grade 5, which then counts as benign; "3-vs-rest",
+            "4-vs-rest", "5-vs-rest" and "benign-vs-rest" for two classes.
+        crop: side of the central square that is kept, pixels; the original keeps 4400. Smaller images stay whole.
+
+    Raises:
+        ConfigError: when the crop is not above zero, or STAPLE is asked for and its package is missing.
+
+    Source: Nir et al., "Automatic grading of prostate cancer in digitized histopathology images", MedIA 2018; schemes
+        and the share of validation images as in the public code of arXiv 2007.15124.
+    """
+
+    fusion: Fusion = "majority"
+    scheme: Scheme = "4"
+    crop: int | None = None
+
+    name: ClassVar[str] = "gleason2019"
+    draw: ClassVar[SplitConfig] = SplitConfig(val_fraction=30 / 268)
+
+    def __post_init__(self) -> None:
+        check_available(self.fusion)
+        if self.crop is not None and self.crop < 1:
+            raise ConfigError(f"--crop {self.crop}; give the side of the central square in pixels, such as 4400")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by id, as the scheme says."""
+        return _SCHEMES[self.scheme][0]
+
+    def key(self, file_name: str) -> str | None:
+        """Slide and core, such as "slide001_core003"."""
+        match = _GLEASON_KEY.search(file_name)
+        return match[0] if match else None
+
+    def scenes(self, source: Path) -> Iterator[Scene]:
+        """Every `slideNNN_coreNNN.jpg` below the folder.
+
+        Raises:
+            DatasetError: when there is no image, or no folder of maps.
+        """
+        maps = self._maps(source)
+        images = sorted(path for path in source.rglob("slide*_core*.jpg") if _GLEASON_KEY.fullmatch(path.stem))
+        if not images or not maps:
+            raise DatasetError(
+                f"{source} holds {len(images)} images slideNNN_coreNNN.jpg and maps of {len(maps)} of them; unpack the "
+                f"training images and Maps1_T.zip to Maps6_T.zip there"
+            )
+        for image in images:
+            found = tuple(maps.get(image.stem, ()))
+            yield Scene(image.stem, image, found) if found else Scene(image.stem, image, left_out="no expert map")
+
+    def _maps(self, source: Path) -> dict[str, list[Path]]:
+        """Maps by core; only below folders called Maps..., as results of others may lie beside them."""
+        found = defaultdict(list)
+        for path in sorted(source.rglob("slide*_classimg_nonconvex.png")):
+            key = self.key(path.name)
+            if key and any(_MAPS.match(part) for part in path.relative_to(source).parts[:-1]):
+                found[key].append(path)
+        return dict(found)
+
+    def mask(self, scene: Scene) -> Mask:
+        """The experts' maps as one mask."""
+        with open_image(scene.image) as image:
+            shape = (image.size.height, image.size.width)
+        maps = [mask_by_value(path, _VALUES) for path in scene.labels]
+        fitting = [each for each in maps if each.ids.shape == shape]
+        if not fitting:
+            raise DatasetError(f"none of the {len(maps)} maps of {scene.image} has its {shape[0]} x {shape[1]} pixels")
+        fused = fuse([each.ids for each in fitting], len(_GRADES), self.fusion)
+        table = np.full(256, IGNORED, np.uint8)
+        table[: len(_GRADES)] = _SCHEMES[self.scheme][1]
+        return Mask(table[fused], _odd(maps, fitting, fused))
+
+
+def _odd(maps: list[Mask], fitting: list[Mask], fused: LabelArray) -> Counter[str]:
+    odd = Counter({f"maps of {len(fitting)} experts": 0})
+    for each in fitting:
+        odd.update(each.odd)
+    if len(fitting) < len(maps):
+        odd[_OTHER_SIZE] = 0
+    labelled = np.any([each.ids != IGNORED for each in fitting], axis=0)
+    undecided = int(np.count_nonzero(labelled & (fused == IGNORED)))
+    if undecided:
+        odd[_UNDECIDED] = undecided
+    return odd
