@@ -31,6 +31,7 @@ from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
+from foveate.membership import Exclusive
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from
 from foveate.runs.folder import TrainedRun, load_run
@@ -79,7 +80,9 @@ def scored(path: Path, options: argparse.Namespace) -> dict[tuple[str, float], f
     run, side = load_run(path), round(options.keep * options.close)
     ridge = fitted(list(maps_of(run, "val", options)), side)
     shares = [float(share) for share in options.shares.split(",")]
-    found = {(rule, share): confusion_matrix(len(run.config.data.classes), 255) for rule in RULES for share in shares}
+    found = {
+        (rule, share): confusion_matrix(len(run.config.data.classes), Exclusive()) for rule in RULES for share in shares
+    }
     for maps in maps_of(run, "test", options):
         height, width = maps.labels.shape
         fixed, roots = (

@@ -28,6 +28,7 @@ from foveate.inference.blocks import BlockGrid, block_side
 from foveate.inference.look_plan import LookPlan
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
+from foveate.membership import Exclusive
 from foveate.metrics.cells import loss_per_cell
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from
@@ -69,7 +70,7 @@ def row(choice: str, mious: list[float]) -> dict[str, Any]:
 def score(runs: list[TrainedRun], split: str) -> float:
     """Mean IoU when every target gets the prediction of the run whose loss there is smallest."""
     data = runs[0].config.data
-    matrix = confusion_matrix(len(data.classes), data.ignore_index)
+    matrix = confusion_matrix(len(data.classes), data.membership)
     for sample in load_samples(data):
         if sample.split == split:
             for prediction, labels in chosen_blocks(runs, sample, data):
@@ -102,7 +103,7 @@ def labelled(blocks: list[Window], labels: LabelReader, data: DataConfig) -> lis
 
 def best_of(logits: list[Tensor], truth: Tensor, target: int, ignore_index: int) -> Tensor:
     """Class ids (h, w), from the logits (C, h, w) with the smallest loss in each target."""
-    losses = torch.stack([loss_per_cell(one, truth, target, ignore_index) for one in logits])
+    losses = torch.stack([loss_per_cell(one, truth, target, Exclusive(ignore_index)) for one in logits])
     choice = losses.nan_to_num().argmin(dim=0)
     choice = choice.repeat_interleave(target, 0).repeat_interleave(target, 1)[: truth.shape[0], : truth.shape[1]]
     ids = torch.stack([one.argmax(dim=0) for one in logits])

@@ -5,13 +5,19 @@ from __future__ import annotations
 from foveate.cascade import CascadeSegmenter
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Cascade
+from foveate.membership import Exclusive, Membership
 from foveate.networks.config import NetworkConfig
 from foveate.networks.from_config import network_from
 from foveate.segmenter import FoveatedSegmenter
 
 
 def build_segmenter(
-    foveation: FoveationConfig, network: NetworkConfig, *, classes: int, in_channels: int = 3
+    foveation: FoveationConfig,
+    network: NetworkConfig,
+    *,
+    classes: int,
+    in_channels: int = 3,
+    membership: Membership = Exclusive(),  # noqa: B008 - immutable
 ) -> FoveatedSegmenter:
     """The segmenter that two configuration sections describe.
 
@@ -28,6 +34,7 @@ def build_segmenter(
             cascade=foveation.estimator,
             overview_downsample=foveation.overview_downsample,
             tell_scale=foveation.tell_scale,
+            membership=membership,
         )
     return FoveatedSegmenter(
         built,
@@ -38,4 +45,5 @@ def build_segmenter(
         policy=foveation.policy,
         alignment=foveation.alignment,
         tell_scale=foveation.tell_scale,
+        membership=membership,
     )

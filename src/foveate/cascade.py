@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from foveate.errors import GeometryError
 from foveate.foveation.estimators import Cascade, Draw
 from foveate.geometry import ceil_div
+from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork
 from foveate.networks.deep_supervision import heads_of
 from foveate.patches.alignment import resize_logits
@@ -48,6 +49,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         cascade: how looks share weights and hand context on.
         overview_downsample: level-0 pixels per cell of the maps that a prediction writes.
         tell_scale: tell networks of their own which look they are too, as a shared one always is.
+        membership: how classes are read off logits, see `FoveatedSegmenter`.
 
     Raises:
         ConfigError: when the looks do not nest.
@@ -64,6 +66,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         cascade: Cascade | None = None,
         overview_downsample: int = 16,
         tell_scale: bool = False,
+        membership: Membership = Exclusive(),  # noqa: B008 - immutable
     ) -> None:
         cascade = cascade or Cascade()
         cascade.check_looks(looks)
@@ -76,6 +79,7 @@ class CascadeSegmenter(FoveatedSegmenter):
             entrance=cascade.context,
             handed=cascade.handed,
             gain=cascade.gain,
+            membership=membership,
         )
         super().__init__(
             wrapped,
@@ -84,6 +88,7 @@ class CascadeSegmenter(FoveatedSegmenter):
             overview_downsample=overview_downsample,
             estimator=cascade,
             tell_scale=tell_scale or cascade.share,
+            membership=membership,
         )
         self.cascade = cascade
 
@@ -95,12 +100,12 @@ class CascadeSegmenter(FoveatedSegmenter):
             draw: randomness of what gets no context, in train mode.
 
         Returns:
-            Logarithms of probabilities (B, classes, H, W). For a loss on every look use `look_by_look`.
+            Logits (B, classes, H, W) of the looks' mean probabilities. For a loss on every look use `look_by_look`.
 
         Raises:
             GeometryError, NetworkError: see `FoveatedSegmenter`.
         """
-        return fused(self.look_by_look(image, draw))
+        return self._fused(self.look_by_look(image, draw))
 
     def look_by_look(self, image: Tensor, draw: Draw = Draw()) -> list[Tensor]:  # noqa: B008 - immutable
         """What every look says about whole images, widest first; each but the first with its context.
@@ -214,7 +219,13 @@ class CascadeSegmenter(FoveatedSegmenter):
             around = Context(seen[parent].logits, corner.float() / view, target / view)
             looks.insert(0, around.over(target, target))
             place, parent = parent, int(nesting[0, parent, 0])
-        return fused(looks)
+        return self._fused(looks)
+
+    def _fused(self, looks: Sequence[Tensor]) -> Tensor:
+        """The mean prediction, of logits (..., C, h, w) of looks, widest first; the closest counts most."""
+        weights = torch.tensor([CLOSER_COUNTS**k for k in range(len(looks))], device=looks[0].device)
+        log_weights = (weights / weights.sum()).log().view(-1, *[1] * looks[0].dim())
+        return self.membership.mixed(torch.stack(list(looks)), log_weights, over=0, dim=-3)
 
     def _tiled_context(self, handed: Tensor, image: Tensor, tiles: _Tiles, scale: int, draw: Draw) -> Context:
         wider = _Tiles.over(image, self.scales.fields_of_view[scale + 1])
@@ -249,15 +260,6 @@ class _Tiles(NamedTuple):
         count, side, (height, width) = len(image), self.windows.side, image.shape[-2:]
         tiles = resize_logits(logits, side).view(count, self.rows, self.cols, -1, side, side).permute(0, 3, 1, 4, 2, 5)
         return tiles.reshape(count, tiles.shape[1], self.rows * side, -1)[..., :height, :width]
-
-
-def fused(looks: Sequence[Tensor]) -> Tensor:
-    """Log of the mean of probabilities, from logits (..., C, h, w) of looks, widest first; the closest counts most."""
-    weights = torch.tensor([CLOSER_COUNTS**k for k in range(len(looks))])
-    logarithms = (weights / weights.sum()).log()
-    return torch.stack(
-        [look.log_softmax(dim=-3) + float(log) for look, log in zip(looks, logarithms, strict=True)]
-    ).logsumexp(dim=0)
 
 
 def _of_place(found: LookOutput, count: int, place: int) -> LookOutput:

@@ -13,6 +13,7 @@ from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
 from foveate.foveation.policy import PolicyNetwork
 from foveate.foveation.scale_embedding import ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
+from foveate.membership import Exclusive, Membership
 from foveate.networks.deep_supervision import heads_of
 from foveate.networks.per_scale import NetworkPerScale
 from foveate.patches.alignment import crop_central, resize_logits
@@ -54,11 +55,12 @@ class FoveatedSegmenter(nn.Module):
         policy: the policy network, or its shape; the paper's by default.
         alignment: "aligned", or "paper" to take a patch's whole output for the target whatever its field of view.
         tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
+        membership: how classes are read off logits: one of them a pixel by default, or any with `Overlapping()`.
 
     Source: arXiv 2007.15124, with aligned prediction instead of its output convention.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the method's choices
         self,
         network: nn.Module,
         scales: ScaleSet,
@@ -69,6 +71,7 @@ class FoveatedSegmenter(nn.Module):
         policy: PolicyConfig | PolicyNetwork | None = None,
         alignment: Alignment = "aligned",
         tell_scale: bool = False,
+        membership: Membership = Exclusive(),  # noqa: B008 - immutable
     ) -> None:
         super().__init__()
         self.network = network
@@ -77,6 +80,7 @@ class FoveatedSegmenter(nn.Module):
         self.overview_downsample = overview_downsample
         self.estimator = estimator or GumbelSoftmax()
         self.alignment = alignment
+        self.membership = membership
         # Who always sees one scale has nothing to be told.
         told = tell_scale and len(self.estimator.scales_read(len(scales))) > 1
         self.scale_embedding = ScaleEmbedding(len(scales), in_channels) if told else None
@@ -147,7 +151,7 @@ class FoveatedSegmenter(nn.Module):
         if len(looks) == 1:
             return outputs[0]
         aligned = torch.stack([output.logits for output in outputs], dim=1)
-        logits = _mixture(aligned, torch.stack([look.weight for look in looks], dim=1).log())
+        logits = self._mixture(aligned, torch.stack([look.weight for look in looks], dim=1).log())
         return outputs[0]._replace(logits=logits, scale_weights=self.estimator.inference_weights(scale_logits))
 
     def _every_scale(self, places: Tensor) -> Tensor:
@@ -182,7 +186,7 @@ class FoveatedSegmenter(nn.Module):
         one_hot = self._every_scale(patches)
         heads = self._run_network(patches.flatten(0, 1), one_hot)
         log_weights = scale_logits.log_softmax(dim=-1)
-        mixtures = [_mixture(self._each_over_target(head, one_hot), log_weights) for head in heads]
+        mixtures = [self._mixture(self._each_over_target(head, one_hot), log_weights) for head in heads]
         own = heads[0].view(len(patches), len(self.scales), *heads[0].shape[1:])
         return LocationOutput(mixtures[0], scale_logits, weights, own, tuple(mixtures[1:]))
 
@@ -269,6 +273,10 @@ class FoveatedSegmenter(nn.Module):
             )
         return output
 
+    def _mixture(self, aligned: Tensor, log_weights: Tensor) -> Tensor:
+        """The mean prediction (N, C, h, w) of S aligned ones (N, S, C, h, w), by the logarithms of weights (N, S)."""
+        return self.membership.mixed(aligned, log_weights[:, :, None, None, None], over=1, dim=2)
+
     def _whole_logits(self, image: Tensor) -> Tensor:
         """Scale logits (B, S, h, w) of whole images."""
         if self.estimator.learns:
@@ -294,8 +302,3 @@ class FoveatedSegmenter(nn.Module):
             region = region_of(image, region_window(windows, level), level)
             parts.append(extract_patches(region, windows, self.scales.patch_size))
         return torch.stack(parts, dim=1)
-
-
-def _mixture(aligned: Tensor, log_weights: Tensor) -> Tensor:
-    """Log of the weighted sum of S aligned predictions: logits (N, S, C, h, w), log-weights (N, S) -> (N, C, h, w)."""
-    return torch.logsumexp(aligned.log_softmax(dim=2) + log_weights[:, :, None, None, None], dim=1)

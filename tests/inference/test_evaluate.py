@@ -21,6 +21,7 @@ from foveate.inference.look_plan import LookPlan
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.score import MapFiles, MapSpec, Scoring, score_blocks, thinning_step
 from foveate.inference.source import PixelSource
+from foveate.membership import Exclusive
 from foveate.metrics.cells import iou_per_cell, loss_per_cell
 from foveate.metrics.hausdorff import hausdorff_distances
 from foveate.metrics.scores import scores_from
@@ -49,7 +50,7 @@ def model(estimator, network=None):
 def scored(pixels, label, segmenter=None, maps=None, **options):
     """The parts of an evaluation of one image: what it is, its scored blocks, how they were scored."""
     measured = {key: options.pop(key) for key in ("hausdorff",) if key in options}
-    scoring = Scoring(InferenceConfig(**options), NAMES, IGNORED, CELL, maps=maps is not None, **measured)
+    scoring = Scoring(InferenceConfig(**options), NAMES, Exclusive(IGNORED), CELL, maps=maps is not None, **measured)
     source = PixelSource(ArrayReader(pixels), [0, 1, 2], Normalisation(1.0, (0.0,) * 3, (1.0,) * 3), CPU)
     labels = labels_of(ArrayReader(label[None]), 3)
     grid = BlockGrid(source.size, scoring.block_side)
@@ -75,7 +76,7 @@ def map_spec(folder, overwrite=False):
         for name, color in zip(NAMES, ("#ff0000", "#00ff00", "#0000ff"), strict=True)
     ]
     passes = LookPlan.of(InferenceConfig(), FixedScale(), ScaleSet(16, (16, 32))).map
-    return MapSpec(folder, CELL, (16, 32), colors, IGNORED, passes, overwrite)
+    return MapSpec(folder, CELL, (16, 32), colors, passes, overwrite)
 
 
 def bands_of(path):
@@ -114,7 +115,10 @@ def test_maps_are_those_of_the_whole_image(tmp_path, block):
     (whole,) = finished_blocks(segmenter, source, InferenceConfig())
     truth, guess = torch.from_numpy(label.astype(np.int64)), whole.logits.argmax(0)
     files = MapFiles.in_folder(tmp_path, "im")
-    loss, iou = loss_per_cell(whole.logits, truth, CELL, IGNORED), iou_per_cell(guess, truth, CELL, 3, IGNORED)
+    loss, iou = (
+        loss_per_cell(whole.logits, truth, CELL, Exclusive(IGNORED)),
+        iou_per_cell(guess, truth, CELL, 3, Exclusive(IGNORED)),
+    )
     assert torch.isnan(loss[1:5, 1:4]).all()
     np.testing.assert_allclose(bands_of(files.loss)[0], loss, rtol=1e-4)
     np.testing.assert_allclose(bands_of(files.iou)[0], iou, rtol=1e-4)
@@ -175,7 +179,7 @@ def test_distances_are_of_every_step_th_pixel(monkeypatch):
     pixels, label = example()
     assert thinning_step(Size(75, 52)) == 3
     ids = (torch.from_numpy(values[::3, ::3].astype(np.uint8)) for values in (pixels.argmax(0), label))
-    expected = hausdorff_distances(*ids, 3, IGNORED, step=3)
+    expected = hausdorff_distances(*ids, 3, Exclusive(IGNORED), step=3)
     result, _ = evaluate(pixels, label, block_size=16, hausdorff=True)
     assert result.images[0].distances == pytest.approx(expected)
     assert result.distances.largest_step == 3

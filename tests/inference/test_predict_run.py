@@ -35,9 +35,9 @@ from foveate.geometry import Window
 from foveate.inference.job import PredictionFiles
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.session import Session
-from foveate.inference.stitch import class_ids
 from foveate.inference.store import BlockStore
 from foveate.inference.work import Worker
+from foveate.membership import Exclusive
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOYS = str(Path(__file__).with_name("predict_toys.py"))
@@ -84,7 +84,7 @@ def test_the_rasters_hold_what_the_blocks_hold(whole):
     found = raster(whole / "toy.classes.tif")
     for done in finished_blocks(prediction.segmenter, image, prediction.config, blocks=prediction.grid):
         there = done.window.within(Window.of(image.size))
-        assert np.array_equal(found[there], class_ids(done.logits).numpy())
+        assert np.array_equal(found[there], Exclusive().decided(done.logits).numpy())
     assert json.loads((whole / "toy.json").read_text())["class_pixels"] == {
         name: int((found == i).sum()) for i, name in enumerate("abcd")
     }

@@ -13,14 +13,17 @@ from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
-from foveate.inference.tune import IGNORED, Candidate, sample_labels, sample_look, sampling_step, simulate, ways_down
+from foveate.inference.tune import Candidate, sample_labels, sample_look, sampling_step, simulate, ways_down
 from foveate.looks.pyramid import PyramidLook
+from foveate.membership import Exclusive
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 CPU = torch.device("cpu")
 CLOSE, WIDE = PyramidLook(16, 1.0), PyramidLook(64, 1.0)
 BY_CLASS = (0.4, 0.6)
+
+IGNORED = 255
 
 
 class _Mask:
@@ -59,7 +62,7 @@ def ids():
 
 def sampled(model, source, ids, looks, step, block=128):
     config = InferenceConfig(block_size=block)
-    image = sample_labels(_Mask(ids), source.size, block, step=step, ignore_index=IGNORED)
+    image = sample_labels(_Mask(ids), source.size, block, step=step, membership=Exclusive(IGNORED))
     for look in looks:
         image.probabilities[(look,)] = sample_look(model, source, image, (look,), config, 4)
     return image

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from foveate.membership import Exclusive
 from foveate.metrics.cells import iou_per_cell, loss_per_cell
 
 IGNORED = 255
@@ -43,7 +44,10 @@ def test_every_cell_has_its_own_loss_and_iou(height, width, cell):
     labels[labels == 4] = IGNORED
     labels[:cell, :cell] = IGNORED
     guess = logits.argmax(dim=0)
-    loss, iou = loss_per_cell(logits, labels, cell, IGNORED), iou_per_cell(guess, labels, cell, 4, IGNORED)
+    loss, iou = (
+        loss_per_cell(logits, labels, cell, Exclusive(IGNORED)),
+        iou_per_cell(guess, labels, cell, 4, Exclusive(IGNORED)),
+    )
     assert loss.shape == iou.shape == (-(-height // cell), -(-width // cell))
     np.testing.assert_allclose(loss.flatten(), list(slow_loss(logits, labels, cell)), rtol=1e-5)
     np.testing.assert_allclose(iou.flatten(), list(slow_iou(guess, labels, cell, 4)), rtol=1e-5)
@@ -53,5 +57,7 @@ def test_every_cell_has_its_own_loss_and_iou(height, width, cell):
 
 def test_log_probabilities_and_logits_have_the_same_loss():
     logits, labels = torch.randn(3, 9, 9), torch.randint(0, 3, (9, 9))
-    one, other = (loss_per_cell(values, labels, 4, IGNORED) for values in (logits, logits.log_softmax(dim=0)))
+    one, other = (
+        loss_per_cell(values, labels, 4, Exclusive(IGNORED)) for values in (logits, logits.log_softmax(dim=0))
+    )
     torch.testing.assert_close(one, other)

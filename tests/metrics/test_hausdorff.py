@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from foveate.membership import Exclusive
 from foveate.metrics.hausdorff import hausdorff_distances, mean_distances
 
 
@@ -31,7 +32,7 @@ def blobs(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_it_is_the_distance_between_all_boundary_pixels(seed):
     guess, truth = blobs(seed), blobs(seed + 10)
-    result = hausdorff_distances(torch.from_numpy(guess * 1), torch.from_numpy(truth * 1), 2, 255)
+    result = hausdorff_distances(torch.from_numpy(guess * 1), torch.from_numpy(truth * 1), 2, Exclusive())
     assert result[1] == pytest.approx(slow_distance(guess, truth), rel=1e-5)
 
 
@@ -39,9 +40,9 @@ def test_a_shift_is_its_own_distance_and_a_grid_has_its_step():
     truth = torch.zeros(60, 60, dtype=torch.uint8)
     truth[20:40, 10:30] = 1
     guess = truth.roll(6, dims=1)
-    assert hausdorff_distances(guess, truth, 2, 255)[1] == pytest.approx(6)
-    assert hausdorff_distances(guess[::2, ::2], truth[::2, ::2], 2, 255, step=2)[1] == pytest.approx(6)
-    assert hausdorff_distances(truth, truth, 2, 255) == [0, 0]
+    assert hausdorff_distances(guess, truth, 2, Exclusive())[1] == pytest.approx(6)
+    assert hausdorff_distances(guess[::2, ::2], truth[::2, ::2], 2, Exclusive(), step=2)[1] == pytest.approx(6)
+    assert hausdorff_distances(truth, truth, 2, Exclusive()) == [0, 0]
 
 
 def test_what_is_not_counted_does_not_count():
@@ -49,15 +50,15 @@ def test_what_is_not_counted_does_not_count():
     truth[5:15, 5:15] = 1
     guess = truth.clone()
     guess[20:, 20:] = 1
-    assert hausdorff_distances(guess, truth, 2, 255)[1] > 5
+    assert hausdorff_distances(guess, truth, 2, Exclusive())[1] > 5
     truth[18:, 18:] = 255
-    assert hausdorff_distances(guess, truth, 2, 255) == [0, 0]
+    assert hausdorff_distances(guess, truth, 2, Exclusive()) == [0, 0]
 
 
 def test_a_class_in_only_one_of_both_is_undefined_and_said_so():
     truth, guess = torch.zeros(8, 8, dtype=torch.uint8), torch.zeros(8, 8, dtype=torch.uint8)
     guess[2:4, 2:4] = 1
-    same, missing, absent = hausdorff_distances(guess, truth, 3, 255)
+    same, missing, absent = hausdorff_distances(guess, truth, 3, Exclusive())
     assert (math.isfinite(same), math.isinf(missing), math.isnan(absent)) == (True, True, True)
     distances = mean_distances([[2.0, math.inf, math.nan], [4.0, 5.0, math.nan]], ["a", "b", "c"], 1)
     assert [c.mean for c in distances.classes[:2]] == [3.0, 5.0]
@@ -70,7 +71,7 @@ def test_a_class_in_only_one_of_both_is_undefined_and_said_so():
 def test_it_is_monais(seed):
     monai = pytest.importorskip("monai.metrics")
     guess, truth = blobs(seed), blobs(seed + 20)
-    result = hausdorff_distances(torch.from_numpy(guess * 1), torch.from_numpy(truth * 1), 2, 255)[1]
+    result = hausdorff_distances(torch.from_numpy(guess * 1), torch.from_numpy(truth * 1), 2, Exclusive())[1]
     masks = (torch.from_numpy(mask)[None, None] for mask in (guess, truth))
     with warnings.catch_warnings():
         # MONAI 1.5 and 1.6 warn about an argument that they pass to themselves.

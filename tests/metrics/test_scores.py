@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foveate.membership import Exclusive
 from foveate.metrics.confusion import confusion_matrix
 from foveate.metrics.scores import scores_from
 from oracles import confusion
@@ -14,7 +15,7 @@ from oracles import confusion
 @given(st.integers(0, 1000), st.integers(1, 4))
 def test_the_streamed_matrix_is_the_obvious_one(seed, batches):
     rng = np.random.default_rng(seed)
-    metric, expected = confusion_matrix(3, 255), np.zeros((3, 3), int)
+    metric, expected = confusion_matrix(3, Exclusive()), np.zeros((3, 3), int)
     for _ in range(batches):
         label, guess = rng.choice([0, 1, 2, 255], (4, 5)), rng.integers(0, 3, (4, 5))
         metric.update(torch.from_numpy(guess), torch.from_numpy(label))

@@ -80,7 +80,7 @@ def devices_task(**changes):
     sgd = {"optimizer": "sgd", "learning_rate": 0.05, "gradient_clip": 0.3}
     config = toy_config(**sgd, class_weights=[1, 2], checkpoint_every=1, **changes)
     segmenter = FoveatedSegmenter(network, SCALES, estimator=SoftExpectation())
-    return SegmentationTask(segmenter, config, class_names=CLASSES, ignore_index=IGNORED, normalise=as_input)
+    return SegmentationTask(segmenter, config, class_names=CLASSES, normalise=as_input)
 
 
 def train(folder, processes, *, items=UnevenLocations, resume=False, **changes):

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from foveate.membership import Exclusive
 from foveate.training.config import LossConfig
 from foveate.training.losses import SegmentationLoss
-from foveate.training.ohem import hardest_cross_entropy
 
 IGNORED = 255
 
@@ -21,7 +21,7 @@ def case(seed=0, classes=3):
 
 def loss_of(name, logits, label, class_weights=None, **parameters):
     config = LossConfig.parse({"cross_entropy": 0} | {name: 1} | parameters)
-    return SegmentationLoss(config, ignore_index=IGNORED, class_weights=class_weights)(logits, label).total
+    return SegmentationLoss(config, Exclusive(IGNORED), class_weights=class_weights)(logits, label).total
 
 
 def valid_pixels(logits, label):
@@ -75,7 +75,7 @@ def test_ohem_is_the_mean_of_the_hardest(keep):
     values = sorted((pixel_cross_entropy(*pixel) for pixel in valid_pixels(logits, label)), reverse=True)
     count = math.ceil(keep * len(values))
     assert count >= 1
-    found = hardest_cross_entropy(logits, label, keep=keep, ignore_index=IGNORED)
+    found = loss_of("ohem", logits, label, ohem_keep=keep)
     assert float(found) == pytest.approx(sum(values[:count]) / count, rel=1e-5)
 
 
@@ -108,7 +108,7 @@ def test_a_perfect_prediction_costs_nothing(name):
 def test_total_is_the_weighted_sum_of_its_parts():
     logits, label = case()
     config = LossConfig(cross_entropy=0.5, dice=2, ohem=0.25)
-    loss = SegmentationLoss(config, ignore_index=IGNORED)(logits, label)
+    loss = SegmentationLoss(config, Exclusive(IGNORED))(logits, label)
     assert list(loss.parts) == ["cross_entropy", "dice", "ohem"]
     expected = sum(getattr(config, name) * value for name, value in loss.parts.items())
     assert float(loss.total) == pytest.approx(float(expected))
@@ -122,5 +122,5 @@ def test_labels_of_any_integer_type_and_half_logits():
 
 
 def test_class_weights_are_not_in_the_state():
-    loss = SegmentationLoss(LossConfig(), ignore_index=IGNORED, class_weights=(1, 2, 3))
+    loss = SegmentationLoss(LossConfig(), Exclusive(IGNORED), class_weights=(1, 2, 3))
     assert not loss.state_dict()

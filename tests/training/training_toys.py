@@ -88,9 +88,7 @@ def toy_task(config=None, estimator=None, seed=0, config_tree=None, kind=Segment
     torch.manual_seed(seed)
     config = config or toy_config()
     segmenter = FoveatedSegmenter(small_network(), SCALES, estimator=estimator or GumbelSoftmax())
-    return kind(
-        segmenter, config, class_names=CLASSES, ignore_index=IGNORED, normalise=as_input, config_tree=config_tree
-    )
+    return kind(segmenter, config, class_names=CLASSES, normalise=as_input, config_tree=config_tree)
 
 
 def weights_of(task):

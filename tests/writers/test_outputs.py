@@ -17,6 +17,7 @@ from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig, PolygonsConfig
 from foveate.inference.layers import FULL, NODATA, block_layers
+from foveate.membership import Exclusive
 from foveate.writers.outputs import OutputSpec, table_path, write_outputs
 
 CLASSES = [ClassConfig(name=name, color=color) for name, color in (("sea", "#0000ff"), ("rock & sand", "#804020"))]
@@ -36,7 +37,7 @@ def blocks(side=256, outputs=EVERYTHING, upto=None):
     """Blocks row by row, with the cells they hold."""
     grid = CellGrid(SIZE, CELL)
     for window in list(BlockGrid(SIZE, side))[:upto]:
-        layers = block_layers(LOGITS[:, *window.within(Window.of(SIZE))], outputs)
+        layers = block_layers(LOGITS[:, *window.within(Window.of(SIZE))], outputs, Exclusive())
         top, left = window.top // CELL, window.left // CELL
         bottom, right = min(grid.rows, -(-window.bottom // CELL)), min(grid.cols, -(-window.right // CELL))
         yield window, {**layers, "foveation": VIEWS[top:bottom, left:right]}
@@ -52,7 +53,7 @@ def test_every_output_is_written_and_nothing_else(tmp_path):
     written = write_outputs(blocks(), wanted)
     assert written == list(wanted.paths().values())
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in written} | {"scene.classes.tif.aux.xml"}
-    expected = block_layers(LOGITS, EVERYTHING)
+    expected = block_layers(LOGITS, EVERYTHING, Exclusive())
     for name in ("classes", "confidence", "entropy", "probabilities"):
         assert np.array_equal(read(wanted.paths()[name]).squeeze(), expected[name]), name
     assert np.array_equal(read(wanted.paths()["foveation"])[0], VIEWS)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from foveate.config_base import Section
 from foveate.errors import DatasetError
+from foveate.membership import MOST_OVERLAPPING, Exclusive, Membership, Overlapping
 from foveate.types import Coordinates, Tissue
 from foveate.units import metres
 
@@ -199,6 +200,9 @@ class DataConfig(Section):
             images are read as they are.
         assumed_pixel_size: the pixel size of images that do not state one. Only used with `pixel_size`.
         classes: at least two. The id of a class is its position. In a plain list of names, colours are chosen for you.
+        overlapping: a pixel may belong to several classes, or to none: each class is a yes or no of its own. Masks have
+            one band per class, or there is one file per class: `masks/CLASS/a.png` in a `folder`, `masks/{class}/a.png`
+            in a manifest. Polygons may overlap. Pixels without a label belong to no class.
         label_map: maps values in the mask files to class ids or ignore_index. A class that no value maps to keeps its
             own id as its value. Other values are errors.
         colors: masks are pictures in colours. `true` takes the colours of `classes`; or map each colour to a class id
@@ -238,6 +242,7 @@ class DataConfig(Section):
     pixel_size: Annotated[str, AfterValidator(_checked_length)] | None = None
     assumed_pixel_size: Annotated[str, AfterValidator(_checked_length)] | None = None
     classes: list[ClassConfig] = Field(min_length=2, max_length=255)
+    overlapping: bool = False
     label_map: dict[int, int] | None = None
     colors: bool | dict[Color, int] | None = None
     vectors: VectorsConfig = VectorsConfig()
@@ -291,6 +296,16 @@ class DataConfig(Section):
             raise ValueError("label_map is for masks of numbers and colors for masks of colours; give one")
         if self.colors is True and len(self.mask_colours or {}) < len(names):
             raise ValueError("colors: true needs a colour of its own for every class")
+        return self
+
+    @model_validator(mode="after")
+    def _check_overlapping(self) -> Self:
+        if self.overlapping:
+            raise ValueError("labels of overlapping classes cannot be read yet")
+        if self.overlapping and len(self.classes) > MOST_OVERLAPPING:
+            raise ValueError(f"at most {MOST_OVERLAPPING} classes may overlap, got {len(self.classes)}")
+        if self.overlapping and self.colors:
+            raise ValueError("a picture in colours holds one class a pixel: colors and overlapping exclude each other")
         return self
 
     @model_validator(mode="after")
@@ -358,6 +373,11 @@ class DataConfig(Section):
         if isinstance(self.colors, dict):
             return {_rgb(color): label for color, label in self.colors.items()}
         return {item.rgb: label for label, item in enumerate(self.classes)} if self.colors else None
+
+    @property
+    def membership(self) -> Membership:
+        """How classes are read off scores and labels."""
+        return Overlapping() if self.overlapping else Exclusive(self.ignore_index)
 
     @property
     def class_names(self) -> list[str]:

@@ -157,7 +157,7 @@ class _OpenImage:
     def __init__(self, image: LabelledImage, scoring: Scoring, maps: MapSpec | None, outer: ExitStack) -> None:
         self._image, self._scoring, self._maps = image, scoring, maps
         self._missing = len(BlockGrid(image.size, scoring.block_side))
-        self._counts = np.zeros((scoring.classes, scoring.classes), np.int64)
+        self._counts = np.zeros(_counts_shape(scoring), np.int64)
         self._step = thinning_step(image.size)
         self._ids = self._no_ids() if scoring.thins else None
         # Only the stack is held by the outer one, so that a finished image is forgotten.
@@ -190,13 +190,19 @@ class _OpenImage:
             write_coarse_classes(self._image.name, self._ids.prediction, self._step, self._image.place, self._maps)
         if self._ids is not None and self._scoring.hausdorff:
             prediction, labels = map(torch.from_numpy, self._ids)
-            arguments = (self._scoring.classes, self._scoring.ignore_index, self._step)
+            arguments = (self._scoring.classes, self._scoring.membership, self._step)
             distances = tuple(hausdorff_distances(prediction, labels, *arguments))
         return self._counts, distances
 
     def _no_ids(self) -> ThinnedIds:
         shape = (ceil_div(self._image.size.height, self._step), ceil_div(self._image.size.width, self._step))
-        return ThinnedIds(*(np.full(shape, self._scoring.ignore_index, np.uint8) for _ in range(2)))
+        membership = self._scoring.membership
+        return ThinnedIds(*(np.full(shape, membership.ignore_index, membership.dtype) for _ in range(2)))
+
+
+def _counts_shape(scoring: Scoring) -> tuple[int, ...]:
+    """Of `BlockScore.counts`."""
+    return (scoring.classes, 2, 2) if scoring.membership.overlapping else (scoring.classes, scoring.classes)
 
 
 def _evaluation(
@@ -206,7 +212,7 @@ def _evaluation(
     cost: CostMeter,
 ) -> Evaluation:
     names = list(scoring.class_names)
-    total = sum((counts for counts, _ in results), np.zeros((len(names), len(names)), np.int64))
+    total = sum((counts for counts, _ in results), np.zeros(_counts_shape(scoring), np.int64))
     each = [
         ImageScores(image.name, scores_from(torch.from_numpy(counts), names), distances)
         for image, (counts, distances) in zip(images, results, strict=True)

@@ -148,19 +148,20 @@ class Runner:
         return outputs
 
     def _seen(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
-        """The network's logits; with `tta`, logarithms of its mean probabilities over mirrored and turned patches."""
+        """The network's logits; with `tta`, those of its mean probabilities over mirrored and turned patches."""
         if self._config.tta is None:
             return self._segmenter.predict_windows(patches, scale_weights)
+        membership = self._segmenter.membership
         turns = (0, 2) if self._config.tta == "flips" else (0, 1, 2, 3)
         total: Tensor | None = None
         for turn, mirrored in product(turns, (False, True)):
             view = torch.rot90(patches.flip(-1) if mirrored else patches, turn, (-2, -1))
-            seen = self._segmenter.predict_windows(view, scale_weights).float().softmax(dim=1)
+            seen = membership.probabilities(self._segmenter.predict_windows(view, scale_weights).float())
             back = torch.rot90(seen, -turn, (-2, -1))
             back = back.flip(-1) if mirrored else back
             total = back if total is None else total + back
         assert total is not None
-        return as_logits(total / self._config.passes_of_a_patch)
+        return membership.as_logits(total / self._config.passes_of_a_patch)
 
     @torch.inference_mode()
     def filled(self, inputs: Tensor) -> Tensor:
@@ -192,19 +193,13 @@ def add_outputs(
         part = slice(start, start + rows)
         few = passes.select(part)
         logits = segmenter.over_supports(output[part], _weights_for(few, output.device), side).float()
-        stitcher.add(few, logits.softmax(dim=1) if by_probability else logits, pixel_weights)
+        stitcher.add(few, segmenter.membership.probabilities(logits) if by_probability else logits, pixel_weights)
 
 
 def _weights_for(passes: Passes, device: torch.device) -> Tensor:
     """The scale weights; of passes of one scale on the processor, where they can be looked at without waiting."""
     weights = passes.scale_weights
     return weights if bool((weights == weights[:1]).all()) else on_device(weights, device)
-
-
-@torch.inference_mode()
-def as_logits(probabilities: Tensor) -> Tensor:
-    """Logarithms of probabilities, in their place; none is minus infinity."""
-    return probabilities.clamp_(min=torch.finfo(probabilities.dtype).tiny).log_()
 
 
 # Number of the look, top and left of its support.

@@ -21,7 +21,6 @@ from foveate.inference.passes import (
     Runner,
     SharedPasses,
     add_outputs,
-    as_logits,
     mixed_patches,
     prepare_block,
     read_regions,
@@ -146,7 +145,7 @@ class TargetPredictor:
         for passes, output in self._passes.outputs(block, ahead):
             add_outputs(stitcher, passes, output, model, by_probability=by_probability)
         stitched = stitcher.result(block.area and block.area.inside)
-        logits = as_logits(stitched) if by_probability else stitched
+        logits = model.membership.as_logits(stitched) if by_probability else stitched
         return self._finished(block.window, block.begun, logits)._replace(
             release=partial(self._canvases.give_back, stitcher.canvas)
         )
@@ -276,8 +275,9 @@ class PyramidPredictor:
         if inside is not None:
             counted *= torch.from_numpy(inside)
         plan = self._map.shares(block.window, made)
+        logits = self._segmenter.membership.as_logits(stitcher.result(inside))
         return FinishedBlock(
-            block.window, as_logits(stitcher.result(inside)), count, plan, counted, block.skipped,
+            block.window, logits, count, plan, counted, block.skipped,
             release=partial(self._canvases.give_back, stitcher.canvas),
         )  # fmt: skip
 
@@ -379,7 +379,7 @@ class PyramidPredictor:
     def _gains(self, roots: Windows, outputs: Tensor, level: int) -> Tensor:
         """Gain of every look (N * parts ** 2) of a level, in nats times narrowest supports inside the image."""
         kept = self._grid.sides[-1] / self._looks[-1].view
-        entropy = entropy_of_parts(outputs, kept, self._grid.parts(level)).flatten().cpu()
+        entropy = entropy_of_parts(outputs, kept, self._grid.parts(level), self._segmenter.membership).flatten().cpu()
         return gains_of(entropy, self._grid.inside(roots, level), self._grid.sides[0], self._source.size)
 
     def _passes(self, supports: Windows, level: int) -> Passes:

@@ -28,9 +28,9 @@ from foveate.inference.layers import pass_bytes
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.predictor import FinishedBlock
 from foveate.inference.source import PixelSource
-from foveate.inference.stitch import class_ids
 from foveate.looks.pass_map import PassMap
 from foveate.looks.pyramid import per_cell
+from foveate.membership import Membership
 from foveate.metrics.cells import iou_per_cell, loss_per_cell
 from foveate.metrics.confusion import confusion_matrix
 from foveate.segmenter import FoveatedSegmenter
@@ -48,7 +48,7 @@ class Scoring:
     Attributes:
         inference: how images are walked through.
         class_names: in the order of the class ids.
-        ignore_index: label value that is not counted.
+        membership: how classes are read off scores and labels.
         cell: side of a cell of the overview grid, level-0 pixels.
         root: side of the widest supports of the planner, 1 where there are none.
         maps: whether loss, IoU and scale probabilities are wanted per cell.
@@ -57,7 +57,7 @@ class Scoring:
 
     inference: InferenceConfig
     class_names: tuple[str, ...]
-    ignore_index: int
+    membership: Membership
     cell: int
     root: int = 1
     maps: bool = False
@@ -103,7 +103,8 @@ class BlockScore(NamedTuple):
 
     Attributes:
         window: the block, level-0 pixels.
-        counts: (C, C) pixels, rows = label, columns = prediction; None where nothing is labelled.
+        counts: (C, C) pixels, rows = label, columns = prediction, of overlapping classes (C, 2, 2), no and yes of
+            each; None where nothing is labelled.
         passes: patches that went through the network.
         pixels: that were looked at.
         peak: memory of the process that worked on it.
@@ -158,7 +159,7 @@ def score_blocks(
     def labelled() -> Iterator[Window]:
         for block in blocks:
             values = labels.read(block)
-            if (values == scoring.ignore_index).all():
+            if (values == scoring.membership.ignore_index).all():
                 unlabelled.append(block)
             else:
                 waiting[block] = values
@@ -204,10 +205,11 @@ def _looked_at(done: FinishedBlock, scoring: Scoring) -> tuple[tuple[Window, Flo
 
 def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int) -> BlockScore:
     assert done.logits is not None  # what is labelled is in the area
-    prediction = class_ids(done.logits).cpu()
+    membership, classes = scoring.membership, scoring.classes
+    prediction = membership.decided(done.logits).cpu()
     guess, truth = prediction.long(), torch.from_numpy(labels.astype(np.int64))
-    matrix = confusion_matrix(scoring.classes, scoring.ignore_index)
-    matrix.update(guess[None], truth[None])
+    matrix = confusion_matrix(classes, membership)
+    matrix.update(*(membership.answers(one[None], classes) for one in (guess, truth)))
     return BlockScore(
         done.window,
         matrix.compute().numpy(),
@@ -221,8 +223,8 @@ def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int)
 
 
 def _cell_maps(logits: Tensor, guess: Tensor, truth: Tensor, scoring: Scoring) -> CellMaps:
-    loss = loss_per_cell(logits, truth.to(logits.device), scoring.cell, scoring.ignore_index)
-    iou = iou_per_cell(guess, truth, scoring.cell, scoring.classes, scoring.ignore_index)
+    loss = loss_per_cell(logits, truth.to(logits.device), scoring.cell, scoring.membership)
+    iou = iou_per_cell(guess, truth, scoring.cell, scoring.classes, scoring.membership)
     return CellMaps(loss.cpu().numpy(), iou.numpy())
 
 
@@ -272,7 +274,6 @@ class MapSpec:
         cell: side of a cell, level-0 pixels.
         fields_of_view: of the scales, level-0 pixels.
         classes: names and colours, in the order of the class ids.
-        ignore_index: id that stands for what was not predicted.
         passes: the grid of the map of passes.
         overwrite: replace existing maps.
     """
@@ -281,7 +282,6 @@ class MapSpec:
     cell: int
     fields_of_view: Sequence[int]
     classes: Sequence[ClassConfig]
-    ignore_index: int
     passes: PassMap
     overwrite: bool = False
 

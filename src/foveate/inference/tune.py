@@ -18,16 +18,15 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.field import Fusion
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.source import PixelSource
-from foveate.inference.stitch import class_ids
 from foveate.looks.budget import closer_looks, gains_of, passes_allowed, price_for
 from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
+from foveate.membership import Membership
 from foveate.metrics.confusion import confusion_matrix
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 
 Looks: TypeAlias = tuple[PyramidLook, ...]
 
-IGNORED = 255
 _MOST_BYTES = 2**30
 _CLOSEST = 4
 
@@ -40,7 +39,8 @@ class SampledImage:
         size: of the image.
         rows: (n,) level-0 rows of the grid.
         cols: (m,) level-0 columns.
-        labels: (n, m) int64 class ids, 255 where none counts.
+        labels: (n, m).
+        membership: how they are read.
         probabilities: of every look made everywhere, (C, n, m), half precision; by what was looked at, see
             `Candidate.made`.
     """
@@ -49,6 +49,7 @@ class SampledImage:
     rows: Tensor
     cols: Tensor
     labels: Tensor
+    membership: Membership
     probabilities: dict[Looks, Tensor]
 
     def inside(self, window: Window) -> tuple[slice, slice]:
@@ -62,7 +63,9 @@ def sampling_step(sizes: Sequence[Size], classes: int, looks: int) -> int:
     return max(_CLOSEST, math.ceil(math.sqrt(numbers / _MOST_BYTES)))
 
 
-def sample_labels(labels: LabelReader, size: Size, block_size: int, *, step: int, ignore_index: int) -> SampledImage:
+def sample_labels(
+    labels: LabelReader, size: Size, block_size: int, *, step: int, membership: Membership
+) -> SampledImage:
     """The grid of an image and what is labelled there; no look yet.
 
     Args:
@@ -70,16 +73,15 @@ def sample_labels(labels: LabelReader, size: Size, block_size: int, *, step: int
         size: of the image.
         block_size: side of the windows that are read, level-0 pixels.
         step: level-0 pixels between the rows, and columns, of the grid.
-        ignore_index: label value that does not count.
+        membership: how labels are read.
     """
     rows, cols = (torch.arange(min(step // 2, side - 1), side, step) for side in (size.height, size.width))
-    ids = torch.full((len(rows), len(cols)), IGNORED)
-    image = SampledImage(size, rows, cols, ids, {})
+    ids = torch.full((len(rows), len(cols)), membership.ignore_index)
+    image = SampledImage(size, rows, cols, ids, membership, {})
     for window in BlockGrid(size, block_size):
         here, there = image.inside(window)
         read = torch.from_numpy(labels.read(window)).long()
         ids[here, there] = read[rows[here] - window.top][:, cols[there] - window.left]
-    ids[ids == ignore_index] = IGNORED
     return image
 
 
@@ -109,18 +111,20 @@ def sample_look(
     counting = (1.0,) + (0.0,) * (len(looks) - 1)
     alone = config.model_copy(update={"planner": "pyramid", "looks": looks, "budget": "all", "fusion": counting})
     found = torch.zeros(classes, *image.labels.shape, dtype=torch.float16)
+    least = torch.finfo(torch.float16).tiny  # what was looked at is told from what was not
     for done in finished_blocks(segmenter, source, alone, blocks=_labelled_blocks(image, looks, config)):
         here, there = image.inside(done.window)
         assert done.logits is not None  # all of the image is looked at
         picked = done.logits[:, image.rows[here] - done.window.top][:, :, image.cols[there] - done.window.left]
-        found[:, here, there] = picked.softmax(dim=0).half().cpu()
+        shares = image.membership.probabilities(picked, dim=0)
+        found[:, here, there] = shares.half().clamp(min=least).cpu()
     return found
 
 
 def _labelled_blocks(image: SampledImage, looks: Looks, config: InferenceConfig) -> Iterator[Window]:
     side = block_side(config.block_size, 1, PyramidGrid.of(image.size, looks).sides[-1])
     for window in BlockGrid(image.size, side):
-        if bool((image.labels[image.inside(window)] != IGNORED).any()):
+        if bool((image.labels[image.inside(window)] != image.membership.ignore_index).any()):
             yield window
 
 
@@ -251,13 +255,14 @@ def _simulate_one(image: SampledImage, candidate: Candidate, budget: float | str
     chosen = _chosen(image, candidate, grid, budget, target)
     passes = len(grid.roots.top) + sum(int(supports.sum()) for supports in chosen)
     prediction = fused(image, candidate, [_at_samples(image, s, grid.sides[level]) for level, s in enumerate(chosen)])
-    matrix = confusion_matrix(len(image.probabilities[candidate.made[-1]]), IGNORED)
-    matrix.update(prediction[None], image.labels[None])
+    classes, membership = len(image.probabilities[candidate.made[-1]]), image.membership
+    matrix = confusion_matrix(classes, membership)
+    matrix.update(*(membership.answers(one[None], classes) for one in (prediction, image.labels)))
     return Outcome(matrix.compute(), passes)
 
 
 def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> Tensor:
-    """Class ids (n, m) uint8 by the weighted mean of the looks made at every sample.
+    """Labels (n, m) by the weighted mean of the looks made at every sample.
 
     Args:
         image: the samples.
@@ -272,7 +277,7 @@ def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> 
         counted = weight * where
         total = total + counted * image.probabilities[looks].float()
         sums = sums + counted
-    return class_ids(total / sums)
+    return image.membership.decided(image.membership.as_logits(total / sums))
 
 
 def _chosen(
@@ -280,12 +285,13 @@ def _chosen(
 ) -> list[Tensor]:
     """Where each look but the widest is made: a mask of its supports (rows, cols)."""
     wide = image.probabilities[candidate.made[-1]].float()
-    entropy = -(wide * wide.clamp(min=1e-7).log()).sum(dim=0)
+    looked_at = (wide.sum(dim=0) > 0).float()
+    entropy = looked_at * image.membership.entropy(image.membership.as_logits(wide.clone()), dim=0)
     gains = [_gains(image, entropy, side, grid) for side in grid.sides[:-1]]
     if budget == "all":
         return [torch.ones_like(gain, dtype=torch.bool) for gain in gains]
     # Blocks without a label were not looked at; their share of the budget is not spent elsewhere.
-    seen = float((wide.sum(dim=0) > 0).float().mean())
+    seen = float(looked_at.mean())
     allowed = round(seen * closer_looks(passes_allowed(budget, grid.roots, image.size, target), grid.roots, image.size))
     price = price_for(torch.cat([torch.empty(0), *(gain.flatten() for gain in gains)]), allowed)
     pays = [gain > price for gain in gains]

@@ -32,6 +32,7 @@ from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore, StoredBlock
 from foveate.looks.passes import target_stride
 from foveate.looks.pyramid import per_cell
+from foveate.membership import Membership
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import BoolArray
 from foveate.writers.cog import Mapped, Tiling
@@ -85,6 +86,10 @@ class Worker:
         self._config = work.config
         self._cells: dict[Window, Tensor] = {}
         self._open: dict[Window, int] = {}
+
+    @property
+    def _membership(self) -> Membership:
+        return self._work.segmenter.membership
 
     @property
     def open_numbers(self) -> list[int]:
@@ -187,7 +192,8 @@ class Worker:
     def _write(self, block: StoredBlock, mapped: Mapped = map) -> Window:
         """Cut and store a block."""
         classes = block.layers["classes"]
-        counts = [int(np.count_nonzero(classes == i)) for i in range(self._work.classes)]
+        masks = classes == 1 if self._membership.overlapping else self._membership.planes(classes, self._work.classes)
+        counts = [int(np.count_nonzero(mask)) for mask in masks]
         levels = {name: tiling.levels_within(self._work.grid.side) for name, tiling in self._work.tilings.items()}
         tiled = {
             name: tiling.cut(block.window, block.layers[name], levels[name], mapped)
@@ -200,9 +206,9 @@ class Worker:
     def _kept(self, done: FinishedBlock) -> StoredBlock:
         """What is stored of a block, without its logits."""
         if done.logits is None:
-            layers = unknown_layers(done.window.size, self._work.classes, self._config.outputs)
+            layers = unknown_layers(done.window.size, self._work.classes, self._config.outputs, self._membership)
         else:
-            layers = block_layers(done.logits, self._config.outputs)
+            layers = block_layers(done.logits, self._config.outputs, self._membership)
         if done.part is not None:
             limit(layers, done.part, self._work.glass)
         layers = self._with_cells(layers, done.window, done.scale_weights, done.part and done.part.inside)
@@ -210,7 +216,7 @@ class Worker:
         return StoredBlock(done.window, layers, done.passes, _peak(), looked_at=done.pixels, skipped=done.skipped)
 
     def _store_unreadable(self, window: Window, error: ImageReadError) -> None:
-        layers = unknown_layers(window.size, self._work.classes, self._config.outputs)
+        layers = unknown_layers(window.size, self._work.classes, self._config.outputs, self._membership)
         layers |= self._plan_layer(window)
         self._work.tell(f"a block is left empty, as its pixels cannot be read: {error}")
         self._write(StoredBlock(window, self._with_cells(layers, window), 0, _peak(), str(error)))

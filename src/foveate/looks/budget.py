@@ -12,23 +12,24 @@ from foveate.data.area.area import Area
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div, tile_starts
 from foveate.looks.pyramid import PyramidGrid, share_inside
+from foveate.membership import Exclusive, Membership
 from foveate.patches.alignment import crop_central
 from foveate.patches.extraction import Windows
 
 
-def entropy_of_parts(logits: Tensor, kept: float, parts: int) -> Tensor:
+def entropy_of_parts(logits: Tensor, kept: float, parts: int, membership: Membership = Exclusive()) -> Tensor:  # noqa: B008
     """Mean entropy of the predicted class over the parts of each window's kept centre.
 
     Args:
         logits: (N, C, P', P') over whole windows.
         kept: side of the kept centre as a share of the window's, in (0, 1].
         parts: the centre is divided into parts x parts.
+        membership: how classes are read off logits.
 
     Returns:
         (N, parts ** 2) in nats, row by row: 0 where the prediction is certain, log C where it knows nothing.
     """
-    log_probs = logits.float().log_softmax(dim=1)
-    entropy = -(log_probs.exp() * log_probs).sum(dim=1, keepdim=True)
+    entropy = membership.entropy(logits.float()).unsqueeze(1)
     samples = max(1, ceil_div(round(kept * logits.shape[-1]), parts))
     central = crop_central(entropy, kept, parts * samples)
     return F.avg_pool2d(central, samples).flatten(1)

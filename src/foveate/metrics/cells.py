@@ -7,33 +7,55 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.geometry import ceil_div
+from foveate.membership import Membership
 
 
-def loss_per_cell(logits: Tensor, labels: Tensor, cell: int, ignore_index: int) -> Tensor:
+def loss_per_cell(logits: Tensor, labels: Tensor, cell: int, membership: Membership) -> Tensor:
     """Mean cross entropy of the labelled pixels of every cell.
 
     Args:
         logits: (C, H, W) logits or log-probabilities.
-        labels: (H, W) int64 class ids.
+        labels: (H, W).
         cell: side of a cell in pixels; cells start at the upper left corner and are cut off at the other borders.
-        ignore_index: label that is not counted.
+        membership: how logits and labels are read; of overlapping classes the mean over their yes or no is taken.
 
     Returns:
         (ceil(H / cell), ceil(W / cell)) float, NaN where no pixel is labelled.
     """
-    losses = F.cross_entropy(logits[None].float(), labels[None], ignore_index=ignore_index, reduction="none")[0]
-    return _cell_sums(losses, cell) / _cell_sums((labels != ignore_index).float(), cell)
+    answers = membership.answers(labels[None], len(logits))
+    losses = pixel_losses(logits[None].float(), answers, membership)[0]
+    return _cell_sums(losses, cell) / _cell_sums((labels != membership.ignore_index).float(), cell)
 
 
-def iou_per_cell(prediction: Tensor, labels: Tensor, cell: int, classes: int, ignore_index: int) -> Tensor:
+def pixel_losses(
+    logits: Tensor, answers: Tensor, membership: Membership, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross entropy (N, H, W) of each pixel, 0 where it is not counted; of overlapping classes the mean over them.
+
+    Args:
+        logits: (N, C, H, W), float32.
+        answers: of the labels, see `Membership.answers`.
+        membership: how they are read.
+        class_weights: (C,) factors on the loss of a class.
+    """
+    ignored = membership.ignore_index
+    if not membership.overlapping:
+        return F.cross_entropy(logits, answers, class_weights, ignore_index=ignored, reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits, answers.clamp(min=0).float(), reduction="none")
+    if class_weights is not None:
+        losses = losses * class_weights.view(-1, 1, 1)
+    return losses.mean(dim=1) * (answers[:, 0] != ignored)
+
+
+def iou_per_cell(prediction: Tensor, labels: Tensor, cell: int, classes: int, membership: Membership) -> Tensor:
     """Mean IoU of every cell over the classes that its labels or its prediction hold.
 
     Args:
-        prediction: (H, W) int64 class ids.
-        labels: (H, W) int64 class ids.
+        prediction: (H, W) labels as `Membership.decided` gives them.
+        labels: (H, W).
         cell: side of a cell in pixels, as for `loss_per_cell`.
         classes: number of classes.
-        ignore_index: label that is not counted.
+        membership: how labels are read.
 
     Returns:
         (ceil(H / cell), ceil(W / cell)) float in [0, 1], NaN where no pixel is labelled.
@@ -41,16 +63,17 @@ def iou_per_cell(prediction: Tensor, labels: Tensor, cell: int, classes: int, ig
     rows, cols = (ceil_div(length, cell) for length in labels.shape)
     cell_rows = torch.arange(labels.shape[0], device=labels.device) // cell
     cell_cols = torch.arange(labels.shape[1], device=labels.device) // cell
-    counted = labels != ignore_index
+    counted = labels != membership.ignore_index
     cells = (cell_rows[:, None] * cols + cell_cols)[counted]
-    truth, guess = labels[counted], prediction[counted]
+    pairs = zip(
+        membership.planes(labels[counted], classes), membership.planes(prediction[counted], classes), strict=True
+    )
 
-    def per_class(chosen: Tensor, ids: Tensor) -> Tensor:
-        return torch.bincount(chosen * classes + ids, minlength=rows * cols * classes).view(rows, cols, classes)
+    def per_cell(chosen: Tensor) -> Tensor:
+        return torch.bincount(cells[chosen], minlength=rows * cols).view(rows, cols)
 
-    right = truth == guess
-    hit = per_class(cells[right], truth[right])
-    union = per_class(cells, truth) + per_class(cells, guess) - hit
+    found = [(per_cell(truth & guess), per_cell(truth | guess)) for truth, guess in pairs]
+    hit, union = (torch.stack(parts, dim=-1) for parts in zip(*found, strict=True))
     return (hit / union.clamp(min=1)).sum(dim=-1) / (union > 0).sum(dim=-1)
 
 

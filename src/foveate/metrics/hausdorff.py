@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from foveate.membership import Membership
 from foveate.metrics.scores import mean_of, without_nan
 
 PERCENTILE = 95
@@ -55,7 +56,7 @@ class Distances:
 
 
 def hausdorff_distances(
-    prediction: Tensor, labels: Tensor, classes: int, ignore_index: int, step: int = 1
+    prediction: Tensor, labels: Tensor, classes: int, membership: Membership, step: int = 1
 ) -> list[float]:
     """The 95 % Hausdorff distance of every class in one image.
 
@@ -63,19 +64,19 @@ def hausdorff_distances(
     the other way round. Pixels that are not counted belong to no class on both sides, so they end a class alike.
 
     Args:
-        prediction: (H, W) class ids.
-        labels: (H, W) class ids.
+        prediction: (H, W) labels as `Membership.decided` gives them.
+        labels: (H, W).
         classes: number of classes.
-        ignore_index: label that is not counted.
+        membership: how labels are read.
         step: distance between neighbours of the given grid, level-0 pixels.
 
     Returns:
         Level-0 pixels per class: NaN for a class in neither, infinite for one in only one of both.
     """
     guess, truth = prediction.numpy(), labels.numpy()
-    counted = truth != ignore_index
-    masks = ((counted & (guess == c), counted & (truth == c)) for c in range(classes))
-    return [_distance(guess, truth, step) for guess, truth in masks]
+    counted = truth != membership.ignore_index
+    masks = zip(membership.planes(guess, classes), membership.planes(truth, classes), strict=True)
+    return [_distance(counted & guess, counted & truth, step) for guess, truth in masks]
 
 
 def mean_distances(images: Sequence[Sequence[float]], names: Sequence[str], largest_step: int) -> Distances:

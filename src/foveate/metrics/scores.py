@@ -37,7 +37,7 @@ class Scores:
     Attributes:
         miou: mean intersection over union of the classes that have a labelled pixel.
         mean_dice: mean Dice of the same classes.
-        pixel_accuracy: share of labelled pixels that are right.
+        pixel_accuracy: share of labelled pixels that are right; of overlapping classes of all their yes and no.
         absent: classes without a labelled pixel, left out of the means.
         classes: scores per class, in the order of the class ids.
     """
@@ -55,13 +55,16 @@ class Scores:
 
 
 def scores_from(matrix: Tensor, names: list[str]) -> Scores:
-    """Scores from counts (C, C), rows = label, columns = prediction.
+    """Scores from counts (C, C), rows = label, columns = prediction; of overlapping classes (C, 2, 2), each its own.
 
     A class without a labelled pixel in the evaluated data is left out of the means (its false positives still lower
     the other classes' recall).
     """
     counts = matrix.double().cpu()
-    hit, labelled, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    each = counts.dim() == 3
+    hit = counts[:, 1, 1] if each else counts.diagonal()
+    labelled, predicted = (counts[:, 1].sum(1), counts[:, :, 1].sum(1)) if each else (counts.sum(1), counts.sum(0))
+    right = counts.diagonal(dim1=-2, dim2=-1).sum()
     classes = tuple(
         _class_scores(name, float(hit[i]), float(labelled[i]), float(predicted[i])) for i, name in enumerate(names)
     )
@@ -69,7 +72,7 @@ def scores_from(matrix: Tensor, names: list[str]) -> Scores:
     return Scores(
         miou=mean_of([c.iou for c in present]),
         mean_dice=mean_of([c.dice for c in present]),
-        pixel_accuracy=_ratio(float(hit.sum()), float(counts.sum())),
+        pixel_accuracy=_ratio(float(right), float(counts.sum())),
         absent=tuple(c.name for c in classes if c.pixels == 0),
         classes=classes,
     )

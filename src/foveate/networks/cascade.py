@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from foveate.errors import NetworkError
+from foveate.membership import Exclusive, Membership
 from foveate.networks.deep_supervision import DeepSupervision
 from foveate.networks.encoder_decoder import EncoderDecoder
 from foveate.patches.context import Context
@@ -54,13 +55,14 @@ class CascadeNetwork(nn.Module):
         entrance: where context enters.
         gain: factor on the context where it enters.
         handed: what a look hands on; of a network without the form of an encoder and decoder, probabilities only.
+        membership: how probabilities are read off logits.
 
     Raises:
         NetworkError: when context is to enter features, or a map is to be handed on, that the network does not have;
             when it does not return logits.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the choices of a cascade
         self,
         network: nn.Module,
         looks: int,
@@ -71,8 +73,10 @@ class CascadeNetwork(nn.Module):
         entrance: Entrance = "auto",
         handed: Handed = "both",
         gain: float = 1.0,
+        membership: Membership = Exclusive(),  # noqa: B008 - immutable
     ) -> None:
         super().__init__()
+        self._membership = membership
         has_parts = _has_parts(network)
         if not has_parts and (entrance == "features" or handed == "map"):
             raise NetworkError(
@@ -120,7 +124,7 @@ class CascadeNetwork(nn.Module):
             raise NetworkError(f"a look must return logits (N, classes, h, w), got {type(logits).__name__}")
         parts = [] if seen is None or self._handed == "probabilities" else [seen.float() / _size(seen.float())]
         if self._handed != "map":
-            parts.append(logits.float().softmax(dim=1))
+            parts.append(self._membership.probabilities(logits.float()))
         side = min(self._finest, *parts[0].shape[-2:])
         return torch.cat([_shrunk(part, side) for part in parts], dim=1)
 

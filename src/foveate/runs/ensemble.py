@@ -51,6 +51,7 @@ def join_members(config: RunConfig, members: Sequence[tuple[Path, RunConfig, Fov
         overview_downsample=config.foveation.overview_downsample,
         estimator=config.foveation.estimator,
         alignment=config.foveation.alignment,
+        membership=config.data.membership,
     )
 
 

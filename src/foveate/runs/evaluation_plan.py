@@ -110,7 +110,7 @@ def _scoring(config: RunConfig, options: EvaluationOptions) -> Scoring:
     return Scoring(
         config.inference,
         tuple(config.data.class_names),
-        config.data.ignore_index,
+        config.data.membership,
         config.foveation.overview_downsample,
         LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales).root,
         maps=options.maps is not None,
@@ -126,7 +126,6 @@ def _map_spec(config: RunConfig, options: EvaluationOptions) -> MapSpec | None:
         config.foveation.overview_downsample,
         tuple(config.foveation.fields_of_view),
         tuple(config.data.classes),
-        config.data.ignore_index,
         LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales).map,
         options.overwrite,
     )

@@ -238,4 +238,10 @@ def _segmenter_without_weights(config: RunConfig) -> FoveatedSegmenter:
     network = config.network.model_copy(update={"weights": None})
     policy = config.foveation.policy.model_copy(update={"weights": None})
     foveation = config.foveation.model_copy(update={"policy": policy})
-    return build_segmenter(foveation, network, classes=len(config.data.classes), in_channels=config.data.in_channels)
+    return build_segmenter(
+        foveation,
+        network,
+        classes=len(config.data.classes),
+        in_channels=config.data.in_channels,
+        membership=config.data.membership,
+    )

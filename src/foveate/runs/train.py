@@ -139,13 +139,16 @@ def prepare_training(
     config = _with_trained_on(config, data.trained_on)
     pl.seed_everything(config.training.seed, verbose=False)
     segmenter = build_segmenter(
-        config.foveation, config.network, classes=len(config.data.classes), in_channels=config.data.in_channels
+        config.foveation,
+        config.network,
+        classes=len(config.data.classes),
+        in_channels=config.data.in_channels,
+        membership=config.data.membership,
     )
     task = SegmentationTask(
         segmenter,
         config.training,
         class_names=config.data.class_names,
-        ignore_index=config.data.ignore_index,
         normalise=data.normalisation,
         pixel_counts=data.pixel_counts.tolist(),
         config_tree=config.tree(),

@@ -188,7 +188,7 @@ def _unseen(config: RunConfig, plan: EvaluationPlan, looks: int) -> list[Sampled
     images = []
     for sample, image in zip(plan.samples, plan.images, strict=True):
         with open_labels(sample, data) as labels:
-            images.append(sample_labels(labels, image.size, side, step=step, ignore_index=data.ignore_index))
+            images.append(sample_labels(labels, image.size, side, step=step, membership=data.membership))
     return images
 
 

@@ -48,7 +48,6 @@ class SegmentationTask(pl.LightningModule):
         segmenter: trained in place.
         config: how.
         class_names: the C classes, in the order of their ids.
-        ignore_index: label value of pixels that do not count.
         normalise: from raw values (..., C_in, h, w) of any type to the network's input, on the device.
         pixel_counts: labelled pixels of each class in the training images; needed for balanced class weights.
         config_tree: the resolved configuration of the whole run; kept in checkpoints, plain values only.
@@ -64,7 +63,6 @@ class SegmentationTask(pl.LightningModule):
         config: TrainingConfig,
         *,
         class_names: Sequence[str],
-        ignore_index: int = 255,
         normalise: Normalise = Tensor.float,
         pixel_counts: Sequence[int] | IntArray | None = None,
         config_tree: ConfigTree | None = None,
@@ -78,8 +76,9 @@ class SegmentationTask(pl.LightningModule):
         self.config_tree: ConfigTree = config_tree or {"training": config.tree()}
         self.read_config = read_config
         weights = resolve_class_weights(config, len(self.class_names), pixel_counts)
-        self.loss = SegmentationLoss(config.losses, ignore_index=ignore_index, class_weights=weights)
-        self.confusion = confusion_matrix(len(self.class_names), ignore_index)
+        self.membership = segmenter.membership
+        self.loss = SegmentationLoss(config.losses, self.membership, class_weights=weights)
+        self.confusion = confusion_matrix(len(self.class_names), self.membership)
         self._noted_step, self._wrong_now = -1, torch.zeros((), dtype=torch.bool)
         self._first_wrong: Tensor | None = None
         self._places: dict[int, Tensor] = {}  # of the steps since the last look
@@ -211,8 +210,11 @@ class SegmentationTask(pl.LightningModule):
         output = self._predict(batch, Draw())
         # Counts are exact in any order; torchmetrics' deterministic way takes classes ** 2 numbers of memory a pixel.
         with deterministic_kernels(False):
-            self.confusion.update(output.logits.argmax(dim=1), batch.label.long())
-        valid = int((batch.label != self.loss.ignore_index).sum())
+            found = torch.stack([self.membership.decided(one) for one in output.logits])
+            self.confusion.update(
+                *(self.membership.answers(one, len(self.class_names)) for one in (found, batch.label))
+            )
+        valid = int((batch.label != self.membership.ignore_index).sum())
         total = self.loss(output.logits, batch.label).total
         # Lightning takes the mean of these sizes over the processes, and rounds it down to a whole number.
         processes = self.trainer.world_size

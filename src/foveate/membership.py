@@ -1,0 +1,240 @@
+"""`Membership`: how classes are read off scores and labels, where a pixel has one of them or any number."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from foveate.lazy import torch
+from foveate.types import IntArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Labels = TypeVar("_Labels", Any, "Tensor")
+_STRIP = 2**15  # pixels whose classes are compared at a time
+# Labels of overlapping classes are sets of bits in numbers with a sign, which also have to say "not counted".
+MOST_OVERLAPPING = 31
+
+
+class Membership(ABC):
+    """What a pixel's scores and its label say of C classes.
+
+    Attributes:
+        ignore_index: the label that is not counted.
+        dtype: of labels in arrays.
+        overlapping: whether a pixel may belong to several classes, or to none.
+    """
+
+    ignore_index: int
+    dtype: ClassVar[type[np.generic]]
+    overlapping: ClassVar[bool]
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor, dim: int = 1) -> Tensor:
+        """Of each class, of logits with the classes along `dim`."""
+
+    @abstractmethod
+    def as_logits(self, probabilities: Tensor) -> Tensor:
+        """Logits of probabilities, in their place; finite."""
+
+    @abstractmethod
+    def mixed(self, logits: Tensor, log_weights: Tensor, *, over: int, dim: int) -> Tensor:
+        """Logits of the weighted mean of probabilities.
+
+        Args:
+            logits: of several predictions, along the axis `over`, with the classes along `dim`.
+            log_weights: logarithms of weights that add up to one; broadcast.
+            over: is summed, and gone from the result.
+            dim: of the classes.
+        """
+
+    @abstractmethod
+    def entropy(self, logits: Tensor, dim: int = 1) -> Tensor:
+        """In nats, with the axis of the classes gone: of the class, or the mean over the yes or no of each."""
+
+    @abstractmethod
+    def most_entropy(self, classes: int) -> float:
+        """The largest entropy there is, in nats."""
+
+    @abstractmethod
+    def confidence(self, probabilities: Tensor, dim: int = 0) -> Tensor:
+        """Probability of the class, or of the least sure yes or no, with the axis of the classes gone."""
+
+    @abstractmethod
+    def decided(self, logits: Tensor) -> Tensor:
+        """The label (h, w) that logits (C, h, w) stand for, of the type of labels."""
+
+    @abstractmethod
+    def planes(self, labels: _Labels, classes: int) -> list[_Labels]:
+        """For each class a mask, of the shape of the labels (arrays or tensors), of the pixels that belong to it."""
+
+    @abstractmethod
+    def answers(self, labels: Tensor, classes: int) -> Tensor:
+        """Labels (N, h, w) as torch's losses and torchmetrics take them, int64."""
+
+    @abstractmethod
+    def counts(self, labels: Any, groups: Any, count: int, classes: int) -> IntArray:
+        """Pixels of each class in each of some groups.
+
+        Args:
+            labels: of any shape.
+            groups: of the same shape, the number of each pixel's group.
+            count: number of groups.
+            classes: C.
+
+        Returns:
+            (count, C + 1), the last column of pixels that are not counted.
+        """
+
+    @abstractmethod
+    def shown(self, labels: Any, classes: int) -> Any:
+        """Class ids uint8 for pictures: of several classes the last; 255 where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusive(Membership):
+    """Each pixel has one class: labels are ids, and the largest logit decides."""
+
+    ignore_index: int = 255
+    dtype: ClassVar[type[np.generic]] = np.uint8
+    overlapping: ClassVar[bool] = False
+
+    def probabilities(self, logits: Tensor, dim: int = 1) -> Tensor:
+        """They add up to one."""
+        return logits.softmax(dim=dim)
+
+    def as_logits(self, probabilities: Tensor) -> Tensor:
+        """Logarithms."""
+        with torch.inference_mode():  # as what is stitched was made
+            return probabilities.clamp_(min=torch.finfo(probabilities.dtype).tiny).log_()
+
+    def mixed(self, logits: Tensor, log_weights: Tensor, *, over: int, dim: int) -> Tensor:
+        """Logarithms of the mean."""
+        return (logits.log_softmax(dim=dim) + log_weights).logsumexp(dim=over)
+
+    def entropy(self, logits: Tensor, dim: int = 1) -> Tensor:
+        """0 where the class is certain, log C where nothing is known; a probability of 0 counts 0."""
+        logarithms = logits.log_softmax(dim=dim)
+        probabilities = logarithms.exp()
+        return -torch.where(probabilities > 0, probabilities * logarithms, 0).sum(dim=dim)
+
+    def most_entropy(self, classes: int) -> float:
+        """That of C equal probabilities."""
+        return math.log(classes)
+
+    def confidence(self, probabilities: Tensor, dim: int = 0) -> Tensor:
+        """The largest."""
+        return probabilities.amax(dim=dim)
+
+    def decided(self, logits: Tensor) -> Tensor:
+        """The id of the largest logit, uint8; of equal ones the first.
+
+        On a processor comparisons, class by class in strips that stay in its cache, were measured 6 times faster than
+        `max` over the first axis, which is 5 to 13 times faster than `argmax`.
+        """
+        if logits.device.type != "cpu":
+            return logits.max(dim=0).indices.to(torch.uint8)
+        ids = torch.zeros(logits.shape[1:], dtype=torch.uint8)
+        rows = max(1, _STRIP // max(1, logits.shape[2]))
+        for top in range(0, logits.shape[1], rows):
+            _note_largest(logits[:, top : top + rows], ids[top : top + rows])
+        return ids
+
+    def planes(self, labels: _Labels, classes: int) -> list[_Labels]:
+        """Those of each id."""
+        return [labels == label for label in range(classes)]
+
+    def answers(self, labels: Tensor, classes: int) -> Tensor:
+        """The ids, (N, h, w)."""
+        return labels.long()
+
+    def counts(self, labels: Any, groups: Any, count: int, classes: int) -> IntArray:
+        """By one histogram of group and id; `ignore_index` is above all ids."""
+        slots = groups.astype(np.int64) * (classes + 1)
+        slots += np.minimum(labels, classes)
+        return np.bincount(slots.ravel(), minlength=count * (classes + 1)).reshape(count, classes + 1)
+
+    def shown(self, labels: Any, classes: int) -> Any:
+        """The ids themselves."""
+        return labels
+
+
+@dataclass(frozen=True, slots=True)
+class Overlapping(Membership):
+    """Each class is there or not, whatever the others: labels are sets of bits, class k that of 2^k."""
+
+    ignore_index: int = -1
+    dtype: ClassVar[type[np.generic]] = np.int32
+    overlapping: ClassVar[bool] = True
+
+    def probabilities(self, logits: Tensor, dim: int = 1) -> Tensor:
+        """Of a yes for each class."""
+        return logits.sigmoid()
+
+    def as_logits(self, probabilities: Tensor) -> Tensor:
+        """Of a yes against a no."""
+        limits = torch.finfo(probabilities.dtype)
+        with torch.inference_mode():
+            return probabilities.clamp_(min=limits.tiny, max=1 - limits.eps).logit_()
+
+    def mixed(self, logits: Tensor, log_weights: Tensor, *, over: int, dim: int) -> Tensor:
+        """Of the mean of each class's probability of a yes."""
+        sigmoid = torch.nn.functional.logsigmoid
+        yes, no = ((sigmoid(sign * logits) + log_weights).logsumexp(dim=over) for sign in (1, -1))
+        return yes - no
+
+    def entropy(self, logits: Tensor, dim: int = 1) -> Tensor:
+        """The mean over the classes of the entropy of their yes or no."""
+        # - p log p - (1 - p) log (1 - p), which neither overflows nor cancels.
+        each = torch.nn.functional.softplus(-logits) + (1 - logits.sigmoid()) * logits
+        return torch.where(logits.isinf(), 0, each).mean(dim=dim)
+
+    def most_entropy(self, classes: int) -> float:
+        """That of even odds."""
+        return math.log(2)
+
+    def confidence(self, probabilities: Tensor, dim: int = 0) -> Tensor:
+        """From 0.5 to 1."""
+        return torch.maximum(probabilities, 1 - probabilities).amin(dim=dim)
+
+    def decided(self, logits: Tensor) -> Tensor:
+        """The classes of probability above one half, int32."""
+        label = torch.zeros(logits.shape[1:], dtype=torch.int32, device=logits.device)
+        for number, scores in enumerate(logits):
+            label |= (scores > 0).int() << number
+        return label
+
+    def planes(self, labels: _Labels, classes: int) -> list[_Labels]:
+        """By their bits; what is not counted belongs to none."""
+        return [(labels >= 0) & ((labels >> number) & 1 == 1) for number in range(classes)]
+
+    def answers(self, labels: Tensor, classes: int) -> Tensor:
+        """0 for no, 1 for yes, `ignore_index` where it is not counted, (N, C, h, w)."""
+        yes = torch.stack(self.planes(labels, classes), dim=1).long()
+        return yes.masked_fill((labels == self.ignore_index)[:, None], self.ignore_index)
+
+    def counts(self, labels: Any, groups: Any, count: int, classes: int) -> IntArray:
+        """By a histogram of the groups for each class."""
+        chosen = [*self.planes(labels, classes), labels == self.ignore_index]
+        return np.stack([np.bincount(groups[mask], minlength=count) for mask in chosen], axis=1)
+
+    def shown(self, labels: Any, classes: int) -> Any:
+        """The last class that a pixel belongs to."""
+        ids = np.full(labels.shape, 255, np.uint8)
+        for number, mask in enumerate(self.planes(labels, classes)):
+            ids[mask] = number
+        return ids
+
+
+def _note_largest(logits: Tensor, ids: Tensor) -> None:
+    """Write the number of the largest of (C, h, w) into (h, w) zeros."""
+    best = logits[0]
+    for number in range(1, len(logits)):
+        larger = (logits[number] > best).view(torch.uint8)
+        torch.maximum(ids, larger.mul_(number), out=ids)
+        best = torch.maximum(best, logits[number])
