@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.cascade import CascadeSegmenter
 from foveate.demo.earth import encoder_weights
-from foveate.patches.context import Context
+from foveate.patches.alignment import Context
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.tune import tune

@@ -30,8 +30,7 @@ from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics.cells import loss_per_cell
-from foveate.metrics.confusion import confusion_matrix
-from foveate.metrics.scores import scores_from
+from foveate.metrics.scores import confusion_matrix, scores_from
 from foveate.runs.folder import TrainedRun, load_run
 
 

@@ -11,7 +11,7 @@ from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.estimators import Cascade, Draw
 from foveate.networks.build import build_network
 from foveate.networks.cascade import _Entrance
-from foveate.patches.context import Context
+from foveate.patches.alignment import Context
 
 OPTIONS = {"weights": None, "classes": 3}
 FPN = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 64}

@@ -15,8 +15,8 @@ from foveate.foveation.estimators import (
     SoftExpectation,
     StraightThroughArgmax,
 )
-from foveate.networks.deep_supervision import DeepSupervision
-from foveate.networks.per_scale import NetworkPerScale
+from foveate.networks.cascade import NetworkPerScale
+from foveate.networks.encoder_decoder import DeepSupervision
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 

@@ -6,8 +6,8 @@ from foveate.cascade import CascadeSegmenter
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Cascade
 from foveate.membership import Exclusive, Membership
+from foveate.networks.build import network_from
 from foveate.networks.config import NetworkConfig
-from foveate.networks.from_config import network_from
 from foveate.segmenter import FoveatedSegmenter
 
 

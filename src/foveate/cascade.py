@@ -13,9 +13,8 @@ from foveate.foveation.estimators import Cascade, Draw
 from foveate.geometry import ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork
-from foveate.networks.deep_supervision import heads_of
-from foveate.patches.alignment import resize_logits
-from foveate.patches.context import Context
+from foveate.networks.encoder_decoder import heads_of
+from foveate.patches.alignment import Context, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter, LocationOutput

@@ -1,7 +1,8 @@
-"""Which devices do the work: one grammar for every command and function."""
+"""Devices by name, and which of several training processes this is."""
 
 from __future__ import annotations
 
+import os
 import re
 
 import torch
@@ -79,3 +80,14 @@ def device_of(rank: int, device: str) -> str:
         return f"cuda:{rank % torch.cuda.device_count()}"
     each = device.split(",")
     return each[rank % len(each)]
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes files and speaks; True where there is only one.
+
+    Of the variables that say so, torchrun sets RANK. A process that Lightning or SLURM started is the first one where
+    none of the others says that it is not.
+    """
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"]) == 0
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))

@@ -10,15 +10,20 @@ from torch import Tensor, nn
 from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.config import PolicyConfig
 from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
-from foveate.foveation.policy import PolicyNetwork
-from foveate.foveation.scale_embedding import ScaleEmbedding
+from foveate.foveation.policy import PolicyNetwork, ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
-from foveate.networks.deep_supervision import heads_of
-from foveate.networks.per_scale import NetworkPerScale
+from foveate.networks.cascade import NetworkPerScale
+from foveate.networks.encoder_decoder import heads_of
 from foveate.patches.alignment import crop_central, resize_logits
-from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
-from foveate.patches.overview import overview_of
+from foveate.patches.extraction import (
+    Windows,
+    extract_patches,
+    overview_of,
+    region_downsample,
+    region_of,
+    region_window,
+)
 from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 

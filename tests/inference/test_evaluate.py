@@ -25,7 +25,7 @@ from foveate.membership import Exclusive
 from foveate.metrics.cells import iou_per_cell, loss_per_cell
 from foveate.metrics.hausdorff import hausdorff_distances
 from foveate.metrics.scores import scores_from
-from foveate.patches.overview import overview_of
+from foveate.patches.extraction import overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 from oracles import confusion

@@ -25,8 +25,7 @@ from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import AverageStitcher, MaxScoreStitcher
 from foveate.looks.passes import Passes, PerTarget
-from foveate.patches.extraction import Windows
-from foveate.patches.overview import overview_of
+from foveate.patches.extraction import Windows, overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from foveate.errors import NetworkError
 from foveate.networks.build import build_network
-from foveate.networks.deep_supervision import DeepSupervision
+from foveate.networks.encoder_decoder import DeepSupervision
 from foveate.networks.menu import DECODERS, ENCODERS, find_encoder, pairs
 
 CLASSES, SIDE = 4, 64

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError, NetworkError
+from foveate.networks.build import network_from
 from foveate.networks.config import NetworkConfig
-from foveate.networks.from_config import network_from
 from foveate.networks.own import VARIABLE, check_code, trust_code
 
 MODULE = """

@@ -14,7 +14,7 @@ import foveate
 from foveate.build import build_segmenter
 from foveate.cli.app import app
 from foveate.errors import ConfigError, NetworkError, OutputExistsError
-from foveate.networks.per_scale import NetworkPerScale
+from foveate.networks.cascade import NetworkPerScale
 from foveate.runs import export as module
 from foveate.runs.config import RunConfig
 from foveate.runs.export import ExportedLook, export

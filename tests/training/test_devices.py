@@ -12,10 +12,10 @@ from devices_worker import train
 from training_toys import ON_CPU, assert_same_weights, weights_of
 
 from foveate.checkpoint import load_checkpoint
+from foveate.devices import is_first_process
 from foveate.errors import ConfigError
 from foveate.training.history import read_history
 from foveate.training.processes import Processes
-from foveate.training.rank import is_first_process
 from process_toys import runs, wait_for
 from toys import make_data_set, toy_config, write_config
 

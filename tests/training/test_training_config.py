@@ -1,9 +1,9 @@
 import pytest
 
 from foveate.errors import ConfigError
-from foveate.training.class_weights import LARGEST_WEIGHT, balanced_weights, resolve_class_weights
 from foveate.training.config import TrainingConfig
-from foveate.training.seeding import step_seed
+from foveate.training.losses import LARGEST_WEIGHT, balanced_weights, resolve_class_weights
+from foveate.training.step import step_seed
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from foveate.data.nesting import Nesting, Planned, moved_nesting, nesting_of
 from foveate.data.readers.base import ImageReader
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Size, Window
-from foveate.patches.overview import overview_window
+from foveate.patches.extraction import overview_window
 from foveate.patches.scales import ScaleSet
 from foveate.types import Raster
 

@@ -14,7 +14,7 @@ from foveate.foveation.estimators import Estimator
 from foveate.geometry import CellGrid, Window
 from foveate.inference.source import PixelSource
 from foveate.looks.passes import Foveation
-from foveate.patches.overview import overview_window
+from foveate.patches.extraction import overview_window
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 

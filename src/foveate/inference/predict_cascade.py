@@ -19,7 +19,7 @@ from foveate.inference.passes import patch_windows
 from foveate.inference.predictor import FinishedBlock, PreparedRoots, PyramidPredictor, keys_of
 from foveate.inference.source import PixelSource
 from foveate.looks.passes import Passes
-from foveate.patches.context import Context
+from foveate.patches.alignment import Context
 from foveate.patches.extraction import Windows
 
 # Level, top and left of a support.

@@ -32,7 +32,7 @@ from foveate.looks.pass_map import PassMap
 from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.metrics.cells import iou_per_cell, loss_per_cell
-from foveate.metrics.confusion import confusion_matrix
+from foveate.metrics.scores import confusion_matrix
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import FloatArray, IntArray, LabelArray
 from foveate.writers.outputs import passes_raster

@@ -14,7 +14,7 @@ from foveate.errors import GeometryError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.looks.passes import Passes
-from foveate.patches.blending import importance_window
+from foveate.patches.alignment import importance_window
 from foveate.types import Blending, BoolArray
 
 

@@ -21,7 +21,7 @@ from foveate.inference.source import PixelSource
 from foveate.looks.budget import closer_looks, gains_of, passes_allowed, price_for
 from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
 from foveate.membership import Membership
-from foveate.metrics.confusion import confusion_matrix
+from foveate.metrics.scores import confusion_matrix
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 

@@ -1,15 +1,23 @@
-"""`build_network`: a segmentation network by name."""
+"""`build_network`: a segmentation network by name, and `network_from`: the one that a configuration describes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any
 
-from torch import nn
+import segmentation_models_pytorch as smp
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from foveate.errors import NetworkError
-from foveate.networks.batch_norm import allow_single_values
-from foveate.networks.menu import find_architecture, find_encoder
-from foveate.networks.recipe import Recipe
+from foveate.networks.config import NetworkConfig
+from foveate.networks.encoder_decoder import DeeplySupervised, EncoderDecoder
+from foveate.networks.menu import HEADS, EncoderChoice, find_architecture, find_encoder, nearest
+from foveate.networks.original import AttentionGate, HRNetV2, UNet, c1_auxiliary, c1_head, ppm_auxiliary, ppm_head
+from foveate.networks.own import own_network
 from foveate.networks.weights import installed_weights, load_encoder_weights
 
 _IMAGENET = "imagenet"
@@ -27,7 +35,7 @@ def build_network(
     """Build a network (N, in_channels, P, P) -> (N, classes, P, P) that returns logits.
 
     Case is ignored in names, and `-` is read as `_`. Every network trains on batches of one too. With an architecture
-    of deep supervision it returns `foveate.networks.deep_supervision.DeepSupervision` in train mode.
+    of deep supervision it returns `foveate.networks.encoder_decoder.DeepSupervision` in train mode.
 
     Args:
         architecture: one of segmentation_models_pytorch, or of the original's decoders: c1, c1_deepsup, ppm,
@@ -76,3 +84,139 @@ def _with_imagenet_weights(recipe: Recipe, name: str) -> nn.Module:
             f"cannot build {name}: its ImageNet weights could not be downloaded ({error}). Give a file with "
             f"network.weights=PATH (.pth, .pt or .safetensors), or start from random weights with network.weights=none"
         ) from error
+
+
+def network_from(config: NetworkConfig, *, classes: int, in_channels: int) -> nn.Module:
+    """The configured network (N, in_channels, P, P) -> (N, classes, P', P').
+
+    Raises:
+        NetworkError: when it cannot be built, see `build_network` and `own_network`.
+    """
+    if config.factory is not None:
+        return own_network(config.factory, classes=classes, in_channels=in_channels, options=config.options)
+    return build_network(
+        config.architecture,
+        config.encoder,
+        classes=classes,
+        in_channels=in_channels,
+        weights=config.weights,
+        **config.options,
+    )
+
+
+_UNTRAINED: Mapping[str, Callable[..., nn.Module]] = {
+    "u_net": UNet,
+    "attention_u_net": partial(UNet, gate=AttentionGate),
+}
+# Parameters that are no options: they follow from the rest of the recipe.
+_GIVEN = {"self", "name", "encoder_name", "weights", "encoder_weights", "in_channels", "classes", "kwargs"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides a network but its weights.
+
+    Attributes:
+        architecture: one of `foveate.networks.menu.ARCHITECTURES`.
+        encoder: that goes with it.
+        classes: number of output channels.
+        in_channels: number of input channels.
+        options: further keyword arguments, see `build_network`.
+    """
+
+    architecture: str
+    encoder: EncoderChoice
+    classes: int
+    in_channels: int
+    options: Mapping[str, Any]
+
+    def build(self, *, pretrained: bool) -> nn.Module:
+        """The network, its encoder with ImageNet weights or random ones.
+
+        Raises:
+            NetworkError: for an unknown option, when deep supervision finds no stage before the last, or when no
+                ImageNet weights exist.
+            Exception: whatever the libraries raise when options do not fit or weights cannot be downloaded.
+        """
+        self._check_options()
+        if self.architecture in HEADS:
+            return self._with_our_head(self._encoder(pretrained=pretrained))
+        network: nn.Module = smp.create_model(
+            self.architecture,
+            self.encoder.library_name,
+            encoder_weights=self._library_weights(pretrained),
+            in_channels=self.in_channels,
+            classes=self.classes,
+            **{**self.encoder.options, **self.options},
+        )
+        return network
+
+    def _check_options(self) -> None:
+        # segmentation_models_pytorch drops what its own encoders do not know; timm and our own encoders refuse it.
+        name = self.encoder.library_name
+        if name not in smp.encoders.get_encoder_names():
+            return
+        known = set(signature(smp.encoders.get_encoder).parameters)
+        if self.architecture not in HEADS:
+            architecture = smp.MODEL_ARCHITECTURES_MAPPING[self.architecture]
+            known = {"output_stride", *signature(architecture.__init__).parameters}
+        for option in sorted(set(self.options) - known):
+            allowed = sorted(known - _GIVEN)
+            raise NetworkError(
+                f"{self.architecture} with encoder {name!r} has no option {option!r}; {nearest(option, allowed)}"
+            )
+
+    def _encoder(self, *, pretrained: bool) -> nn.Module:
+        name, options = self.encoder.library_name, {**self.encoder.options, **self.options}
+        if name in _UNTRAINED:
+            if pretrained:
+                raise NetworkError(f"no ImageNet weights of {name} exist; set network.weights to none or to a file")
+            return _UNTRAINED[name](self.in_channels, **options)
+        if name == "hrnetv2":
+            return HRNetV2(self.in_channels, pretrained=pretrained, **options)
+        encoder: nn.Module = smp.encoders.get_encoder(
+            name, in_channels=self.in_channels, weights=self._library_weights(pretrained), **options
+        )
+        return encoder
+
+    def _library_weights(self, pretrained: bool) -> str | bool | None:
+        if not pretrained:
+            return None
+        return True if self.encoder.library_name.startswith("tu-") else "imagenet"
+
+    def _with_our_head(self, encoder: Any) -> nn.Module:
+        kind, _, deep = self.architecture.partition("_")
+        make_head, make_auxiliary = {"c1": (c1_head, c1_auxiliary), "ppm": (ppm_head, ppm_auxiliary)}[kind]
+        *earlier, last = encoder.out_channels
+        head = make_head(last, self.classes)
+        if not deep:
+            return EncoderDecoder(encoder, head)
+        if len(earlier) < 2 or not earlier[-1]:  # the first is the input
+            raise NetworkError(f"{self.architecture} needs a stage before the encoder's last; use {kind}")
+        return DeeplySupervised(encoder, head, make_auxiliary(earlier[-1], last, self.classes))
+
+
+class SingleValueBatchNorm2d(nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d` that, given one value per channel, normalises it by the running statistics.
+
+    A batch of one after global pooling is such an input. It has no variance of its own, and torch refuses it in
+    training. The running statistics are used, and not changed by it.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, H, W)."""
+        if not self.training or input.numel() != input.shape[1] or self.running_mean is None:
+            return super().forward(input)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+def allow_single_values(network: nn.Module) -> None:
+    """Let every `BatchNorm2d` of a network train on a single value per channel, in place.
+
+    Parameters, buffers and their names stay as they are. Subclasses of `BatchNorm2d` bring their own forward and are
+    left alone.
+    """
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            # A new module in its place would need its parent; the class adds no state, so changing it is enough.
+            module.__class__ = SingleValueBatchNorm2d

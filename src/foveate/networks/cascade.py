@@ -1,4 +1,4 @@
-"""`CascadeNetwork`: one network for each look, or one for all, where closer looks get what the wider one saw."""
+"""A network for each scale: `CascadeNetwork`, where closer looks get what the wider one saw, and `NetworkPerScale`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
-from foveate.networks.deep_supervision import DeepSupervision
-from foveate.networks.encoder_decoder import EncoderDecoder
-from foveate.patches.context import Context
+from foveate.networks.encoder_decoder import DeepSupervision, EncoderDecoder
+from foveate.patches.alignment import Context
 
 # Where context enters: the encoder's features, the input, or nowhere; "auto": features where the network has them.
 Entrance: TypeAlias = Literal["auto", "features", "input", "none"]
@@ -234,3 +233,29 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+class NetworkPerScale(nn.Module):
+    """Passes each patch through the network of its scale.
+
+    Args:
+        networks: S modules (N, C_in, P, P) -> (N, classes, P', P'), in the order of the scales.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
+        """Logits (N, classes, P', P') of patches (N, C_in, P, P) by their one-hot scale weights (N, S)."""
+        scales = scale_weights.argmax(dim=-1)
+        present = torch.unique(scales).tolist()
+        if len(present) == 1:
+            only: Tensor = self.networks[present[0]](patches)
+            return only
+        parts = {s: self.networks[s](patches[scales == s]) for s in present}
+        first = next(iter(parts.values()))
+        logits: Tensor = first.new_empty(len(patches), *first.shape[1:])
+        for scale, part in parts.items():
+            logits[scales == scale] = part
+        return logits

@@ -1,4 +1,4 @@
-"""Cut the patches of many windows out of an image held in memory, in one gather per scale, or as plain copies."""
+"""Cut patches and overviews out of an image held in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import GeometryError
-from foveate.geometry import Size, Window
+from foveate.geometry import CellGrid, Size, Window
 from foveate.patches.resample import Taps, area_taps, resample, window_taps
 
 
@@ -129,3 +129,28 @@ def _gather(pixels: Tensor, rows: Taps, cols: Taps) -> Tensor:
             total = part * weight if total is None else total.addcmul_(part.to(weight.dtype), weight)
     assert total is not None  # area_taps returns at least one tap
     return total
+
+
+def overview_window(cells: Window, cell: int, margin: int) -> tuple[Window, Size]:
+    """What to read for the policy to decide on a window of cells.
+
+    Args:
+        cells: the cells to decide on, in cells.
+        cell: side of a cell in level-0 pixels.
+        margin: the policy's margin in cells.
+
+    Returns:
+        The window in level-0 pixels (it may reach outside the image) and the size to read it at, one pixel a cell.
+    """
+    size = Size(cells.height + 2 * margin, cells.width + 2 * margin)
+    top, left = cells.top - margin, cells.left - margin
+    return Window(top * cell, left * cell, size.height * cell, size.width * cell), size
+
+
+def overview_of(image: Tensor, cell: int, margin: int) -> Tensor:
+    """The anti-aliased overview (..., C, h + 2 margin, w + 2 margin) of images (..., C, H, W), reflected outside."""
+    size = Size(*image.shape[-2:])
+    grid = CellGrid(size, cell)
+    window, out = overview_window(Window(0, 0, grid.rows, grid.cols), cell, margin)
+    taps = window_taps(window, out, size, size)
+    return resample(image[..., *taps.needed.within(Window.of(size))], *taps.on(image.device))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from foveate.files import write_text
 from foveate.inference.display import table_html
-from foveate.metrics.significance import permutation_p_value
+from foveate.metrics.scores import permutation_p_value
 from foveate.reporting.tables import percent
 from foveate.texts import sealed
 

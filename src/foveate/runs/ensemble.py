@@ -7,7 +7,7 @@ from pathlib import Path
 
 from foveate.errors import CheckpointError
 from foveate.foveation.estimators import FixedScale
-from foveate.networks.per_scale import NetworkPerScale
+from foveate.networks.cascade import NetworkPerScale
 from foveate.runs.config import RunConfig
 from foveate.runs.methods import fixed_methods, with_method
 from foveate.segmenter import FoveatedSegmenter

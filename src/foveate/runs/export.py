@@ -25,8 +25,8 @@ from foveate.errors import ConfigError, FoveateError, NetworkError
 from foveate.files import refuse_existing, written
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
-from foveate.networks.deep_supervision import heads_of
-from foveate.networks.per_scale import NetworkPerScale
+from foveate.networks.cascade import NetworkPerScale
+from foveate.networks.encoder_decoder import heads_of
 from foveate.runs.folder import TrainedRun
 from foveate.version import __version__
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from foveate.build import build_segmenter
 from foveate.checkpoint import CHOSEN_AT_INFERENCE, check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
+from foveate.devices import is_first_process
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.inference.cost import peak_memory_mb
@@ -26,7 +27,6 @@ from foveate.runs.ensemble import join_members, member_folders
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed
-from foveate.training.rank import is_first_process
 from foveate.version import __version__
 
 WEIGHTS = "model.safetensors"  # of a run from the hub, in place of checkpoints

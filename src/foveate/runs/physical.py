@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from foveate.config_base import ConfigTree
-from foveate.foveation.physical import in_pixels, is_physical, pixel_size_of
+from foveate.foveation.config import in_pixels, is_physical, pixel_size_of
 
 
 def resolve_lengths(values: ConfigTree) -> ConfigTree:

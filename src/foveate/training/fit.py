@@ -15,17 +15,15 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoint
+from foveate.devices import is_first_process
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
-from foveate.training.checkpoints import BEST, LAST, AtomicCheckpointIO, RunCheckpoints
-from foveate.training.compilation import Compilation
+from foveate.training.callbacks import BEST, LAST, AtomicCheckpointIO, Compilation, RunCheckpoints, StepBar
 from foveate.training.config import TrainingConfig
-from foveate.training.determinism import deterministic_kernels
 from foveate.training.foveation_history import FOLDER, FoveationHistory
 from foveate.training.history import MetricsFile
 from foveate.training.processes import OwnHandlers, Processes, ended_together
-from foveate.training.rank import is_first_process
-from foveate.training.step_bar import StepBar
-from foveate.training.sync_batch_norm import BatchNormSync
+from foveate.training.step import deterministic_kernels
+from foveate.training.sync import BatchNormSync
 from foveate.training.task import SegmentationTask
 
 _log = logging.getLogger(__name__)

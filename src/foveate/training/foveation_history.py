@@ -24,7 +24,7 @@ from foveate.data.manifest import Sample
 from foveate.errors import ImageReadError, translated
 from foveate.files import written
 from foveate.geometry import CellGrid, Size, Window, ceil_div
-from foveate.patches.overview import overview_window
+from foveate.patches.extraction import overview_window
 from foveate.training.task import SegmentationTask
 from foveate.types import FloatArray
 

@@ -19,18 +19,13 @@ from foveate.data.locations import LocationBatch
 from foveate.errors import NonFiniteLossError
 from foveate.foveation.estimators import Draw
 from foveate.geometry import Window
-from foveate.metrics.confusion import confusion_matrix
-from foveate.metrics.scores import scores_from
+from foveate.metrics.scores import confusion_matrix, scores_from
 from foveate.patches.alignment import resize_logits
 from foveate.segmenter import FoveatedSegmenter, LocationOutput
-from foveate.training.class_weights import resolve_class_weights
 from foveate.training.config import TrainingConfig
-from foveate.training.determinism import deterministic_kernels
-from foveate.training.losses import LossParts, SegmentationLoss
-from foveate.training.optimizer import build_optimizer
-from foveate.training.reduce import mean_over_processes
-from foveate.training.schedule import learning_rate_factor
-from foveate.training.seeding import step_seed
+from foveate.training.losses import LossParts, SegmentationLoss, resolve_class_weights
+from foveate.training.step import build_optimizer, deterministic_kernels, learning_rate_factor, step_seed
+from foveate.training.sync import mean_over_processes
 from foveate.types import IntArray
 
 _SHOWN = 3

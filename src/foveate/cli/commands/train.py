@@ -74,11 +74,11 @@ def train(
     settings = RunConfig.load(_config_file(config), joined(overrides, sets), method)
     settings.check_files()
 
+    from foveate.devices import is_first_process
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import trainings
     from foveate.signals import stopping
     from foveate.training.processes import Processes
-    from foveate.training.rank import is_first_process
 
     Processes.of(devices or 1, nodes, accelerator).check_share(settings.training.images_per_step)
     run = RunFolder(out or Path("runs") / settings.name)

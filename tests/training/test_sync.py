@@ -4,13 +4,13 @@ import sys
 
 import pytest
 import torch
-from sync_batch_norm_worker import CASES, batches, normalise_half, normalised
-from sync_batch_norm_worker import __file__ as worker
+from sync_worker import CASES, batches, normalise_half, normalised
+from sync_worker import __file__ as worker
 from timm.layers import BatchNormAct2d
 from torch import nn
 
 from foveate.networks.build import build_network
-from foveate.training.sync_batch_norm import BatchNormSync
+from foveate.training.sync import BatchNormSync
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from foveate.training.schedule import constant, cosine, learning_rate_factor, poly
+from foveate.training.step import constant, cosine, learning_rate_factor, poly
 
 
 @pytest.mark.parametrize("shape", [poly, cosine])

@@ -1,4 +1,4 @@
-"""Two processes that normalise their halves of a batch; as a script, the second: sync_batch_norm_worker.py FOLDER."""
+"""Two processes that normalise their halves of a batch; as a script, the second: sync_worker.py FOLDER."""
 
 import copy
 import sys
@@ -9,8 +9,8 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from foveate.networks.batch_norm import SingleValueBatchNorm2d
-from foveate.training.sync_batch_norm import BatchNormSync
+from foveate.networks.build import SingleValueBatchNorm2d
+from foveate.training.sync import BatchNormSync
 
 # Layers of every kind, and the shape of a batch for each.
 CASES = {

@@ -1,13 +1,84 @@
-"""`UNet`: the plain U-Net, without or with attention gates, as an encoder with one full-size feature map."""
+"""What the original has and no library: the heads C1 and PPM, the joined HRNet, and U-Net with attention gates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import timm
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.base.modules import Conv2dReLU
+from segmentation_models_pytorch.decoders.upernet.decoder import PSPModule
 from torch import Tensor, nn
+
+_PYRAMID_CHANNELS = 512
+_DROPOUT = 0.1
+
+
+def c1_head(channels: int, classes: int) -> nn.Sequential:
+    """C1: features (N, channels, h, w) -> logits (N, classes, h, w) through one convolution of 3 x 3.
+
+    Source: github.com/CSAILVision/semantic-segmentation-pytorch, `C1`.
+    """
+    return _classifier(channels, channels // 4, classes, dropout=0.0)
+
+
+def ppm_head(channels: int, classes: int) -> nn.Sequential:
+    """Pyramid pooling over grids of 1, 2, 3 and 6: features (N, channels, h, w) -> logits (N, classes, h, w).
+
+    Source: Zhao et al., "Pyramid Scene Parsing Network" (2017), as in semantic-segmentation-pytorch, `PPM`.
+    """
+    pyramid = PSPModule(channels, _PYRAMID_CHANNELS, (1, 2, 3, 6))
+    return nn.Sequential(pyramid, nn.Dropout2d(_DROPOUT), nn.Conv2d(_PYRAMID_CHANNELS, classes, 1))
+
+
+def c1_auxiliary(channels: int, last_channels: int, classes: int) -> nn.Module:
+    """The auxiliary head of C1_deepsup, on `channels` of the stage before the one with `last_channels`."""
+    return _classifier(channels, last_channels // 4, classes, dropout=0.0)
+
+
+def ppm_auxiliary(channels: int, last_channels: int, classes: int) -> nn.Module:
+    """The auxiliary head of PPM_deepsup, on `channels` of the stage before the one with `last_channels`."""
+    return _classifier(channels, last_channels // 4, classes, dropout=_DROPOUT)
+
+
+def _classifier(channels: int, hidden: int, classes: int, *, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        Conv2dReLU(channels, hidden, kernel_size=3, padding=1), nn.Dropout2d(dropout), nn.Conv2d(hidden, classes, 1)
+    )
+
+
+class HRNetV2(nn.Module):
+    """HRNet-W48 whose branches are resized to the finest and concatenated: 48 + 96 + 192 + 384 = 720 channels.
+
+    timm's own feature extractor gives the branches apart, and has no joined stage.
+
+    Args:
+        in_channels: bands of the input.
+        pretrained: download ImageNet weights.
+        options: further keyword arguments of timm's `hrnet_w48`.
+
+    Attributes:
+        out_channels: of the one feature map, (720,).
+
+    Source: Sun et al., "High-Resolution Representations for Labeling Pixels and Regions" (2019).
+    """
+
+    def __init__(self, in_channels: int = 3, *, pretrained: bool = False, **options: Any) -> None:
+        super().__init__()
+        branches = {"features_only": True, "feature_location": "", "out_indices": (1, 2, 3, 4)}
+        self.model = timm.create_model(
+            "hrnet_w48", pretrained=pretrained, in_chans=in_channels, **{**branches, **options}
+        )
+        self.out_channels: tuple[int, ...] = (sum(self.model.feature_info.channels()),)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(N, C_in, H, W) -> one feature map (N, 720, H / 4, W / 4)."""
+        finest, *coarser = self.model(image)
+        size = finest.shape[-2:]
+        resized = [F.interpolate(branch, size=size, mode="bilinear", align_corners=False) for branch in coarser]
+        return [torch.cat([finest, *resized], dim=1)]
 
 
 class PlainSkip(nn.Module):

@@ -1,17 +1,53 @@
-"""Batch normalisation over the batch of all processes."""
+"""What the processes of a training share: sums, means, and batch normalisation over the batch of all."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from foveate.networks.batch_norm import SingleValueBatchNorm2d
-from foveate.training.reduce import sum_over_processes
+from foveate.networks.build import SingleValueBatchNorm2d
+
+
+class _Sum(torch.autograd.Function):
+    """Torch's own differentiable sum is deprecated, and what is to replace it is private."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return sum_over_processes(gradient)
+
+
+def process_count() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of a tensor of any shape, differentiable: its gradient is the sum of the processes' gradients.
+
+    Every process must call it, in the same order.
+    """
+    if process_count() == 1:
+        return value
+    total: Tensor = _Sum.apply(value)
+    return total
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor of any shape, without a gradient; every process must call it, in the same order."""
+    return sum_over_processes(value.detach()) / process_count()
+
 
 # What can be normalised over all processes instead; the last of them adds an activation, which is kept.
 _KNOWN_FORWARDS = (_BatchNorm.forward, SingleValueBatchNorm2d.forward, BatchNormAct2d.forward)
