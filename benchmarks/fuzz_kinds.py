@@ -27,8 +27,9 @@ from foveate.data.manifest import load_samples
 from foveate.data.preparation.scenes import _entries
 from foveate.data.readers.array import ArrayReader
 from foveate.geometry import Window
+from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.cost import PeakMemory
-from foveate.inference.store import BlockStore, StoredBlock, load_block, save_block
+from foveate.inference.store import BlockStore
 from foveate.networks.weights import load_encoder_weights
 from foveate.reporting.report.comparison_report import write_comparison_report
 from foveate.reporting.report.shown_evaluation import ShownEvaluation

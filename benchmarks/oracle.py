@@ -24,9 +24,8 @@ from foveate.data.labels import LabelReader
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid, block_side
-from foveate.inference.look_plan import LookPlan
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.plan import BlockGrid, LookPlan, block_side
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics.cells import loss_per_cell

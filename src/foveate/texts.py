@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +156,18 @@ def _guessed(data: bytes) -> str:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return ", but in UTF-16"
     return ", but perhaps in the encoding of Excel on Windows (cp1252)" if b"\0" not in data else ""
+
+
+def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """A table as HTML; all text is escaped.
+
+    Args:
+        header: of the columns.
+        rows: their texts.
+        caption: above the table.
+    """
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
+    lines = ("".join(f"<td>{html.escape(text)}</td>" for text in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    above = f'<caption style="text-align:left">{html.escape(caption)}</caption>' if caption else ""
+    return f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

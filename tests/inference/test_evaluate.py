@@ -14,11 +14,10 @@ from foveate.errors import OutputExistsError
 from foveate.foveation.estimators import FixedScale, SoftExpectation
 from foveate.geometry import Size
 from foveate.inference import score as score_blocks_module
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.evaluate import LabelledImage, evaluation_of
-from foveate.inference.look_plan import LookPlan
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.score import MapFiles, MapSpec, Scoring, score_blocks, thinning_step
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive

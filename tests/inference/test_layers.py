@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from foveate.geometry import Size
-from foveate.inference.layers import FULL, NODATA, block_layers, unknown_layers
+from foveate.inference.block import block_layers, unknown_layers
 from foveate.membership import Exclusive
+from foveate.writers.tiff import FULL, NODATA
 
 EVERYTHING = ("classes", "probabilities", "confidence", "entropy")
 

@@ -17,11 +17,11 @@ from foveate.foveation.estimators import (
     StraightThroughArgmax,
 )
 from foveate.geometry import Size, Window
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField
 from foveate.inference.passes import mixed_patches, prepare_block
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import AverageStitcher, MaxScoreStitcher
 from foveate.looks.passes import Passes, PerTarget

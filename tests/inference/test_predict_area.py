@@ -25,11 +25,10 @@ from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, ImageReadError, StoppedError
 from foveate.geometry import Window
-from foveate.inference.look_plan import looks_of
 from foveate.inference.memory import MemoryModel
+from foveate.inference.plan import looks_of
 from foveate.inference.session import Session
-from foveate.looks.budget import passes_allowed, roots_of
-from foveate.looks.pyramid import PyramidGrid
+from foveate.looks.pyramid import PyramidGrid, passes_allowed, roots_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 INSIDE = AREA.part(Window.of(IMAGE)).inside

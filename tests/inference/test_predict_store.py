@@ -20,9 +20,10 @@ from foveate.errors import (
     StoredBlockError,
 )
 from foveate.geometry import Size, Window
-from foveate.inference.claims import Claims
+from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.cost import PeakMemory
-from foveate.inference.store import BlockStore, StoredBlock, differences, load_block, save_block
+from foveate.inference.session import Claims
+from foveate.inference.store import BlockStore, differences
 from foveate.locks import is_held, locked
 from foveate.writers.cog import Tiling
 
@@ -209,7 +210,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, monkeypatch):
 
     with leading(tmp_path / "store") as store:
         store.put(0, block())
-        monkeypatch.setattr("foveate.inference.store.os.fsync", full)
+        monkeypatch.setattr("foveate.inference.block.os.fsync", full)
         with pytest.raises(OutputWriteError, match=r"disk is full; 1 of 4 blocks are stored: make room .*--resume"):
             store.put(1, block())
         assert [path.name for path in (tmp_path / "store" / "blocks").iterdir()] == ["00000000.block"]
@@ -226,7 +227,7 @@ def test_a_late_block_does_not_bring_a_removed_store_back(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from foveate.inference.claims import Claims
+from foveate.inference.session import Claims
 from foveate.inference.store import BlockStore
 path, mode = Path(sys.argv[1]), sys.argv[2]
 plan = {"image": {"size": [10, 20]}, "inference": {"overlap": 0.25}}

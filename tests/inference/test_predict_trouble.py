@@ -20,9 +20,9 @@ from foveate.data.readers.array import ArrayReader
 from foveate.errors import DeviceMemoryError, ImageReadError, OutputWriteError, StoppedError
 from foveate.geometry import Size, Window
 from foveate.inference import source as patient_source
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks
+from foveate.inference.plan import BlockGrid
 from foveate.inference.session import Session
 
 NOWHERE = Window(9000, 9000, 1, 1)

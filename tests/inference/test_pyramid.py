@@ -12,11 +12,10 @@ from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import policy_weights
-from foveate.inference.look_plan import looks_of
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.plan import looks_of
 from foveate.inference.source import PixelSource
-from foveate.looks.budget import entropy_of_parts, price_for
-from foveate.looks.pyramid import PyramidGrid, share_inside
+from foveate.looks.pyramid import PyramidGrid, entropy_of_parts, price_for, share_inside
 from foveate.patches.extraction import Windows
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter

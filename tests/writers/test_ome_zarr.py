@@ -14,7 +14,7 @@ import zarr
 from foveate.data.config import ClassConfig
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window
-from foveate.inference.blocks import BlockGrid
+from foveate.inference.plan import BlockGrid
 from foveate.writers.class_map import open_class_map
 from foveate.writers.ome_zarr import majority, open_labels
 from foveate.writers.outputs import OutputSpec, write_outputs

@@ -14,11 +14,12 @@ from foveate.data.readers.base import Georeference
 from foveate.data.readers.gdal import open_dataset, quiet
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, OutputWriteError
 from foveate.geometry import CellGrid, Size, Window
-from foveate.inference.blocks import BlockGrid
+from foveate.inference.block import block_layers
 from foveate.inference.config import InferenceConfig, PolygonsConfig
-from foveate.inference.layers import FULL, NODATA, block_layers
+from foveate.inference.plan import BlockGrid
 from foveate.membership import Exclusive
 from foveate.writers.outputs import OutputSpec, table_path, write_outputs
+from foveate.writers.tiff import FULL, NODATA
 
 CLASSES = [ClassConfig(name=name, color=color) for name, color in (("sea", "#0000ff"), ("rock & sand", "#804020"))]
 SIZE, CELL = Size(700, 1100), 32

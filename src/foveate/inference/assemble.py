@@ -12,14 +12,14 @@ from foveate.data.config import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, OutputWriteError, StoredBlockError
 from foveate.files import checksum, files_in
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.cost import CostMeter, PeakMemory
-from foveate.inference.layers import Layers
+from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore
 from foveate.inference.work import Work
 from foveate.types import IntArray
 from foveate.writers.outputs import OutputSpec, write_outputs
+from foveate.writers.tiff import Layers
 
 
 class Assembly:

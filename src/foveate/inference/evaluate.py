@@ -13,9 +13,8 @@ import torch
 
 from foveate.data.readers.base import Georeference
 from foveate.geometry import Size, ceil_div
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.cost import CostMeter
-from foveate.inference.display import scores_figure, scores_html
+from foveate.inference.plan import BlockGrid
 from foveate.inference.score import (
     BlockScore,
     MapSpec,
@@ -27,6 +26,7 @@ from foveate.inference.score import (
 )
 from foveate.metrics.hausdorff import Distances, hausdorff_distances, mean_distances
 from foveate.metrics.scores import Scores, scores_from, without_nan
+from foveate.texts import table_html
 from foveate.types import IntArray
 
 if TYPE_CHECKING:
@@ -222,3 +222,43 @@ def _evaluation(
         step = max(thinning_step(image.size) for image in images)
         distances = mean_distances([image.distances or () for image in each], names, step)
     return Evaluation(scores_from(torch.from_numpy(total), names), cost.tree(), tuple(each), distances)
+
+
+_BLUE, _GREY = "#0072b2", "#8a929c"
+
+
+def scores_html(scores: Scores, caption: str = "") -> str:
+    """Scores per class in percent, and their means, as an HTML table."""
+    header = ("class", "IoU %", "Dice %", "precision %", "recall %", "pixels")
+    rows = [
+        (c.name, *(_percent(value) for value in (c.iou, c.dice, c.precision, c.recall)), f"{c.pixels:,}")
+        for c in scores.classes
+    ]
+    mean = ("mean", _percent(scores.miou), _percent(scores.mean_dice), "", "", "")
+    return table_html(header, [*rows, mean], caption)
+
+
+def scores_figure(scores: Scores) -> Figure:
+    """The IoU of every class as bars, and their mean as a line; a class without a labelled pixel has no bar."""
+    # Slow to import, and nothing else here needs it.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    names = [c.name for c in scores.classes]
+    figure = Figure(figsize=(6, 1 + 0.3 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    values = [0.0 if math.isnan(c.iou) else 100 * c.iou for c in scores.classes]
+    axes.barh(range(len(names)), values, color=_BLUE)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("IoU, %")
+    if not math.isnan(scores.miou):
+        axes.axvline(100 * scores.miou, color=_GREY, linestyle="--")
+        axes.set_title(f"mIoU {_percent(scores.miou)} %", loc="left")
+    return figure
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"

@@ -19,12 +19,11 @@ from foveate.data.readers.gdal import small_cache
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.inference.assemble import Assembly, check_results, summary_tree
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import CostMeter
 from foveate.inference.fingerprint import ImageFiles, image_tree, model_tree
-from foveate.inference.look_plan import LookPlan
 from foveate.inference.pipeline import ready_to_predict
+from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.session import Session
 from foveate.inference.sizes import sized
 from foveate.inference.source import PatientSource, PixelSource
@@ -60,7 +59,7 @@ class PredictionFiles:
 
     @property
     def passes(self) -> Path:
-        """Map of the passes, see `foveate.looks.pass_map.PassMap`."""
+        """Map of the passes, see `foveate.looks.passes.PassMap`."""
         return self.folder / f"{self.stem}.passes.tif"
 
     @property

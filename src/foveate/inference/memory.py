@@ -14,12 +14,12 @@ from foveate.data.area.area import Area
 from foveate.data.readers.gdal import small_cache_bytes
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
+from foveate.inference.block import AT_ONCE
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_bytes, peak_memory_mb
 from foveate.inference.field import CACHED_TILES, TILE_CELLS
-from foveate.inference.layers import AT_ONCE
-from foveate.inference.look_plan import LookPlan
 from foveate.inference.passes import pixels_at_once
+from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.inference.work import WRITERS
 from foveate.patches.extraction import region_downsample

@@ -14,11 +14,10 @@ from foveate.cascade import CascadeSegmenter
 from foveate.data.area.area import Area, AreaPart
 from foveate.errors import ConfigError, ImageReadError
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import give_back_freed_memory, reuse_freed_memory
 from foveate.inference.field import FoveationField, TileObserver
-from foveate.inference.look_plan import LookPlan
+from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.predict_cascade import CascadePredictor
 from foveate.inference.predictor import BlockPredictor, FinishedBlock, PyramidPredictor, TargetPredictor
 from foveate.inference.sizes import sized

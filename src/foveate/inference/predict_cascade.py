@@ -14,8 +14,8 @@ from foveate.data.area.area import Area
 from foveate.errors import ConfigError
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField
-from foveate.inference.look_plan import looks_of
 from foveate.inference.passes import patch_windows
+from foveate.inference.plan import looks_of
 from foveate.inference.predictor import FinishedBlock, PreparedRoots, PyramidPredictor, keys_of
 from foveate.inference.source import PixelSource
 from foveate.looks.passes import Passes

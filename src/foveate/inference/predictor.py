@@ -14,7 +14,6 @@ from foveate.data.area.area import Area, AreaPart
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, fusion_weights
-from foveate.inference.look_plan import LookPlan
 from foveate.inference.passes import (
     PassGroup,
     PreparedBlock,
@@ -25,11 +24,21 @@ from foveate.inference.passes import (
     prepare_block,
     read_regions,
 )
+from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import Canvases, Stitcher, stitcher_for
-from foveate.looks.budget import closer_looks, entropy_of_parts, gains_of, passes_allowed, price_for, roots_of
 from foveate.looks.passes import Begun, BlockArea, Passes, PerTarget, begun_in, meets
-from foveate.looks.pyramid import PyramidGrid, covered, share_inside
+from foveate.looks.pyramid import (
+    PyramidGrid,
+    closer_looks,
+    covered,
+    entropy_of_parts,
+    gains_of,
+    passes_allowed,
+    price_for,
+    roots_of,
+    share_inside,
+)
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 

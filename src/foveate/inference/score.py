@@ -20,15 +20,15 @@ from foveate.data.labels import LabelReader
 from foveate.data.readers.base import Georeference
 from foveate.files import refuse_existing
 from foveate.geometry import CellGrid, Size, Window, ceil_div
-from foveate.inference.blocks import block_side
+from foveate.inference.block import pass_bytes
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
 from foveate.inference.field import scale_probabilities
-from foveate.inference.layers import pass_bytes
 from foveate.inference.pipeline import finished_blocks
+from foveate.inference.plan import block_side
 from foveate.inference.predictor import FinishedBlock
 from foveate.inference.source import PixelSource
-from foveate.looks.pass_map import PassMap
+from foveate.looks.passes import PassMap
 from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.metrics.cells import iou_per_cell, loss_per_cell

@@ -13,13 +13,20 @@ from torch import Tensor
 
 from foveate.data.labels import LabelReader
 from foveate.geometry import Size, Window
-from foveate.inference.blocks import BlockGrid, block_side
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import Fusion
 from foveate.inference.pipeline import finished_blocks
+from foveate.inference.plan import BlockGrid, block_side
 from foveate.inference.source import PixelSource
-from foveate.looks.budget import closer_looks, gains_of, passes_allowed, price_for
-from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
+from foveate.looks.pyramid import (
+    PyramidGrid,
+    PyramidLook,
+    closer_looks,
+    gains_of,
+    passes_allowed,
+    price_for,
+    smallest_first,
+)
 from foveate.membership import Membership
 from foveate.metrics.scores import confusion_matrix
 from foveate.patches.extraction import Windows

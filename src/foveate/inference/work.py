@@ -19,23 +19,23 @@ from foveate.cores import available_cores
 from foveate.data.area.area import Area
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid
+from foveate.inference.block import StoredBlock, block_layers, limit, pass_bytes, unknown_layers
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
 from foveate.inference.field import expected_view, scale_probabilities
-from foveate.inference.layers import Layers, block_layers, limit, pass_bytes, unknown_layers
-from foveate.inference.look_plan import LookPlan
 from foveate.inference.passes import blocks_abreast
 from foveate.inference.pipeline import finished_blocks
+from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.predictor import FinishedBlock
 from foveate.inference.source import PixelSource
-from foveate.inference.store import BlockStore, StoredBlock
+from foveate.inference.store import BlockStore
 from foveate.looks.passes import target_stride
 from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import BoolArray
 from foveate.writers.cog import Mapped, Tiling
+from foveate.writers.tiff import Layers
 
 WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks
 

@@ -1,8 +1,8 @@
-"""Which patches pass through the network and where each counts: one pass a target, or one for each scale."""
+"""Which patches pass through the network and where each counts, and the map of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.foveation.estimators import Estimator
-from foveate.geometry import Size, Window, tile_starts
+from foveate.geometry import Size, Window, ceil_div, tile_starts
 from foveate.patches.extraction import Windows
 from foveate.types import BoolArray
 
@@ -159,3 +159,58 @@ def _starts(length: int, side: int, stride: int, first: int, last: int) -> Tenso
     """Starts of the image's tiles that meet [first, last)."""
     starts = torch.tensor(tile_starts(length, side, stride))
     return starts[(starts + side > first) & (starts < last)]
+
+
+class MappedLook(NamedTuple):
+    """One way of looking.
+
+    Attributes:
+        view: field of view, level-0 pixels.
+        side: of the central part of its windows that is used, level-0 pixels.
+    """
+
+    view: int
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassMap:
+    """The grid on which the used parts of all passes begin.
+
+    A pixel of the map has a band for every look: how much of a pass it is whose used part has its upper left corner at
+    the pixel's, in [0, 1]; 0 where there is no such pass, below 1 where one place is seen at several scales.
+
+    Attributes:
+        step: side of a pixel of the map, level-0 pixels.
+        looks: by band.
+    """
+
+    step: int
+    looks: tuple[MappedLook, ...]
+
+    def pixels_of(self, block: Window) -> Window | None:
+        """The pixels of the map whose upper left corners lie in a block of the image; None where there are none."""
+        top, left = ceil_div(block.top, self.step), ceil_div(block.left, self.step)
+        rows, cols = ceil_div(block.bottom, self.step) - top, ceil_div(block.right, self.step) - left
+        return Window(top, left, rows, cols) if rows and cols else None
+
+    def shares(self, block: Window, made: Iterable[tuple[Windows, Tensor]]) -> Tensor:
+        """The map of a block.
+
+        Args:
+            block: level-0 pixels.
+            made: N used parts, and what each look has of them (N, L) in [0, 1]; those that begin elsewhere are left
+                out, as they belong to the map of another block.
+
+        Returns:
+            (L, rows, cols) in [0, 1]; without rows and columns where there are no pixels.
+        """
+        pixels = self.pixels_of(block)
+        if pixels is None:
+            return torch.zeros(len(self.looks), 0, 0)
+        result = torch.zeros(len(self.looks), pixels.height, pixels.width)
+        for (tops, lefts, _), parts in made:
+            rows, cols = tops // self.step - pixels.top, lefts // self.step - pixels.left
+            inside = (rows >= 0) & (rows < pixels.height) & (cols >= 0) & (cols < pixels.width)
+            result[:, rows[inside], cols[inside]] += parts[inside].T
+        return result

@@ -16,10 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from foveate.files import write_text
-from foveate.inference.display import table_html
 from foveate.metrics.scores import permutation_p_value
 from foveate.reporting.tables import percent
-from foveate.texts import sealed
+from foveate.texts import sealed, table_html
 
 # Three seeds against three reach 0.1 only if all of one side are better than all of the other.
 P_LIMIT = 0.1

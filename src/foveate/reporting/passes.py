@@ -16,10 +16,10 @@ from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ImageReadError
 from foveate.foveation.config import FoveationConfig
 from foveate.geometry import Size, Window
-from foveate.inference.layers import FULL
-from foveate.looks.pass_map import MappedLook
+from foveate.looks.passes import MappedLook
 from foveate.reporting.panels import Panel, centres
 from foveate.types import FloatArray, IntArray
+from foveate.writers.tiff import FULL
 
 ALMOST_ALL = 0.95
 Combined = Callable[[FloatArray], FloatArray]  # (L, h, w) shares of the looks -> (h, w)
@@ -28,7 +28,7 @@ _AT_ONCE = 2**24  # values that are read at a time
 
 @dataclass(frozen=True, slots=True)
 class PassesFile:
-    """A map of passes, see `foveate.looks.pass_map.PassMap`.
+    """A map of passes, see `foveate.looks.passes.PassMap`.
 
     Attributes:
         path: the file.

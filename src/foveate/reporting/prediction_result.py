@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.geometry import Window
-from foveate.inference.display import table_html
 from foveate.inference.job import PredictionFiles
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import files_of, predict
+from foveate.texts import table_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,6 @@ from foveate.data.readers import open_image
 from foveate.data.readers.location import Location
 from foveate.geometry import Size, Window
 from foveate.inference.job import PredictionFiles
-from foveate.inference.layers import NODATA
 from foveate.reporting.panels import (
     Panel,
     cells_at,
@@ -25,6 +24,7 @@ from foveate.reporting.panels import (
 )
 from foveate.reporting.passes import PassesFile
 from foveate.runs.config import RunConfig
+from foveate.writers.tiff import NODATA
 
 
 def save_preview(image: Path | str, files: PredictionFiles, config: RunConfig, *, overwrite: bool = False) -> None:

@@ -13,9 +13,8 @@ from foveate.data.manifest import Sample, load_samples
 from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window
-from foveate.inference.blocks import BlockGrid
 from foveate.inference.evaluate import LabelledImage
-from foveate.inference.look_plan import LookPlan
+from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.score import MapFiles, MapSpec, Scoring
 from foveate.runs.config import RunConfig
 

@@ -29,8 +29,8 @@ from foveate.inference.job import ALONE, Prediction, PredictionFiles, on_disk
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.session import Session, Share, Start
+from foveate.inference.sizes import in_passes, in_seconds
 from foveate.inference.source import PixelSource
-from foveate.inference.speed import in_passes, in_seconds
 from foveate.inference.team import LEFT_OUT, Team, launched_team, started_team
 from foveate.inference.work import SIZES, SPENDING
 from foveate.runs.folder import RunFolder, TrainedRun

@@ -12,7 +12,7 @@ from foveate.errors import ConfigError, reason_of
 from foveate.foveation.estimators import Estimator
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import Fusion
-from foveate.inference.speed import in_seconds
+from foveate.inference.sizes import in_seconds
 from foveate.looks.pyramid import PyramidLook
 from foveate.texts import read_tree
 

@@ -17,7 +17,7 @@ from foveate.viewer.rendering import Passes, Values
 from foveate.viewer.scene import ClassEntry, Kind, Layer, Look, Scale
 
 _SAMPLE = 512
-_BYTE_OF_ONE = 254  # see foveate.inference.layers
+_BYTE_OF_ONE = 254  # see foveate.inference.block
 
 
 class _Look(NamedTuple):
@@ -91,7 +91,7 @@ _MOST = 8  # bits of a code
 
 
 def windows_layer(facts: RasterFacts, pixel: float) -> Layer:
-    """The layer of a map of passes, see `foveate.looks.pass_map`.
+    """The layer of a map of passes, see `foveate.looks.passes`.
 
     Args:
         facts: of the map.

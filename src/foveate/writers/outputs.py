@@ -16,7 +16,7 @@ from foveate.errors import FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.config import Format, Output
-from foveate.looks.pass_map import PassMap
+from foveate.looks.passes import PassMap
 from foveate.types import Raster
 from foveate.writers import PolygonsConfig
 from foveate.writers.cog import Tiling, open_tiled
