@@ -1,20 +1,25 @@
-"""The Earth of the study: the northern half of the Americas to train, the southern to choose, all else to test.
+"""Data of the study, made from what others publish; set FOVEATE_DATA to FOLDER.
 
+FOLDER/earth-study: the northern half of the Americas to train, the southern to choose, all else to test.
+FOLDER/drone, with --drone: the semantic drone data set at half of its repository's resolution, 400 images of 750 x 500
+pixels, 22 classes. A clone of github.com/nonari/semantic_drone_dataset; not for commercial use.
 `aliased` makes the copy of a data set that the ablation of anti-aliasing needs.
-Usage: python benchmarks/study_data.py FOLDER   (makes FOLDER/earth-study; set FOVEATE_DATA to FOLDER)
+Usage: python benchmarks/study_data.py FOLDER [--drone CLONE]
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
 
-from foveate.demo.earth import TRAIN_COLS, TRAIN_ROWS, EarthFiles, make_earth
+from foveate.demo.earth import IGNORE, TRAIN_COLS, TRAIN_ROWS, EarthFiles, make_earth
 from foveate.files import written
 from foveate.geometry import Window
 
@@ -25,7 +30,14 @@ TILED = {"driver": "GTiff", "tiled": True, "blockxsize": 256, "blockysize": 256,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--drone", type=Path, metavar="CLONE", help="semantic_drone_dataset")
+    options = parser.parse_args()
+    make_earth_study(options.folder)
+    if options.drone:
+        make_drone(options.drone / "training_set", options.folder / "drone")
+
+
+def make_earth_study(folder: Path) -> None:
     earth = make_earth(folder / "earth")
     masks = {"elsewhere": earth.folder / "masks" / "earth.tif"}
     parts = {"north": Window(0, 0, HALF, TRAIN_COLS), "south": Window(HALF, 0, TRAIN_ROWS - HALF, TRAIN_COLS)}
@@ -52,6 +64,48 @@ def cut(source: Path, part: Window, target: Path) -> None:
         profile |= {"crs": raster.crs, "transform": raster.window_transform(place)}
         with rasterio.open(partial, "w", **profile) as out:
             out.write(pixels)
+
+
+def make_drone(source: Path, folder: Path) -> None:
+    """Write images as means of 2 x 2 pixels, labels as ids in the order of the table; what has no class is 255."""
+    table = (source / "gt" / "semantic" / "class_dict.csv").read_text().splitlines()[1:]
+    colours = [tuple(int(part) for part in line.split(",")[1:]) for line in table]
+    ids = np.full(1 << 24, IGNORE, dtype=np.uint8)
+    for number, colour in enumerate(colours[1:-1]):  # neither "unlabeled" nor "conflicting"
+        ids[_packed(np.array(colour))] = number
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for path in sorted((source / "low_res_images").glob("*.jpg")):
+        labels = source / "gt" / "semantic" / "low_res_label_images" / f"{path.stem}.png"
+        write_plain(halved(path, Resampling.average), folder / "images" / f"{path.stem}.tif")
+        write_plain(ids[_packed(halved(labels, Resampling.nearest))][None], folder / "masks" / f"{path.stem}.tif")
+
+
+def halved(path: Path, resampling: Resampling) -> np.ndarray:
+    """Pixels (3, H / 2, W / 2) of a photograph."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as source:
+            return np.asarray(source.read(out_shape=(3, source.height // 2, source.width // 2), resampling=resampling))
+
+
+def _packed(colour: np.ndarray) -> np.ndarray:
+    """One number for colours (3, ...)."""
+    red, green, blue = colour.astype(np.int64)
+    return red << 16 | green << 8 | blue
+
+
+def write_plain(pixels: np.ndarray, target: Path) -> None:
+    """Write a raster (bands, H, W) that has no place on the ground."""
+    if target.exists():
+        return
+    profile = TILED | {"dtype": "uint8", "count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2]}
+    with warnings.catch_warnings(), written(target, overwrite=False) as partial:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(partial, "w", **profile | {"compress": "none"}) as out:
+            out.write(pixels)
+        with rasterio.open(partial, "r+") as out:
+            out.build_overviews([2, 4, 8, 16], Resampling.average if len(pixels) == 3 else Resampling.nearest)
 
 
 def aliased(source: Path, target: Path) -> None:

@@ -52,11 +52,23 @@ def test_the_speed_is_measured(model, source, monkeypatch):
 
 def test_who_cannot_count_seconds_says_so():
     roots = PyramidGrid(Size(100, 100), (16,)).roots
-    with pytest.raises(ConfigError, match="a budget of 20 s is for `predict`; give passes per megapixel, fixed or all"):
+    with pytest.raises(
+        ConfigError, match="a budget of 20 s is for `predict`; give passes per megapixel, fixed, 50% or all"
+    ):
         passes_allowed("20 s", roots, Size(100, 100), 16)
 
 
-@pytest.mark.parametrize("budget", ["seconds", "-3 s", "0", -1.0])
+def test_a_share_is_one_of_what_a_fixed_view_costs():
+    roots = PyramidGrid(Size(100, 120), (16,)).roots
+    assert [passes_allowed(budget, roots, Size(100, 120), 16) for budget in ("fixed", "100%", "25 %", "0.5%")] == [
+        56,
+        56,
+        14,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("budget", ["seconds", "-3 s", "0", -1.0, "%", "-5%"])
 def test_budgets_of_no_meaning_are_refused(budget):
     with pytest.raises(ConfigError, match="budget"):
         InferenceConfig.parse({"budget": budget})

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 
@@ -12,15 +13,17 @@ from foveate.cascade import CascadeSegmenter
 from foveate.checkpoint import load_checkpoint
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import Cascade, FixedScale
+from foveate.inference.session import Session
 from foveate.looks.pyramid import PyramidLook
 from foveate.reporting.report.run_report import ReportOptions, write_report
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, load_run
+from foveate.runs.predict import predict
 from foveate.runs.train import prepare_training
 from foveate.runs.tune import tune
 from foveate.runs.tuned import read_curve
 from foveate.training.history import read_history
-from toys import make_data_set, toy_config, write_config
+from toys import make_data_set, toy_config, write_config, write_image
 
 LOOKS = {"patch_size": 32, "looks": [64, 32], "overview_downsample": 8}
 
@@ -149,3 +152,12 @@ def test_a_tuned_cascade_has_a_curve_that_its_report_draws_and_its_predictions_f
     page = report.path.read_text()
     assert "mIoU against forward passes" in page
     assert f"{chosen[0].passes:.0f} passes: {100 * chosen[0].miou:.1f} %" in page
+
+
+def test_an_image_that_no_widest_look_fits_into_is_segmented_and_that_is_said(root, tmp_path):
+    train(config(root, steps=1, warmup_steps=0), tmp_path / "run")
+    told, path = [], tmp_path / "small.tif"
+    write_image(path, np.full((3, 40, 50), 90, np.uint8))
+    summary = predict(load_run(tmp_path / "run"), path, tmp_path / "out", session=Session(tell=told.append))
+    assert (summary["height"], summary["width"]) == (40, 50)
+    assert any("50 x 40 px is smaller than the widest look of 64 px" in one and "[[32,1]]" in one for one in told)

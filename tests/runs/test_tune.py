@@ -88,6 +88,9 @@ FIXED = TunedLooks(50.0, (PyramidLook(128, 1.0),), (1.0,), 0.4)
         (500.0, NARROW.looks, 500.0),
         ("all", NARROW.looks, "all"),
         ("fixed", NARROW.looks, "fixed"),  # one pass in 64 x 64 pixels: 244 a megapixel
+        ("41%", NARROW.looks, "41%"),  # of those
+        ("20.5%", FIXED.looks, "all"),
+        ("8 %", None, "8 %"),
         (None, NARROW.looks, "fixed"),
         (20.0, None, 20.0),
         ("30 s", None, "30 s"),

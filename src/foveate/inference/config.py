@@ -12,8 +12,8 @@ from foveate.writers import PolygonsConfig
 
 Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy", "foveation", "passes", "polygons"]
 Format: TypeAlias = Literal["geotiff", "ome-zarr"]
-# A number of seconds, as in "20 s", or a word.
-Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?s)$")]
+# A share of what one fixed view costs, as in "50%", a number of seconds, as in "20 s", or a word.
+Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?[s%])$")]
 AUTO = 0  # what stands for "auto" among sizes, until `foveate.inference.sizes.sized` finds a number
 
 
@@ -46,7 +46,8 @@ class InferenceConfig(Section):
             with `keep` for the narrowest. `foveate tune` chooses looks.
         keep: for "pyramid" without `looks`: the central share of the narrowest windows that is used.
         budget: for "pyramid": the most passes per megapixel of the image; "fixed" (the cost of one pass per target); a
-            time such as "20 s" (as many passes as the network makes in it); or "all". By default the estimator decides.
+            share of that such as "50%", as `foveate tune` counts; a time such as "20 s" (as many passes as the network
+            makes in it); or "all". By default the estimator decides.
         fusion: for "pyramid": the weight of each look where several cover a pixel. "policy" takes the probabilities of
             the policy (without a policy, each look has ten times the weight of the next wider one); or give one weight
             per look, narrowest first. `foveate tune` chooses them.

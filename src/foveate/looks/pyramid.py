@@ -179,7 +179,7 @@ def passes_allowed(budget: float | str, roots: Windows, image: Size, target: int
 
     Args:
         budget: passes per megapixel under the widest supports, or "fixed" for what one fixed field of view costs
-            without overlap.
+            without overlap, or a share of that, such as "50%".
         roots: the widest supports that meet the area.
         image: size of the image.
         target: side of a target, level-0 pixels.
@@ -189,12 +189,26 @@ def passes_allowed(budget: float | str, roots: Windows, image: Size, target: int
         ConfigError: for a budget of seconds, which only a run on a device can count in passes.
     """
     if isinstance(budget, str):
-        if budget != "fixed":
-            raise ConfigError(f"a budget of {budget} is for `predict`; give passes per megapixel, fixed or all here")
-        if area is not None and not area.is_everything:
-            return int(area.squares(target).sum())
-        return len(tile_starts(image.height, target, target)) * len(tile_starts(image.width, target, target))
+        share = share_of_fixed(budget)
+        if share is None:
+            raise ConfigError(
+                f"a budget of {budget} is for `predict`; give passes per megapixel, fixed, 50% or all here"
+            )
+        return int(share * _targets(image, target, area) + 1e-9)
     return int(budget * megapixels_of(roots, image) + 1e-9)
+
+
+def share_of_fixed(budget: str) -> float | None:
+    """What "fixed", or a budget such as "50%", is of the passes of one fixed field of view; None for any other."""
+    if budget == "fixed":
+        return 1.0
+    return float(budget.removesuffix("%")) / 100 if budget.endswith("%") else None
+
+
+def _targets(image: Size, target: int, area: Area | None) -> int:
+    if area is not None and not area.is_everything:
+        return int(area.squares(target).sum())
+    return len(tile_starts(image.height, target, target)) * len(tile_starts(image.width, target, target))
 
 
 def closer_looks(allowed: int, roots: Windows, image: Size) -> int:

@@ -23,11 +23,13 @@ from foveate.data.area.roi import Roi, area_of, tissue_is_sought
 from foveate.data.images import open_working
 from foveate.data.readers.location import Location
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
+from foveate.geometry import Size
 from foveate.inference.config import InferenceConfig
 from foveate.inference.executor import dask_executor, pieces_of
 from foveate.inference.job import ALONE, Prediction, PredictionFiles, on_disk
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pipeline import ready_to_predict
+from foveate.inference.plan import LookPlan
 from foveate.inference.session import Session, Share, Start
 from foveate.inference.sizes import in_passes, in_seconds
 from foveate.inference.source import PixelSource
@@ -146,7 +148,7 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
     files = files_of(image, out)
     try:
         with _opened(run, image) as source:
-            for note in source.notes:
+            for note in (*source.notes, *_wider_than(source.size, run)):
                 session.tell(f"{stem_of(image)}: {note}")
             area = _area(run, source, image, roi, session.tell)
             config, start = _fitted(run, source, area, files, session.memory, resume=resume)
@@ -160,6 +162,21 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
             )
     finally:
         session.team.announce(session.number, LEFT_OUT)  # nothing is left to do
+
+
+def _wider_than(image: Size, run: TrainedRun) -> tuple[str, ...]:
+    """What to tell of a look that no image of this size fills."""
+    segmenter = run.segmenter
+    plan = LookPlan.of(run.config.inference, segmenter.estimator, segmenter.scales)
+    view, longest = plan.looks[-1].view, max(image.height, image.width)
+    if not plan.pyramid or view <= longest:
+        return ()
+    narrower = [one for one in segmenter.views_passed if one <= longest]
+    advice = f"; --set 'inference.looks=[[{narrower[-1]},1]]' looks only as wide as that" if narrower else ""
+    return (
+        f"the image of {image.width} x {image.height} px is smaller than the widest look of {view} px, which sees "
+        f"mirrored borders{advice}",
+    )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from foveate.foveation.estimators import Estimator
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import Fusion
 from foveate.inference.sizes import in_seconds
-from foveate.looks.pyramid import PyramidLook
+from foveate.looks.pyramid import PyramidLook, share_of_fixed
 from foveate.texts import read_tree
 
 SLACK = 1.02  # a cover of whole windows costs a little more than its share where it reaches over the border
@@ -144,5 +144,5 @@ def with_tuned(
 
 def _passes_per_megapixel(budget: float | str, target: int) -> float:
     if isinstance(budget, str):
-        return math.inf if budget == "all" else 1e6 / target**2
+        return (share_of_fixed(budget) or math.inf) * 1e6 / target**2  # "all" is not a share
     return budget

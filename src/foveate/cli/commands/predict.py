@@ -42,6 +42,8 @@ Examples:
 
     foveate predict runs/idrid fundus.jpg --out predictions --budget 30
 
+    foveate predict runs/dubai scene1.tif --out half --budget 50%
+
     foveate predict runs/map scene.tif --out predictions --roi fields.geojson
 
     foveate predict runs/slides slide.svs --out predictions --devices 0,1 --memory 16GB --resume
@@ -65,7 +67,7 @@ def predict(
     budget: Annotated[
         str | None,
         typer.Option(
-            help='Most passes per megapixel; or fixed (the cost of one fixed view), a time such as "20 s", or all.'
+            help='Most passes per megapixel; fixed (the cost of one fixed view), or 50% of it; a time, "20 s"; or all.'
         ),
     ] = None,
     roi: Annotated[
