@@ -1,9 +1,9 @@
-"""Cascades against fixed views: mIoU against passes, each chosen on validation images and scored on test images.
+"""Cascades and `coarse_first` against fixed views: mIoU against passes, chosen on validation images, of test images.
 
 What is done is kept: the same command goes on where it was stopped. Every run has the same number of training passes.
 A fixed view is trained alone, for each field of view, and may keep any part of its windows; a cascade is tuned as
 `foveate tune` does. At every budget the validation images choose among fixed views, and among a cascade's ways down.
-Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid] [--seeds 0] [--names fixed,own-512-128]
+Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid,drone] [--seeds 0] [--names fixed,own-512-128]
 DATA: see benchmarks/study.py. Writes benchmarks/results/cascade-SET.json.
 """
 
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from foveate.cascade import CascadeSegmenter
 from foveate.demo.earth import encoder_weights
 from foveate.patches.alignment import Context
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run
+from foveate.runs.train import train_run
 from foveate.runs.tune import tune
 from foveate.runs.tuned import CurvePoint, read_curve, read_tuned
 
@@ -39,17 +40,17 @@ class Plan(NamedTuple):
     Attributes:
         passes: of a training step.
         views: of the fixed views.
-        cascades: by name, fields of view and estimator.
+        ways: by name, fields of view and estimator of what is compared with them.
         budgets: passes per megapixel.
     """
 
     passes: int
     views: tuple[int, ...]
-    cascades: dict[str, tuple[tuple[int, ...], str]]
+    ways: dict[str, tuple[tuple[int, ...], str]]
     budgets: tuple[float, ...]
 
 
-SHARED, OWN = "{name: cascade, share: true}", "{name: cascade, share: false}"
+SHARED, OWN, COARSE = "{name: cascade, share: true}", "{name: cascade, share: false}", "{name: coarse_first}"
 PLANS = {
     "dubai": Plan(
         18,
@@ -73,6 +74,12 @@ PLANS = {
         {"own-2048-512": ((512, 2048), "{name: cascade, share: false, gain: 10}")},
         (2, 4, 8, 16),
     ),
+    "drone": Plan(
+        18,
+        (128, 256, 512),
+        {"coarse-128-256-512": ((128, 256, 512), COARSE), "own-512-128": ((128, 512), OWN)},
+        (4, 8, 16, 32, 64, 128, 256),
+    ),
 }
 
 
@@ -92,7 +99,7 @@ def main() -> None:
 
 def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> None:
     plan, rows = PLANS[name], []
-    runs = {f"fixed-{view}": ((view,), None) for view in plan.views} | plan.cascades
+    runs = {f"fixed-{view}": ((view,), None) for view in plan.views} | plan.ways
     for seed in seeds:
         folders = {run: out / f"{run}-seed{seed}" for run in runs if run.startswith(names)}
         for run, folder in folders.items():
@@ -101,7 +108,7 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> Non
         fixed = [folder for run, folder in folders.items() if run.startswith("fixed")]
         for budget in plan.budgets:
             best = max(fixed, key=lambda folder: miou_at(folder, budget), default=None)
-            ways = {"best fixed view": best} | {run: folders.get(run) for run in plan.cascades}
+            ways = {"best fixed view": best} | {run: folders.get(run) for run in plan.ways}
             rows += [
                 {"way": way, "seed": seed, "budget": budget, **scored(folder, budget)}
                 for way, folder in ways.items()
@@ -118,15 +125,14 @@ def train(name: str, folder: Path, seed: str, views: tuple[int, ...], estimator:
     """Train a run that is not trained yet."""
     if RunFolder(folder).trained_file.exists():
         return
-    method = ["--method", "cascade" if estimator else "patch_1"]
-    locations = passes // 3 if estimator else passes  # a wide window and two closer ones
+    method = None if estimator else "patch_1"
+    locations = passes // 3 if estimator and "cascade" in estimator else passes  # a wide window and two closer ones
     changes = [
         f"network.weights={encoder_weights()}", f"training.seed={seed}", f"training.locations_per_step={locations}",
         f"foveation.fields_of_view={list(views)}", *([f"foveation.estimator={estimator}"] if estimator else []),
     ]  # fmt: skip
-    command = [sys.executable, "-m", "foveate", "train", str(CONFIGS / f"{name}.yaml"), *changes, *method]
-    print("$", " ".join(command), flush=True)
-    subprocess.run([*command, "--out", str(folder), "--resume"], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    print("training", folder, *changes, flush=True)
+    train_run(RunConfig.load(CONFIGS / f"{name}.yaml", changes, method), RunFolder(folder), resume=True, progress=False)
 
 
 def tuned(folder: Path, budgets: tuple[float, ...]) -> None:
@@ -156,7 +162,7 @@ def scored(folder: Path, budget: float) -> dict[str, Any]:
         "inference.planner=pyramid", f"inference.looks={looks}", f"inference.fusion={list(choice.fusion)}",
         f"inference.budget={'all' if len(looks) == 1 else choice.budget}",
     ]  # fmt: skip
-    tree = evaluate_run(folder, "test", overrides=overrides).tree()
+    tree = evaluated(folder, tuple(overrides))
     passes = tree["passes_per_megapixel"]
     found = {
         "run": folder.name, "looks": str(looks), "validation": choice.miou, "passes": passes, "miou": tree["miou"],
@@ -167,6 +173,13 @@ def scored(folder: Path, budget: float) -> dict[str, Any]:
     return found
 
 
+@cache
+def evaluated(folder: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Scores and cost on the test images; several budgets may have the same choice."""
+    return evaluate_run(folder, "test", overrides=list(overrides)).tree()
+
+
+@cache
 def multiply_adds(folder: Path) -> float:
     """Of one pass; of a cascade the closest look's, with its context."""
     model = load_run(folder).segmenter
