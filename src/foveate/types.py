@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 Raster: TypeAlias = NDArray[Any]  # (bands, height, width), in the dtype of the file
 BoolArray: TypeAlias = NDArray[np.bool_]
-LabelArray: TypeAlias = NDArray[np.uint8]  # (height, width), class ids and ignore_index
+# (height, width), class ids and ignore_index; of overlapping classes int32, see `foveate.membership`
+LabelArray: TypeAlias = NDArray[Any]
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.int64]
 

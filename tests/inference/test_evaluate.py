@@ -75,7 +75,7 @@ def map_spec(folder, overwrite=False):
         for name, color in zip(NAMES, ("#ff0000", "#00ff00", "#0000ff"), strict=True)
     ]
     passes = LookPlan.of(InferenceConfig(), FixedScale(), ScaleSet(16, (16, 32))).map
-    return MapSpec(folder, CELL, (16, 32), colors, passes, overwrite)
+    return MapSpec(folder, CELL, (16, 32), colors, Exclusive(IGNORED), passes, overwrite)
 
 
 def bands_of(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from foveate.data.class_table import MOST_PIXELS, ClassTable, spread_windows
 from foveate.data.config import DataConfig
+from foveate.data.labels.overlapping import OverlappingLabels
 from foveate.data.labels.raster import RasterLabels
-from foveate.data.labels.reader import LabelReader
+from foveate.data.labels.reader import LabelReader, LabelSource
 from foveate.data.labels.table import Meaning
 from foveate.errors import DatasetError
 
@@ -129,20 +131,26 @@ class _NotCounted(NamedTuple):
 def _not_counted(masks: Sequence[Callable[[], LabelReader]]) -> list[_NotCounted]:
     """Values that may be meant, the commonest first; of large masks in a part of them."""
     found: Counter[tuple[Any, bool]] = Counter()
-    meanings = []
+    meanings: list[Meaning] = []
     for open_labels in masks:
         with open_labels() as labels:
-            if not isinstance(source := labels.source, RasterLabels):
-                continue
-            meanings.append(source.meaning)
-            for window in spread_windows(labels.size, MOST_PIXELS // len(masks)):
-                values, lacking = source.stored(
+            windows = spread_windows(labels.size, MOST_PIXELS // len(masks))
+            for mask, window in product(_rasters(labels.source), windows):
+                meanings.append(mask.meaning)
+                values, lacking = mask.stored(
                     np.arange(window.top, window.bottom), np.arange(window.left, window.right)
                 )
-                ignored = ~lacking & (source.meaning.ids(values) == source.ignore_index)
+                ignored = ~lacking & (mask.meaning.ids(values) == mask.membership.ignore_index)
                 for cause, chosen in ((True, lacking), (False, ignored)):
                     found.update(_counted(values[chosen], cause))
     return [_NotCounted(value, lacking, pixels, meanings[0]) for (value, lacking), pixels in found.most_common()]
+
+
+def _rasters(source: LabelSource) -> list[RasterLabels]:
+    """The masks that labels are read from."""
+    return (
+        source.parts if isinstance(source, OverlappingLabels) else [source] if isinstance(source, RasterLabels) else []
+    )
 
 
 def _counted(values: NDArray[Any], cause: bool) -> dict[tuple[Any, bool], int]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from foveate.data.labels.reader import LEFT_OUT, LabelReader
 from foveate.data.splits import Split
 from foveate.geometry import Size, Window
+from foveate.membership import Membership
 from foveate.types import IntArray, LabelArray
 
 _T = TypeVar("_T")
@@ -42,12 +43,10 @@ class Tally:
         return cls(np.zeros(classes, np.int64), 0, np.zeros((len(LEFT_OUT), classes), np.int64))
 
     @classmethod
-    def of(cls, ids: LabelArray, why: NDArray[np.uint8] | None, classes: int) -> Tally:
+    def of(cls, ids: LabelArray, why: NDArray[np.uint8] | None, classes: int, membership: Membership) -> Tally:
         """The pixels of a part of the labels, see `LabelParts`."""
-        places = np.minimum(ids, classes).astype(np.intp)
-        if why is not None:
-            places += why.astype(np.intp) * (classes + 1)
-        found = np.bincount(places.ravel(), minlength=(len(LEFT_OUT) + 1) * (classes + 1)).reshape(-1, classes + 1)
+        causes = np.zeros(ids.shape, np.uint8) if why is None else why
+        found = membership.counts(ids, causes, len(LEFT_OUT) + 1, classes)
         return cls(found[0, :classes], int(found[:, classes].sum()), found[1:, :classes])
 
     def __add__(self, other: Tally) -> Tally:
@@ -118,7 +117,8 @@ def count_split(split: Split, masks: Sequence[Callable[[], LabelReader]], classe
 
     def count(labels: LabelReader) -> tuple[Tally, float]:
         windows = spread_windows(labels.size, MOST_PIXELS // len(masks))
-        found = sum((Tally.of(*labels.parts(window), classes) for window in windows), Tally.none(classes))
+        tallies = (Tally.of(*labels.parts(window), classes, labels.membership) for window in windows)
+        found = sum(tallies, Tally.none(classes))
         times = labels.size.pixels / sum(window.size.pixels for window in windows)
         return found.scaled(times), times
 

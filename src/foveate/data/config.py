@@ -203,7 +203,8 @@ class DataConfig(Section):
         overlapping: a pixel may belong to several classes, or to none: each class is a yes or no of its own. Masks have
             one band per class, or there is one file per class: `masks/CLASS/a.png` in a `folder`, `masks/{class}/a.png`
             in a manifest. Polygons may overlap. Pixels without a label belong to no class.
-        label_map: maps values in the mask files to class ids or ignore_index. A class that no value maps to keeps its
+        label_map: maps values in the mask files to class ids or ignore_index; of overlapping classes to 0 (no), 1 (yes)
+            or ignore_index, where by default 0 is no, and 1 or 255 is yes. A class that no value maps to keeps its
             own id as its value. Other values are errors.
         colors: masks are pictures in colours. `true` takes the colours of `classes`; or map each colour to a class id
             or ignore_index.
@@ -287,7 +288,7 @@ class DataConfig(Section):
             raise ValueError(f"class names must be unique, got {names}")
         if self.ignore_index < len(names):
             raise ValueError(f"ignore_index {self.ignore_index} is a class id (0 to {len(names) - 1}); use 255")
-        allowed = {*range(len(names)), self.ignore_index}
+        allowed = {*range(2 if self.overlapping else len(names)), self.ignore_index}
         for name, values in (("label_map", self.label_map), ("colors", self.mask_colours)):
             wrong = sorted(set((values or {}).values()) - allowed)
             if wrong:
@@ -300,8 +301,6 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _check_overlapping(self) -> Self:
-        if self.overlapping:
-            raise ValueError("labels of overlapping classes cannot be read yet")
         if self.overlapping and len(self.classes) > MOST_OVERLAPPING:
             raise ValueError(f"at most {MOST_OVERLAPPING} classes may overlap, got {len(self.classes)}")
         if self.overlapping and self.colors:

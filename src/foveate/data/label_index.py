@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foveate.data.class_table import Tally, read_each
 from foveate.data.labels import LabelReader
 from foveate.geometry import CellGrid, Window
-from foveate.types import IntArray
+from foveate.types import BoolArray, IntArray
 
 # Pixels counted at once; the counting needs some 20 bytes for each.
 _BAND_PIXELS = 1 << 22
@@ -111,9 +111,9 @@ def index_labels(labels: LabelReader, classes: int, cell: int, max_cells: int = 
     labelled = []
     step = max(1, _BAND_PIXELS // (cell * labels.size.width))
     for row in range(0, grid.rows, step):
-        counts, part = _count(labels, grid, row, min(row + step, grid.rows), classes)
+        counts, counted, part = _count(labels, grid, row, min(row + step, grid.rows), classes)
         tally += part
-        labelled.append(counts.any(axis=1))
+        labelled.append(counted)
         for sample, column in zip(kept, counts.T, strict=True):
             sample.add(np.flatnonzero(column) + row * grid.cols)
     valid = np.concatenate(labelled)
@@ -121,20 +121,20 @@ def index_labels(labels: LabelReader, classes: int, cell: int, max_cells: int = 
     return ImageLabels(grid, tally, cells, np.packbits(valid), int(valid.sum()))
 
 
-def _count(labels: LabelReader, grid: CellGrid, first: int, last: int, classes: int) -> tuple[IntArray, Tally]:
-    """Pixels per cell and class (cells, classes) of the cell rows [first, last), and all that is known of them."""
+def _count(
+    labels: LabelReader, grid: CellGrid, first: int, last: int, classes: int
+) -> tuple[IntArray, BoolArray, Tally]:
+    """Of cell rows [first, last): pixels per cell and class (cells, classes), cells where any counts, and a tally."""
     top, bottom = first * grid.cell, min(last * grid.cell, grid.image.height)
     ids, why = labels.parts(Window(top, 0, bottom - top, grid.image.width))
-    tally = Tally.of(ids, why, classes)
-    ids = np.minimum(ids, classes)  # every id from a label reader is a class or the ignore_index, which is above
+    tally = Tally.of(ids, why, classes, labels.membership)
     if why is not None:
-        ids[why > 0] = classes
-    cell_rows = np.arange(bottom - top, dtype=np.int64) // grid.cell * grid.cols
-    cell_cols = np.arange(grid.image.width, dtype=np.int64) // grid.cell
-    slots = (cell_rows[:, None] + cell_cols) * (classes + 1)
-    slots += ids
-    counts = np.bincount(slots.ravel(), minlength=(last - first) * grid.cols * (classes + 1))
-    return counts.reshape(-1, classes + 1)[:, :classes], tally
+        ids[why > 0] = labels.membership.ignore_index
+    cell_rows, cell_cols = np.arange(bottom - top) // grid.cell, np.arange(grid.image.width) // grid.cell
+    cells = cell_rows[:, None] * grid.cols + cell_cols
+    counts = labels.membership.counts(ids, cells, (last - first) * grid.cols, classes)
+    pixels = np.bincount(cell_rows)[:, None] * np.bincount(cell_cols)
+    return counts[:, :classes], counts[:, classes] < pixels.ravel(), tally
 
 
 class _CellSample:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from foveate.data.config import DataConfig
+from foveate.data.labels.overlapping import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.readers.location import Location
 from foveate.data.readers.openslide_reader import dicom_files
@@ -76,7 +77,7 @@ def _samples(config: DataConfig, need_masks: bool) -> list[Sample]:
     rows = _named(_rows(config))
     if need_masks:
         _check_masks(rows, config)
-    _check_files(rows)
+    _check_files(rows, config.class_names)
     drawn = assign_splits([row.name for row in rows if not row.splits], config.split)
     samples = [
         Sample(row.image, row.mask, row.name, split, row.pixel_size, row.roi)
@@ -97,7 +98,7 @@ def masks_without_image(config: DataConfig) -> list[str]:
 
 def _rows(config: DataConfig) -> list[Row]:
     if config.folder is not None:
-        return _from_folder(config.root / config.folder)
+        return _from_folder(config.root / config.folder, config.class_names if config.overlapping else ())
     if isinstance(config.manifest, Path):
         return rows_of(config.root / config.manifest, config.root)
     if config.manifest:
@@ -105,15 +106,34 @@ def _rows(config: DataConfig) -> list[Row]:
     raise DatasetError("data.folder and data.manifest are both missing; give one")
 
 
-def _from_folder(folder: Path) -> list[Row]:
+def _from_folder(folder: Path, overlapping: Sequence[str] = ()) -> list[Row]:
     for needed in (folder, folder / "images"):
         if not needed.is_dir():
             raise DatasetError(f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem")
     images = data_files(folder / "images")
     if not images:
         raise DatasetError(f"no image in {folder / 'images'}")
-    masks = _by_name("masks", _label_files(folder))
+    masks = _by_class(folder / "masks", overlapping) or _by_name("masks", _label_files(folder))
     return [Row(path, _mask_of(name, masks), name) for name, path in _by_name("images", images).items()]
+
+
+def _by_class(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Masks by their stems, from a folder for each overlapping class; none where there are no such folders."""
+    there = [name for name in names if (folder / name).is_dir()]
+    if not there:
+        return {}
+    if len(there) < len(names):
+        missing = some([name for name in names if name not in there])
+        raise DatasetError(f"{folder} has folders of classes ({some(there)}), but none of {missing}; make one for each")
+    found: dict[str, Path] = {}
+    for path in (path for name in names for path in data_files(folder / name)):
+        pattern = folder / CLASS / path.name
+        if found.setdefault(Location.of(path).name, pattern) != pattern:
+            raise DatasetError(
+                f"{path} and another mask of its image have different suffixes; give the masks of an image one name in "
+                f"all folders of {folder}, or name them in a manifest: masks/{CLASS}/a.png"
+            )
+    return found
 
 
 def _mask_of(image: str, masks: Mapping[str, Path]) -> Path | None:
@@ -205,8 +225,12 @@ def _check_masks(rows: list[Row], config: DataConfig) -> None:
         raise DatasetError(f"{len(missing)} of {len(rows)} images have no mask: {some(missing)}{hint}")
 
 
-def _check_files(rows: list[Row]) -> None:
+def _is_there(path: Path, names: Sequence[str]) -> bool:
+    return path.exists() or (CLASS in str(path) and any(class_files(path, names)))
+
+
+def _check_files(rows: list[Row], names: Sequence[str]) -> None:
     named = [path for row in rows for path in (row.image, row.mask, row.roi) if path is not None]
-    missing = [str(path) for path in named if Location.of(path).is_local and not path.exists()]
+    missing = [str(path) for path in named if Location.of(path).is_local and not _is_there(path, names)]
     if missing:
         raise DatasetError(f"{len(missing)} files are not there: {some(missing)}")

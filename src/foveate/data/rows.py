@@ -128,6 +128,7 @@ def _resolve(text: str, bases: list[Path]) -> Path:
         return Path(text)  # `open_image` gives a URL its second slash back
     candidates = [base / spelled for spelled in (text, text.replace("\\", "/")) for base in bases]
     try:
-        return next((path for path in candidates if path.exists()), candidates[0])
+        # Of masks for each class, "masks/{class}/a.png", what is before the class is looked for.
+        return next((path for path in candidates if Path(str(path).partition("{class}")[0]).exists()), candidates[0])
     except (OSError, ValueError) as error:  # a part of it is too long, or what no path may hold
         raise DatasetError(f"{text[:60]!r} cannot be the name of a file: {reason_of(error)}") from None

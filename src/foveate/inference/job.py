@@ -264,6 +264,7 @@ class Prediction:
             "model": model_tree(self.segmenter),
             "image": image_tree(self.source),
             "classes": [[c.name, c.color] for c in self.classes],
+            **({"overlapping": True} if self.segmenter.membership.overlapping else {}),
             "area": self.area.tree(),
             "inference": self.config.tree(),
         }
@@ -280,6 +281,7 @@ class Prediction:
             stem=self.files.stem,
             size=self.source.size,
             classes=self.classes,
+            overlapping=self.segmenter.membership.overlapping,
             georeference=self.source.reader.georeference,
             resolution=_resolution(self.source),
             stored_size=self.source.reader.stored_size,

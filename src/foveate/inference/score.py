@@ -36,7 +36,7 @@ from foveate.metrics.scores import confusion_matrix
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import FloatArray, IntArray, LabelArray
 from foveate.writers.outputs import passes_raster
-from foveate.writers.tiff import RasterSpec, RasterWriter, open_raster
+from foveate.writers.tiff import NODATA, RasterSpec, RasterWriter, open_raster
 
 LONGEST_GRID = 2048
 
@@ -242,7 +242,8 @@ class MapFiles:
         iou: mean IoU per cell, float32, NaN where nothing is labelled.
         scales: probability of every field of view per cell, a float32 band each, NaN where the policy was not asked.
         passes: which looks were made where, see `PassMap`.
-        classes: predicted class ids at every step-th pixel, uint8, with a colour table.
+        classes: predicted class ids at every step-th pixel, uint8, with a colour table; of overlapping classes a band
+            of 0 and 1 for each, 255 where nothing was predicted.
         preview: picture for people.
     """
 
@@ -274,6 +275,7 @@ class MapSpec:
         cell: side of a cell, level-0 pixels.
         fields_of_view: of the scales, level-0 pixels.
         classes: names and colours, in the order of the class ids.
+        membership: whether the map of classes has ids, or a band of 0 and 1 for each class.
         passes: the grid of the map of passes.
         overwrite: replace existing maps.
     """
@@ -282,6 +284,7 @@ class MapSpec:
     cell: int
     fields_of_view: Sequence[int]
     classes: Sequence[ClassConfig]
+    membership: Membership
     passes: PassMap
     overwrite: bool = False
 
@@ -348,7 +351,7 @@ def open_maps(name: str, size: Size, place: Georeference | None, spec: MapSpec) 
 def write_coarse_classes(
     name: str, prediction: LabelArray, step: int, place: Georeference | None, spec: MapSpec
 ) -> None:
-    """Write the predicted class ids at every step-th pixel of an image.
+    """Write the predicted classes at every step-th pixel of an image.
 
     Raises:
         OutputExistsError: when the file exists and may not be replaced.
@@ -357,5 +360,10 @@ def write_coarse_classes(
     path, size = MapFiles.in_folder(spec.folder, name).classes, Size(*prediction.shape)
     coarse = place.coarser(step) if place else None
     raster = RasterSpec(size, "uint8", coarse, colors=[c.rgb for c in spec.classes], overviews="mode")
+    if spec.membership.overlapping:
+        unknown, names = prediction == spec.membership.ignore_index, [c.name for c in spec.classes]
+        raster = RasterSpec(size, "uint8", coarse, bands=names, nodata=NODATA, overviews="mode")
+        prediction = np.stack(spec.membership.planes(prediction, len(names))).astype(np.uint8)
+        prediction[:, unknown] = NODATA
     with open_raster(path, raster, overwrite=spec.overwrite) as writer:
         writer.write(Window.of(size), prediction)

@@ -69,7 +69,7 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel
         whole, size = Window.of(image.size), Size(*picture.shape[:2])
     with open_labels(sample, data) as labels:
         truth = class_picture(labels, data.classes)
-    with class_map(files.classes, len(data.classes), data.ignore_index) as classes:
+    with class_map(files.classes, len(data.classes), data.membership) as classes:
         guess = class_picture(classes, data.classes)
 
     def values(path: Path) -> FloatArray:

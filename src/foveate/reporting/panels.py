@@ -95,9 +95,10 @@ def _stretched(values: NDArray[np.float32]) -> Picture:
 def class_picture(
     labels: LabelReader, classes: Sequence[ClassConfig], window: Window | None = None, *, longest: int = 1200
 ) -> Picture:
-    """A window of a class map in its classes' colours; what is not counted is grey."""
+    """A window of a class map in its classes' colours, of overlapping ones the last; what is not counted is grey."""
     window = window or Window.of(labels.size)
-    return colored(labels.read(window, screen_size(window.size, longest)), classes)
+    found = labels.read(window, screen_size(window.size, longest))
+    return colored(labels.membership.shown(found, len(classes)), classes)
 
 
 def colored(ids: LabelArray, classes: Sequence[ClassConfig]) -> Picture:

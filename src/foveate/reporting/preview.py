@@ -13,6 +13,7 @@ from foveate.data.readers import open_image
 from foveate.data.readers.location import Location
 from foveate.geometry import Size, Window
 from foveate.inference.job import PredictionFiles
+from foveate.membership import Exclusive
 from foveate.reporting.panels import (
     Panel,
     cells_at,
@@ -69,7 +70,8 @@ def prediction_panels(
     if labels is not None:
         with open_labels(Sample(Path(image), labels, Location.of(image).name, "test"), data) as truth:
             panels.append(Panel("labels", class_picture(truth, data.classes, window)))
-    with class_map(files.classes, len(data.classes), NODATA) as classes:
+    membership = data.membership if data.overlapping else Exclusive(NODATA)
+    with class_map(files.classes, len(data.classes), membership) as classes:
         panels.append(Panel("prediction", class_picture(classes, data.classes, window)))
     return [*panels, looked]
 

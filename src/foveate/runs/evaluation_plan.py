@@ -125,6 +125,7 @@ def _map_spec(config: RunConfig, options: EvaluationOptions) -> MapSpec | None:
         config.foveation.overview_downsample,
         tuple(config.foveation.fields_of_view),
         tuple(config.data.classes),
+        config.data.membership,
         LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales).map,
         options.overwrite,
     )

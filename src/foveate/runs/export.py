@@ -59,6 +59,7 @@ class ExportedLook(nn.Module):
         self.register_buffer("mean", torch.tensor(data.channel_mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(data.channel_std).view(-1, 1, 1))
         self.embedding = segmenter.scale_embedding
+        self._membership = segmenter.membership
         told = torch.zeros(1, len(segmenter.scales))
         told[0, self._scale] = 1
         self.register_buffer("told", told)
@@ -70,7 +71,8 @@ class ExportedLook(nn.Module):
             patches = self.embedding(patches, self.told)
         output = self.network(patches, self._scale).output if self._is_cascade else self.network(patches)
         logits: Any = heads_of(output)[0]
-        return F.interpolate(logits.float(), (self._side, self._side), mode="bilinear").softmax(dim=1)
+        logits = F.interpolate(logits.float(), (self._side, self._side), mode="bilinear")
+        return self._membership.probabilities(logits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from foveate.data.readers.axes import ImageAxes
 from foveate.errors import DatasetError, UnsupportedImageError
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
+from foveate.membership import Membership
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import counted_in_passes
 from foveate.types import LabelArray
@@ -31,8 +32,8 @@ class ArrayPrediction(NamedTuple):
     """What a run says of an array.
 
     Attributes:
-        classes: (H, W) uint8, the id of the most probable class.
-        probabilities: (classes, H, W) float32, summing to one at each pixel.
+        classes: (H, W) uint8, the id of the most probable class; of overlapping classes (classes, H, W), 1 for yes.
+        probabilities: (classes, H, W) float32, summing to one at each pixel unless classes overlap.
     """
 
     classes: LabelArray
@@ -75,8 +76,8 @@ def predict_array(
     source = PixelSource(at_work, channels, normalisation, run.device)
     probabilities = _probabilities(run, source)
     if source.size != reader.size:
-        probabilities = _resized(probabilities, reader.size.height, reader.size.width)
-    return ArrayPrediction(probabilities.argmax(dim=0).to(torch.uint8).numpy(), probabilities.numpy())
+        probabilities = _resized(probabilities, reader.size.height, reader.size.width, run.segmenter.membership)
+    return ArrayPrediction(_classes(probabilities, run.segmenter.membership), probabilities.numpy())
 
 
 def _type_of(data: DataConfig) -> np.dtype[Any]:
@@ -167,10 +168,17 @@ def _probabilities(run: TrainedRun, source: PixelSource) -> Tensor:
     for block in finished_blocks(segmenter, source, config):
         assert block.logits is not None  # everything is looked at
         rows = slice(block.window.top, block.window.bottom)
-        result[:, rows, block.window.left : block.window.right] = block.logits.float().softmax(dim=0).cpu()
+        result[:, rows, block.window.left : block.window.right] = segmenter.membership.probabilities(
+            block.logits.float(), dim=0
+        ).cpu()
     return result
 
 
-def _resized(probabilities: Tensor, height: int, width: int) -> Tensor:
+def _classes(probabilities: Tensor, membership: Membership) -> NDArray[np.uint8]:
+    decided = (probabilities > 0.5) if membership.overlapping else probabilities.argmax(dim=0)
+    return decided.to(torch.uint8).numpy()
+
+
+def _resized(probabilities: Tensor, height: int, width: int, membership: Membership) -> Tensor:
     resized = torch.nn.functional.interpolate(probabilities[None], (height, width), mode="bilinear")[0]
-    return resized / resized.sum(dim=0, keepdim=True)
+    return resized if membership.overlapping else resized / resized.sum(dim=0, keepdim=True)

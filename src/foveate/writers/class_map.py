@@ -6,6 +6,7 @@ import colorsys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from foveate.data.readers.gdal import open_dataset, read_header, reading
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import LabelArray
+from foveate.writers.tiff import NODATA
 
 Rgb = tuple[int, int, int]
 _STRIP_BYTES = 2**27
@@ -68,11 +70,12 @@ class ClassMap:
 
 
 @contextmanager
-def open_class_map(path: Path) -> Iterator[ClassMap]:
-    """Open a class map.
+def open_class_maps(path: Path) -> Iterator[list[ClassMap]]:
+    """Open a class map: one of ids; of overlapping classes one for each, with its id and otherwise `nodata`.
 
     Args:
-        path: a raster of one band of bytes that GDAL reads, or OME-Zarr labels, as `foveate predict` writes both.
+        path: a raster of one band of bytes that GDAL reads, or OME-Zarr labels, as `foveate predict` writes both; of
+            overlapping classes a raster with a band for each.
 
     Raises:
         ImageReadError: when there is nothing at the path.
@@ -82,25 +85,37 @@ def open_class_map(path: Path) -> Iterator[ClassMap]:
     if not path.exists():
         raise ImageReadError(f"no class map at {path}")
     if path.is_dir():
-        yield _labels(path)
+        yield [_labels(path)]
         return
     with open_dataset(path) as dataset:
-        yield _raster(path, dataset)
+        yield _rasters(path, dataset)
 
 
-def _raster(path: Path, dataset: Any) -> ClassMap:
-    header = read_header(dataset)
-    if len(header.indexes) != 1 or header.dtype != np.uint8:
+def _rasters(path: Path, dataset: Any) -> list[ClassMap]:
+    header, tags = read_header(dataset), dataset.tags()
+    overlapping = tags.get("overlapping") == "true"
+    if header.dtype != np.uint8 or (len(header.indexes) != 1 and not overlapping):
         found = f"{len(header.indexes)} bands of {header.dtype}"
-        raise UnsupportedImageError(f"{path} is no class map: it has {found}; a class map has one band of uint8")
-    tags = dataset.tags()
+        raise UnsupportedImageError(
+            f"{path} is no class map: it has {found}; a class map has one band of uint8, or is one of overlapping "
+            f"classes that foveate predict wrote"
+        )
 
-    def read(window: Window) -> LabelArray:
+    def band(number: int, window: Window) -> LabelArray:
         with reading(path, window):
             place = ((window.top, window.bottom), (window.left, window.right))
-            ids: LabelArray = dataset.read(header.indexes[0], window=place)
+            ids: LabelArray = dataset.read(header.indexes[number], window=place)
         return ids
 
+    def of_class(number: int, window: Window) -> LabelArray:
+        return np.where(band(number, window) == 1, np.uint8(number), np.uint8(NODATA))
+
+    if not overlapping:
+        return [_class_map(header, tags, dataset, partial(band, 0))]
+    return [_class_map(header, tags, dataset, partial(of_class, number)) for number in range(len(header.indexes))]
+
+
+def _class_map(header: Any, tags: Mapping[str, str], dataset: Any, read: Callable[[Window], LabelArray]) -> ClassMap:
     return ClassMap(
         header.size,
         _image_size(tags) or header.size,

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from foveate.data.config import ClassConfig
 from foveate.data.readers.base import Georeference
-from foveate.errors import FoveateError, OutputWriteError
+from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.config import Format, Output
@@ -84,6 +84,7 @@ class OutputSpec:
         stem: their names start with it.
         size: of the image, level-0 pixels.
         classes: names and colours, in the order of the class ids.
+        overlapping: whether the class map has a band of 0 and 1 for each class, instead of one of ids.
         georeference: of the image.
         resolution: height and width of a level-0 pixel in metres, where known.
         cell: side of a cell of the foveation map, level-0 pixels.
@@ -117,9 +118,14 @@ class OutputSpec:
     scratch: Path | None = None
     passes: PassMap | None = None
     stored_size: Size | None = None
+    overlapping: bool = False
 
     def __post_init__(self) -> None:
         if self.format == "ome-zarr":
+            if self.overlapping:
+                raise ConfigError(
+                    "labels in OME-Zarr hold one class a pixel; write overlapping classes with inference.format=geotiff"
+                )
             check_installed()
         if "polygons" in self.outputs:
             place = self.georeference if self.format == "geotiff" else None
@@ -196,9 +202,10 @@ TILED: tuple[Output, ...] = ("classes", "probabilities", "confidence", "entropy"
 def tilings_of(spec: OutputSpec) -> dict[str, Tiling]:
     """How the outputs are tiled that blocks may be cut for, by name."""
     size, classes = spec.size, len(spec.classes)
+    several = ("probabilities", "classes") if spec.overlapping else ("probabilities",)
     modes = {"classes": spec.format == "geotiff"}
     return {
-        name: Tiling(size, classes if name == "probabilities" else 1, name == "classes")
+        name: Tiling(size, classes if name in several else 1, name == "classes")
         for name in TILED
         if name in spec.outputs and modes.get(name, True)
     }
@@ -212,19 +219,22 @@ def open_class_map(path: Path, spec: OutputSpec) -> Iterator[LayerWriter]:
             yield labels
         return
     raster = RasterSpec(
-        spec.size, "uint8", spec.georeference, spec.resolution, ("class",),
-        colors=[c.rgb for c in spec.classes],
+        spec.size, "uint8", spec.georeference, spec.resolution,
+        [c.name for c in spec.classes] if spec.overlapping else ("class",),
+        colors=() if spec.overlapping else [c.rgb for c in spec.classes],
         tags=_class_map_tags(spec),
         nodata=NODATA, overviews="mode",
     )  # fmt: skip
     with open_tiled(path, raster) as writer:
         yield writer
-    write_class_table(path, spec.classes)
+    if not spec.overlapping:
+        write_class_table(path, spec.classes)
 
 
 def _class_map_tags(spec: OutputSpec) -> dict[str, str]:
     names = {f"class_{i}": c.name for i, c in enumerate(spec.classes)}
-    return names | {name: str(side) for name, side in _stored_size(spec).items()}
+    kind = {"overlapping": "true"} if spec.overlapping else {}
+    return names | kind | {name: str(side) for name, side in _stored_size(spec).items()}
 
 
 def _stored_size(spec: OutputSpec) -> dict[str, int]:

@@ -13,7 +13,7 @@ from foveate.errors import ConfigError
 from foveate.files import written
 from foveate.types import LabelArray
 from foveate.writers import PolygonsConfig
-from foveate.writers.class_map import ClassMap, open_class_map
+from foveate.writers.class_map import ClassMap, open_class_maps
 from foveate.writers.geojson import FOOTER, area_unit, feature, header, place_of
 from foveate.writers.regions import OUTSIDE, Region, regions
 from foveate.writers.regular import regularised
@@ -39,7 +39,7 @@ def write_polygons(
     written when no later strip can touch it. A background that spans the image is kept to the end unless left out.
 
     Args:
-        class_map: a raster of one band of bytes, or OME-Zarr labels.
+        class_map: a raster of one band of bytes, or OME-Zarr labels; of overlapping classes each band gives polygons.
         out: the GeoJSON file.
         config: which regions, and how their borders are written.
         overwrite: replace an existing file.
@@ -55,15 +55,17 @@ def write_polygons(
         OutputWriteError: when it could not be written.
     """
     config = config or PolygonsConfig()
-    with open_class_map(class_map) as source, written(out, overwrite=overwrite) as partial:
-        kept = _kept_ids(source, config)
-        place, unit, count = place_of(source.georeference, config.coordinates, _stretch(source)), area_unit(source), 0
+    with open_class_maps(class_map) as sources, written(out, overwrite=overwrite) as partial:
+        first, report, count = sources[0], on_progress or _silent, 0
+        kept = _kept_ids(first, config)
+        place, unit = place_of(first.georeference, config.coordinates, _stretch(first)), area_unit(first)
         with partial.open("w", encoding="utf-8") as file:
             file.write(header(place.crs))
-            for region, area in polygons(_strips(source, kept, on_progress or _silent), config):
-                file.write(",\n" if count else "\n")
-                file.writelines(feature(region, area, source, place, unit))
-                count += 1
+            for source in sources:
+                for region, area in polygons(_strips(source, kept, lambda part: report(part / len(sources))), config):
+                    file.write(",\n" if count else "\n")
+                    file.writelines(feature(region, area, source, place, unit))
+                    count += 1
             file.write(FOOTER)
     return count
 

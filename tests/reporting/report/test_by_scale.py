@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
 from foveate.inference.score import MapFiles, thinning_step
+from foveate.membership import Exclusive
 from foveate.reporting.report import by_scale
 from foveate.reporting.report.by_scale import SampledMaps, counts_by_scale, image_counts, scale_of, scale_rows
 from toys import write_image
@@ -33,12 +34,12 @@ def random_maps(seed, shape=(7, 9), scales=2):
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_every_pixel_is_counted_once_where_it_belongs(seed, scales):
     maps = random_maps(seed, scales=scales)
-    assert np.array_equal(counts_by_scale(maps, scales, CLASSES), slow_counts(maps, scales, CLASSES))
+    assert np.array_equal(counts_by_scale(maps, scales, CLASSES, Exclusive()), slow_counts(maps, scales, CLASSES))
 
 
 def test_the_iou_is_that_of_the_pixels_where_a_view_was_chosen():
     maps = random_maps(3, (40, 40))
-    rows = scale_rows(counts_by_scale(maps, 2, CLASSES), (64, 128), ["a", "b", "c"])
+    rows = scale_rows(counts_by_scale(maps, 2, CLASSES, Exclusive()), (64, 128), ["a", "b", "c"])
     for scale, row in enumerate(rows):
         inside = (maps.chosen == scale) & (maps.labels < CLASSES) & (maps.prediction < CLASSES)
         for k, item in enumerate(row.scores.classes):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from foveate.data.config import DataConfig
+from foveate.data.labels.overlapping import CLASS, OverlappingLabels, YesNoTable, overlapping_source
 from foveate.data.labels.place import placement_of
 from foveate.data.labels.raster import RasterLabels
 from foveate.data.labels.reader import LabelReader, LabelSource
@@ -13,6 +14,8 @@ from foveate.data.labels.shapes import VECTORS
 from foveate.data.labels.table import ColourTable, LabelTable, Meaning
 from foveate.data.labels.vector import VectorLabels
 from foveate.data.readers import ImageReader, open_image
+from foveate.errors import DatasetError
+from foveate.membership import Membership
 
 
 def open_source(
@@ -32,19 +35,27 @@ def open_source(
     """
     if place.suffix.lower() in VECTORS:
         return VectorLabels(place, image, config)
+    if config.overlapping:
+        return overlapping_source(place, image, config, mask)
+    if CLASS in str(place):
+        raise DatasetError(f"{place} names one mask for each class, which takes data.overlapping=true")
     placed = placement_of(image, mask(place))
     meaning = meaning_of(config)
     return RasterLabels(lambda: mask(place), meaning, placed, size=image.size, use_nodata=config.use_nodata)
 
 
-def class_map(path: Path, classes: int, ignore_index: int) -> LabelReader:
-    """A map of class ids that prediction or evaluation wrote, read as labels; closing it closes the file.
+def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
+    """A class map that prediction or evaluation wrote, read as labels; closing it closes the file.
 
     Raises:
         ImageReadError: when there is no such file.
     """
     reader = open_image(path)
-    return LabelReader(RasterLabels(reader, LabelTable(classes, ignore_index)), closing=reader.close)
+    source: LabelSource = RasterLabels(reader, LabelTable(classes, membership.ignore_index))
+    if membership.overlapping:
+        parts = [RasterLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
+        source = OverlappingLabels(parts, str(path))
+    return LabelReader(source, closing=reader.close)
 
 
 def meaning_of(config: DataConfig) -> Meaning:

@@ -17,6 +17,7 @@ from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
+from foveate.membership import Exclusive, Membership
 from foveate.types import BoolArray, IntArray, LabelArray
 
 
@@ -79,7 +80,8 @@ class RasterLabels:
         placed = placed or Placed(Stretched(self.size, reader.size))
         self._place: Placement = placed.placement
         self.notes: tuple[str, ...] = (placed.note,) if placed.note else ()
-        self.meaning, self._use_nodata, self.ignore_index = meaning, use_nodata, meaning.ignore_index
+        self.meaning, self._use_nodata = meaning, use_nodata
+        self.membership: Membership = Exclusive(meaning.ignore_index)
         file = MaskFile.of(reader)
         if file.lossy and not meaning.rounded:
             raise DatasetError(
@@ -98,7 +100,7 @@ class RasterLabels:
 
     def _ids(self, mask: ImageReader, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
         place = self._place.positions(rows, cols)
-        result = np.full((len(rows), len(cols)), self.ignore_index, np.uint8)
+        result = np.full((len(rows), len(cols)), self.membership.ignore_index, np.uint8)
         inside = _inside(place, mask.size)
         if not inside.any():
             return result
@@ -111,7 +113,7 @@ class RasterLabels:
         values, lacking = self._stored(mask, place, window)
         ids = self.meaning.ids(values)
         if lacking is not None:
-            ids = np.where(lacking & ~self._kept(values, ids), self.ignore_index, ids)
+            ids = np.where(lacking & ~self._kept(values, ids), self.membership.ignore_index, ids)
         return self._checked(values, ids, inside, counted)
 
     def stored(self, rows: IntArray, cols: IntArray) -> tuple[NDArray[Any], BoolArray]:
@@ -146,7 +148,7 @@ class RasterLabels:
             raise self.meaning.refusal(values, wrong & counted, self.location)
         found = ids.astype(np.uint8)
         # What stands where nothing counts need not be a class.
-        found[wrong | ~inside] = self.ignore_index
+        found[wrong | ~inside] = self.membership.ignore_index
         return found
 
     def _kept(self, values: NDArray[Any], ids: NDArray[np.int16]) -> BoolArray:

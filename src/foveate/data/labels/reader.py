@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from foveate.data.area.area import Area, Region
 from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.geometry import Size, Window, ceil_div
+from foveate.membership import Membership
 from foveate.types import BoolArray, IntArray, LabelArray
 
 
@@ -21,17 +22,17 @@ class LabelSource(Protocol):
     Attributes:
         location: what messages call it.
         size: of the image.
-        ignore_index: id of what is not counted.
+        membership: how labels are read.
         notes: what was taken for granted, or left out, in plain words.
     """
 
     location: str
     size: Size
-    ignore_index: int
+    membership: Membership
     notes: tuple[str, ...]
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
-        """Class ids at the crossings of some rows and columns of the image.
+        """Labels at the crossings of some rows and columns of the image.
 
         Args:
             rows: (n,) ascending, inside the image.
@@ -39,7 +40,8 @@ class LabelSource(Protocol):
             counted: (n, m) which of them count; elsewhere no label is an error.
 
         Returns:
-            (n, m), `ignore_index` where nothing is labelled. Where it is not counted, the class is still said.
+            (n, m), of the membership's type, its `ignore_index` where nothing is labelled. Where it is not counted, the
+            class is still said.
 
         Raises:
             DatasetError: when a label that counts is no class.
@@ -55,7 +57,7 @@ class LabelParts(NamedTuple):
     """A window of labels, and what of it does not count.
 
     Attributes:
-        ids: (h, w) class ids as labelled, whether they count or not.
+        ids: (h, w) labels as they are, whether they count or not.
         left_out: (h, w) why a pixel does not count: 0 where it does, else one more than the place in `LEFT_OUT`: it
             lies outside the region of interest, the image holds no data there, or it is no tissue. None where all
             count.
@@ -79,29 +81,25 @@ class LabelReader:
     ) -> None:
         self.source, self._closing = source, closing
         self._area = None if area is None or area.is_everything else area
-        self._ignore, self.location, self.size, self.notes = (
-            source.ignore_index,
-            source.location,
-            source.size,
-            source.notes,
-        )
+        self.membership, self.location = source.membership, source.location
+        self.size, self.notes = source.size, source.notes
 
     def read(self, window: Window, size: Size | None = None) -> LabelArray:
-        """Class ids of a window, each the one at the centre of its pixel; outside the image `ignore_index`.
+        """Labels of a window, each the one at the centre of its pixel; outside the image `ignore_index`.
 
         Args:
             window: level-0 pixels; may reach outside.
             size: height and width of the result; the window's own when None.
 
         Returns:
-            (height, width), uint8.
+            (height, width), uint8 class ids, or int32 sets of overlapping classes, see `Membership`.
 
         Raises:
             DatasetError: naming a value in the file that is not allowed.
             ImageReadError: when the file is damaged.
         """
         out = size or window.size
-        result = np.full((out.height, out.width), self._ignore, np.uint8)
+        result = np.full((out.height, out.width), self.membership.ignore_index, self.membership.dtype)
         rows, row_places = _centres(window.top, window.height, out.height, self.size.height)
         cols, col_places = _centres(window.left, window.width, out.width, self.size.width)
         if not rows.size or not cols.size:
@@ -130,7 +128,8 @@ class LabelReader:
         top, left = int(rows[0]), int(cols[0])
         window = Window(top, left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1)
         inside = self._area.part(window).inside[np.ix_(rows - top, cols - left)]
-        return np.where(inside, self.source.ids(rows, cols, inside), np.uint8(self._ignore))
+        labels = self.source.ids(rows, cols, inside)
+        return np.where(inside, labels, labels.dtype.type(self.membership.ignore_index))
 
     @property
     def region(self) -> Region | None:

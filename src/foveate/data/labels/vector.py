@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,8 @@ _IGNORE = "ignore"
 class VectorLabels:
     """The polygons of a file on the grid of an image: each pixel has the class of the uppermost polygon at its centre.
 
-    Polygons without a class are not counted: their pixels are `ignore_index`.
+    Of overlapping classes it has those of all polygons there. Polygons without a class are not counted: their pixels
+    are `ignore_index`.
 
     Args:
         path: the file.
@@ -45,7 +47,8 @@ class VectorLabels:
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
         vectors = config.vectors
         shapes = read_shapes(path, image.path.name, vectors.attribute, vectors.layer)
-        self.location, self.size, self.ignore_index = str(path), image.size, config.ignore_index
+        self.location, self.size, self.membership = str(path), image.size, config.membership
+        self._ignored = config.ignore_index  # among the ids of polygons
         ids = class_ids(shapes.labels, config, path)
         placed, notes = in_pixels(shapes, image, vectors.coordinates, path)
         on_image = shapely.intersects(placed, shapely.box(0, 0, image.size.width, image.size.height))
@@ -53,14 +56,14 @@ class VectorLabels:
         order = _drawing_order(placed[on_image], ids[on_image], vectors.order)
         self._geometries, self._ids = placed[on_image][order], ids[on_image][order]
         self._tree = shapely.STRtree(self._geometries)
-        self._unlabelled = id_of(vectors.unlabelled, config) if vectors.unlabelled is not None else 0
+        self._unlabelled = _unlabelled(config)
         self.notes = (*shapes.notes, *notes, *_counted(ids, on_image, config, path))
         self._tile = lru_cache(_TILES_KEPT)(self._drawn)
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
         """As `LabelSource.ids` says."""
         del counted  # everything drawn is a class
-        result = np.empty((len(rows), len(cols)), np.uint8)
+        result = np.empty((len(rows), len(cols)), self.membership.dtype)
         for (top, some), (left, others) in product(_by_tile(rows), _by_tile(cols)):
             drawn = self._tile(top, left)
             result[some, others] = drawn[np.ix_(rows[some] - top, cols[others] - left)]
@@ -72,12 +75,31 @@ class VectorLabels:
         # An outline of a million corners is drawn where it is needed only.
         parts = shapely.clip_by_rect(self._geometries[near], *tile.bounds)
         shapes = [(part, int(label)) for part, label in zip(parts, self._ids[near], strict=True) if not part.is_empty]
+        draw = partial(rasterize, out_shape=(_TILE, _TILE), transform=Affine(1, 0, left, 0, 1, top), dtype="uint8")
+        result: LabelArray = np.full((_TILE, _TILE), self._unlabelled, self.membership.dtype)
         if not shapes:
-            return np.full((_TILE, _TILE), self._unlabelled, np.uint8)
-        drawn: LabelArray = rasterize(
-            shapes, (_TILE, _TILE), fill=self._unlabelled, transform=Affine(1, 0, left, 0, 1, top), dtype="uint8"
-        )
-        return drawn
+            return result
+        return self._sets(shapes, draw, result) if self.membership.overlapping else draw(shapes, fill=self._unlabelled)
+
+    def _sets(self, shapes: list[tuple[Any, int]], draw: Callable[..., LabelArray], result: LabelArray) -> LabelArray:
+        """The classes of all polygons at each pixel, in place of those of what is outside all."""
+        masks = {
+            label: draw([(part, 1) for part, other in shapes if other == label]) > 0 for label in {i for _, i in shapes}
+        }
+        ignored = masks.pop(self._ignored, np.zeros(result.shape, np.bool_))
+        result[np.any([ignored, *masks.values()], axis=0)] = 0
+        for label, mask in masks.items():
+            result |= mask.astype(result.dtype) << label
+        result[ignored] = self.membership.ignore_index
+        return result
+
+
+def _unlabelled(config: DataConfig) -> int:
+    """The label of what is outside all polygons."""
+    name = config.vectors.unlabelled
+    if not config.overlapping:
+        return 0 if name is None else id_of(name, config)
+    return 0 if name is None else config.membership.ignore_index if name == _IGNORE else 1 << id_of(name, config)
 
 
 def _by_tile(positions: IntArray) -> list[tuple[int, slice]]:

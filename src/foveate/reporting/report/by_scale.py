@@ -14,6 +14,7 @@ from foveate.data.labels import class_map
 from foveate.data.manifest import Sample
 from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles, thinning_step
+from foveate.membership import Membership
 from foveate.metrics.scores import Scores, scores_from
 from foveate.reporting.passes import PassesFile
 from foveate.types import FloatArray, IntArray, LabelArray
@@ -26,8 +27,8 @@ class SampledMaps(NamedTuple):
     """Rows of an image at every `step`-th pixel, all (h, w).
 
     Attributes:
-        prediction: class ids.
-        labels: class ids.
+        prediction: labels, see `Membership`.
+        labels: the true ones.
         chosen: the scale that was passed; -1 where none was.
     """
 
@@ -62,17 +63,27 @@ def scale_of(made: FloatArray, views: Sequence[int]) -> IntArray:
     return scales
 
 
-def counts_by_scale(maps: SampledMaps, scales: int, classes: int) -> IntArray:
-    """Pixels (S, C, C) by chosen scale, label and prediction; what has no class or no scale is not counted."""
+def counts_by_scale(maps: SampledMaps, scales: int, classes: int, membership: Membership) -> IntArray:
+    """Pixels by chosen scale, label and prediction, (S, C, C), of overlapping classes (S, C, 2, 2), no and yes of each.
+
+    What is not counted in one of both, or has no scale, is left out.
+    """
     prediction, labels, chosen = (np.asarray(values, np.int64) for values in maps)
-    counted = (labels < classes) & (prediction < classes) & (chosen >= 0)
-    key = (chosen[counted] * classes + labels[counted]) * classes + prediction[counted]
-    counts: IntArray = np.bincount(key, minlength=scales * classes**2).reshape(scales, classes, classes)
-    return counts
+    counted = (labels != membership.ignore_index) & (prediction != membership.ignore_index) & (chosen >= 0)
+    prediction, labels, chosen = prediction[counted], labels[counted], chosen[counted]
+
+    def pairs(truth: IntArray, guess: IntArray, answers: int) -> IntArray:
+        key = (chosen * answers + truth) * answers + guess
+        return np.bincount(key, minlength=scales * answers**2).reshape(scales, answers, answers)
+
+    if not membership.overlapping:
+        return pairs(labels, prediction, classes)
+    masks = zip(membership.planes(labels, classes), membership.planes(prediction, classes), strict=True)
+    return np.stack([pairs(truth * 1, guess * 1, 2) for truth, guess in masks], axis=1)
 
 
 def image_counts(sample: Sample, files: MapFiles, config: DataConfig, views: Sequence[int]) -> IntArray:
-    """Counts (S, C, C) of one evaluated image, at every step-th pixel, see `thinning_step`; strip by strip.
+    """Counts of one evaluated image at every step-th pixel, see `counts_by_scale` and `thinning_step`; strip by strip.
 
     Args:
         sample: the image with its labels.
@@ -83,11 +94,10 @@ def image_counts(sample: Sample, files: MapFiles, config: DataConfig, views: Seq
     Raises:
         ImageReadError: when a file is missing or damaged.
     """
-    classes = len(config.classes)
-    total = np.zeros((len(views), classes, classes), np.int64)
-    for strip in sampled_maps(sample, files, config, views):
-        total += counts_by_scale(strip, len(views), classes)
-    return total
+    scales, classes = len(views), len(config.classes)
+    strips = sampled_maps(sample, files, config, views)
+    first, *others = (counts_by_scale(strip, scales, classes, config.membership) for strip in strips)
+    return sum(others, first)
 
 
 def sampled_maps(sample: Sample, files: MapFiles, config: DataConfig, views: Sequence[int]) -> Iterator[SampledMaps]:
@@ -95,7 +105,7 @@ def sampled_maps(sample: Sample, files: MapFiles, config: DataConfig, views: Seq
     passes = PassesFile.read(files.passes)
     with (
         open_labels(sample, config) as labels,
-        class_map(files.classes, len(config.classes), config.ignore_index) as classes,
+        class_map(files.classes, len(config.classes), config.membership) as classes,
     ):
         step, width = thinning_step(labels.size), classes.size.width
         for top in range(0, classes.size.height, _ROWS):
@@ -109,7 +119,7 @@ def sampled_maps(sample: Sample, files: MapFiles, config: DataConfig, views: Seq
 
 
 def scale_rows(counts: IntArray, views: Sequence[int], names: Sequence[str]) -> list[ScaleRow]:
-    """One row for every field of view, from counts (S, C, C)."""
+    """One row for every field of view, from counts by scale."""
     total = max(1, int(counts.sum()))
     return [
         ScaleRow(view, float(part.sum()) / total, scores_from(torch.from_numpy(part), list(names)))

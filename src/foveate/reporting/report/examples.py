@@ -13,6 +13,7 @@ from foveate.data.images import open_sample
 from foveate.data.manifest import Sample
 from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles
+from foveate.membership import Membership
 from foveate.reporting.panels import Picture, channels_shown, colored, image_picture, screen_size
 from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.by_scale import sampled_maps
@@ -78,7 +79,7 @@ def example(
     name = rank.replace(" ", "-")
     prediction, labels = _class_maps(sample, files, config)
     photo, passes = _photo_and_passes(sample, files, config)
-    classes = config.data.classes
+    classes, membership = config.data.classes, config.data.membership
 
     def shown(part: str, title: str, pixels: Picture, *, photo: bool = False, pixelated: bool = False) -> ShownPicture:
         uri = figures.picture(f"{name}-{part}", pixels, photo=photo)
@@ -86,18 +87,18 @@ def example(
 
     pictures = [
         shown("image", "Image", photo, photo=True),
-        shown("labels", "Labels", smaller(colored(labels, classes))),
-        shown("prediction", "Prediction", smaller(colored(prediction, classes))),
-        shown("errors", "Errors", smaller(errors_picture(prediction, labels, len(classes)))),
+        shown("labels", "Labels", smaller(colored(membership.shown(labels, len(classes)), classes))),
+        shown("prediction", "Prediction", smaller(colored(membership.shown(prediction, len(classes)), classes))),
+        shown("errors", "Errors", smaller(errors_picture(prediction, labels, membership))),
         shown("passes", "Field of view of the passes", passes, pixelated=True),
     ]
     return Example(rank, sample.name, scores["miou"], pictures)
 
 
-def errors_picture(prediction: LabelArray, labels: LabelArray, classes: int) -> Picture:
+def errors_picture(prediction: LabelArray, labels: LabelArray, membership: Membership) -> Picture:
     """Colours (h, w, 3) of what is right, wrong and not counted."""
     table = np.array([NOT_COUNTED, RIGHT, WRONG], np.uint8)
-    counted = (labels < classes) & (prediction < classes)
+    counted = (labels != membership.ignore_index) & (prediction != membership.ignore_index)
     picture: Picture = table[np.where(counted, 1 + (prediction != labels), 0)]
     return picture
 

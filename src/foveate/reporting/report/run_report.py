@@ -145,7 +145,8 @@ class _Gathered:
         counts = self._guarded("the confusion matrix", lambda: self._counts(evaluation))
         if counts is not None and counts.sum():
             names = self.state.config.data.class_names
-            self.parts["confusion"] = confusion_chart(counts.sum(axis=0), names, self.figures)
+            if not self.state.config.data.overlapping:  # each class is confused with none
+                self.parts["confusion"] = confusion_chart(counts.sum(axis=0), names, self.figures)
             self._by_scale(counts, names)
         self.parts["one_view"] = self._guarded("the shares of the passes", lambda: self._one_view(evaluation))
 
@@ -240,10 +241,9 @@ class _Gathered:
 
     def _counts(self, evaluation: ShownEvaluation) -> IntArray:
         config, names = self.state.config, [image["name"] for image in evaluation.tree["images"]]
-        total = np.zeros((len(self._views), *[len(config.data.classes)] * 2), np.int64)
-        for sample, files in (self._sample(name, evaluation) for name in names):
-            total += image_counts(sample, files, config.data, self._views)
-        return total
+        samples = (self._sample(name, evaluation) for name in names)
+        first, *others = (image_counts(sample, files, config.data, self._views) for sample, files in samples)
+        return sum(others, first)
 
     def _by_scale(self, counts: IntArray, names: list[str]) -> None:
         rows: list[ScaleRow] = [row for row in scale_rows(counts, self._views, names) if row.is_seen]
