@@ -88,6 +88,10 @@ class RunConfig(Section):
             raise ValueError(f"members are for method ensemble, one for each of the {scales} fields of view")
         if self.inference.tta is not None and isinstance(self.foveation.estimator, Cascade):
             raise ValueError("inference.tta is not for cascades: a closer look has the context of one wider look only")
+        if self.data.overlapping and self.inference.stitching == "max_score":
+            raise ValueError(
+                "inference.stitching=max_score takes the surest class of a pixel, and classes overlap here"
+            )
         return self
 
     @classmethod

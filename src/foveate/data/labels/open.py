@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from foveate.data.config import DataConfig
-from foveate.data.labels.overlapping import CLASS, OverlappingLabels, YesNoTable, overlapping_source
+from foveate.data.labels.overlapping import CLASS, OverlappingLabels, YesNoLabels, YesNoTable, overlapping_source
 from foveate.data.labels.place import placement_of
 from foveate.data.labels.raster import RasterLabels
 from foveate.data.labels.reader import LabelReader, LabelSource
@@ -53,7 +53,7 @@ def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
     reader = open_image(path)
     source: LabelSource = RasterLabels(reader, LabelTable(classes, membership.ignore_index))
     if membership.overlapping:
-        parts = [RasterLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
+        parts = [YesNoLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
         source = OverlappingLabels(parts, str(path))
     return LabelReader(source, closing=reader.close)
 

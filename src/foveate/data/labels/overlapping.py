@@ -42,34 +42,47 @@ class YesNoTable(LabelTable):
         rounded: bool = False,
     ) -> None:
         super().__init__(2, ignore_index, label_map or {1: 1, 255: 1}, rounded=rounded)
-        self._bands, self._band, self._guessed = bands, band, not label_map
-        if self._guessed:
+        self._bands, self._band, self.guessed = bands, band, not label_map
+        if self.guessed:
             self._named = np.empty(0, np.int64)  # what a mask calls no data is none
 
-    def check(self, mask: ImageReader) -> None:
+    def check(self, mask: ImageReader) -> tuple[str, ...]:
         """Refuse what has not one band for each class."""
-        super().check(mask)
+        notes = super().check(mask)
         if self._bands > 1 and mask.bands != self._bands:
             raise DatasetError(
                 f"the mask {mask.location} has {mask.bands} bands for {self._bands} overlapping classes. Give one band "
                 f"for each class, in their order, or one file for each: masks/{CLASS}/a.png in a manifest, or folders "
                 f"masks/CLASS/; for one class a pixel set data.overlapping=false"
             )
+        return () if self._bands > 1 else notes
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
         """Those of the band."""
         pixels = pixels[self._band, None] if self._bands > 1 else pixels
-        values = super().values(pixels, location)
-        if self._guessed and (values == 1).any() and (values == 255).any():
-            raise DatasetError(
-                f"the mask {location} holds both 1 and 255; say what they mean with data.label_map: 0 is no, 1 yes and "
-                f"{self.ignore_index} not counted, for example data.label_map={{1: 1, 255: {self.ignore_index}}}"
-            )
-        return values
+        return super().values(pixels, location)
 
     def setting(self, value: Any, label: int) -> str:
         """The label map with a yes more."""
         return super().setting(value, 1)
+
+
+class YesNoLabels(RasterLabels):
+    """The mask of one class."""
+
+    meaning: YesNoTable
+
+    def _checked(
+        self, values: NDArray[Any], ids: NDArray[np.int16], inside: BoolArray, counted: BoolArray
+    ) -> LabelArray:
+        yes = values[(ids == 1) & inside & counted]
+        if self.meaning.guessed and (yes == 1).any() and (yes == 255).any():
+            raise DatasetError(
+                f"the mask {self.location} holds both 1 and 255; say what they mean with data.label_map: 0 is no, 1 is "
+                f"yes, {self.membership.ignore_index} is not counted. For example data.label_map={{1: 1, 255: "
+                f"{self.membership.ignore_index}}}"
+            )
+        return super()._checked(values, ids, inside, counted)
 
 
 class OverlappingLabels:
@@ -119,7 +132,7 @@ def _part(
 ) -> RasterLabels:
     meaning = YesNoTable(*band, config.ignore_index, config.label_map, rounded=config.round_labels)
     placed = placement_of(image, mask(path))
-    return RasterLabels(lambda: mask(path), meaning, placed, size=image.size, use_nodata=config.use_nodata)
+    return YesNoLabels(lambda: mask(path), meaning, placed, size=image.size, use_nodata=config.use_nodata)
 
 
 def class_files(place: Path, names: Sequence[str]) -> list[Path | None]:

@@ -90,9 +90,7 @@ class RasterLabels:
                 f"data.round_labels=true"
             )
         self.colours = file.colours
-        meaning.check(reader)
-        if reader.bands > 1 and not meaning.in_colours:
-            self.notes = (*self.notes, f"the mask has {reader.bands} equal bands; the first is read")
+        self.notes = (*self.notes, *meaning.check(reader))
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
         """As `LabelSource.ids` says."""

@@ -31,8 +31,8 @@ class Meaning(Protocol):
     rounded: bool
     in_colours: bool
 
-    def check(self, mask: ImageReader) -> None:
-        """Raise `DatasetError` when a mask's header says that it is none."""
+    def check(self, mask: ImageReader) -> tuple[str, ...]:
+        """What is taken for granted by a mask's header; `DatasetError` when that says that it is no mask."""
         ...
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
@@ -120,10 +120,11 @@ class LabelTable:
                 f"values the masks hold, for example data.label_map={{0: 0, 255: 1}}"
             )
 
-    def check(self, mask: ImageReader) -> None:
-        """Refuse what is no number."""
+    def check(self, mask: ImageReader) -> tuple[str, ...]:
+        """Refuse what is no number; that several bands are equal is taken for granted."""
         if mask.dtype.kind not in "buif":
             raise DatasetError(f"the mask {mask.location} holds {mask.dtype}; a mask is one band of class ids")
+        return (f"the mask has {mask.bands} equal bands; the first is read",) if mask.bands > 1 else ()
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
         """The one band."""
@@ -195,13 +196,14 @@ class ColourTable:
         self._colours = np.array(sorted(colours), np.int64)
         self._lookup = _Lookup({_packed_one(colour): label for colour, label in colours.items()})
 
-    def check(self, mask: ImageReader) -> None:
+    def check(self, mask: ImageReader) -> tuple[str, ...]:
         """Refuse what is no picture in colours of 8 bits."""
         if (mask.bands != 3 or mask.dtype != np.uint8) and not mask.palette:
             raise DatasetError(
                 f"the mask {mask.location} has {mask.bands} bands of {mask.dtype}, and data.colors is for masks of "
                 f"three bands of uint8 or with a colour table; remove data.colors for masks of one band of class ids"
             )
+        return ()
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
         """Red, green and blue as one number."""
