@@ -15,7 +15,7 @@ from foveate.data.config import ClassConfig
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window
 from foveate.inference.plan import BlockGrid
-from foveate.writers.class_map import open_class_map
+from foveate.writers.class_map import open_class_maps
 from foveate.writers.ome_zarr import majority, open_labels
 from foveate.writers.outputs import OutputSpec, write_outputs
 from foveate.writers.polygons import write_polygons
@@ -57,7 +57,7 @@ def test_the_metadata_are_those_of_ngff_labels(labels):
 
 
 def test_labels_are_a_class_map(labels):
-    with open_class_map(labels) as found:
+    with open_class_maps(labels) as (found,):
         assert (found.size, found.nodata, found.name(1), found.color(0)) == (SIZE, 255, "stroma", (255, 0, 0))
         assert found.resolution == pytest.approx((0.5e-6, 0.25e-6))
         assert np.array_equal(np.concatenate(list(found.strips())), IDS)

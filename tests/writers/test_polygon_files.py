@@ -15,7 +15,7 @@ from foveate.errors import ConfigError, ImageReadError, OutputExistsError, Unsup
 from foveate.geometry import Size, Window
 from foveate.writers import PolygonsConfig
 from foveate.writers import polygons as write_module
-from foveate.writers.class_map import open_class_map
+from foveate.writers.class_map import open_class_maps
 from foveate.writers.polygons import polygons, write_polygons
 from foveate.writers.tiff import RasterSpec, open_raster
 from toys import write_image
@@ -189,7 +189,7 @@ def test_screen_resolutions_say_nothing(tmp_path):
     path = write_image(tmp_path / "c.tif", blobs()[None])
     with open_dataset(path, "r+") as file:
         file.update_tags(TIFFTAG_XRESOLUTION="72", TIFFTAG_YRESOLUTION="72", TIFFTAG_RESOLUTIONUNIT="2")
-    with open_class_map(path) as source:
+    with open_class_maps(path) as (source,):
         assert source.resolution is None
 
 

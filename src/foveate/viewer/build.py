@@ -16,7 +16,7 @@ from foveate.viewer.facts import RasterFacts, raster_facts
 from foveate.viewer.inputs import Inputs, Prediction
 from foveate.viewer.layers import value_layers, windows_layer
 from foveate.viewer.legend import ERRORS, class_legend, run_legend, with_shares
-from foveate.viewer.rendering import Errors, Ids, Picture
+from foveate.viewer.rendering import Errors, Ids, Picture, YesNo
 from foveate.viewer.scene import ClassEntry, Layer, Scene
 
 _LARGE = 50e6  # pixels from which a raster without a pyramid is slow to look at
@@ -77,8 +77,13 @@ def _layers(inputs: Inputs, base: RasterFacts, options: Options) -> Iterator[Lay
     truth = None
     if inputs.labels is not None:
         label_map = None if options.label_map is None else tuple(options.label_map.items())
-        truth = Ids(inputs.labels, label_map)
-        yield _labels_layer(truth, base, _legend_for_labels(inputs, options))
+        truth, legend = Ids(inputs.labels, label_map), _legend_for_labels(inputs, options)
+        facts = raster_facts(inputs.labels)
+        if legend is not None and facts.bands == len(legend) > 1 and facts.size == base.size:
+            look = Layer("labels", "Labels", truth, facts.size, classes=legend, opacity=0.55)
+            yield from _each_class(look, facts)
+        else:
+            yield _labels_layer(truth, base, legend)
     for number, prediction in enumerate(inputs.predictions):
         for layer in _of_prediction(prediction, truth, base, options):
             yield replace(layer, prediction=number)
@@ -88,20 +93,33 @@ def _of_prediction(prediction: Prediction, truth: Ids | None, base: RasterFacts,
     if prediction.classes is not None:
         facts = raster_facts(prediction.classes)
         legend = run_legend(options.classes) if options.classes else class_legend(facts)
-        ids, pixel = Ids(prediction.classes), _pixel(facts, base)
         opaque = base.path == prediction.classes
-        yield Layer(
-            "classes", "Classes", ids, facts.size, pixel, classes=with_shares(legend, prediction.summary),
+        look = Layer(
+            "classes", "Classes", Ids(prediction.classes), facts.size, _pixel(facts, base),
+            classes=with_shares(legend, prediction.summary, facts.size.pixels if facts.overlapping else None),
             shown=True, opacity=1 if opaque else 0.55,
         )  # fmt: skip
+        yield from _each_class(look, facts) if facts.overlapping else [look]
     for kind, path in prediction.values.items():
         facts = raster_facts(path)
         yield from value_layers(kind, facts, _pixel(facts, base), prediction.summary)
-    if truth is not None and prediction.classes is not None and raster_facts(prediction.classes).size == base.size:
+    if truth is not None and prediction.classes is not None and _comparable(raster_facts(prediction.classes), base):
         yield Layer("errors", "Errors", Errors(Ids(prediction.classes), truth), base.size, classes=ERRORS)
     if prediction.passes is not None:
         facts = raster_facts(prediction.passes)
         yield windows_layer(facts, _pixel(facts, base))
+
+
+def _each_class(layer: Layer, facts: RasterFacts) -> Iterator[Layer]:
+    """A layer for each of some overlapping classes, of which one is shown at a time."""
+    for entry in layer.classes:
+        alone = YesNo(facts.path, entry.code, facts.unknown)
+        yield replace(layer, rendering=alone, option=entry.name)
+
+
+def _comparable(classes: RasterFacts, base: RasterFacts) -> bool:
+    """Whether a class map can be compared with labels, pixel by pixel."""
+    return classes.size == base.size and not classes.overlapping
 
 
 def _image_layer(facts: RasterFacts, bands: Sequence[int] | None) -> Layer:

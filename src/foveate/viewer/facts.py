@@ -71,8 +71,14 @@ class RasterFacts:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the values are class ids, as far as the file says."""
-        return self.bands == 1 and self.dtype.kind in "bui" and bool(self.palette or self.class_names)
+        """Whether the values are class ids, or bands of overlapping classes, as far as the file says."""
+        ids = self.bands == 1 and self.dtype.kind in "bui" and bool(self.palette or self.class_names)
+        return ids or self.overlapping
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether it is a class map with a band for each of several overlapping classes."""
+        return self.tags.get("overlapping") == "true"
 
 
 def raster_facts(path: Path) -> RasterFacts:

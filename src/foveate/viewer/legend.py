@@ -58,10 +58,12 @@ def class_legend(facts: RasterFacts) -> tuple[ClassEntry, ...]:
     )
 
 
-def with_shares(legend: Sequence[ClassEntry], summary: dict[str, Any]) -> tuple[ClassEntry, ...]:
-    """The legend with the share of pixels of each class, where the summary counts them."""
+def with_shares(
+    legend: Sequence[ClassEntry], summary: dict[str, Any], total: int | None = None
+) -> tuple[ClassEntry, ...]:
+    """The legend with the share of each class of `total` pixels, or of all that are counted, where the summary says."""
     pixels = summary.get("class_pixels")
-    counted = sum(pixels.values()) if isinstance(pixels, dict) else 0
+    counted = total or (sum(pixels.values()) if isinstance(pixels, dict) else 0)
     if not isinstance(pixels, dict) or not counted:
         return tuple(legend)
     return tuple(ClassEntry(item.code, item.name, item.color, pixels.get(item.name, 0) / counted) for item in legend)

@@ -166,6 +166,32 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
+class YesNo:
+    """One of several overlapping classes: a band that is not 0 where the class is.
+
+    Attributes:
+        path: a class map, or labels, with a band for each class.
+        code: id of the class, one less than its band.
+        unknown: stored value that means that nothing is known.
+    """
+
+    path: Path
+    code: int
+    unknown: float | None = None
+    media: ClassVar[Media] = "png"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The raster."""
+        return (self.path,)
+
+    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
+        """The code (h, w) where the class is, else 255."""
+        (values,) = read_nearest(open_reader(self.path), window, size, (self.code,))
+        return np.where((values > 0) & (values != self.unknown), np.uint8(self.code), np.uint8(NOT_COUNTED))
+
+
+@dataclass(frozen=True, slots=True)
 class Values:
     """Numbers, such as a confidence or an expected field of view.
 

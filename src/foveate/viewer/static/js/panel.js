@@ -36,6 +36,7 @@ function legend(kind) {
   const layer = present(kind);
   if (kind === WINDOWS) return el("div", {}, classLegend(kind, layer), el("p", { class: "hint" }, WINDOWS_HINT));
   if (layer.scale) return el("div", {}, options(kind), scaleLegend(layer));
+  if (layer.option) return el("div", {}, options(kind), classLegend(kind, layer));
   return layer.classes.length ? classLegend(kind, layer) : null;
 }
 
