@@ -72,6 +72,37 @@ def test_masks_of_0_and_255(here):
     trained("toy.yaml", here / "run")
 
 
+def overlapping(label):
+    """Two classes, (2, H, W): the discs, and the same moved so that they overlap."""
+    return np.stack([label, np.roll(label, 9, axis=1)]).astype(np.uint8)
+
+
+def test_masks_with_a_band_for_each_class_overlap(here):
+    folder = discs(
+        here / "toy", write=lambda path, label: write_image(path.with_suffix(".tif"), 255 * overlapping(label))
+    )
+    (folder / "classes.txt").write_text("disc\nmoved\n")
+    done = init(folder)
+    assert done.config.data.overlapping
+    assert done.config.data.class_names == ["disc", "moved"]
+    share = np.mean([shapes(seed)[1].mean() for seed in range(3)])
+    assert done.found["disc"].startswith(f"{100 * share:.1f} %, in 3 of 3 images")
+    array = trained("toy.yaml", here / "run").predict(np.zeros((64, 64, 3), np.uint8))
+    assert array.classes.shape == (2, 64, 64)
+
+
+def test_a_folder_of_masks_for_each_class_overlaps(here):
+    def write(path, label):
+        for name, mask in zip(("disc", "moved"), overlapping(label), strict=True):
+            png(path.parent / name / path.name, mask[None])
+
+    config = init(discs(here / "toy", write=write)).config
+    assert config.data.overlapping
+    assert config.data.class_names == ["disc", "moved"]
+    assert config.data.folder is not None
+    trained("toy.yaml", here / "run")
+
+
 def test_255_beside_classes_is_no_label_and_said(here):
     def write(path, label):
         label = label * np.uint8(3)

@@ -17,10 +17,13 @@ def named_classes(folder: Path, kind: str, counted: Mapping[Any, int]) -> list[s
     Args:
         folder: of the data set; a list of names by line (`classes.txt`), or a table with name, r, g, b
             (`class_dict.csv`), in it is used.
-        kind: "ids" or "colours".
+        kind: "ids", "colours", or "bands" of masks.
         counted: pixels of each value, in ascending order of the values.
     """
     values = list(counted)
+    if kind == "bands":
+        known = _by_line(folder)
+        return [known.get(value, f"class {value + 1}") for value in values]
     known = _by_colour(folder) if kind == "colours" else _by_line(folder)
     invented = [_invented(value, kind, counted) for value in values]
     names = [known.get(value) or other for value, other in zip(values, invented, strict=True)]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from foveate.data.labels.overlapping import CLASS
 from foveate.data.labels.shapes import VECTORS, read_shapes
 from foveate.data.labels.vector import in_pixels
 from foveate.data.manifest import data_files
@@ -79,8 +80,8 @@ class Survey:
     Attributes:
         folder: as given.
         images: with labels, sorted by name.
-        kind: of the labels: "ids", "colours" or "polygons".
-        classes: by value, packed colour or name, in ascending order.
+        kind: of the labels: "ids", "colours", "polygons", or of overlapping classes "bands" or "folders" of masks.
+        classes: by value, packed colour, name or band, in ascending order.
         low, high: least and largest value of the images that was seen, NaN and infinity aside.
         mean, std: of each band.
         problems: what was not understood or is left out.
@@ -126,7 +127,7 @@ def survey(folder: Path) -> Survey:
 def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
     """Images with labels, each opened once."""
     where = _subfolder(folder, _IMAGES, "images")
-    labels = {Location.of(path).name: path for path in data_files(_subfolder(folder, _LABELS, "labels"), polygons=True)}
+    labels = _label_files(_subfolder(folder, _LABELS, "labels"))
     found, bare = [], []
     for path in data_files(where):
         name = Location.of(path).name
@@ -146,6 +147,18 @@ def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
     if not found:
         raise DatasetError(f"no image in {where} has labels of the same name; " + "; ".join(problems))
     return sorted(found)
+
+
+def _label_files(folder: Path) -> dict[str, Path]:
+    """Labels by the names of their images; where there are folders of classes instead of files, with `{class}`."""
+    files = data_files(folder, polygons=True)
+    if not files:
+        files = [folder / CLASS / path.name for one in _class_folders(folder) for path in data_files(one)]
+    return {Location.of(path).name: path for path in files}
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and data_files(path))
 
 
 def _subfolder(folder: Path, names: Iterable[str], what: str) -> Path:
@@ -208,10 +221,13 @@ class _Counted:
         total = sum(image.size.pixels for image in images)
         self.complete = self.kind == "polygons" or total <= _PIXELS
         for image in images:
+            share = min(1.0, _PIXELS / total)
             if self.kind == "polygons":
                 self._count_shapes(image)
+            elif self.kind in ("bands", "folders"):
+                self._count_each(image, share)
             else:
-                self._count_mask(image, min(1.0, _PIXELS / total))
+                self._count_mask(image, share)
 
     def classes(self) -> dict[Any, ClassFacts]:
         """What was counted, by value."""
@@ -247,6 +263,22 @@ class _Counted:
             self._images[value].append(image.name)
             self._halves[value][image.name] = shares
 
+    def _count_each(self, image: ImageFacts, share: float) -> None:
+        """The masks of overlapping classes, by band or by the name of their folder."""
+        step = max(1, image.longer // _OBJECT_GRID)
+        for name, path, band in _masks_of(image):
+            with open_image(path) as mask:
+                halves = np.zeros(2)
+                for window in _tiles(mask.size, share, image.name):
+                    yes = mask.read(window)[band] > 0
+                    self._pixels[name] += int(yes.sum())
+                    halves[int(window.top >= mask.size.height // 2)] += yes.sum() / mask.size.pixels
+                    parts, _ = ndimage.label(yes[::step, ::step])
+                    self._diameters[name] += (2 * np.sqrt(np.bincount(parts.ravel())[1:] / np.pi) * step).tolist()
+            self._halves[name][image.name] = halves
+            if halves.any():
+                self._images[name].append(image.name)
+
     def _measure(self, values: NDArray[Any], step: int) -> None:
         """Diameters of connected parts on a coarse grid."""
         for value in np.unique(values).tolist():
@@ -270,6 +302,17 @@ class _Counted:
                 self._images[name].append(image.name)
 
 
+def _masks_of(image: ImageFacts) -> list[tuple[Any, Path, int]]:
+    """Name, file and band of the mask of each overlapping class."""
+    assert image.labels is not None
+    if CLASS not in str(image.labels):
+        with open_image(image.labels) as mask:
+            return [(band, image.labels, band) for band in range(mask.bands)]
+    folder = image.labels.parent.parent
+    files = [(one.name, one / image.labels.name, 0) for one in _class_folders(folder)]
+    return [one for one in files if one[1].exists()]
+
+
 def _typical(diameters: list[float]) -> float:
     """The diameter of which half of the area is in larger parts: specks of a pixel do not count."""
     if not diameters:
@@ -283,11 +326,18 @@ def _kind(image: ImageFacts) -> str:
     assert image.labels is not None
     if image.labels.suffix.lower() in VECTORS:
         return "polygons"
+    if CLASS in str(image.labels):
+        return "folders"
     with open_image(image.labels) as mask:
         if mask.bands == 1:
             return "ids"
         pixels = mask.read(Window.of(mask.size), Size(min(512, mask.size.height), min(512, mask.size.width)))
-        return "ids" if (pixels[1:] == pixels[:1]).all() else "colours"
+        if (pixels[1:] == pixels[:1]).all():
+            return "ids"
+        # Three bands of 0 and 255 are pictures in colours.
+        largest = pixels.max()
+        two = np.isin(pixels, (0, largest)).all() and largest in ((1,) if mask.bands == 3 else (1, 255))
+        return "bands" if two else "colours"
 
 
 def _tiles(size: Size, share: float, name: str) -> Iterator[Window]:

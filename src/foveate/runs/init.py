@@ -29,6 +29,7 @@ _ENCODER_MEAN = _ENCODER_STD = [0.5, 0.5, 0.5]  # what its ImageNet weights were
 _IGNORE = 255
 _VAL_SHARE = 0.2
 _VISITS = 20  # how often training passes each place, on average
+_OVERLAPPING = {"bands": "masks have a band for each class", "folders": "there is a folder of masks for each class"}
 _FEW = 6  # images below which nothing is concluded from upper and lower halves
 
 
@@ -55,7 +56,7 @@ def init(folder: Path, out: Path | None = None, *, overwrite: bool = False) -> I
 
     Args:
         folder: holds images/ and masks/ (or labels/, annotations/): masks of class ids or of colours, or polygons,
-            under the names of the images.
+            under the names of the images. Of overlapping classes masks with a band for each, or a folder for each.
         out: the configuration; NAME.yaml in the current folder when None.
         overwrite: replace an earlier one.
 
@@ -96,7 +97,8 @@ def _write_manifest(seen: Survey, path: Path, overwrite: bool) -> tuple[Path, ..
     """A table of files, where images/ and masks/ do not say it all: of one scene, and of other names."""
     one = len(seen.images) == 1
     plain = {image.path.parent.name for image in seen.images} == {"images"} and all(
-        image.labels is not None and image.labels.parent.name == "masks" for image in seen.images
+        image.labels is not None and "masks" in (image.labels.parent.name, image.labels.parent.parent.name)
+        for image in seen.images
     )
     if plain and not one and not any("left out" in problem for problem in seen.problems):
         return ()
@@ -145,7 +147,8 @@ class _Draft:
         background = self._background()
         self.shares = dict.fromkeys(self.names, 0.0)
         for label, facts in zip(self.names[len(background) :], self.counted.values(), strict=True):
-            area = sum(image.size.pixels for image in self.seen.images) if self.seen.kind == "polygons" else total
+            shared = self.seen.kind not in ("polygons", *_OVERLAPPING)
+            area = total if shared else sum(image.size.pixels for image in self.seen.images)
             self.shares[label] = facts.pixels / max(1, area)
         if background:
             self.shares[background[0]] = max(0.0, 1 - sum(self.shares.values()))
@@ -206,7 +209,10 @@ class _Draft:
         yield from self._sampling()
 
     def _meaning(self) -> Iterator[str]:
-        if self.seen.kind == "colours":
+        if self.seen.kind in _OVERLAPPING:
+            why = f"{_OVERLAPPING[self.seen.kind]}: a pixel may belong to several classes, or to none"
+            yield f"  overlapping: true  # {why}"
+        elif self.seen.kind == "colours":
             yield "  colors: true  # the labels are pictures in these colours"
         elif self.seen.kind == "polygons":
             yield f"  vectors: {{unlabelled: {_quoted(self.names[0])}}}  # pixels outside all polygons; or: ignore"
@@ -304,6 +310,8 @@ class _Draft:
         return ["background"] if self.seen.kind == "polygons" and "background" not in self.counted else []
 
     def _class_names(self) -> list[str]:
+        if self.seen.kind == "folders":
+            return list(map(str, self.counted))
         if self.seen.kind == "polygons":
             return [*self._background(), *map(str, self.counted)]
         return named_classes(
@@ -350,7 +358,7 @@ def _counted_classes(seen: Survey, guesses: list[str]) -> tuple[dict[Any, ClassF
             guesses.append("polygons without a class are not counted")
         return named, {}
     values = list(seen.classes)
-    if seen.kind == "colours":
+    if seen.kind in ("colours", *_OVERLAPPING):
         return dict(seen.classes), {}
     none = [value for value in values if value < 0 or (value == _IGNORE and len(values) > 2)]
     if none:
