@@ -74,7 +74,7 @@ def evaluated(run: Path, shares: list[float], split: str) -> list[dict[str, Any]
         affordable = tuned(run, shares)
         ways = {f"budget {share:g}": [f"inference.budget={share * fixed}"] for share in affordable}
         ways |= {f"fixed, budget {share:g}": looks(best_fixed(run, share * fixed)) for share in affordable}
-        if config.foveation.estimator.learns:  # else "per target" passes every scale already
+        if config.foveation.has_policy:  # else "per target" passes every scale already
             ways["every scale of every target"] = looks([(view, views[0] / view) for view in views])
     ways["per target"] = PER_TARGET
     if config.foveation.estimator.name == "mixture":

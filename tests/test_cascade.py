@@ -12,6 +12,7 @@ from foveate.foveation.estimators import Cascade, Draw
 from foveate.networks.build import build_network
 from foveate.networks.cascade import _Entrance
 from foveate.patches.alignment import Context
+from foveate.segmenter import Places
 
 OPTIONS = {"weights": None, "classes": 3}
 FPN = {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 64}
@@ -171,7 +172,7 @@ def test_nested_windows_see_what_a_whole_image_does():
     nesting = torch.tensor([[-1, 0, 0, 0], [0, 64, 0, 64], [0, 0, 64, 64], [1, 32, 32, 32], [2, 0, 0, 32]])
     scales = torch.tensor([[s for s, *_ in windows]])
     with torch.no_grad():
-        output = model.forward_nested(torch.stack(patches, dim=1), scales, nesting[None])
+        output = model.forward_places(Places(torch.stack(patches, dim=1), scales, nesting[None], lambda: image))
         whole = model.look_by_look(image)
         fused = model(image)
     torch.testing.assert_close(output.own_logits[0, 3], whole[2][0, :, 96:, 32:64])

@@ -47,7 +47,7 @@ def test_the_demo_compares_methods_at_equal_training_passes_and_all_else_alike(t
     base, passes = demo_config(tmp_path), set()
     for changes in methods(base).values():
         config = demo_config(tmp_path, changes)
-        scales = config.foveation.estimator.scales_read(len(config.foveation.scales))
+        scales = config.foveation.estimator.reads(len(config.foveation.scales)).scales
         passes.add(config.training.locations_per_step * len(scales))
         tree, expected = config.tree(), base.tree()
         for each in (tree, expected):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from foveate.errors import GeometryError, NetworkError
+from foveate.foveation.estimator import shares_of
 from foveate.foveation.estimators import (
     Draw,
     Ensemble,
@@ -149,7 +150,7 @@ def test_as_many_scales_as_asked_are_mixed_at_inference(top, passed):
     model = segmenter(Mixture(top=top)).eval()
     patches, logits = torch.rand(2, 3, 3, 16, 16), torch.tensor([[0.0, 2, 1], [3, 0, 1]])
     output = model.forward_locations(logits, patches)
-    weights = model.estimator.inference_weights(logits)
+    weights = shares_of(model.estimator.looks(logits))
     assert ((weights > 0).sum(1) == passed).all()
     each = [over_targets(model, patches[:, s], torch.eye(3)[s].expand(2, -1)) for s in range(3)]
     mean = (torch.stack(each, dim=1).softmax(2) * weights[:, :, None, None, None]).sum(1)
@@ -213,7 +214,7 @@ def test_an_auxiliary_head_is_read_like_the_main_one(estimator):
             return DeepSupervision(logits, logits) if self.training else logits
 
     model = segmenter(estimator, Twice(3, 4, 3, padding=1))
-    read = estimator.scales_read(3)
+    read = estimator.reads(3).scales
     output = model.forward_locations(torch.randn(5, 3), torch.rand(5, len(read), 3, 16, 16))
     assert len(output.auxiliary) == 1
     torch.testing.assert_close(output.auxiliary[0], output.logits)

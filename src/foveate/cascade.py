@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import GeometryError
-from foveate.foveation.estimators import Cascade, Draw
+from foveate.foveation.estimator import Draw, LocationOutput
+from foveate.foveation.estimators import Cascade
 from foveate.geometry import ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork
@@ -17,7 +18,7 @@ from foveate.networks.encoder_decoder import heads_of
 from foveate.patches.alignment import Context, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
 from foveate.patches.scales import ScaleSet
-from foveate.segmenter import FoveatedSegmenter, LocationOutput
+from foveate.segmenter import FoveatedSegmenter, Places
 
 # A closer look counts so many times as much as the next wider one where both cover a pixel.
 CLOSER_COUNTS = 10.0
@@ -147,19 +148,18 @@ class CascadeSegmenter(FoveatedSegmenter):
         logits, *auxiliary = (head.float() for head in heads)
         return LookOutput(logits, seen.handed, tuple(auxiliary))
 
-    def forward_nested(self, patches: Tensor, scales: Tensor, nesting: Tensor, draw: Draw = Draw()) -> LocationOutput:  # noqa: B008
+    def forward_places(self, places: Places, draw: Draw = Draw()) -> LocationOutput:  # noqa: B008 - immutable
         """Look at N training locations of M nested windows each, all of one pattern.
 
         Args:
-            patches: (N, M, C_in, P, P).
-            scales: (N, M) scale of each.
-            nesting: (N, M, 4) see `foveate.data.locations.Location`.
+            places: with M patches each.
             draw: randomness of what gets no context, in train mode.
 
         Returns:
             With `own_logits` (N, M, C, P', P') over every window, and `logits` (N, C, T, T) over the first closest one:
             its own fused with those of the wider windows around it, as at inference.
         """
+        patches, scales, nesting, _ = places
         count, pattern = len(patches), scales[0].tolist()
         seen: dict[int, LookOutput] = {}
         for scale in sorted(set(pattern), reverse=True):

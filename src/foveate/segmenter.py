@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.config import PolicyConfig
-from foveate.foveation.estimators import Draw, Estimator, GumbelSoftmax
+from foveate.foveation.estimator import Asked, Draw, Estimator, Learned, LocationOutput, Reading, shares_of
+from foveate.foveation.estimators import GumbelSoftmax
 from foveate.foveation.policy import PolicyNetwork, ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
@@ -28,23 +31,20 @@ from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 
 
-class LocationOutput(NamedTuple):
-    """The result for N locations of S scales and C classes.
+class Places(NamedTuple):
+    """N locations as they are read for training, in the network's range.
 
     Attributes:
-        logits: (N, C, T, T) over each location's target.
-        scale_logits: (N, S) the policy's logits.
-        scale_weights: (N, S) how much of each scale was used.
-        own_logits: (N, S', C, P', P') the prediction of each scale that was passed alone, over its own window, where
-            the estimator learns from it, else empty, (N, 0).
-        auxiliary: (N, C, T, T) of each further head that a network with deep supervision has in training.
+        patches: (N, S', C_in, P, P).
+        scales: (N, S') scale of each.
+        nesting: (N, S', 4) see `foveate.data.locations.Location`.
+        overview: gives the overviews (N, C_in, 2r+1, 2r+1), where the policy is asked.
     """
 
-    logits: Tensor
-    scale_logits: Tensor
-    scale_weights: Tensor
-    own_logits: Tensor
-    auxiliary: tuple[Tensor, ...] = ()
+    patches: Tensor
+    scales: Tensor
+    nesting: Tensor
+    overview: Callable[[], Tensor]
 
 
 class FoveatedSegmenter(nn.Module):
@@ -87,13 +87,13 @@ class FoveatedSegmenter(nn.Module):
         self.alignment = alignment
         self.membership = membership
         # Who always sees one scale has nothing to be told.
-        told = tell_scale and len(self.estimator.scales_read(len(scales))) > 1
+        told = tell_scale and len(self._reading.scales) > 1
         self.scale_embedding = ScaleEmbedding(len(scales), in_channels) if told else None
         if not isinstance(policy, PolicyNetwork):
             policy = PolicyNetwork(in_channels, len(scales), policy)
         self.policy = policy
         # A policy nobody asks has no gradient, which optimisers and DDP must know.
-        self.policy.layers.requires_grad_(self.estimator.learns)
+        self.policy.layers.requires_grad_(self.has_policy)
 
     def forward(self, image: Tensor, draw: Draw = Draw()) -> Tensor:  # noqa: B008 - immutable
         """Segment whole images held in memory, in one batch of all their targets.
@@ -127,12 +127,33 @@ class FoveatedSegmenter(nn.Module):
     @property
     def views_passed(self) -> tuple[int, ...]:
         """The fields of view that the estimator ever uses."""
-        return self.scales.only(self.estimator.scales_read(len(self.scales)))
+        return self.scales.only(self._reading.scales)
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether the policy is asked, and learns."""
+        return isinstance(self.estimator, Learned)
+
+    @property
+    def _reading(self) -> Reading:
+        return self.estimator.reads(len(self.scales))
 
     def scale_logits(self, overview: Tensor) -> Tensor:
         """The policy's logits (B, S, h, w) for an overview with its margin (B, C_in, h + 2 m, w + 2 m)."""
         logits: Tensor = self.policy(overview)
         return logits
+
+    def forward_places(self, places: Places, draw: Draw = Draw()) -> LocationOutput:  # noqa: B008 - immutable
+        """Predict the targets of N locations as they were read; see `forward_locations`."""
+        shape = (len(places.patches), len(self.scales))
+
+        def policy() -> Tensor:
+            # In bfloat16 probabilities would be off by up to 1%.
+            return self.scale_logits(places.overview()).flatten(1).float()
+
+        drawn = F.one_hot(places.scales[:, 0], shape[1]).float() if self.training else None
+        logits = self.estimator.logits(Asked(shape, policy, drawn=drawn)).to(places.patches.device)
+        return self.forward_locations(logits, places.patches, draw)
 
     def forward_locations(self, scale_logits: Tensor, patches: Tensor, draw: Draw = Draw()) -> LocationOutput:  # noqa: B008
         """Predict N targets from their scale logits and patches.
@@ -145,19 +166,17 @@ class FoveatedSegmenter(nn.Module):
         """
         if not self.training:
             return self._predict(scale_logits, patches)
-        weights = self.estimator.weights(scale_logits, draw)
-        mix = self._mix_predictions if self.estimator.mixes_predictions else self._mix_patches
-        return mix(scale_logits, patches, weights)
+        return self.estimator.train(self, scale_logits, patches, draw)
 
     def _predict(self, scale_logits: Tensor, patches: Tensor) -> LocationOutput:
         """The estimator's looks at every place, averaged by their weights."""
         looks = self.estimator.looks(scale_logits)
-        outputs = [self._mix_patches(scale_logits, patches, look.scale_weights) for look in looks]
+        outputs = [self.pass_mixed(scale_logits, patches, look.scale_weights) for look in looks]
         if len(looks) == 1:
             return outputs[0]
         aligned = torch.stack([output.logits for output in outputs], dim=1)
         logits = self._mixture(aligned, torch.stack([look.weight for look in looks], dim=1).log())
-        return outputs[0]._replace(logits=logits, scale_weights=self.estimator.inference_weights(scale_logits))
+        return outputs[0]._replace(logits=logits, scale_weights=shares_of(looks))
 
     def _every_scale(self, places: Tensor) -> Tensor:
         """One-hot rows (N S, S): a pass of every scale at each of N places (N, ...)."""
@@ -168,25 +187,26 @@ class FoveatedSegmenter(nn.Module):
         aligned = self._over_target(output, one_hot, self.scales.target)
         return aligned.view(-1, len(self.scales), *aligned.shape[1:])
 
-    def _mix_patches(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
+    def pass_mixed(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location: the network sees the weighted sum of the patches."""
         heads = self._run_network(self._mixed(patches, weights), weights)
         logits, *auxiliary = (self._over_target(head, weights, self.scales.target) for head in heads)
-        learns_whole = self.training and self.estimator.own_window_weight > 0
-        own = heads[0][:, None] if learns_whole else logits.new_empty(len(logits), 0)
+        keeps = self.training and self._reading.windows
+        own = heads[0][:, None] if keeps else logits.new_empty(len(logits), 0)
         return LocationOutput(logits, scale_logits, weights, own, tuple(auxiliary))
 
     def _mixed(self, patches: Tensor, weights: Tensor) -> Tensor:
         """The network's input (N, C_in, P, P): the sum of a location's patches, or the only one that was read."""
-        read = list(self.estimator.scales_read(len(self.scales)))
-        if patches.shape[1] == 1 and self.estimator.scale_shares(len(self.scales)):
+        reading = self._reading
+        read = list(reading.scales)
+        if patches.shape[1] == 1 and reading.shares:
             return patches[:, 0]
         if patches.shape[1] not in (len(read), len(self.scales)):
             raise GeometryError(f"expected patches of {len(read)} or {len(self.scales)} scales, got {patches.shape[1]}")
         used = weights if patches.shape[1] == len(self.scales) else weights[:, read]
         return torch.einsum("ns,nschw->nchw", used.to(patches.dtype), patches)
 
-    def _mix_predictions(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
+    def pass_each(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location and scale: log sum_s p_s softmax(aligned logits of scale s), a log-probability."""
         one_hot = self._every_scale(patches)
         heads = self._run_network(patches.flatten(0, 1), one_hot)
@@ -261,7 +281,7 @@ class FoveatedSegmenter(nn.Module):
 
     def _over_target_of_all(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
         """As `_over_target`, without looking at the weights, which would wait for the device."""
-        read = self.estimator.scales_read(len(self.scales))
+        read = self._reading.scales
         parts = []
         for scale in read:
             part = crop_central(output, side / self.scales.fields_of_view[scale], side)
@@ -284,11 +304,13 @@ class FoveatedSegmenter(nn.Module):
 
     def _whole_logits(self, image: Tensor) -> Tensor:
         """Scale logits (B, S, h, w) of whole images."""
-        if self.estimator.learns:
-            return self.scale_logits(overview_of(image, self.overview_downsample, self.policy.margin))
         grid = CellGrid(Size(*image.shape[-2:]), self.overview_downsample)
         shape = (len(image), len(self.scales), grid.rows, grid.cols)
-        return self.estimator.unlearned_logits(shape, seed=0).to(image.device)
+
+        def policy() -> Tensor:
+            return self.scale_logits(overview_of(image, self.overview_downsample, self.policy.margin))
+
+        return self.estimator.logits(Asked(shape, policy)).to(image.device)
 
     def _logits_at(self, logits: Tensor, targets: Tensor, size: tuple[int, int]) -> Tensor:
         """Scale logits (B n, S) at the cells below the centres of n targets."""
@@ -300,7 +322,7 @@ class FoveatedSegmenter(nn.Module):
     def _patches(self, image: Tensor, targets: Tensor) -> Tensor:
         """Patches (n, S', C_in, P, P) of one image (C_in, H, W) for n targets given by (top, left)."""
         parts = []
-        for scale in self.estimator.scales_read(len(self.scales)):
+        for scale in self._reading.scales:
             side = self.scales.fields_of_view[scale]
             corner = targets + (self.scales.target - side) // 2
             windows, level = Windows(corner[:, 0], corner[:, 1], side), region_downsample(self.scales.downsample(scale))

@@ -3,12 +3,16 @@ import torch
 from torch.autograd import gradcheck
 
 from foveate.errors import ConfigError
+from foveate.foveation.config import FoveationConfig
+from foveate.foveation.estimator import Asked, shares_of
 from foveate.foveation.estimators import (
+    ESTIMATORS,
     CoarseFirst,
     Draw,
     Ensemble,
     FixedScale,
     GumbelSoftmax,
+    Learned,
     Mixture,
     RandomScale,
     ScoreFunction,
@@ -17,7 +21,7 @@ from foveate.foveation.estimators import (
     UniformAverage,
 )
 
-ESTIMATORS = [
+KINDS = [
     SoftExpectation(),
     StraightThroughArgmax(),
     StraightThroughArgmax(inverse=False),
@@ -33,29 +37,34 @@ ESTIMATORS = [
     UniformAverage(),
 ]
 SOFT = SoftExpectation | Mixture | UniformAverage | CoarseFirst
-HARD = [e for e in ESTIMATORS if not isinstance(e, SOFT) and getattr(e, "hard", True)]
+HARD = [e for e in KINDS if not isinstance(e, SOFT) and getattr(e, "hard", True)]
 
 
 def logits(n=7, scales=3):
     return torch.randn(n, scales, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def used(estimator):
+    """How much each scale counts at inference."""
+    return shares_of(estimator.looks(logits()))
+
+
+@pytest.mark.parametrize("estimator", KINDS, ids=repr)
 def test_rows_are_distributions(estimator):
-    for weights in (estimator.weights(logits(), Draw()), estimator.inference_weights(logits())):
+    for weights in (estimator.weights(logits(), Draw()), used(estimator)):
         assert (weights >= 0).all()
         torch.testing.assert_close(weights.sum(-1), torch.ones(7, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("estimator", HARD, ids=repr)
 def test_hard_estimators_use_one_patch(estimator):
-    for weights in (estimator.weights(logits(), Draw()), estimator.inference_weights(logits())):
+    for weights in (estimator.weights(logits(), Draw()), used(estimator)):
         assert ((weights.round(decimals=6) == 1).sum(-1) == 1).all()
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+@pytest.mark.parametrize("estimator", KINDS, ids=repr)
 def test_inference_is_deterministic(estimator):
-    assert torch.equal(estimator.inference_weights(logits()), estimator.inference_weights(logits()))
+    assert torch.equal(used(estimator), used(estimator))
 
 
 def test_soft_expectation_gradient():
@@ -114,20 +123,32 @@ def test_fixed_scale_learns_nothing_and_reads_one_scale():
     x = logits().requires_grad_()
     estimator = FixedScale(index=2)
     assert not estimator.weights(x, Draw()).requires_grad
-    assert not estimator.learns
-    assert estimator.scales_read(3) == (2,)
+    assert not isinstance(estimator, Learned)
+    assert estimator.reads(3).scales == (2,)
 
 
 def test_equal_probabilities_choose_the_narrowest():
-    assert StraightThroughArgmax().inference_weights(torch.zeros(1, 3)).tolist() == [[1, 0, 0]]
+    assert shares_of(StraightThroughArgmax().looks(torch.zeros(1, 3))).tolist() == [[1, 0, 0]]
 
 
-@pytest.mark.parametrize("estimator", [*ESTIMATORS, Ensemble()], ids=repr)
+def inference_weights(estimator, rows):
+    """How the scales count at inference, restated: the softmax of the most probable ones, all alike, or one."""
+    if isinstance(estimator, FixedScale):
+        return torch.eye(3, dtype=torch.float64)[[estimator.index] * len(rows)]
+    if isinstance(estimator, UniformAverage | Ensemble | CoarseFirst):
+        return torch.full_like(rows, 1 / 3)
+    soft = isinstance(estimator, SoftExpectation | Mixture)
+    most = (getattr(estimator, "top", None) or 3) if soft else 1
+    kept = rows >= rows.sort(descending=True).values[:, most - 1 : most]
+    return rows.masked_fill(~kept, -torch.inf).softmax(-1)
+
+
+@pytest.mark.parametrize("estimator", [*KINDS, Ensemble()], ids=repr)
 def test_looks_share_the_place_as_the_inference_weights_say(estimator):
     looks = estimator.looks(logits())
     torch.testing.assert_close(sum(look.weight for look in looks).double(), torch.ones(7, dtype=torch.float64))
     mixed = sum(look.weight[:, None] * look.scale_weights for look in looks)
-    torch.testing.assert_close(mixed.double(), estimator.inference_weights(logits()))
+    torch.testing.assert_close(mixed.double(), inference_weights(estimator, logits()))
 
 
 @pytest.mark.parametrize(("top", "passes"), [(1, 1), (2, 2), (3, 3), (9, 3), (None, 3)])
@@ -146,7 +167,8 @@ def test_random_scales_are_drawn_anew_and_evenly_whatever_the_logits():
 
 def test_random_scales_are_kept_at_inference():
     def map_of(seed):
-        return RandomScale().inference_weights(RandomScale().unlearned_logits((3000, 3), seed))
+        asked = Asked((3000, 3), policy=lambda: pytest.fail("there is none"), seed=seed)
+        return shares_of(RandomScale().looks(RandomScale().logits(asked)))
 
     assert torch.equal(map_of(4), map_of(4))
     assert not torch.equal(map_of(4), map_of(5))
@@ -163,22 +185,30 @@ def test_the_score_function_gradient_is_that_of_the_expected_loss():
     estimator = ScoreFunction()
     weights = estimator.weights(sampled, Draw(0, torch.Generator().manual_seed(0)))
     assert not weights.requires_grad
-    estimator.policy_loss(sampled, weights, lambda: weights @ loss_of).backward()
+    estimator.policy_loss(sampled, weights, weights @ loss_of).backward()
     torch.testing.assert_close(sampled.grad.sum(0), exact.grad, atol=5e-3, rtol=0)
 
 
 def test_the_baseline_takes_away_what_all_samples_share():
     x = logits().requires_grad_()
     weights = ScoreFunction().weights(x, Draw(0, torch.Generator().manual_seed(0)))
-    ScoreFunction().policy_loss(x, weights, lambda: torch.full((7,), 5.0, dtype=torch.float64)).backward()
+    ScoreFunction().policy_loss(x, weights, torch.full((7,), 5.0, dtype=torch.float64)).backward()
     torch.testing.assert_close(x.grad, torch.zeros_like(x))
 
 
 def test_the_score_function_needs_two_locations():
     with pytest.raises(ConfigError, match="at least 2 locations"):
-        ScoreFunction().policy_loss(logits(1), logits(1).softmax(-1), lambda: torch.ones(1))
+        ScoreFunction().policy_loss(logits(1), logits(1).softmax(-1), torch.ones(1))
 
 
 def test_an_ensemble_is_not_trained_itself():
     with pytest.raises(ConfigError, match="FixedScale"):
         Ensemble().weights(logits(), Draw())
+
+
+def test_a_configuration_names_every_estimator_of_the_registry():
+    names = [kind.model_fields["name"].default for kind in ESTIMATORS]
+    assert len(set(names)) == len(names)
+    for name, kind in zip(names, ESTIMATORS, strict=True):
+        config = {"patch_size": 8, "fields_of_view": [8, 16], "estimator": {"name": name}}
+        assert type(FoveationConfig.parse(config).estimator) is kind

@@ -106,7 +106,7 @@ def test_files_and_tensors_give_the_same_prediction(estimator):
     with torch.no_grad():
         expected = model(torch.from_numpy(pixels)[None])[0]
     result = predicted(model, pixels, overlap=0, block_size=32)
-    if estimator.blends_probabilities:  # whose logits are known up to a constant
+    if estimator.walk.by_probability:  # whose logits are known up to a constant
         result, expected = result.softmax(0), expected.softmax(0)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 

@@ -181,9 +181,9 @@ def test_a_damaged_choice_says_so(tmp_path):
 
 
 def test_coarse_first_passes_one_scale_a_location():
-    assert CoarseFirst().scale_shares(4) == (0.25,) * 4
+    assert CoarseFirst().reads(4).shares == (0.25,) * 4
     estimator = CoarseFirst(narrowest=0.5)
-    assert estimator.scale_shares(3) == (0.5, 0.25, 0.25)
-    assert estimator.scale_shares(1) == (1.0,)
+    assert estimator.reads(3).shares == (0.5, 0.25, 0.25)
+    assert estimator.reads(1).shares == (1.0,)
     drawn = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     assert torch.equal(estimator.weights(drawn, Draw()), drawn)

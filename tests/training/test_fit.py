@@ -31,7 +31,7 @@ from foveate.training.task import SegmentationTask
 
 
 def train(task, folder, **options):
-    data = ToyData(task.config.steps, scales=len(task.segmenter.estimator.scales_read(2)))
+    data = ToyData(task.config.steps, scales=len(task.segmenter.estimator.reads(2).scales))
     return fit(task, options.pop("data", data), folder, processes=ON_CPU, progress=False, **options)
 
 

@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
 from pydantic import Field, field_validator, model_validator
 
 from foveate.config_base import ConfigTree, Section
 from foveate.errors import ConfigError
-from foveate.foveation.estimators import (
-    Cascade,
-    CoarseFirst,
-    Ensemble,
-    FixedScale,
-    GumbelSoftmax,
-    Mixture,
-    RandomScale,
-    ScoreFunction,
-    SoftExpectation,
-    StraightThroughArgmax,
-    UniformAverage,
-)
+from foveate.foveation.estimator import Estimator, Learned
+from foveate.foveation.estimators import ESTIMATORS, Cascade, FixedScale, GumbelSoftmax
 from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 from foveate.units import length, metres
 
-AnyEstimator = Annotated[
-    Cascade
-    | CoarseFirst
-    | SoftExpectation
-    | StraightThroughArgmax
-    | GumbelSoftmax
-    | ScoreFunction
-    | Mixture
-    | FixedScale
-    | RandomScale
-    | UniformAverage
-    | Ensemble,
-    Field(discriminator="name"),
-]
+if TYPE_CHECKING:
+    AnyEstimator: TypeAlias = Estimator
+else:
+    AnyEstimator = Annotated[Union[ESTIMATORS], Field(discriminator="name")]  # noqa: UP007 - of a tuple
 
 
 class PolicyConfig(Section):
@@ -89,7 +68,12 @@ class FoveationConfig(Section):
     @property
     def views_passed(self) -> tuple[int, ...]:
         """The fields of view that the estimator ever uses."""
-        return self.scales.only(self.estimator.scales_read(len(self.fields_of_view)))
+        return self.scales.only(self.estimator.reads(len(self.fields_of_view)).scales)
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether a policy is learned, and asked where to look how wide."""
+        return isinstance(self.estimator, Learned)
 
     @model_validator(mode="before")
     @classmethod

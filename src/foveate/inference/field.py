@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from foveate.errors import ConfigError
-from foveate.foveation.estimators import Estimator
+from foveate.foveation.estimator import Asked, Estimator, Learned, shares_of
 from foveate.geometry import CellGrid, Window
 from foveate.inference.source import PixelSource
 from foveate.looks.passes import Foveation
@@ -44,7 +45,7 @@ class FoveationField:
     @property
     def learned(self) -> bool:
         """Whether there is a policy that was asked."""
-        return self._segmenter.estimator.learns
+        return self._segmenter.has_policy
 
     def logits_at(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Scale logits (N, S), on the CPU, of the cells under N level-0 positions inside the image."""
@@ -77,7 +78,8 @@ class FoveationField:
     @torch.inference_mode()
     def _compute(self, row: int, col: int) -> Tensor:
         cells = Window(row * TILE_CELLS, col * TILE_CELLS, TILE_CELLS, TILE_CELLS)
-        logits = self._ask_policy(cells) if self._segmenter.estimator.learns else self._no_choice(cells)
+        shape = (len(self._segmenter.scales), cells.height, cells.width)
+        logits = self._segmenter.estimator.logits(Asked(shape, partial(self._ask_policy, cells), _seed(cells)))
         inside = cells.intersection(Window(0, 0, self.grid.rows, self.grid.cols))
         if self._on_tile is not None and inside is not None:
             self._on_tile(inside, logits[:, : inside.height, : inside.width])
@@ -87,10 +89,6 @@ class FoveationField:
         window, size = overview_window(cells, self.grid.cell, self._segmenter.policy.margin)
         overview = self._source.normalised(self._source.read(window, size))
         return self._segmenter.scale_logits(overview[None])[0].float().cpu()
-
-    def _no_choice(self, cells: Window) -> Tensor:
-        shape = (len(self._segmenter.scales), cells.height, cells.width)
-        return self._segmenter.estimator.unlearned_logits(shape, _seed(cells))
 
 
 def _seed(cells: Window) -> int:
@@ -103,7 +101,7 @@ def scale_probabilities(logits: Tensor, estimator: Estimator) -> Tensor:
     Of an estimator that does not learn, the weights it uses.
     """
     rows = logits.flatten(1).T
-    weights = rows.softmax(dim=-1) if estimator.learns else estimator.inference_weights(rows)
+    weights = rows.softmax(dim=-1) if isinstance(estimator, Learned) else shares_of(estimator.looks(rows))
     return weights.T.view(logits.shape)
 
 

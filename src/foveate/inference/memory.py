@@ -262,7 +262,7 @@ def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[
 
 def _patch_bytes(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> int:
     side = segmenter.scales.patch_size
-    scale = segmenter.estimator.scales_read(len(segmenter.scales))[-1]
+    scale = segmenter.estimator.reads(len(segmenter.scales)).scales[-1]
     patch = torch.zeros(1, len(source.channels), side, side, device=source.device)
     weights = torch.eye(len(segmenter.scales), device=source.device)[scale][None]
     with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -279,7 +279,7 @@ def _handed_bytes(segmenter: FoveatedSegmenter, source: PixelSource) -> int:
 
 
 def _policy_bytes(segmenter: FoveatedSegmenter, source: PixelSource) -> int:
-    if not segmenter.estimator.learns:
+    if not segmenter.has_policy:
         return 0
     side = TILE_CELLS + 2 * segmenter.policy.margin
     overview = torch.zeros(1, len(source.channels), side, side, device=source.device)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from foveate.errors import ConfigError
-from foveate.foveation.estimators import Estimator
+from foveate.foveation.estimator import Estimator
 from foveate.geometry import Size, Window, ceil_div
 from foveate.inference.config import InferenceConfig
 from foveate.looks.passes import MappedLook, PassMap, target_stride
@@ -103,8 +103,8 @@ class LookPlan:
                 "inference.looks are used by the planner pyramid alone, but inference.planner is per_target; remove "
                 "one of them"
             )
-        views = scales.only(estimator.scales_read(len(scales)))
-        if config.looks is not None or (config.planner or estimator.planner) == "pyramid":
+        views = scales.only(estimator.reads(len(scales)).scales)
+        if config.looks is not None or (config.planner or estimator.walk.planner) == "pyramid":
             looks = looks_of(config, views)
             sides = PyramidGrid.sides_of(looks)
             mapped = PassMap(sides[0], tuple(MappedLook(k.view, side) for k, side in zip(looks, sides, strict=True)))

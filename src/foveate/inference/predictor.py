@@ -150,7 +150,7 @@ class TargetPredictor:
         """Run the passes and stitch them: means of logits, or logarithms where probabilities are combined."""
         model, config = self._segmenter, self._config
         stitcher = stitcher_for(block.window, self._source.device, config, self._canvases)
-        by_probability = model.estimator.blends_probabilities or config.stitching == "max_score"
+        by_probability = model.estimator.walk.by_probability or config.stitching == "max_score"
         for passes, output in self._passes.outputs(block, ahead):
             add_outputs(stitcher, passes, output, model, by_probability=by_probability)
         stitched = stitcher.result(block.area and block.area.inside)
@@ -241,7 +241,7 @@ class PyramidPredictor:
         self._map = LookPlan.of(config, segmenter.estimator, segmenter.scales).map
         self._surveyed: dict[tuple[int, int], Tensor] = {}
         self._unpaid = 0
-        budget = config.budget or segmenter.estimator.budget
+        budget = config.budget or segmenter.estimator.walk.budget
         self._price = -1.0 if budget == "all" else self._find_price(budget)
 
     @property

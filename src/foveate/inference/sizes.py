@@ -70,7 +70,7 @@ def _bytes_of_a_patch(config: InferenceConfig, segmenter: FoveatedSegmenter, dev
     """Bytes that the network needs for a patch, and how many classes it gives."""
     side, scales = segmenter.scales.patch_size, len(segmenter.scales)
     patch = torch.zeros(1, segmenter.in_channels, side, side, device=device)
-    weights = torch.eye(scales, device=device)[segmenter.estimator.scales_read(scales)[-1]][None]
+    weights = torch.eye(scales, device=device)[segmenter.estimator.reads(scales).scales[-1]][None]
     classes = 0
 
     def work() -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from foveate.foveation.estimators import Estimator
+from foveate.foveation.estimator import Estimator
 from foveate.geometry import Size, Window, ceil_div, tile_starts
 from foveate.patches.extraction import Windows
 from foveate.types import BoolArray

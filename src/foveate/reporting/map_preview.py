@@ -78,7 +78,7 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel
 
     (loss,), (iou,) = values(files.loss), values(files.iou)
     # Only a policy has something to say of fields of view that were not passed.
-    probabilities = values(files.scales) if config.foveation.estimator.learns else ()
+    probabilities = values(files.scales) if config.foveation.has_policy else ()
     return [
         Panel("image", picture),
         Panel("labels", truth),

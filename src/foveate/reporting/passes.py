@@ -184,7 +184,7 @@ def one_view_note(passes: Mapping[int, float]) -> str | None:
 
 def note_of_prediction(path: Path, foveation: FoveationConfig) -> str | None:
     """`one_view_note` of a map of passes, where there is one and a policy made them."""
-    if not foveation.estimator.learns or not path.exists():
+    if not foveation.has_policy or not path.exists():
         return None
     return one_view_note(PassesFile.read(path).passes())
 
@@ -193,7 +193,7 @@ def note_of_training(history: Sequence[Mapping[str, float]], foveation: Foveatio
     """`one_view_note` of the last validation in the rows of metrics.csv, where a policy was asked."""
     names = [f"val/share/{view}" for view in foveation.fields_of_view]
     last = next((row for row in reversed(history) if all(name in row for name in names)), None)
-    if last is None or not foveation.estimator.learns:
+    if last is None or not foveation.has_policy:
         return None
     return one_view_note({view: last[name] for view, name in zip(foveation.fields_of_view, names, strict=True)})
 

@@ -157,7 +157,7 @@ class Comparison:
     def _passes(self, method: str) -> int:
         """Passes of one training location."""
         config = _with_method(self.config, method)
-        return config.foveation.estimator.passes_of_location(len(config.foveation.fields_of_view))
+        return config.foveation.estimator.reads(len(config.foveation.fields_of_view)).passes
 
     def _locations(self, method: str) -> int:
         """Locations of a step: fewer where each costs several passes, but one of every image."""

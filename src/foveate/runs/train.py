@@ -16,7 +16,6 @@ from foveate.data.config import TrainedOn
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.nesting import Nesting
-from foveate.foveation.estimators import Cascade
 from foveate.foveation.policy import PolicyNetwork
 from foveate.runs.config import RunConfig
 from foveate.runs.ensemble import member_configs, member_folders
@@ -197,16 +196,15 @@ def train_run(
 
 def _data_module(config: RunConfig, on_progress: Callable[[float], None] | None) -> FoveateDataModule:
     scales, training, estimator = config.foveation.scales, config.training, config.foveation.estimator
-    cascade = estimator if isinstance(estimator, Cascade) else None
-    nesting = None if cascade is None else Nesting(cascade.closer_per_wide, cascade.wide_elsewhere)
+    reading = estimator.reads(len(scales))
     spec = LocationSpec(
         scales=scales,
         overview_downsample=config.foveation.overview_downsample,
         policy_margin=PolicyNetwork.margin,
-        scales_read=estimator.scales_read(len(scales)),
-        window_labels=estimator.own_window_weight > 0,
-        scale_shares=estimator.scale_shares(len(scales)),
-        nesting=nesting,
+        scales_read=reading.scales,
+        window_labels=reading.windows,
+        scale_shares=reading.shares,
+        nesting=None if reading.nested is None else Nesting(*reading.nested),
     )
     return FoveateDataModule(
         config.data,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foveate.errors import ConfigError, reason_of
-from foveate.foveation.estimators import Estimator
+from foveate.foveation.estimator import Estimator
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import Fusion
 from foveate.inference.sizes import in_seconds
@@ -125,7 +125,7 @@ def with_tuned(
         estimator: of the model, which has a budget of its own.
         target: side of a target, level-0 pixels.
     """
-    budget = config.budget or estimator.budget
+    budget = config.budget or estimator.walk.budget
     given = config.looks is not None or config.planner == "per_target"
     if given or in_seconds(budget):
         return config

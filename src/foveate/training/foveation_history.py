@@ -140,7 +140,7 @@ def thin_out(folder: Path, most: int = MOST_STEPS) -> None:
 
 
 def _learning_task(module: pl.LightningModule) -> SegmentationTask | None:
-    return module if isinstance(module, SegmentationTask) and module.segmenter.estimator.learns else None
+    return module if isinstance(module, SegmentationTask) and module.segmenter.has_policy else None
 
 
 def _read_overview(sample: Sample, data: FoveateDataModule) -> _Overview:

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
 from foveate.errors import ConfigError
+from foveate.foveation.estimator import LossParts
 from foveate.membership import Membership
 from foveate.metrics.cells import pixel_losses
+from foveate.patches.alignment import resize_logits
 from foveate.training.config import LossConfig, TrainingConfig
 from foveate.training.sync import process_count, sum_over_processes
 from foveate.types import IntArray
 
 _Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-
-
-class LossParts(NamedTuple):
-    """A loss and what it consists of.
-
-    Attributes:
-        total: scalar, the weighted sum.
-        parts: each loss in use before weighting, scalars without a gradient.
-    """
-
-    total: Tensor
-    parts: dict[str, Tensor]
 
 
 class SegmentationLoss(nn.Module):
@@ -75,6 +65,20 @@ class SegmentationLoss(nn.Module):
         values = {name: self._losses[name](logits, answers) for name in used}
         total = torch.stack([weight * values[name] for name, weight in used.items()]).sum()
         return LossParts(total, {name: value.detach() for name, value in values.items()})
+
+    def of_heads(self, heads: Sequence[Tensor], label: Tensor) -> LossParts:
+        """The loss of a network's logits, resampled to the labels where they differ in size.
+
+        Args:
+            heads: (N, C, h, w) each; all but the first are auxiliary, and weighted so.
+            label: (N, H, H).
+        """
+        loss: LossParts
+        loss, *others = (self(resize_logits(head, label.shape[-1]), label) for head in heads)
+        for other in others:
+            parts = loss.parts | {"auxiliary": other.total.detach()}
+            loss = LossParts(loss.total + self.config.auxiliary * other.total, parts)
+        return loss
 
     @torch.no_grad()
     def of_each(self, logits: Tensor, label: Tensor) -> Tensor:

@@ -8,22 +8,19 @@ from typing import Any, TypeAlias
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from foveate.cascade import CascadeSegmenter
 from foveate.config_base import ConfigTree
 from foveate.data.locations import LocationBatch
 from foveate.errors import NonFiniteLossError
-from foveate.foveation.estimators import Draw
+from foveate.foveation.estimator import Draw, LocationOutput, LossParts
 from foveate.geometry import Window
 from foveate.metrics.scores import confusion_matrix, scores_from
-from foveate.patches.alignment import resize_logits
-from foveate.segmenter import FoveatedSegmenter, LocationOutput
+from foveate.segmenter import FoveatedSegmenter, Places
 from foveate.training.config import TrainingConfig
-from foveate.training.losses import LossParts, SegmentationLoss, resolve_class_weights
+from foveate.training.losses import SegmentationLoss, resolve_class_weights
 from foveate.training.step import build_optimizer, deterministic_kernels, learning_rate_factor, step_seed
 from foveate.training.sync import mean_over_processes
 from foveate.types import IntArray
@@ -101,17 +98,15 @@ class SegmentationTask(pl.LightningModule):
         """
         output = self._predict(batch, self._draw())
         loss = self._loss(output, batch)
-        entropy = policy_entropy(output.scale_logits)
-        total: Tensor = loss.total + self._policy_loss(output, batch, entropy) if self._learns else loss.total
         # One for all processes, so that they stop together.
-        reported = mean_over_processes(total)
+        reported = mean_over_processes(loss.total)
         if self.waits:
             self._refuse_non_finite(reported, output, batch)
         else:
             self._note_non_finite(reported)
             self._places[self.global_step] = batch.place
-        self._log_training(reported, loss, output, entropy)
-        return total
+        self._log_training(reported, loss, output)
+        return loss.total
 
     @property
     def waits(self) -> bool:
@@ -158,47 +153,12 @@ class SegmentationTask(pl.LightningModule):
             problem = f"a loss or gradient that is not finite in step {step}{whence}"
             raise NonFiniteLossError(_told(problem, self._rates()))
 
-    def _policy_loss(self, output: LocationOutput, batch: LocationBatch, entropy: Tensor) -> Tensor:
-        """What the policy learns from besides the segmentation loss."""
-        bonus = -self.config.policy_entropy * entropy
-        own = self.segmenter.estimator.policy_loss(
-            output.scale_logits, output.scale_weights, lambda: self._loss_of_each(output, batch.label)
-        )
-        # Only the gradient of the estimator's own loss means something, so the value reported stays the segmentation's.
-        return bonus if own is None else bonus + own - own.detach()
-
-    def _loss_of_each(self, output: LocationOutput, label: Tensor) -> Tensor:
-        """The loss (N,) of each location over its target, without a gradient."""
-        return self.loss.of_each(output.logits.detach(), label)
-
     def _loss(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
-        """The loss over the targets, of auxiliary heads, and where predictions are mixed, over the own windows."""
-        if isinstance(self.segmenter, CascadeSegmenter):
-            return self._loss_of_looks(output, batch)
-        loss: LossParts = self.loss(output.logits, batch.label)
-        for auxiliary in output.auxiliary:
-            extra = self.loss(auxiliary, batch.label).total
-            parts = loss.parts | {"auxiliary": extra.detach()}
-            loss = LossParts(loss.total + self.config.losses.auxiliary * extra, parts)
-        weight = self.segmenter.estimator.own_window_weight
-        if not weight or not output.own_logits.shape[1]:
+        """What the estimator learns from, and a bonus for an undecided policy."""
+        loss = self.segmenter.estimator.loss(self.segmenter, output, batch, self.loss)
+        if not self.segmenter.has_policy:
             return loss
-        labels = batch.window_labels.flatten(0, 1)
-        own = self.loss(resize_logits(output.own_logits.flatten(0, 1), labels.shape[-1]), labels).total
-        return LossParts(loss.total + weight * own, loss.parts | {"own_window": own.detach()})
-
-    def _loss_of_looks(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
-        """The mean over a cascade's looks, however many windows each has, of the loss on their own windows."""
-        views, pattern = self.segmenter.scales.fields_of_view, batch.scales[0].tolist()
-        losses: dict[int, Tensor] = {}
-        for scale in sorted(set(pattern)):
-            mine = [j for j, other in enumerate(pattern) if other == scale]
-            labels = batch.window_labels[:, mine].flatten(0, 1)
-            heads = [head[:, mine].flatten(0, 1) for head in (output.own_logits, *output.auxiliary)]
-            first, *others = (self.loss(resize_logits(head, labels.shape[-1]), labels).total for head in heads)
-            losses[views[scale]] = sum((self.config.losses.auxiliary * other for other in others), first)
-        parts = {f"look/{view}": loss.detach() for view, loss in losses.items()}
-        return LossParts(torch.stack(list(losses.values())).mean(), parts)
+        return loss._replace(total=loss.total - self.config.policy_entropy * policy_entropy(output.scale_logits))
 
     def validation_step(self, batch: LocationBatch, batch_idx: int) -> None:
         """Count the pixels of a batch, predicted as at inference."""
@@ -214,7 +174,7 @@ class SegmentationTask(pl.LightningModule):
         # Lightning takes the mean of these sizes over the processes, and rounds it down to a whole number.
         processes = self.trainer.world_size
         self.log("val/loss", total, batch_size=processes * valid, on_epoch=True, sync_dist=True)
-        values = self._looks("val", output, policy_entropy(output.scale_logits))
+        values = self._looks("val", output)
         self.log_dict(values, batch_size=processes * len(batch.label), on_epoch=True, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -230,27 +190,10 @@ class SegmentationTask(pl.LightningModule):
         """Add the configuration, by which a checkpoint of another one is told."""
         checkpoint["config"] = self.config_tree
 
-    @property
-    def _learns(self) -> bool:
-        return self.segmenter.estimator.learns
-
     def _predict(self, batch: LocationBatch, draw: Draw) -> LocationOutput:
         patches = self.normalise(batch.patches)
-        if isinstance(self.segmenter, CascadeSegmenter):
-            return self.segmenter.forward_nested(patches, batch.scales, batch.nesting, draw)
-        if self._learns:
-            # In bfloat16 probabilities would be off by up to 1%.
-            scale_logits = self.segmenter.scale_logits(self.normalise(batch.overview)).flatten(1).float()
-        else:
-            scale_logits = self._unlearned_logits(batch)
-        return self.segmenter.forward_locations(scale_logits, patches, draw)
-
-    def _unlearned_logits(self, batch: LocationBatch) -> Tensor:
-        """What stands for the policy's logits (N, S): the scales that were drawn when the batch was read, or noise."""
-        estimator, count = self.segmenter.estimator, len(self.segmenter.scales)
-        if self.training and estimator.scale_shares(count) is not None:
-            return F.one_hot(batch.scales[:, 0], count).float()
-        return estimator.unlearned_logits((len(batch.patches), count), seed=0).to(batch.patches.device)
+        places = Places(patches, batch.scales, batch.nesting, lambda: self.normalise(batch.overview))
+        return self.segmenter.forward_places(places, draw)
 
     def _draw(self) -> Draw:
         generator = torch.Generator(self.device).manual_seed(self._seed("policy"))
@@ -283,14 +226,14 @@ class SegmentationTask(pl.LightningModule):
         candidates = (
             ~torch.isfinite(values),
             values > _FAR * values.median(),
-            ~torch.isfinite(self._loss_of_each(output, batch.label)),
+            ~torch.isfinite(self.loss.of_each(output.logits.detach(), batch.label)),
         )
         return next((wrong for wrong in candidates if bool(wrong.any())), torch.ones_like(candidates[0]))
 
     def _learning_rates(self) -> dict[str, float]:
         return {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
 
-    def _log_training(self, total: Tensor, loss: LossParts, output: LocationOutput, entropy: Tensor) -> None:
+    def _log_training(self, total: Tensor, loss: LossParts, output: LocationOutput) -> None:
         step = self.global_step + 1
         logs = step % self.config.log_every == 0 or step >= self.config.steps
         if self.waits or logs:
@@ -299,17 +242,18 @@ class SegmentationTask(pl.LightningModule):
             return  # Lightning would write none of it now, and each value costs a step about half a millisecond
         self.check_finite()
         self.log_dict({f"train/{name}": value for name, value in loss.parts.items()}, sync_dist=True)
-        self.log_dict(self._looks("train", output, entropy), sync_dist=True)
+        self.log_dict(self._looks("train", output), sync_dist=True)
         self.log_dict({f"lr/{name}": rate for name, rate in self._learning_rates().items()})
         # Lightning counts from 0 where it logs; the number of steps done reads better, as in the checkpoints.
         self.log("step", float(step))
 
-    def _looks(self, stage: str, output: LocationOutput, entropy: Tensor) -> dict[str, Tensor]:
+    def _looks(self, stage: str, output: LocationOutput) -> dict[str, Tensor]:
         """How much of each field of view was used, and how undecided the policy is."""
         shares = output.scale_weights.detach().mean(dim=0)
         views = self.segmenter.scales.fields_of_view
         values = {f"{stage}/share/{view}": share for view, share in zip(views, shares, strict=True)}
-        return values | ({f"{stage}/policy_entropy": entropy.detach()} if self._learns else {})
+        entropy = policy_entropy(output.scale_logits.detach())
+        return values | ({f"{stage}/policy_entropy": entropy} if self.segmenter.has_policy else {})
 
 
 def _told(problem: str, rates: str) -> str:

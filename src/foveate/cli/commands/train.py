@@ -142,7 +142,7 @@ def _say_next(settings: RunConfig, run: RunFolder) -> None:
     """The next command: tune where the method spends a budget of passes, else evaluate."""
     from foveate.cli.console import output
 
-    tunes = settings.foveation.estimator.planner == "pyramid" and run.checkpoint("best").exists()
+    tunes = settings.foveation.estimator.walk.planner == "pyramid" and run.checkpoint("best").exists()
     output.say(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
 
 

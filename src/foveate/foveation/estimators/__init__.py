@@ -1,19 +1,43 @@
-"""Estimators: how scale logits become the weights with which a location's patches are used."""
+"""Estimators: how wide each place is looked at. A new one is a file like these, and its name in the registry below."""
 
-from foveate.foveation.estimators.base import Draw, Estimator, Look
-from foveate.foveation.estimators.cascade import Cascade
-from foveate.foveation.estimators.coarse_first import CoarseFirst
-from foveate.foveation.estimators.ensemble import Ensemble
-from foveate.foveation.estimators.fixed_scale import FixedScale
-from foveate.foveation.estimators.gumbel_softmax import GumbelSoftmax
+from foveate.foveation.estimator import (
+    Asked,
+    Draw,
+    Estimator,
+    Learned,
+    Look,
+    Pyramid,
+    Reading,
+    Walk,
+    each_scale,
+    gumbel_noise,
+    one_hot_argmax,
+    one_look,
+)
+from foveate.foveation.estimators.baselines import Ensemble, FixedScale, RandomScale, UniformAverage
 from foveate.foveation.estimators.mixture import Mixture
-from foveate.foveation.estimators.random_scale import RandomScale
-from foveate.foveation.estimators.score_function import ScoreFunction
-from foveate.foveation.estimators.soft_expectation import SoftExpectation
-from foveate.foveation.estimators.straight_through_argmax import StraightThroughArgmax
-from foveate.foveation.estimators.uniform_average import UniformAverage
+from foveate.foveation.estimators.pyramid import Cascade, CoarseFirst
+from foveate.foveation.estimators.relaxations import GumbelSoftmax, SoftExpectation, StraightThroughArgmax
+from foveate.paper.score_function import ScoreFunction
+
+# The registry: what `foveation.estimator` may be in a configuration, by its `name`.
+ESTIMATORS: tuple[type[Estimator], ...] = (
+    Cascade,
+    CoarseFirst,
+    SoftExpectation,
+    StraightThroughArgmax,
+    GumbelSoftmax,
+    ScoreFunction,
+    Mixture,
+    FixedScale,
+    RandomScale,
+    UniformAverage,
+    Ensemble,
+)
 
 __all__ = [
+    "ESTIMATORS",
+    "Asked",
     "Cascade",
     "CoarseFirst",
     "Draw",
@@ -21,11 +45,19 @@ __all__ = [
     "Estimator",
     "FixedScale",
     "GumbelSoftmax",
+    "Learned",
     "Look",
     "Mixture",
+    "Pyramid",
     "RandomScale",
+    "Reading",
     "ScoreFunction",
     "SoftExpectation",
     "StraightThroughArgmax",
     "UniformAverage",
+    "Walk",
+    "each_scale",
+    "gumbel_noise",
+    "one_hot_argmax",
+    "one_look",
 ]

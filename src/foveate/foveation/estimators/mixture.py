@@ -6,14 +6,29 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from foveate.foveation.estimators.base import Draw, Estimator, Look, each_scale, one_hot_argmax
+from foveate.foveation.estimator import (
+    Criterion,
+    Draw,
+    Labelled,
+    Learned,
+    LocationOutput,
+    Look,
+    LossParts,
+    Passing,
+    Reading,
+    Walk,
+    each_scale,
+    one_hot_argmax,
+    one_look,
+    with_own_windows,
+)
 from foveate.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Mixture(Estimator):
+class Mixture(Learned):
     """P(y|x) = sum over the scales s of p_s times the aligned prediction on the patch of scale s.
 
     Training passes every scale of a location through the one network: S passes, each a sharp image, where mixed
@@ -33,33 +48,32 @@ class Mixture(Estimator):
     own_window: float = Field(default=1.0, ge=0)
     top: int | None = Field(default=1, ge=1)
 
-    @property
-    def mixes_predictions(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def own_window_weight(self) -> float:
-        """Weight of the loss of every scale on its own whole window."""
-        return self.own_window
-
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
         """The probabilities, (N, S)."""
         return logits.softmax(dim=-1)
 
-    @property
-    def blends_probabilities(self) -> bool:
-        """Where predictions of several scales are mixed."""
-        return self.top != 1
+    def reads(self, scales: int) -> Reading:
+        """Every scale, each for a pass of its own."""
+        return Reading(tuple(range(scales)), passes=scales, windows=self.own_window > 0)
 
-    def inference_weights(self, logits: Tensor) -> Tensor:
-        """The probabilities (N, S) of the scales that are passed, one-hot for one; rows sum to one."""
-        if self.top == 1:
-            return one_hot_argmax(logits)
-        most = logits.shape[-1] if self.top is None else min(self.top, logits.shape[-1])
-        values, scales = logits.topk(most, dim=-1)
-        return torch.zeros_like(logits).scatter(-1, scales, values.softmax(dim=-1))
+    def train(self, model: Passing, logits: Tensor, patches: Tensor, draw: Draw) -> LocationOutput:
+        """A pass of every scale, whose predictions are mixed."""
+        return model.pass_each(logits, patches, self.weights(logits, draw))
+
+    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
+        """Over the target, and of every pass over its own window."""
+        loss = super().loss(model, output, batch, criterion)
+        return with_own_windows(loss, self.own_window, output, batch, criterion)
 
     def looks(self, logits: Tensor) -> list[Look]:
-        """One pass of the most probable scale, or one for each scale that counts."""
-        return super().looks(logits) if self.top == 1 else each_scale(logits, self.inference_weights(logits))
+        """One pass of the most probable scale, or one of each scale that counts."""
+        if self.top == 1:
+            return one_look(one_hot_argmax(logits))
+        most = logits.shape[-1] if self.top is None else min(self.top, logits.shape[-1])
+        values, scales = logits.topk(most, dim=-1)
+        return each_scale(torch.zeros_like(logits).scatter(-1, scales, values.softmax(dim=-1)))
+
+    @property
+    def walk(self) -> Walk:
+        """By probability where predictions of several scales are mixed."""
+        return Walk(by_probability=self.top != 1)

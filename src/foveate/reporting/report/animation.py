@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from foveate.foveation.estimators import Estimator
+from foveate.foveation.estimator import Estimator, shares_of
 from foveate.reporting.panels import wrapped
 from foveate.reporting.report.figures import style
 from foveate.training.foveation_history import FoveationMap, read_maps
@@ -132,7 +132,7 @@ class _Canvas:
         """The field of view (h, w) that inference would pass: what the policy said is not what is done."""
         scales, *shape = one.probabilities.shape
         logits = torch.from_numpy(one.probabilities).clamp(min=1e-30).log().reshape(scales, -1).T
-        weights = self._estimator.inference_weights(logits).numpy()
+        weights = shares_of(self._estimator.looks(logits)).numpy()
         return (weights @ self._views).reshape(shape)
 
 

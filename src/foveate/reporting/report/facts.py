@@ -61,8 +61,8 @@ def _time_and_memory(cost: Mapping[str, float]) -> Facts:
 
 def training_passes(config: RunConfig, steps: int) -> int:
     """Patches that pass through the network in so many steps."""
-    scales = len(config.foveation.fields_of_view) if config.foveation.estimator.mixes_predictions else 1
-    return steps * config.training.locations_per_step * scales
+    reading = config.foveation.estimator.reads(len(config.foveation.fields_of_view))
+    return steps * config.training.locations_per_step * reading.passes
 
 
 def _data(state: RunState) -> Facts:

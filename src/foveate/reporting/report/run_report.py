@@ -115,7 +115,7 @@ class _Gathered:
     def training(self) -> None:
         """Curves."""
         config = self.state.config
-        views = self._views if config.foveation.estimator.learns else ()
+        views = self._views if config.foveation.has_policy else ()
         make = partial(budget_chart, self.state.run.tuned_file, self.figures)
         self.parts["budget"] = self._guarded("the curve of budgets", make)
         self.parts["charts"] = training_charts(self.state.history, views, config.data.class_names, self.figures)
@@ -175,7 +175,7 @@ class _Gathered:
                 "strip": data_uri(animation.strip, "image/png"), "frames": animation.frames,
                 "steps": animation.steps, "shape": animation.shape, "seconds": animation.seconds,
             }  # fmt: skip
-        elif estimator.learns and not self.state.members and not self.state.maps:
+        elif self.state.config.foveation.has_policy and not self.state.members and not self.state.maps:
             self.missing.append(
                 "No foveation maps were kept in training: that needs validation images, and a run of this version."
             )
@@ -247,12 +247,12 @@ class _Gathered:
 
     def _by_scale(self, counts: IntArray, names: list[str]) -> None:
         rows: list[ScaleRow] = [row for row in scale_rows(counts, self._views, names) if row.is_seen]
-        if len(rows) > 1 or self.state.config.foveation.estimator.learns:
+        if len(rows) > 1 or self.state.config.foveation.has_policy:
             self.parts["by_scale"] = {"rows": rows, "chart": scale_chart(rows, names, self.figures)}
 
     def _one_view(self, evaluation: ShownEvaluation) -> str | None:
         """What to say where the policy puts nearly all passes at one field of view."""
-        if not self.state.config.foveation.estimator.learns:
+        if not self.state.config.foveation.has_policy:
             return None
         total: Counter[int] = Counter()
         for image in evaluation.tree["images"]:
