@@ -22,7 +22,7 @@ from timing import report
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.cascade import CascadeSegmenter
-from foveate.demo.earth import encoder_weights
+from foveate.demo import encoder_weights
 from foveate.patches.alignment import Context
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run

@@ -21,8 +21,7 @@ from timing import report
 from foveate import ScaleSet, Size, Window, open_image
 from foveate.data.readers import ArrayReader, ImageReader
 from foveate.data.readers.gdal import open_dataset
-from foveate.demo.earth import make_earth
-from foveate.demo.run import demo_config
+from foveate.demo import demo_config, make_earth
 from foveate.runs.folder import RunFolder
 from foveate.runs.train import prepare_training
 

@@ -18,7 +18,7 @@ import torch
 from fuzz_images import npy, pixels, raster, see, slide, vrt, written, zarr_image
 from safetensors.torch import save_file
 
-from foveate.checkpoint import load_checkpoint, seal
+from foveate.build import load_checkpoint, seal
 from foveate.config_base import with_overrides
 from foveate.data.area.roi import load_region
 from foveate.data.config import DataConfig
@@ -32,8 +32,7 @@ from foveate.inference.cost import PeakMemory
 from foveate.inference.store import BlockStore
 from foveate.networks.weights import load_encoder_weights
 from foveate.reporting.report.comparison_report import write_comparison_report
-from foveate.reporting.report.shown_evaluation import ShownEvaluation
-from foveate.reporting.report.state import RunState
+from foveate.reporting.report.state import RunState, ShownEvaluation
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.tuned import read_tuned, with_tuned

@@ -41,7 +41,7 @@ import rasterio
 import yaml
 from timing import report
 
-from foveate.checkpoint import load_checkpoint
+from foveate.build import load_checkpoint
 from foveate.cli.app import main as command_line
 
 SIGNALS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from study_data import aliased
 
-from foveate.demo.earth import encoder_weights
+from foveate.demo import encoder_weights
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "study"
 METHODS = (

@@ -19,7 +19,7 @@ import rasterio
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
-from foveate.demo.earth import IGNORE, TRAIN_COLS, TRAIN_ROWS, EarthFiles, make_earth
+from foveate.demo import IGNORE, TRAIN_COLS, TRAIN_ROWS, EarthFiles, make_earth
 from foveate.files import written
 from foveate.geometry import Window
 

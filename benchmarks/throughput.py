@@ -36,7 +36,7 @@ from timing import RESULTS
 from torch import Tensor, nn
 
 from foveate import FoveatedSegmenter, ScaleSet, build_network, predict
-from foveate.demo.earth import encoder_weights
+from foveate.demo import encoder_weights
 from foveate.foveation.estimators import FixedScale
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.pipeline import ready_to_predict

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.checkpoint import check_same_config, load_checkpoint, load_segmenter_state, seal
+from foveate.build import check_same_config, load_checkpoint, load_segmenter_state, seal
 from foveate.errors import CheckpointError, NetworkError
 from foveate.networks.weights import load_encoder_weights
 

@@ -5,7 +5,7 @@ import pytest
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
-from foveate.demo.run import demo_config, methods
+from foveate.demo import demo_config, methods
 from foveate.runs.config import RunConfig
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from foveate.cores import cores_left_by
+from foveate.devices import cores_left_by
 
 
 def test_readers_are_left_their_cores_and_the_rest_comes_back(monkeypatch):

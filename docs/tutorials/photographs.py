@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import foveate
-from foveate.demo.earth import encoder_weights
+from foveate.demo import encoder_weights
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_split
 from foveate.runs.folder import RunFolder

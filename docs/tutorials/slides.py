@@ -20,7 +20,7 @@ import rasterio
 from scipy.ndimage import gaussian_filter
 
 import foveate
-from foveate.demo.earth import encoder_weights
+from foveate.demo import encoder_weights
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_split
 from foveate.runs.folder import RunFolder

@@ -1,14 +1,186 @@
-"""`build_segmenter`: the segmenter that a configuration describes."""
+"""Segmenters from what describes them: a configuration, or a checkpoint of tensors and plain values only."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import zipfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
 from foveate.cascade import CascadeSegmenter
+from foveate.config_base import ConfigTree
+from foveate.errors import CheckpointError, translated
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Cascade
 from foveate.membership import Exclusive, Membership
 from foveate.networks.build import network_from
 from foveate.networks.config import NetworkConfig
+from foveate.networks.weights import load_tensors
 from foveate.segmenter import FoveatedSegmenter
+
+# What decides whether weights fit and mean the same thing.
+MODEL_SECTIONS = ("foveation", "network", "data.classes")
+# What within them only inference asks for: another value goes with the same weights.
+CHOSEN_AT_INFERENCE = ("foveation.estimator.top",)
+SEGMENTER_PREFIX = "segmenter."
+_SEAL = b"foveate-sha256:"
+_SEAL_BYTES = len(_SEAL) + 64
+_ABSENT = object()
+
+
+class SegmenterState(NamedTuple):
+    """What inference needs of a checkpoint.
+
+    Attributes:
+        weights: the state dictionary of the `FoveatedSegmenter`.
+        config: the resolved configuration of the run that made it.
+    """
+
+    weights: dict[str, Tensor]
+    config: ConfigTree
+
+
+def seal(path: Path) -> None:
+    """Append a checksum to a checkpoint, as the comment of the archive that it is; any version of torch reads it.
+
+    Raises:
+        OSError: when that fails.
+    """
+    with path.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(_SEAL_BYTES.to_bytes(2, "little"))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0, os.SEEK_END)
+        file.write(_SEAL + digest.encode())
+
+
+def load_checkpoint(path: Path, keys: Collection[str] = ("state_dict", "config")) -> dict[str, Any]:
+    """The whole state in a checkpoint, on the CPU.
+
+    Nothing in the file is executed: it may hold tensors and plain values only. Its checksum is compared; checkpoints
+    of earlier versions have none for the whole, but one for each tensor.
+
+    Args:
+        path: the file.
+        keys: what it must hold.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, or was not written by a Foveate training run.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; a run keeps best.ckpt and last.ckpt in its folder checkpoints")
+    with translated(CheckpointError, f"{path} is no readable checkpoint", "it may be damaged: use another"):
+        _check_content(path)
+        state = load_tensors(path)
+    missing = set(keys) - set(state) if isinstance(state, dict) else set(keys)
+    if missing:
+        raise CheckpointError(
+            f"{path} was not written by a Foveate training run: it has no {' and no '.join(sorted(missing))}"
+        )
+    return dict(state)
+
+
+def _check_content(path: Path) -> None:
+    """Compare the checksums.
+
+    Raises:
+        ValueError, OSError, zipfile.BadZipFile: when one is wrong.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _SEAL_BYTES))
+        end = file.read()
+        if end.startswith(_SEAL):
+            digest = hashlib.sha256()
+            file.seek(0)
+            left = path.stat().st_size - _SEAL_BYTES
+            while left > 0 and (piece := file.read(min(left, 1 << 22))):
+                digest.update(piece)
+                left -= len(piece)
+            if end.removeprefix(_SEAL) != digest.hexdigest().encode():
+                raise ValueError("its checksum is wrong")
+            return
+    with zipfile.ZipFile(path) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError("it is compressed, as torch never writes it")
+        wrong = archive.testzip()
+    if wrong is not None:
+        raise ValueError(f"the checksum of its part {wrong} is wrong")
+
+
+def load_segmenter_state(path: Path) -> SegmenterState:
+    """The weights of the segmenter in a checkpoint, and the configuration to build it from.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, or holds no segmenter.
+    """
+    state = load_checkpoint(path)
+    weights = {
+        key.removeprefix(SEGMENTER_PREFIX): value
+        for key, value in _entries(state["state_dict"])
+        if key.startswith(SEGMENTER_PREFIX)
+    }
+    if not weights:
+        raise CheckpointError(f"{path} holds no weights of a segmenter; use a checkpoint of `foveate train`")
+    return SegmenterState(weights, state["config"])
+
+
+def _entries(states: Any) -> list[tuple[str, Any]]:
+    return [(str(key), value) for key, value in states.items()] if isinstance(states, dict) else []
+
+
+def check_same_config(
+    saved: ConfigTree, current: ConfigTree, sections: Sequence[str] = MODEL_SECTIONS, free: Collection[str] = ()
+) -> None:
+    """Refuse a checkpoint of another configuration.
+
+    Args:
+        saved: the configuration in the checkpoint.
+        current: the configuration of now.
+        sections: what must agree, as paths such as "network" or "data.classes"; absent on both sides agrees.
+        free: paths within them that need not agree.
+
+    Raises:
+        CheckpointError: listing every key that differs, with its value then and now.
+    """
+    lines = [
+        line
+        for section in sections
+        for path, line in _differences(section, _at(saved, section), _at(current, section))
+        if path not in free
+    ]
+    if lines:
+        raise CheckpointError(
+            "the checkpoint was made with another configuration: "
+            + "; ".join(lines)
+            + "; use the configuration saved with that run, or start a new run"
+        )
+
+
+def _at(tree: ConfigTree, path: str) -> Any:
+    node: Any = tree
+    for part in path.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return _ABSENT
+        node = node[part]
+    return node
+
+
+def _differences(path: str, saved: Any, current: Any) -> list[tuple[str, str]]:
+    """Paths at which two trees differ, each with a sentence."""
+    if isinstance(saved, dict) and isinstance(current, dict):
+        keys = [*saved, *(key for key in current if key not in saved)]
+        pairs = [(f"{path}.{key}", saved.get(key, _ABSENT), current.get(key, _ABSENT)) for key in keys]
+        return [line for pair in pairs for line in _differences(*pair)]
+    return [] if saved == current else [(path, f"{path} was {_shown(saved)}, is now {_shown(current)}")]
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is _ABSENT else repr(value)
 
 
 def build_segmenter(

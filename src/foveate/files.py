@@ -1,12 +1,18 @@
-"""Writing results so that nothing half-written ever stands under its final name, and knowing them again."""
+"""Files: complete under their final name or not there, known again by their checksum; and temporary ones."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
+import tempfile
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 
@@ -15,6 +21,9 @@ _AT_ONCE = 1 << 22
 _LONGER = 20
 # A result is written in a folder of its own within that of the stored blocks.
 _DEEPER = 60
+_PREFIX = "foveate-"
+_LOCK = "lock"
+_SECONDS = 60.0  # in which a new folder gets its lock
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -139,3 +148,60 @@ def _limits(folder: Path) -> tuple[int, int]:
         except OSError:
             continue
     return 255, 4096
+
+
+class TemporaryFolder:
+    """A folder in the system's place for temporary files (TMPDIR), deleted when closed or no longer used.
+
+    Its owner keeps a file in it locked, which the system lets go of whatever ends the process. Folders whose owner is
+    gone are deleted here.
+
+    It is used as `tempfile.TemporaryDirectory` is.
+
+    Args:
+        needed: most bytes that it is for.
+        what: needs them, for errors.
+
+    Raises:
+        OutputWriteError: when so much is not free.
+    """
+
+    def __init__(self, needed: int = 0, what: str = "") -> None:
+        root = Path(tempfile.gettempdir())
+        _remove_abandoned(root)
+        free = shutil.disk_usage(root).free
+        if needed > free:
+            raise OutputWriteError(
+                f"{what} needs up to {needed / 2**30:.1f} GiB of temporary files and {root} has {free / 2**30:.1f} GiB "
+                f"free; make room, or set the environment variable TMPDIR to a folder on another disk"
+            )
+        self.name = tempfile.mkdtemp(prefix=_PREFIX)
+        lock = Path(self.name, _LOCK).open("w", encoding="ascii")  # noqa: SIM115 - open as long as the folder is
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._end = weakref.finalize(self, _remove, self.name, lock)
+
+    def cleanup(self) -> None:
+        """Delete it; may be called twice."""
+        self._end()
+
+
+def _remove(path: str, lock: IO[str]) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    lock.close()
+
+
+def _remove_abandoned(root: Path) -> None:
+    for folder in root.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # of another user, or just removed
+            if _is_abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    lock = folder / _LOCK
+    if not lock.is_file() or time.time() - lock.stat().st_mtime < _SECONDS:
+        return False
+    with lock.open("r+", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True

@@ -139,7 +139,7 @@ def test_predict_of_an_image_that_cannot_be_read_for_its_preview(workspace, monk
     def torn(*args, **options):
         raise ImageReadError("a tile is torn")
 
-    monkeypatch.setattr("foveate.reporting.preview.save_preview", torn)
+    monkeypatch.setattr("foveate.reporting.previews.save_preview", torn)
     out = workspace / "torn"
     result = invoke("predict", workspace / "run", workspace / "toy/images/a.png", "--out", out, "--device", "cpu")
     assert result.exit_code == 0

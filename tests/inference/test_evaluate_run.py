@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from foveate.cli.app import app
 from foveate.errors import ConfigError, DatasetError, FoveateError
 from foveate.runs.config import RunConfig
-from foveate.runs.evaluate import evaluate_run, evaluate_split
-from foveate.runs.evaluation_plan import EvaluationOptions
+from foveate.runs.evaluate import EvaluationOptions, evaluate_run, evaluate_split
 from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.train import prepare_training
 from toys import make_data_set, toy_config

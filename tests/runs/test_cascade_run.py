@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from foveate.build import load_checkpoint
 from foveate.cascade import CascadeSegmenter
-from foveate.checkpoint import load_checkpoint
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import Cascade, FixedScale
 from foveate.inference.session import Session

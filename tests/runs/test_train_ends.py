@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import foveate.runs.train  # noqa: F401 - slow, and not to be waited for while a training runs
-from foveate.checkpoint import load_checkpoint
+from foveate.build import load_checkpoint
 from foveate.cli.app import app
 from process_toys import children, runs, variables, wait_for
 from toys import make_data_set, toy_config, write_config

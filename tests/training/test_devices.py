@@ -11,7 +11,7 @@ import torch
 from devices_worker import train
 from training_toys import ON_CPU, assert_same_weights, weights_of
 
-from foveate.checkpoint import load_checkpoint
+from foveate.build import load_checkpoint
 from foveate.devices import is_first_process
 from foveate.errors import ConfigError
 from foveate.training.history import read_history

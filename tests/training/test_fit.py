@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from training_toys import ON_CPU, ToyData, ToyLocations, assert_same_weights, toy_config, toy_task, weights_of
 
-from foveate.checkpoint import load_checkpoint, load_segmenter_state
+from foveate.build import load_checkpoint, load_segmenter_state
 from foveate.errors import (
     CheckpointError,
     NonFiniteLossError,

@@ -230,8 +230,7 @@ def evaluate(
         DatasetError: when the split holds no labelled image.
     """
     # Scores need packages that predictions do not.
-    from foveate.runs.evaluate import evaluate_split  # noqa: PLC0415
-    from foveate.runs.evaluation_plan import EvaluationOptions  # noqa: PLC0415
+    from foveate.runs.evaluate import EvaluationOptions, evaluate_split  # noqa: PLC0415
 
     ready = run if isinstance(run, TrainedRun) else load(run, overrides=overrides)
     return evaluate_split(ready, split, EvaluationOptions(hausdorff))

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from foveate.api.runs import AnyPath, Run, load
 from foveate.data.patch_set import PatchDataset
-from foveate.reporting.comparison import ComparisonTable, Row, save_tables
-from foveate.reporting.comparison_figure import save_comparison_figure
+from foveate.reporting.comparison import ComparisonTable, Row, save_comparison_figure, save_tables
 from foveate.runs import init as _init
 from foveate.runs.compare import Comparison, fitting_methods
 from foveate.runs.config import RunConfig

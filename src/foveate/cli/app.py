@@ -10,19 +10,14 @@ import typer
 
 from foveate.cli.commands import (
     compare,
-    config,
     convert,
-    demo,
     evaluate,
-    export,
-    info,
-    init,
-    networks,
-    polygons,
     predict,
     prepare,
-    push,
     report,
+    share,
+    show,
+    start,
     train,
     tune,
     view,
@@ -35,8 +30,9 @@ from foveate.version import __version__
 # Idle threads of torch's kernels spin by default. Where workers read on the same cores, each then waits for the other:
 # training on two cores was measured ten times slower. Must be set before torch is imported, which commands do.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Drivers that follow what a file says to other files or to servers. The readers ask none of them (readers/drivers.py);
-# what GDAL opens by itself, beside a picture or named in a VRT, must not be one of theirs either.
+# Drivers that follow what a file says to other files or to servers. The readers ask none of them
+# (data/readers/_gdal_checks.py); what GDAL opens by itself, beside a picture or named in a VRT, must not be one of
+# theirs either.
 _FOLLOWING = (
     "BAG,COASP,DAAS,DIMAP,ECRGTOC,EEDA,EEDAI,ERS,GTI,GenBin,HDF5,HDF5Image,HTTP,ILWIS,ISCE,ISIS2,ISIS3,KMLSUPEROVERLAY,"
     "MAP,MFF,MFF2,MRF,MVT,netCDF,OZI,PAux,PCIDSK,PDS,PDS4,PLMOSAIC,ROI_PAC,RPFTOC,RRASTER,RS2,RST,Rasterlite,S102,S104,"
@@ -53,26 +49,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (
-    init,
-    train,
-    evaluate,
-    compare,
-    tune,
-    report,
-    predict,
-    polygons,
-    export,
-    push,
-    view,
-    info,
-    networks,
-    prepare,
-    convert,
-    config,
-    demo,
+for command, text in (
+    (start.init, start.INIT_HELP),
+    (train.train, train.HELP),
+    (evaluate.evaluate, evaluate.HELP),
+    (compare.compare, compare.HELP),
+    (tune.tune, tune.HELP),
+    (report.report, report.HELP),
+    (predict.predict, predict.HELP),
+    (convert.polygons, convert.POLYGONS_HELP),
+    (share.export, share.EXPORT_HELP),
+    (share.push, share.PUSH_HELP),
+    (view.view, view.HELP),
+    (show.info, show.INFO_HELP),
+    (show.networks, show.NETWORKS_HELP),
+    (prepare.prepare, prepare.HELP),
+    (convert.convert, convert.CONVERT_HELP),
+    (show.config, show.CONFIG_HELP),
+    (start.demo, start.DEMO_HELP),
 ):
-    app.command(help=module.HELP)(getattr(module, module.__name__.rpartition(".")[2]))
+    app.command(help=text)(command)
 
 
 def _print_version(wanted: bool) -> None:

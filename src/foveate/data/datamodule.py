@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from foveate.cores import available_cores
 from foveate.data.absent import check_classes
 from foveate.data.channels import Normalisation, select_channels
 from foveate.data.checks import Inspection, inspect_samples
@@ -24,6 +23,7 @@ from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
 from foveate.data.manifest import Sample, load_samples, masks_without_image
 from foveate.data.sampling import CellSampler, class_weights
 from foveate.data.splits import SPLITS, Split, some
+from foveate.devices import available_cores
 from foveate.errors import DatasetError
 from foveate.geometry import ceil_div
 from foveate.types import IntArray

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from foveate.cores import share_cores
+from foveate.devices import share_cores
 from foveate.errors import ConfigError, WorkerError
 from foveate.signals import follow_leader
 

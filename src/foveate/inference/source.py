@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.cores import available_cores
 from foveate.data.channels import Normalisation
 from foveate.data.config import DataConfig
 from foveate.data.fit import fit
 from foveate.data.readers.base import ImageReader
+from foveate.devices import available_cores
 from foveate.errors import ImageReadError
 from foveate.geometry import Size, Window
 from foveate.patches.extraction import on_device

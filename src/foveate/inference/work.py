@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.config_base import ConfigTree
-from foveate.cores import available_cores
 from foveate.data.area.area import Area
+from foveate.devices import available_cores
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
 from foveate.inference.block import StoredBlock, block_layers, limit, pass_bytes, unknown_layers

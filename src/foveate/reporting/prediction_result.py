@@ -55,7 +55,7 @@ class PredictionResult(dict[str, Any]):
         """
         # Slow to import, and who draws nothing does not need them.
         from foveate.reporting.panels import panels_figure  # noqa: PLC0415
-        from foveate.reporting.preview import prediction_panels  # noqa: PLC0415
+        from foveate.reporting.previews import prediction_panels  # noqa: PLC0415
 
         truth = None if labels is None else Path(labels)
         panels = prediction_panels(self.image, self.files, self.config, truth, window)
@@ -76,7 +76,7 @@ class PredictionResult(dict[str, Any]):
         return f"{told}, {failed} block{'s' * (failed > 1)} could not be read" if failed else told
 
     def _picture(self) -> str:
-        from foveate.reporting.report.figures import data_uri  # noqa: PLC0415 - matplotlib
+        from foveate.reporting.report.page import data_uri  # noqa: PLC0415 - matplotlib
 
         buffer = io.BytesIO()
         self.plot().savefig(buffer, dpi=_NOTEBOOK_DPI)

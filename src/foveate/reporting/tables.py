@@ -1,9 +1,11 @@
-"""Closing tables of the command line."""
+"""Tables of the command line: of an image, labels, evaluations, comparisons, predictions, and what `tune` tried."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,16 @@ from rich.text import Text
 
 from foveate.data.class_table import ClassTable
 from foveate.data.labels.reader import LEFT_OUT
+from foveate.data.readers.base import ImageReader
+from foveate.runs.tune import Trial
+from foveate.units import length
 
-if TYPE_CHECKING:  # which need torchmetrics, and the other tables do not
+if TYPE_CHECKING:
     from foveate.inference.evaluate import Evaluation
     from foveate.metrics.hausdorff import ClassDistance
+
+_NO_DATA = ("pixels that hold none are marked in the file", "pixels that are marked, or are not finite")
+_SHOWN = 4
 
 
 def percent(value: float | None) -> str:
@@ -143,3 +151,88 @@ def _shares(summary: Mapping[str, Any]) -> Text:
     shares = ", ".join(f"{name} {100 * n / total:.1f}" for name, n in pixels.items())
     left_empty = Text.assemble("; ", ("left empty:", "red"), f" {empty} blocks") if empty else ""
     return Text.assemble(shares, left_empty)
+
+
+def image_facts(reader: ImageReader) -> dict[str, str]:
+    """Size, bands, levels, georeference, pixel size, reader and reading cost, ready for a table."""
+    levels = ", ".join(f"{size.width} x {size.height}" for size in reader.levels)
+    return {
+        "format": f"{reader.format}, read by {type(reader).__name__}",
+        "width x height": f"{reader.size.width} x {reader.size.height} ({reader.size.megapixels:.1f} megapixels)",
+        "bands": _bands(reader),
+        **({"no data": _NO_DATA[int(reader.dtype.kind == "f")]} if reader.masked else {}),
+        "levels": levels,
+        "georeference": _georeference(reader),
+        "pixel size": _pixel_size(reader),
+        "reading": _reading_cost(reader),
+        **({"note": "; ".join(reader.remarks)} if reader.remarks else {}),
+    }
+
+
+def _bands(reader: ImageReader) -> str:
+    names = f": {', '.join(name or '-' for name in reader.band_names)}" if any(reader.band_names) else ""
+    return f"{reader.bands} x {reader.dtype}" + (" and alpha" if reader.alpha else "") + names
+
+
+def _georeference(reader: ImageReader) -> str:
+    place = reader.georeference
+    if place is None:
+        return "none"
+    a, b, x, d, e, y = place.transform
+    name = place.crs.split('"')[1] if '"' in place.crs else "no coordinate system"
+    return f"{name}; first corner ({x:.10g}, {y:.10g}), pixel {math.hypot(a, d):g} x {math.hypot(b, e):g}"
+
+
+def _pixel_size(reader: ImageReader) -> str:
+    known = reader.resolution
+    if known is None:
+        return "not known"
+    # Square but for rounding, as nearly all are.
+    square = abs(known.row - known.col) < 1e-4 * known.row
+    return length(known.row) if square else f"{length(known.col)} wide, {length(known.row)} high"
+
+
+def _reading_cost(reader: ImageReader) -> str:
+    decoded = reader.size.pixels * reader.bands * reader.dtype.itemsize / 2**20
+    if not reader.random_access:
+        return (
+            f"no random access: decoded whole, once per use, to {decoded:.0f} MiB; "
+            "`foveate convert` makes a pyramid that is read by windows"
+        )
+    if len(reader.levels) == 1 and reader.size.megapixels > 4:
+        advice = "`foveate convert` adds a pyramid"
+        return f"by windows, at full resolution only: wide views and the overview read every pixel; {advice}"
+    return "by windows, at the level a view needs"
+
+
+def tuning_table(title: str, trials: Sequence[Trial]) -> Table:
+    """The best few trials of each budget, the chosen one bold, and the best fixed field of view.
+
+    Args:
+        title: above the table.
+        trials: best first within each budget, budgets together.
+    """
+    table = Table(title=title, title_justify="left")
+    for column in ("budget, passes/MP", "looks", "weights", "mIoU %", "passes/MP"):
+        table.add_column(column, justify="left" if column in ("looks", "weights") else "right")
+    for budget, group in groupby(trials, attrgetter("budget")):
+        for place, trial in enumerate(_shown(list(group))):
+            scores = (f"{100 * trial.miou:.1f}", f"{trial.passes_per_megapixel:.1f}")
+            row = ("" if place else f"{budget:g}", str(trial.candidate), _weights(trial), *scores)
+            table.add_row(*row, style=None if place else "bold")
+        table.add_section()
+    return table
+
+
+def _weights(trial: Trial) -> str:
+    """How the looks are fused; the many numbers of a fit are in the file."""
+    fusion = trial.candidate.fusion
+    if isinstance(fusion[0], tuple):
+        return "by class"
+    return ":".join(f"{weight:g}" for weight in fusion)
+
+
+def _shown(trials: list[Trial]) -> list[Trial]:
+    best_fixed = next((trial for trial in trials if trial.candidate.is_fixed), None)
+    shown = trials[:_SHOWN]
+    return shown if best_fixed is None or best_fixed in shown else [*shown, best_fixed]

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from foveate.checkpoint import check_same_config
+from foveate.build import check_same_config
 from foveate.config_base import read_yaml
 from foveate.data.manifest import load_samples
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError

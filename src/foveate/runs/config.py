@@ -1,4 +1,4 @@
-"""The configuration of a whole run: every section, from one YAML file and overrides."""
+"""The configuration of a whole run: every section, from one YAML file and overrides; lengths become pixels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from pydantic import model_validator
 from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
 from foveate.errors import ConfigError, NetworkError
-from foveate.foveation.config import FoveationConfig
+from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, pixel_size_of
 from foveate.foveation.estimators import Cascade, Ensemble
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
 from foveate.runs.methods import resolve_method, with_method, with_views
-from foveate.runs.physical import resolve_lengths
 from foveate.training.config import TrainingConfig
 
 # Keys of earlier versions whose feature is gone, with the only value that means the same today.
@@ -28,6 +27,28 @@ _REMOVED: dict[tuple[str, ...], Any] = {
     ("foveation", "estimator", "regress"): 0,
     ("foveation", "estimator", "features"): None,
 }
+
+
+def resolve_lengths(values: ConfigTree) -> ConfigTree:
+    """A copy of a run's configuration whose fields of view are pixels of `data.pixel_size`.
+
+    Without `data.pixel_size` it becomes the narrowest field of view over the patch size. Unchanged where no field of
+    view is a length.
+
+    Raises:
+        ConfigError: when pixels and lengths are mixed, or one is no length.
+    """
+    foveation, data = values.get("foveation"), values.get("data")
+    if not isinstance(foveation, dict) or not isinstance(data, dict):
+        return values
+    views, patch = foveation.get("fields_of_view"), foveation.get("patch_size")
+    if not isinstance(views, list | tuple) or not any(map(is_physical, views)) or not isinstance(patch, int):
+        return values
+    if patch < 1:
+        return values  # which is then found to be wrong
+    size = data.get("pixel_size") or pixel_size_of(views, patch)
+    pixels = list(in_pixels(views, str(size)))
+    return {**values, "foveation": {**foveation, "fields_of_view": pixels}, "data": {**data, "pixel_size": size}}
 
 
 class RunConfig(Section):

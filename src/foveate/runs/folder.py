@@ -1,9 +1,9 @@
-"""`RunFolder`: where the parts of a run lie, and how a trained segmenter is loaded from them."""
+"""`RunFolder`: where the parts of a run lie, and how a trained segmenter, or an ensemble, is loaded from them."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +12,73 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from foveate.build import build_segmenter
-from foveate.checkpoint import CHOSEN_AT_INFERENCE, check_same_config, load_segmenter_state
+from foveate.build import CHOSEN_AT_INFERENCE, build_segmenter, check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
 from foveate.devices import is_first_process
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
+from foveate.foveation.estimators import FixedScale
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.sizes import sized
 from foveate.locks import locked_folder
+from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.own import check_code
 from foveate.runs.config import RunConfig
-from foveate.runs.ensemble import join_members, member_folders
+from foveate.runs.methods import fixed_methods, with_method
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed
 from foveate.version import __version__
 
 WEIGHTS = "model.safetensors"  # of a run from the hub, in place of checkpoints
+
+
+def member_configs(config: RunConfig) -> dict[str, RunConfig]:
+    """The configuration of each member, by its method: that of the ensemble with one field of view fixed."""
+    values = {**config.tree(), "members": None}
+    return {
+        method: RunConfig.parse(with_method(values, method))
+        for method in fixed_methods(len(config.foveation.fields_of_view))
+    }
+
+
+def member_folders(config: RunConfig, folder: Path) -> list[Path]:
+    """The run folder of each member, narrowest field of view first, of the ensemble in `folder`."""
+    default = [Path("members") / method for method in fixed_methods(len(config.foveation.fields_of_view))]
+    return [folder / member for member in config.members or default]
+
+
+def join_members(config: RunConfig, members: Sequence[tuple[Path, RunConfig, FoveatedSegmenter]]) -> FoveatedSegmenter:
+    """The segmenter that averages its members' predictions.
+
+    Args:
+        config: of the ensemble.
+        members: folder, configuration and segmenter of each, narrowest field of view first.
+
+    Raises:
+        CheckpointError: when a member has other fields of view or classes, or is not the fixed model it should be.
+    """
+    for index, (folder, member, _) in enumerate(members):
+        wanted = (config.foveation.scales, index, config.data.class_names)
+        found = (member.foveation.scales, _fixed_index(member), member.data.class_names)
+        for name, is_, should in zip(("fields of view", "fixed scale", "classes"), found, wanted, strict=True):
+            if is_ != should:
+                raise CheckpointError(f"{folder} cannot be member {index + 1}: {name}: {is_}, needed {should}")
+    return FoveatedSegmenter(
+        NetworkPerScale([segmenter.network for *_, segmenter in members]),
+        config.foveation.scales,
+        in_channels=config.data.in_channels,
+        overview_downsample=config.foveation.overview_downsample,
+        estimator=config.foveation.estimator,
+        alignment=config.foveation.alignment,
+        membership=config.data.membership,
+    )
+
+
+def _fixed_index(config: RunConfig) -> int | None:
+    """Which field of view a model always uses; None where it chooses."""
+    estimator = config.foveation.estimator
+    return estimator.index if isinstance(estimator, FixedScale) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from foveate.cores import available_cores
 from foveate.data.class_names import named_classes
 from foveate.data.config import ClassConfig, default_classes, default_root
 from foveate.data.survey import ClassFacts, ImageFacts, Survey, survey
-from foveate.devices import best_device
+from foveate.devices import available_cores, best_device
 from foveate.files import refuse_existing, write_text
 from foveate.runs.config import RunConfig
 from foveate.units import length

@@ -13,8 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 
-from foveate.cores import available_cores
-from foveate.devices import devices_of
+from foveate.devices import available_cores, devices_of
 from foveate.signals import led_by_this
 
 _LOG_LINES = 5

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from foveate.config_base import ConfigTree
-from foveate.cores import share_cores
 from foveate.data.area.area import Area
 from foveate.data.area.roi import Roi, area_of, tissue_is_sought
 from foveate.data.images import open_working
 from foveate.data.readers.location import Location
+from foveate.devices import share_cores
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.geometry import Size
 from foveate.inference.config import InferenceConfig

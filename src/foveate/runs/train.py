@@ -11,15 +11,14 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from foveate.build import build_segmenter
-from foveate.cores import cores_left_by
 from foveate.data.config import TrainedOn
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.nesting import Nesting
+from foveate.devices import cores_left_by
 from foveate.foveation.policy import PolicyNetwork
 from foveate.runs.config import RunConfig
-from foveate.runs.ensemble import member_configs, member_folders
-from foveate.runs.folder import RunFolder
+from foveate.runs.folder import RunFolder, member_configs, member_folders
 from foveate.training.fit import FitResult, fit, step_to_resume
 from foveate.training.processes import Processes
 from foveate.training.task import SegmentationTask

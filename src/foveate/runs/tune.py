@@ -34,7 +34,7 @@ from foveate.inference.tune import (
 )
 from foveate.metrics.scores import scores_from
 from foveate.runs.config import RunConfig
-from foveate.runs.evaluation_plan import SCORES_ONLY, EvaluationPlan, plan_evaluation
+from foveate.runs.evaluate import SCORES_ONLY, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
 from foveate.runs.tuned import SLACK, TunedLooks
 from foveate.texts import sealed

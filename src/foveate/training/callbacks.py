@@ -15,7 +15,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
-from foveate.checkpoint import load_checkpoint, seal
+from foveate.build import load_checkpoint, seal
 from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
 from foveate.training.config import TrainingConfig

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from foveate.checkpoint import MODEL_SECTIONS, check_same_config, load_checkpoint
+from foveate.build import MODEL_SECTIONS, check_same_config, load_checkpoint
 from foveate.devices import is_first_process
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
 from foveate.training.callbacks import BEST, LAST, AtomicCheckpointIO, Compilation, RunCheckpoints, StepBar

@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.cores import available_cores
+from foveate.devices import available_cores
 from foveate.errors import OutputWriteError
 from foveate.files import written
 from foveate.geometry import Size, Window, ceil_div

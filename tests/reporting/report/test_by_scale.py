@@ -10,8 +10,8 @@ from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
 from foveate.inference.score import MapFiles, thinning_step
 from foveate.membership import Exclusive
-from foveate.reporting.report import by_scale
-from foveate.reporting.report.by_scale import SampledMaps, counts_by_scale, image_counts, scale_of, scale_rows
+from foveate.reporting.report import charts
+from foveate.reporting.report.charts import SampledMaps, counts_by_scale, image_counts, scale_of, scale_rows
 from toys import write_image
 
 CLASSES, IGNORED = 3, 255
@@ -65,7 +65,7 @@ def test_a_view_that_would_be_shown_with_no_pixels_is_not_seen():
 @pytest.mark.parametrize("longest", [2048, 40])
 def test_an_image_is_counted_at_every_step_th_pixel(tmp_path, monkeypatch, longest):
     monkeypatch.setattr("foveate.inference.score.LONGEST_GRID", longest)
-    monkeypatch.setattr(by_scale, "_ROWS", 5)
+    monkeypatch.setattr(charts, "_ROWS", 5)
     height, width, cell, scales = 83, 101, 8, 3
     rng = np.random.default_rng(0)
     labels = rng.choice(np.array([0, 1, 2, IGNORED], np.uint8), (height, width))
@@ -84,7 +84,7 @@ def test_an_image_is_counted_at_every_step_th_pixel(tmp_path, monkeypatch, longe
         {"folder": "x", "classes": [{"name": name, "color": "#000000"} for name in "abc"], "root": str(tmp_path)}
     )
     with rasterio.open(mask) as source:
-        assert thinning_step(by_scale.Size(source.height, source.width)) == step
+        assert thinning_step(charts.Size(source.height, source.width)) == step
     counts = image_counts(Sample(mask, mask, "x", "val"), files, config, views)
     rows, cols = np.arange(shape[0]) * step, np.arange(shape[1]) * step
     chosen = np.where(shares.any(axis=0), shares.argmax(axis=0), -1)[np.ix_(rows // cell, cols // cell)]

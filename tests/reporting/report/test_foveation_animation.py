@@ -8,7 +8,7 @@ from PIL import Image
 
 from foveate.foveation.estimators import GumbelSoftmax, SoftExpectation
 from foveate.geometry import Window
-from foveate.reporting.report.animation import animate
+from foveate.reporting.report.training import animate
 from foveate.training import foveation_history
 from foveate.training.foveation_history import FoveationMap, kept_steps
 

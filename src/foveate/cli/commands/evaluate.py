@@ -65,11 +65,10 @@ def evaluate(
 
     from foveate.cli.console import output, progress_bar
     from foveate.files import refuse_existing, write_text
-    from foveate.reporting.map_preview import save_map_previews
+    from foveate.reporting.previews import save_map_previews
     from foveate.reporting.tables import evaluation_table
     from foveate.runs.config import RunConfig
-    from foveate.runs.evaluate import evaluate_run
-    from foveate.runs.evaluation_plan import EvaluationOptions
+    from foveate.runs.evaluate import EvaluationOptions, evaluate_run
     from foveate.runs.folder import RunFolder
     from foveate.texts import sealed
 

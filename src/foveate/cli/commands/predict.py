@@ -229,7 +229,7 @@ class _Command:
         """Draw the preview, where what it shows is there, and say what the passes were; no failure costs a result."""
         from foveate.cli.console import errors
         from foveate.reporting.passes import note_of_prediction
-        from foveate.reporting.preview import save_preview
+        from foveate.reporting.previews import save_preview
         from foveate.runs.predict import files_of
 
         files = files_of(image, self._request.out)

@@ -64,8 +64,8 @@ def prepare(
 ) -> None:
     """Prepare a data set."""
     from foveate.cli.console import errors, output, progress_bar
-    from foveate.cores import available_cores
     from foveate.data.preparation import prepare as prepare_data
+    from foveate.devices import available_cores
 
     recipe = _recipe(data_set, fusion, classes, crop)
     lists = _split_lists(split_list or [])

@@ -50,7 +50,7 @@ def tune(
     check_run(run, data=True)
 
     from foveate.cli.console import output, progress_bar
-    from foveate.reporting.tuning import tuning_table
+    from foveate.reporting.tables import tuning_table
     from foveate.runs.folder import RunFolder
     from foveate.runs.tune import tune
 

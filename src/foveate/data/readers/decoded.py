@@ -14,8 +14,8 @@ from foveate.data.readers.location import Location
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.tiled_tiff import write_plain
+from foveate.files import TemporaryFolder
 from foveate.geometry import Size, Window
-from foveate.scratch import TemporaryFolder
 from foveate.types import BoolArray, Raster
 
 _log = logging.getLogger(__name__)

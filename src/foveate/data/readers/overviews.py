@@ -21,9 +21,8 @@ from foveate.data.readers.rescaled import Derived
 from foveate.data.readers.tiff_source import TiffSource
 from foveate.data.readers.tiled_tiff import write_plain_pyramid
 from foveate.errors import ImageReadError
-from foveate.files import written
+from foveate.files import TemporaryFolder, written
 from foveate.geometry import Size, Window, ceil_div
-from foveate.scratch import TemporaryFolder
 from foveate.types import BoolArray, Raster
 
 VARIABLE = "FOVEATE_CACHE"

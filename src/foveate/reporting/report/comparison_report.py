@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 from foveate.config_base import read_yaml
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing
-from foveate.reporting.comparison import MEAN, ComparisonTable, Row
-from foveate.reporting.comparison_figure import draw_cost, draw_methods
-from foveate.reporting.report.figures import Chart, FigureFolder, new_figure, style
-from foveate.reporting.report.page import Report, link_to, write_page
+from foveate.reporting.comparison import MEAN, ComparisonTable, Row, draw_cost, draw_methods
+from foveate.reporting.report.page import Chart, FigureFolder, Report, link_to, new_figure, style, write_page
 from foveate.reporting.report.run_report import FIGURES, FOLDER, page_of
 from foveate.texts import read_tree
 

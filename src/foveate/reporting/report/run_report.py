@@ -21,16 +21,18 @@ from foveate.files import refuse_existing
 from foveate.inference.score import MapFiles
 from foveate.reporting.passes import PassesFile, one_view_note
 from foveate.reporting.report import facts
-from foveate.reporting.report.animation import animate
-from foveate.reporting.report.by_scale import ScaleRow, image_counts, scale_rows
-from foveate.reporting.report.charts import budget_chart, confusion_chart, scale_chart
-from foveate.reporting.report.curves import training_charts
-from foveate.reporting.report.examples import Example, example, ranked
-from foveate.reporting.report.figures import FigureFolder, data_uri
-from foveate.reporting.report.page import Report, link_to, write_page
-from foveate.reporting.report.rendering import Rendering, chosen_picture, render
-from foveate.reporting.report.shown_evaluation import ShownEvaluation, find_evaluation, make_evaluation
-from foveate.reporting.report.state import RunState
+from foveate.reporting.report.charts import (
+    ScaleRow,
+    budget_chart,
+    confusion_chart,
+    image_counts,
+    scale_chart,
+    scale_rows,
+)
+from foveate.reporting.report.page import FigureFolder, Report, data_uri, link_to, write_page
+from foveate.reporting.report.pictures import Example, Rendering, chosen_picture, example, ranked, render
+from foveate.reporting.report.state import RunState, ShownEvaluation, find_evaluation, make_evaluation
+from foveate.reporting.report.training import animate, training_charts
 from foveate.types import IntArray
 
 FOLDER, PAGE, FIGURES = "report", "index.html", "figures"

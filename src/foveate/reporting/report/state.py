@@ -1,23 +1,29 @@
-"""What a run folder tells about its training: how far it came, what it measured, and what is missing."""
+"""What a run folder tells: how far its training came, what it measured, and the evaluation that is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.splits import SPLITS
-from foveate.errors import ConfigError, FoveateError
+from foveate.errors import ConfigError, FoveateError, ImageReadError, reason_of
+from foveate.files import write_text
+from foveate.inference.score import MapFiles
 from foveate.runs.config import RunConfig
-from foveate.runs.ensemble import member_folders
-from foveate.runs.folder import RunFolder
-from foveate.texts import read_tree
+from foveate.runs.evaluate import EvaluationOptions, evaluate_run
+from foveate.runs.folder import RunFolder, member_folders
+from foveate.texts import read_tree, sealed
 from foveate.training.foveation_history import FOLDER, kept_steps
 from foveate.training.history import read_history
 
 History = list[dict[str, float]]
+MADE_FOLDER = "evaluation"  # of what is made for the report, in its own folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +154,93 @@ def _samples(config: RunConfig) -> tuple[dict[str, list[Sample]] | None, str]:
     except (FoveateError, OSError) as error:
         return None, str(error)
     return {split: [sample for sample in samples if sample.split == split] for split in SPLITS}, ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEvaluation:
+    """Scores of a split, and maps of its images.
+
+    Attributes:
+        split: "train", "val" or "test".
+        file: where the scores are.
+        tree: what is in it.
+        maps: folder of the maps; None where some are missing.
+        up_to_date: whether it was made after the weights.
+    """
+
+    split: str
+    file: Path
+    tree: dict[str, Any]
+    maps: Path | None
+    up_to_date: bool
+
+    @classmethod
+    def read(cls, file: Path, state: RunState) -> ShownEvaluation | None:
+        """An evaluation by its file, with the maps beside it; None where there is none.
+
+        Raises:
+            ImageReadError: when the file is no evaluation.
+        """
+        if not file.exists():
+            return None
+        tree = read_tree(file, ImageReadError, "remove it, or evaluate again with --overwrite", ours=True)
+        try:
+            names = [str(image["name"]) for image in tree["images"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ImageReadError(
+                f"{file} is no result of `foveate evaluate` ({reason_of(error)}); remove it"
+            ) from error
+        maps = file.with_name(f"{file.stem}-maps")
+        complete = all(_is_complete(MapFiles.in_folder(maps, name)) for name in names)
+        up_to_date = file.stat().st_mtime >= state.newest_weights
+        return cls(file.stem, file, tree, maps if complete else None, up_to_date)
+
+
+def find_evaluation(state: RunState, split: str, folder: Path) -> ShownEvaluation | None:
+    """The most useful evaluation there is: of the present weights before others, with maps before without.
+
+    Args:
+        state: of the run.
+        split: "train", "val" or "test".
+        folder: of the report.
+    """
+    files = (state.run.evaluation(split), folder / MADE_FOLDER / f"{split}.json")
+    found = [one for one in (ShownEvaluation.read(file, state) for file in files) if one is not None]
+    return max(found, key=lambda one: (one.up_to_date, one.maps is not None), default=None)
+
+
+def make_evaluation(
+    state: RunState,
+    split: str,
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    processes: int = 1,
+    on_progress: Callable[[float], None] | None = None,
+) -> ShownEvaluation:
+    """Evaluate a split with maps, into the folder of the report.
+
+    Args:
+        state: of the run.
+        split: "train", "val" or "test".
+        folder: of the report.
+        device: see `evaluate_run`.
+        processes: see `evaluate_run`.
+        on_progress: see `evaluate_run`.
+
+    Raises:
+        Those of `evaluate_run`.
+    """
+    file = folder / MADE_FOLDER / f"{split}.json"
+    maps = file.with_name(f"{split}-maps")
+    options = EvaluationOptions(maps=maps, overwrite=True)
+    evaluation = evaluate_run(
+        state.run.path, split, options, device=device, processes=processes, on_progress=on_progress
+    )
+    tree = evaluation.tree()
+    write_text(file, sealed(tree), overwrite=True)
+    return ShownEvaluation(split, file, tree, maps, up_to_date=True)
+
+
+def _is_complete(files: MapFiles) -> bool:
+    return all(path.exists() for path in (files.loss, files.iou, files.scales, files.passes, files.classes))

@@ -1,4 +1,4 @@
-"""`foveate export`."""
+"""Commands that hand a run on: `foveate export` and `foveate push`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder
 
-HELP = """Write the network of a trained run as ONNX or as a torch.export program.
+EXPORT_HELP = """Write the network of a trained run as ONNX or as a torch.export program.
 
 OUT ends in .onnx (needs pip install 'foveate[onnx]') or .pt2. The network takes patches of raw values divided by their
 range (255 for 8 bits), normalises them itself and returns probabilities. Each field of view of the run gets its own
@@ -25,6 +25,18 @@ Examples:
     foveate export runs/map model.onnx --view 512 --pixel-size "0.3 m"
 
     foveate export runs/mine model.pt2
+"""
+PUSH_HELP = """Upload a trained run to the Hugging Face Hub.
+
+The upload holds the weights (safetensors), the configuration without paths of this computer, the result of `foveate
+tune`, and a model card with classes, fields of view and scores. Log in first with `hf auth login`. Afterwards, every
+command that takes a RUN also takes hf://USER/NAME.
+
+Examples:
+
+    foveate push runs/mine ada/vessels
+
+    foveate predict hf://ada/vessels huge.tif --out predictions
 """
 
 
@@ -54,3 +66,20 @@ def export(
             f"written to {done.path}: field of view {done.view} px; probabilities differ from torch by at most "
             f"{done.apart:.1e} on {done.compared}"
         )
+
+
+def push(
+    run: RunFolder,
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Name of the model on the hub; created if it is new.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
+    checkpoint: Checkpoint = "best",
+    code: Code = None,
+) -> None:
+    """Upload a run."""
+    from foveate.api.runs import push as upload
+    from foveate.cli.console import output
+
+    output.say(f"pushed to {upload(run, name, checkpoint=checkpoint, private=private)}")
+    output.say(f"next: foveate predict hf://{name} IMAGE --out DIR")

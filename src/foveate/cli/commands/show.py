@@ -1,10 +1,13 @@
-"""`foveate networks`."""
+"""Commands that show and change nothing: `foveate config`, `foveate info` and `foveate networks`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from foveate.cli.arguments import Overrides, Plane, Sets, check_image, joined
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,7 +16,23 @@ if TYPE_CHECKING:
 
     Costs = dict[tuple[str, str], NetworkCost]
 
-HELP = """List networks by name, with their parameters and multiply-adds per patch.
+CONFIG_HELP = """Print a configuration with every setting: those of the file, the changes given here, and the defaults.
+
+Examples:
+
+    foveate config configs/idrid.yaml
+
+    foveate config configs/idrid.yaml training.steps=200
+"""
+INFO_HELP = """Describe an image: its size, bands, pyramid and pixel size, and what it costs to read.
+
+Examples:
+
+    foveate info slide.svs
+
+    foveate info https://example.org/scene.tif
+"""
+NETWORKS_HELP = """List networks by name, with their parameters and multiply-adds per patch.
 
 By default this lists the original's encoders and decoders in all pairs, and some common networks. Any architecture
 works with any encoder of segmentation_models_pytorch and timm, with a few exceptions; the error message names them.
@@ -29,6 +48,33 @@ Examples:
 OWN = """\
 In a configuration:  network: {architecture: NAME, encoder: NAME, weights: imagenet | PATH | none}
 Your own network:    network: package.module:callable (takes classes and in_channels, returns a torch.nn.Module)"""
+
+
+def config(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
+    overrides: Overrides = None,
+    sets: Sets = None,
+) -> None:
+    """Print the resolved configuration."""
+    from foveate.runs.config import RunConfig
+
+    typer.echo(RunConfig.load(path, joined(overrides, sets)).to_yaml(), nl=False)
+
+
+def info(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: a file, a Zarr folder or a URL.")],
+    plane: Plane = None,
+) -> None:
+    """Describe an image."""
+    check_image(image)
+
+    from foveate.cli.console import output
+    from foveate.data.readers import open_image
+    from foveate.data.readers.base import plane_of
+    from foveate.reporting.tables import facts_table, image_facts
+
+    with open_image(image, plane=plane_of(plane)) as reader:
+        output.print(facts_table(reader.location, image_facts(reader)))
 
 
 def networks(

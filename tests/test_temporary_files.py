@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from foveate import scratch
+from foveate import files
 from foveate.errors import OutputWriteError
-from foveate.scratch import TemporaryFolder
+from foveate.files import TemporaryFolder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from foveate.scratch import TemporaryFolder
+from foveate.files import TemporaryFolder
 folder = TemporaryFolder()
 Path(folder.name, "pixels").write_bytes(bytes(1000))
 print(folder.name, flush=True)
@@ -25,7 +25,7 @@ time.sleep(60)
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(scratch, "_SECONDS", 0.0)
+    monkeypatch.setattr(files, "_SECONDS", 0.0)
     return tmp_path
 
 

@@ -1,1 +1,0 @@
-"""The demonstration: lakes, land and sea on the whole Earth, from data that pip installs."""
