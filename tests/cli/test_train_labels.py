@@ -43,7 +43,7 @@ def test_the_table_of_classes_and_what_is_unusual_are_told(workspace):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"split": {"test": ["d"]}}, "is left to validate on"),
+        ({"split": {"test": ["d"]}}, "is left for validation"),
         ({"label_map": {1: 255}}, "set data.label_map={1: 1}"),
         ({"folder": None, "manifest": "latin1.csv"}, "latin1.csv is not in UTF-8"),
     ],
@@ -65,4 +65,4 @@ def test_evaluation_says_what_it_takes_for_granted_of_labels(workspace, caplog):
     assert plan_evaluation(config, "val", EvaluationOptions()).samples[0].name == "c"
     assert caplog.messages == []
     plan_evaluation(config, "test", EvaluationOptions())
-    assert caplog.messages == ["d: only the image has a place on the ground; image and mask are taken pixel by pixel"]
+    assert caplog.messages == ["d: only the image has a georeference; image and mask are matched pixel by pixel"]

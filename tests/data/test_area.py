@@ -100,11 +100,14 @@ def test_a_folder_holds_a_region_for_each_image(tmp_path):
     ("tree", "message"),
     [
         ({"type": "Point", "coordinates": [1, 2]}, "holds Point; a region"),
-        ({"type": "FeatureCollection", "features": []}, "holds no polygon"),
-        ({"type": "Polygon", "coordinates": [[[1, 2], [3, "a"], [4, 5], [1, 2]]]}, "no numbers"),
+        ({"type": "FeatureCollection", "features": []}, "has no polygon"),
+        ({"type": "Polygon", "coordinates": [[[1, 2], [3, "a"], [4, 5], [1, 2]]]}, "not numbers"),
         ({"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [1, 2]]]}, "at least four corners"),
-        ({"type": "Polygon", "coordinates": [closed([(5000, 0), (5001, 0), (5001, 9)])]}, "do not meet"),
-        ({"type": "Polygon", "coordinates": [closed(STAR)], "crs": {"properties": {"name": "x"}}}, "not known"),
+        ({"type": "Polygon", "coordinates": [closed([(5000, 0), (5001, 0), (5001, 9)])]}, "do not overlap"),
+        (
+            {"type": "Polygon", "coordinates": [closed(STAR)], "crs": {"properties": {"name": "x"}}},
+            "unknown coordinate reference",
+        ),
         ("text", "holds 'text'"),
     ],
 )

@@ -30,7 +30,7 @@ def test_selection(bands, wanted, channels, expected):
 @pytest.mark.parametrize(
     ("bands", "wanted", "channels", "message"),
     [
-        (5, None, 3, r"scene\.tif gives 5 bands and the network takes 3.*data\.bands, for example \[1, 2, 3\]"),
+        (5, None, 3, r"scene\.tif has 5 bands, but the network takes 3.*data\.bands, for example \[1, 2, 3\]"),
         (1, None, 4, "set data.in_channels to 1"),
         (3, [1, 2, 4], 3, r"has 3 bands; data\.bands asks for \[1, 2, 4\]"),
     ],

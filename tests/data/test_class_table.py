@@ -83,11 +83,11 @@ def test_a_label_map_that_is_given_is_kept(tmp_path):
     masks = {name: np.array([7, 50, 9], np.uint8)[squares(i) + squares(i + 9)] for i, name in enumerate("abv")}
     refused(
         scenes(tmp_path, masks),
-        "which data.label_map leads to data.ignore_index; if they are road, set data.label_map={7: 0, 50: 1, 9: 2}",
+        "which data.label_map maps to data.ignore_index; if they are road, set data.label_map={7: 0, 50: 1, 9: 2}",
         classes=THREE,
         label_map={7: 0, 50: 1, 9: 255},
     )
-    refused(tmp_path, "leads the value 2 elsewhere", classes=THREE, label_map={7: 0, 50: 1, 9: 1, 2: 0})
+    refused(tmp_path, "maps the value 2 to another class", classes=THREE, label_map={7: 0, 50: 1, 9: 1, 2: 0})
     assert (prepared(tmp_path, classes=THREE, label_map={7: 0, 50: 1, 9: 2}).pixel_counts > 0).all()
 
 
@@ -97,7 +97,7 @@ def test_a_class_where_the_images_hold_no_data(tmp_path):
     pixels = int(masks["a"].sum() + masks["b"].sum())
     refused(
         scenes(tmp_path, masks, images, nodata=0),
-        f"{pixels:,} pixels of water lie where the images hold no data",
+        f"{pixels:,} pixels of water lie where the images have no data",
         "data.use_nodata=false",
     )
     assert prepared(tmp_path, use_nodata=False).pixel_counts[1] == pixels
@@ -131,7 +131,7 @@ def test_a_class_that_the_masks_call_no_data(tmp_path):
     refused(
         scenes(tmp_path, masks, mask_options={"nodata": 0}),
         "class ground has no labelled pixel",
-        "pixels of the masks are 0 which the masks call no data; if they are ground, set data.label_map={0: 0}",
+        "pixels of the masks are 0 which the masks declare as nodata; if they are ground, set data.label_map={0: 0}",
     )
     expected = [2 * 60 * 80 - int(masks["a"].sum() + masks["b"].sum())]
     for values in ({"label_map": {0: 0}}, {"use_nodata": False}):
@@ -146,9 +146,9 @@ def test_a_class_that_is_nan(tmp_path):
 
 def test_a_class_of_other_images(tmp_path):
     masks = {"a": squares() * 0, "b": squares() * 0, "v": squares()}
-    refused(scenes(tmp_path, masks), "water is labelled in val only; move such an image with data.split")
+    refused(scenes(tmp_path, masks), "only val images show water; move one of them to training with data.split")
     masks["v"] *= 0
-    refused(scenes(tmp_path, masks), "no label is water; give images that show it, or leave it out of data.classes")
+    refused(scenes(tmp_path, masks), "no label is water; add images that show it, or remove it from data.classes")
 
 
 def test_a_class_outside_the_regions(tmp_path):
@@ -166,9 +166,11 @@ def test_a_class_outside_the_regions(tmp_path):
 def test_validation_without_a_class_is_said(tmp_path):
     masks = {"a": squares(), "b": squares(), "v": squares() * 0}
     (note,) = prepared(scenes(tmp_path, masks)).notes
-    assert note == "class water has no labelled pixel in the validation images; scores there leave it out"
+    assert (
+        note == "class water has no labelled pixel in the validation images, so the scores of that split leave it out"
+    )
     masks["v"][:] = 255
-    refused(scenes(tmp_path, masks), "no pixel of the validation images is labelled", "data.split.val=[]")
+    refused(scenes(tmp_path, masks), "the validation images have no labelled pixel", "data.split.val=[]")
 
 
 def test_training_without_a_label(tmp_path):

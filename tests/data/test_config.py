@@ -49,7 +49,7 @@ def test_colours(color):
         ({"classes": [{"name": "a", "color": [1, 2, 256]}, CLASSES[0]]}, "0 to 255"),
         ({"classes": [{"name": "a", "color": [1, 2]}, CLASSES[0]]}, "three numbers"),
         ({"ignore_index": 1}, "ignore_index 1 is a class id"),
-        ({"label_map": {9: 2}}, r"label_map leads to \[2\]; allowed are \[0, 1, 255\]"),
+        ({"label_map": {9: 2}}, r"label_map maps to \[2\]; allowed are \[0, 1, 255\]"),
         ({"mean": [0.1]}, "mean needs 3 values"),
         ({"std": [0.1, 0, 1]}, "std must be positive"),
         ({"bands": [0, 1, 2]}, "counted from 1"),
@@ -58,7 +58,7 @@ def test_colours(color):
         ({"balance": 1.5}, "less than or equal to 1"),
         ({"in_channels": 4, "augmentation": {"hue": 0.1}}, "saturation and hue need in_channels 3"),
         ({"split": {"val_fraction": 0.5, "test_fraction": 0.5}}, "must be below 1"),
-        ({"split": {"train": ["a"], "val_fraction": 0.5}}, "nothing to draw"),
+        ({"split": {"train": ["a"], "val_fraction": 0.5}}, "cannot be used with a train list"),
     ],
 )
 def test_bad_values(change, message):

@@ -40,7 +40,7 @@ def test_loaders(folder):
 
 def test_no_validation_is_refused_unless_asked_for(folder):
     for split in ({}, {"test": ["im1"]}, {"train": ["im0", "im1", "im2"], "test": ["im3"]}):
-        with pytest.raises(DatasetError, match=r"left to validate on.*val_fraction.*data\.split\.val=\[\]"):
+        with pytest.raises(DatasetError, match=r"left for validation.*val_fraction.*data\.split\.val=\[\]"):
             module(folder, split=split).setup()
     for fraction in (0.01, 0.2, 0.6):
         data = module(folder, split={"val_fraction": fraction})
@@ -75,7 +75,7 @@ def test_processes_share_out_validation_without_repeats(folder):
     parts = [validation_locations(data, rank, 3) for rank in range(3)]
     assert len(set(whole)) == len(whole)
     assert sorted(location for part in parts for location in part) == sorted(whole)
-    with pytest.raises(DatasetError, match=r"\d+ batches of validation locations are too few for 1000 processes"):
+    with pytest.raises(DatasetError, match=r"\d+ batches of validation locations are not enough for 1000 processes"):
         validation_locations(data, 0, 1000)
 
 
@@ -133,12 +133,12 @@ def test_a_resumed_training_sees_the_batches_it_would_have_seen(folder, tmp_path
 def test_bad_data_is_found_before_training(folder, kind):
     image, mask = folder / "images" / "im1.png", folder / "masks" / "im1.png"
     expected = {
-        "size": (DatasetError, r"im1\.png is 90 x 120 pixels and its mask .*im1\.png 90 x 119"),
+        "size": (DatasetError, r"im1\.png is 90 x 120 pixels and its mask .*im1\.png is 90 x 119"),
         "label": (DatasetError, r"im1\.png holds the value 7"),
         "missing": (DatasetError, "1 of 4 images have no mask: im1"),
         "text": (UnsupportedImageError, r"no reader can open .*im1\.png"),
-        "bands": (DatasetError, r"gives 2 bands and the network takes 3"),
-        "type": (DatasetError, r"im0\.png holds uint8 and .*im1\.png uint16"),
+        "bands": (DatasetError, r"has 2 bands, but the network takes 3"),
+        "type": (DatasetError, r"im0\.png holds uint8 and .*im1\.png holds uint16"),
         "truncated": (ImageReadError, r"could not read .*im1\.png"),
     }[kind]
     if kind == "size":

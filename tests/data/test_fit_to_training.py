@@ -103,7 +103,9 @@ def test_images_of_the_kind_are_taken(tmp_path, dtype, gain):
 def test_other_types_and_ranges(tmp_path, was, is_now):
     config = trained(tmp_path / "data", was[0], gain=was[1])
     path = image(tmp_path / "i.tif", is_now[0], gain=is_now[1])
-    with pytest.raises(DatasetError, match=r"i\.tif is unlike the images that the run was trained on.*data\.mismatch"):
+    with pytest.raises(
+        DatasetError, match=r"i\.tif differs from the images that the run was trained on.*data\.mismatch"
+    ):
         source_of(path, config)
     source_of(path, config, mismatch="allow")
     scaled = source_of(path, config, mismatch="scale")
@@ -128,12 +130,12 @@ def test_other_bands(tmp_path):
     colours = ["red", "green", "blue"]
     config = trained(tmp_path / "data", names=colours)
     grey = image(tmp_path / "grey.tif", bands=1)
-    with pytest.raises(DatasetError, match="it gives one band and the run was trained on 3"):
+    with pytest.raises(DatasetError, match="it has one band, and the run was trained on 3"):
         source_of(grey, config)
-    with pytest.raises(DatasetError, match=r"4 bands and the network takes 3"):
+    with pytest.raises(DatasetError, match=r"4 bands, but the network takes 3"):
         source_of(image(tmp_path / "four.tif", bands=4), config)
     turned = image(tmp_path / "bgr.tif", names=colours[::-1])
-    with pytest.raises(DatasetError, match=r"bands are blue, green, red and the run was trained on red, green, blue"):
+    with pytest.raises(DatasetError, match=r"bands are blue, green, red, and the run was trained on red, green, blue"):
         source_of(turned, config)
     assert source_of(turned, config, bands=[3, 2, 1]).channels == [2, 1, 0]
     source_of(image(tmp_path / "unsaid.tif"), config)
@@ -157,7 +159,7 @@ def test_names_that_are_not_of_colours(tmp_path):
 def test_one_band_that_was_repeated_is_not_three(tmp_path):
     config = trained(tmp_path / "data", bands=1)
     path = image(tmp_path / "i.tif")
-    with pytest.raises(DatasetError, match="it gives 3 bands and the run was trained on 1"):
+    with pytest.raises(DatasetError, match="it has 3 bands, and the run was trained on 1"):
         source_of(path, config)
     assert source_of(path, config, bands=[2]).channels == [1, 1, 1]
 
@@ -165,7 +167,9 @@ def test_one_band_that_was_repeated_is_not_three(tmp_path):
 def test_other_gains(tmp_path):
     config = trained(tmp_path / "data", "uint16", scaling=(1e-4, 0))
     source_of(image(tmp_path / "i.tif", "uint16", scaling=(1e-4, 0)), config)
-    with pytest.raises(DatasetError, match=r"gain and offset 0\.0001 and -0\.1 .* those of training 0\.0001 and 0"):
+    with pytest.raises(
+        DatasetError, match=r"gain and offset are 0\.0001 and -0\.1, and those of training 0\.0001 and 0"
+    ):
         source_of(image(tmp_path / "j.tif", "uint16", scaling=(1e-4, -0.1)), config)
 
 
@@ -173,9 +177,9 @@ def test_other_pixel_sizes(tmp_path):
     config = trained(tmp_path / "data", georeferenced=True, pixel=1.0)
     assert source_of(image(tmp_path / "a.tif", georeferenced=True, pixel=1.2), config).notes == ()
     noted = source_of(image(tmp_path / "b.tif", georeferenced=True, pixel=2.0), config)
-    assert noted.notes == ("its pixels are 2 m wide and those of training 1 m",)
+    assert noted.notes == ("its pixels are 2 m wide, and those of training 1 m",)
     far = image(tmp_path / "c.tif", georeferenced=True, pixel=0.1)
-    with pytest.raises(DatasetError, match=r"its pixels are 0\.1 m wide and those of training 1 m"):
+    with pytest.raises(DatasetError, match=r"its pixels are 0\.1 m wide, and those of training 1 m"):
         source_of(far, config)
     assert "0.1 m" in source_of(far, config, mismatch="allow").notes[-1]
 
@@ -193,7 +197,7 @@ def test_a_value_that_seems_to_mean_nothing_stops_training(tmp_path, dtype, valu
             pixels = file.read()
             pixels[:, ::5] = value
             file.write(pixels)
-    message = rf"values of .*\.tif are {value:g}, far from all others.*data\.nodata={value:g}"
+    message = rf"values of .*\.tif are {value:g}, far from all other values.*data\.nodata={value:g}"
     with pytest.raises(DatasetError, match=message):
         started(tmp_path / "data", scale=4000.0)
     started(tmp_path / "data", scale=4000.0, nodata=value)
@@ -204,7 +208,7 @@ def test_images_that_differ_among_themselves_are_noted(tmp_path):
     trained(tmp_path / "data")
     image(tmp_path / "data" / "images" / "b.tif", bands=1)
     data = started(tmp_path / "data")
-    assert "b is unlike a: it gives one band and the run was trained on 3 (data.bands chooses)" in data.notes
+    assert "b differs from a: it has one band, and the run was trained on 3; choose bands with data.bands" in data.notes
 
 
 def test_no_pixel_of_bytes_is_read_for_the_comparison(tmp_path, monkeypatch):

@@ -187,7 +187,7 @@ def test_the_same_rectangle_is_taken_in_whole_numbers():
 def test_places_that_do_not_meet_are_both_named():
     picture = image((40, 60), (1.0, 0.0, 500000.0, 0.0, -1.0, 5400000.0))
     far = mask(IDS, (1.0, 0.0, 600000.0, 0.0, -1.0, 5400000.0))
-    with pytest.raises(DatasetError, match=r"image\.tif spans 500000 to 500060, 5399960 to 5400000 in EPSG:32632"):
+    with pytest.raises(DatasetError, match=r"the image spans 500000 to 500060, 5399960 to 5400000 in EPSG:32632"):
         placement_of(picture, far)
     with pytest.raises(DatasetError, match=r"the mask mask\.tif .* and the mask 600000 to 600150, .* in EPSG:32633"):
         placement_of(picture, mask(IDS, (1.0, 0.0, 600000.0, 0.0, -1.0, 5400000.0), OTHER))
@@ -204,11 +204,11 @@ def test_a_place_that_only_one_has_is_not_used():
     without = ArrayReader(IDS, "mask.png")
     found = placement_of(image((100, 150), placed), without)
     assert isinstance(found.placement, Stretched)
-    assert "only the image has a place" in found.note
+    assert "only the image has a georeference" in found.note
     # A system without a place is none.
     nowhere = mask(IDS, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
     assert placement_of(image((100, 150), placed), nowhere) == found
-    with pytest.raises(DatasetError, match=r"100 x 151 pixels and its mask mask\.png 100 x 150"):
+    with pytest.raises(DatasetError, match=r"100 x 151 pixels and its mask mask\.png is 100 x 150"):
         placement_of(image((100, 151), placed), without)
 
 

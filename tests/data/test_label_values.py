@@ -56,9 +56,9 @@ def test_truth_values():
 def test_floats():
     assert ids(np.array([[0, 1, np.nan, 255]], np.float32)) == [[0, 1, 255, 255]]
     assert ids(np.array([[-0.0, 1e0]])) == [[0, 1]]
-    with pytest.raises(DatasetError, match=r"m\.tif holds the value 0\.37, which is no whole number"):
+    with pytest.raises(DatasetError, match=r"m\.tif holds the value 0\.37, which is not a whole number"):
         ids(np.array([[0, 1, 0.37]], np.float64))
-    with pytest.raises(DatasetError, match=r"holds the value 7; allowed are 0, 1, 255\. It holds 9 too\."):
+    with pytest.raises(DatasetError, match=r"holds the value 7; allowed are 0, 1, 255\. It also holds 9\."):
         ids(np.array([[0, 7, 9]], np.float32))
 
 
@@ -99,12 +99,14 @@ def test_several_equal_bands_are_one(folder):
     write(folder / "masks" / "a.png", ONES[None].repeat(3, 0), driver="PNG")
     assert (read(folder) == ONES).all()
     config = data_config(folder)
-    assert inspect_samples(load_samples(config), config).notes == ("a: the mask has 3 equal bands; the first is read",)
+    assert inspect_samples(load_samples(config), config).notes == (
+        "a: the mask has 3 equal bands; Foveate reads the first",
+    )
 
 
 def test_several_different_bands(folder):
     write(folder / "masks" / "a.tif", np.stack([ONES, 1 - ONES]), driver="GTiff")
-    with pytest.raises(DatasetError, match=r"a\.tif has 2 different bands of uint8; a mask is one band of class ids"):
+    with pytest.raises(DatasetError, match=r"a\.tif has 2 different bands of uint8; a mask has one band of class ids"):
         read(folder)
 
 
@@ -135,7 +137,7 @@ def test_colours(folder):
     with pytest.raises(DatasetError, match=r"the colour #ffffff; allowed are #000000, #ff0000.*'#ffffff': 1.*with 255"):
         read(folder, classes=RED_ON_BLACK, colors=True)
     write(folder / "masks" / "a.png", ONES[None], driver="PNG")
-    with pytest.raises(DatasetError, match=r"data\.colors is for masks of three bands"):
+    with pytest.raises(DatasetError, match=r"data\.colors is for masks with three uint8 bands"):
         read(folder, classes=RED_ON_BLACK, colors=True)
 
 
@@ -143,9 +145,9 @@ def test_colours_in_the_configuration(folder):
     same = [{"name": "a", "color": "#000000"}, {"name": "b", "color": "#000000"}]
     for values, message in (
         ({"colors": {"red": 1}}, "colors"),
-        ({"colors": {"#ff0000": 9}}, r"colors leads to \[9\]"),
-        ({"colors": True, "classes": same}, "a colour of its own for every class"),
-        ({"colors": True, "label_map": {3: 1}}, "give one"),
+        ({"colors": {"#ff0000": 9}}, r"colors maps to \[9\]"),
+        ({"colors": True, "classes": same}, "a different colour for each class"),
+        ({"colors": True, "label_map": {3: 1}}, "remove one of them"),
     ):
         with pytest.raises(ConfigError, match=message):
             data_config(folder, **values)
@@ -165,7 +167,9 @@ def test_colour_tables(folder):
         assert (read(folder, **values) == ONES).all()
     assert (read(folder, colors={"#000000": 1, "#ff0000": 0}) == 1 - ONES).all()
     indexed_mask(folder, "a", RED, BLACK)
-    with pytest.raises(DatasetError, match=r"index 0, which would be ground, in the colour of disc; map colours with"):
+    with pytest.raises(
+        DatasetError, match=r"index 0, which would be ground, in the colour of disc; map the colours with"
+    ):
         read(folder, classes=RED_ON_BLACK)
     assert (read(folder, classes=RED_ON_BLACK, colors=True) == 1 - ONES).all()
     assert (read(folder, classes=RED_ON_BLACK, colors=False) == ONES).all()
@@ -181,7 +185,7 @@ def test_colour_tables(folder):
 def test_jpeg(folder):
     blocks = np.kron(ONES[:5, :8], np.ones((8, 8), np.uint8))[:, :60]
     Image.fromarray(blocks * 255).save(folder / "masks" / "a.jpg", quality=60)
-    with pytest.raises(DatasetError, match=r"a\.jpg is compressed by JPEG .*noise.*PNG.*data\.round_labels=true"):
+    with pytest.raises(DatasetError, match=r"a\.jpg has lossy JPEG compression.*noise.*PNG.*data\.round_labels=true"):
         read(folder)
     with pytest.raises(DatasetError, match=r"data\.round_labels needs values at least 16 apart, got 0, 1, 255"):
         read(folder, round_labels=True)
@@ -194,7 +198,7 @@ def test_jpeg(folder):
 
 def test_jpeg_in_a_tiff(folder):
     write(folder / "masks" / "a.tif", ONES[None] * 255, driver="GTiff", compress="JPEG")
-    with pytest.raises(DatasetError, match=r"a\.tif is compressed by JPEG with loss"):
+    with pytest.raises(DatasetError, match=r"a\.tif has lossy JPEG compression"):
         read(folder, label_map={255: 1})
     write(folder / "masks" / "a.tif", ONES[None] * 255, driver="GTiff", compress="LZW")
     assert (read(folder, label_map={255: 1}) == ONES).all()

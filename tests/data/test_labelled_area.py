@@ -132,7 +132,7 @@ def test_one_scene_trains_and_validates_in_regions_of_its_own(data_set):
     assert val.counts.tolist() == [(mask[30:, 80:] == c).sum() for c in (0, 1)]
     assert train.left_out[0].tolist() == [(mask[:, 80:] == c).sum() for c in (0, 1)]
     assert train.left_out[1].tolist() == [(mask[:30, :80] == c).sum() for c in (0, 1)]
-    assert [note for note in data.notes if "share" in note] == []
+    assert [note for note in data.notes if "overlap" in note] == []
     batches = list(data.val_dataloader())
     # Targets of 8 x 8 pixels tile the image from -2 on; only the columns from 78 on meet the right.
     assert sum(len(batch.label) for batch in batches) == 12 * 6
@@ -143,8 +143,8 @@ def test_one_scene_trains_and_validates_in_regions_of_its_own(data_set):
 
 def test_regions_of_two_splits_that_overlap_are_said(data_set):
     folder, _ = data_set
-    (note,) = [note for note in halves(folder, right=70).notes if "share" in note]
-    assert note.startswith("the regions of a-left (train) and a-right (val) share 900 pixels")
+    (note,) = [note for note in halves(folder, right=70).notes if "overlap" in note]
+    assert note.startswith("the regions of a-left (train) and a-right (val) overlap in 900 pixels")
 
 
 def test_an_area_of_everything_is_none():

@@ -246,7 +246,7 @@ def test_the_name_of_a_system_in_geojson_is_not_followed(tmp_path, asked):
         str(tmp_path / "a.prj"),
         f"+proj=longlat +nadgrids=http://127.0.0.1:{port}",
     ):
-        with pytest.raises(ConfigError, match="names a coordinate reference system that is not known"):
+        with pytest.raises(ConfigError, match="names an unknown coordinate reference system"):
             named_system({"crs": {"properties": {"name": name}}}, tmp_path / "a.geojson")
     assert requests == []
     known = ("EPSG:32633", "urn:ogc:def:crs:EPSG::32633", "http://www.opengis.net/def/crs/EPSG/0/32633")

@@ -252,8 +252,8 @@ def test_what_is_no_polygon_is_counted_and_bow_ties_are_repaired(tmp_path):
     labels = labels_of(tmp_path, write(tmp_path / "scan.geojson", tree))
     notes = " ".join(labels.notes)
     for told in (
-        "that cross themselves and were repaired: 1",
-        "without a ring of three corners, left out: 2",
+        "self-intersecting polygons, repaired: 1",
+        "with fewer than three corners, left out: 2",
         "points and lines, left out: 1",
     ):
         assert told in notes
@@ -268,17 +268,17 @@ def test_polygons_off_the_image(tmp_path):
         labels_of(tmp_path, write(tmp_path / "scan.geojson", collection(away)))
     labels = labels_of(tmp_path, write(tmp_path / "scan.geojson", collection([*SHAPES, away[0]])))
     assert_same(labels, expected())
-    assert "1 of 3 polygons lie off the image" in " ".join(labels.notes)
+    assert "1 of 3 polygons lie outside the image" in " ".join(labels.notes)
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("{", "no JSON"),
-        ("[1, 2]", "features of polygons"),
+        ("[1, 2]", "polygon features"),
         ('{"type": "Topology"}', "Topology"),
-        ('{"type": "FeatureCollection"}', "no GeoJSON"),
-        ('{"annotations": 3, "images": [], "categories": []}', "no GeoJSON, COCO or LabelMe"),
+        ('{"type": "FeatureCollection"}', "not a GeoJSON"),
+        ('{"annotations": 3, "images": [], "categories": []}', "not a GeoJSON, COCO or LabelMe"),
         (json.dumps(collection([("tumour", shapely.Point(1, 1))])), "no polygon with an area"),
     ],
 )  # fmt: skip
@@ -296,7 +296,7 @@ def test_a_file_without_features_labels_nothing(tmp_path):
 
 def test_a_system_that_is_not_known_is_named(tmp_path):
     tree = collection(crs={"type": "name", "properties": {"name": "EPSG:999999"}})
-    with pytest.raises((DatasetError, ConfigError), match="not known"):
+    with pytest.raises((DatasetError, ConfigError), match="unknown coordinate reference system"):
         labels_of(tmp_path, write(tmp_path / "scan.geojson", tree), UTM)
 
 

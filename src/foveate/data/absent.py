@@ -20,8 +20,8 @@ from foveate.errors import DatasetError
 
 _OUTSIDE = (
     "lie outside the regions in the manifest's column roi",
-    "lie where the images hold no data, by their nodata value, mask or alpha band; data.use_nodata=false counts them",
-    "lie on glass; data.tissue=false draws places there too",
+    "lie where the images have no data (nodata value, mask or alpha band); data.use_nodata=false counts them",
+    "lie on glass; data.tissue=false also draws locations there",
 )
 _SHOWN = 4
 
@@ -58,13 +58,15 @@ def check_classes(
         names = [table.names[label] for label in table.absent(part.split) if label not in missing]
         if part.split == "val" and not part.tally.counts.any() and not part.estimated:
             raise DatasetError(
-                "no pixel of the validation images is labelled and counts; give others, or train without validation: "
+                "the validation images have no labelled pixel that counts; choose others, or train without validation: "
                 "data.split.val=[]"
             )
         if names:
             where = {"val": "validation", "test": "test"}[part.split]
-            seen = "in the parts that were counted of" if part.estimated else "in"
-            notes.append(f"{_those(names)} no labelled pixel {seen} the {where} images; scores there leave it out")
+            seen = "in the sampled parts of" if part.estimated else "in"
+            notes.append(
+                f"{_those(names)} no labelled pixel {seen} the {where} images, so the scores of that split leave it out"
+            )
     return [*notes, *_mostly_lost(table)]
 
 
@@ -100,10 +102,12 @@ def _causes(
     causes = [cause.sentence(name, label) for cause in _not_counted(masks)[:_SHOWN]]
     elsewhere = [part.split for part in table.splits[1:] if part.tally.counts[label]]
     if elsewhere:
-        causes.append(f"{name} is labelled in {' and '.join(elsewhere)} only; move such an image with data.split")
+        causes.append(
+            f"only {' and '.join(elsewhere)} images show {name}; move one of them to training with data.split"
+        )
     if config.label_map and label in config.label_map and label not in config.label_map.values():
-        causes.append(f"data.label_map leads the value {label} elsewhere, and no value to {name}")
-    return causes or [f"no label is {name}; give images that show it, or leave it out of data.classes"]
+        causes.append(f"data.label_map maps the value {label} to another class, and no value to {name}")
+    return causes or [f"no label is {name}; add images that show it, or remove it from data.classes"]
 
 
 class _NotCounted(NamedTuple):
@@ -119,7 +123,9 @@ class _NotCounted(NamedTuple):
             return (
                 f"{self.pixels:,} pixels of the masks are NaN, which never counts; if they are {name}, store a number"
             )
-        why = " which the masks call no data" if self.lacking else " which data.label_map leads to data.ignore_index"
+        why = (
+            " which the masks declare as nodata" if self.lacking else " which data.label_map maps to data.ignore_index"
+        )
         if not self.lacking and self.value == self.meaning.ignore_index:
             why = " = data.ignore_index"
         return (

@@ -37,7 +37,7 @@ def select_channels(reader: ImageReader, bands: list[int] | None, in_channels: i
         return [wanted[0] - 1] * 3
     if len(wanted) != in_channels:
         raise DatasetError(
-            f"{reader.location} gives {len(wanted)} bands and the network takes {in_channels} channels; choose bands "
+            f"{reader.location} has {len(wanted)} bands, but the network takes {in_channels} channels; choose bands "
             f"with data.bands, for example {list(range(1, in_channels + 1))}, or set data.in_channels to {len(wanted)}"
         )
     return [band - 1 for band in wanted]

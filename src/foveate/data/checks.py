@@ -61,14 +61,14 @@ def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection
         DatasetError: when there is no image, or sizes, bands or types do not fit.
     """
     if not samples:
-        raise DatasetError("the data set has no image")
+        raise DatasetError("the data set has no images")
     facts = [_inspect(sample, config) for sample in samples]
     first = facts[0].dtype
     for sample, fact in zip(samples, facts, strict=True):
         if fact.dtype != first:
             raise DatasetError(
-                f"{samples[0].image} holds {first} and {sample.image} {fact.dtype}; a data set has one type: convert "
-                f"some"
+                f"{samples[0].image} holds {first} and {sample.image} holds {fact.dtype}; convert some images, so that "
+                "all have one type"
             )
     _check_colour_tables(samples, facts, config)
     notes = (*gathered((s.name, fact.notes) for s, fact in zip(samples, facts, strict=True)), *_shared(samples, facts))
@@ -91,8 +91,8 @@ def _shared(samples: Sequence[Sample], facts: Sequence[_Facts]) -> Iterator[str]
     for (one, region), (other, its) in combinations(known, 2):
         if one.image == other.image and one.split != other.split and (pixels := region.shared_with(its)) >= 1:
             yield (
-                f"the regions of {one.name} ({one.split}) and {other.name} ({other.split}) share {pixels:,.0f} pixels: "
-                f"these are trained on and scored"
+                f"the regions of {one.name} ({one.split}) and {other.name} ({other.split}) overlap in {pixels:,.0f} "
+                "pixels, which would be used for training and for scores"
             )
 
 
@@ -112,7 +112,7 @@ def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], con
     if config.colors is not None or config.label_map is not None:
         return
     classes = [item.rgb for item in config.classes]
-    remedy = "map colours with data.colors=true, or take the indices as class ids all the same with data.colors=false"
+    remedy = "map the colours with data.colors=true, or use the indices as class ids with data.colors=false"
     first: tuple[Sample, IntArray] | None = None
     for sample, fact in zip(samples, facts, strict=True):
         if fact.colours is None:
@@ -121,8 +121,8 @@ def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], con
         first = first or (sample, table)
         if table.shape != first[1].shape or (table != first[1]).any():
             raise DatasetError(
-                f"the masks {first[0].mask} and {sample.mask} have different colour tables, so that one index means "
-                f"different things; {remedy}"
+                f"the masks {first[0].mask} and {sample.mask} have different colour tables, so the same index means "
+                f"different classes; {remedy}"
             )
         for index, colour in enumerate(map(tuple, table.tolist())):
             if colour in classes and colour != classes[index]:

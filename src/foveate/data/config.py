@@ -139,9 +139,11 @@ class SplitConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("val_fraction + test_fraction must be below 1, or nothing is left to train on")
+            raise ValueError("val_fraction + test_fraction must be below 1; otherwise no image is left to train on")
         if self.train is not None and (self.val_fraction or self.test_fraction):
-            raise ValueError("a train list leaves nothing to draw; remove it or val_fraction and test_fraction")
+            raise ValueError(
+                "val_fraction and test_fraction cannot be used with a train list; remove the list or the fractions"
+            )
         return self
 
 
@@ -278,7 +280,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if (self.folder is None) == (self.manifest is None):
-            raise ValueError("give exactly one of 'folder' and 'manifest'")
+            raise ValueError("set exactly one of 'folder' and 'manifest'")
         return self
 
     @model_validator(mode="after")
@@ -292,11 +294,11 @@ class DataConfig(Section):
         for name, values in (("label_map", self.label_map), ("colors", self.mask_colours)):
             wrong = sorted(set((values or {}).values()) - allowed)
             if wrong:
-                raise ValueError(f"{name} leads to {wrong}; allowed are {sorted(allowed)}")
+                raise ValueError(f"{name} maps to {wrong}; allowed are {sorted(allowed)}")
         if self.label_map and self.mask_colours:
-            raise ValueError("label_map is for masks of numbers and colors for masks of colours; give one")
+            raise ValueError("label_map is for masks of numbers and colors is for masks of colours; remove one of them")
         if self.colors is True and len(self.mask_colours or {}) < len(names):
-            raise ValueError("colors: true needs a colour of its own for every class")
+            raise ValueError("colors: true needs a different colour for each class")
         return self
 
     @model_validator(mode="after")
@@ -312,7 +314,7 @@ class DataConfig(Section):
         named = [*(self.vectors.classes or {}).values(), self.vectors.unlabelled]
         wrong = sorted({name for name in named if name is not None} - {*self.class_names, "ignore"})
         if wrong:
-            raise ValueError(f"vectors names {wrong}; allowed are {', '.join(self.class_names)} and ignore")
+            raise ValueError(f"data.vectors names {wrong}; allowed are {', '.join(self.class_names)} and ignore")
         return self
 
     @model_validator(mode="after")

@@ -94,9 +94,9 @@ class FoveateDataModule(LightningDataModule):
             raise DatasetError("no image is left to train on; lower data.split.val_fraction or test_fraction")
         if not self.samples("val") and self.config.split.val != []:
             raise DatasetError(
-                f"none of the {len(self._samples)} images is left to validate on, to choose a checkpoint by. Draw "
-                f"some with data.split.val_fraction=0.2, name some in data.split.val, or give rows with regions of one "
-                f"image (column roi) to both; to train without validation set data.split.val=[]"
+                f"none of the {len(self._samples)} images is left for validation, which chooses the checkpoint. Draw "
+                "some with data.split.val_fraction=0.2, name some in data.split.val, or give training and validation "
+                "different regions of one image (column roi). To train without validation, set data.split.val=[]"
             )
         self._check_looks(training)
         masks = [partial(open_labels, sample, self.config, tissue=self.config.tissue) for sample in training]
@@ -130,7 +130,7 @@ class FoveateDataModule(LightningDataModule):
         for sample, each in zip(some_of_them, values, strict=True):
             differences[sample.name] += filter(None, [other_values(alone, each, scale)])
         first = training[0].name
-        unlike = [f"{name} is unlike {first}: {'; '.join(found)}" for name, found in differences.items() if found]
+        unlike = [f"{name} differs from {first}: {'; '.join(found)}" for name, found in differences.items() if found]
         return trained_on(ours, values, scale), unlike
 
     def samples(self, split: Split) -> list[Sample]:
@@ -191,8 +191,8 @@ class FoveateDataModule(LightningDataModule):
         )
         if len(dataset) < world_size:
             raise DatasetError(
-                f"{len(dataset)} batches of validation locations are too few for {world_size} processes; raise "
-                f"training.validation_locations, give more validation images or use fewer devices"
+                f"{len(dataset)} batches of validation locations are not enough for {world_size} processes; raise "
+                "training.validation_locations, add validation images or use fewer devices"
             )
         return self._loader(dataset, batch_size=None, sampler=range(rank, len(dataset), world_size))
 
@@ -217,8 +217,8 @@ class FoveateDataModule(LightningDataModule):
             most = longest // closest * closest
             possible = f"looks up to {most} px" if most > closest else f"looks closer than {closest} px"
             raise DatasetError(
-                f"the widest look of {widest} px is wider than every training image; the largest has a side of "
-                f"{longest} px; {possible} are possible: change foveation.looks"
+                f"the widest look of {widest} px is wider than every training image, of which the largest has a side "
+                f"of {longest} px; {possible} are possible: change foveation.looks"
             )
 
     def _table(self, index: LabelIndex) -> ClassTable:

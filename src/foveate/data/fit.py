@@ -57,13 +57,13 @@ def fit(image: ImageReader, config: DataConfig) -> Fit:
     wrong = list(misfits(trained, kind))
     note = pixel_note(trained, kind) if config.pixel_size is None else None
     if note is not None and has_other_pixels(trained, kind):
-        wrong.append(f"{note} (train with data.pixel_size to take images of any)")
+        wrong.append(f"{note} (train with data.pixel_size to use images of any pixel size)")
     elif note is not None:
         notes = (*notes, note)
     if wrong and config.mismatch != "allow":
         raise DatasetError(
-            f"{location} is unlike the images that the run was trained on: {'; '.join(wrong)}. Set data.mismatch=allow "
-            f"to take it as it is"
+            f"{location} differs from the images that the run was trained on: {'; '.join(wrong)}. Set "
+            "data.mismatch=allow to use it as it is"
         )
     normalisation, said = _normalisation(image, config, trained, channels)
     return Fit(channels, normalisation, (*notes, *wrong, *said))
@@ -79,7 +79,7 @@ def _normalisation(
     if config.mismatch == "scale":
         return _scaled(config, trained, values)
     if not same and config.scale is None:
-        found = f"its values are {image.dtype} and those of training {trained.dtype}"
+        found = f"its values are {image.dtype}, and those of training {trained.dtype}"
         raise _unlike(image, f"{found}; {_ranges(trained, values)}")
     normalisation = Normalisation.of(config, image.dtype)
     found_values = other_values(trained, values, normalisation.scale)
@@ -92,21 +92,21 @@ def _scaled(config: DataConfig, trained: TrainedOn, values: Values) -> tuple[Nor
     """With values brought to the range of those of training, each image by itself."""
     scale = matched_scale(trained, values, trained.scale)
     normalisation = Normalisation(scale, tuple(config.channel_mean), tuple(config.channel_std))
-    return normalisation, (f"its values are divided by {scale:g}, so that the largest are those of training",)
+    return normalisation, (f"its values are divided by {scale:g}, so that the largest values match those of training",)
 
 
 def _ranges(trained: TrainedOn, values: Values) -> str:
     if trained.low is None or trained.high is None or not values.low.size:
-        return "which range means the same is not known"
+        return "the range of the training images is not known"
     seen = f"{min(trained.low):g} to {max(trained.high):g}"
-    return f"they go from {values.low.min():g} to {values.high.max():g}, those of training went from {seen}"
+    return f"they range from {values.low.min():g} to {values.high.max():g}, and those of training from {seen}"
 
 
 def _unlike(image: ImageReader, what: str) -> DatasetError:
     return DatasetError(
-        f"{image.location} is unlike the images that the run was trained on: {what}. Say what its values are divided "
-        f"by with data.scale, such as data.scale=4095 for 12 bits; or set data.mismatch=scale to bring each image to "
-        f"the range of training, or data.mismatch=allow to take it as it is"
+        f"{image.location} differs from the images that the run was trained on: {what}. Set data.scale to the divisor "
+        "of its values, such as data.scale=4095 for 12 bits; or data.mismatch=scale to scale each image to the range "
+        "of training; or data.mismatch=allow to use it as it is"
     )
 
 
@@ -205,8 +205,8 @@ def refuse_lone_value(image: ImageReader, channels: Sequence[int], config: DataC
     found = None if config.mismatch == "allow" else _lone_value(image, channels)
     if found is not None:
         raise DatasetError(
-            f"{found[1]}: if it means that there is no data set data.nodata={found[0]:g}, if it is a value like any "
-            f"other data.mismatch=allow"
+            f"{found[1]}. If this value means no data, set data.nodata={found[0]:g}; if it is an ordinary value, set "
+            "data.mismatch=allow"
         )
 
 
@@ -224,7 +224,7 @@ def _lone_value(image: ImageReader, channels: Sequence[int]) -> tuple[float, str
         share = 1 - others.size / pixels.size
         if value and share >= _FREQUENT and min(abs(value - low), abs(value - high)) > _LONE * (high - low):
             where = f"{share:.1%} of the values of {image.location}"
-            return value, f"{where} are {value:g}, far from all others, {low:g} to {high:g}"
+            return value, f"{where} are {value:g}, far from all other values, {low:g} to {high:g}"
     return None
 
 
@@ -235,15 +235,12 @@ def _agreed(names: Sequence[str]) -> str:
 def misfits(trained: TrainedOn, kind: Kind) -> Iterator[str]:
     """How the header of an image is unlike those of training, but for the type of its pixels."""
     if kind.bands != trained.bands:
-        yield f"it gives {_bands(kind.bands)} and the run was trained on {trained.bands} (data.bands chooses)"
+        yield f"it has {_bands(kind.bands)}, and the run was trained on {trained.bands}; choose bands with data.bands"
     elif _are_others(trained.names, kind.names):
         was, is_now = _named(trained.names), _named(kind.names)
-        yield f"its bands are {is_now} and the run was trained on {was} (data.bands chooses)"
+        yield f"its bands are {is_now}, and the run was trained on {was}; choose bands with data.bands"
     if not np.allclose(kind.scaling, trained.scaling, rtol=1e-6):
-        yield (
-            f"its values mean gain and offset {_pairs(kind.scaling)} times what is stored, and those of training "
-            f"{_pairs(trained.scaling)}"
-        )
+        yield (f"its gain and offset are {_pairs(kind.scaling)}, and those of training {_pairs(trained.scaling)}")
 
 
 def pixel_ratio(trained: TrainedOn, kind: Kind) -> float:
@@ -265,8 +262,8 @@ def other_values(trained: TrainedOn, values: Values, scale: float) -> str | None
     if alike and (gap <= _APART * (high - low)).all():
         return None
     return (
-        f"its values go from {values.low.min():g} to {values.high.max():g} and are divided by {scale:g}; those of "
-        f"training went from {min(trained.low):g} to {max(trained.high):g} and were divided by {trained.scale:g}"
+        f"its values range from {values.low.min():g} to {values.high.max():g} and are divided by {scale:g}; those of "
+        f"training ranged from {min(trained.low):g} to {max(trained.high):g} and were divided by {trained.scale:g}"
     )
 
 
@@ -284,7 +281,7 @@ def pixel_note(trained: TrainedOn, kind: Kind) -> str | None:
         return None
     low, high = (length(size) for size in trained.pixel_size)
     seen = low if low == high else f"{low} to {high}"
-    return f"its pixels are {length(kind.pixel_size)} wide and those of training {seen}"
+    return f"its pixels are {length(kind.pixel_size)} wide, and those of training {seen}"
 
 
 def has_other_pixels(trained: TrainedOn, kind: Kind) -> bool:

@@ -158,9 +158,9 @@ def _resolution(image: ImageReader, config: DataConfig, working: float, own: flo
     resolution = Resolution(given, given) if given else image.resolution
     if resolution is None:
         raise DatasetError(
-            f"{image.location} does not say how large its pixels are, which data.pixel_size {length(working)} needs; "
-            f"give it in the manifest's column pixel_size, set data.assumed_pixel_size (for example '0.25 um') for all "
-            f"such images, or give no data.pixel_size and fields of view in pixels"
+            f"{image.location} has no pixel size, which data.pixel_size {length(working)} needs. Give it in the column "
+            "pixel_size of the manifest, set data.assumed_pixel_size (for example '0.25 um') for all such images, or "
+            "remove data.pixel_size and give fields of view in pixels"
         )
     return resolution
 

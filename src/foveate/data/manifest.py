@@ -103,7 +103,7 @@ def _rows(config: DataConfig) -> list[Row]:
         return rows_of(config.root / config.manifest, config.root)
     if config.manifest:
         return _from_lists(config.manifest, config.root)
-    raise DatasetError("data.folder and data.manifest are both missing; give one")
+    raise DatasetError("data.folder and data.manifest are both missing; set one")
 
 
 def _from_folder(folder: Path, overlapping: Sequence[str] = ()) -> list[Row]:
@@ -167,8 +167,8 @@ def _by_name(kind: str, files: Iterable[Path]) -> dict[str, Path]:
         other = found.setdefault(Location.of(path).name, path)
         if other != path:
             raise DatasetError(
-                f"{kind} must have different file stems, as they are paired by them; twice: {Location.of(path).name} "
-                f"({other} and {path}). Remove one, or pair images and masks in a manifest"
+                f"{kind} are paired by file stem, but two have the stem {Location.of(path).name} ({other} and {path}). "
+                "Remove one, or pair images and masks in a manifest"
             )
     return found
 
@@ -189,8 +189,8 @@ def _named(rows: list[Row]) -> list[Row]:
         if len(same) > 1 and len(regions) < len(same):
             where = ", ".join(sorted({split for row in same for split in row.splits})) or "no split"
             raise DatasetError(
-                f"an image may occur once, or once for each of its regions in the column roi; twice: {same[0].name} "
-                f"({same[0].image}, in {where})"
+                f"an image may occur once, or once for each of its regions (column roi), but {same[0].name} occurs "
+                f"twice ({same[0].image}, in {where})"
             )
         named += [row._replace(name=f"{row.name}-{row.roi.stem}") if len(same) > 1 and row.roi else row for row in same]
     for depth in range(1, max(len(row.image.parts) for row in named)):
@@ -200,7 +200,7 @@ def _named(rows: list[Row]) -> list[Row]:
         named = [_deeper(row, depth) if len(same) > 1 else row for same in groups for row in same]
     twice = next(same for same in _groups(rows, lambda row: row.name) if len(same) > 1)
     raise DatasetError(
-        f"images must have different file stems; twice: {twice[0].name} ({twice[0].image} and {twice[1].image})"
+        f"images must have different file stems, but two have {twice[0].name} ({twice[0].image} and {twice[1].image})"
     )
 
 
@@ -233,4 +233,4 @@ def _check_files(rows: list[Row], names: Sequence[str]) -> None:
     named = [path for row in rows for path in (row.image, row.mask, row.roi) if path is not None]
     missing = [str(path) for path in named if Location.of(path).is_local and not _is_there(path, names)]
     if missing:
-        raise DatasetError(f"{len(missing)} files are not there: {some(missing)}")
+        raise DatasetError(f"{len(missing)} files do not exist: {some(missing)}")

@@ -16,7 +16,7 @@ from foveate.units import metres
 
 _LONGEST = 4000  # letters of a path
 _MOST_BYTES = 256 << 20
-_REMEDY = "a manifest is a CSV table, or one JSON object a line, with image and mask"
+_REMEDY = "a manifest is a CSV table, or one JSON object per line, with image and mask"
 
 
 class Row(NamedTuple):
@@ -50,7 +50,7 @@ def rows_of(path: Path, root: Path, splits: tuple[Split, ...] = ()) -> list[Row]
     text = read_text(path, DatasetError, _REMEDY, _MOST_BYTES)
     records = _csv(text, path) if path.suffix.lower() in (".csv", ".tsv", ".txt") else _json(text, path)
     if not records:
-        raise DatasetError(f"the manifest {path} names no image")
+        raise DatasetError(f"the manifest {path} has no images")
     # The original's list of its demonstration lies in the folder that its paths begin with.
     bases = [path.parent, root, path.parent.parent]
     rows = [_row(record, bases, f"{path}, entry {number}") for number, record in enumerate(records, start=1)]
@@ -66,10 +66,10 @@ def _csv(text: str, path: Path) -> list[dict[str, Any]]:
         table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
         records = list(table)
     except csv.Error as error:
-        raise DatasetError(f"{path} is no table ({error}); {_REMEDY}") from None
+        raise DatasetError(f"{path} is not a table ({error}); {_REMEDY}") from None
     long = next((number for number, record in enumerate(records, start=1) if None in record), None)
     if long is not None:
-        raise DatasetError(f"{path}, entry {long} has more columns than the header; put names with commas in quotes")
+        raise DatasetError(f"{path}, entry {long} has more columns than the header; put names with commas into quotes")
     return [{key: (value or "").strip() for key, value in record.items()} for record in records]
 
 
@@ -110,7 +110,7 @@ def _text(record: dict[str, Any], place: str, *keys: str) -> str:
     """The text under the first of these keys that has any."""
     value = next((record[key] for key in keys if record.get(key)), "")
     if not isinstance(value, str) or "\0" in value or len(value) > _LONGEST:
-        raise DatasetError(f"{place}: {keys[0]} is {str(value)[:60]!r}, where a name belongs")
+        raise DatasetError(f"{place}: {keys[0]} is {str(value)[:60]!r}, which is not a file name")
     return value
 
 
@@ -131,4 +131,4 @@ def _resolve(text: str, bases: list[Path]) -> Path:
         # Of masks for each class, "masks/{class}/a.png", what is before the class is looked for.
         return next((path for path in candidates if Path(str(path).partition("{class}")[0]).exists()), candidates[0])
     except (OSError, ValueError) as error:  # a part of it is too long, or what no path may hold
-        raise DatasetError(f"{text[:60]!r} cannot be the name of a file: {reason_of(error)}") from None
+        raise DatasetError(f"{text[:60]!r} cannot be a file name: {reason_of(error)}") from None

@@ -25,10 +25,12 @@ def assign_splits(names: Iterable[str], config: SplitConfig) -> dict[str, Split]
     listed = _listed(config)
     unknown = sorted(set(listed) - set(names))
     if unknown:
-        raise DatasetError(f"the split lists name images that are not there: {some(unknown)}; there are {some(names)}")
+        raise DatasetError(
+            f"the split lists name images that do not exist: {some(unknown)}; the images are {some(names)}"
+        )
     rest = sorted(set(names) - set(listed))
     if rest and config.train is not None:
-        raise DatasetError(f"a train list is given, and these images are in no list: {some(rest)}; add or remove them")
+        raise DatasetError(f"there is a train list, but these images are in no list: {some(rest)}; add or remove them")
     return listed | _drawn(rest, config)
 
 

@@ -139,7 +139,7 @@ def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
             with open_image(path) as image:
                 found.append(_facts(image, name, path, mask))
         except FoveateError as error:
-            problems.append(f"left out, as it cannot be read: {error}")
+            problems.append(f"left out because it cannot be read: {error}")
     if bare:
         problems.append(f"{len(bare)} images without labels are left out: {', '.join(bare[:5])}")
     if labels:
@@ -165,8 +165,8 @@ def _subfolder(folder: Path, names: Iterable[str], what: str) -> Path:
     found = [folder / name for name in names if (folder / name).is_dir()]
     if not found:
         raise DatasetError(
-            f"{folder} has no folder of {what}; put images into images/ and their labels, under the same names, into "
-            f"masks/"
+            f"{folder} has no folder of {what}; put images into images/ and their labels, with the same names, into "
+            "masks/"
         )
     return found[0]
 
@@ -185,7 +185,7 @@ def _check_alike(images: list[ImageFacts]) -> None:
         kinds = Counter(getattr(image, what) for image in images)
         if len(kinds) > 1:
             told = ", ".join(f"{kind} in {count} images" for kind, count in kinds.most_common())
-            raise DatasetError(f"the images differ in {what}: {told}; a data set has one kind, convert some")
+            raise DatasetError(f"the images differ in {what}: {told}; convert some, so that all are alike")
 
 
 def _values(images: list[ImageFacts]) -> tuple[float, float, tuple[float, ...], tuple[float, ...]]:
@@ -200,7 +200,7 @@ def _values(images: list[ImageFacts]) -> tuple[float, float, tuple[float, ...], 
     pixels = np.concatenate(parts, axis=1)
     known = pixels[:, np.isfinite(pixels).all(axis=0)]
     if not known.size:
-        raise DatasetError("no finite value was found in the images")
+        raise DatasetError("the images have no finite value")
     mean, std = known.mean(axis=1).tolist(), known.std(axis=1).tolist()
     return float(known.min()), float(known.max()), tuple(mean), tuple(std)
 
@@ -216,7 +216,7 @@ class _Counted:
         self._names = [image.name for image in images]
         kinds = {_kind(image) for image in images}
         if len(kinds) > 1:
-            raise DatasetError(f"the labels are of several kinds, {' and '.join(sorted(kinds))}; convert some")
+            raise DatasetError(f"the labels are of several kinds, {' and '.join(sorted(kinds))}; convert them to one")
         self.kind = kinds.pop()
         total = sum(image.size.pixels for image in images)
         self.complete = self.kind == "polygons" or total <= _PIXELS
@@ -255,8 +255,8 @@ class _Counted:
                     halves[value][lower] += count / mask.size.pixels
                 if len(self._pixels) > _MOST_VALUES:
                     raise DatasetError(
-                        f"{image.labels} brings the labels to more than {_MOST_VALUES} different values; they look "
-                        f"like pictures, not labels (JPEG changes values: save labels as PNG or TIFF)"
+                        f"{image.labels}: the labels have more than {_MOST_VALUES} different values, so they look like "
+                        "pictures instead of labels (JPEG changes values: save labels as PNG or TIFF)"
                     )
                 self._measure(values[::step, ::step], step)
         for value, shares in halves.items():
@@ -360,6 +360,6 @@ def _packed(pixels: NDArray[Any], kind: str) -> NDArray[Any]:
     if values.dtype.kind != "f":
         return values
     if (values != np.floor(values))[np.isfinite(values)].any():
-        raise DatasetError("labels hold fractions; a mask holds whole numbers")
+        raise DatasetError("the labels have fractions; a mask must hold whole numbers")
     whole: NDArray[Any] = np.nan_to_num(values, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
     return whole

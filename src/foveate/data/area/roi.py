@@ -40,12 +40,14 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
             image, or nothing of the image is inside.
     """
     tree = _load(path)
-    with translated(ConfigError, f"{path} holds a polygon whose coordinates are no numbers", "it is damaged"):
+    with translated(ConfigError, f"{path} has a polygon whose coordinates are not numbers", "it is damaged"):
         polygons = [tuple(map(_ring, rings)) for rings in _polygons(tree, path) if rings]
     if not polygons:
-        raise ConfigError(f"{path} holds no polygon; a region of interest is at least one")
+        raise ConfigError(f"{path} has no polygon; a region of interest needs at least one")
     with translated(
-        ConfigError, f"{path} cannot be brought to the pixels of {image.location}", "check its coordinates"
+        ConfigError,
+        f"the coordinates in {path} cannot be converted to pixels of {image.location}",
+        "check its coordinates",
     ):
         to_pixels = pixel_transform(named_system(tree, path), [r[0] for r in polygons], image, coordinates, path)
         region = Region([Outline(tuple(to_pixels(ring) for ring in rings)) for rings in polygons])
@@ -121,8 +123,8 @@ def pixel_transform(
         return lambda ring: ring * (cols, rows)
     if place is None or own is None:
         raise ConfigError(
-            f"{path} has coordinates on Earth and {image.location} has none; give polygons in its pixels, with "
-            f"{hint} pixels"
+            f"{path} has coordinates on Earth, but {image.location} has no georeference; give polygons in its pixels, "
+            f"with {hint} pixels"
         )
     return _from_earth(named or own if coordinates == "crs" else None, own, place)
 
@@ -147,7 +149,7 @@ def named_system(tree: Any, path: Path) -> CRS | None:
         return _system(str(member["properties"]["name"]))
     except (CRSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{path} names a coordinate reference system that is not known: {str(member)[:100]} ({reason_of(error)})"
+            f"{path} names an unknown coordinate reference system: {str(member)[:100]} ({reason_of(error)})"
         ) from None
 
 
@@ -173,7 +175,9 @@ def _from_earth(source: CRS | None, own: CRS, place: Georeference) -> _ToPixels:
             try:
                 x, y = map(np.asarray, warp(source or _LONLAT, own, x, y))
             except RasterioError as error:
-                raise ConfigError(f"the region of interest cannot be brought to the image's system: {error}") from None
+                raise ConfigError(
+                    f"the region of interest cannot be converted to the coordinates of the image: {error}"
+                ) from None
         pixels: Ring = np.stack([x - c, y - f], axis=1) @ inverse.T
         return pixels
 
@@ -186,8 +190,8 @@ def _check_meets(region: Region, image: ImageReader, path: Path) -> None:
     if not (left < size.width and right > 0 and top < size.height and bottom > 0):
         raise ConfigError(
             f"the region of interest in {path} spans columns {left:.0f} to {right:.0f} and rows {top:.0f} to "
-            f"{bottom:.0f} of {image.location}, which has {size.width} columns and {size.height} rows: they do not "
-            f"meet. Say with --roi-coordinates whether its coordinates are pixels, crs or lonlat"
+            f"{bottom:.0f}, but {image.location} has {size.width} columns and {size.height} rows, so they do not "
+            "overlap. Set --roi-coordinates to pixels, crs or lonlat"
         )
 
 

@@ -99,7 +99,9 @@ class OnGround:
         try:
             moved = warp(*self._systems, east.ravel(), north.ravel())
         except RasterioError as error:
-            raise DatasetError(f"the place of an image cannot be brought to that of its mask: {error}") from None
+            raise DatasetError(
+                f"the georeference of an image cannot be converted to that of its mask: {error}"
+            ) from None
         east, north = (np.reshape(values, east.shape) for values in moved)
         col, row = _applied(~Affine(*self.mask.transform), east, north)
         return row, col
@@ -154,7 +156,7 @@ def _system(place: Georeference) -> Any:
     try:
         return CRS.from_wkt(place.crs) if place.crs else None
     except CRSError as error:
-        raise DatasetError(f"a coordinate reference system is not known: {error}") from None
+        raise DatasetError(f"unknown coordinate reference system: {error}") from None
 
 
 class Placed(NamedTuple):
@@ -188,7 +190,7 @@ def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
     if mask.size == image.stored_size:
         known = "image" if ours is not None else "mask"
         alone = ours is not None or theirs is not None
-        note = f"only the {known} has a place on the ground; image and mask are taken pixel by pixel"
+        note = f"only the {known} has a georeference; image and mask are matched pixel by pixel"
         return Placed(Stretched(image.size, mask.size), note if alone else "")
     shown = _size_of(mask, image)
     if mask.resolution is not None and _close(shown, image.size):
@@ -196,8 +198,8 @@ def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
     lost = [kind for kind, place in (("image", ours), ("mask", theirs)) if place is None]
     raise DatasetError(
         f"the image {image.location} is {image.size.height} x {image.size.width} pixels and its mask {mask.location} "
-        f"{shown.height} x {shown.width}; they must be the same, or both must say where they lie on the ground (the "
-        f"{' and the '.join(lost)} does not) or how large their pixels are"
+        f"is {shown.height} x {shown.width}. Give them the same size, or give both a georeference (missing in the "
+        f"{' and the '.join(lost)}) or a pixel size"
     )
 
 
@@ -228,9 +230,8 @@ def _on_ground(image: ImageReader, mask: ImageReader, placement: OnGround) -> Pl
     inside = (rows >= 0) & (rows <= mask.size.height) & (cols >= 0) & (cols <= mask.size.width)
     if not inside.any() and not _meet(rows, cols, mask.size):
         raise DatasetError(
-            f"the mask {mask.location} lies elsewhere than its image: the image {image.location} spans "
-            f"{_span(image)} and the mask {_span(mask)}; correct the georeference of one, or remove it from one to "
-            f"take them pixel by pixel"
+            f"the mask {mask.location} does not overlap its image {image.location}: the image spans {_span(image)} and "
+            f"the mask {_span(mask)}. Correct one georeference, or remove it to match them pixel by pixel"
         )
     share = float(inside.mean())
     return Placed(placement, f"the mask covers {share:.0%} of its image" if share < 0.995 else "")

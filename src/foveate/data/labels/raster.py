@@ -85,9 +85,9 @@ class RasterLabels:
         file = MaskFile.of(reader)
         if file.lossy and not meaning.rounded:
             raise DatasetError(
-                f"the mask {self.location} is compressed by {file.lossy} with loss; JPEG masks have noise at borders. "
-                f"Save masks as PNG or as TIFF without loss, or take the nearest allowed value of each pixel with "
-                f"data.round_labels=true"
+                f"the mask {self.location} has lossy {file.lossy} compression; JPEG masks have noise at borders. Save "
+                "masks as PNG or as lossless TIFF, or set data.round_labels=true to take the nearest allowed value of "
+                "each pixel"
             )
         self.colours = file.colours
         self.notes = (*self.notes, *meaning.check(reader))

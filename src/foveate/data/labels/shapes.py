@@ -107,13 +107,13 @@ def _check_first_bytes(path: Path) -> None:
         raise DatasetError(f"{path} cannot be read: {error}") from None
     wanted = b"SQLite format 3\x00" if path.suffix.lower() == ".gpkg" else b"\x00\x00\x27\x0a"
     if not first.startswith(wanted):
-        raise DatasetError(f"{path} is no {path.suffix} file: it cannot be read as one")
+        raise DatasetError(f"{path} is not a {path.suffix} file and cannot be read as one")
 
 
 def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise DatasetError(f"no labels at {path}")
-    return read_json(path, DatasetError, "labels of this suffix are GeoJSON, COCO or LabelMe", _MOST_BYTES)
+    return read_json(path, DatasetError, "files with this suffix hold labels as GeoJSON, COCO or LabelMe", _MOST_BYTES)
 
 
 def _from_json(tree: Any, path: Path, image: str) -> tuple[list[Any], list[dict[str, Any]]]:
@@ -125,7 +125,7 @@ def _from_json(tree: Any, path: Path, image: str) -> tuple[list[Any], list[dict[
         else:
             found = list(_features(tree, path))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        raise DatasetError(f"{path} is no GeoJSON, COCO or LabelMe file: {error!r}") from None
+        raise DatasetError(f"{path} is not a GeoJSON, COCO or LabelMe file: {error!r}") from None
     return [geometry for geometry, _ in found], [properties for _, properties in found]
 
 
@@ -141,7 +141,7 @@ def _features(tree: Any, path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     elif kind in ("Polygon", "MultiPolygon"):
         yield _geometry(tree), {}
     else:
-        raise DatasetError(f"{path} holds {kind or type(tree).__name__}; labels are features of polygons with a class")
+        raise DatasetError(f"{path} holds {kind or type(tree).__name__}; labels must be polygon features with a class")
 
 
 def _geometry(tree: Any) -> Any:
@@ -162,7 +162,7 @@ def _from_coco(tree: Any, path: Path, image: str) -> Iterator[tuple[Any, dict[st
     mine = {key for key, file in images.items() if file.name == image or file.stem == Path(image).stem}
     if not mine and len(images) > 1:
         some = ", ".join(map(str, list(images.values())[:5]))
-        raise DatasetError(f"{path} has no labels of an image {image}; it has those of {some}")
+        raise DatasetError(f"{path} has no labels for the image {image}; it has labels for {some}")
     for one in tree["annotations"]:
         if one["image_id"] in (mine or images):
             label = {"category": names.get(one["category_id"], one["category_id"])}
@@ -218,8 +218,8 @@ def _labels(properties: list[dict[str, Any]], attribute: str | None, path: Path)
     if properties and attribute not in keys:
         named = f"no {attribute!r}" if attribute else "no property that names a class"
         raise DatasetError(
-            f"the polygons in {path} have {named}; they have {', '.join(keys) or 'no properties'}. Say with "
-            f"data.vectors.attribute which one holds the class"
+            f"the polygons in {path} have {named}; they have {', '.join(keys) or 'no properties'}. Set "
+            "data.vectors.attribute to the property that holds the class"
         )
     return [_value(one.get(attribute)) for one in properties] if attribute else []
 
@@ -240,13 +240,13 @@ def _areal(geometries: list[Any], path: Path) -> tuple[list[tuple[Any, int]], tu
     kept, counts = [], Counter[str]()
     for i, geometry in enumerate(geometries):
         if geometry is None or geometry.is_empty:
-            counts["polygons without a ring of three corners, left out"] += 1
+            counts["polygons with fewer than three corners, left out"] += 1
             continue
         if geometry.geom_type not in ("Polygon", "MultiPolygon", "GeometryCollection"):
             counts["points and lines, left out"] += 1
             continue
         if not geometry.is_valid:
-            counts["polygons that cross themselves and were repaired"] += 1
+            counts["self-intersecting polygons, repaired"] += 1
             geometry = shapely.make_valid(geometry)  # noqa: PLW2901
         parts = [part for part in shapely.get_parts(geometry).tolist() if "Polygon" in part.geom_type and part.area > 0]
         if not parts:
@@ -254,7 +254,7 @@ def _areal(geometries: list[Any], path: Path) -> tuple[list[tuple[Any, int]], tu
             continue
         kept.append((parts[0] if len(parts) == 1 else shapely.union_all(parts), i))
     if geometries and not kept:
-        raise DatasetError(f"{path} holds no polygon with an area; {_counted(counts)}")
+        raise DatasetError(f"{path} has no polygon with an area; {_counted(counts)}")
     return kept, tuple(f"{path.name}: {_counted(counts)}" for _ in [0] if counts)
 
 

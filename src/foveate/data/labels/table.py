@@ -116,15 +116,15 @@ class LabelTable:
         self._lookup, self._named = _Lookup(entries), np.array(sorted(named), np.int64)
         if rounded and (np.diff(self._lookup.keys) < _APART).any():
             raise DatasetError(
-                f"data.round_labels needs values at least {_APART} apart, got {_listed(self._lookup.keys)}; say which "
-                f"values the masks hold, for example data.label_map={{0: 0, 255: 1}}"
+                f"data.round_labels needs values at least {_APART} apart, got {_listed(self._lookup.keys)}; name the "
+                "values of the masks, for example data.label_map={0: 0, 255: 1}"
             )
 
     def check(self, mask: ImageReader) -> tuple[str, ...]:
         """Refuse what is no number; that several bands are equal is taken for granted."""
         if mask.dtype.kind not in "buif":
             raise DatasetError(f"the mask {mask.location} holds {mask.dtype}; a mask is one band of class ids")
-        return (f"the mask has {mask.bands} equal bands; the first is read",) if mask.bands > 1 else ()
+        return (f"the mask has {mask.bands} equal bands; Foveate reads the first",) if mask.bands > 1 else ()
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
         """The one band."""
@@ -152,13 +152,14 @@ class LabelTable:
         found = np.unique(values[wrong])
         if found.dtype.kind == "f" and (broken := found[found != np.floor(found)]).size:
             return DatasetError(
-                f"the mask {location} holds the value {broken[0]:g}, which is no whole number; a mask is one band of "
-                f"class ids, not of probabilities or heights"
+                f"the mask {location} holds the value {broken[0]:g}, which is not a whole number; a mask is one band "
+                "of class ids, not of probabilities or heights"
             )
-        more = f" It holds {_listed(found[1:])} too." if len(found) > 1 else ""
+        more = f" It also holds {_listed(found[1:])}." if len(found) > 1 else ""
         return DatasetError(
             f"the mask {location} holds the value {_number(found[0])}; allowed are {_listed(self._lookup.keys)}.{more} "
-            f"Name the values of the file in data.label_map, for example data.label_map={self._suggestion(values)}"
+            "Map the values of the file to class ids with data.label_map, for example "
+            f"data.label_map={self._suggestion(values)}"
         )
 
     def shown(self, value: Any) -> str:
@@ -200,8 +201,8 @@ class ColourTable:
         """Refuse what is no picture in colours of 8 bits."""
         if (mask.bands != 3 or mask.dtype != np.uint8) and not mask.palette:
             raise DatasetError(
-                f"the mask {mask.location} has {mask.bands} bands of {mask.dtype}, and data.colors is for masks of "
-                f"three bands of uint8 or with a colour table; remove data.colors for masks of one band of class ids"
+                f"the mask {mask.location} has {mask.bands} bands of {mask.dtype}, but data.colors is for masks with "
+                "three uint8 bands or a colour table; remove data.colors if the masks hold class ids"
             )
         return ()
 
@@ -247,7 +248,7 @@ class ColourTable:
 
 
 def _several_bands(pixels: Raster, location: str, classes: int) -> str:
-    text = f"the mask {location} has {len(pixels)} different bands of {pixels.dtype}; a mask is one band of class ids"
+    text = f"the mask {location} has {len(pixels)} different bands of {pixels.dtype}; a mask has one band of class ids"
     if len(pixels) != 3 or pixels.dtype != np.uint8:
         return text
     red, green, blue = pixels.reshape(3, -1).astype(np.int64)

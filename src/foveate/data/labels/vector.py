@@ -134,7 +134,7 @@ def in_pixels(
     if high <= 0 and low >= -image.size.height and (image.georeference is None or coordinates == "pixels"):
         # QGIS counts the rows of an image without a place on the ground downwards from 0.
         mirrored = np.array([shapely.transform(one, lambda xy: xy * (1, -1)) for one in placed], object)
-        return mirrored, (f"{path.name}: rows are negative, as QGIS draws them, and were mirrored",)
+        return mirrored, (f"{path.name}: the rows are negative, as in files from QGIS, and were mirrored",)
     return placed, ()
 
 
@@ -186,8 +186,8 @@ def _check_meets(placed: NDArray[Any], on_image: BoolArray, image: ImageReader, 
         (left, top), (right, bottom) = bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
         raise DatasetError(
             f"none of the {len(placed)} polygons in {path} lies on its image {image.location}: they span columns "
-            f"{left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f} of {image.size.width} x {image.size.height} "
-            f"pixels. Say with data.vectors.coordinates whether they are in pixels, crs or lonlat"
+            f"{left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f}, and the image has {image.size.width} x "
+            f"{image.size.height} pixels. Set data.vectors.coordinates to pixels, crs or lonlat"
         )
 
 
@@ -195,7 +195,7 @@ def _counted(ids: NDArray[np.uint8], on_image: BoolArray, config: DataConfig, pa
     off, bare = int((~on_image).sum()), int((ids == config.ignore_index).sum())
     notes = []
     if off:
-        notes.append(f"{path.name}: {off} of {len(ids)} polygons lie off the image")
+        notes.append(f"{path.name}: {off} of {len(ids)} polygons lie outside the image")
     if bare:
-        notes.append(f"{path.name}: {bare} of {len(ids)} polygons have no class or are to be ignored; not counted")
+        notes.append(f"{path.name}: {bare} of {len(ids)} polygons have no class or are ignored; they do not count")
     return tuple(notes)
