@@ -71,7 +71,7 @@ def test_value_not_in_the_map():
 
 @pytest.mark.parametrize("mask", [np.arange(48, dtype=np.uint8).reshape(3, 4, 4), np.full((4, 4), 0.5, np.float32)])
 def test_no_mask(mask):
-    with pytest.raises(DatasetError, match="a mask (is|has) one band of class ids"):
+    with pytest.raises(DatasetError, match=r"a mask (is|has) one band of class ids"):
         labels_of(ArrayReader(mask), 3).read(Window(0, 0, 4, 4))
 
 
