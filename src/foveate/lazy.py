@@ -11,7 +11,9 @@ class _Lazy(ModuleType):
     """A module that is imported by the first look at one of its names."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self.__name__), name)
+        value = getattr(import_module(self.__name__), name)
+        setattr(self, name, value)  # looked up once: that took longer than some of what is called
+        return value
 
 
 if TYPE_CHECKING:

@@ -237,4 +237,5 @@ def _note_largest(logits: Tensor, ids: Tensor) -> None:
     for number in range(1, len(logits)):
         larger = (logits[number] > best).view(torch.uint8)
         torch.maximum(ids, larger.mul_(number), out=ids)
-        best = torch.maximum(best, logits[number])
+        if number < len(logits) - 1:
+            best = torch.maximum(best, logits[number])

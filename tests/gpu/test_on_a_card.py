@@ -166,7 +166,7 @@ def test_no_pass_of_a_block_waits_for_the_card():
 
     def work():
         stitcher = AverageStitcher(one.grid[0], source.device, "hann")
-        outputs = run(mixed_patches(passes, regions, model.scales), passes.scale_weights)
+        outputs = run(mixed_patches(passes, regions, model.scales), passes.scale_weights).logits
         add_outputs(stitcher, passes, outputs, model, by_probability=False)
 
     work()

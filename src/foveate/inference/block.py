@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -211,8 +210,7 @@ def load_block(path: Path, plan: str, number: int) -> StoredBlock:
 def _write(file: IO[bytes], block: StoredBlock, whose: dict[str, Any]) -> None:
     """The checksum of all that follows, then an archive: what is known about the block, and its layers."""
     about = block._asdict() | whose
-    window = about["window"]
-    about["window"] = [window.top, window.left, window.height, window.width]
+    about["window"] = _corners(block.window)
     layers = about.pop("layers")
     tiled = {name: layer for name, layer in layers.items() if isinstance(layer, TiledLayer)}
     about["tiles"] = {name: _index(layer) for name, layer in tiled.items()}
@@ -243,9 +241,13 @@ def _checksum(file: IO[bytes]) -> bytes:
     return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]  # any binary file will do
 
 
+def _corners(window: Window) -> list[int]:
+    return [window.top, window.left, window.height, window.width]
+
+
 def _index(layer: TiledLayer) -> dict[str, Any]:
     """What tells the pieces of a layer from one another in the bytes of all."""
-    pieces = [[*place, *astuple(piece.window), piece.whole, len(piece.data)] for place, piece in layer.pieces.items()]
+    pieces = [[*place, *_corners(piece.window), piece.whole, len(piece.data)] for place, piece in layer.pieces.items()]
     return {"levels": layer.levels, "pieces": pieces}
 
 

@@ -113,6 +113,31 @@ def _key(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+class Trimmer:
+    """Gives freed memory back whenever this process has grown by `_GROWN` since it did so last: it takes a while."""
+
+    def __init__(self) -> None:
+        self._before = 0
+
+    def __call__(self) -> None:
+        """Look, and do so if need be."""
+        resident = _resident()
+        if resident > self._before + _GROWN or not resident:
+            give_back_freed_memory()
+            self._before = _resident()
+
+
+_GROWN = 32 << 20
+
+
+def _resident() -> int:
+    """Bytes of main memory that this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 def give_back_freed_memory() -> None:
     """Return the free pages between what is in use, where the C library can (glibc); elsewhere nothing happens.
 

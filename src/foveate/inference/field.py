@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Asked, Estimator, Learned, shares_of
-from foveate.geometry import CellGrid, Window
+from foveate.geometry import CellGrid, Window, ceil_div
 from foveate.inference.source import PixelSource
 from foveate.looks.passes import Foveation
 from foveate.patches.extraction import overview_window
@@ -51,10 +51,11 @@ class FoveationField:
         """Scale logits (N, S), on the CPU, of the cells under N level-0 positions inside the image."""
         result = torch.zeros(len(rows), len(self._segmenter.scales))
         cell_rows, cell_cols = rows // self.grid.cell, cols // self.grid.cell
-        tiles = torch.stack([cell_rows // TILE_CELLS, cell_cols // TILE_CELLS], dim=1)
-        for tile in torch.unique(tiles, dim=0):
-            inside = (tiles == tile).all(dim=1)
-            logits = self._tile(int(tile[0]), int(tile[1]))
+        across = ceil_div(self.grid.cols, TILE_CELLS)
+        tiles = cell_rows // TILE_CELLS * across + cell_cols // TILE_CELLS
+        for tile in torch.unique(tiles).tolist():
+            inside = tiles == tile
+            logits = self._tile(*divmod(tile, across))
             result[inside] = logits[:, cell_rows[inside] % TILE_CELLS, cell_cols[inside] % TILE_CELLS].T
         return result
 

@@ -218,8 +218,8 @@ def _files_of(path: Path) -> list[Path]:
     """Every local file that the pixels of an image may come from."""
     if not path.is_file():
         return files_in(path)
-    beside = {".mrxs": files_in(path.with_suffix("")), ".dcm": dicom_files(path.parent)}
-    return sorted({path, *beside.get(path.suffix.lower(), ()), *_seen_by_gdal(path)})
+    beside = {".mrxs": lambda: files_in(path.with_suffix("")), ".dcm": lambda: dicom_files(path.parent)}
+    return sorted({path, *beside.get(path.suffix.lower(), list)(), *_seen_by_gdal(path)})
 
 
 def _seen_by_gdal(path: Path) -> list[Path]:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby, islice, product, takewhile
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from foveate.cascade import CascadeSegmenter
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import Stitcher
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, Planner, begun_in
-from foveate.patches.extraction import Region, Windows, extract_patches, on_device, region_downsample, region_window
+from foveate.patches.alignment import Context
+from foveate.patches.extraction import (
+    Region,
+    Windows,
+    extract_patches,
+    on_device,
+    plain_corners,
+    plain_patches,
+    region_downsample,
+    region_window,
+)
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
@@ -40,12 +52,14 @@ class PreparedBlock(NamedTuple):
         groups: its passes.
         begun: passes that begin in it.
         area: what is looked at; None for everything.
+        weights: (L, 1, h, w) how much each look of a pyramid counts at each pixel.
     """
 
     window: Window
     groups: list[PassGroup]
     begun: Begun
     area: BlockArea | None = None
+    weights: Tensor | None = None
 
 
 def prepare_block(
@@ -55,15 +69,25 @@ def prepare_block(
     source: PixelSource,
     scales: ScaleSet,
     area: BlockArea | None = None,
+    known: Callable[[Passes], Tensor] | None = None,
 ) -> PreparedBlock:
     """Plan a block and read its regions: each pixel once per scale in use, however many patches share it.
 
-    Passes that meet no pixel of the block that is looked at (`area`, None for everything) are left out.
+    Passes that meet no pixel of the block that is looked at (`area`, None for everything) are left out; for those that
+    are `known` nothing is read.
     """
     planned = planner.passes(block, foveation)
     kept = planned if area is None else [passes.select(area.meets(passes.supports)) for passes in planned]
-    groups = [PassGroup(passes, read_regions(passes, source, scales)) for passes in kept]
+    groups = [group_of(passes, source, scales, known) for passes in kept]
     return PreparedBlock(block, groups, begun_in(planned, block, area), area)
+
+
+def group_of(
+    passes: Passes, source: PixelSource, scales: ScaleSet, known: Callable[[Passes], Tensor] | None = None
+) -> PassGroup:
+    """Passes with what those that are not known look at, read now."""
+    unknown = passes if known is None else passes.select(~known(passes))
+    return PassGroup(passes, read_regions(unknown, source, scales))
 
 
 def read_regions(passes: Passes, source: PixelSource, scales: ScaleSet) -> dict[int, Region]:
@@ -78,17 +102,39 @@ def patch_windows(supports: Windows, side: int) -> Windows:
     return Windows(supports.top + shift, supports.left + shift, side)
 
 
+def inputs_of(passes: Passes, regions: dict[int, Region], scales: ScaleSet) -> Tensor | list[Tensor]:
+    """The input of each pass, (C, P, P) in the file's range: its scales' patches times their weights.
+
+    On a processor what is no mixture is not copied where it is a plain part of a region.
+    """
+    weights = passes.scale_weights
+    one_scale = bool(((weights == 0) | (weights == 1)).all())
+    if not one_scale or any(region.pixels.device.type != "cpu" for region in regions.values()):
+        return mixed_patches(passes, regions, scales)
+    found: dict[int, Tensor] = {}
+    for scale, region in regions.items():
+        rows = torch.nonzero(weights[:, scale])[:, 0]
+        windows = _windows_of(passes, scale, scales, rows)
+        corners = plain_corners(region, windows, scales.patch_size)
+        patches = (
+            extract_patches(region, windows, scales.patch_size)
+            if corners is None
+            else plain_patches(region, corners, scales.patch_size)
+        )
+        found |= dict(zip(rows.tolist(), patches, strict=True))
+    return [found[row] for row in range(len(passes))]
+
+
 def mixed_patches(passes: Passes, regions: dict[int, Region], scales: ScaleSet) -> Tensor:
-    """The input of each pass, (N, C, P, P) in the file's range: its scales' patches times their weights."""
+    """As `inputs_of`, in one tensor (N, C, P, P)."""
     mixed: Tensor | None = None
     for scale, region in regions.items():
         weights = passes.scale_weights[:, scale]
         rows = torch.nonzero(weights > 0)[:, 0]
         if len(rows) == 0:
             continue
-        tops, lefts, side = patch_windows(passes.supports, scales.fields_of_view[scale])
         device = region.pixels.device
-        patches = extract_patches(region, Windows(tops[rows], lefts[rows], side), scales.patch_size)
+        patches = extract_patches(region, _windows_of(passes, scale, scales, rows), scales.patch_size)
         if len(rows) == len(passes) and bool((weights == 1).all()):
             return patches  # there is nothing to mix
         if mixed is None:
@@ -98,11 +144,15 @@ def mixed_patches(passes: Passes, regions: dict[int, Region], scales: ScaleSet) 
     return mixed
 
 
-def _read_region(passes: Passes, scale: int, source: PixelSource, scales: ScaleSet) -> Region:
-    rows = passes.scale_weights[:, scale] > 0
+def _windows_of(passes: Passes, scale: int, scales: ScaleSet, rows: Tensor) -> Windows:
+    """What some of the passes see of a scale."""
     tops, lefts, side = patch_windows(passes.supports, scales.fields_of_view[scale])
+    return Windows(tops[rows], lefts[rows], side)
+
+
+def _read_region(passes: Passes, scale: int, source: PixelSource, scales: ScaleSet) -> Region:
     downsample = region_downsample(scales.downsample(scale))
-    window = region_window(Windows(tops[rows], lefts[rows], side), downsample)
+    window = region_window(_windows_of(passes, scale, scales, passes.scale_weights[:, scale] > 0), downsample)
     size = Size(window.height // downsample, window.width // downsample)
     return Region(source.read(window, size), window.top // downsample, window.left // downsample, downsample)
 
@@ -116,6 +166,32 @@ _PIXELS_ON_DEVICE = 2**23
 def pixels_at_once(device: torch.device) -> int:
     """Pixels of a class that are brought to the image's resolution at a time."""
     return _PIXELS_AT_ONCE.get(device.type, _PIXELS_ON_DEVICE)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the network makes of N passes.
+
+    Attributes:
+        logits: (N, C, P', P') over their windows.
+        handed: (N, D, m, m) what a cascade's closer looks get of it; None without one.
+    """
+
+    logits: Tensor
+    handed: Tensor | None = None
+
+    def of(self, rows: int | slice) -> Seen:
+        """What is made of some of the passes, or of one, without the axis N."""
+        return self.after(lambda values: values[rows])
+
+    def after(self, work: Callable[[Tensor], Tensor]) -> Seen:
+        """The same after some work on each of the tensors."""
+        return Seen(work(self.logits), None if self.handed is None else work(self.handed))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return self.logits.nbytes + (0 if self.handed is None else self.handed.nbytes)
 
 
 class Runner:
@@ -132,20 +208,31 @@ class Runner:
         self._inputs: Tensor | None = None
 
     @torch.inference_mode()
-    def __call__(self, inputs: Tensor, scale_weights: Tensor) -> Tensor:
-        """The network's logits (n, C, P', P') on inputs (n, C_in, P, P) in the file's range, at most a batch.
+    def __call__(
+        self, inputs: Sequence[Tensor] | Tensor, scale_weights: Tensor, context: Context | None = None
+    ) -> Seen:
+        """What the network sees on inputs n x (C_in, P, P) in the file's range, at most a batch.
 
         The inputs were mixed by scale weights (n, S). Every forward pass has the shape of a whole batch, filled up with
         zeros: kernels are chosen once, and a patch's result does not depend on how many others were left.
         """
-        count, filled = len(inputs), self.filled(inputs)
-        missing = len(filled) - count
-        weights = torch.cat([scale_weights, scale_weights[-1:].expand(missing, -1)]) if missing else scale_weights
+        filled = self.filled(inputs)
         with torch.autocast(filled.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
-            outputs = self._seen(filled, on_device(weights, filled.device))[:count]
-        if outputs.untyped_storage().data_ptr() == filled.untyped_storage().data_ptr():
+            if isinstance(self._segmenter, CascadeSegmenter):
+                seen = self._looked(self._segmenter, filled, int(scale_weights[0].argmax()), context)
+            else:
+                weights = torch.cat([scale_weights, scale_weights[-1:].expand(len(filled) - len(inputs), -1)])
+                seen = Seen(self._seen(filled, on_device(weights, filled.device)))
+        if seen.logits.untyped_storage().data_ptr() == filled.untyped_storage().data_ptr():
             self._inputs = None  # a network that gives back what it is given keeps that
-        return outputs
+        return seen.of(slice(len(inputs)))
+
+    def _looked(self, cascade: CascadeSegmenter, patches: Tensor, scale: int, context: Context | None) -> Seen:
+        if context is not None:
+            handed, corners = (_filled(values, len(patches)) for values in (context.seen, context.corners))
+            context = Context(handed, corners, context.share)
+        found = cascade.look(patches, scale, context)
+        return Seen(found.logits, found.handed)
 
     def _seen(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
         """The network's logits; with `tta`, those of its mean probabilities over mirrored and turned patches."""
@@ -164,16 +251,26 @@ class Runner:
         return membership.as_logits(total / self._config.passes_of_a_patch)
 
     @torch.inference_mode()
-    def filled(self, inputs: Tensor) -> Tensor:
+    def filled(self, inputs: Sequence[Tensor] | Tensor) -> Tensor:
         """Inputs in the network's range, filled up with zeros to a whole batch; valid until the next call."""
-        size = max(len(inputs), self._config.batch_size)
-        shape = (size, *inputs.shape[1:])
-        if self._inputs is None or self._inputs.shape != shape or self._inputs.device != inputs.device:
-            order = torch.contiguous_format if inputs.device.type == "cpu" else torch.channels_last
-            self._inputs = torch.empty(shape, device=inputs.device, memory_format=order)
-        self._source.normalised(inputs, out=self._inputs[: len(inputs)])
+        size, first = max(len(inputs), self._config.batch_size), inputs[0]
+        shape = (size, *first.shape)
+        if self._inputs is None or self._inputs.shape != shape or self._inputs.device != first.device:
+            order = torch.contiguous_format if first.device.type == "cpu" else torch.channels_last
+            self._inputs = torch.empty(shape, device=first.device, memory_format=order)
+        if first.device.type != "cpu":
+            together = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+            self._source.normalised(together, out=self._inputs[: len(inputs)])
+        else:  # one after the other, which stay in a processor's cache
+            for patch, out in zip(inputs, self._inputs, strict=False):
+                self._source.normalised(patch, out=out)
         self._inputs[len(inputs) :] = 0
         return self._inputs
+
+
+def _filled(values: Tensor, size: int) -> Tensor:
+    """Values (n, ...) with zeros up to (size, ...)."""
+    return torch.cat([values, values.new_zeros(size - len(values), *values.shape[1:])])
 
 
 @torch.inference_mode()
@@ -204,6 +301,7 @@ def _weights_for(passes: Passes, device: torch.device) -> Tensor:
 
 # Number of the look, top and left of its support.
 _Key: TypeAlias = tuple[int, int, int]
+_KEPT_BYTES = 2**28  # of passes that are kept for the whole image
 
 
 class SharedPasses:
@@ -221,68 +319,96 @@ class SharedPasses:
 
     def __init__(self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> None:
         self._segmenter, self._source, self._config = segmenter, source, config
-        self._run = Runner(segmenter, source, config)
+        self.run = Runner(segmenter, source, config)
         self._fresh: dict[_Key, _Output] = {}  # of the last batch
         self._kept = _Kept(config.block_size)
+        self._always: dict[_Key, Seen] = {}  # of the whole image
 
     def outputs(
-        self, block: PreparedBlock, ahead: Callable[[], PreparedBlock | None]
-    ) -> Iterator[tuple[Passes, Tensor]]:
-        """A block's passes in their order, some at a time, and the network's logits (n, C, P', P') over their windows.
+        self,
+        block: Window,
+        groups: Sequence[PassGroup],
+        first: int,
+        ahead: Callable[[], PreparedBlock | None] = lambda: None,
+        context: Callable[[Passes], Context | None] = lambda passes: None,
+    ) -> Iterator[tuple[Passes, Seen]]:
+        """Passes of a block in their order, some at a time, and what the network makes of them.
 
         Args:
-            block: the block.
-            ahead: gives the next one, or None; asked when a batch has places left.
+            block: level-0 pixels.
+            groups: the passes.
+            first: number of the first group's look; the others follow.
+            ahead: gives the next block, whose groups are numbered alike, or None; asked when a batch has places left.
+            context: of a batch.
         """
-        passes, number = _passes(block), 0
+        passes, number = _passes(groups, first), 0
         while number < len(passes):
             if not self._knows(passes[number].key):
-                self._make(self._batch(passes, number, ahead))
+                self._make(self._batch(passes, number, first, ahead), context)
             some = self._known_from(passes, number)
-            outputs = _joined([self._take(one.key) for one in some])
-            yield some[0].group.passes.select(slice(some[0].row, some[-1].row + 1)), outputs
-            for one, output in zip(some, outputs, strict=True):
-                if self._counts_later(one, block.window):
-                    self._kept.put(one.key, output)
+            seen = _joined([self._take(one.key) for one in some])
+            yield some[0].group.passes.select(slice(some[0].row, some[-1].row + 1)), seen
+            for row, one in enumerate(some):
+                if self._counts_later(one, block) and one.key not in self._always:
+                    self._kept.put(one.key, seen.of(row))
             number += len(some)
+
+    def keep(self, number: int, passes: Passes, seen: Seen) -> None:
+        """Keep what the network made of passes for the whole image, if there is room."""
+        if (len(self._always) + len(passes)) * seen.of(0).nbytes <= _KEPT_BYTES:
+            stored = seen.after(Tensor.cpu)
+            self._always |= {(number, *key): stored.of(row) for row, key in enumerate(keys_of(passes.supports))}
+
+    def has(self, number: int, supports: Windows) -> list[bool]:
+        """Which passes of a look are kept for the whole image."""
+        return [(number, *key) in self._always for key in keys_of(supports)]
 
     def _known_from(self, passes: list[_Pass], number: int) -> list[_Pass]:
         """The passes of one group, from a number on, that are made already; not too many."""
         first = passes[number]
         most = max(1, pixels_at_once(self._source.device) // first.group.passes.supports.side**2)
         some = islice(passes, number, number + most)
-        return list(takewhile(lambda one: one.group is first.group and self._knows(one.key), some))
+        known = list(takewhile(lambda one: one.group is first.group and self._knows(one.key), some))
+        if self._source.device.type != "cpu":
+            return known
+        # On a processor those that lie together: bringing others together is a copy more.
+        fresh = [self._fresh.get(one.key) for one in known]
+        apart = (i for i in range(1, len(known)) if not _follows(fresh[i - 1], fresh[i]))
+        return known[: next(apart, len(known))]
 
     def _take(self, key: _Key) -> _Output:
-        output = self._fresh.pop(key, None)
-        return _Output(self._kept.pop(key)[None], 0) if output is None else output
+        if key in self._fresh:
+            return self._fresh.pop(key)
+        kept = self._always.get(key) or self._kept.pop(key)
+        return _Output(kept.after(lambda values: values[None].to(self._source.device)), 0)
 
     def _knows(self, key: _Key) -> bool:
-        return key in self._fresh or key in self._kept
+        return key in self._fresh or key in self._kept or key in self._always
 
-    def _batch(self, passes: list[_Pass], number: int, ahead: Callable[[], PreparedBlock | None]) -> list[_Pass]:
+    def _batch(
+        self, passes: list[_Pass], number: int, first: int, ahead: Callable[[], PreparedBlock | None]
+    ) -> list[_Pass]:
         """What to make next: this pass of a block and those after it that are not known, then those of the next."""
         size = self._config.batch_size
         batch = list(islice(self._unknown(islice(passes, number, None)), size))
         if len(batch) < size and (following := ahead()) is not None:
             mine = {one.key for one in passes}
-            others = (one for one in self._unknown(_passes(following)) if one.key not in mine)
+            others = (one for one in self._unknown(_passes(following.groups, first)) if one.key not in mine)
             batch += islice(others, size - len(batch))
         return batch
 
     def _unknown(self, passes: Iterable[_Pass]) -> Iterator[_Pass]:
         return (one for one in passes if not self._knows(one.key))
 
-    def _make(self, batch: list[_Pass]) -> None:
+    def _make(self, batch: list[_Pass], context: Callable[[Passes], Context | None]) -> None:
         parts, inputs = [], []
         for _, same in groupby(batch, lambda one: id(one.group)):
             ones = list(same)
             parts.append(ones[0].group.passes.select(torch.tensor([one.row for one in ones])))
-            inputs.append(mixed_patches(parts[-1], ones[0].group.regions, self._segmenter.scales))
-        patches = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
-        scale_weights = torch.cat([part.scale_weights for part in parts])
-        outputs = self._run(patches, scale_weights)
-        self._fresh.update({one.key: _Output(outputs, row) for row, one in enumerate(batch)})
+            inputs.append(inputs_of(parts[-1], ones[0].group.regions, self._segmenter.scales))
+        patches = inputs[0] if len(inputs) == 1 else [patch for some in inputs for patch in some]
+        seen = self.run(patches, torch.cat([part.scale_weights for part in parts]), context(parts[0]))
+        self._fresh.update({one.key: _Output(seen, row) for row, one in enumerate(batch)})
 
     def _counts_later(self, one: _Pass, block: Window) -> bool:
         """Whether a pass counts in blocks to the right or below."""
@@ -299,18 +425,24 @@ class _Pass(NamedTuple):
 
 
 class _Output(NamedTuple):
-    """What the network said of a pass: a row of its batch (n, C, P', P')."""
+    """What the network made of a pass: a row of its batch."""
 
-    batch: Tensor
+    batch: Seen
     row: int
 
 
-def _joined(outputs: list[_Output]) -> Tensor:
-    """Outputs as one tensor, which is not copied where they follow one another in a batch."""
-    (batch, start), end = outputs[0], outputs[0].row + len(outputs)
-    if all(one.batch is batch and one.row == row for one, row in zip(outputs, range(start, end), strict=True)):
-        return batch[start:end]
-    return torch.stack([one.batch[one.row] for one in outputs])
+def _follows(one: _Output | None, other: _Output | None) -> bool:
+    return one is not None and other is not None and one.batch is other.batch and one.row + 1 == other.row
+
+
+def _joined(outputs: list[_Output]) -> Seen:
+    """Outputs as one, which is not copied where they follow one another in a batch."""
+    batch, start = outputs[0]
+    if all(map(_follows, outputs, outputs[1:])):
+        return batch.of(slice(start, start + len(outputs)))
+    rows = [one.batch.of(one.row) for one in outputs]
+    handed = [row.handed for row in rows if row.handed is not None]
+    return Seen(torch.stack([row.logits for row in rows]), torch.stack(handed) if handed else None)
 
 
 class _Kept:
@@ -318,22 +450,22 @@ class _Kept:
 
     def __init__(self, side: int) -> None:
         self._block, self._pixels = side**2, 0
-        self._outputs: OrderedDict[_Key, Tensor] = OrderedDict()
+        self._outputs: OrderedDict[_Key, Seen] = OrderedDict()
 
     def __contains__(self, key: _Key) -> bool:
         return key in self._outputs
 
-    def put(self, key: _Key, output: Tensor) -> None:
+    def put(self, key: _Key, seen: Seen) -> None:
         """Keep a copy of (C, P', P'): as a part of its batch it would keep all of that."""
-        self._outputs[key] = output.clone()
-        self._pixels += output[0].numel()
+        self._outputs[key] = seen.after(Tensor.clone)
+        self._pixels += seen.logits[0].numel()
         while self._pixels > self._block:
-            self._pixels -= self._outputs.popitem(last=False)[1][0].numel()
+            self._pixels -= self._outputs.popitem(last=False)[1].logits[0].numel()
 
-    def pop(self, key: _Key) -> Tensor:
-        output = self._outputs.pop(key)
-        self._pixels -= output[0].numel()
-        return output
+    def pop(self, key: _Key) -> Seen:
+        seen = self._outputs.pop(key)
+        self._pixels -= seen.logits[0].numel()
+        return seen
 
 
 def blocks_abreast(side: int, stride: int, patch_size: int, looks: int) -> int:
@@ -348,11 +480,14 @@ def blocks_abreast(side: int, stride: int, patch_size: int, looks: int) -> int:
     return max(1, side * stride // (patch_size**2 * looks) - 2)
 
 
-def _passes(block: PreparedBlock) -> list[_Pass]:
+def _passes(groups: Sequence[PassGroup], first: int) -> list[_Pass]:
     return [
-        _Pass((look, top, left), group, row)
-        for look, group in enumerate(block.groups)
-        for row, (top, left) in enumerate(
-            zip(group.passes.supports.top.tolist(), group.passes.supports.left.tolist(), strict=True)
-        )
+        _Pass((look, *key), group, row)
+        for look, group in enumerate(groups, first)
+        for row, key in enumerate(keys_of(group.passes.supports))
     ]
+
+
+def keys_of(windows: Windows) -> list[tuple[int, int]]:
+    """Top and left of each window."""
+    return list(zip(windows.top.tolist(), windows.left.tolist(), strict=True))

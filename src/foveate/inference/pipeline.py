@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from foveate.cascade import CascadeSegmenter
 from foveate.data.area.area import Area, AreaPart
-from foveate.errors import ConfigError, ImageReadError
+from foveate.errors import ImageReadError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import give_back_freed_memory, reuse_freed_memory
+from foveate.inference.cost import Trimmer, reuse_freed_memory
 from foveate.inference.field import FoveationField, TileObserver
+from foveate.inference.passes import PreparedBlock
 from foveate.inference.plan import BlockGrid, LookPlan
-from foveate.inference.predict_cascade import CascadePredictor
-from foveate.inference.predictor import BlockPredictor, FinishedBlock, PyramidPredictor, TargetPredictor
+from foveate.inference.predictor import FinishedBlock, Predictor
 from foveate.inference.sizes import sized
 from foveate.inference.source import PixelSource, threaded
 from foveate.looks.passes import BlockArea
@@ -61,6 +60,7 @@ def finished_blocks(
         ImageReadError: when pixels cannot be read.
     """
     reuse_freed_memory()
+    trim = Trimmer()
     config = sized(config, segmenter, source.device)
     plan = LookPlan.of(config, segmenter.estimator, segmenter.scales)
     if blocks is None:
@@ -68,10 +68,10 @@ def finished_blocks(
     area = None if area is None or area.is_everything else area
     with threaded(source) as reads, ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
         field = FoveationField(segmenter, reads, on_tile)
-        predictor = _predictor(segmenter, reads, config, field, area, reading)
+        predictor = Predictor(segmenter, reads, config, field, reading, area)
 
         def prepare(block: Window) -> _Ready:
-            part, own = (None, None) if area is None else _parts(area, block, predictor.reach)
+            part, own = (None, None) if area is None else _parts(area, block, predictor.reach(block))
             if own is not None and not own.inside.any():
                 return _Ready(part, None, predictor.leave_out(own))
             field.cover(block)
@@ -88,14 +88,14 @@ def finished_blocks(
                 if on_unreadable is None:
                     raise
                 on_unreadable(block, error)
-            give_back_freed_memory()
+            trim()
 
 
 class _Ready(NamedTuple):
     """What is looked at of a block, and what its predictor prepared; or the block left out, where nothing is."""
 
     part: AreaPart | None
-    prepared: Any
+    prepared: PreparedBlock | None
     left_out: FinishedBlock | None = None
 
 
@@ -108,10 +108,11 @@ def _parts(area: Area, block: Window, reach: int) -> tuple[AreaPart, BlockArea]:
 
 
 def _finished(
-    ready: _Ready, predictor: BlockPredictor[Any], ahead: Callable[[], Any | None], each: int
+    ready: _Ready, predictor: Predictor, ahead: Callable[[], PreparedBlock | None], each: int
 ) -> FinishedBlock:
     """A block, its passes counted as forward passes, `each` for a patch."""
-    finished = ready.left_out or predictor.predict(ready.prepared, ahead)
+    finished = ready.left_out if ready.prepared is None else predictor.predict(ready.prepared, ahead)
+    assert finished is not None  # one of the two is there
     return finished._replace(part=ready.part, passes=finished.passes * each, skipped=finished.skipped * each)
 
 
@@ -122,24 +123,6 @@ def _cell_logits(block: Window, field: FoveationField) -> Tensor:
         for start, stop in ((block.top, block.bottom), (block.left, block.right))
     )
     return field.logits_at(*torch.cartesian_prod(rows, cols).T).T.reshape(-1, len(rows), len(cols))
-
-
-def _predictor(
-    segmenter: FoveatedSegmenter,
-    source: PixelSource,
-    config: InferenceConfig,
-    field: FoveationField,
-    area: Area | None,
-    reading: Executor,
-) -> BlockPredictor[Any]:
-    pyramid = LookPlan.of(config, segmenter.estimator, segmenter.scales).pyramid
-    if isinstance(segmenter, CascadeSegmenter):
-        if not pyramid:
-            raise ConfigError("a cascade looks level by level; leave inference.planner out, or say pyramid")
-        return CascadePredictor(segmenter, source, config, field, reading, area)
-    if pyramid:
-        return PyramidPredictor(segmenter, source, config, field, reading, area)
-    return TargetPredictor(segmenter, source, config, field)
 
 
 class _Waiting(NamedTuple):
@@ -162,7 +145,7 @@ def _ahead(prepare: Callable[[Window], _Ready], blocks: Iterable[Window], readin
         yield last
 
 
-def _if_readable(ready: list[Future[_Ready]]) -> Any | None:
+def _if_readable(ready: list[Future[_Ready]]) -> PreparedBlock | None:
     """What was prepared, without taking it; None where there is nothing, or nothing that can be read."""
     try:
         return ready[0].result().prepared if ready else None

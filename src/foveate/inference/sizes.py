@@ -120,7 +120,7 @@ def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config:
     batches, start = -1, 0.0  # the first batch chooses kernels
     while batches < 3 or time.perf_counter() - start < _SECONDS:
         # Copied back, as a device may still be working when the call returns.
-        run(inputs, weights).sum().item()
+        run(inputs, weights).logits.sum().item()
         batches += 1
         start = start or time.perf_counter()
     return batches * count * config.passes_of_a_patch / (time.perf_counter() - start)

