@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.membership import Exclusive
+from foveate.membership import Exclusive, Overlapping
 from foveate.metrics.scores import confusion_matrix, permutation_p_value, scores_from
 from oracles import confusion
 
@@ -61,3 +61,25 @@ def test_it_is_symmetric_and_a_probability(a, b):
     p = permutation_p_value(a, b)
     assert 0 < p <= 1
     assert p == pytest.approx(permutation_p_value(b, a))
+
+
+def test_overlapping_classes_have_counts_and_scores_of_their_own():
+    rng = np.random.default_rng(0)
+    label, guess = rng.integers(0, 4, (2, 6, 7)).astype(np.int32), rng.integers(0, 4, (2, 6, 7)).astype(np.int32)
+    label[0, :3] = -1
+    metric = confusion_matrix(2, Overlapping())
+    metric.update(*(Overlapping().answers(torch.from_numpy(one), 2) for one in (guess, label)))
+    counts, counted = metric.compute(), label >= 0
+    scores = scores_from(counts, ["a", "b"])
+    for k, found in enumerate(scores.classes):
+        true, said = (one[counted] >> k & 1 == 1 for one in (label, guess))
+        assert counts[k].tolist() == [
+            [(~true & ~said).sum(), (~true & said).sum()],
+            [(true & ~said).sum(), (true & said).sum()],
+        ]
+        assert found.iou == pytest.approx((true & said).sum() / (true | said).sum())
+        assert found.recall == pytest.approx((true & said).sum() / true.sum())
+        assert found.pixels == true.sum()
+    right = [(label[counted] >> k & 1) == (guess[counted] >> k & 1) for k in range(2)]
+    assert scores.pixel_accuracy == pytest.approx(np.mean(right))
+    assert scores.miou == pytest.approx(np.mean([c.iou for c in scores.classes]))

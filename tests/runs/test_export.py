@@ -15,6 +15,7 @@ from foveate.build import build_segmenter
 from foveate.cli.app import app
 from foveate.errors import ConfigError, NetworkError, OutputExistsError
 from foveate.networks.cascade import NetworkPerScale
+from foveate.patches.alignment import Context
 from foveate.runs import export as module
 from foveate.runs.config import RunConfig
 from foveate.runs.export import ExportedLook, export
@@ -89,12 +90,42 @@ def test_a_program_of_torch_export(root, tmp_path):
     assert json.loads(texts["foveate.json"])["class_names"]["1"] == "disc"
 
 
-def test_of_a_cascade_the_widest_look_is_written(root, tmp_path):
+def test_of_a_cascade_the_widest_look_is_written_alone_where_asked_for(root, tmp_path):
     run = run_of(root, {"name": "cascade"})
-    (done,) = export(run, tmp_path / "model.pt2")
-    assert done.view == 64
-    with pytest.raises(ConfigError, match="no look of 32 px can be exported; there are 64"):
-        export(run, tmp_path / "closer.pt2", view=32)
+    (done,) = export(run, tmp_path / "model.onnx", view=64)
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == ["pixels"]
+    assert [one.name for one in session.get_outputs()] == ["probabilities"]
+    with pytest.raises(ConfigError, match="no look of 16 px can be exported; there are 32, 64"):
+        export(run, tmp_path / "closer.pt2", view=16)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_the_looks_of_a_cascade_hand_on_what_they_see(root, tmp_path, share):
+    """Chained by hand in onnxruntime, at another batch size, three looks say what the cascade says."""
+    run = run_of(root, {"name": "cascade", "share": share}, fields_of_view=[32, 64, 128])
+    done = export(run, tmp_path / "model.onnx")
+    assert [one.path.name for one in done] == ["model-32px.onnx", "model-64px.onnx", "model-128px.onnx"]
+    sessions = [onnxruntime.InferenceSession(one.path, providers=["CPUExecutionProvider"]) for one in done]
+    pixels, corners = torch.rand(3, 2, 3, 32, 32), torch.tensor([[0.0, 0.5], [0.25, 0.125]])
+    data = run.config.data
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.channel_mean, data.channel_std))
+    context, given = None, {}
+    for scale in (2, 1, 0):
+        with torch.inference_mode():
+            seen = run.segmenter.look((pixels[scale] - mean) / std, scale, context)
+        found = sessions[scale].run(None, {"pixels": pixels[scale].numpy(), **given})
+        assert np.allclose(found[0], seen.logits.softmax(dim=1), atol=1e-4)
+        context = Context(seen.handed, corners, 0.5)
+        given = {"handed": found[-1], "corners": corners.numpy()}
+    assert len(found) == 1
+    alone = sessions[0].run(None, {"pixels": pixels[0].numpy(), **given | {"handed": 0 * context.seen.numpy()}})
+    assert not np.allclose(alone[0], found[0], atol=1e-2)
+
+
+def test_a_cascade_without_context_is_exported_too(root, tmp_path):
+    done = export(run_of(root, {"name": "cascade", "context": "none"}), tmp_path / "model.pt2")
+    assert [one.view for one in done] == [32, 64]
 
 
 def test_a_network_of_each_scale_is_written_for_its_own(root, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foveate.membership import Exclusive
+from foveate.membership import Exclusive, Overlapping
 from foveate.training.config import LossConfig
 from foveate.training.losses import SegmentationLoss
 
@@ -124,3 +124,50 @@ def test_labels_of_any_integer_type_and_half_logits():
 def test_class_weights_are_not_in_the_state():
     loss = SegmentationLoss(LossConfig(), Exclusive(IGNORED), class_weights=(1, 2, 3))
     assert not loss.state_dict()
+
+
+def overlapping_case():
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 3, 5, 4, generator=generator)
+    label = torch.randint(0, 8, (2, 5, 4), generator=generator, dtype=torch.int32)
+    label[0, :2] = -1
+    yes = torch.stack([(label >> k & 1).float() for k in range(3)], dim=1)
+    return logits, label, yes, label != -1
+
+
+def overlapping_loss(name, logits, label, **options):
+    config = LossConfig.parse({"cross_entropy": 0} | {name: 1} | options)
+    return float(SegmentationLoss(config, Overlapping())(logits, label).total)
+
+
+def test_losses_of_overlapping_classes_are_those_of_each_yes_or_no():
+    logits, label, yes, counted = overlapping_case()
+    right = torch.where(yes == 1, logits.sigmoid(), 1 - logits.sigmoid())
+    each = -right.log().movedim(1, -1)[counted]  # (pixels, classes)
+    assert overlapping_loss("cross_entropy", logits, label) == pytest.approx(float(each.mean()), rel=1e-5)
+    hardest = each.mean(dim=1).sort(descending=True).values[: math.ceil(0.3 * len(each))]
+    assert overlapping_loss("ohem", logits, label, ohem_keep=0.3) == pytest.approx(float(hardest.mean()), rel=1e-5)
+    factor = (1 - right.movedim(1, -1)[counted]) ** 2
+    expected = float((factor * each).sum() / factor.sum())
+    assert overlapping_loss("focal", logits, label, focal_gamma=2) == pytest.approx(expected, rel=1e-4)
+    shares, truth = (values.movedim(1, -1)[counted] for values in (logits.sigmoid(), yes))
+    dice = 1 - 2 * (shares * truth).sum(0) / (shares.sum(0) + truth.sum(0))
+    assert overlapping_loss("dice", logits, label) == pytest.approx(float(dice.mean()), rel=1e-5)
+
+
+def test_class_weights_of_overlapping_classes():
+    logits, label, yes, counted = overlapping_case()
+    each = F.binary_cross_entropy_with_logits(logits, yes, reduction="none").movedim(1, -1)[counted]
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    loss = SegmentationLoss(LossConfig.parse({}), Overlapping(), class_weights=weights.tolist())(logits, label).total
+    assert float(loss) == pytest.approx(float((each * weights).sum() / (weights.sum() * len(each))), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal", "ohem"])
+def test_nothing_counted_of_overlapping_classes_is_a_loss_of_zero(name):
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    config = LossConfig.parse({"cross_entropy": 0} | {name: 1})
+    loss = SegmentationLoss(config, Overlapping())(logits, torch.full((1, 4, 4), -1, dtype=torch.int32)).total
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not logits.grad.any()

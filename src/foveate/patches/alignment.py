@@ -115,5 +115,5 @@ class Context(NamedTuple):
             corners[:, axis, None] + (torch.arange(count, device=corners.device) + 0.5) * (self.share / count)
             for axis, count in ((0, height), (1, width))
         )
-        shape = (len(corners), height, width)
+        shape = (corners.shape[0], height, width)  # `len` would make it a constant of an exported network
         return torch.stack([cols[:, None, :].expand(shape), rows[:, :, None].expand(shape)], dim=-1) * 2 - 1

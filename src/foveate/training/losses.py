@@ -55,7 +55,11 @@ class SegmentationLoss(nn.Module):
         self.dice = smp.losses.DiceLoss(mode, ignore_index=ignored)
         # The sum of the normalised terms is their weighted mean; smp's "mean" would divide by the pixels once more.
         self.focal = smp.losses.FocalLoss(
-            mode, gamma=config.focal_gamma, ignore_index=ignored, reduction="sum", normalized=True
+            "binary" if membership.overlapping else mode,
+            gamma=config.focal_gamma,
+            ignore_index=ignored,
+            reduction="sum",
+            normalized=True,
         )
 
     def forward(self, logits: Tensor, label: Tensor) -> LossParts:

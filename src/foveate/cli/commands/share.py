@@ -15,6 +15,9 @@ OUT ends in .onnx (needs pip install 'foveate[onnx]') or .pt2. The network takes
 range (255 for 8 bits), normalises them itself and returns probabilities. Each field of view of the run gets its own
 file, such as model-256px.onnx and model-512px.onnx. Each file is checked against torch on patches of the run's images.
 
+Of a cascade each file but the closest also returns `handed`. The next closer one takes it, with `corners`: the top left
+of its windows in the wider ones, from 0 to 1. --view with the widest look writes that look alone.
+
 ONNX files hold the metadata that the QGIS plug-in Deepness reads: class names, tile size, overlap and, with
 --pixel-size, the resolution.
 
