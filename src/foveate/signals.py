@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from threading import Thread
 from types import FrameType
 
-from foveate.errors import StoppedError
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # In the environment of a process that is to end with the one of this number, which started it.
 LEADER = "FOVEATE_LEADER"
@@ -19,12 +17,16 @@ _LOOK = 1.0  # seconds between looks at the leader
 _GRACE = 8.0  # seconds to end well once it is gone
 
 
+class StoppedAtOnce(BaseException):
+    """Raised by a signal before work begins. No Exception: code that loads and builds would take it for its own."""
+
+
 class Stop:
     """Whether work should stop, and the signal that said so.
 
     Attributes:
         signal: None while nothing asked for a stop.
-        at_once: a signal raises a StoppedError wherever the program is, until this is called for the first time: work
+        at_once: a signal raises StoppedAtOnce wherever the program is, until this is called for the first time: work
             that has not begun has no block or step at hand, and may take long to begin.
     """
 
@@ -62,7 +64,7 @@ def stopping(on_first: Callable[[], None], on_second: Callable[[], None] = lambd
             os.kill(os.getpid(), number)
         stop.signal = signal.Signals(number)
         if stop.at_once:
-            raise StoppedError("stopped before the work began")
+            raise StoppedAtOnce
         on_first()
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}

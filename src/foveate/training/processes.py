@@ -17,7 +17,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from foveate.devices import devices_of
 from foveate.errors import ConfigError, WorkerError
-from foveate.signals import LEADER, SIGNALS, follow_leader, led_by_this
+from foveate.signals import LEADER, SIGNALS, StoppedAtOnce, follow_leader, led_by_this
 
 # In the order "auto" prefers them. Any number of processes may share a CPU.
 _DEVICES_FOUND: dict[str, Callable[[], int]] = {
@@ -151,7 +151,7 @@ def ended_together(trainer: pl.Trainer) -> Iterator[None]:
         if isinstance(error.__context__, KeyboardInterrupt):  # what Lightning makes of it
             raise error.__context__ from None
         raise
-    except Exception as error:
+    except (Exception, StoppedAtOnce) as error:
         started = _started_by(trainer)
         # What a backend raises where a connection breaks is a RuntimeError.
         lost = isinstance(error, RuntimeError) and _first_failed(started)

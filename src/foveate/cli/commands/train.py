@@ -9,6 +9,7 @@ import typer
 
 from foveate.cli.arguments import Code, Overrides, Overwrite, Sets, joined
 from foveate.errors import StoppedError
+from foveate.signals import StoppedAtOnce
 
 if TYPE_CHECKING:
     from foveate.runs.config import RunConfig
@@ -99,6 +100,9 @@ def train(
         _say_next(settings, run)
 
 
+_NOT_BEGUN = "stopped before the first step"
+
+
 class _NothingWrittenError(StoppedError):
     """Stopped before the folder of the run was made."""
 
@@ -117,13 +121,16 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, **places: Any) -> No
             prepared = prepare_training(
                 part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=bar.to
             )
-    except StoppedError as error:
-        raise _NothingWrittenError(str(error)) from None
+    except StoppedAtOnce:
+        raise _NothingWrittenError(_NOT_BEGUN) from None
     errors.print(labels_table(prepared.data.class_table))
     for note in prepared.data.notes:
         errors.say(note, "note")
     errors.say(f"training {part.config.name} for {part.config.training.steps} steps into {part.run.path}")
-    result = prepared.fit(**places, should_stop=stop)
+    try:
+        result = prepared.fit(**places, should_stop=stop)
+    except StoppedAtOnce:
+        raise StoppedError(_NOT_BEGUN) from None
     part.run.mark_trained(result.seconds)
     facts = {
         "run": part.run.path,
