@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # In the environment of a process that is to end with the one of this number, which started it.
 LEADER = "FOVEATE_LEADER"
 _LOOK = 1.0  # seconds between looks at the leader
-_GRACE = 8.0  # seconds to end well once it is gone
+_GRACE = 6.0  # seconds to end well once it is gone
 
 
 class StoppedAtOnce(BaseException):
@@ -105,7 +105,7 @@ def led_by_this() -> dict[str, str]:
 def follow_leader(leader: int | None = None) -> None:
     """End this process within ten seconds of the end of the process that started it, however that ends.
 
-    It gets SIGTERM, and SIGKILL where that does not end it.
+    It gets SIGTERM, and SIGALRM where that does not end it: the kernel sends that, whatever holds the interpreter.
 
     Args:
         leader: number of that process; what `led_by_this` put into the environment when None, nothing without.
@@ -119,9 +119,8 @@ def follow_leader(leader: int | None = None) -> None:
 def _watch(leader: int) -> None:
     while os.getppid() == leader:
         time.sleep(_LOOK)
+    signal.setitimer(signal.ITIMER_REAL, _GRACE)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _runs(process: int) -> bool:

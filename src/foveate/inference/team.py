@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import time
 import uuid
@@ -24,7 +25,7 @@ from foveate.signals import follow_leader
 LEFT_OUT = "left out"
 _PATIENCE = 600.0  # seconds for the others to start
 _TRIES = 5
-_GRACE = 10.0  # seconds that a process has for its block when the one that leads is gone
+_GRACE = 8.0  # seconds that a process has for its block when the one that leads is gone
 
 
 class Board:
@@ -223,7 +224,7 @@ def started_team(devices: Sequence[str], work: Callable[..., None], *arguments: 
         others = tuple(
             context.Process(
                 target=_helper,
-                args=(os.getpid(), board, devices[rank], rank, size, work, arguments),
+                args=(os.getpid(), pickle.dumps((Team(devices[rank], rank, size, size, board), work, arguments))),
                 name=f"{rank} ({devices[rank]})",
                 daemon=True,
             )
@@ -256,8 +257,8 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _helper(
-    leader: int, board: Board, device: str, rank: int, size: int, work: Callable[..., None], given: tuple[object, ...]
-) -> None:
+def _helper(leader: int, rest: bytes) -> None:
+    """What a started process does: it follows its leader before it loads what it is to do, which takes seconds."""
     follow_leader(leader)
-    work(Team(device, rank, size, size, board), *given)
+    team, work, given = pickle.loads(rest)
+    work(team, *given)
