@@ -193,3 +193,23 @@ def test_the_first_process_is_known_before_they_are_joined(monkeypatch, variable
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert is_first_process() == first
+
+
+ASKED = """
+import subprocess, sys, time
+from types import SimpleNamespace
+from foveate.training.processes import ended_together
+others = [subprocess.Popen([sys.executable, "-c", code]) for code in sys.argv[1:]]
+print(*(other.pid for other in others), flush=True)
+with ended_together(SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=others)))):
+    time.sleep(600)  # as one that waits for the others to come
+"""
+
+
+@pytest.mark.parametrize("code", [143, 130])
+def test_a_process_that_waits_for_one_that_was_asked_to_stop_stops_with_all_others(code):
+    done = python("-c", ASKED, f"raise SystemExit({code})", "import time; time.sleep(600)")
+    assert done.returncode == code, done.stderr
+    assert "stopped with a process that was asked to stop; continue with --resume" in done.stderr
+    for pid in done.stdout.split():
+        wait_for(lambda pid=pid: not runs(int(pid)))

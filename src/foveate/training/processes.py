@@ -19,6 +19,8 @@ from foveate.devices import devices_of
 from foveate.errors import ConfigError, WorkerError
 from foveate.signals import LEADER, SIGNALS, StoppedAtOnce, follow_leader, led_by_this
 
+# Exit codes of a process that a signal asked to stop, and seconds in which the one that started it stops as well.
+_ASKED, _MOMENT = {128 + number for number in SIGNALS}, 3.0
 # In the order "auto" prefers them. Any number of processes may share a CPU.
 _DEVICES_FOUND: dict[str, Callable[[], int]] = {
     "gpu": torch.cuda.device_count,
@@ -173,9 +175,22 @@ def _started_by(trainer: pl.Trainer) -> list[Popen[bytes]]:
 
 
 def _name_the_dead(trainer: pl.Trainer, over: threading.Event) -> None:
-    """Say which process died: Lightning kills this one too, without a word, where that does not end it."""
+    """Say which process died: Lightning kills this one too, without a word, where that does not end it.
+
+    One that a signal asked to stop is no failure. Asked as well, this process ends by itself, unless it waits for that
+    one, as it does while they start.
+    """
     while not over.wait(0.5):
-        if lost := _failed(_started_by(trainer)):
+        started = _started_by(trainer)
+        asked = [process.returncode for process in started if process.poll() in _ASKED]
+        if asked:
+            if over.wait(_MOMENT):
+                return
+            for process in started:
+                process.kill()
+            os.write(2, b"stopped with a process that was asked to stop; continue with --resume\n")
+            os._exit(asked[0])
+        if lost := _failed(started):
             os.write(2, f"{lost}, which ends the training; continue with --resume\n".encode())
             return
 
