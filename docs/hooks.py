@@ -37,7 +37,7 @@ def on_config(config):
 
 def on_page_content(html, page, config, files):
     """Say what is missing above the page; turn links between sources into links between pages."""
-    if page.file.src_uri.endswith(".py"):
+    if page.file.src_uri.endswith((".py", ".ipynb")):
         html = re.sub(r'href="([^":#]+\.(?:md|py))(#[^"]*)?"', lambda match: link(match, page, files), html)
     need = missing(page.file.src_uri)
     return html if need is None else NOTE.format(need) + html
