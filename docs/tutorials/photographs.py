@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Photographs: vessels of the eye
 #
-# Plain JPEG files with PNG masks: photographs of the back of the eye from
+# This tutorial uses plain JPEG files with PNG masks: photographs of the back of the eye from
 # [HRF](https://www5.cs.fau.de/research/data/fundus-images/), 3504 x 2336 pixels, with the vessels as labels. They are
-# in the folder `hrf` of `$FOVEATE_DATA`, as [the data sets of the configs](../how-to/data-sets.md) says.
+# in the folder `hrf` of `$FOVEATE_DATA`; [the data sets of the configs](../how-to/data-sets.md) says where to get them.
 #
-# **This trains on three photographs for seconds**, so that the page can be made anew with every build. It shows the
-# steps, not what the method can do: for that see [the results](../results.md).
+# **The training uses three photographs and takes seconds**, so that this page can be built quickly. It shows the steps,
+# not what the method can do. For that, see [the results](../results.md).
 
 # %%
 import os
@@ -27,7 +27,7 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The data
 #
-# A table of files says which images are used, and for what.
+# A manifest lists the images, their masks and their splits.
 
 # %%
 splits = {"01_h": "train", "02_h": "train", "03_h": "train", "05_h": "test"}
@@ -40,8 +40,8 @@ with foveate.open_image(data / "images" / "01_h.jpg") as image:
 # %% [markdown]
 # ## The configuration
 #
-# A finished configuration is loaded with `RunConfig.load("configs/hrf.yaml")`; here is the whole of a small one. The
-# estimator `gumbel` passes one patch of every place, at a scale drawn from the policy's probabilities.
+# `RunConfig.load("configs/hrf.yaml")` would load a configuration from a file; this is a small one in full. The estimator
+# `gumbel` passes one patch per place, at a scale that is drawn from the probabilities of the policy.
 
 # %%
 config = RunConfig.parse(
@@ -102,13 +102,13 @@ result = run.predict(data / "images" / "05_h.jpg", folder / "predictions")
 result
 
 # %% [markdown]
-# The result is the summary as a dictionary, too:
+# The result is also a dictionary:
 
 # %%
 {key: result[key] for key in ("passes", "passes_per_megapixel", "seconds")}
 
 # %% [markdown]
-# Around the optic disc, with the labels beside the prediction:
+# The region around the optic disc, with the labels beside the prediction:
 
 # %%
 result.plot(foveate.Window(800, 1900, 900, 1200), labels=data / "masks" / "05_h.png")

