@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -126,3 +128,30 @@ def cores_left_by(workers: int, processes: int = 1) -> Iterator[None]:
         torch.set_num_threads(before)
         if given is None:
             del os.environ["OMP_NUM_THREADS"]
+
+
+def give_back_freed_memory() -> None:
+    """Return the free pages between what is in use, where the C library can (glibc); elsewhere nothing happens.
+
+    The allocator keeps what is freed for later, and what it keeps is in pieces: over thousands of blocks, each with
+    arrays of other sizes, the pieces that fit nothing add up.
+    """
+    if _trim is not None:
+        _trim(0)
+
+
+def reuse_freed_memory() -> None:
+    """Keep what is freed for the next that needs it, up to 32 MiB in a piece, where the C library can (glibc).
+
+    By default such pieces go back to the system at once, and come again as pages that it clears first: for arrays of a
+    batch that took longer than what was computed in them.
+    """
+    if _mallopt is not None:
+        _mallopt(_MMAP_THRESHOLD, 32 << 20)  # its most
+        _mallopt(_TRIM_THRESHOLD, 512 << 20)
+
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of <malloc.h>
+_trim, _mallopt = (
+    getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None for name in ("malloc_trim", "mallopt")
+)

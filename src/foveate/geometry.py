@@ -1,7 +1,8 @@
-"""Rectangles and grids in level-0 pixels: integers only, half-open, (row, column) order; no torch."""
+"""Rectangles and grids in level-0 pixels, integers, half-open, (row, column) order; and where they lie. No torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -149,3 +150,59 @@ def tile_starts(length: int, side: int, stride: int) -> range:
     if not 0 < stride <= side:
         raise GeometryError(f"a stride must be from 1 to the tile side {side}, got {stride}")
     return range(0, stride * (max(0, ceil_div(length - side, stride)) + 1), stride)
+
+
+# Where pyramids end: smaller levels are read from this one.
+SMALLEST_LEVEL = 256
+
+
+def halvings(size: Size, longest: int = SMALLEST_LEVEL) -> tuple[Size, ...]:
+    """Sizes of the levels of a 2x pyramid, each half of the one before, rounded up, until no side is longer."""
+    sizes = [size]
+    while max(sizes[-1].height, sizes[-1].width) > longest:
+        sizes.append(Size(ceil_div(sizes[-1].height, 2), ceil_div(sizes[-1].width, 2)))
+    return tuple(sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Georeference:
+    """Where an image lies on the ground.
+
+    Attributes:
+        crs: coordinate reference system as WKT; empty when the file gives a transform only.
+        transform: (a, b, c, d, e, f) with x = a col + b row + c and y = d col + e row + f, for corners of pixels.
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+
+    def coarser(self, downsample: float) -> Georeference:
+        """The same place on a grid whose pixels are `downsample` level-0 pixels wide; the upper left corner stays."""
+        return self.scaled(downsample, downsample)
+
+    def scaled(self, rows: float, cols: float) -> Georeference:
+        """The same place on a grid whose pixels are so many level-0 pixels high and wide."""
+        a, b, c, d, e, f = self.transform
+        return Georeference(self.crs, (a * cols, b * rows, c, d * cols, e * rows, f))
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How large a pixel of level 0 is on the ground or on the glass.
+
+    Attributes:
+        row: its height in metres.
+        col: its width in metres.
+    """
+
+    row: float
+    col: float
+
+    @classmethod
+    def known(cls, row: float, col: float) -> Resolution | None:
+        """The resolution, or None when a number is not positive and finite: files hold zeros for what is not known."""
+        return cls(row, col) if 0 < row < math.inf and 0 < col < math.inf else None
+
+    def scaled(self, rows: float, cols: float) -> Resolution:
+        """Of a grid whose pixels are so many level-0 pixels high and wide."""
+        return Resolution(self.row * rows, self.col * cols)

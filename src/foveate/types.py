@@ -20,3 +20,6 @@ Blending: TypeAlias = Literal["none", "linear", "gaussian", "hann"]
 Tissue: TypeAlias = Literal["auto"] | bool
 # Of geometry: those of the image's pixels, of its coordinate reference system, or longitude and latitude.
 Coordinates: TypeAlias = Literal["auto", "pixels", "crs", "lonlat"]
+# What prediction writes, and in which format the class map.
+Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy", "foveation", "passes", "polygons"]
+Format: TypeAlias = Literal["geotiff", "ome-zarr"]

@@ -13,8 +13,8 @@ from data_toys import smooth_image, write
 
 from foveate.data.area.roi import named_system
 from foveate.data.readers import open_image
-from foveate.data.readers.gdal import quiet
 from foveate.errors import ConfigError, FoveateError, UnsupportedImageError
+from foveate.gdal import quiet
 from foveate.geometry import Window
 
 SECRET = bytes(range(256)) * 16

@@ -9,10 +9,9 @@ from torch import nn
 from foveate.data.channels import Normalisation
 from foveate.data.config import ClassConfig
 from foveate.data.readers.array import ArrayReader
-from foveate.data.readers.base import Georeference
 from foveate.errors import OutputExistsError
 from foveate.foveation.estimators import FixedScale, SoftExpectation
-from foveate.geometry import Size
+from foveate.geometry import Georeference, Size
 from foveate.inference import score as score_blocks_module
 from foveate.inference.config import InferenceConfig
 from foveate.inference.evaluate import LabelledImage, evaluation_of

@@ -25,7 +25,7 @@ from foveate.inference.cost import PeakMemory
 from foveate.inference.session import Claims
 from foveate.inference.store import BlockStore, differences
 from foveate.locks import is_held, locked
-from foveate.writers.cog import Tiling
+from foveate.tiff.tiles import Tiling
 
 PLAN = {"image": {"size": [10, 20]}, "inference": {"overlap": 0.25}}
 

@@ -10,16 +10,16 @@ import rasterio.shutil
 import torch
 
 from foveate.data.config import ClassConfig
-from foveate.data.readers.base import Georeference
-from foveate.data.readers.gdal import open_dataset, quiet
+from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, OutputWriteError
-from foveate.geometry import CellGrid, Size, Window
+from foveate.gdal import quiet
+from foveate.geometry import CellGrid, Georeference, Size, Window
 from foveate.inference.block import block_layers
 from foveate.inference.config import InferenceConfig, PolygonsConfig
 from foveate.inference.plan import BlockGrid
 from foveate.membership import Exclusive
+from foveate.tiff.raster import FULL, NODATA
 from foveate.writers.outputs import OutputSpec, table_path, write_outputs
-from foveate.writers.tiff import FULL, NODATA
 
 CLASSES = [ClassConfig(name=name, color=color) for name, color in (("sea", "#0000ff"), ("rock & sand", "#804020"))]
 SIZE, CELL = Size(700, 1100), 32

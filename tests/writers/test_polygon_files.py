@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize, shapes
 from rasterio.warp import transform_geom
 
-from foveate.data.readers.base import Georeference
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, UnsupportedImageError
-from foveate.geometry import Size, Window
+from foveate.geometry import Georeference, Size, Window
+from foveate.tiff.raster import RasterSpec, open_raster
 from foveate.writers import PolygonsConfig
 from foveate.writers import polygons as write_module
 from foveate.writers.class_map import open_class_maps
 from foveate.writers.polygons import polygons, write_polygons
-from foveate.writers.tiff import RasterSpec, open_raster
 from toys import write_image
 
 UTM = Georeference(rasterio.CRS.from_epsg(32633).to_wkt(), (0.5, 0, 400000, 0, -0.5, 5000000))

@@ -13,8 +13,8 @@ from foveate.data.readers.location import Location
 from foveate.data.readers.oriented import OrientedReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.registry import open_image
-from foveate.data.readers.tiff_source import TiffSource, source_of_dataset, source_of_reader
-from foveate.data.readers.tiled_tiff import Compression, Progress, write_pyramid
+from foveate.data.readers.tiff_source import source_of_dataset, source_of_reader
+from foveate.tiff.pyramid import Compression, Progress, TiffSource, write_pyramid
 
 __all__ = ["Compression", "convert"]
 

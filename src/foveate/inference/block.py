@@ -22,11 +22,11 @@ from foveate.data.area.area import AreaPart
 from foveate.errors import StoredBlockError
 from foveate.files import sync_folder
 from foveate.geometry import Size, Window
-from foveate.inference.config import Output
 from foveate.inference.cost import PeakMemory
 from foveate.membership import Membership
-from foveate.writers.cog import Piece, Place, TiledLayer
-from foveate.writers.tiff import FULL, NODATA, Layers
+from foveate.tiff.raster import FULL, NODATA, Layers
+from foveate.tiff.tiles import Piece, Place, TiledLayer
+from foveate.types import Output
 
 # Of `Layers`: "classes" (h, w), of overlapping classes (C, h, w) of 0 and 1, "confidence" (h, w), "entropy" (h, w) and
 # "probabilities" (C, h, w) are uint8;

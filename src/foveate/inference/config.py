@@ -7,11 +7,9 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
 from foveate.config_base import Section
-from foveate.types import Blending, Tissue
+from foveate.types import Blending, Format, Output, Tissue
 from foveate.writers import PolygonsConfig
 
-Output: TypeAlias = Literal["classes", "probabilities", "confidence", "entropy", "foveation", "passes", "polygons"]
-Format: TypeAlias = Literal["geotiff", "ome-zarr"]
 # A share of what one fixed view costs, as in "50%", a number of seconds, as in "20 s", or a word.
 Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?[s%])$")]
 AUTO = 0  # what stands for "auto" among sizes, until `foveate.inference.sizes.sized` finds a number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import sys
 import time
@@ -15,6 +14,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from foveate.devices import give_back_freed_memory
 
 
 class PeakMemory(NamedTuple):
@@ -136,30 +137,3 @@ def _resident() -> int:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     except OSError:
         return 0
-
-
-def give_back_freed_memory() -> None:
-    """Return the free pages between what is in use, where the C library can (glibc); elsewhere nothing happens.
-
-    The allocator keeps what is freed for later, and what it keeps is in pieces: over thousands of blocks, each with
-    arrays of other sizes, the pieces that fit nothing add up.
-    """
-    if _trim is not None:
-        _trim(0)
-
-
-def reuse_freed_memory() -> None:
-    """Keep what is freed for the next that needs it, up to 32 MiB in a piece, where the C library can (glibc).
-
-    By default such pieces go back to the system at once, and come again as pages that it clears first: for arrays of a
-    batch that took longer than what was computed in them.
-    """
-    if _mallopt is not None:
-        _mallopt(_MMAP_THRESHOLD, 32 << 20)  # its most
-        _mallopt(_TRIM_THRESHOLD, 512 << 20)
-
-
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of <malloc.h>
-_trim, _mallopt = (
-    getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None for name in ("malloc_trim", "mallopt")
-)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from foveate.data.readers.base import Georeference
-from foveate.geometry import Size, ceil_div
+from foveate.geometry import Georeference, Size, ceil_div
 from foveate.inference.cost import CostMeter
 from foveate.inference.plan import BlockGrid
 from foveate.inference.score import (

@@ -15,9 +15,9 @@ import torch
 from foveate.config_base import ConfigTree
 from foveate.data.area.area import Area
 from foveate.data.config import ClassConfig
-from foveate.data.readers.gdal import small_cache
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
+from foveate.gdal import small_cache
 from foveate.inference.assemble import Assembly, check_results, summary_tree
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import CostMeter

@@ -11,8 +11,8 @@ import torch
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area.area import Area
-from foveate.data.readers.gdal import small_cache_bytes
 from foveate.errors import ConfigError
+from foveate.gdal import small_cache_bytes
 from foveate.geometry import ceil_div
 from foveate.inference.block import AT_ONCE
 from foveate.inference.config import InferenceConfig

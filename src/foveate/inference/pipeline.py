@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from foveate.data.area.area import Area, AreaPart
+from foveate.devices import reuse_freed_memory
 from foveate.errors import ImageReadError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import Trimmer, reuse_freed_memory
+from foveate.inference.cost import Trimmer
 from foveate.inference.field import FoveationField, TileObserver
 from foveate.inference.passes import PreparedBlock
 from foveate.inference.plan import BlockGrid, LookPlan

@@ -17,9 +17,8 @@ from torch import Tensor
 from foveate.data.area.area import Area
 from foveate.data.config import ClassConfig
 from foveate.data.labels import LabelReader
-from foveate.data.readers.base import Georeference
 from foveate.files import refuse_existing
-from foveate.geometry import CellGrid, Size, Window, ceil_div
+from foveate.geometry import CellGrid, Georeference, Size, Window, ceil_div
 from foveate.inference.block import pass_bytes
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
@@ -34,9 +33,9 @@ from foveate.membership import Membership
 from foveate.metrics.cells import iou_per_cell, loss_per_cell
 from foveate.metrics.scores import confusion_matrix
 from foveate.segmenter import FoveatedSegmenter
+from foveate.tiff.raster import NODATA, RasterSpec, RasterWriter, open_raster
 from foveate.types import FloatArray, IntArray, LabelArray
 from foveate.writers.outputs import passes_raster
-from foveate.writers.tiff import NODATA, RasterSpec, RasterWriter, open_raster
 
 LONGEST_GRID = 2048
 

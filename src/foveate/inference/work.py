@@ -33,9 +33,9 @@ from foveate.looks.passes import target_stride
 from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.segmenter import FoveatedSegmenter
+from foveate.tiff.raster import Layers
+from foveate.tiff.tiles import Mapped, Tiling
 from foveate.types import BoolArray
-from foveate.writers.cog import Mapped, Tiling
-from foveate.writers.tiff import Layers
 
 WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks
 

@@ -18,8 +18,8 @@ from foveate.foveation.config import FoveationConfig
 from foveate.geometry import Size, Window
 from foveate.looks.passes import MappedLook
 from foveate.reporting.panels import Panel, centres
+from foveate.tiff.raster import FULL
 from foveate.types import FloatArray, IntArray
-from foveate.writers.tiff import FULL
 
 ALMOST_ALL = 0.95
 Combined = Callable[[FloatArray], FloatArray]  # (L, h, w) shares of the looks -> (h, w)

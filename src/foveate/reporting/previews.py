@@ -27,8 +27,8 @@ from foveate.reporting.panels import (
 )
 from foveate.reporting.passes import PassesFile
 from foveate.runs.config import RunConfig
+from foveate.tiff.raster import NODATA
 from foveate.types import FloatArray
-from foveate.writers.tiff import NODATA
 
 
 def save_preview(image: Path | str, files: PredictionFiles, config: RunConfig, *, overwrite: bool = False) -> None:

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.readers.base import Georeference
 from foveate.data.readers.gdal import open_dataset, read_header, reading
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
-from foveate.geometry import Size, Window
+from foveate.geometry import Georeference, Size, Window
+from foveate.tiff.raster import NODATA
 from foveate.types import LabelArray
-from foveate.writers.tiff import NODATA
 
 Rgb = tuple[int, int, int]
 _STRIP_BYTES = 2**27

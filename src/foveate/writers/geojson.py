@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from rasterio.warp import transform as warp
 from scipy import ndimage
 
-from foveate.data.readers.base import Georeference
 from foveate.data.readers.resolution import area_lattice
 from foveate.errors import ConfigError
-from foveate.geometry import Size
+from foveate.geometry import Georeference, Size
 from foveate.types import Coordinates
 from foveate.writers.class_map import ClassMap
 from foveate.writers.regions import Region

@@ -13,9 +13,9 @@ import numpy as np
 
 from foveate.data.config import ClassConfig
 from foveate.errors import ConfigError, OutputWriteError
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import Size, Window, halvings
+from foveate.tiff.raster import NODATA
 from foveate.types import LabelArray
-from foveate.writers.tiff import NODATA
 
 CHUNK = 1024
 _VERSION = "0.4"  # the newest that QuPath and OMERO read too
@@ -60,7 +60,7 @@ def open_labels(
         ConfigError: when the extra `zarr` is not installed.
         OutputWriteError: when writing fails.
     """
-    sizes = _sizes(size)
+    sizes = halvings(size, CHUNK)
     with _writing(path):
         group = _new_group(path)
         arrays = [_new_array(group, str(level), level_size) for level, level_size in enumerate(sizes)]
@@ -93,14 +93,6 @@ def _new_group(path: Path) -> Any:
     import zarr  # noqa: PLC0415 - an extra
 
     return zarr.open_group(str(path), mode="w-", zarr_format=2)
-
-
-def _sizes(size: Size) -> list[Size]:
-    """Each level half of the finer one, rounded up, until one chunk holds all."""
-    sizes = [size]
-    while max(sizes[-1].height, sizes[-1].width) > CHUNK:
-        sizes.append(Size(ceil_div(sizes[-1].height, 2), ceil_div(sizes[-1].width, 2)))
-    return sizes
 
 
 def _new_array(group: Any, name: str, size: Size) -> Any:

@@ -11,17 +11,16 @@ from typing import Any, Protocol
 from xml.etree import ElementTree
 
 from foveate.data.config import ClassConfig
-from foveate.data.readers.base import Georeference
 from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
-from foveate.geometry import CellGrid, Size, Window
-from foveate.inference.config import Format, Output
+from foveate.geometry import CellGrid, Georeference, Size, Window
 from foveate.looks.passes import PassMap
-from foveate.types import Raster
+from foveate.tiff.cog import open_tiled
+from foveate.tiff.raster import FULL, NODATA, Layers, RasterSpec, open_raster
+from foveate.tiff.tiles import Tiling
+from foveate.types import Format, Output, Raster
 from foveate.writers import PolygonsConfig
-from foveate.writers.cog import Tiling, open_tiled
 from foveate.writers.ome_zarr import check_installed, open_labels
-from foveate.writers.tiff import FULL, NODATA, Layers, RasterSpec, open_raster
 
 # Of GDAL's attribute tables: name of a column, type (0 integer, 2 text) and use (5 value, 2 name, 6 to 8 colour).
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from foveate.data.readers.base import Georeference
 from foveate.errors import ConfigError
 from foveate.files import written
+from foveate.geometry import Georeference
 from foveate.types import LabelArray
 from foveate.writers import PolygonsConfig
 from foveate.writers.class_map import ClassMap, open_class_maps

@@ -14,8 +14,9 @@ from rasterio.warp import transform as warp
 
 from foveate.data.area.area import Area, Outline, Region, Ring
 from foveate.data.area.tissue import TissueMask, is_slide
-from foveate.data.readers.base import Georeference, ImageReader
+from foveate.data.readers.base import ImageReader
 from foveate.errors import ConfigError, reason_of, translated
+from foveate.geometry import Georeference
 from foveate.texts import read_json
 from foveate.types import Coordinates, Tissue
 

@@ -13,10 +13,10 @@ from rasterio import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
-from foveate.data.readers.base import Georeference, ImageReader
+from foveate.data.readers.base import ImageReader
 from foveate.data.readers.rescaled import size_at
 from foveate.errors import DatasetError
-from foveate.geometry import Size
+from foveate.geometry import Georeference, Size
 from foveate.types import IntArray
 
 # A centre on the border of two pixels of the mask takes the lower or right one, whatever the last digit of a float.

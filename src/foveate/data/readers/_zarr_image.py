@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from foveate.data.readers.axes import ImageAxes
-from foveate.data.readers.base import Plane, Resolution
+from foveate.data.readers.base import Plane
 from foveate.errors import UnsupportedImageError
-from foveate.geometry import Size
+from foveate.geometry import Resolution, Size
 
 if TYPE_CHECKING:
     import zarr

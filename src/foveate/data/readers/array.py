@@ -8,23 +8,14 @@ from typing import Any
 import numpy as np
 
 from foveate.data.readers.axes import ImageAxes, pixel_type
-from foveate.data.readers.base import Georeference, OpenOptions, Resolution
+from foveate.data.readers.base import OpenOptions
 from foveate.data.readers.location import Location
 from foveate.data.readers.pyramid import STRIP_BYTES, PyramidReader, known_values
 from foveate.errors import ImageReadError, UnsupportedImageError
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, halvings
 from foveate.types import BoolArray, Raster
 
-SMALLEST_LEVEL = 256
 _MAGIC = b"\x93NUMPY"
-
-
-def halvings(size: Size) -> tuple[Size, ...]:
-    """Sizes of the levels of a 2x pyramid, rounded up, until both sides are at most `SMALLEST_LEVEL`."""
-    sizes = [size]
-    while max(sizes[-1].height, sizes[-1].width) > SMALLEST_LEVEL:
-        sizes.append(Size(ceil_div(sizes[-1].height, 2), ceil_div(sizes[-1].width, 2)))
-    return tuple(sizes)
 
 
 class MemoryPyramid:

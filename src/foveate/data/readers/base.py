@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from rasterio.enums import Interleaving
 
 from foveate.errors import ConfigError, UnsupportedImageError
-from foveate.geometry import Size, Window
+from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.types import BoolArray, Raster
 
 DECODE_LIMIT_BYTES = 1 << 30
@@ -23,50 +22,6 @@ Plane: TypeAlias = int | Mapping[str, int] | Literal["bands"]
 MAX_PIXELS = 10**12
 MOST_BLOCK_BYTES = 512 << 20
 VARIABLE = "FOVEATE_MAX_PIXELS"
-
-
-@dataclass(frozen=True, slots=True)
-class Georeference:
-    """Where an image lies on the ground.
-
-    Attributes:
-        crs: coordinate reference system as WKT; empty when the file gives a transform only.
-        transform: (a, b, c, d, e, f) with x = a col + b row + c and y = d col + e row + f, for corners of pixels.
-    """
-
-    crs: str
-    transform: tuple[float, float, float, float, float, float]
-
-    def coarser(self, downsample: float) -> Georeference:
-        """The same place on a grid whose pixels are `downsample` level-0 pixels wide; the upper left corner stays."""
-        return self.scaled(downsample, downsample)
-
-    def scaled(self, rows: float, cols: float) -> Georeference:
-        """The same place on a grid whose pixels are so many level-0 pixels high and wide."""
-        a, b, c, d, e, f = self.transform
-        return Georeference(self.crs, (a * cols, b * rows, c, d * cols, e * rows, f))
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """How large a pixel of level 0 is on the ground or on the glass.
-
-    Attributes:
-        row: its height in metres.
-        col: its width in metres.
-    """
-
-    row: float
-    col: float
-
-    @classmethod
-    def known(cls, row: float, col: float) -> Resolution | None:
-        """The resolution, or None when a number is not positive and finite: files hold zeros for what is not known."""
-        return cls(row, col) if 0 < row < math.inf and 0 < col < math.inf else None
-
-    def scaled(self, rows: float, cols: float) -> Resolution:
-        """Of a grid whose pixels are so many level-0 pixels high and wide."""
-        return Resolution(self.row * rows, self.col * cols)
 
 
 class Known(NamedTuple):

@@ -7,15 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from foveate.data.readers.array import MemoryPyramid, halvings
+from foveate.data.readers.array import MemoryPyramid
 from foveate.data.readers.base import PLAIN, OpenOptions
 from foveate.data.readers.gdal import describe, open_dataset, read_header, read_valid, reading
 from foveate.data.readers.location import Location
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
-from foveate.data.readers.tiled_tiff import write_plain
+from foveate.data.readers.tiff_source import write_plain
 from foveate.files import TemporaryFolder
-from foveate.geometry import Size, Window
+from foveate.geometry import Size, Window, halvings
 from foveate.types import BoolArray, Raster
 
 _log = logging.getLogger(__name__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,27 +11,20 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.env import ensure_env_with_credentials, get_gdal_config
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.env import ensure_env_with_credentials
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from foveate.data.readers._gdal_checks import check_length, check_overviews, drivers_for
-from foveate.data.readers.base import PLAIN, Georeference, OpenOptions, Resolution, check_blocks
+from foveate.data.readers.base import PLAIN, OpenOptions, check_blocks
 from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.pyramid import PyramidReader, representable
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
-from foveate.geometry import Size, Window
+from foveate.gdal import quiet
+from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.types import BoolArray
 
-# Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be
-# bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept,
-# but for `small_cache`, whose bytes are never more than these.
-os.environ.setdefault("GDAL_CACHEMAX", "128")
-_SMALL_CACHE = 32 * 2**20
-# A server that is busy is asked again, and one that never answers is given up.
-for _name, _value in (("MAX_RETRY", "3"), ("RETRY_DELAY", "0.5"), ("CONNECTTIMEOUT", "10"), ("TIMEOUT", "60")):
-    os.environ.setdefault(f"GDAL_HTTP_{_name}", _value)
 # Nobody asks a server for the list of its folder, nor for each of the files that may lie beside an image.
 _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 # Whatever the environment says: no image runs programs, and no VRT reads raw bytes of other files.
@@ -41,28 +32,6 @@ _SAFE = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO"}
 
 # Ground control points make a place where an affine map fits them to a pixel.
 _FEWEST_POINTS, _MOST_APART = 3, 1.0
-
-
-def quiet() -> None:
-    """Ignore rasterio's warning that an image has no georeference, from here on: most images have none.
-
-    Not only while a file is opened: `catch_warnings` swaps a list of the whole process, and what another thread puts
-    back in the middle of an opening would turn the warning on again.
-    """
-    warnings.simplefilter("ignore", NotGeoreferencedWarning)
-
-
-@contextmanager
-def small_cache() -> Iterator[None]:
-    """Let GDAL keep few decoded tiles: for a walk over an image, which comes back to its last tiles only."""
-    with rasterio.Env(GDAL_CACHEMAX=small_cache_bytes()):
-        yield
-
-
-def small_cache_bytes() -> int:
-    """What GDAL keeps within `small_cache`: 32 MiB, or less where that is its usual limit."""
-    with rasterio.Env():
-        return min(int(get_gdal_config("GDAL_CACHEMAX")), _SMALL_CACHE)
 
 
 def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -> Any:

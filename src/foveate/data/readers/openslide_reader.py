@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foveate.data.readers.base import OpenOptions, Resolution
+from foveate.data.readers.base import OpenOptions
 from foveate.data.readers.location import Location
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
-from foveate.geometry import Size, Window
+from foveate.geometry import Resolution, Size, Window
 from foveate.types import Raster
 
 if TYPE_CHECKING:

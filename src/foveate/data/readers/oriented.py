@@ -6,11 +6,11 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from foveate.data.readers.base import ImageReader, Known, Resolution
+from foveate.data.readers.base import ImageReader, Known
 from foveate.data.readers.location import Location
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rescaled import Derived
-from foveate.geometry import Size, Window
+from foveate.geometry import Resolution, Size, Window
 from foveate.types import BoolArray, Raster
 
 _TAG = 274

@@ -12,17 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.readers.array import halvings
 from foveate.data.readers.base import Known, OpenOptions
 from foveate.data.readers.location import Location
 from foveate.data.readers.pyramid import PyramidReader, any_band
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.rescaled import Derived
-from foveate.data.readers.tiff_source import TiffSource
-from foveate.data.readers.tiled_tiff import write_plain_pyramid
 from foveate.errors import ImageReadError
 from foveate.files import TemporaryFolder, written
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import Size, Window, ceil_div, halvings
+from foveate.tiff.pyramid import TiffSource, write_plain_pyramid
 from foveate.types import BoolArray, Raster
 
 VARIABLE = "FOVEATE_CACHE"

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.readers.base import Georeference, Known, Resolution
-from foveate.geometry import Size, Window, ceil_div
+from foveate.data.readers.base import Known
+from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div
 from foveate.patches.resample import Taps, WindowTaps, resample, to_dtype, window_taps
 from foveate.types import BoolArray, Raster
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from foveate.data.readers.base import ImageReader, Known, Resolution
+from foveate.data.readers.base import ImageReader, Known
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import UnsupportedImageError
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import Resolution, Size, Window, ceil_div
 from foveate.patches.resample import window_taps
 from foveate.types import BoolArray, Raster
 

@@ -14,9 +14,8 @@ from rasterio import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
-from foveate.data.readers.base import Georeference, Resolution
 from foveate.errors import ConfigError
-from foveate.geometry import Size
+from foveate.geometry import Georeference, Resolution, Size
 from foveate.units import metres
 
 # WGS 84: semi-major axis in metres, and the square of the eccentricity.

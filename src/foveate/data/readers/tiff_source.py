@@ -1,54 +1,25 @@
-"""What a tiled TIFF is made of: pixels by window, and what is said about them."""
+"""What is written of a source as a tiled TIFF: pixels by window, and what is said about them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
 
-from foveate.data.readers.base import ImageReader, OpenOptions, Resolution
-from foveate.data.readers.gdal import read_header, read_valid, reading
+from foveate.data.readers.base import ImageReader, OpenOptions
+from foveate.data.readers.gdal import open_dataset, read_header, read_valid, reading
+from foveate.data.readers.location import Location
 from foveate.data.readers.resolution import resolution_of
+from foveate.files import written
 from foveate.geometry import Size, Window
-from foveate.types import BoolArray, Raster
+from foveate.tiff.pyramid import TiffSource, write_plain_pyramid
+from foveate.types import Raster
 
 # Formats that decode from the first row on: reading part of a row and coming back would decode it all again.
 _SEQUENTIAL = ("PNG", "JPEG")
-
-
-@dataclass(frozen=True, slots=True)
-class TiffSource:
-    """The source of a TIFF.
-
-    Attributes:
-        size: of the image.
-        bands: number of bands.
-        dtype: of the pixels.
-        read: the pixels (bands, h, w) of a window inside the image.
-        by_rows: whether rows must be read whole.
-        valid: which pixels of a window hold data; None where nodata, an alpha band or nothing says it.
-        nodata: value of pixels without data.
-        crs: coordinate reference system.
-        transform: from pixels to it; None where there is none.
-        resolution: of a pixel; written where there is no coordinate reference system.
-        describe: what else is said about the bands, to an open TIFF; called before the first pixel.
-    """
-
-    size: Size
-    bands: int
-    dtype: np.dtype[Any]
-    read: Callable[[Window], Raster]
-    by_rows: bool = False
-    valid: Callable[[Window], BoolArray] | None = None
-    nodata: float | None = None
-    crs: Any = None
-    transform: Any = None
-    resolution: Resolution | None = None
-    describe: Callable[[Any], None] | None = None
 
 
 def source_of_dataset(dataset: Any, name: str) -> TiffSource:
@@ -96,6 +67,18 @@ def source_of_reader(reader: ImageReader) -> TiffSource:
         transform=rasterio.Affine(*place.transform) if place else None,
         resolution=reader.resolution,
     )
+
+
+def write_plain(location: Location, destination: Path) -> None:
+    """Decode a file that GDAL reads into a tiled TIFF that is fast to read, and is not kept.
+
+    Raises:
+        ImageReadError: when the source is damaged.
+        UnsupportedImageError: when GDAL cannot open it.
+        OutputWriteError: when writing failed.
+    """
+    with reading(str(location)), open_dataset(location) as image, written(destination) as partial:
+        write_plain_pyramid(source_of_dataset(image, str(location)), partial)
 
 
 def _copy_colours(image: Any, output: Any) -> None:

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.data.readers import open_image
-from foveate.data.readers.base import Georeference
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import OutputExistsError, OutputWriteError
-from foveate.geometry import Size, Window, windows_over
-from foveate.writers.cog import Tiling, halved, open_tiled, write_cog
-from foveate.writers.tiff import NODATA, RasterSpec, open_raster
+from foveate.geometry import Georeference, Size, Window, windows_over
+from foveate.tiff.cog import open_tiled, write_cog
+from foveate.tiff.raster import NODATA, RasterSpec, open_raster
+from foveate.tiff.tiles import Tiling, halved
 
 PLACE = Georeference(rasterio.CRS.from_epsg(4326).to_wkt(), (0.1, 0, 10, 0, -0.1, 50))
 SIZE = Size(1300, 1133)
@@ -115,7 +115,7 @@ def test_a_block_makes_its_own_levels_until_one_tile_holds_it():
 
 
 def test_large_rasters_get_eight_bytes_for_a_place_in_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.writers.cog._CLASSIC", 1000)
+    monkeypatch.setattr("foveate.tiff.cog._CLASSIC", 1000)
     values = noise()
     with open_tiled(tmp_path / "big.tif", spec("mode")) as raster:
         raster.write(Window.of(SIZE), values)

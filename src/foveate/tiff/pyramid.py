@@ -3,40 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 from rasterio.enums import Resampling
 
-from foveate.data.readers.array import halvings
-from foveate.data.readers.gdal import open_dataset, quiet, reading
-from foveate.data.readers.location import Location
-from foveate.data.readers.pyramid import STRIP_BYTES
-from foveate.data.readers.tiff_source import TiffSource, source_of_dataset
 from foveate.errors import ConfigError
-from foveate.files import written
-from foveate.geometry import Size, Window, windows_over
+from foveate.gdal import quiet
+from foveate.geometry import Resolution, Size, Window, halvings, windows_over
+from foveate.tiff.raster import DRAFT, copy_as_cog, drafted, resolution_tags
+from foveate.types import BoolArray, Raster
 
 Compression: TypeAlias = Literal["deflate", "zstd", "lzw", "jpeg", "none"]
 Progress: TypeAlias = Callable[[float], None]
 _WRITING_SHARE = 0.6
 _JPEG_QUALITY = 90
+STRIP_BYTES = 64 << 20  # read and written at a time
 
 
-def write_plain(location: Location, destination: Path) -> None:
-    """Decode a file that GDAL reads into a tiled TIFF that is fast to read, and is not kept.
+@dataclass(frozen=True, slots=True)
+class TiffSource:
+    """The source of a TIFF.
 
-    Raises:
-        ImageReadError: when the source is damaged.
-        UnsupportedImageError: when GDAL cannot open it.
-        OutputWriteError: when writing failed.
+    Attributes:
+        size: of the image.
+        bands: number of bands.
+        dtype: of the pixels.
+        read: the pixels (bands, h, w) of a window inside the image.
+        by_rows: whether rows must be read whole.
+        valid: which pixels of a window hold data; None where nodata, an alpha band or nothing says it.
+        nodata: value of pixels without data.
+        crs: coordinate reference system.
+        transform: from pixels to it; None where there is none.
+        resolution: of a pixel; written where there is no coordinate reference system.
+        describe: what else is said about the bands, to an open TIFF; called before the first pixel.
     """
-    with reading(str(location)), open_dataset(location) as image, written(destination) as partial:
-        _write(partial, source_of_dataset(image, str(location)), 512, "zstd", False, _silent)
+
+    size: Size
+    bands: int
+    dtype: np.dtype[Any]
+    read: Callable[[Window], Raster]
+    by_rows: bool = False
+    valid: Callable[[Window], BoolArray] | None = None
+    nodata: float | None = None
+    crs: Any = None
+    transform: Any = None
+    resolution: Resolution | None = None
+    describe: Callable[[Any], None] | None = None
 
 
 def write_plain_pyramid(source: TiffSource, path: Path) -> None:
@@ -80,16 +96,12 @@ def write_pyramid(
     """
     _check(source, tile, compression, labels)
     report = progress or _silent
-    with (
-        written(destination, overwrite=overwrite) as partial,
-        TemporaryDirectory(prefix=f".{destination.stem}.", dir=destination.parent) as folder,
-    ):
-        plain, optimised = Path(folder) / "plain.tif", Path(folder) / "cog.tif"
+    with drafted(destination, overwrite) as folder:
         # What is compressed with loss must be so once only.
-        _write(plain, source, tile, "deflate" if compression == "jpeg" else compression, labels, report)
-        quiet()
-        rasterio.shutil.copy(plain, optimised, driver="COG", **_cog_options(source, tile, compression))
-        optimised.replace(partial)
+        lossless = "deflate" if compression == "jpeg" else compression
+        _write(folder / "plain.tif", source, tile, lossless, labels, report)
+        options = _compression_options(source, compression) | {"overviews": "AUTO"}
+        copy_as_cog(folder / "plain.tif", folder / DRAFT, tile=tile, compress=compression, **options)
     report(1.0)
 
 
@@ -132,21 +144,14 @@ def _profile(source: TiffSource, tile: int, compression: Compression) -> dict[st
         "dtype": source.dtype.name, "nodata": source.nodata, "crs": source.crs, "transform": source.transform,
         "tiled": True, "blockxsize": tile, "blockysize": tile, "bigtiff": "IF_SAFER", "compress": compression,
     }  # fmt: skip
-    if compression != "none":
-        profile["predictor"] = _predictor(source)
-    return profile
+    return profile | _compression_options(source, compression)
 
 
-def _predictor(source: TiffSource) -> int:
-    """Differences of neighbours compress better than pixels: 2 is for integers, 3 for floats."""
-    return 3 if source.dtype.kind == "f" else 2
-
-
-def _cog_options(source: TiffSource, tile: int, compression: Compression) -> dict[str, Any]:
-    options: dict[str, Any] = {"blocksize": tile, "compress": compression, "bigtiff": "IF_SAFER", "overviews": "AUTO"}
+def _compression_options(source: TiffSource, compression: Compression) -> dict[str, Any]:
+    """Differences of neighbours compress better than pixels: predictor 2 is for integers, 3 for floats."""
     if compression == "jpeg":
-        return options | {"quality": _JPEG_QUALITY}
-    return options if compression == "none" else options | {"predictor": _predictor(source)}
+        return {"quality": _JPEG_QUALITY}
+    return {} if compression == "none" else {"predictor": 3 if source.dtype.kind == "f" else 2}
 
 
 def _describe(output: Any, source: TiffSource) -> None:
@@ -154,9 +159,7 @@ def _describe(output: Any, source: TiffSource) -> None:
     if source.describe is not None:
         source.describe(output)
     if source.resolution is not None and source.crs is None:
-        # Pixels per centimetre, the TIFF's own way to say how large a pixel is.
-        rows, cols = repr(0.01 / source.resolution.row), repr(0.01 / source.resolution.col)
-        output.update_tags(TIFFTAG_XRESOLUTION=cols, TIFFTAG_YRESOLUTION=rows, TIFFTAG_RESOLUTIONUNIT="3")
+        output.update_tags(**resolution_tags(source.resolution.row, source.resolution.col))
 
 
 def _windows(source: TiffSource, tile: int) -> Iterator[Window]:
@@ -168,7 +171,7 @@ def _windows(source: TiffSource, tile: int) -> Iterator[Window]:
 
 
 def _build_overviews(path: Path, tile: int, labels: bool) -> None:
-    with open_dataset(path, "r+") as output:
+    with rasterio.open(path, "r+") as output:
         factors = [1 << k for k in range(1, len(halvings(Size(*output.shape))))]
         if factors:
             with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=str(tile)):

@@ -17,17 +17,17 @@ import rasterio.shutil
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
-from foveate.data.readers.base import Georeference
-from foveate.data.readers.gdal import quiet
+from foveate.devices import give_back_freed_memory
 from foveate.errors import OutputWriteError
 from foveate.files import written
-from foveate.geometry import Size, Window
-from foveate.inference.cost import give_back_freed_memory
+from foveate.gdal import quiet
+from foveate.geometry import Georeference, Size, Window
 from foveate.types import Raster
 
 TILE = 512
 NODATA = 255  # in every raster of bytes: not looked at, or pixels that could not be read
 FULL = 254  # the byte that stands for 1
+DRAFT = "cog.tif"  # of the file that `drafted` gives its name
 
 # What is written of a block, by the name of the output: arrays (h, w) or (bands, h, w), or those cut into tiles.
 Layers: TypeAlias = dict[str, Any]
@@ -98,12 +98,8 @@ def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Ite
         OutputExistsError: when the file exists and `overwrite` is false.
         OutputWriteError: when writing fails; nothing is left under the final name then.
     """
-    # A folder for all that is not complete: GDAL puts files of its own beside the one that it writes.
-    with (
-        written(path, overwrite=overwrite) as partial,
-        TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
-    ):
-        plain, optimised = Path(folder) / "plain.tif", Path(folder) / "cog.tif"
+    with drafted(path, overwrite) as folder:
+        plain, optimised = folder / "plain.tif", folder / DRAFT
         try:
             with _opened(plain, "w", **_profile(spec)) as dataset:
                 _describe(dataset, spec)
@@ -114,7 +110,44 @@ def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Ite
         except RasterioError as error:
             reason = _reason(error, path)
             raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
-        optimised.replace(partial)
+
+
+@contextmanager
+def drafted(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder beside a file for all that is not complete; its `DRAFT` becomes the file when the block ends well.
+
+    A folder, as GDAL puts files of its own beside the one that it writes.
+
+    Raises:
+        OutputExistsError: when the file exists and `overwrite` is false.
+        OutputWriteError: when writing fails; nothing is left under the final name then.
+    """
+    with (
+        written(path, overwrite=overwrite) as partial,
+        TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent, ignore_cleanup_errors=True) as folder,
+    ):
+        yield Path(folder)
+        (Path(folder) / DRAFT).replace(partial)
+
+
+def copy_as_cog(plain: Path, optimised: Path, *, tile: int, compress: str, **options: Any) -> None:
+    """Copy a tiled TIFF as a cloud-optimised one, which holds its overviews before its pixels.
+
+    Args:
+        plain: what is copied, strip by strip; for a while the disk holds both.
+        optimised: the copy.
+        tile: side of a stored tile.
+        compress: how tiles are.
+        options: more of GDAL's driver COG.
+
+    Raises:
+        RasterioError: when writing fails.
+    """
+    quiet()
+    rasterio.shutil.copy(
+        plain, optimised, driver="COG", blocksize=tile, compress=compress, bigtiff="IF_SAFER", **options
+    )
+    give_back_freed_memory()  # else what one raster's overviews took adds to what the next one takes
 
 
 def write_template(spec: RasterSpec, path: Path) -> bytes:
@@ -154,17 +187,15 @@ def _describe(dataset: Any, spec: RasterSpec) -> None:
     """Before the first pixel: afterwards the header would be written a second time."""
     if spec.colors:
         dataset.write_colormap(1, {i: (*color, 255) for i, color in enumerate(spec.colors)})
-    dataset.update_tags(**spec.tags, **_resolution_tags(spec))
+    known = spec.resolution if spec.georeference is None else None
+    dataset.update_tags(**spec.tags, **(resolution_tags(*known) if known else {}))
     dataset.descriptions = tuple(spec.bands)
     if spec.scale is not None:
         dataset.scales, dataset.offsets = (spec.scale,) * dataset.count, (0.0,) * dataset.count
 
 
-def _resolution_tags(spec: RasterSpec) -> dict[str, str]:
-    """Pixels per centimetre, the TIFF's own way to say how large a pixel is."""
-    if spec.resolution is None or spec.georeference is not None:
-        return {}
-    height, width = spec.resolution
+def resolution_tags(height: float, width: float) -> dict[str, str]:
+    """Pixels per centimetre, the TIFF's own way to say how large a pixel is, from its sides in metres."""
     return {
         "TIFFTAG_XRESOLUTION": repr(0.01 / width),
         "TIFFTAG_YRESOLUTION": repr(0.01 / height),
@@ -175,13 +206,8 @@ def _resolution_tags(spec: RasterSpec) -> dict[str, str]:
 def _optimise(plain: Path, optimised: Path, spec: RasterSpec) -> None:
     # Differences of neighbours compress better than values, but not those of class ids.
     predictor = "NO" if spec.overviews != "average" else "YES"
-    options = {
-        "blocksize": TILE, "compress": "DEFLATE", "predictor": predictor, "bigtiff": "IF_SAFER",
-        "overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper(),
-    }  # fmt: skip
-    quiet()
-    rasterio.shutil.copy(plain, optimised, driver="COG", **options)
-    give_back_freed_memory()  # else what one raster's overviews took adds to what the next one takes
+    resampling = {"overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper()}
+    copy_as_cog(plain, optimised, tile=TILE, compress="DEFLATE", predictor=predictor, **resampling)
     plain.unlink()
 
 
