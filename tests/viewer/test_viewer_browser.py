@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import rasterio
 from browser_toys import (
     CONTRASTS,
     NAMELESS,
@@ -15,11 +16,13 @@ from browser_toys import (
     show_only_discs,
     static_host,
 )
-from viewer_toys import NAMES
+from PIL import Image
+from viewer_toys import NAMES, PLACE
 
-from foveate.viewer.build import build_scene
+from foveate.viewer.build import Options, build_scene
 from foveate.viewer.export import export
 from foveate.viewer.inputs import find_inputs
+from toys import write_image
 
 
 def test_it_shows_the_image_under_its_classes(browser, one, tmp_path):
@@ -75,6 +78,67 @@ def test_layers_are_switched_faded_and_classes_hidden(browser, one):
         blue = np.abs(only - (0, 128, 200)).max(axis=2) < 4
         assert yellow.mean() > 0.1
         assert blue.mean() < 0.001
+
+
+def test_the_image_is_brightened_as_the_sliders_say(browser, one):
+    with opened(browser, one) as page:
+        page.uncheck("#layer-classes")
+        dark = settle(page)[100:700, 100:1000].astype(float).mean(axis=2)
+        page.locator("#tone-white").fill("60")
+        page.locator("#tone-gamma").fill("50")
+        bright = settle(page)[100:700, 100:1000].astype(float).mean(axis=2)
+        expected = 255 * np.clip(dark / 255 / 0.6, 0, 1) ** (1 / 5**0.5)
+        assert np.abs(bright - expected).mean() < 4
+        page.wait_for_function("() => location.hash.includes('tone=0~0.6~2.236')")
+        page.get_by_role("button", name="As stored").click()
+        assert np.abs(settle(page)[100:700, 100:1000].mean(axis=2) - dark).mean() < 1
+
+
+BLUE, YELLOW = (0, 128, 200), (224, 192, 64)
+
+
+def share_of(picture, color):
+    """Of the pixels that have about this colour."""
+    return (np.abs(picture[50:750, 50:1050].astype(int) - color).max(axis=2) < 30).mean()
+
+
+def test_classes_are_outlined(browser, one):
+    with opened(browser, f"{one}#x=450&y=350&w=600&layers=classes~1~100,image~0~100") as page:
+        filled = settle(page)[100:700, 100:1000]
+        page.keyboard.press("o")
+        assert page.is_checked("#outlined-classes")
+        outlined = settle(page)[100:700, 100:1000]
+        ground = outlined[np.abs(outlined.astype(int) - outlined[0, 0]).max(axis=2) < 4]
+        assert 0.85 < len(ground) / outlined[..., 0].size < 0.99  # what is not outlined is clear
+        assert 0 < share_of(outlined, BLUE) < 0.1 * share_of(filled, BLUE)
+
+
+def test_polygons_are_outlined_or_filled_and_read_out(browser, one):
+    with opened(browser, f"{one}#x=250&y=250&w=400&layers=polygons~1~100~~~1,image~1~100") as page:
+        outlined = settle(page)
+        assert "Polygons\nground" in readout_at(page, 550, 450, "Polygons")
+        page.uncheck("#outlined-polygons")
+        filled = settle(page)
+        assert 0 < share_of(outlined, YELLOW) < 0.05
+        assert share_of(filled, YELLOW) > 0.3
+
+
+def test_a_picture_of_the_view_is_saved_with_its_scale_bar(browser, two):
+    with opened(browser, two) as page:
+        seen = settle(page)
+        box = page.locator("#stage").bounding_box()
+        with page.expect_download() as download:
+            page.locator("#picture").click()
+        assert download.value.suggested_filename == "scene-view.png"
+        saved = np.asarray(Image.open(download.value.path()).convert("RGB")).astype(int)
+        assert saved.shape[:2] == (round(box["height"]), round(box["width"]))
+        top, left = round(box["y"]), round(box["x"])
+        seen = seen[top : top + saved.shape[0], left : left + saved.shape[1]].astype(int)
+        middle = (slice(60, 600), slice(0, None))  # both panes
+        assert np.abs(saved[middle] - seen[middle]).mean() < 3
+        bar = saved[-50:-12, 12:150]
+        assert (bar.mean(axis=2) > 230).mean() > 0.3
+        assert (bar.mean(axis=2) < 80).any()
 
 
 def test_values_and_errors_are_read_out(browser, one, toy):
@@ -261,6 +325,35 @@ def test_an_export_needs_no_server_of_ours(browser, exported, toy, how):
             assert NAMES[toy.classes[row, col]] in readout(page, NAMES[toy.classes[row, col]])
             show_only_discs(page)
             settle(page)
+
+
+def test_an_export_draws_the_field_of_view_in_every_tile_of_every_level(browser, tmp_path):
+    scene = write_image(tmp_path / "scene.tif", np.full((3, 900, 1500), 120, np.uint8), **PLACE)
+    (tmp_path / "out").mkdir()
+    classes = write_image(tmp_path / "out" / "scene.classes.tif", np.zeros((1, 900, 1500), np.uint8), **PLACE)
+    views = write_image(tmp_path / "out" / "scene.fov.tif", np.full((1, 225, 375), 128, np.float32), **PLACE)
+    for file, tags in ((classes, {"class_0": "ground"}), (views, {"fields_of_view": "[32, 128]", "cell": "4"})):
+        with rasterio.open(file, "r+") as target:
+            target.update_tags(**tags)
+    export(build_scene(find_inputs([scene, tmp_path / "out"]), Options(tile=64)), tmp_path / "page")
+    address = (tmp_path / "page" / "index.html").as_uri()
+    for view in ("x=750&y=450&w=1600", "x=750&y=450&w=700", "x=300&y=200&w=150", "x=1400&y=850&w=100"):
+        with opened(browser, f"{address}#{view}&layers=fov~1~100,image~1~100") as page:
+            picture = settle(page)[150:560, 100:1000].astype(int)
+            inside = np.abs(picture - (253, 231, 37)).max(axis=2) < 6  # the last colour of viridis
+            grey = np.abs(picture - 120).max(axis=2) < 6  # the image, where the layer is missing
+            assert inside.mean() > 0.3
+            assert not grey.any()
+
+
+def test_an_export_from_a_disk_is_brightened_too_and_says_why_it_saves_no_picture(browser, exported):
+    with opened(browser, (exported / "index.html").as_uri()) as page:
+        page.uncheck("#layer-classes")
+        dark = settle(page)[150:700, 100:400].mean()
+        page.locator("#tone-white").fill("50")
+        assert settle(page)[150:700, 100:400].mean() > 1.3 * dark
+        page.locator("#picture").click()
+        page.wait_for_function("() => document.getElementById('said').textContent.includes('http.server')")
 
 
 @pytest.mark.parametrize("kind", ["fov", "confidence", "labels"])

@@ -28,7 +28,7 @@ def test_a_folder_gives_every_layer_that_is_there(toy):
     scene = build_scene(find_inputs([toy.image, toy.first], toy.labels))
     assert kinds(scene) == [
         ("image", None), ("labels", None), ("classes", 0), *[("probabilities", 0)] * 3, ("fov", 0), ("confidence", 0),
-        ("errors", 0), ("windows", 0),
+        ("errors", 0), ("polygons", 0), ("windows", 0),
     ]  # fmt: skip
     assert scene.resolution == (0.5, 0.5)
     assert [layer.option for layer in scene.layers if layer.kind == "probabilities"] == list(NAMES)

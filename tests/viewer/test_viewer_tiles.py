@@ -206,3 +206,30 @@ def test_overlapping_classes_are_a_layer_each(tmp_path):
         for kind, mask in (("classes", found[code] == 1), ("labels", truth[code] == 1)):
             codes = layers[kind, name].rendering(open_image, Window(0, 0, 40, 50), Size(40, 50))
             assert np.array_equal(codes, np.where(mask, code, 255))
+
+
+def tone_of(folder, values, **profile):
+    scene = build_scene(find_inputs([write_image(folder / "image.tif", values, **PLACE, **profile)]))
+    return scene.layers[0].tone
+
+
+def test_bytes_are_shown_as_they_are_unless_nearly_all_are_dark(tmp_path):
+    ramp = np.linspace(0, 255, 100 * 100).reshape(1, 100, 100).astype(np.uint8)
+    assert tone_of(tmp_path, ramp) == (0, 255, 0, 1, 1)
+    dark = tone_of(tmp_path, ramp // 8)
+    assert (dark.low, dark.high) == (0, 255)
+    assert dark.white == pytest.approx(0.98 * 31 / 255, abs=0.005)
+    assert dark.black == pytest.approx(0.02 * 31 / 255, abs=0.005)
+    assert dark.gamma == 1  # half of the values are bright now
+
+
+def test_other_values_are_stretched_and_what_stays_dark_is_lifted(tmp_path):
+    even = np.linspace(200, 4000, 100 * 100).reshape(1, 100, 100).astype(np.uint16)
+    tone = tone_of(tmp_path, even)
+    assert (tone.low, tone.high) == (pytest.approx(276, abs=2), pytest.approx(3924, abs=2))
+    assert (tone.black, tone.white, tone.gamma) == (0, 1, 1)
+    skewed = (4000 * np.linspace(0, 1, 100 * 100) ** 3).reshape(1, 100, 100).astype(np.uint16)
+    middle = 0.5**3 / 0.98**3
+    assert tone_of(tmp_path, skewed).gamma == pytest.approx(np.log(middle) / np.log(0.25), abs=0.02)
+    spots = np.where(np.arange(10000) % 20 == 0, 4000, 5).reshape(1, 100, 100).astype(np.uint16)
+    assert tone_of(tmp_path, spots).gamma == 2  # at most

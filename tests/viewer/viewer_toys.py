@@ -51,6 +51,7 @@ def write_prediction(folder: Path, ids: np.ndarray, fov: np.ndarray) -> None:
     with rasterio.open(map_path, "r+") as target:
         target.update_tags(fields_of_view="[32, 128]", cell=str(CELL))
     write_passes(folder / "scene.passes.tif")
+    write_polygons(folder / "scene.polygons.geojson")
     tiled(folder / "scene.probabilities.tif", probabilities_of(ids), nodata=255)
     with rasterio.open(folder / "scene.probabilities.tif", "r+") as target:
         target.descriptions = NAMES
@@ -60,6 +61,31 @@ def write_prediction(folder: Path, ids: np.ndarray, fov: np.ndarray) -> None:
     pixels = {name: int((ids == i).sum()) for i, name in enumerate(NAMES)}
     summary = {"image": "scene.tif", "fields_of_view": [32, 128], "class_pixels": pixels}
     (folder / "scene.json").write_text(json.dumps(summary))
+
+
+# In pixels: columns and rows of two corners. The second lies in the first.
+POLYGONS = {"disc": (100, 80, 420, 400), "ground": (200, 200, 300, 300)}
+
+
+def write_polygons(path: Path) -> Path:
+    """Two rectangles in the coordinates of the scene."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"class": name},
+            "geometry": {"type": "Polygon", "coordinates": [on_ground(corners)]},
+        }
+        for name, corners in POLYGONS.items()
+    ]
+    crs = {"type": "name", "properties": {"name": PLACE["crs"]}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
+    return path
+
+
+def on_ground(corners):
+    left, top, right, bottom = corners
+    ring = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    return [[400000 + x / 2, 5000000 - y / 2] for x, y in ring]
 
 
 def write_passes(path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from foveate.data.labels.shapes import VECTORS
 from foveate.data.readers.location import Location
 from foveate.errors import ConfigError, ImageReadError
 from foveate.texts import read_json
@@ -15,9 +16,9 @@ from foveate.viewer.facts import raster_facts
 CLASSES = (".classes.tif", ".classes.ome.zarr")
 # Rasters of numbers beside the class map, by the middle part of their names.
 VALUE_KINDS = ("probabilities", "fov", "confidence", "entropy", "loss", "iou")
-PASSES = ".passes.tif"
+PASSES, POLYGONS = ".passes.tif", ".polygons.geojson"
 _LABELS = (".labels.tif", ".labels.png")
-_SUFFIXES = (*CLASSES, ".preview.png", ".json", PASSES, *(f".{kind}.tif" for kind in VALUE_KINDS))
+_SUFFIXES = (*CLASSES, ".preview.png", ".json", PASSES, POLYGONS, *(f".{kind}.tif" for kind in VALUE_KINDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Prediction:
         classes: class map.
         values: rasters of numbers by kind, in the order of `VALUE_KINDS`.
         passes: map of the passes.
+        polygons: a file of them.
         labels: a mask that lies beside them.
         summary: what the JSON file beside them holds.
     """
@@ -37,6 +39,7 @@ class Prediction:
     classes: Path | None
     values: dict[str, Path] = field(default_factory=dict)
     passes: Path | None = None
+    polygons: Path | None = None
     labels: Path | None = None
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -60,8 +63,8 @@ def find_inputs(paths: Sequence[Path], labels: Path | None = None, name: str | N
     """Sort what was given into one image and its predictions, and find what lies beside them.
 
     Args:
-        paths: at most one image, also a URL; folders of predictions, one of their files, or class maps.
-        labels: a mask of the image; else one called STEM.labels.tif or .png beside a prediction.
+        paths: at most one image, also a URL; folders of predictions, one of their files, class maps, or polygons.
+        labels: a mask of the image, or polygons; else a mask called STEM.labels.tif or .png beside a prediction.
         name: stem of the image, where a folder holds predictions of several.
 
     Raises:
@@ -96,6 +99,8 @@ def _prediction(path: Path, name: str | None) -> Prediction | None:
         stem = path.name.removesuffix(suffix)
         if stem != path.name and _class_map(path.parent, stem):
             return _in_folder(path.parent, stem)
+    if path.suffix.lower() in VECTORS:
+        return Prediction(location.path.stem, None, polygons=path)
     return Prediction(location.path.stem, path) if raster_facts(path).has_classes else None
 
 
@@ -122,6 +127,7 @@ def _in_folder(folder: Path, stem: str) -> Prediction:
         classes=_class_map(folder, stem),
         values={kind: file for kind, file in beside.items() if file.exists()},
         passes=_existing(folder / (stem + PASSES)),
+        polygons=_existing(folder / (stem + POLYGONS)),
         labels=next((folder / (stem + end) for end in _LABELS if (folder / (stem + end)).exists()), None),
         summary=_summary(folder / f"{stem}.json"),
     )

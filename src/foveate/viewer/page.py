@@ -59,6 +59,8 @@ def _layer(number: int, layer: Layer, tile: int) -> dict[str, Any]:
         ],
         "option": layer.option,
         "looks": [look._asdict() for look in layer.looks],
+        "tone": layer.tone and layer.tone._asdict(),
+        "border": layer.border,
         "scale": scale and {"low": scale.low, "high": scale.high, "unit": scale.unit, "stops": scale.stops},
     }
 
@@ -79,8 +81,8 @@ def _georeference(place: Georeference | None) -> dict[str, Any] | None:
 STATIC = resources.files("foveate.viewer") / "static"
 # In the order in which they need each other.
 MODULES = (
-    "format", "dom", "manifest", "colours", "tiles", "probe", "state", "link", "scalebar", "windows", "pane", "panes",
-    "panel", "readout", "keys", "main",
+    "format", "dom", "manifest", "colours", "state", "tiles", "painters", "probe", "link", "scalebar", "windows",
+    "pane", "panes", "tone", "panel", "readout", "picture", "keys", "main",
 )  # fmt: skip
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)

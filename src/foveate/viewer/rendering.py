@@ -265,11 +265,11 @@ class Errors:
 
     Attributes:
         classes: the prediction.
-        labels: the truth, of the same size.
+        labels: class ids of the truth, of the same size.
     """
 
     classes: Ids
-    labels: Ids
+    labels: Rendering
     media: ClassVar[Media] = "png"
 
     @property

@@ -11,7 +11,8 @@ from foveate.geometry import Size
 from foveate.viewer.rendering import Rendering
 
 Kind: TypeAlias = Literal[
-    "image", "labels", "classes", "errors", "probabilities", "confidence", "entropy", "fov", "loss", "iou", "windows"
+    "image", "labels", "classes", "errors", "probabilities", "confidence", "entropy", "fov", "loss", "iou", "windows",
+    "polygons",
 ]  # fmt: skip
 
 
@@ -48,6 +49,22 @@ class Scale:
     stops: tuple[str, ...]
 
 
+class Tone(NamedTuple):
+    """How bright a picture is drawn at first.
+
+    Attributes:
+        low, high: values of the file that its tiles show as black and as white.
+        black, white: shares of that range that become black and white.
+        gamma: above 1 lifts what is dark.
+    """
+
+    low: float = 0
+    high: float = 255
+    black: float = 0
+    white: float = 1
+    gamma: float = 1
+
+
 class Look(NamedTuple):
     """Passes of one way of looking: of a pixel of their layer, whose code has the bit, the used part begins at it.
 
@@ -77,6 +94,8 @@ class Layer:
         scale: legend of values; None for others.
         option: which of several layers of one kind it is, of which one is shown at a time; empty where there is one.
         looks: of a layer of windows, narrowest first; such a layer is outlined, not coloured.
+        tone: of a picture.
+        border: added to the code of a polygon on its border; 0 for other layers.
         shown: whether it is on at first.
         opacity: at first.
     """
@@ -91,6 +110,8 @@ class Layer:
     scale: Scale | None = None
     option: str = ""
     looks: Sequence[Look] = ()
+    tone: Tone | None = None
+    border: int = 0
     shown: bool = False
     opacity: float = 1
 

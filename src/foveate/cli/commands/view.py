@@ -39,10 +39,10 @@ Examples:
 
 def view(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE_OR_PREDICTION...", help="An image, predictions on it, or both.")
+        list[Path], typer.Argument(metavar="IMAGE_OR_PREDICTION...", help="An image, predictions on it, polygons.")
     ],
     labels: Annotated[
-        Path | None, typer.Option(help="Labels of the image, to show the errors of a prediction.")
+        Path | None, typer.Option(help="Labels of the image, a mask or polygons, to show the errors.")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Use the class names, colours and label values of this run.")] = None,
     name: Annotated[str | None, typer.Option(help="Image to show, if the folder has predictions of several.")] = None,
@@ -92,7 +92,13 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
         return Options(bands=chosen, tile=tile)
     data = RunConfig.load(RunFolder(run).config_file).data
     bands_of_run = tuple(data.bands[:3]) if data.bands and len(data.bands) >= 3 else None
-    return Options(bands=chosen or bands_of_run, classes=data.classes, label_map=data.label_map, tile=tile)
+    return Options(
+        bands=chosen or bands_of_run,
+        classes=data.classes,
+        label_map=data.label_map,
+        vectors=data.vectors,
+        tile=tile,
+    )
 
 
 def _server() -> Callable[..., None]:

@@ -23,11 +23,14 @@ export function valueOf(scale, code) {
   return code === 0 ? null : scale.low + ((code - 1) / 254) * (scale.high - scale.low);
 }
 
-/** Red, green, blue and opacity for each of the 256 codes; hidden and unknown ones are clear. */
-export function lookUp(layer, hidden) {
+/** Red, green, blue and opacity for each of the 256 codes; hidden and unknown ones are clear, as is the inside of outlined polygons. */
+export function lookUp(layer, { hidden, outlined }) {
   const table = new Uint8ClampedArray(4 * 256);
   for (const entry of layer.classes) {
-    if (entry.color && !hidden.has(entry.code)) table.set([...rgb(entry.color), 255], 4 * entry.code);
+    if (!entry.color || hidden.has(entry.code)) continue;
+    const colour = [...rgb(entry.color), 255];
+    if (!layer.border || !outlined) table.set(colour, 4 * entry.code);
+    if (layer.border) table.set(colour, 4 * (entry.code + layer.border));
   }
   for (let code = 1; layer.scale && code < 256; code += 1) {
     table.set([...between(layer.scale.stops, (code - 1) / 254), 255], 4 * code);

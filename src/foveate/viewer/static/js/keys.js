@@ -2,7 +2,7 @@
 
 import { byId, el } from "./dom.js";
 import { kinds } from "./manifest.js";
-import { toggleLayer } from "./state.js";
+import { toggleLayer, toggleOutlines } from "./state.js";
 
 function shortcuts(act) {
   return [
@@ -14,7 +14,9 @@ function shortcuts(act) {
     { keys: ["s"], shown: "S", text: "side by side", run: () => act.side() },
     { keys: "123456789".split(""), shown: "1 – 9", text: "layer on or off", run: (key) => layer(Number(key)) },
     { keys: ["l"], shown: "L", text: "layers panel", run: () => act.panel() },
+    { keys: ["o"], shown: "O", text: "outline areas, or fill them", run: () => toggleOutlines() },
     { keys: ["c"], shown: "C", text: "copy a link to this view", run: () => act.link() },
+    { keys: ["p"], shown: "P", text: "save a picture of this view", run: () => act.picture() },
     { keys: ["?", "h"], shown: "?", text: "this help", run: () => act.help() },
   ];
 }

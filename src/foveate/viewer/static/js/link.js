@@ -1,11 +1,11 @@
 // The address restores the view: everything that can be changed is in the part after "#".
 
 import { changed, state } from "./state.js";
-import { scene } from "./manifest.js";
+import { firstOf, scene } from "./manifest.js";
 
 function layerParts() {
-  return Object.entries(state.layers).map(([kind, { on, opacity, hidden, option }]) =>
-    [kind, on ? 1 : 0, Math.round(100 * opacity), [...hidden].sort((a, b) => a - b).join("."), option || ""]
+  return Object.entries(state.layers).map(([kind, { on, opacity, hidden, option, outlined }]) =>
+    [kind, on ? 1 : 0, Math.round(100 * opacity), [...hidden].sort((a, b) => a - b).join("."), option || "", outlined ? 1 : ""]
       .join("~")
       .replace(/~+$/, "")
   );
@@ -18,13 +18,14 @@ export function hashOf(view) {
   parts.set("y", view.y.toFixed(1));
   parts.set("w", view.width.toFixed(1));
   parts.set("layers", layerParts().join(","));
+  if (firstOf("image")) parts.set("tone", toneOf(state.tone).map((value) => Number(value.toFixed(3))).join("~"));
   if (state.side) parts.set("side", "1");
   if (scene.predictions.length) parts.set("show", state.predictions.join("~"));
   return `#${parts.toString().replaceAll("%7E", "~").replaceAll("%2C", ",")}`;
 }
 
 function readLayer(text) {
-  const [kind, on, opacity, hidden, option] = text.split("~");
+  const [kind, on, opacity, hidden, option, outlined] = text.split("~");
   if (!Object.hasOwn(state.layers, kind)) return; // of another image
   const share = Number.parseInt(opacity, 10) / 100;
   state.layers[kind] = {
@@ -32,6 +33,7 @@ function readLayer(text) {
     opacity: Number.isFinite(share) ? Math.min(Math.max(share, 0), 1) : 1,
     hidden: new Set((hidden ?? "").split(".").filter((code) => /^\d{1,3}$/.test(code)).map(Number)),
     option: /^\d{1,3}$/.test(option ?? "") ? Number(option) : 0,
+    outlined: outlined === "1",
   };
 }
 
@@ -41,6 +43,15 @@ function readPredictions(text) {
   if (numbers.length === 2 && numbers.every(known)) state.predictions = numbers;
 }
 
+function toneOf({ black, white, gamma }) {
+  return [black, white, gamma];
+}
+
+function readTone(text) {
+  const [black, white, gamma] = text.split("~").map(Number);
+  if (black >= 0 && black < white && white <= 1 && gamma >= 0.1 && gamma <= 10) state.tone = { black, white, gamma };
+}
+
 /** Take over a part of an address; returns its view, or null where it names none that makes sense. */
 export function restore(hash) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
@@ -48,6 +59,7 @@ export function restore(hash) {
     parts.get("layers").split(",").forEach(readLayer);
     state.side = parts.get("side") === "1";
   }
+  if (parts.has("tone")) readTone(parts.get("tone"));
   if (parts.has("show")) readPredictions(parts.get("show"));
   changed();
   const [x, y, width] = ["x", "y", "w"].map((name) => Number.parseFloat(parts.get(name)));

@@ -9,6 +9,7 @@ import { scaleBar } from "./scalebar.js";
 import { leadingPane, onMove, shownPanes, startPanes } from "./panes.js";
 import { startPanel } from "./panel.js";
 import { readMiddle, watch } from "./readout.js";
+import { savePicture } from "./picture.js";
 import { startKeys } from "./keys.js";
 
 const NARROW = window.matchMedia("(max-width: 699px)");
@@ -36,6 +37,7 @@ const act = {
   side: () => setSide(!state.side),
   panel: () => showPanel(byId("panel").hidden),
   help: () => byId("help").showModal(),
+  picture: savePicture,
   link: async () => {
     save();
     try {
@@ -71,7 +73,7 @@ function drawBar(pane) {
 
 function listen() {
   const buttons = { "zoom-in": () => act.zoom(1.5), "zoom-out": () => act.zoom(1 / 1.5), fit: act.home, actual: act.actual,
-    side: act.side, link: act.link, "help-button": act.help, "panel-button": act.panel, "panel-close": act.panel };
+    side: act.side, link: act.link, picture: act.picture, "help-button": act.help, "panel-button": act.panel, "panel-close": act.panel };
   for (const [id, run] of Object.entries(buttons)) byId(id).addEventListener("click", run);
   byId("help-close").addEventListener("click", () => byId("help").close());
   window.addEventListener("hashchange", () => {

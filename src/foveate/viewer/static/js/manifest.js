@@ -5,6 +5,14 @@ export const scene = JSON.parse(document.getElementById("manifest").textContent)
 /** The windows that passed are outlined by the page itself, see windows.js. */
 export const WINDOWS = "windows";
 
+/** Pictures as they are in their tiles. */
+export const plainTone = { black: 0, white: 1, gamma: 1 };
+
+/** Whether a kind of layer has areas, which may be filled or outlined. */
+export function hasAreas(kind) {
+  return kind !== WINDOWS && scene.layers.some((layer) => layer.kind === kind && layer.classes.length);
+}
+
 /** Every kind of layer once, topmost first, as people think of what lies over what. */
 export function kinds() {
   const found = scene.layers.map((layer) => layer.kind);

@@ -2,8 +2,9 @@
 
 import { el } from "./dom.js";
 import { WINDOWS, scene } from "./manifest.js";
-import { isChosen, layerOf } from "./state.js";
-import { Painter, tileSource } from "./tiles.js";
+import { isChosen, layerOf, state } from "./state.js";
+import { CodePainter, PicturePainter } from "./painters.js";
+import { tileSource } from "./tiles.js";
 import { WindowsOverlay } from "./windows.js";
 
 const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -47,7 +48,8 @@ export class Pane {
     // Windows are drawn on the overlay.
     this.drawn = scene.layers.filter((layer) => layer.kind !== WINDOWS);
     this.items = this.drawn.map(() => null);
-    this.painters = this.drawn.map((layer) => (layer.media === "png" ? new Painter(layer) : null));
+    this.painters = this.drawn.map((layer) => (layer.media === "png" ? new CodePainter(layer) : new PicturePainter()));
+    this.stale();
     this.surface = el("div", { class: "surface" });
     this.overlay = el("canvas", { class: "overlay", "aria-hidden": "true" });
     this.cross = el("div", { class: "cross", hidden: true, "aria-hidden": "true" });
@@ -70,8 +72,9 @@ export class Pane {
   listen(onMove, onFailed) {
     const { viewer } = this;
     viewer.addHandler("tile-drawing", ({ context, tiledImage }) => {
-      // Enlarged pixels have edges: what is shown is what is in the file.
-      context.imageSmoothingEnabled = tiledImage.isPicture && this.screen().scale < 2;
+      // Enlarged pixels have edges: what is shown is what is in the file. Lines of a pixel would have gaps when shrunk.
+      const smooth = tiledImage.layer.media === "jpg" || state.layers[tiledImage.layer.kind].outlined;
+      context.imageSmoothingEnabled = smooth && this.screen().scale < 2;
     });
     viewer.addHandler("update-viewport", () => this.windows.draw());
     viewer.addHandler("viewport-change", () => onMove(this));
@@ -88,7 +91,7 @@ export class Pane {
       width: (layer.width * layer.pixel) / scene.width,
       opacity: 0,
       success: ({ item }) => {
-        item.isPicture = layer.media === "jpg";
+        item.layer = layer;
         // The last cells of coarse layers reach over the border.
         item.setClip(new OpenSeadragon.Rect(0, 0, scene.width / layer.pixel, scene.height / layer.pixel));
         this.items[place] = item;
@@ -100,13 +103,13 @@ export class Pane {
   /** Called once all layers are there. */
   ready() {
     this.isReady = true;
-    if (this.wanted) this.show(this.wanted.state, this.wanted.prediction);
+    if (this.wanted !== undefined) this.show(this.wanted);
     this.whenReady?.();
   }
 
   /** Show the layers of a prediction as the state says. */
-  show(state, prediction) {
-    this.wanted = { state, prediction };
+  show(prediction) {
+    this.wanted = prediction;
     if (!this.isReady) return;
     this.prediction = prediction;
     this.drawn.forEach((layer, place) => {
@@ -115,14 +118,19 @@ export class Pane {
       this.items[place].setOpacity(on && mine && isChosen(layer) ? opacity : 0);
     });
     this.windows.show(layerOf(WINDOWS, prediction), state.layers[WINDOWS]);
-    this.recolour(state);
+    this.repaint();
   }
 
-  recolour(state) {
-    const hidden = JSON.stringify(Object.values(state.layers).map((layer) => [...layer.hidden]));
-    if (hidden === this.hidden) return;
-    this.hidden = hidden;
-    this.painters.forEach((painter, place) => painter?.recolour(state.layers[this.drawn[place].kind].hidden));
+  /** The painters whose tiles are to look otherwise than they do. */
+  stale() {
+    const look = (layer) => (layer.media === "png" ? state.layers[layer.kind] : state.tone);
+    return this.painters.filter((painter, place) => painter.show(look(this.drawn[place])));
+  }
+
+  async repaint() {
+    const stale = this.stale();
+    if (!stale.length) return;
+    await Promise.all(stale.map((painter) => painter.repaint()));
     this.viewer.forceRedraw();
     this.viewer.navigator?.forceRedraw();
   }

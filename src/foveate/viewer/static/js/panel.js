@@ -1,9 +1,10 @@
 // The panel: a switch, an opacity and a legend for every kind of layer.
 
 import { byId, el } from "./dom.js";
-import { WINDOWS, firstOf, kinds, layersOf, scene } from "./manifest.js";
+import { WINDOWS, firstOf, hasAreas, kinds, layersOf, scene } from "./manifest.js";
 import { percent, valueText } from "./format.js";
 import { changed, layerOf, onChange, state, toggleLayer } from "./state.js";
+import { toneControls } from "./tone.js";
 
 const rows = new Map();
 const WINDOWS_HINT = "The used part of every pass; zoom in to see them. Of those under the pointer the whole window is drawn.";
@@ -25,15 +26,26 @@ function row(kind, place) {
       changed();
     },
   });
-  const more = el("div", { class: "more" }, el("div", { class: "opacity" }, range, share), legend(kind));
+  const more = el("div", { class: "more" }, el("div", { class: "slider" }, el("span", {}, "Opacity"), range, share), fill(kind), legend(kind));
   const key = place < 9 ? el("kbd", { "aria-hidden": "true" }, String(place + 1)) : null;
   const head = el("label", { class: "head", for: box.id }, box, el("span", { class: "name" }, title), key);
   rows.set(kind, { box, range, share, more });
   return el("li", { class: "layer", "data-kind": kind }, head, more);
 }
 
+/** Whether areas are filled or outlined; null of layers without any. */
+function fill(kind) {
+  if (!hasAreas(kind)) return null;
+  const box = el("input", { type: "checkbox", class: "outlined", id: `outlined-${kind}`, onchange: () => {
+    state.layers[kind].outlined = box.checked;
+    changed();
+  } });
+  return el("label", { class: "choice" }, box, "Outlines only");
+}
+
 function legend(kind) {
   const layer = present(kind);
+  if (kind === "image") return toneControls(layer);
   if (kind === WINDOWS) return el("div", {}, classLegend(kind, layer), el("p", { class: "hint" }, WINDOWS_HINT));
   if (layer.scale) return el("div", {}, options(kind), scaleLegend(layer));
   if (layer.option) return el("div", {}, options(kind), classLegend(kind, layer));
@@ -95,11 +107,13 @@ function options(kind) {
 
 function draw() {
   for (const [kind, { box, range, share, more }] of rows) {
-    const { on, opacity, hidden } = state.layers[kind];
+    const { on, opacity, hidden, outlined } = state.layers[kind];
     box.checked = on;
     more.hidden = !on;
     range.value = Math.round(100 * opacity);
     share.textContent = `${Math.round(100 * opacity)} %`;
+    const lines = more.querySelector("input.outlined");
+    if (lines) lines.checked = outlined;
     const choose = more.querySelector("select");
     if (choose) choose.value = state.layers[kind].option;
     for (const swatch of more.querySelectorAll("input.swatch")) swatch.checked = !hidden.has(Number(swatch.dataset.code));

@@ -69,7 +69,7 @@ function draw() {
     pane.element.hidden = place > 0 && !state.side;
     pane.head.hidden = !chosen || !scene.predictions.length;
     pane.head.firstChild.value = state.predictions[place];
-    pane.show(state, state.predictions[place]);
+    pane.show(state.predictions[place]);
   });
   byId("stage").classList.toggle("side", state.side);
 }

@@ -21,6 +21,6 @@ export function inWords(layer, code) {
     const value = valueOf(layer.scale, code);
     return value === null ? null : { text: valueText(value, layer.scale.unit), color: "" };
   }
-  const entry = layer.classes.find((item) => item.code === code);
+  const entry = layer.classes.find((item) => item.code === (layer.border ? code % layer.border : code));
   return entry ? { text: entry.name, color: entry.color } : null;
 }

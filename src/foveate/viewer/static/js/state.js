@@ -1,12 +1,15 @@
 // What is shown at present. Whoever changes it calls `changed`; whoever draws it listens.
 
-import { firstOf, kinds, layersOf, scene } from "./manifest.js";
+import { firstOf, hasAreas, kinds, layersOf, plainTone, scene } from "./manifest.js";
 
 const listeners = [];
 
 export const state = {
-  // By kind: whether it is on, its opacity from 0 to 1, the codes of hidden classes, and which option is shown.
+  // By kind: whether it is on, its opacity from 0 to 1, the codes of hidden classes, which option is shown, and whether
+  // areas are outlined only.
   layers: Object.fromEntries(kinds().map((kind) => [kind, initial(kind)])),
+  // Of the image, in shares of the range of its tiles: what is black, what is white; and gamma.
+  tone: { ...plainTone, ...firstOf("image")?.tone },
   side: scene.predictions.length > 1,
   // The prediction of the left and the right half; -1 is the image alone.
   predictions: scene.predictions.length > 1 ? [0, 1] : [scene.predictions.length - 1, scene.predictions.length - 1],
@@ -14,7 +17,7 @@ export const state = {
 
 function initial(kind) {
   const layer = firstOf(kind);
-  return { on: layer.shown, opacity: layer.opacity, hidden: new Set(), option: 0 };
+  return { on: layer.shown, opacity: layer.opacity, hidden: new Set(), option: 0, outlined: kind === "polygons" };
 }
 
 /** The layer of a kind that is shown of a prediction, or undefined. */
@@ -43,6 +46,14 @@ export function setSide(side) {
   state.side = side;
   if (side && scene.predictions.length === 1) state.predictions = [-1, 0];
   if (!side && state.predictions[0] === -1) state.predictions[0] = state.predictions[1];
+  changed();
+}
+
+/** Outline areas, or fill them: of every kind of layer that has some, as the topmost one does not. */
+export function toggleOutlines() {
+  const areas = kinds().filter(hasAreas);
+  const outlined = !areas.every((kind) => state.layers[kind].outlined);
+  areas.forEach((kind) => (state.layers[kind].outlined = outlined));
   changed();
 }
 

@@ -1,7 +1,6 @@
-// Tiles: pictures are left to OpenSeadragon; codes are fetched here, kept as numbers, and coloured.
+// Tiles: of codes, kept as numbers, and of pictures; painters make of them what is drawn.
 
 import { scene } from "./manifest.js";
-import { lookUp } from "./colours.js";
 
 const KEPT = 256; // tiles of codes, 64 kB each
 const kept = new Map();
@@ -59,80 +58,60 @@ async function decoded(blob) {
   return { width, height, codes: Uint8Array.from({ length: width * height }, (_, i) => data[4 * i]) };
 }
 
-/** The codes of a tile: {width, height, codes}; the most recent are kept. */
+/** The codes of a tile: {width, height, codes, level, col, row}; the most recent are kept. */
 export async function loadCodes(layer, level, col, row, signal) {
   const name = tileName(layer, level, col, row);
   let tile = kept.get(name);
-  if (!tile) tile = await decoded(await (scene.scripts ? byScript(name) : byRequest(name, signal)));
+  if (!tile) {
+    const blob = await (scene.scripts ? byScript(name) : byRequest(name, signal));
+    tile = { ...(await decoded(blob)), level, col, row };
+  }
   kept.delete(name);
   kept.set(name, tile);
   if (kept.size > KEPT) kept.delete(kept.keys().next().value);
   return tile;
 }
 
-function paint(context, tile, table) {
-  const image = context.createImageData(tile.width, tile.height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const colours = new Uint32Array(table.buffer);
-  tile.codes.forEach((code, i) => (pixels[i] = colours[code]));
-  context.putImageData(image, 0, 0);
+function loadPicture(name, signal) {
+  return new Promise((resolve, reject) => {
+    const picture = new Image();
+    picture.onload = () => resolve(picture);
+    picture.onerror = () => reject(new Error(`no tile ${name}`));
+    signal.addEventListener("abort", () => {
+      picture.src = "";
+      reject(new Error("aborted"));
+    });
+    picture.src = `${scene.tiles}${name}`;
+  });
 }
 
-/** Colours the tiles of one layer, and colours those on screen anew when classes are hidden or shown. */
-export class Painter {
-  constructor(layer) {
-    this.layer = layer;
-    this.tiles = new WeakMap();
-    this.live = new Set();
-    this.recolour(new Set());
-  }
-
-  recolour(hidden) {
-    this.table = lookUp(this.layer, hidden);
-    for (const reference of this.live) {
-      const context = reference.deref();
-      if (context) paint(context, this.tiles.get(context), this.table);
-      else this.live.delete(reference);
-    }
-  }
-
-  canvasOf(tile) {
-    const canvas = document.createElement("canvas");
-    canvas.width = tile.width;
-    canvas.height = tile.height;
-    const context = canvas.getContext("2d");
-    paint(context, tile, this.table);
-    this.tiles.set(context, tile);
-    this.live.add(new WeakRef(context));
-    return context;
-  }
+/** The first level that is more than one tile; coarser ones show nothing more. */
+function firstLevel({ width, height, maxLevel }) {
+  return Math.max(0, maxLevel - Math.ceil(Math.log2(Math.max(width, height, 2) / scene.tile)));
 }
 
-/** What OpenSeadragon needs to know about a layer; with a painter its tiles are codes. */
+/** Whether a layer has a tile. */
+export function hasTile({ width, height, maxLevel }, level, col, row) {
+  const side = scene.tile * 2 ** (maxLevel - level);
+  return col >= 0 && row >= 0 && col * side < width && row * side < height;
+}
+
+/** What OpenSeadragon needs to know about a layer, and how its tiles are made: loaded here, drawn by a painter. */
 export function tileSource(layer, painter) {
-  const grid = {
+  return {
     width: layer.width,
     height: layer.height,
     tileSize: scene.tile,
     tileOverlap: 0,
-    // Coarser levels than one tile show nothing more.
-    minLevel: Math.max(0, layer.maxLevel - Math.ceil(Math.log2(Math.max(layer.width, layer.height, 2) / scene.tile))),
+    minLevel: Math.min(firstLevel(layer), layer.maxLevel),
     maxLevel: layer.maxLevel,
     getTileUrl: (level, col, row) => `${scene.tiles}${tileName(layer, level, col, row)}.${layer.media}`,
     hasTransparency: () => layer.media !== "jpg",
-  };
-  if (grid.minLevel > grid.maxLevel) grid.minLevel = grid.maxLevel;
-  return painter ? { ...grid, ...codeTiles(layer, painter) } : grid;
-}
-
-function codeTiles(layer, painter) {
-  return {
     downloadTileStart(job) {
       const stop = new AbortController();
       job.userData.stop = stop;
-      const [, level, col, row] = /(\d+)\/(\d+)_(\d+)\.\w+$/.exec(job.src).map(Number);
-      loadCodes(layer, level, col, row, stop.signal).then(
-        (tile) => job.finish(painter.canvasOf(tile), null, "context2d"),
+      drawnTile(layer, painter, job.src, stop.signal).then(
+        (context) => job.finish(context, null, "context2d"),
         (error) => job.fail(error.message, null)
       );
     },
@@ -140,4 +119,10 @@ function codeTiles(layer, painter) {
       job.userData.stop?.abort();
     },
   };
+}
+
+async function drawnTile(layer, painter, address, signal) {
+  const [, level, col, row] = /(\d+)\/(\d+)_(\d+)\.\w+$/.exec(address).map(Number);
+  if (layer.media === "jpg") return painter.contextOf(await loadPicture(`${tileName(layer, level, col, row)}.jpg`, signal));
+  return painter.contextOf(await loadCodes(layer, level, col, row, signal));
 }

@@ -1,0 +1,181 @@
+"""Polygons as a layer: drawn tile by tile at the scale of the tile, their borders a pixel wide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from foveate.data.config import VectorsConfig
+from foveate.data.labels.shapes import read_shapes
+from foveate.data.labels.vector import in_pixels
+from foveate.data.readers import open_image
+from foveate.errors import DatasetError
+from foveate.geometry import Size, Window
+from foveate.types import LabelArray
+from foveate.viewer.facts import RasterFacts
+from foveate.viewer.legend import category
+from foveate.viewer.rendering import NOT_COUNTED, Media, OpenReader
+from foveate.viewer.scene import ClassEntry
+
+BORDER = 128  # added to the code of a polygon on its border
+_MOST = BORDER - 2  # classes with a code of their own; the others share the last
+_OTHERS, _NO_CLASS = "other classes", "no class"
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons:
+    """The polygons of a file.
+
+    Attributes:
+        geometries: (n,) in pixels of the base grid, in the order in which they are drawn.
+        codes: (n,) of their classes, from 1; on its border a polygon has its code + `BORDER`.
+        names: of the classes; that of code i is names[i - 1].
+        notes: what was taken for granted, or left out.
+        tree, sides, centres: of the geometries: where they are, (n,) their longer sides, (2, n) x and y.
+    """
+
+    geometries: NDArray[Any]
+    codes: NDArray[np.uint8]
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    tree: shapely.STRtree = field(init=False)
+    sides: NDArray[np.float64] = field(init=False)
+    centres: NDArray[np.float64] = field(init=False)
+    media: ClassVar[Media] = "png"
+    paths: ClassVar[tuple[Path, ...]] = ()  # all is in memory by now
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = shapely.bounds(self.geometries).reshape(-1, 4).T
+        object.__setattr__(self, "tree", shapely.STRtree(self.geometries))
+        object.__setattr__(self, "sides", np.maximum(right - left, bottom - top))
+        object.__setattr__(self, "centres", np.stack([left + right, top + bottom]) / 2)
+
+    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
+        """Codes (h, w); 0 outside all polygons."""
+        del open_reader
+        across, down = window.width / size.width, window.height / size.height
+        # The cut through a polygon is no border of it: it must lie outside the tile.
+        rim = shapely.box(
+            window.left - 2 * across, window.top - 2 * down, window.right + 2 * across, window.bottom + 2 * down
+        )
+        near = np.sort(self.tree.query(rim))
+        large = near[self.sides[near] >= 2 * across]
+        parts, codes = shapely.clip_by_rect(self.geometries[large], *rim.bounds), self.codes[large]
+        if across > 1:  # a border of a million corners is no finer than the pixels of the tile
+            parts = shapely.simplify(parts, across / 2, preserve_topology=False)
+        transform = Affine(across, 0, window.left, 0, down, window.top)
+        drawn = _drawn(parts, codes, size, transform)
+        borders = _drawn(shapely.boundary(parts), codes + np.uint8(BORDER), size, transform)
+        drawn[borders > 0] = borders[borders > 0]
+        self._dot(drawn, near[self.sides[near] < 2 * across], transform)
+        return drawn
+
+    def _dot(self, drawn: NDArray[np.uint8], small: NDArray[np.int64], transform: Affine) -> None:
+        """What is smaller than two pixels is one, however many there are."""
+        x, y = self.centres[:, small]
+        cols = np.floor((x - transform.c) / transform.a).astype(np.int64)
+        rows = np.floor((y - transform.f) / transform.e).astype(np.int64)
+        inside = (cols >= 0) & (rows >= 0) & (rows < drawn.shape[0]) & (cols < drawn.shape[1])
+        drawn[rows[inside], cols[inside]] = self.codes[small[inside]] + np.uint8(BORDER)
+
+    def legend(self, known: Sequence[ClassEntry]) -> tuple[ClassEntry, ...]:
+        """Their classes, in the colours that classes of these names have elsewhere."""
+        colours = {entry.name.casefold(): entry.color for entry in known}
+        return tuple(
+            ClassEntry(code, name, colours.get(name.casefold()) or category(code - 1))
+            for code, name in enumerate(self.names, start=1)
+        )
+
+    def ids_by_code(self, known: Sequence[ClassEntry], outside: str | None) -> tuple[int, ...]:
+        """The class id of each code, by name or number; `NOT_COUNTED` for what is no class.
+
+        Args:
+            known: the classes.
+            outside: name of the class outside all polygons.
+        """
+        ids = {entry.name.casefold(): entry.code for entry in known} | {str(entry.code): entry.code for entry in known}
+        return tuple(ids.get((name or "").casefold(), NOT_COUNTED) for name in (outside, *self.names))
+
+
+@dataclass(frozen=True, slots=True)
+class PolygonIds:
+    """Class ids of polygons, to be compared with a prediction.
+
+    Attributes:
+        polygons: which.
+        ids: class id of each code.
+    """
+
+    polygons: Polygons
+    ids: tuple[int, ...]
+    media: ClassVar[Media] = "png"
+    paths: ClassVar[tuple[Path, ...]] = ()
+
+    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> LabelArray:
+        """Ids (h, w)."""
+        codes = self.polygons(open_reader, window, size) % BORDER
+        ids: LabelArray = np.array(self.ids, np.uint8)[codes]
+        return ids
+
+
+def _drawn(shapes: NDArray[Any], codes: NDArray[np.uint8], size: Size, transform: Affine) -> NDArray[np.uint8]:
+    wanted = [(shape, int(code)) for shape, code in zip(shapes, codes, strict=True) if shape and not shape.is_empty]
+    if not wanted:
+        return np.zeros((size.height, size.width), np.uint8)
+    drawn: NDArray[np.uint8] = rasterize(wanted, (size.height, size.width), transform=transform, dtype="uint8")
+    return drawn
+
+
+def read_polygons(path: Path, base: RasterFacts, vectors: VectorsConfig, classes: Sequence[str] = ()) -> Polygons:
+    """The polygons of a file that lie on the base grid.
+
+    Args:
+        path: GeoJSON, GeoPackage, shapefile, COCO or LabelMe.
+        base: the image.
+        vectors: how the file is read.
+        classes: names in the order of their ids, for `vectors.order` to go by.
+
+    Raises:
+        DatasetError: when it cannot be read, or none of them lies on the image.
+    """
+    shapes = read_shapes(path, base.name, vectors.attribute, vectors.layer)
+    with open_image(base.path) as image:
+        placed, notes = in_pixels(shapes, image, vectors.coordinates, path)
+    on_image = shapely.intersects(placed, shapely.box(0, 0, base.size.width, base.size.height))
+    if len(placed) and not on_image.any():
+        raise DatasetError(
+            f"none of the {len(placed)} polygons in {path} lies on {base.place}; show them with their image, or move "
+            "the file elsewhere"
+        )
+    labels = [_name(label, vectors) for label in shapes.labels] or [_NO_CLASS] * len(placed)
+    names = sorted(set(labels))
+    order = np.array([i for i in _drawing_order(placed, labels, vectors.order, classes) if on_image[i]], np.int64)
+    codes = np.array([min(names.index(labels[i]), _MOST) + 1 for i in order], np.uint8)
+    return Polygons(placed[order], codes, (*names[:_MOST], *[_OTHERS][: len(names) > _MOST]), (*shapes.notes, *notes))
+
+
+def _drawing_order(
+    placed: NDArray[Any], labels: Sequence[str], order: str, classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """As labels are read for training: the last lies on top."""
+    if order == "smallest":
+        return np.argsort(-shapely.area(placed), kind="stable")
+    if order == "classes":
+        known = [name.casefold() for name in classes]
+        ids = [known.index(name.casefold()) if name.casefold() in known else -1 for name in labels]
+        return np.argsort(ids, kind="stable")
+    return np.arange(len(placed))
+
+
+def _name(label: Any, vectors: VectorsConfig) -> str:
+    if label is None:
+        return _NO_CLASS
+    return (vectors.classes or {}).get(str(label), str(label))
