@@ -30,14 +30,13 @@ from foveate.runs.evaluate import evaluate_split
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict import predict
 from foveate.runs.train import prepare_training
-from foveate.types import LabelArray, Raster
+from foveate.types import IGNORE, LabelArray, Raster
 
 HEIGHT, WIDTH = 2700, 5400
 PIXELS_PER_DEGREE = 15
 # The Americas: west of 30 W and north of 60 S.
 TRAIN_ROWS, TRAIN_COLS = (90 + 60) * PIXELS_PER_DEGREE, (180 - 30) * PIXELS_PER_DEGREE
 MASK_SHAPE = (4320, 8640)  # 2.5 minutes of arc, first row south
-IGNORE = 255
 FOVEATE = "foveate"
 # What is drawn: everything, and two places full of lakes that training never saw.
 PLACES = {

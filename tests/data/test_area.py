@@ -13,7 +13,7 @@ from data_toys import write
 from PIL import Image
 from rasterio.warp import transform as warp
 
-from foveate.data.area.area import Area, Outline, Region
+from foveate.data.area.area import Area, Outline, Polygons
 from foveate.data.area.roi import Roi, area_of, load_region, region_file
 from foveate.data.area.tissue import TissueMask, is_slide, otsu, saturation_of
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
@@ -57,7 +57,7 @@ def image(size=SIZE, place=None):
 def test_a_region_holds_the_pixels_whose_centres_it_holds():
     rows, cols = np.mgrid[: SIZE.height, : SIZE.width] + 0.5
     expected = even_odd(STAR, rows, cols) ^ even_odd(HOLE, rows, cols)
-    region = Region([outline(STAR, HOLE), outline([(0, 0), (50, 0), (50, 20.6), (0, 20.6)])])
+    region = Polygons([outline(STAR, HOLE), outline([(0, 0), (50, 0), (50, 20.6), (0, 20.6)])])
     expected[:21, :50] = True
     whole = region.inside(Window.of(SIZE))
     assert np.array_equal(whole, expected)
@@ -78,7 +78,7 @@ def test_coordinates_lead_to_the_same_pixels(tmp_path, kind):
     path = save(tmp_path / "roi.geojson", {"type": "MultiPolygon", "coordinates": [[ring]]}, **members)
     given = "crs" if kind == "crs" else "auto"
     found = load_region(path, image(place=place), given).inside(Window.of(SIZE))
-    expected = Region([outline(STAR)]).inside(Window.of(SIZE))
+    expected = Polygons([outline(STAR)]).inside(Window.of(SIZE))
     assert (found != expected).sum() <= 2
 
 
@@ -86,7 +86,7 @@ def test_pixels_are_those_of_the_file_whatever_its_working_resolution(tmp_path):
     path = save(tmp_path / "roi.geojson", {"type": "Polygon", "coordinates": [closed([(0, 0), (450, 0), (450, 700)])]})
     half = RescaledReader(image(), Size(350, 450))
     found = load_region(path, half).inside(Window(0, 0, 350, 450))
-    assert np.array_equal(found, Region([outline([(0, 0), (225, 0), (225, 350)])]).inside(Window(0, 0, 350, 450)))
+    assert np.array_equal(found, Polygons([outline([(0, 0), (225, 0), (225, 350)])]).inside(Window(0, 0, 350, 450)))
 
 
 def test_a_folder_holds_a_region_for_each_image(tmp_path):
@@ -177,7 +177,7 @@ def test_without_a_mask_all_pixels_hold_data(tmp_path):
 
 @pytest.mark.parametrize("side", [7, 64, 512, 4000])
 def test_squares_hold_a_pixel_of_the_area(side):
-    area = Area(SIZE, Region([outline(STAR, HOLE)]))
+    area = Area(SIZE, Polygons([outline(STAR, HOLE)]))
     inside = area.part(Window.of(SIZE)).inside
     met = area.squares(side)
     for row, col in np.ndindex(met.shape):

@@ -9,16 +9,16 @@ from preparation_toys import PALETTE, coloured, picture, png
 
 from foveate.data.preparation import Gleason2019
 from foveate.data.preparation.masks import count_values, fuse, majority, mask_by_colour, mask_by_value, staple
-from foveate.data.preparation.scenes import IGNORED
 from foveate.errors import ConfigError, DatasetError
+from foveate.types import IGNORE
 
 IDS = {colour: index for index, colour in enumerate(PALETTE)}
 
 
 def test_values_through_a_table(tmp_path):
     values = np.arange(256).reshape(16, 16)
-    mask = mask_by_value(png(tmp_path / "a.png", values), {3: 0, 4: 1, 7: IGNORED})
-    assert mask.ids.ravel().tolist() == [{3: 0, 4: 1}.get(value, IGNORED) for value in range(256)]
+    mask = mask_by_value(png(tmp_path / "a.png", values), {3: 0, 4: 1, 7: IGNORE})
+    assert mask.ids.ravel().tolist() == [{3: 0, 4: 1}.get(value, IGNORE) for value in range(256)]
     assert mask.odd == {f"value {value} is no label, ignored": 1 for value in range(256) if value not in (3, 4, 7)}
 
 
@@ -34,7 +34,7 @@ def test_colours_off_the_palette_are_counted_and_named(tmp_path):
     pixels[:, 1, :2] = [[130], [126], [255]]  # nearly magenta: rangeland
     pixels[:, 2, 5] = [3, 250, 250]  # still urban
     mask = mask_by_colour(png(tmp_path / "a.png", pixels), IDS)
-    assert mask.ids[0, :4].tolist() == [IGNORED] * 3 + [0]
+    assert mask.ids[0, :4].tolist() == [IGNORE] * 3 + [0]
     assert mask.ids[1, :3].tolist() == [2, 2, 0]
     assert mask.ids[2, 5] == 0
     assert mask.odd == {
@@ -66,21 +66,21 @@ def test_counts():
     assert np.array_equal(count_values(values), np.bincount(values.ravel(), minlength=256))
 
 
-votes = st.lists(st.lists(st.sampled_from([0, 1, 2, 3, IGNORED]), min_size=5, max_size=5), min_size=1, max_size=6)
+votes = st.lists(st.lists(st.sampled_from([0, 1, 2, 3, IGNORE]), min_size=5, max_size=5), min_size=1, max_size=6)
 
 
 @given(votes)
 def test_the_majority_is_the_only_most_common_vote(experts):
     fused = majority([np.array([expert], np.uint8) for expert in experts], 4)
     for column, result in zip(zip(*experts, strict=True), fused[0], strict=True):
-        counts = Counter(vote for vote in column if vote != IGNORED).most_common()
+        counts = Counter(vote for vote in column if vote != IGNORE).most_common()
         tie = not counts or (len(counts) > 1 and counts[0][1] == counts[1][1])
-        assert result == (IGNORED if tie else counts[0][0])
+        assert result == (IGNORE if tie else counts[0][0])
 
 
 @pytest.mark.parametrize("fusion", ["majority", "staple"])
 def test_experts_who_agree_are_believed(fusion):
-    agreed = np.repeat([0, 3, 1, IGNORED], 25).reshape(10, 10).astype(np.uint8)
+    agreed = np.repeat([0, 3, 1, IGNORE], 25).reshape(10, 10).astype(np.uint8)
     for count in (1, 2, 5):
         assert np.array_equal(fuse([agreed] * count, 4, fusion), agreed)
 

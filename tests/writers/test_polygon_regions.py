@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio.features import rasterize, shapes
 
-from foveate.writers.regions import OUTSIDE, regions
+from foveate.tiff.raster import NODATA
+from foveate.writers.regions import regions
 
 IMAGES = hnp.arrays(
     np.uint8,
     st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    elements=st.sampled_from([0, 1, 2, OUTSIDE]),
+    elements=st.sampled_from([0, 1, 2, NODATA]),
     fill=st.nothing(),
 )
 # Long walls make nested holes and regions of many strips, which single pixels rarely do.
@@ -28,7 +29,7 @@ def walls(rng, height, width):
     image = np.zeros((height, width), np.uint8)
     for _ in range(rng.integers(1, 14)):
         r, c, h, w = rng.integers(0, [height, width, height + 1, width + 1])
-        image[r : r + h, c : c + w] = rng.choice([0, 1, 2, OUTSIDE])
+        image[r : r + h, c : c + w] = rng.choice([0, 1, 2, NODATA])
     return image
 
 
@@ -39,7 +40,7 @@ def polygons(image, rows):
 
 def whole(image):
     """GDAL's polygons; it keeps what touches itself as one ring, which cleaning splits."""
-    found = shapes(image, mask=image != OUTSIDE, connectivity=4)
+    found = shapes(image, mask=image != NODATA, connectivity=4)
     return [(int(value), shapely.make_valid(shapely.geometry.shape(shape))) for shape, value in found]
 
 
@@ -51,7 +52,7 @@ def check(image, rows):
         assert isinstance(polygon.shape, shapely.Polygon)
         assert polygon.shape.is_valid, shapely.is_valid_reason(polygon.shape)
         assert shapely.is_ccw(polygon.shape.exterior)
-    drawn = np.full(image.shape, OUTSIDE, np.uint8)
+    drawn = np.full(image.shape, NODATA, np.uint8)
     for polygon in mine:
         rasterize([(polygon.shape, polygon.value)], out=drawn)
     assert np.array_equal(drawn, image)

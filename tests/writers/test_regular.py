@@ -7,7 +7,7 @@ from rasterio.features import rasterize
 from rasterio.features import shapes as outlines_of
 from shapely.affinity import rotate
 
-from foveate.writers.regular import regularised
+from foveate.writers.polygons import regularised
 
 
 def drawn(shape):

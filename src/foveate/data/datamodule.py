@@ -10,9 +10,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from foveate.data.absent import check_classes
 from foveate.data.channels import Normalisation, select_channels
-from foveate.data.checks import Inspection, inspect_samples
+from foveate.data.checks import Inspection, check_classes, inspect_samples
 from foveate.data.class_table import ClassTable, SplitLabels, count_split
 from foveate.data.config import DataConfig, TrainedOn
 from foveate.data.datasets import LocationDataset, StepBatches, ValidationDataset

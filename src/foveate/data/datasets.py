@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from foveate.data.area.area import Region
+from foveate.data.area.area import Polygons
 from foveate.data.images import SampleReader
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
 from foveate.data.manifest import Sample
@@ -135,7 +135,7 @@ class ValidationDataset(Dataset[LocationBatch]):
         max_locations: int,
         batch_size: int,
         seed: int = 0,
-        regions: Sequence[Region | None] | None = None,
+        regions: Sequence[Polygons | None] | None = None,
     ) -> None:
         self._samples, self._reader, self._sizes, self._spec = list(samples), reader, list(sizes), spec
         wanted = regions or [None] * len(sizes)
@@ -165,7 +165,7 @@ class ValidationDataset(Dataset[LocationBatch]):
         return [windows_as_predicted(cell, self._spec.scales) for cell in grids]
 
 
-def target_cells(size: Size, spec: LocationSpec, region: Region | None = None) -> list[tuple[int, int]]:
+def target_cells(size: Size, spec: LocationSpec, region: Polygons | None = None) -> list[tuple[int, int]]:
     """Cells whose targets cover the image; they tile it where the target's side is a multiple of the cell's.
 
     Only cells of the grid are taken, as the policy decides for no other: at the lower and right border the last target

@@ -10,9 +10,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from foveate.data.absent import check_classes
 from foveate.data.channels import Normalisation
-from foveate.data.checks import inspect_samples
+from foveate.data.checks import check_classes, inspect_samples
 from foveate.data.class_table import ClassTable, SplitLabels
 from foveate.data.config import AugmentationConfig, DataConfig
 from foveate.data.datasets import LocationDataset

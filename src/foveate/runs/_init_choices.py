@@ -12,8 +12,8 @@ import numpy as np
 from scipy import stats
 
 from foveate.data.survey import ClassFacts, ImageFacts, Survey
+from foveate.types import IGNORE
 
-IGNORE = 255
 _VAL_SHARE = 0.2
 _FEW = 6  # images below which nothing is concluded from upper and lower halves
 OVERLAPPING = {"bands": "masks have a band for each class", "folders": "there is a folder of masks for each class"}

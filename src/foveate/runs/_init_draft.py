@@ -13,7 +13,8 @@ import numpy as np
 from foveate.data.config import ClassConfig, default_classes, default_root
 from foveate.data.survey import Survey
 from foveate.devices import available_cores, best_device
-from foveate.runs._init_choices import IGNORE, OVERLAPPING, counted_classes, flips_of, named_classes, validation_of
+from foveate.runs._init_choices import OVERLAPPING, counted_classes, flips_of, named_classes, validation_of
+from foveate.types import IGNORE
 from foveate.units import length
 
 _ENCODER = "tf_efficientnet_lite0"

@@ -19,7 +19,7 @@ from foveate.errors import ConfigError
 from foveate.geometry import Georeference, Size
 from foveate.types import Coordinates
 from foveate.writers.class_map import ClassMap
-from foveate.writers.regions import Region
+from foveate.writers.regions import ClassRegion
 
 FOOTER = "\n]}\n"
 # As Python's numbers, points take ten times the memory of an array; a background may have millions.
@@ -35,7 +35,7 @@ def header(crs: str | None) -> str:
     return '{"type": "FeatureCollection",\n' + (f'"crs": {member},\n' if crs else "") + '"features": ['
 
 
-def feature(region: Region, area: int, class_map: ClassMap, place: Place, unit: AreaUnit | None) -> Iterator[str]:
+def feature(region: ClassRegion, area: int, class_map: ClassMap, place: Place, unit: AreaUnit | None) -> Iterator[str]:
     """A region as a GeoJSON feature, in parts: an annotation for QuPath, with plain properties for everything else."""
     properties = json.dumps(_properties(region, area, class_map, unit))
     yield f'{{"type": "Feature", "properties": {properties}, "geometry": {{"type": "Polygon", "coordinates": ['
@@ -45,7 +45,7 @@ def feature(region: Region, area: int, class_map: ClassMap, place: Place, unit: 
     yield "]}}"
 
 
-def _properties(region: Region, area: int, class_map: ClassMap, unit: AreaUnit | None) -> dict[str, Any]:
+def _properties(region: ClassRegion, area: int, class_map: ClassMap, unit: AreaUnit | None) -> dict[str, Any]:
     value, name = region.value, class_map.name(region.value)
     properties: dict[str, Any] = {
         "objectType": "annotation",
@@ -168,7 +168,7 @@ class AreaUnit(NamedTuple):
     per_pixel: NDArray[np.float64]
     size: Size
 
-    def of(self, region: Region, pixels: int) -> float:
+    def of(self, region: ClassRegion, pixels: int) -> float:
         """The area of a region of so many pixels, by the size of those around its centre."""
         if self.per_pixel.size == 1:
             return pixels * float(self.per_pixel[0, 0])

@@ -15,14 +15,13 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from foveate.tiff.raster import NODATA
 from foveate.types import IntArray, LabelArray
-
-OUTSIDE = 255  # of pixels that have no region
 
 Shapes = NDArray[Any]  # of shapely polygons
 
 
-class Region(NamedTuple):
+class ClassRegion(NamedTuple):
     """Pixels of one class that are connected over their sides.
 
     Attributes:
@@ -35,13 +34,13 @@ class Region(NamedTuple):
     shape: shapely.Polygon
 
 
-def regions(strips: Iterable[LabelArray]) -> Iterator[Region]:
+def regions(strips: Iterable[LabelArray]) -> Iterator[ClassRegion]:
     """The regions of an image, each as soon as no later strip can touch it.
 
     Memory: the polygons of one strip, and the pieces of the regions that go on below it.
 
     Args:
-        strips: (h, w) ids of all rows of the image, from the first one down; `OUTSIDE` has no region.
+        strips: (h, w) ids of all rows of the image, from the first one down; `NODATA` has no region.
     """
     top, above = 0, None
     for ids in strips:
@@ -49,7 +48,7 @@ def regions(strips: Iterable[LabelArray]) -> Iterator[Region]:
         bounds = shapely.bounds(strip.shapes).reshape(-1, 4)
         goes_up, goes_down = (bounds[:, 1] == top) & (top > 0), bounds[:, 3] == top + len(ids)
         inside = ~(goes_up | goes_down)
-        yield from map(Region, strip.values[inside].tolist(), shapely.orient_polygons(strip.shapes[inside]))
+        yield from map(ClassRegion, strip.values[inside].tolist(), shapely.orient_polygons(strip.shapes[inside]))
         complete, above = _joined(above, strip, np.flatnonzero(~inside), goes_down)
         yield from (group.region() for group in complete)
         top += len(ids)
@@ -63,10 +62,10 @@ class _Group(NamedTuple):
     value: int
     shapes: list[shapely.Polygon]
 
-    def region(self) -> Region:
+    def region(self) -> ClassRegion:
         """All of it, where it is complete."""
         whole = self.shapes[0] if len(self.shapes) == 1 else shapely.coverage_union_all(self.shapes)
-        return Region(self.value, shapely.orient_polygons(_corners_only(whole)))
+        return ClassRegion(self.value, shapely.orient_polygons(_corners_only(whole)))
 
 
 class _Strip(NamedTuple):
@@ -146,8 +145,8 @@ def _joined(
 
 def _touching(above: _Border, strip: _Strip) -> IntArray:
     """(k, 2) index of a group above, number of a polygon of the strip: those of one class that share a side."""
-    values = np.array([group.value for group in above.groups] + [OUTSIDE])
-    same = (values[above.group] == np.append(strip.values, OUTSIDE)[strip.first]) & (strip.first >= 0)
+    values = np.array([group.value for group in above.groups] + [NODATA])
+    same = (values[above.group] == np.append(strip.values, NODATA)[strip.first]) & (strip.first >= 0)
     return np.unique(np.stack([above.group, strip.first], axis=1)[same], axis=0)
 
 
@@ -155,7 +154,7 @@ def _read(ids: LabelArray, top: int) -> _Strip:
     """The polygons of a strip whose first row is `top`."""
     number = np.zeros(ids.shape, np.int32)
     values: list[int] = []
-    for value in np.unique(ids[ids != OUTSIDE]).tolist():
+    for value in np.unique(ids[ids != NODATA]).tolist():
         mask = ids == value
         labels, found = ndimage.label(mask)
         number[mask] = labels[mask] + len(values)

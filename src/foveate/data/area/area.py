@@ -38,7 +38,7 @@ class Outline(NamedTuple):
     rings: tuple[Ring, ...]
 
 
-class Region:
+class Polygons:
     """The pixels whose centres lie in any of some polygons.
 
     Args:
@@ -62,7 +62,7 @@ class Region:
         """Whether the rectangle around any polygon meets a window."""
         return bool(self._near(window))
 
-    def shared_with(self, other: Region) -> float:
+    def shared_with(self, other: Polygons) -> float:
         """The area that lies in both regions, pixels."""
         both = [unary_union([make_valid(shape(part)) for part in region._shapes]) for region in (self, other)]
         return float(both[0].intersection(both[1]).area)
@@ -137,7 +137,7 @@ class Area:
     """
 
     size: Size
-    region: Region | None = None
+    region: Polygons | None = None
     data: ImageReader | None = None
     tissue: TissueMask | None = None
 

@@ -12,7 +12,7 @@ from rasterio import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
-from foveate.data.area.area import Area, Outline, Region, Ring
+from foveate.data.area.area import Area, Outline, Polygons, Ring
 from foveate.data.area.tissue import TissueMask, is_slide
 from foveate.data.readers.base import ImageReader
 from foveate.errors import ConfigError, reason_of, translated
@@ -25,7 +25,7 @@ _MOST_BYTES = 64 << 20
 _ToPixels = Callable[[Ring], Ring]
 
 
-def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto") -> Region:
+def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto") -> Polygons:
     """The polygons of a file, in pixels of an image.
 
     Args:
@@ -51,7 +51,7 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
         "check its coordinates",
     ):
         to_pixels = pixel_transform(named_system(tree, path), [r[0] for r in polygons], image, coordinates, path)
-        region = Region([Outline(tuple(to_pixels(ring) for ring in rings)) for rings in polygons])
+        region = Polygons([Outline(tuple(to_pixels(ring) for ring in rings)) for rings in polygons])
         _check_meets(region, image, path)
     return region
 
@@ -185,7 +185,7 @@ def _from_earth(source: CRS | None, own: CRS, place: Georeference) -> _ToPixels:
     return to_pixels
 
 
-def _check_meets(region: Region, image: ImageReader, path: Path) -> None:
+def _check_meets(region: Polygons, image: ImageReader, path: Path) -> None:
     left, top, right, bottom = region.bounds
     size = image.size
     if not (left < size.width and right > 0 and top < size.height and bottom > 0):

@@ -13,11 +13,11 @@ import numpy as np
 
 from foveate.data.config import SplitConfig
 from foveate.data.preparation.masks import Colour, Fusion, check_available, fuse, mask_by_colour, mask_by_value
-from foveate.data.preparation.scenes import IGNORED, Mask, Scene
+from foveate.data.preparation.scenes import Mask, Scene
 from foveate.data.readers import open_image
 from foveate.data.splits import SPLITS, Split
 from foveate.errors import ConfigError, DatasetError
-from foveate.types import LabelArray
+from foveate.types import IGNORE, LabelArray
 
 _COLOURS: dict[str, Colour] = {
     "urban": (0, 255, 255),
@@ -28,7 +28,7 @@ _COLOURS: dict[str, Colour] = {
     "barren": (255, 255, 255),
 }
 _UNKNOWN: Colour = (0, 0, 0)
-_COLOUR_IDS = {colour: index for index, colour in enumerate(_COLOURS.values())} | {_UNKNOWN: IGNORED}
+_COLOUR_IDS = {colour: index for index, colour in enumerate(_COLOURS.values())} | {_UNKNOWN: IGNORE}
 _DEEPGLOBE_KEY = re.compile(r"(\d+)(_(sat|mask|label))?(\.\w+)?")
 # The sizes of the field's split, 455 / 207 / 142, for those who do not have its lists.
 _SIZES = {"train": 455, "val": 207, "test": 142}
@@ -55,7 +55,7 @@ _LABEL_IDS = {
     "motorcycle": 32,
     "bicycle": 33,
 }
-_VALUE_IDS = dict.fromkeys(range(34), IGNORED) | {value: index for index, value in enumerate(_LABEL_IDS.values())}
+_VALUE_IDS = dict.fromkeys(range(34), IGNORE) | {value: index for index, value in enumerate(_LABEL_IDS.values())}
 _CITYSCAPES_KEY = re.compile(r"[a-z-]+_\d{6}_\d{6}")
 Scheme: TypeAlias = Literal["4", "3", "3-vs-rest", "4-vs-rest", "5-vs-rest", "benign-vs-rest"]
 _GRADES = ("benign", "grade 3", "grade 4", "grade 5")
@@ -240,7 +240,7 @@ class Gleason2019:
         if not fitting:
             raise DatasetError(f"none of the {len(maps)} maps of {scene.image} has its {shape[0]} x {shape[1]} pixels")
         fused = fuse([each.ids for each in fitting], len(_GRADES), self.fusion)
-        table = np.full(256, IGNORED, np.uint8)
+        table = np.full(256, IGNORE, np.uint8)
         table[: len(_GRADES)] = _SCHEMES[self.scheme][1]
         return Mask(table[fused], _odd(maps, fitting, fused))
 
@@ -251,8 +251,8 @@ def _odd(maps: list[Mask], fitting: list[Mask], fused: LabelArray) -> Counter[st
         odd.update(each.odd)
     if len(fitting) < len(maps):
         odd[_OTHER_SIZE] = 0
-    labelled = np.any([each.ids != IGNORED for each in fitting], axis=0)
-    undecided = int(np.count_nonzero(labelled & (fused == IGNORED)))
+    labelled = np.any([each.ids != IGNORE for each in fitting], axis=0)
+    undecided = int(np.count_nonzero(labelled & (fused == IGNORE)))
     if undecided:
         odd[_UNDECIDED] = undecided
     return odd

@@ -15,11 +15,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.preparation.scenes import IGNORED, Mask
+from foveate.data.preparation.scenes import Mask
 from foveate.data.readers import open_image
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window
-from foveate.types import LabelArray
+from foveate.types import IGNORE, LabelArray
 
 Colour: TypeAlias = tuple[int, int, int]
 _HALF = 128
@@ -35,7 +35,7 @@ def mask_by_value(path: Path, ids: Mapping[int, int]) -> Mask:
 
     Args:
         path: the file.
-        ids: value in the file -> class id or `IGNORED`; other values are ignored, counted and named.
+        ids: value in the file -> class id or `IGNORE`; other values are ignored, counted and named.
 
     Raises:
         ImageReadError: when the file is damaged.
@@ -43,7 +43,7 @@ def mask_by_value(path: Path, ids: Mapping[int, int]) -> Mask:
         DatasetError: when the file is not one band of 8 bits.
     """
     values = _read(path, bands=1)[0]
-    table = np.full(256, IGNORED, np.uint8)
+    table = np.full(256, IGNORE, np.uint8)
     table[list(ids)] = list(ids.values())
     counts = count_values(values)
     strange = [int(value) for value in np.flatnonzero(counts) if value not in ids]
@@ -60,7 +60,7 @@ def mask_by_colour(path: Path, ids: Mapping[Colour, int]) -> Mask:
 
     Args:
         path: the file.
-        ids: colour of 0 and 255 -> class id or `IGNORED`.
+        ids: colour of 0 and 255 -> class id or `IGNORE`.
 
     Raises:
         ImageReadError: when the file is damaged.
@@ -69,7 +69,7 @@ def mask_by_colour(path: Path, ids: Mapping[Colour, int]) -> Mask:
     """
     pixels = _read(path, bands=3)
     corners = _corners(pixels)
-    table = np.full(8, IGNORED, np.uint8)
+    table = np.full(8, IGNORE, np.uint8)
     table[[_corner(colour) for colour in ids]] = list(ids.values())
     counts, known = count_values(corners), {_corner(colour) for colour in ids}
     odd = _changed(pixels)
@@ -145,7 +145,7 @@ def fuse(maps: Sequence[LabelArray], classes: int, fusion: Fusion) -> LabelArray
     """One (H, W) mask from at least one; one alone is returned as it is.
 
     Args:
-        maps: masks of equal size, class ids and `IGNORED`, which is no vote.
+        maps: masks of equal size, class ids and `IGNORE`, which is no vote.
         classes: number of classes.
         fusion: "majority" or "staple".
     """
@@ -158,16 +158,16 @@ def majority(maps: Sequence[LabelArray], classes: int) -> LabelArray:
     """The class most experts chose; a tie is ignored, as a rule that breaks it would be an opinion of its own.
 
     Args:
-        maps: (H, W) each, class ids and `IGNORED`, which is no vote.
+        maps: (H, W) each, class ids and `IGNORE`, which is no vote.
         classes: number of classes.
     """
-    result = np.full_like(maps[0], IGNORED)
+    result = np.full_like(maps[0], IGNORE)
     most = np.zeros(result.shape, np.uint8)
     for label in range(classes):
         votes = np.zeros_like(most)
         for each in maps:
             votes += each == label
-        result[(votes == most) & (votes > 0)] = IGNORED
+        result[(votes == most) & (votes > 0)] = IGNORE
         result[votes > most] = label
         np.maximum(most, votes, out=most)
     return result
@@ -177,7 +177,7 @@ def staple(maps: Sequence[LabelArray], classes: int) -> LabelArray:
     """The likeliest class given how reliable each expert is, both estimated together; a tie is ignored.
 
     Args:
-        maps: (H, W) each, class ids and `IGNORED`, which counts as one more class.
+        maps: (H, W) each, class ids and `IGNORE`, which counts as one more class.
         classes: number of classes.
 
     Source: Rohlfing, Russakoff, Maurer, "Performance-based classifier combination in atlas-based image segmentation
@@ -186,9 +186,9 @@ def staple(maps: Sequence[LabelArray], classes: int) -> LabelArray:
     import SimpleITK as sitk  # noqa: N813, PLC0415 - optional, and its usual name
 
     # ITK keeps a weight for every value up to the largest: 255 would make 256 of them.
-    images = [sitk.GetImageFromArray(np.where(each == IGNORED, classes, each).astype(np.uint8)) for each in maps]
+    images = [sitk.GetImageFromArray(np.where(each == IGNORE, classes, each).astype(np.uint8)) for each in maps]
     fusing = sitk.MultiLabelSTAPLEImageFilter()
     fusing.SetMaximumNumberOfIterations(_STAPLE_ITERATIONS)
     fusing.SetLabelForUndecidedPixels(classes)
     fused: LabelArray = sitk.GetArrayFromImage(fusing.Execute(images))
-    return np.where(fused >= classes, IGNORED, fused).astype(np.uint8)
+    return np.where(fused >= classes, IGNORE, fused).astype(np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 
 from foveate.data.convert import convert
 from foveate.data.preparation.masks import count_values
-from foveate.data.preparation.scenes import IGNORED, Mask, Recipe, Scene
+from foveate.data.preparation.scenes import Mask, Recipe, Scene
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import (
@@ -28,7 +28,7 @@ from foveate.errors import (
 from foveate.files import write_text, written
 from foveate.geometry import Size, Window
 from foveate.texts import read_text
-from foveate.types import LabelArray, Raster
+from foveate.types import IGNORE, LabelArray, Raster
 
 MANIFEST = "manifest.csv"
 _RECORD = "preparation.jsonl"
@@ -91,7 +91,7 @@ class Writer:
             self._relative(image_path),
             self._relative(mask_path),
             tuple(counts[: len(self.recipe.classes)]),
-            counts[IGNORED],
+            counts[IGNORE],
             dict(odd),
         )
 

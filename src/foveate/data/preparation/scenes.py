@@ -15,7 +15,6 @@ from foveate.errors import DatasetError, reason_of
 from foveate.texts import read_text
 from foveate.types import LabelArray
 
-IGNORED = 255
 NOT_LISTED = "in none of the split lists"
 
 
@@ -47,7 +46,7 @@ class Mask(NamedTuple):
     """Labels of a scene.
 
     Attributes:
-        ids: (H, W), class ids and `IGNORED`.
+        ids: (H, W), class ids and `IGNORE`.
         odd: what was unusual, and how many pixels it concerns; 0 where it is not about pixels.
     """
 
