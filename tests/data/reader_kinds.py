@@ -155,7 +155,14 @@ def _zipped(folder: Path, pixels: np.ndarray) -> Path:
     return path
 
 
+def _band_files(folder: Path, pixels: np.ndarray) -> Path:
+    for number, band in enumerate(pixels):
+        write(folder / f"image_B{number:02}.tif", band[None], driver="GTiff", overviews=(2, 4), **TILES)
+    return folder / "image_{band}.tif"
+
+
 KINDS = {
+    "band_files": Written(writer=_band_files, tolerance=3),
     "tiled_pyramid": Gdal(options={"driver": "GTiff", **TILES}, overviews=(2, 4), tolerance=3),
     "striped": Gdal(options={"driver": "GTiff", "tiled": False}),
     "bigtiff": Gdal(options={"driver": "GTiff", "bigtiff": "YES", **TILES}),

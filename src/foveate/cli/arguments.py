@@ -153,5 +153,6 @@ def check_image(image: str) -> None:
     """
     from foveate.errors import ImageReadError
 
-    if "://" not in image and not image.startswith("/vsi") and not Path(image).exists():
+    elsewhere = "://" in image or image.startswith("/vsi") or "{band}" in image
+    if not elsewhere and not Path(image).exists():
         raise ImageReadError(f"no image at {image}")

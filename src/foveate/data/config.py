@@ -220,6 +220,9 @@ class DataConfig(Section):
         tissue: draw training locations only on tissue: "auto" (on slides), true (on every image) or false (anywhere).
         plane: which plane to read if images have several along z or t, counted from 1: a number, or {z: 3, t: 1}.
             "bands" reads unnamed pages as bands.
+        band_files: names of bands that lie in files of their own, in order, such as [B04, B03, B02]. An image is then
+            a path with {band}, such as `T32_{band}.jp2`, or any one of its files. Coarser files are read on the finest
+            grid.
         bands: numbers of the bands to use, counted from 1, in order. The default is all but alpha. A band that is
             listed here is image data, even if the file calls it alpha.
         in_channels: number of input channels of the network. A single band is repeated if this is 3.
@@ -256,6 +259,7 @@ class DataConfig(Section):
     nodata: float | None = Field(default=None, allow_inf_nan=False)
     tissue: Tissue = False
     plane: Literal["bands"] | Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] | None = None
+    band_files: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
     bands: list[int] | None = Field(default=None, min_length=1)
     in_channels: int = Field(default=3, ge=1)
     scale: float | None = Field(default=None, gt=0)

@@ -21,6 +21,7 @@ from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample
 from foveate.data.nesting import Planned
 from foveate.data.readers import ImageReader, Resolution, open_image
+from foveate.data.readers.bands import is_pattern, pattern_of
 from foveate.data.readers.overviews import with_overviews
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rescaled import FilledReader, resized, size_at
@@ -126,7 +127,11 @@ def open_stored(image: Path | str, config: DataConfig) -> ImageReader:
         ImageReadError: when there is no such file.
         UnsupportedImageError: when no reader can open it.
     """
-    return open_image(image, bands=config.bands, plane=config.plane, nodata=config.nodata, use_nodata=config.use_nodata)
+    options: dict[str, Any] = {"plane": config.plane, "nodata": config.nodata, "use_nodata": config.use_nodata}
+    if config.band_files is None:
+        return open_image(image, bands=config.bands, **options)
+    image = pattern_of(Path(image), config.band_files)
+    return open_image(image, band_files=config.band_files if is_pattern(image) else None, **options)
 
 
 def working(reader: ImageReader, config: DataConfig, pixel_size: float | None = None) -> ImageReader:

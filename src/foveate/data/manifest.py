@@ -11,6 +11,7 @@ from pathlib import Path
 from foveate.data.config import DataConfig
 from foveate.data.labels.overlapping import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
+from foveate.data.readers.bands import band_files, is_pattern, pattern_of
 from foveate.data.readers.location import Location
 from foveate.data.readers.openslide_reader import dicom_files
 from foveate.data.rows import Row, rows_of
@@ -77,7 +78,7 @@ def _samples(config: DataConfig, need_masks: bool) -> list[Sample]:
     rows = _named(_rows(config))
     if need_masks:
         _check_masks(rows, config)
-    _check_files(rows, config.class_names)
+    _check_files(rows, config)
     drawn = assign_splits([row.name for row in rows if not row.splits], config.split)
     samples = [
         Sample(row.image, row.mask, row.name, split, row.pixel_size, row.roi)
@@ -92,13 +93,13 @@ def masks_without_image(config: DataConfig) -> list[str]:
     if config.folder is None:
         return []
     folder = config.root / config.folder
-    images = {Location.of(path).name.removesuffix(".ome") for path in data_files(folder / "images")}
+    images = {Location.of(path).name.removesuffix(".ome") for path in _images_in(folder / "images", config.band_files)}
     return [path.name for path in _label_files(folder) if Location.of(path).name.removesuffix(".ome") not in images]
 
 
 def _rows(config: DataConfig) -> list[Row]:
     if config.folder is not None:
-        return _from_folder(config.root / config.folder, config.class_names if config.overlapping else ())
+        return _from_folder(config.root / config.folder, config)
     if isinstance(config.manifest, Path):
         return rows_of(config.root / config.manifest, config.root)
     if config.manifest:
@@ -106,15 +107,28 @@ def _rows(config: DataConfig) -> list[Row]:
     raise DatasetError("data.folder and data.manifest are both missing; set one")
 
 
-def _from_folder(folder: Path, overlapping: Sequence[str] = ()) -> list[Row]:
+def _from_folder(folder: Path, config: DataConfig) -> list[Row]:
     for needed in (folder, folder / "images"):
         if not needed.is_dir():
             raise DatasetError(f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem")
-    images = data_files(folder / "images")
+    images = _images_in(folder / "images", config.band_files)
     if not images:
         raise DatasetError(f"no image in {folder / 'images'}")
-    masks = _by_class(folder / "masks", overlapping) or _by_name("masks", _label_files(folder))
+    masks = _by_class(folder / "masks", config.class_names if config.overlapping else ()) or _by_name(
+        "masks", _label_files(folder)
+    )
     return [Row(path, _mask_of(name, masks), name) for name, path in _by_name("images", images).items()]
+
+
+def _images_in(folder: Path, bands: Sequence[str] | None) -> list[Path]:
+    """The images in a folder; of bands in files of their own one path with `{band}` for each image."""
+    files = data_files(folder)
+    if bands is None or not files:
+        return files
+    found = list(dict.fromkeys(path for path in (pattern_of(file, bands) for file in files) if is_pattern(path)))
+    if not found:
+        raise DatasetError(f"no file in {folder} has one of data.band_files ({', '.join(bands)}) in its name")
+    return found
 
 
 def _by_class(folder: Path, names: Sequence[str]) -> dict[str, Path]:
@@ -225,12 +239,14 @@ def _check_masks(rows: list[Row], config: DataConfig) -> None:
         raise DatasetError(f"{len(missing)} of {len(rows)} images have no mask: {some(missing)}{hint}")
 
 
-def _is_there(path: Path, names: Sequence[str]) -> bool:
-    return path.exists() or (CLASS in str(path) and any(class_files(path, names)))
+def _is_there(path: Path, config: DataConfig) -> bool:
+    if is_pattern(path):
+        return bool(band_files(path, config.band_files))
+    return path.exists() or (CLASS in str(path) and any(class_files(path, config.class_names)))
 
 
-def _check_files(rows: list[Row], names: Sequence[str]) -> None:
+def _check_files(rows: list[Row], config: DataConfig) -> None:
     named = [path for row in rows for path in (row.image, row.mask, row.roi) if path is not None]
-    missing = [str(path) for path in named if Location.of(path).is_local and not _is_there(path, names)]
+    missing = [str(path) for path in named if Location.of(path).is_local and not _is_there(path, config)]
     if missing:
         raise DatasetError(f"{len(missing)} files do not exist: {some(missing)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,13 +123,20 @@ def _pixel_size(record: dict[str, Any], place: str) -> float | None:
         raise DatasetError(f"{place}: pixel_size {error}") from None
 
 
+def _stands_for_files(path: Path) -> bool:
+    """Whether a file is there, or the folder of files for each class or band, `masks/{class}/a.png`."""
+    before = re.split(r"\{class\}|\{band\}", str(path))[0]
+    return (
+        path.exists() if before == str(path) else Path(before if before.endswith("/") else Path(before).parent).exists()
+    )
+
+
 def _resolve(text: str, bases: list[Path]) -> Path:
     place = Location.of(text)
     if not place.is_local:
         return Path(text)  # `open_image` gives a URL its second slash back
     candidates = [base / spelled for spelled in (text, text.replace("\\", "/")) for base in bases]
     try:
-        # Of masks for each class, "masks/{class}/a.png", what is before the class is looked for.
-        return next((path for path in candidates if Path(str(path).partition("{class}")[0]).exists()), candidates[0])
+        return next((path for path in candidates if _stands_for_files(path)), candidates[0])
     except (OSError, ValueError) as error:  # a part of it is too long, or what no path may hold
         raise DatasetError(f"{text[:60]!r} cannot be a file name: {reason_of(error)}") from None

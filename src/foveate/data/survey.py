@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from foveate.data.labels.shapes import VECTORS, read_shapes
 from foveate.data.labels.vector import in_pixels
 from foveate.data.manifest import data_files
 from foveate.data.readers import ImageReader, open_image
-from foveate.data.readers.location import Location
+from foveate.data.readers.bands import band_files, is_pattern
+from foveate.data.readers.location import BAND, Location
 from foveate.errors import DatasetError, FoveateError
 from foveate.geometry import Size, Window
 
@@ -86,6 +88,7 @@ class Survey:
         mean, std: of each band.
         problems: what was not understood or is left out.
         complete: whether every pixel of the labels was read.
+        band_files: names of the bands, where each lies in a file of its own.
     """
 
     folder: Path
@@ -98,6 +101,7 @@ class Survey:
     std: tuple[float, ...]
     problems: tuple[str, ...]
     complete: bool
+    band_files: tuple[str, ...] = ()
 
     @property
     def bands(self) -> int:
@@ -120,8 +124,9 @@ def survey(folder: Path) -> Survey:
     low, high, mean, std = _values(images)
     counted = _Counted(images)
     return Survey(
-        folder, tuple(images), counted.kind, counted.classes(), low, high, mean, std, tuple(problems), counted.complete
-    )
+        folder, tuple(images), counted.kind, counted.classes(), low, high, mean, std, tuple(problems), counted.complete,
+        tuple(band_files(images[0].path)) if is_pattern(images[0].path) else (),
+    )  # fmt: skip
 
 
 def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
@@ -129,7 +134,7 @@ def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
     where = _subfolder(folder, _IMAGES, "images")
     labels = _label_files(_subfolder(folder, _LABELS, "labels"))
     found, bare = [], []
-    for path in data_files(where):
+    for path in _with_bands(data_files(where), labels):
         name = Location.of(path).name
         mask = labels.pop(name, None)
         if mask is None:
@@ -147,6 +152,22 @@ def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
     if not found:
         raise DatasetError(f"no image in {where} has labels of the same name; " + "; ".join(problems))
     return sorted(found)
+
+
+def _with_bands(files: list[Path], labels: Iterable[str]) -> list[Path]:
+    """Images; where those of every name among the labels differ in the same words, paths with `{band}` for these."""
+    names, found = list(labels), dict[str, dict[str, Path]]()
+    if any(Location.of(path).name in names for path in files):
+        return files
+    for name in names:
+        around = re.compile(rf"{re.escape(name)}[_. -](\w+)|(\w+)[_. -]{re.escape(name)}")
+        fits = ((around.fullmatch(path.stem), path) for path in files)
+        found[name] = {match[1] or match[2]: path for match, path in fits if match}
+    bands = {tuple(sorted(one)) for one in found.values()}
+    if len(bands) != 1 or len(next(iter(bands))) < 2:
+        return files
+    first = next(iter(bands))[0]
+    return [one[first].with_name(BAND.join(one[first].name.rsplit(first, 1))) for one in found.values()]
 
 
 def _label_files(folder: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from foveate.config_base import ConfigTree
+from foveate.data.readers.bands import band_files, is_pattern
 from foveate.data.readers.base import ImageReader
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.openslide_reader import dicom_files
@@ -216,6 +217,8 @@ class ImageFiles:
 
 def _files_of(path: Path) -> list[Path]:
     """Every local file that the pixels of an image may come from."""
+    if is_pattern(path):
+        return sorted({file for band in band_files(path).values() for file in _files_of(band)})
     if not path.is_file():
         return files_in(path)
     beside = {".mrxs": lambda: files_in(path.with_suffix("")), ".dcm": lambda: dicom_files(path.parent)}

@@ -94,6 +94,9 @@ class Draft:
             yield f"  manifest: {_quoted(str(self.manifest.resolve()))}  # {why}"
         else:
             yield f"  folder: {_quoted(_place(self.seen.folder))}  # {len(images)} images with labels"
+        if self.seen.band_files:
+            listed = ", ".join(map(_quoted, self.seen.band_files))
+            yield f"  band_files: [{listed}]  # each in a file of its own; the order is yours to change"
         yield "  classes:  # in the order of their ids; names and colours are yours to change"
         for label in self._classes():
             yield f'    - {{name: {_quoted(label.name)}, color: "{label.color}"}}  # {self._about(label.name)}'

@@ -18,6 +18,16 @@ def redacted(text: str) -> str:
     return _SECRETS.sub("", text)
 
 
+BAND = "{band}"
+SEPARATORS = "_-. "
+
+
+def without_band(name: str) -> str:
+    """What an image is called whose files have this name, with `{band}`: what is around that, without separators."""
+    before, _, after = name.partition(BAND)
+    return "_".join(part for part in (before.rstrip(SEPARATORS), after.lstrip(SEPARATORS)) if part) or "image"
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """Where an image is. `str` of it is for messages: a URL without query and password, as these may be secret.
@@ -63,6 +73,8 @@ class Location:
     def name(self) -> str:
         """What the image is called: its file's name without suffix, also ".ome"; of a folder, but Zarr, all of it."""
         path = self.path
+        if BAND in path.name:
+            return without_band(path.stem)
         whole = self.is_local and path.suffix.lower() != ".zarr" and path.is_dir()
         return path.name if whole else re.sub(r"(?<=.)\.ome$", "", path.stem, flags=re.IGNORECASE)
 

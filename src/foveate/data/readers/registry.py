@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from foveate.data.readers.array import open_numpy
+from foveate.data.readers.bands import is_pattern, open_bands
 from foveate.data.readers.base import DECODE_LIMIT_BYTES, ImageReader, OpenOptions, Plane, check_size
 from foveate.data.readers.decoded import open_decoded
 from foveate.data.readers.location import Location, redacted
@@ -59,13 +61,14 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def open_image(
+def open_image(  # noqa: PLR0913 - the doors of all formats
     path: Path | str,
     *,
     keep_alpha: bool = False,
     bands: Sequence[int] | None = None,
     plane: Plane | None = None,
     nodata: float | None = None,
+    band_files: Sequence[str] | None = None,
     use_nodata: bool = True,
     decode_limit_bytes: int = DECODE_LIMIT_BYTES,
     max_pixels: int | None = None,
@@ -73,13 +76,14 @@ def open_image(
     """Open an image with the first reader that knows its format.
 
     Args:
-        path: a file, a folder (Zarr; DICOM of one slide), a URL (http, https, s3, gs, az) or a GDAL virtual path
-            (`/vsizip/...`).
+        path: a file, a folder (Zarr; DICOM of one slide), a URL (http, https, s3, gs, az), a GDAL virtual path
+            (`/vsizip/...`), or with `{band}` in its name one file for each band.
         keep_alpha: count an alpha band as a band; otherwise it is left out.
         bands: 1-based numbers of the bands that will be used, which does not change what `read` gives but for this: an
             alpha band counts as a band, and one that is named is pixels and no mask.
         plane: which plane of a file with several along z or t, counted from 1: a number, or {"z": 3, "t": 1}.
         nodata: a value that means that there is none, besides what the file says.
+        band_files: what `{band}` stands for, in order; all that is there when None.
         use_nodata: whether nodata values, masks and alpha bands are believed.
         decode_limit_bytes: PNG and JPEG decoding to more bytes than this go to a temporary file, not to memory.
         max_pixels: most rows times columns of an image; of the environment variable FOVEATE_MAX_PIXELS, else 10**12,
@@ -91,6 +95,9 @@ def open_image(
         SeveralPlanesError: when it holds several planes and none, or one that is not there, was chosen.
     """
     location = Location.of(path)
+    if is_pattern(location.text):
+        one = partial(open_image, plane=plane, nodata=nodata, use_nodata=use_nodata, max_pixels=max_pixels)
+        return open_bands(location.path, band_files, one)
     if not location.text or (location.is_local and not location.path.exists()):
         raise ImageReadError(f"no image at {location}")
     chosen = None if bands is None else tuple(bands)
