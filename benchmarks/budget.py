@@ -4,7 +4,7 @@ Nothing is trained. A fixed scale gets the same choice of margins, so that a gai
 looked at again with more of a margin where it is unsure, as far as a budget goes. A run of several scales first chooses
 how it spends each budget on the validation images (`foveate tune`), and is then scored on the others; beside it stands
 the fixed view, of the same network or networks, that the validation images prefer.
-Usage: python benchmarks/budget.py COMPARISON [--methods patch_1,coarse_first] [--shares 0.5,1] [--processes 2]
+Usage: python benchmarks/budget.py COMPARISON [--estimators fixed_1,coarse_first] [--shares 0.5,1] [--processes 2]
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COLORS = ("#009e73", "#e69f00", "#cc79a7", "#0072b2", "#d55e00", "#56b4e9", "#00
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", type=Path)
-    parser.add_argument("--methods", default="coarse_first")
+    parser.add_argument("--estimators", default="coarse_first")
     parser.add_argument("--shares", default="0.25,0.5,1", help="budgets, of the passes of one fixed field of view")
     parser.add_argument("--split", default="test")
     parser.add_argument("--name", help="of the results; that of the comparison by default")
@@ -49,7 +49,7 @@ def main() -> None:
     shares = [float(share) for share in options.shares.split(",")]
     runs = [
         run
-        for method in options.methods.split(",")
+        for method in options.estimators.split(",")
         for run in sorted((options.comparison / "runs").glob(f"{method}-seed*"))
     ]
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:

@@ -127,7 +127,7 @@ def train(name: str, folder: Path, seed: str, views: tuple[int, ...], estimator:
     """Train a run that is not trained yet."""
     if RunFolder(folder).trained_file.exists():
         return
-    method = None if estimator else "patch_1"
+    method = None if estimator else "fixed_1"
     locations = passes // 3 if estimator and "cascade" in estimator else passes  # a wide window and two closer ones
     changes = [
         f"network.weights={encoder_weights()}", f"training.seed={seed}", f"training.locations_per_step={locations}",

@@ -85,7 +85,7 @@ _METHOD = {
     "seeds": [0, 1], "iou": {"mIoU": {"seeds": [0.5, 0.75], "mean": 0.625}}, "passes_per_megapixel": 10.0,
     "seconds": 1.5, "peak_memory_mb": 100.0, "training_passes": 40,
 }  # fmt: skip
-_COMPARISON = {"name": "toy", "split": "val", "steps": 5, "methods": {"mean": _METHOD, "patch_1": _METHOD}}
+_COMPARISON = {"name": "toy", "split": "val", "steps": 5, "methods": {"mean": _METHOD, "fixed_1": _METHOD}}
 _REGION = {
     "type": "FeatureCollection",
     "features": [

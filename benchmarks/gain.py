@@ -3,7 +3,7 @@
 Of each run, the wide and the close cover are predicted everywhere once; every rule then chooses the supports that a
 budget pays for. The drop in loss is predicted by ridge regression on what the wide look says about a support, fitted on
 the validation images. The true drop reads the labels: no method can have it.
-Usage: python benchmarks/gain.py COMPARISON [--method coarse_first] [--close 64] [--keep 0.5] [--wide 256]
+Usage: python benchmarks/gain.py COMPARISON [--estimator coarse_first] [--close 64] [--keep 0.5] [--wide 256]
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Maps(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", type=Path)
-    parser.add_argument("--method", default="coarse_first")
+    parser.add_argument("--estimator", default="coarse_first")
     parser.add_argument("--close", type=int, default=64)
     parser.add_argument("--keep", type=float, default=0.5)
     parser.add_argument("--wide", type=int, default=256)
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--name", help="of the results; that of the comparison by default")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    runs = sorted((options.comparison / "runs").glob(f"{options.method}-seed*"))
+    runs = sorted((options.comparison / "runs").glob(f"{options.estimator}-seed*"))
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(scored, runs, [options] * len(runs)))
     rows = [

@@ -343,7 +343,7 @@ def prepared(folder: Path) -> list[Kind]:
     subprocess.run([*made, "--accelerator", "cpu"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     train = ["train", str(config), "--accelerator", "cpu"]
     predict = ["predict", str(run), str(image)]
-    compare = ["compare", str(config), "--methods", "patch_1,mean", "--seeds", "0", "--split", "val"]
+    compare = ["compare", str(config), "--estimators", "fixed_1,mean", "--seeds", "0", "--split", "val"]
     return [
         Kind("compare", 0.08, [*compare, "--devices", "cpu:2"], compared, resumes=False),
         Kind("train", 0.38, train, trained),

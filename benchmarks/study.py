@@ -21,11 +21,12 @@ from foveate.demo import encoder_weights
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "study"
 METHODS = (
-    "patch_1,patch_2,patch_3,random,average,ensemble,mean,mode,gsm,mixture,coarse_first,mean_paper,mode_paper,gsm_paper"
+    "fixed_1,fixed_2,fixed_3,random,average,ensemble,mean,mode_plain,gumbel_soft,mixture,coarse_first,"
+    "mean_paper,mode_plain_paper,gumbel_soft_paper"
 )
-BUDGETED = "patch_1,patch_2,patch_3,ensemble,mixture,coarse_first"
+BUDGETED = "fixed_1,fixed_2,fixed_3,ensemble,mixture,coarse_first"
 LONG_SHARES = "0.125,0.25,0.5,1"
-LONG_METHODS = "patch_1,patch_2,patch_3,ensemble"
+LONG_METHODS = "fixed_1,fixed_2,fixed_3,ensemble"
 FOLDERS = {"earth": "earth-study", "dubai": "dubai", "idrid": "idrid"}
 VIEWS = {"earth": (64, 128, 256), "dubai": (64, 128, 256), "idrid": (128, 256, 512)}
 # Sets that are trained ten times as long as the configuration of the same name says.
@@ -55,10 +56,12 @@ def budgets(name: str, out: Path, options: argparse.Namespace) -> None:
     """Accuracy against passes, where to look closer, and the oracle: of what `methods` trained."""
     folder = str(out / "methods")
     if name in TEN_TIMES:
-        script("budget.py", folder, "--name", f"study-{name}", "--methods", "patch_3,ensemble", "--shares", LONG_SHARES)
+        script(
+            "budget.py", folder, "--name", f"study-{name}", "--estimators", "fixed_3,ensemble", "--shares", LONG_SHARES
+        )
         return
     views = VIEWS[name]
-    script("budget.py", folder, "--name", f"study-{name}", "--methods", BUDGETED, "--shares", "0.25,0.5,1,1.31,2")
+    script("budget.py", folder, "--name", f"study-{name}", "--estimators", BUDGETED, "--shares", "0.25,0.5,1,1.31,2")
     script("oracle.py", folder, "--name", f"study-{name}")
     script("gain.py", folder, "--name", f"study-{name}", "--close", str(views[0]), "--wide", str(views[1]))
 
@@ -67,7 +70,7 @@ def ablations(name: str, out: Path, options: argparse.Namespace) -> None:
     """What each part of the method brings; `methods` has alignment, and the mixture against expected input."""
     folder = FOLDERS[name]
     aliased(options.data / folder, options.data / f"{folder}-aliased")
-    compare(name, "patch_3,mixture", out / "aliased", [f"data.folder={folder}-aliased"], options)
+    compare(name, "fixed_3,mixture", out / "aliased", [f"data.folder={folder}-aliased"], options)
     for ablation, (names, change) in changed(*VIEWS[name]).items():
         compare(name, names, out / ablation, [change], options)
 
@@ -76,7 +79,7 @@ def changed(near: int, middle: int, far: int) -> dict[str, tuple[str, str]]:
     """By name of the ablation: methods, and what differs from the study's configuration."""
     return {
         "no-own-window": ("mixture", "foveation.estimator={name: mixture, own_window: 0}"),
-        "fixed-no-own-window": ("patch_2", "foveation.estimator={name: fixed, own_window: 0}"),
+        "fixed-no-own-window": ("fixed_2", "foveation.estimator={name: fixed, own_window: 0}"),
         "untold-scale": ("mixture", "foveation.tell_scale=false"),
         "two-scales-near": ("mixture", f"foveation.fields_of_view=[{near},{middle}]"),
         "two-scales-far": ("mixture", f"foveation.fields_of_view=[{near},{far}]"),
@@ -88,7 +91,7 @@ def compare(name: str, names: str, folder: Path, changes: list[str], options: ar
     weights = f"network.weights={encoder_weights()}"
     changes = [*TEN_TIMES.get(name, []), *changes]
     config = CONFIGS / f"{name.removesuffix('-long')}.yaml"
-    command = ["foveate", "compare", str(config), weights, *changes, "--methods", names]
+    command = ["foveate", "compare", str(config), weights, *changes, "--estimators", names]
     call([sys.executable, "-m", *command, "--seeds", options.seeds, "--devices", options.devices, "--out", str(folder)])
 
 

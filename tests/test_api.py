@@ -139,11 +139,11 @@ def test_a_run_trains_evaluates_and_predicts_from_strings(root, tmp_path):
 
 def test_methods_are_compared(root, tmp_path):
     result = foveate.compare(
-        str(root / "toy.yaml"), ["patch_1"], str(tmp_path / "both"), seeds=[0], devices="cpu",
+        str(root / "toy.yaml"), ["fixed_1"], str(tmp_path / "both"), seeds=[0], devices="cpu",
         overrides=["training.steps=2", "training.validate_every=2"],
     )  # fmt: skip
     assert not result.failed
-    assert [row.method for row in result.table.rows] == ["patch_1"]
+    assert [row.estimator for row in result.table.rows] == ["fixed_1"]
     assert all(path.exists() for path in result.files)
 
 

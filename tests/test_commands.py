@@ -85,7 +85,7 @@ def test_it_is_understood(where, line):
     path = given.get("config") or given.get("path")
     if path and str(path).startswith("configs/") and path.name not in ("mine.yaml", "NAME.yaml"):
         changes = [text for text in given.get("overrides") or [] if "$" not in text]
-        config = RunConfig.load(ROOT / path, changes, given.get("method"))
+        config = RunConfig.load(ROOT / path, changes, given.get("estimator"))
         assert config.foveation.fields_of_view
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019
+from foveate.foveation.names import name_of
 from foveate.networks.cost import network_cost
-from foveate.runs.compare import fitting_methods
+from foveate.runs.compare import fitting_estimators
 from foveate.runs.config import RunConfig
-from foveate.runs.methods import with_method
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "paper").glob("*.yaml"))
 RECIPES = {recipe.name: recipe for recipe in (Cityscapes(), DeepGlobe(), Gleason2019())}
@@ -44,10 +44,10 @@ def test_configs_look_as_wide_as_the_paper(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_method_can_be_compared(path):
     config = RunConfig.load(path)
-    methods, others = fitting_methods(config)
+    estimators, others = fitting_estimators(config)
     assert set(others) <= {"cascade"}  # whose looks nest, which the paper's do not
-    for method in methods:
-        assert RunConfig.parse(with_method(config.tree(), method)).method == method
+    for name in estimators:
+        assert name_of(config.changed([], name).foveation.estimator) == name
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -66,5 +66,5 @@ def test_the_network_takes_the_patch(path):
 
 def test_the_page_says_how_many_trainings_there_are():
     page = " ".join((CONFIGS[0].parents[2] / "docs/how-to/reproduce-the-paper.md").read_text().split())
-    methods, _ = fitting_methods(RunConfig.load(CONFIGS[0]))
+    methods, _ = fitting_estimators(RunConfig.load(CONFIGS[0]))
     assert f"All {len(methods)} methods of five fields of view are {len(methods) - 1} trainings" in page

@@ -114,5 +114,5 @@ result
 result.plot(foveate.Window(800, 1900, 900, 1200), labels=data / "masks" / "05_h.png")
 
 # %% [markdown]
-# Next: [your own data](../how-to/own-data.md), [compare methods](../how-to/compare.md), [a report on a
+# Next: [your own data](../how-to/own-data.md), [compare estimators](../how-to/compare.md), [a report on a
 # run](../how-to/report.md).

@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
         ("train FOLDER/none.yaml", "no configuration file at FOLDER/none.yaml"),
         ("train FOLDER/good.yaml training.stepz=3", "did you mean 'steps'?"),
         ("train FOLDER/good.yaml training.steps=many", "training.steps"),
-        ("train FOLDER/good.yaml method=medium", "unknown method 'medium'"),
+        ("train FOLDER/good.yaml foveation.estimator=medium", "unknown estimator 'medium'"),
         ("train FOLDER/no-data.yaml", "no folder FOLDER/elsewhere"),
         ("train FOLDER/no-list.yaml", "no manifest at FOLDER/none.csv"),
         ("train FOLDER/good.yaml network.weights=FOLDER/x.pth", "no encoder weights at FOLDER/x.pth"),

@@ -93,7 +93,7 @@ def test_another_raster_is_refused(tmp_path):
 
 def test_nearly_one_field_of_view_is_said():
     assert "99.2 % of the passes use one field of view, 128 px" in one_view_note({64: 0.8, 128: 99.2})
-    assert "patch_2" in one_view_note({64: 0.8, 128: 99.2})
+    assert "fixed_2" in one_view_note({64: 0.8, 128: 99.2})
     assert one_view_note({64: 100.0, 128: 0.0}).startswith("100 %")
     assert one_view_note({64: 9_999.9, 128: 0.1}).startswith("99.9 %")
     assert one_view_note({64: 5.0, 128: 95.0}) is None

@@ -67,7 +67,7 @@ def test_looks_are_short_for_a_cascade():
 
 def test_another_method_has_the_same_fields_of_view(root):
     path = write_config(root / "looks.yaml", config(root))
-    parsed = RunConfig.load(path, method="patch_2")
+    parsed = RunConfig.load(path, estimator="fixed_2")
     assert parsed.foveation.fields_of_view == (32, 64)
     assert parsed.foveation.estimator == FixedScale(index=1)
 

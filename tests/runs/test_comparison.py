@@ -32,7 +32,7 @@ TABLE = ComparisonTable([row("low", 0.1, 0.11, 0.12), row("near", 0.49, 0.52, 0.
 
 
 def test_the_best_is_bold_and_what_the_seeds_do_not_tell_from_it_is_marked():
-    cells = {r.method: TABLE.cells(r, "**")[1] for r in TABLE.rows}
+    cells = {r.estimator: TABLE.cells(r, "**")[1] for r in TABLE.rows}
     assert cells == {"low": "11.0 ± 1.0", "near": "50.3 ± 1.5 ≈", "best": "**51.3** ± 1.5"}
 
 
@@ -50,10 +50,10 @@ def test_the_tables_hold_the_same_values(tmp_path):
     save_tables(tmp_path, TABLE, {"name": "toy"})
     lines = list(csv.DictReader(io.StringIO((tmp_path / "comparison.csv").read_text())))
     tree = json.loads((tmp_path / "comparison.json").read_text())
-    assert [float(line["mIoU"]) for line in lines if line["method"] == "near"] == [0.49, 0.52, 0.5]
-    assert tree["methods"]["near"]["iou"]["mIoU"]["seeds"] == [0.49, 0.52, 0.5]
-    assert tree["methods"]["best"]["iou"]["mIoU"]["best"]
-    assert tree["methods"]["best"]["iou"]["rare"]["mean"] is None
+    assert [float(line["mIoU"]) for line in lines if line["estimator"] == "near"] == [0.49, 0.52, 0.5]
+    assert tree["estimators"]["near"]["iou"]["mIoU"]["seeds"] == [0.49, 0.52, 0.5]
+    assert tree["estimators"]["best"]["iou"]["mIoU"]["best"]
+    assert tree["estimators"]["best"]["iou"]["rare"]["mean"] is None
     assert (tmp_path / "comparison.md").read_text().count("\n| ") == 4
 
 
@@ -72,16 +72,29 @@ def config(tmp_path):
 
 def test_every_method_trains_with_as_many_passes(config, tmp_path):
     settings = RunConfig.load(config)
-    comparison = Comparison(settings, ["patch_1", "gsm", "mixture", "ensemble"], [0], tmp_path / "out")
-    passes = {method: comparison.training_passes(method) for method in comparison.methods}
-    assert passes == {"patch_1": 16, "gsm": 16, "mixture": 16, "ensemble": 32}
+    comparison = Comparison(settings, ["fixed_1", "gumbel_soft", "mixture", "ensemble"], [0], tmp_path / "out")
+    passes = {name: comparison.training_passes(name) for name in comparison.estimators}
+    assert passes == {"fixed_1": 16, "gumbel_soft": 16, "mixture": 16, "ensemble": 32}
+
+
+def test_runs_of_an_earlier_version_are_found_by_what_they_trained(config, tmp_path):
+    settings = RunConfig.load(config)
+    runs = tmp_path / "out" / "runs"
+    for name, estimator in (("mode", "mode_plain"), ("patch_1", "fixed_1"), ("mean", "mixture")):
+        (runs / f"{name}-seed0").mkdir(parents=True)
+        (runs / f"{name}-seed0/config.yaml").write_text(settings.changed([], estimator).to_yaml())
+    comparison = Comparison(settings, ["mode_plain", "fixed_1", "gumbel"], [0], tmp_path / "out")
+    assert [cell.name for cell in comparison.cells] == ["mode-seed0", "patch_1-seed0", "gumbel-seed0"]
+    for name in ("mode", "mean"):
+        with pytest.raises(OutputExistsError, match=f"{name}-seed0 is of another estimator than {name}"):
+            _ = Comparison(settings, [name], [0], tmp_path / "out").cells
 
 
 def test_another_configuration_is_not_mixed_in_but_methods_and_seeds_may_be_added(config, tmp_path):
-    Comparison(RunConfig.load(config), ["patch_1"], [0], tmp_path / "out")
-    Comparison(RunConfig.load(config), ["gsm"], [0, 1], tmp_path / "out")
+    Comparison(RunConfig.load(config), ["fixed_1"], [0], tmp_path / "out")
+    Comparison(RunConfig.load(config), ["gumbel_soft"], [0, 1], tmp_path / "out")
     with pytest.raises(OutputExistsError, match=r"training\.steps was 2, is now 3"):
-        Comparison(RunConfig.load(config, ["training.steps=3"]), ["patch_1"], [0], tmp_path / "out")
+        Comparison(RunConfig.load(config, ["training.steps=3"]), ["fixed_1"], [0], tmp_path / "out")
 
 
 @pytest.mark.parametrize(("methods", "seeds"), [([], [0]), (["mean", "mean"], [0]), (["mean"], [1, 1]), (["x"], [0])])
@@ -97,20 +110,24 @@ def compare(config, *options):
 
 
 def test_a_comparison_is_made_and_continued(config):
-    options = ("--methods", "patch_1", "--seeds", "0", "--devices", "cpu")
+    options = ("--estimators", "fixed_1", "--seeds", "0", "--devices", "cpu")
     assert compare(config, *options).exit_code == 0
-    run = config.parent / "out/runs/patch_1-seed0"
+    run = config.parent / "out/runs/fixed_1-seed0"
     written = (run / "evaluation/test.json").stat().st_mtime_ns
     assert compare(config, *options).exit_code == 0
     assert (run / "evaluation/test.json").stat().st_mtime_ns == written
-    miou = json.loads((config.parent / "out/comparison.json").read_text())["methods"]["patch_1"]["iou"]["mIoU"]["mean"]
+    miou = json.loads((config.parent / "out/comparison.json").read_text())["estimators"]["fixed_1"]["iou"]["mIoU"][
+        "mean"
+    ]
     assert math.isclose(miou, json.loads((run / "evaluation/test.json").read_text())["miou"])
 
 
 def test_what_fails_is_told_with_the_end_of_its_log(config):
-    result = compare(config, "--methods", "patch_1", "--seeds", "0", "--devices", "cpu", "network.encoder=resnet9000")
+    result = compare(
+        config, "--estimators", "fixed_1", "--seeds", "0", "--devices", "cpu", "network.encoder=resnet9000"
+    )
     assert result.exit_code == 1
-    assert "failed: train patch_1-seed0: exit code 2: " in result.stderr
+    assert "failed: train fixed_1-seed0: exit code 2: " in result.stderr
     assert "unknown encoder" in result.stderr
     assert not (config.parent / "out/comparison.md").exists()
 
@@ -119,6 +136,6 @@ def test_what_fails_is_told_with_the_end_of_its_log(config):
 def test_every_method_fills_its_row(config):
     done = compare(config, "--seeds", "0,1")
     assert done.exit_code == 0
-    methods = json.loads((config.parent / "out/comparison.json").read_text())["methods"]
+    methods = json.loads((config.parent / "out/comparison.json").read_text())["estimators"]
     assert len(methods) == 12
     assert all(len(method["seeds"]) == 2 for method in methods.values())

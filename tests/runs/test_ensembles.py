@@ -22,13 +22,13 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("ensemble")
     make_data_set(root / "toy")
     config = write_config(root / "toy.yaml", toy_config(root, steps=2, validate_every=2))
-    assert foveate("train", config, "--method", "ensemble", "--out", root / "run").exit_code == 0
+    assert foveate("train", config, "--estimator", "ensemble", "--out", root / "run").exit_code == 0
     return root
 
 
 def test_training_an_ensemble_trains_its_members_and_joins_them(trained):
     run = load_run(trained / "run")
-    members = [load_run(trained / "run/members" / f"patch_{k}") for k in (1, 2)]
+    members = [load_run(trained / "run/members" / f"fixed_{k}") for k in (1, 2)]
     assert [member.config.foveation.estimator.index for member in members] == [0, 1]
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -40,28 +40,28 @@ def test_training_an_ensemble_trains_its_members_and_joins_them(trained):
 
 def test_an_ensemble_is_evaluated_and_costs_the_passes_of_all_members(trained):
     evaluations: list[Evaluation] = [
-        evaluate_split(load_run(trained / folder), "test") for folder in ("run", "run/members/patch_1")
+        evaluate_split(load_run(trained / folder), "test") for folder in ("run", "run/members/fixed_1")
     ]
     assert evaluations[0].cost["passes"] == 2 * evaluations[1].cost["passes"]
     assert evaluations[0].scores.miou > 0
 
 
 def test_a_missing_member_is_named_and_resuming_trains_only_that(trained, tmp_path):
-    (trained / "run/members/patch_2").rename(tmp_path / "away")
-    with pytest.raises(CheckpointError, match=r"lacks its member .*patch_2; train what is missing with `foveate train"):
+    (trained / "run/members/fixed_2").rename(tmp_path / "away")
+    with pytest.raises(CheckpointError, match=r"lacks its member .*fixed_2; train what is missing with `foveate train"):
         load_run(trained / "run")
-    before = (trained / "run/members/patch_1/checkpoints/last.ckpt").stat().st_mtime_ns
+    before = (trained / "run/members/fixed_1/checkpoints/last.ckpt").stat().st_mtime_ns
     result = foveate("train", trained / "run/config.yaml", "--out", trained / "run", "--resume")
     assert result.exit_code == 0
-    assert (trained / "run/members/patch_1/checkpoints/last.ckpt").stat().st_mtime_ns == before
+    assert (trained / "run/members/fixed_1/checkpoints/last.ckpt").stat().st_mtime_ns == before
     load_run(trained / "run")
 
 
 def test_members_may_be_other_runs_of_the_right_kind(trained):
     config, out = trained / "toy.yaml", trained / "joined"
-    members = ["../run/members/patch_1", "../run/members/patch_2"]
+    members = ["../run/members/fixed_1", "../run/members/fixed_2"]
     change = f"members=[{', '.join(members)}]"
-    assert foveate("train", config, change, "--method", "ensemble", "--out", out).exit_code == 0
+    assert foveate("train", config, change, "--estimator", "ensemble", "--out", out).exit_code == 0
     assert not (out / "members").exists()
     load_run(out)
     swapped = f"members=[{', '.join(reversed(members))}]"
@@ -75,9 +75,9 @@ def test_members_may_have_learned_from_their_own_windows(trained):
     for k in (1, 2):
         estimator = "foveation.estimator={name: fixed, own_window: 1.0}"
         out = trained / f"own_{k}"
-        assert foveate("train", config, estimator, "--method", f"patch_{k}", "--out", out).exit_code == 0
+        assert foveate("train", config, estimator, "--estimator", f"fixed_{k}", "--out", out).exit_code == 0
     members = "members=[../own_1, ../own_2]"
-    assert foveate("train", config, members, "--method", "ensemble", "--out", trained / "of_own").exit_code == 0
+    assert foveate("train", config, members, "--estimator", "ensemble", "--out", trained / "of_own").exit_code == 0
     load_run(trained / "of_own")
 
 

@@ -123,9 +123,9 @@ def test_a_signal_to_one_of_two_processes_ends_both(config, tmp_path):
 @pytest.mark.slow  # for the interpreters
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_comparison_takes_its_trainings_along(config, tmp_path, number):
-    words = ("--methods", "patch_1,mean", "--seeds", "0", "--out", tmp_path, "--devices", "cpu:2", "--split", "val")
+    words = ("--estimators", "fixed_1,mean", "--seeds", "0", "--out", tmp_path, "--devices", "cpu:2", "--split", "val")
     comparison = command("compare", config, *words)
-    checkpoints = [tmp_path / "runs" / f"{name}-seed0/checkpoints/last.ckpt" for name in ("patch_1", "mean")]
+    checkpoints = [tmp_path / "runs" / f"{name}-seed0/checkpoints/last.ckpt" for name in ("fixed_1", "mean")]
     wait_for(lambda: all(path.exists() for path in checkpoints) or comparison.poll() is not None)
     trainings = children(comparison.pid)
     assert len(trainings) >= 2
@@ -134,7 +134,7 @@ def test_a_comparison_takes_its_trainings_along(config, tmp_path, number):
     assert comparison.returncode == (143 if number == signal.SIGTERM else -9), said
     for pid in trainings:
         wait_for(lambda pid=pid: not runs(pid))
-    for name in ("patch_1", "mean"):
+    for name in ("fixed_1", "mean"):
         assert not (tmp_path / "runs" / f"{name}-seed0" / "trained.json").exists()
         assert not (tmp_path / "runs" / f"{name}-seed0" / ".lock").exists() or number == signal.SIGKILL
 

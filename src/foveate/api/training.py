@@ -10,7 +10,7 @@ from foveate.api.runs import AnyPath, Run, load
 from foveate.data.patch_set import PatchDataset
 from foveate.reporting.comparison import ComparisonTable, Row, save_comparison_figure, save_tables
 from foveate.runs import init as _init
-from foveate.runs.compare import Comparison, fitting_methods
+from foveate.runs.compare import Comparison, fitting_estimators
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import slots_of
@@ -41,7 +41,7 @@ def train(
     out: AnyPath | None = None,
     *,
     overrides: Sequence[str] = (),
-    method: str | None = None,
+    estimator: str | None = None,
     devices: str | int = 1,
     resume: bool = False,
     overwrite: bool = False,
@@ -53,7 +53,7 @@ def train(
         config: a YAML file, a data set's folder with images/ and masks/ (see `foveate.init`), or a `RunConfig`.
         out: folder of the run; runs/NAME when None.
         overrides: `key.subkey=value` changes to the configuration, such as `training.steps=200`.
-        method: instead of that of the configuration: "patch_1", "mixture", ...
+        estimator: instead of that of the configuration: "fixed_1", "mixture", ...
         devices: as `--devices` of `foveate train`.
         resume: go on from the last checkpoint, exactly.
         overwrite: replace an earlier run in the folder.
@@ -64,7 +64,7 @@ def train(
         DatasetError: when the files do not make a data set.
         OutputExistsError: when the folder holds a run, and neither `resume` nor `overwrite` is set.
     """
-    settings = _settings(config, overrides, method)
+    settings = _settings(config, overrides, estimator)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / settings.name)
     train_run(settings, folder, resume=resume, overwrite=overwrite, devices=devices, progress=progress)
     return load(folder.path)
@@ -75,7 +75,7 @@ class ComparisonResult(NamedTuple):
 
     Attributes:
         split: what was evaluated.
-        table: methods beside each other; shows itself in a notebook. None where nothing was evaluated.
+        table: estimators beside each other; shows itself in a notebook. None where nothing was evaluated.
         files: tables and figure.
         failed: by name of a job that failed, the end of its log.
     """
@@ -88,7 +88,7 @@ class ComparisonResult(NamedTuple):
 
 def compare(
     config: AnyPath | RunConfig,
-    methods: Sequence[str] | None = None,
+    estimators: Sequence[str] | None = None,
     out: AnyPath | None = None,
     *,
     seeds: Sequence[int] = (0, 1, 2),
@@ -97,26 +97,26 @@ def compare(
     devices: str = "auto",
     on_change: Callable[[list[str], int, int], None] | None = None,
 ) -> ComparisonResult:
-    """Train and evaluate several methods alike, and write a table of them.
+    """Train and evaluate several estimators alike, and write a table of them.
 
     What is done already is kept: the same call goes on where it was stopped.
 
     Args:
         config: a YAML file or a `RunConfig`.
-        methods: their names; all that fit the configuration when None.
+        estimators: their names; all that fit the configuration when None.
         out: folder; comparisons/NAME when None.
-        seeds: one training of each method for each.
+        seeds: one training of each estimator for each.
         split: what is evaluated; test where it holds an image, else val, when None.
         overrides: `key.subkey=value` changes to the configuration.
         devices: as `--devices` of `foveate compare`.
         on_change: told the jobs that run now, how many are done, and how many there are.
 
     Raises:
-        ConfigError: for an unknown method.
+        ConfigError: for an unknown estimator.
         OutputExistsError: when the folder holds a comparison of another configuration.
     """
     settings = _settings(config, overrides)
-    chosen = list(methods) if methods else fitting_methods(settings)[0]
+    chosen = list(estimators) if estimators else fitting_estimators(settings)[0]
     folder = Path(out) if out is not None else Path("comparisons") / settings.name
     comparison = Comparison(settings, chosen, list(seeds), folder, split)
     failed = comparison.run(slots_of(devices), on_change or (lambda *_: None))
@@ -126,8 +126,8 @@ def compare(
 def _saved(comparison: Comparison, settings: RunConfig) -> tuple[ComparisonTable | None, list[Path]]:
     """The table of what is evaluated so far, and the files it was written to."""
     rows = [
-        Row.of(method, results, comparison.training_passes(method))
-        for method, results in comparison.results().items()
+        Row.of(estimator, results, comparison.training_passes(estimator))
+        for estimator, results in comparison.results().items()
         if results
     ]
     if not rows:
@@ -170,9 +170,9 @@ def patches(
     return PatchDataset(settings.data, looks.patch_size, looks.fields_of_view, split=split, length=count, seed=seed)
 
 
-def _settings(config: AnyPath | RunConfig, overrides: Sequence[str], method: str | None = None) -> RunConfig:
+def _settings(config: AnyPath | RunConfig, overrides: Sequence[str], estimator: str | None = None) -> RunConfig:
     if isinstance(config, RunConfig):
-        return config.changed(overrides, method)
+        return config.changed(overrides, estimator)
     if Path(config).is_dir():
         config = _init.config_for(Path(config))
-    return RunConfig.load(Path(config), list(overrides), method)
+    return RunConfig.load(Path(config), list(overrides), estimator)

@@ -156,3 +156,18 @@ def check_image(image: str) -> None:
     elsewhere = "://" in image or image.startswith("/vsi") or "{band}" in image
     if not elsewhere and not Path(image).exists():
         raise ImageReadError(f"no image at {image}")
+
+
+def refuse_method(option: str, names: str | None, today: str) -> None:
+    """Refuse an option of earlier versions, which named estimators a second time.
+
+    Raises:
+        ConfigError: with the names of today.
+    """
+    if names is None:
+        return
+    from foveate.errors import ConfigError
+    from foveate.foveation.names import name_today
+
+    now = ",".join(name_today(name) for name in names.split(","))
+    raise ConfigError(f"{option} {names} is called {today} {now} now; see CHANGELOG.md")

@@ -12,6 +12,7 @@ from foveate.config_base import ConfigTree, Section
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Learned
 from foveate.foveation.estimators import ESTIMATORS, Cascade, CoarseFirst, FixedScale
+from foveate.foveation.names import named_estimator
 from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 from foveate.units import length, metres
@@ -49,7 +50,8 @@ class FoveationConfig(Section):
             it.
         tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
         policy: the policy network, see `foveation.policy`.
-        estimator: how the logits of the policy are used, see `foveation.estimator`.
+        estimator: how wide each place is looked at: a name, such as mixture or fixed_1 (`foveate compare --help` lists
+            them), or a name with settings, see `foveation.estimator`.
     """
 
     patch_size: int = Field(ge=1)
@@ -78,7 +80,7 @@ class FoveationConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _read_looks(cls, values: Any) -> Any:
-        return looks_as_views(values) if isinstance(values, dict) else values
+        return named_estimator(looks_as_views(values)) if isinstance(values, dict) else values
 
     @field_validator("fields_of_view", mode="before")
     @classmethod
@@ -112,6 +114,7 @@ def looks_as_views(foveation: ConfigTree) -> ConfigTree:
         return {key: value for key, value in foveation.items() if key != "looks"}
     looks, views = foveation["looks"], foveation.get("fields_of_view")
     estimator = foveation.get("estimator") or {}
+    estimator = {"name": estimator} if isinstance(estimator, str) else estimator
     if not isinstance(looks, list | tuple) or not isinstance(estimator, dict):
         raise ConfigError(f"foveation.looks are fields of view, widest first, such as [1024, 256]; got {looks!r}")
     if views is not None and list(views) != list(reversed(looks)):

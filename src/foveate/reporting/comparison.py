@@ -35,25 +35,25 @@ _BASELINES = ("random", "average")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was measured of one method.
+    """What was measured of one estimator.
 
     Attributes:
-        method: its name.
+        estimator: its name.
         seeds: those that are done.
         scores: by column ("mIoU" and the classes), one value in [0, 1] a seed; NaN where a class has no label.
         cost: mean passes per megapixel and seconds, largest peak memory in MiB.
         training_passes: of one training.
     """
 
-    method: str
+    estimator: str
     seeds: tuple[int, ...]
     scores: dict[str, list[float]]
     cost: dict[str, float]
     training_passes: int
 
     @classmethod
-    def of(cls, method: str, results: Results, training_passes: int) -> Row:
-        """The row of a method's evaluations."""
+    def of(cls, estimator: str, results: Results, training_passes: int) -> Row:
+        """The row of an estimator's evaluations."""
         seeds = tuple(sorted(results))
         done = [results[seed] for seed in seeds]
         names = [item["name"] for item in done[0]["classes"]]
@@ -65,7 +65,7 @@ class Row:
             "seconds": mean(one["seconds"] for one in done),
             "peak_memory_mb": max(one["peak_memory_mb"] for one in done),
         }
-        return cls(method, seeds, scores, cost, training_passes)
+        return cls(estimator, seeds, scores, cost, training_passes)
 
     def mean(self, column: str) -> float:
         """Mean over the seeds."""
@@ -77,10 +77,10 @@ class Row:
 
 
 class ComparisonTable:
-    """Rows of methods, with the best of each column and what cannot be told from it.
+    """Rows of estimators, with the best of each column and what cannot be told from it.
 
     Args:
-        rows: methods with at least one evaluation, in the order shown.
+        rows: estimators with at least one evaluation, in the order shown.
     """
 
     header_cost = ("passes/MP", "seconds", "memory MiB", "training passes")
@@ -103,7 +103,7 @@ class ComparisonTable:
 
     def cells(self, row: Row, bold: str) -> list[str]:
         """The row as text; the best is put between two `bold` marks."""
-        values = [row.method, *(self._score(row, column, bold) for column in self.columns)]
+        values = [row.estimator, *(self._score(row, column, bold) for column in self.columns)]
         return [*values, *self._cost(row)]
 
     @property
@@ -118,40 +118,40 @@ class ComparisonTable:
 
     def markdown(self) -> str:
         """As a Markdown table with its note."""
-        header = ["method", *self.columns, *self.header_cost]
+        header = ["estimator", *self.columns, *self.header_cost]
         lines = [header, ["---"] * len(header), *(self.cells(row, "**") for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{self.note}\n"
 
     def csv(self) -> str:
-        """One line for each method and seed, shares in [0, 1]."""
+        """One line for each estimator and seed, shares in [0, 1]."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["method", "seed", *self.columns, *COST, "training_passes"])
+        writer.writerow(["estimator", "seed", *self.columns, *COST, "training_passes"])
         for row in self.rows:
             for i, seed in enumerate(row.seeds):
                 scores = [row.scores[column][i] for column in self.columns]
-                writer.writerow([row.method, seed, *scores, *(row.cost[name] for name in COST), row.training_passes])
+                writer.writerow([row.estimator, seed, *scores, *(row.cost[name] for name in COST), row.training_passes])
         return text.getvalue()
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {row.method: self._row_tree(row) for row in self.rows}
+        return {row.estimator: self._row_tree(row) for row in self.rows}
 
     def rich(self, title: str) -> Table:
         """For the terminal, which has no room for the classes."""
         table = Table(title=title, caption=self.note, title_justify="left", caption_justify="left")
-        table.add_column("method")
+        table.add_column("estimator")
         for name in (f"{MEAN} %", *self.header_cost):
             table.add_column(name, justify="right")
         for row in self.rows:
             style = "bold" if self.is_best(row, MEAN) else ""
-            table.add_row(row.method, Text(self._score(row, MEAN, ""), style), *self._cost(row))
+            table.add_row(row.estimator, Text(self._score(row, MEAN, ""), style), *self._cost(row))
         return table
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""
         rows = [self.cells(row, "") for row in self.rows]
-        return table_html(("method", *self.columns, *self.header_cost), rows, self.note)
+        return table_html(("estimator", *self.columns, *self.header_cost), rows, self.note)
 
     def _cost(self, row: Row) -> list[str]:
         passes, seconds, memory = (row.cost[name] for name in COST)
@@ -185,7 +185,7 @@ class ComparisonTable:
 
 def save_tables(folder: Path, table: ComparisonTable, about: Mapping[str, Any]) -> list[Path]:
     """Write comparison.md, .csv and .json; these follow from the runs beside them, so earlier ones are replaced."""
-    tree = {**about, "methods": table.tree()}
+    tree = {**about, "estimators": table.tree()}
     texts = {"md": table.markdown(), "csv": table.csv(), "json": sealed(tree)}
     paths = [folder / f"comparison.{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
@@ -212,16 +212,16 @@ def save_comparison_figure(path: Path, table: ComparisonTable, title: str) -> No
     height = 1.6 + 0.36 * len(table.rows)
     figure = Figure(figsize=(11, max(3.6, height)), layout="constrained")
     FigureCanvasAgg(figure)
-    by_method, by_cost = figure.subplots(1, 2, width_ratios=(3, 2))
+    by_estimator, by_cost = figure.subplots(1, 2, width_ratios=(3, 2))
     figure.suptitle(title, fontsize=12, x=0.01, ha="left")
-    draw_methods(by_method, table)
+    draw_estimators(by_estimator, table)
     draw_cost(by_cost, table)
     with written(path, overwrite=True) as partial:
         figure.savefig(partial, dpi=140)
 
 
-def draw_methods(axes: Any, table: ComparisonTable) -> None:
-    """The mIoU of every method, best at the top: every seed a dot, the mean a bar."""
+def draw_estimators(axes: Any, table: ComparisonTable) -> None:
+    """The mIoU of every estimator, best at the top: every seed a dot, the mean a bar."""
     rows = sorted(table.rows, key=lambda row: row.mean(MEAN))
     for place, row in enumerate(rows):
         values = [100 * value for value in row.scores[MEAN]]
@@ -233,7 +233,7 @@ def draw_methods(axes: Any, table: ComparisonTable) -> None:
 
 
 def draw_cost(axes: Any, table: ComparisonTable) -> None:
-    """The mean mIoU of every method against its passes per megapixel."""
+    """The mean mIoU of every estimator against its passes per megapixel."""
     widest = max(row.cost["passes_per_megapixel"] for row in table.rows)
     named: list[tuple[float, float]] = []
     groups = sorted(_by_cost(table).items(), key=lambda item: -item[1][-1].mean(MEAN))
@@ -248,7 +248,7 @@ def draw_cost(axes: Any, table: ComparisonTable) -> None:
         if all(abs(place[0] - px) > 0.22 or abs(place[1] - py) > 0.09 for px, py in named):
             named.append(place)
             axes.annotate(
-                rows[-1].method, (x, 100 * rows[-1].mean(MEAN)), xytext=(0, 8), textcoords="offset points",
+                rows[-1].estimator, (x, 100 * rows[-1].mean(MEAN)), xytext=(0, 8), textcoords="offset points",
                 ha="center", fontsize=9,
             )  # fmt: skip
     axes.set_xlabel("passes per megapixel (of equal cost the best is named)")
@@ -268,14 +268,14 @@ def _by_cost(table: ComparisonTable) -> dict[int, list[Row]]:
 
 def _label(table: ComparisonTable, row: Row) -> str:
     if table.is_best(row, MEAN):
-        return f"{row.method} (best)"
-    return f"{row.method} ≈" if table.is_within_noise(row, MEAN) else row.method
+        return f"{row.estimator} (best)"
+    return f"{row.estimator} ≈" if table.is_within_noise(row, MEAN) else row.estimator
 
 
 def _color(row: Row) -> str:
-    if row.method == "ensemble":
+    if row.estimator == "ensemble":
         return _ENSEMBLE
-    return _BASELINE if row.method.startswith("patch_") or row.method in _BASELINES else _LEARNED
+    return _BASELINE if row.estimator.startswith("fixed_") or row.estimator in _BASELINES else _LEARNED
 
 
 def _tidy(axes: Any) -> None:

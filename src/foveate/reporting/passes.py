@@ -173,12 +173,12 @@ def one_view_note(passes: Mapping[int, float]) -> str | None:
     view, count = max(passes.items(), key=lambda item: item[1])
     if count / total <= ALMOST_ALL:
         return None
-    method = f"patch_{list(passes).index(view) + 1}"
+    fixed = f"fixed_{list(passes).index(view) + 1}"
     # Not rounded up: "100 %" would say that there is no other.
     percent = 100.0 if count == total else min(99.9, round(100 * count / total, 1))
     return (
         f"{percent:g} % of the passes use one field of view, {view} px: the policy hardly chooses. "
-        f"The fixed method {method} looks the same way"
+        f"The estimator {fixed} looks the same way"
     )
 
 

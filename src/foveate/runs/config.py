@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from pydantic import model_validator
 from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
 from foveate.errors import ConfigError, NetworkError
-from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, pixel_size_of
+from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
 from foveate.foveation.estimators import Cascade, Ensemble
+from foveate.foveation.names import estimator_of, name_today, with_estimator
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
-from foveate.runs.methods import resolve_method, with_method, with_views
 from foveate.training.config import TrainingConfig
 
 # Keys of earlier versions whose feature is gone, with the only value that means the same today.
@@ -56,11 +57,8 @@ class RunConfig(Section):
 
     Attributes:
         name: name of the run. Its default folder is `runs/<name>`.
-        method: a name from the paper's tables, which sets `foveation.estimator`: patch_1 to patch_S, random, average,
-            ensemble, mean, mode, mode_inverse, gsm, gsm_hard, score_function or mixture. The ending _paper also sets
-            `alignment: paper`. By default the estimator stays as it is configured.
         members: for an ensemble: the run folders of its fixed models, narrowest first, relative to the folder of the
-            ensemble. The default is members/patch_1 and so on.
+            ensemble. The default is members/fixed_1 and so on.
         data: images, labels, classes, sampling, augmentation.
         foveation: patch size, fields of view, overview, policy, estimator.
         network: the segmentation network.
@@ -69,7 +67,6 @@ class RunConfig(Section):
     """
 
     name: str = "run"
-    method: str | None = None
     members: tuple[Path, ...] | None = None
     data: DataConfig
     foveation: FoveationConfig
@@ -84,8 +81,8 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _apply_method(cls, values: Any) -> Any:
-        return resolve_method(values) if isinstance(values, dict) else values
+    def _drop_method(cls, values: Any) -> Any:
+        return without_method(values) if isinstance(values, dict) else values
 
     @model_validator(mode="before")
     @classmethod
@@ -100,13 +97,14 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _apply_looks(cls, values: Any) -> Any:
-        return with_views(values) if isinstance(values, dict) else values
+        foveation = values.get("foveation") if isinstance(values, dict) else None
+        return {**values, "foveation": looks_as_views(foveation)} if isinstance(foveation, dict) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         scales = len(self.foveation.fields_of_view)
         if self.members is not None and (not self.is_ensemble or len(self.members) != scales):
-            raise ValueError(f"members are for method ensemble, one for each of the {scales} fields of view")
+            raise ValueError(f"members are for the estimator ensemble, one for each of the {scales} fields of view")
         if self.inference.tta is not None and isinstance(self.foveation.estimator, Cascade):
             raise ValueError("inference.tta is not for cascades: a closer look has the context of one wider look only")
         if self.data.overlapping and self.inference.stitching == "max_score":
@@ -116,28 +114,28 @@ class RunConfig(Section):
         return self
 
     @classmethod
-    def load(cls, path: Path, overrides: list[str] | None = None, method: str | None = None) -> RunConfig:
+    def load(cls, path: Path, overrides: list[str] | None = None, estimator: str | None = None) -> RunConfig:
         """Read a configuration file and apply `key.subkey=value` overrides.
 
         Args:
             path: a YAML file.
             overrides: changes to it.
-            method: instead of the file's own method or estimator.
+            estimator: name of another one than the file's.
 
         Raises:
             ConfigError: when the file is missing or a key or value is not allowed.
         """
-        return cls.parse(_overridden(read_yaml(path), overrides or [], method), source=str(path))
+        return cls.parse(_overridden(read_yaml(path), overrides or [], estimator), source=str(path))
 
-    def changed(self, overrides: Sequence[str], method: str | None = None) -> RunConfig:
-        """This configuration with `key.subkey=value` overrides, and with another method where one is given.
+    def changed(self, overrides: Sequence[str], estimator: str | None = None) -> RunConfig:
+        """This configuration with `key.subkey=value` overrides, and with another estimator where one is named.
 
         Raises:
             ConfigError: when a key or value is not allowed.
         """
-        if not overrides and method is None:
+        if not overrides and estimator is None:
             return self
-        return RunConfig.parse(_overridden(self.tree(), list(overrides), method), source=self.name)
+        return RunConfig.parse(_overridden(self.tree(), list(overrides), estimator), source=self.name)
 
     def check_files(self) -> None:
         """Refuse at once, before anything slow is loaded, what is not there: the data, or a file of weights.
@@ -161,19 +159,47 @@ class RunConfig(Section):
         return yaml.safe_dump(self.tree(), sort_keys=False, allow_unicode=True)
 
 
-def _overridden(values: ConfigTree, overrides: list[str], method: str | None) -> ConfigTree:
-    """The values with overrides, and with the method that is given, or that the last override `method=NAME` names.
+def _overridden(values: ConfigTree, overrides: list[str], estimator: str | None) -> ConfigTree:
+    """The values with overrides, and with the estimator that is named, here or by the last `foveation.estimator=NAME`.
 
-    Another method drops the settings of the estimator before it, so those that are given for its own come after it.
+    Another one drops the settings of the estimator before it, so those that are given for its own come after it.
     """
-    named = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == "method"]
-    if method is None and named and named[-1] not in ("", "null", "none"):
-        method, overrides = named[-1], [text for text in overrides if text.partition("=")[0] != "method"]
-    if method is None:
+    for text in overrides:
+        if text.startswith("method="):
+            name = name_today(text.partition("=")[2])
+            raise ConfigError(f"{text} is called foveation.estimator={name} now; see CHANGELOG.md")
+    named = [text for text in overrides if re.fullmatch(r"foveation\.estimator=(?!(null|none|~)$)\w+", text)]
+    if estimator is None and named:
+        estimator = named[-1].partition("=")[2]
+    if estimator is None:
         return with_overrides(values, overrides)
-    of_estimator = [text for text in overrides if text.startswith("foveation.estimator")]
-    values = with_overrides(values, [text for text in overrides if text not in of_estimator])
-    return with_overrides(with_method(values, method), of_estimator)
+    own = [text for text in overrides if text.startswith("foveation.estimator") and text not in named]
+    values = with_overrides(values, [text for text in overrides if text not in (*own, *named)])
+    foveation = values.get("foveation")
+    foveation = looks_as_views(foveation) if isinstance(foveation, dict) else {}
+    return with_overrides({**without_method(values), "foveation": with_estimator(foveation, estimator)}, own)
+
+
+def without_method(values: ConfigTree) -> ConfigTree:
+    """A copy without `method`, by which earlier versions named an estimator a second time, and with that estimator.
+
+    Raises:
+        ConfigError: when the estimator contradicts it.
+    """
+    rest = {key: value for key, value in values.items() if key != "method"}
+    method, foveation = values.get("method"), values.get("foveation")
+    if method is None or not isinstance(foveation, dict):
+        return rest
+    name, given = name_today(str(method)), foveation.get("estimator") or {}
+    fixed = estimator_of(name, len(foveation.get("fields_of_view") or ()))
+    for key, value in fixed.items():
+        shown = given.get(key, value) if isinstance(given, dict) else given
+        if shown != value:
+            raise ConfigError(
+                f"method {method!r} means estimator.{key} {value!r}, but foveation.estimator says "
+                f"{shown!r}; remove method: the estimator is called {name!r} now"
+            )
+    return {**rest, "foveation": with_estimator(foveation, name)}
 
 
 def without_removed(values: ConfigTree) -> ConfigTree:

@@ -18,13 +18,13 @@ from foveate.devices import is_first_process
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.foveation.estimators import FixedScale
+from foveate.foveation.names import earlier_name, fixed_names, with_estimator
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.sizes import sized
 from foveate.locks import locked_folder
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.own import check_code
 from foveate.runs.config import RunConfig
-from foveate.runs.methods import fixed_methods, with_method
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed
@@ -34,18 +34,25 @@ WEIGHTS = "model.safetensors"  # of a run from the hub, in place of checkpoints
 
 
 def member_configs(config: RunConfig) -> dict[str, RunConfig]:
-    """The configuration of each member, by its method: that of the ensemble with one field of view fixed."""
+    """The configuration of each member, by its name: that of the ensemble with one field of view fixed."""
     values = {**config.tree(), "members": None}
     return {
-        method: RunConfig.parse(with_method(values, method))
-        for method in fixed_methods(len(config.foveation.fields_of_view))
+        name: RunConfig.parse({**values, "foveation": with_estimator(values["foveation"], name)})
+        for name in fixed_names(len(config.foveation.fields_of_view))
     }
 
 
 def member_folders(config: RunConfig, folder: Path) -> list[Path]:
     """The run folder of each member, narrowest field of view first, of the ensemble in `folder`."""
-    default = [Path("members") / method for method in fixed_methods(len(config.foveation.fields_of_view))]
-    return [folder / member for member in config.members or default]
+    if config.members is not None:
+        return [folder / member for member in config.members]
+    return [_default_folder(folder / "members", name) for name in fixed_names(len(config.foveation.fields_of_view))]
+
+
+def _default_folder(folder: Path, name: str) -> Path:
+    """Where a member is, or will be; earlier versions had another name for it."""
+    before = folder / str(earlier_name(name))
+    return before if before.is_dir() and not (folder / name).exists() else folder / name
 
 
 def join_members(config: RunConfig, members: Sequence[tuple[Path, RunConfig, FoveatedSegmenter]]) -> FoveatedSegmenter:

@@ -51,7 +51,7 @@ def test_the_table_and_the_plot_are_there(folder):
     assert "11.0 ± 1.4" in page.said
     assert "<b>rare</b>" in page.said
     assert "toy & more" in page.said
-    assert {path.name for path in report.figures} == {"methods.svg", "methods.png", "cost.svg", "cost.png"}
+    assert {path.name for path in report.figures} == {"estimators.svg", "estimators.png", "cost.svg", "cost.png"}
     assert "http" not in text.replace("http-equiv", "")
 
 

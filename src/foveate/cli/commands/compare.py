@@ -7,23 +7,24 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Code, Overrides, Sets, joined
-from foveate.runs.methods import methods_text
+from foveate.cli.arguments import Code, Overrides, Sets, joined, refuse_method
 
-HELP = f"""Train and evaluate several methods under equal conditions, and write the table of the paper.
+HELP = """Train and evaluate several estimators under equal conditions, and write the table of the paper.
 
-Every method gets the same data, network and number of training passes, with each seed. Results are OUT/comparison.md,
-.csv, .json and .png: IoU per class and mIoU (mean and standard deviation over the seeds), passes per megapixel, seconds
-and peak memory. Finished work is kept: repeat the command to continue, also with more methods or seeds.
+Every estimator gets the same data, network and number of training passes, with each seed. Results are
+OUT/comparison.md, .csv, .json and .png: IoU per class and mIoU (mean and standard deviation over the seeds), passes per
+megapixel, seconds and peak memory. Finished work is kept: repeat the command to continue, also with more estimators or
+seeds.
 
-Methods: {methods_text()}. The ending _paper, as in mean_paper, selects the paper's alignment, which takes the whole
-output of a patch as the prediction of its target.
+Estimators: fixed_1 (the narrowest field of view) to fixed_S, random, average, ensemble, mean, mode, mode_plain, gumbel,
+gumbel_soft, score_function, mixture, coarse_first, cascade. The ending _paper, as in mean_paper, selects the paper's
+alignment, which takes the whole output of a patch as the prediction of its target.
 
 Examples:
 
     foveate compare configs/idrid.yaml
 
-    foveate compare configs/idrid.yaml training.steps=200 --methods patch_1,patch_3,mixture --seeds 0 --out short
+    foveate compare configs/idrid.yaml training.steps=200 --estimators fixed_1,fixed_3,mixture --seeds 0 --out short
 
     foveate compare configs/idrid.yaml --devices 0,1
 """
@@ -33,7 +34,10 @@ def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
     overrides: Overrides = None,
     sets: Sets = None,
-    methods: Annotated[str | None, typer.Option(help="Methods, separated by commas (default: all that fit).")] = None,
+    estimators: Annotated[
+        str | None, typer.Option(help="Estimators, separated by commas (default: all that fit).")
+    ] = None,
+    methods: Annotated[str | None, typer.Option(hidden=True)] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     out: Annotated[Path | None, typer.Option(help="Folder (default: comparisons/NAME).")] = None,
     split: Annotated[
@@ -46,19 +50,20 @@ def compare(
     ] = "auto",
     code: Code = None,
 ) -> None:
-    """Compare methods."""
+    """Compare estimators."""
     from foveate.cli.console import errors, jobs_bar, output
     from foveate.runs.config import RunConfig
 
+    refuse_method("--methods", methods, "--estimators")
     settings, numbers = RunConfig.load(config, joined(overrides, sets)), _numbers(seeds)
     settings.check_files()  # before torch is loaded
 
     from foveate.api.training import compare as run_comparison
-    from foveate.runs.compare import fitting_methods
+    from foveate.runs.compare import fitting_estimators
 
     folder = out or Path("comparisons") / settings.name
-    chosen = [name.strip() for name in methods.split(",")] if methods else None
-    for name, reason in ({} if chosen else fitting_methods(settings)[1]).items():
+    chosen = [name.strip() for name in estimators.split(",")] if estimators else None
+    for name, reason in ({} if chosen else fitting_estimators(settings)[1]).items():
         errors.say(f"{name} is left out: {reason}", "note", "yellow")
     with jobs_bar() as bar:
         try:

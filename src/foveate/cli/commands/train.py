@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Code, Overrides, Overwrite, Sets, joined
+from foveate.cli.arguments import Code, Overrides, Overwrite, Sets, joined, refuse_method
 from foveate.errors import StoppedError
 from foveate.signals import StoppedAtOnce
 
@@ -28,7 +28,7 @@ RUN/tensorboard.
 Ctrl-C and SIGTERM stop the training after the current step and save a checkpoint. The same command with --resume
 continues from exactly that step. Only one training can use a folder at a time.
 
-The method `ensemble` trains one network for each field of view, in RUN/members, and combines them.
+The estimator `ensemble` trains one network for each field of view, in RUN/members, and combines them.
 
 Examples:
 
@@ -38,7 +38,7 @@ Examples:
 
     foveate train configs/idrid.yaml training.steps=200 foveation.fields_of_view=[256,512,1024] --out runs/short
 
-    foveate train configs/idrid.yaml --method mean --out runs/idrid-mean
+    foveate train configs/idrid.yaml --estimator mean --out runs/idrid-mean
 
     foveate train configs/idrid.yaml --resume
 
@@ -50,10 +50,11 @@ def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, or a folder with images/ and masks/.")],
     overrides: Overrides = None,
     sets: Sets = None,
-    method: Annotated[
+    estimator: Annotated[
         str | None,
-        typer.Option(help="Replaces the method of CONFIG: patch_1, mean, gsm, ... (see foveate compare --help)."),
+        typer.Option(help="Replaces the estimator of CONFIG: fixed_1, mean, ... (see foveate compare --help)."),
     ] = None,
+    method: Annotated[str | None, typer.Option(hidden=True)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue exactly from the last checkpoint.")] = False,
     overwrite: Overwrite = False,
@@ -72,7 +73,8 @@ def train(
     from foveate.runs.config import RunConfig
 
     # What is wrong with what was given is said before torch is loaded.
-    settings = RunConfig.load(_config_file(config), joined(overrides, sets), method)
+    refuse_method("--method", method, "--estimator")
+    settings = RunConfig.load(_config_file(config), joined(overrides, sets), estimator)
     settings.check_files()
 
     from foveate.devices import is_first_process
@@ -146,7 +148,7 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, **places: Any) -> No
 
 
 def _say_next(settings: RunConfig, run: RunFolder) -> None:
-    """The next command: tune where the method spends a budget of passes, else evaluate."""
+    """The next command: tune where the estimator spends a budget of passes, else evaluate."""
     from foveate.cli.console import output
 
     tunes = settings.foveation.estimator.walk.planner == "pyramid" and run.checkpoint("best").exists()

@@ -22,17 +22,17 @@ from foveate.paper.score_function import ScoreFunction
 
 # The registry: what `foveation.estimator` may be in a configuration, by its `name`.
 ESTIMATORS: tuple[type[Estimator], ...] = (
-    Cascade,
-    CoarseFirst,
+    FixedScale,
+    RandomScale,
+    UniformAverage,
+    Ensemble,
     SoftExpectation,
     StraightThroughArgmax,
     GumbelSoftmax,
     ScoreFunction,
     Mixture,
-    FixedScale,
-    RandomScale,
-    UniformAverage,
-    Ensemble,
+    CoarseFirst,
+    Cascade,
 )
 
 __all__ = [

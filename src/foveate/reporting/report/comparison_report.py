@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from foveate.config_base import read_yaml
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing
-from foveate.reporting.comparison import MEAN, ComparisonTable, Row, draw_cost, draw_methods
+from foveate.reporting.comparison import MEAN, ComparisonTable, Row, draw_cost, draw_estimators
 from foveate.reporting.report.page import Chart, FigureFolder, Report, link_to, new_figure, style, write_page
 from foveate.reporting.report.run_report import FIGURES, FOLDER, page_of
 from foveate.texts import read_tree
@@ -61,7 +61,7 @@ def write_comparison_report(folder: Path | str, out: Path | None = None, *, over
     path = out or page_of(folder)
     refuse_existing(path, overwrite)
     tree, figures = _tree(folder), FigureFolder(folder / FOLDER / FIGURES)
-    table = ComparisonTable([_row(method, values) for method, values in tree.get("methods", {}).items()])
+    table = ComparisonTable([_row(estimator, values) for estimator, values in tree.get("estimators", {}).items()])
     runs = list(_links(folder, tree.get("split", "test"), path))
     missing = _missing(tree, runs)
     values = {
@@ -78,19 +78,20 @@ def _tree(folder: Path) -> dict[str, Any]:
         return {"name": read_yaml(folder / "config.yaml").get("name", folder.name)}
     tree = read_tree(file, ConfigError, "run `foveate compare` again", ours=True)
     try:
-        tree["name"], tree["methods"] = tree.get("name", folder.name), dict(tree["methods"])
+        table = tree["estimators"] if "estimators" in tree else tree["methods"]  # of earlier versions
+        tree["name"], tree["estimators"] = tree.get("name", folder.name), dict(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file} is no result of `foveate compare` ({error!r}); run it again") from error
     return tree
 
 
-def _row(method: str, values: Mapping[str, Any]) -> Row:
+def _row(estimator: str, values: Mapping[str, Any]) -> Row:
     scores = {
         column: [math.nan if value is None else float(value) for value in measured["seeds"]]
         for column, measured in values["iou"].items()
     }
     cost = {name: float(values[name]) for name in ("passes_per_megapixel", "seconds", "peak_memory_mb")}
-    return Row(method, tuple(values["seeds"]), scores, cost, int(values["training_passes"]))
+    return Row(estimator, tuple(values["seeds"]), scores, cost, int(values["training_passes"]))
 
 
 def _links(folder: Path, split: str, page: Path) -> Iterator[RunLink]:
@@ -103,7 +104,7 @@ def _links(folder: Path, split: str, page: Path) -> Iterator[RunLink]:
 
 def _missing(tree: Mapping[str, Any], runs: list[RunLink]) -> list[str]:
     missing = []
-    if "methods" not in tree:
+    if "estimators" not in tree:
         missing.append("There is no table yet: nothing is evaluated. The same foveate compare goes on.")
     without = [run.name for run in runs if run.miou is None]
     if without:
@@ -115,15 +116,15 @@ def _missing(tree: Mapping[str, Any], runs: list[RunLink]) -> list[str]:
 
 def _charts(table: ComparisonTable, figures: FigureFolder) -> list[Chart]:
     best = max(table.rows, key=lambda row: -1.0 if math.isnan(row.mean(MEAN)) else row.mean(MEAN))
-    said = f"Best: {best.method} with a mean mIoU of {100 * best.mean(MEAN):.1f} percent."
+    said = f"Best: {best.estimator} with a mean mIoU of {100 * best.mean(MEAN):.1f} percent."
     with style():
-        by_method, by_cost = new_figure(5.2, 1.0 + 0.32 * len(table.rows)), new_figure(5.2, 3.4)
-        methods, cost = by_method.subplots(), by_cost.subplots()
-        draw_methods(methods, table)
+        by_estimator, by_cost = new_figure(5.2, 1.0 + 0.32 * len(table.rows)), new_figure(5.2, 3.4)
+        estimators, cost = by_estimator.subplots(), by_cost.subplots()
+        draw_estimators(estimators, table)
         draw_cost(cost, table)
-        methods.set_ylim(-0.6, len(table.rows) - 0.4)
+        estimators.set_ylim(-0.6, len(table.rows) - 0.4)
         cost.set_xlim(right=1.15 * max(row.cost["passes_per_megapixel"] for row in table.rows))
     return [
-        figures.chart("methods", "mIoU by method", said, by_method),
+        figures.chart("estimators", "mIoU by estimator", said, by_estimator),
         figures.chart("cost", "mIoU against cost", said, by_cost),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from foveate.foveation.names import name_of
 from foveate.reporting.report.page import number
 from foveate.reporting.report.state import RunState
 from foveate.runs.config import RunConfig
@@ -22,7 +23,8 @@ def headline(state: RunState) -> str:
     """What was trained on what, in a line."""
     config = state.config
     counts = ", ".join(f"{count} {_SPLITS[split]}" for split, count in state.split_counts())
-    return f"{_name(config)}, {_network(config)}, on {_files(config)}" + (f" ({counts} images)" if counts else "")
+    name = name_of(config.foveation.estimator)
+    return f"{name}, {_network(config)}, on {_files(config)}" + (f" ({counts} images)" if counts else "")
 
 
 def evaluation_cost(tree: Mapping[str, Any]) -> Facts:
@@ -88,11 +90,6 @@ def _method(config: RunConfig) -> Facts:
         ("network", _network(config)),
         ("alignment", foveation.alignment),
     ]
-
-
-def _name(config: RunConfig) -> str:
-    """The method's, or of a run without one the estimator's."""
-    return config.method or str(config.foveation.estimator.tree()["name"])
 
 
 def _network(config: RunConfig) -> str:

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+
+from foveate.cli.commands.compare import HELP
+from foveate.errors import ConfigError
+from foveate.foveation.estimators import FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
+from foveate.foveation.names import all_names, earlier_name, name_of, name_today
+from foveate.runs.compare import fitting_estimators
+from foveate.runs.config import RunConfig
+from toys import toy_config, write_config
+
+
+def values(**foveation):
+    tree = toy_config("somewhere")
+    del tree["foveation"]["estimator"]
+    tree["foveation"].update(foveation)
+    return tree
+
+
+def name(config):
+    return name_of(config.foveation.estimator, config.foveation.alignment)
+
+
+@pytest.mark.parametrize("given", all_names(2))
+def test_every_name_gives_a_configuration_that_reads_back(given):
+    config = RunConfig.parse(values(estimator=given))
+    assert RunConfig.parse(config.tree()) == config
+    assert name(config) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "estimator"),
+    [
+        ("fixed_2", FixedScale(index=1)),
+        ("gumbel_soft", GumbelSoftmax(hard=False)),
+        ("gumbel", GumbelSoftmax(hard=True)),
+        ("mode_plain", StraightThroughArgmax(inverse=False)),
+        ("mode", StraightThroughArgmax(inverse=True)),
+    ],
+)
+def test_names_with_settings(given, estimator):
+    assert RunConfig.parse(values(estimator=given)).foveation.estimator == estimator
+
+
+@pytest.mark.parametrize(
+    ("method", "estimator"),
+    [
+        ("patch_2", FixedScale(index=1)),
+        ("gsm", GumbelSoftmax(hard=False)),
+        ("gsm_hard", GumbelSoftmax(hard=True)),
+        ("mode", StraightThroughArgmax(inverse=False)),
+        ("mode_inverse", StraightThroughArgmax(inverse=True)),
+        ("mean", SoftExpectation()),
+    ],
+)
+def test_a_method_of_an_earlier_version_means_what_it_meant(method, estimator):
+    assert RunConfig.parse({**values(), "method": method}).foveation.estimator == estimator
+    resolved = {**values(estimator=estimator.tree()), "method": method}
+    assert RunConfig.parse(resolved).foveation.estimator == estimator
+    assert "method" not in RunConfig.completed(resolved)
+    today = name_today(method)
+    assert RunConfig.parse(values(estimator=today)).foveation.estimator == estimator
+    assert earlier_name(today) == (method if method != today else None)
+
+
+def test_settings_of_the_estimator_are_kept():
+    config = RunConfig.parse({**values(estimator={"name": "gumbel", "tau": 3.0}), "method": "gsm"})
+    assert config.foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
+
+
+def test_a_method_and_another_estimator_are_a_contradiction():
+    with pytest.raises(ConfigError, match=r"method 'mean' means estimator.name 'mean'.*says 'gumbel'"):
+        RunConfig.parse({**values(estimator={"name": "gumbel"}), "method": "mean"})
+
+
+@pytest.mark.parametrize("given", ["fixed_3", "fixed_0", "medium"])
+def test_unknown_names_are_told_what_there_is(given):
+    with pytest.raises(
+        ConfigError, match=f"unknown estimator '{given}'; for 2 fields of view there are fixed_1, fixed_2"
+    ):
+        RunConfig.parse(values(estimator=given))
+
+
+def test_names_of_earlier_versions_are_told_their_names_of_today(tmp_path):
+    with pytest.raises(ConfigError, match="no estimator 'gsm': it is called 'gumbel_soft' now"):
+        RunConfig.parse(values(estimator="gsm"))
+    with pytest.raises(ConfigError, match=r"method=patch_1 is called foveation\.estimator=fixed_1 now"):
+        RunConfig.load(write_config(tmp_path / "a.yaml", values()), ["method=patch_1"])
+
+
+def test_members_are_for_ensembles():
+    with pytest.raises(ConfigError, match="members are for the estimator ensemble"):
+        RunConfig.parse({**values(estimator="mean"), "members": ["a", "b"]})
+    with pytest.raises(ConfigError, match="one for each of the 2 fields of view"):
+        RunConfig.parse({**values(estimator="ensemble"), "members": ["a"]})
+
+
+def test_another_name_keeps_the_settings_of_its_own_estimator_only():
+    gumbel = RunConfig.parse(values(estimator={"name": "gumbel", "hard": True, "tau": 3.0}))
+    assert gumbel.changed([], "gumbel_soft").foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
+    assert gumbel.changed([], "mode_plain").foveation.estimator == StraightThroughArgmax(inverse=False)
+
+
+def test_the_ending_paper_is_the_papers_alignment():
+    config = RunConfig.parse(values(estimator="mean_paper"))
+    assert config.foveation.alignment == "paper"
+    assert config.foveation.estimator == SoftExpectation()
+    assert RunConfig.parse(config.tree()) == config
+    assert RunConfig.parse(values(estimator="mean")).foveation.alignment == "aligned"
+
+
+def test_a_configuration_of_an_earlier_version_gets_the_new_keys_at_their_defaults():
+    config = RunConfig.parse(values(estimator="mixture"))
+    older = config.tree()
+    del older["foveation"]["estimator"]["top"], older["inference"]["planner"], older["training"]["losses"]["auxiliary"]
+    assert RunConfig.completed({**older, "method": "mixture"}) == config.tree()
+
+
+PAPER_CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "paper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PAPER_CONFIGS, ids=lambda path: path.stem)
+def test_every_name_is_a_configuration_of_every_setting_of_the_paper(path):
+    own = RunConfig.load(path)
+    names, others = fitting_estimators(own)
+    assert set(others) <= {"cascade"}  # whose looks nest, which the paper's do not
+    for given in names:
+        config = RunConfig.load(path, [f"foveation.estimator={given}"])
+        assert name_of(config.foveation.estimator) == given
+        assert config == RunConfig.load(path, estimator=given)
+        assert RunConfig.parse(config.tree()) == config
+    assert RunConfig.load(path, ["foveation.estimator=gumbel_soft"]) == own  # with the temperature of the file
+
+
+def test_an_override_is_for_the_estimator_that_is_given_with_it(tmp_path):
+    path = write_config(tmp_path / "mean.yaml", values(estimator="mean"))
+    config = RunConfig.load(path, ["foveation.estimator=gumbel_soft", "foveation.estimator.tau=3"])
+    assert config.foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
+    wider = RunConfig.load(path, ["foveation.fields_of_view=[32,64,96]", "foveation.estimator=fixed_3"])
+    assert name(wider) == "fixed_3"
+    with pytest.raises(ConfigError, match="tau"):
+        RunConfig.load(path, ["foveation.estimator=mode", "foveation.estimator.tau=3"])
+
+
+def test_the_help_of_compare_names_every_estimator():
+    assert all(given in HELP for given in all_names(0))
