@@ -1,18 +1,22 @@
-"""Which arrays of a Zarr group make an image: OME-Zarr's metadata (NGFF 0.4 and 0.5), or plain arrays."""
+"""What is Zarr, and which arrays of a group make an image: OME-Zarr's metadata (NGFF 0.4 and 0.5), or plain arrays."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from foveate.data.readers.axes import ImageAxes
-from foveate.data.readers.base import Plane
+from foveate.data.readers.base import OpenOptions, Plane
+from foveate.data.readers.location import Location
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Resolution, Size
 
 if TYPE_CHECKING:
     import zarr
+
+    from foveate.data.readers.zarr_reader import ZarrReader
 
     Array: TypeAlias = zarr.Array[Any]
     Node: TypeAlias = Array | zarr.Group
@@ -22,6 +26,29 @@ _METRES = {
     "angstrom": 1e-10, "nanometer": 1e-9, "micrometer": 1e-6, "millimeter": 1e-3, "centimeter": 1e-2,
     "decimeter": 1e-1, "meter": 1.0, "kilometer": 1e3, "inch": 0.0254, "foot": 0.3048, "yard": 0.9144,
 }  # fmt: skip
+_SIGNS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+
+def open_zarr(location: Location, options: OpenOptions) -> ZarrReader | None:
+    """The registry's entry: None when there are no Zarr metadata; of a URL when no part of it ends in .zarr."""
+    if not _is_zarr(location):
+        return None
+    from foveate.data.readers.zarr_reader import ZarrReader  # noqa: PLC0415 - its package is an extra
+
+    return ZarrReader(location, options.plane)
+
+
+def _is_zarr(location: Location) -> bool:
+    if location.is_virtual:
+        return False
+    if location.is_remote:
+        return any(part.lower().endswith(".zarr") for part in location.path.parts)
+    if location.path.is_dir():
+        return any((location.path / name).is_file() for name in _SIGNS)
+    if location.path.suffix.lower() not in (".zip", ".zarr", ".ozx") or not zipfile.is_zipfile(location.path):
+        return False
+    with zipfile.ZipFile(location.path) as file:
+        return any(name in _SIGNS for name in file.namelist())
 
 
 @dataclass(frozen=True, slots=True)

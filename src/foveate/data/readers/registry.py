@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from foveate.data.readers._zarr_image import open_zarr
 from foveate.data.readers.array import open_numpy
 from foveate.data.readers.bands import is_pattern, open_bands
 from foveate.data.readers.base import DECODE_LIMIT_BYTES, ImageReader, OpenOptions, Plane, check_size
@@ -17,7 +18,6 @@ from foveate.data.readers.openslide_reader import open_openslide
 from foveate.data.readers.oriented import as_shown
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import open_rasterio
-from foveate.data.readers.zarr_reader import open_zarr
 from foveate.errors import FoveateError, ImageReadError, SeveralPlanesError, UnsupportedImageError, reason_of
 
 

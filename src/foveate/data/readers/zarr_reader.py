@@ -13,7 +13,7 @@ from zarr.storage import WrapperStore
 
 from foveate.data.readers._zarr_image import ZarrImage, image_in
 from foveate.data.readers.axes import pixel_type
-from foveate.data.readers.base import OpenOptions, Plane
+from foveate.data.readers.base import Plane
 from foveate.data.readers.location import Location, redacted
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
@@ -35,7 +35,6 @@ _SECONDS = 1.0  # for which metadata that were there are believed to be there
 _BLOSC_HEADER = 16
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MOST_PART_BYTES = 640 << 20  # of a zip file: a chunk, and what its codec adds
-_SIGNS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,21 +269,3 @@ def _node(store: Store, location: Location) -> Node:
 def _reason(error: Exception) -> str:
     """Some errors have no text."""
     return redacted(str(error)) or type(error).__name__
-
-
-def open_zarr(location: Location, options: OpenOptions) -> ZarrReader | None:
-    """The registry's entry: None when there are no Zarr metadata; of a URL when no part of it ends in .zarr."""
-    return ZarrReader(location, options.plane) if _is_ours(location) else None
-
-
-def _is_ours(location: Location) -> bool:
-    if location.is_virtual:
-        return False
-    if location.is_remote:
-        return any(part.lower().endswith(".zarr") for part in location.path.parts)
-    if location.path.is_dir():
-        return any((location.path / name).is_file() for name in _SIGNS)
-    if location.path.suffix.lower() not in (".zip", ".zarr", ".ozx") or not zipfile.is_zipfile(location.path):
-        return False
-    with zipfile.ZipFile(location.path) as file:
-        return any(name in _SIGNS for name in file.namelist())
