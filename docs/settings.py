@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from foveate.config_base import Section
-from foveate.runs.config import RunConfig
+from foveate.runs import RunConfig
 
 PAGE = Path(__file__).parent / "reference" / "settings.md"
 _HEAD = """# Settings

@@ -8,9 +8,7 @@ import numpy as np
 import rasterio
 
 import foveate
-from foveate.runs.config import RunConfig
-from foveate.runs.folder import RunFolder
-from foveate.runs.train import prepare_training
+from foveate.runs import RunConfig, RunFolder, prepare_training
 
 
 def write(path: Path, pixels: np.ndarray) -> None:

@@ -10,8 +10,8 @@ from torch import nn
 
 import foveate
 from foveate.build import build_segmenter
-from foveate.foveation.config import FoveationConfig
-from foveate.networks.config import NetworkConfig
+from foveate.foveation import FoveationConfig
+from foveate.networks import NetworkConfig
 
 
 class SmallNetwork(nn.Module):

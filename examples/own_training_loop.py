@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import foveate
-from foveate.patches.extraction import overview_of
+from foveate.patches import overview_of
 
 
 def make_image(side: int = 256) -> tuple[torch.Tensor, torch.Tensor]:

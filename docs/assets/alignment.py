@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from places import COLORS, VIEWS, bare, frame, pieces
 
 from foveate import ScaleSet, Size, Window
-from foveate.patches.alignment import crop_central, resize_logits
+from foveate.patches import crop_central, resize_logits
 
 SCALES = ScaleSet(64, (64, 128, 256))
 TARGET = Window(1330, 3175, 64, 64)

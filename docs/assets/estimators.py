@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from places import VIEWS, bare, pieces
 
 from foveate import GumbelSoftmax, Mixture, ScaleSet, Size, Window
-from foveate.foveation.estimators import Draw, ScoreFunction, SoftExpectation, StraightThroughArgmax, UniformAverage
+from foveate.foveation import Draw, ScoreFunction, SoftExpectation, StraightThroughArgmax, UniformAverage
 
 SCALES = ScaleSet(64, (64, 128, 256))
 TARGET = Window(1330, 3175, 64, 64)

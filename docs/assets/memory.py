@@ -16,11 +16,8 @@ import torch
 from matplotlib.figure import Figure
 
 from foveate import FoveatedSegmenter, GumbelSoftmax, ScaleSet, build_network, open_image
-from foveate.data.channels import Normalisation
-from foveate.inference.config import InferenceConfig
-from foveate.inference.memory import MemoryModel
-from foveate.inference.pipeline import ready_to_predict
-from foveate.inference.source import PixelSource
+from foveate.data import Normalisation
+from foveate.inference import InferenceConfig, MemoryModel, PixelSource, ready_to_predict
 
 CLASSES = 5
 MEGAPIXELS = (10, 30, 100, 300, 1000, 3000, 10_000)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foveate import Size, Window, open_image
-from foveate.data.labels import class_map
+from foveate.data import class_map
 from foveate.demo import make_earth
 
 COLORS = np.array([(0x1F, 0x4E, 0x79), (0xC8, 0xB7, 0x7A), (0x3F, 0xD0, 0xE0)], np.uint8)  # sea, land, lake

@@ -17,11 +17,10 @@ from matplotlib.patches import Rectangle
 from places import VIEWS, bare, pieces
 
 from foveate import Size, Window
-from foveate.foveation.estimators import FixedScale
-from foveate.inference.config import InferenceConfig
-from foveate.looks.passes import PerTarget
-from foveate.looks.pyramid import PyramidGrid, looks_of
-from foveate.patches.extraction import Windows
+from foveate.foveation import FixedScale
+from foveate.inference import InferenceConfig, looks_of
+from foveate.looks import PerTarget, PyramidGrid
+from foveate.patches import Windows
 
 SHOWN = Window(1100, 3100, 512, 512)
 FIELDS = (64, 128)

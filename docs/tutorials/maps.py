@@ -16,10 +16,7 @@ from rasterio.windows import Window as RasterWindow
 
 import foveate
 from foveate.demo import encoder_weights, make_earth
-from foveate.runs.config import RunConfig
-from foveate.runs.evaluate import evaluate_split
-from foveate.runs.folder import RunFolder
-from foveate.runs.train import prepare_training
+from foveate.runs import RunConfig, RunFolder, evaluate_split, prepare_training
 
 # %matplotlib inline
 folder = Path(tempfile.mkdtemp())

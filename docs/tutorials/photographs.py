@@ -15,10 +15,7 @@ from pathlib import Path
 
 import foveate
 from foveate.demo import encoder_weights
-from foveate.runs.config import RunConfig
-from foveate.runs.evaluate import evaluate_split
-from foveate.runs.folder import RunFolder
-from foveate.runs.train import prepare_training
+from foveate.runs import RunConfig, RunFolder, evaluate_split, prepare_training
 
 # %matplotlib inline
 data = Path(os.environ["FOVEATE_DATA"]) / "hrf"

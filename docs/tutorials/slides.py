@@ -21,10 +21,7 @@ from scipy.ndimage import gaussian_filter
 
 import foveate
 from foveate.demo import encoder_weights
-from foveate.runs.config import RunConfig
-from foveate.runs.evaluate import evaluate_split
-from foveate.runs.folder import RunFolder
-from foveate.runs.train import prepare_training
+from foveate.runs import RunConfig, RunFolder, evaluate_split, prepare_training
 
 # %matplotlib inline
 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # slides have no coordinates on the Earth

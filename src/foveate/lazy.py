@@ -1,7 +1,8 @@
-"""`torch`, loaded when it is first used: a configuration, which names estimators, is read and checked long before."""
+"""What is loaded when it is first used: `torch`, as a configuration is read long before, and the names of packages."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,26 @@ class _Lazy(ModuleType):
         return value
 
 
+def door(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's `__getattr__` and `__dir__`: its names are imported from its modules when they are first used.
+
+    Args:
+        package: its name.
+        names: those of each module below it, with spaces between them.
+    """
+    homes = {name: module for module, found in names.items() for name in found.split()}
+
+    def named(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(homes)}")
+        return getattr(import_module(f"{package}.{homes[name]}"), name)
+
+    return named, lambda: sorted(homes)
+
+
 if TYPE_CHECKING:
     import torch
 else:
     torch = _Lazy("torch")
 
-__all__ = ["torch"]
+__all__ = ["door", "torch"]

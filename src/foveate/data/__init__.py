@@ -4,18 +4,21 @@ Start at `open_image` to read windows of a file, at `DataConfig` to describe a d
 `foveate.data.datamodule.FoveateDataModule` (which alone needs Lightning) to train on one.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from foveate.lazy import door
 
 if TYPE_CHECKING:
-    from foveate.data.config import DataConfig
-    from foveate.data.labels import LabelReader
+    from foveate.data.channels import Normalisation
+    from foveate.data.config import ClassConfig, DataConfig
+    from foveate.data.labels import LabelReader, class_map
     from foveate.data.locations import Location, LocationBatch, LocationSpec
     from foveate.data.manifest import Sample, load_samples
-    from foveate.data.readers import ArrayReader, Georeference, ImageReader, open_image
+    from foveate.data.readers import ArrayReader, Georeference, ImageReader, Resolution, open_image
 
 __all__ = [
     "ArrayReader",
+    "ClassConfig",
     "DataConfig",
     "Georeference",
     "ImageReader",
@@ -23,24 +26,22 @@ __all__ = [
     "Location",
     "LocationBatch",
     "LocationSpec",
+    "Normalisation",
+    "Resolution",
     "Sample",
+    "class_map",
     "load_samples",
     "open_image",
 ]
 
-_HOMES = {
-    "DataConfig": "config",
-    "LabelReader": "labels",
-    "Location": "locations",
-    "LocationBatch": "locations",
-    "LocationSpec": "locations",
-    "Sample": "manifest",
-    "load_samples": "manifest",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Imported when first used: a configuration is read before torch is loaded."""
-    if name not in __all__:
-        raise AttributeError(f"module 'foveate.data' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"foveate.data.{_HOMES.get(name, 'readers')}"), name)
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "channels": "Normalisation",
+        "config": "ClassConfig DataConfig",
+        "labels": "LabelReader class_map",
+        "locations": "Location LocationBatch LocationSpec",
+        "manifest": "Sample load_samples",
+        "readers": "ArrayReader Georeference ImageReader Resolution open_image",
+    },
+)

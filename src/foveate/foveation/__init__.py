@@ -1,1 +1,55 @@
 """Foveation: the policy network and the estimators that turn its logits into fields of view."""
+
+from typing import TYPE_CHECKING
+
+from foveate.lazy import door
+
+if TYPE_CHECKING:
+    from foveate.foveation.config import FoveationConfig
+    from foveate.foveation.estimators import (
+        Cascade,
+        CoarseFirst,
+        Draw,
+        Estimator,
+        FixedScale,
+        GumbelSoftmax,
+        Learned,
+        Look,
+        Mixture,
+        ScoreFunction,
+        SoftExpectation,
+        StraightThroughArgmax,
+        UniformAverage,
+        gumbel_noise,
+        one_hot_argmax,
+        one_look,
+    )
+
+__all__ = [
+    "Cascade",
+    "CoarseFirst",
+    "Draw",
+    "Estimator",
+    "FixedScale",
+    "FoveationConfig",
+    "GumbelSoftmax",
+    "Learned",
+    "Look",
+    "Mixture",
+    "ScoreFunction",
+    "SoftExpectation",
+    "StraightThroughArgmax",
+    "UniformAverage",
+    "gumbel_noise",
+    "one_hot_argmax",
+    "one_look",
+]
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "config": "FoveationConfig",
+        "estimators": "Cascade CoarseFirst Draw Estimator FixedScale GumbelSoftmax Learned Look Mixture "
+        "ScoreFunction SoftExpectation StraightThroughArgmax UniformAverage gumbel_noise one_hot_argmax one_look",
+    },
+)

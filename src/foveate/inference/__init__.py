@@ -1,1 +1,38 @@
 """Inference on images of any size: plan, read, predict, stitch and write, block by block."""
+
+from typing import TYPE_CHECKING
+
+from foveate.lazy import door
+
+if TYPE_CHECKING:
+    from foveate.inference.config import InferenceConfig
+    from foveate.inference.evaluate import Evaluation
+    from foveate.inference.job import Prediction, PredictionFiles
+    from foveate.inference.memory import MemoryModel
+    from foveate.inference.pipeline import ready_to_predict
+    from foveate.inference.plan import looks_of
+    from foveate.inference.source import PixelSource
+
+__all__ = [
+    "Evaluation",
+    "InferenceConfig",
+    "MemoryModel",
+    "PixelSource",
+    "Prediction",
+    "PredictionFiles",
+    "looks_of",
+    "ready_to_predict",
+]
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "config": "InferenceConfig",
+        "evaluate": "Evaluation",
+        "job": "Prediction PredictionFiles",
+        "memory": "MemoryModel",
+        "pipeline": "ready_to_predict",
+        "plan": "looks_of",
+        "source": "PixelSource",
+    },
+)

@@ -1,1 +1,19 @@
 """Looks: which windows of an image pass through the network, and what they cost; no pixel is read or computed here."""
+
+from typing import TYPE_CHECKING
+
+from foveate.lazy import door
+
+if TYPE_CHECKING:
+    from foveate.looks.passes import PerTarget
+    from foveate.looks.pyramid import PyramidGrid
+
+__all__ = ["PerTarget", "PyramidGrid"]
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "passes": "PerTarget",
+        "pyramid": "PyramidGrid",
+    },
+)

@@ -1,1 +1,25 @@
 """Networks: by name from segmentation_models_pytorch, timm and the original's menu, or a user's own by import path."""
+
+from typing import TYPE_CHECKING
+
+from foveate.lazy import door
+
+if TYPE_CHECKING:
+    from foveate.networks.build import build_network
+    from foveate.networks.config import NetworkConfig
+    from foveate.networks.cost import network_cost
+    from foveate.networks.encoder_decoder import DeepSupervision
+    from foveate.networks.own import trust_code
+
+__all__ = ["DeepSupervision", "NetworkConfig", "build_network", "network_cost", "trust_code"]
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "build": "build_network",
+        "config": "NetworkConfig",
+        "cost": "network_cost",
+        "encoder_decoder": "DeepSupervision",
+        "own": "trust_code",
+    },
+)

@@ -6,7 +6,14 @@ The package is also a function: `foveate.patches(config)` is a torch data set, s
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from foveate.lazy import door
+
+if TYPE_CHECKING:
+    from foveate.patches.alignment import crop_central, resize_logits
+    from foveate.patches.extraction import Windows, extract_patches, overview_of
+    from foveate.patches.scales import ScaleSet
 
 
 class _CallablePackage(ModuleType):
@@ -17,3 +24,14 @@ class _CallablePackage(ModuleType):
 
 
 sys.modules[__name__].__class__ = _CallablePackage
+
+__all__ = ["ScaleSet", "Windows", "crop_central", "extract_patches", "overview_of", "resize_logits"]
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "alignment": "crop_central resize_logits",
+        "extraction": "Windows extract_patches overview_of",
+        "scales": "ScaleSet",
+    },
+)

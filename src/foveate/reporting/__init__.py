@@ -1,1 +1,23 @@
 """Reporting: tables for the terminal and pictures as files."""
+
+from typing import TYPE_CHECKING
+
+from foveate.lazy import door
+
+if TYPE_CHECKING:
+    from foveate.reporting.prediction_result import PredictionResult
+    from foveate.reporting.previews import save_preview
+    from foveate.reporting.report import ReportOptions, write_report
+    from foveate.reporting.report.comparison_report import write_comparison_report
+
+__all__ = ["PredictionResult", "ReportOptions", "save_preview", "write_comparison_report", "write_report"]
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "prediction_result": "PredictionResult",
+        "previews": "save_preview",
+        "report": "ReportOptions write_report",
+        "report.comparison_report": "write_comparison_report",
+    },
+)

@@ -1,1 +1,21 @@
 """TIFF, written: by blocks, from tiles compressed before, or from a reader; every file is a cloud-optimised one."""
+
+from typing import TYPE_CHECKING
+
+from foveate.lazy import door
+
+if TYPE_CHECKING:
+    from foveate.tiff.cog import open_tiled
+    from foveate.tiff.pyramid import TiffSource, write_pyramid
+    from foveate.tiff.raster import NODATA, RasterSpec, open_raster
+
+__all__ = ["NODATA", "RasterSpec", "TiffSource", "open_raster", "open_tiled", "write_pyramid"]
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "cog": "open_tiled",
+        "pyramid": "TiffSource write_pyramid",
+        "raster": "NODATA RasterSpec open_raster",
+    },
+)

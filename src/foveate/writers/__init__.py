@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from foveate.config_base import Section
+from foveate.lazy import door
 from foveate.types import Coordinates
+
+if TYPE_CHECKING:
+    from foveate.writers.outputs import OutputSpec, write_outputs
+    from foveate.writers.polygons import write_polygons
 
 
 class PolygonsConfig(Section):
@@ -25,3 +32,14 @@ class PolygonsConfig(Section):
     simplify: float = Field(default=0.0, ge=0)
     regular: bool = False
     coordinates: Coordinates = "auto"
+
+
+__all__ = ["OutputSpec", "PolygonsConfig", "write_outputs", "write_polygons"]
+
+__getattr__, __dir__ = door(
+    __name__,
+    {
+        "outputs": "OutputSpec write_outputs",
+        "polygons": "write_polygons",
+    },
+)
