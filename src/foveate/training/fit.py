@@ -22,6 +22,7 @@ from foveate.training.config import TrainingConfig
 from foveate.training.foveation_history import FOLDER, FoveationHistory
 from foveate.training.history import MetricsFile
 from foveate.training.processes import OwnHandlers, Processes, ended_together
+from foveate.training.sample_images import SampleImages
 from foveate.training.step import deterministic_kernels
 from foveate.training.sync import BatchNormSync
 from foveate.training.task import SegmentationTask
@@ -217,9 +218,10 @@ def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Lo
 
 
 def _further(config: TrainingConfig, processes: Processes, progress: bool) -> list[pl.Callback]:
-    """The progress bar, which asks a GPU for the loss only where that is logged, and what compiles."""
+    """The progress bar, which asks a GPU for the loss only where that is logged, pictures, and what compiles."""
     bar = [StepBar(refresh_rate=config.log_every if processes.on_gpu else 1)] if progress else []
-    return [*bar, *([Compilation()] if config.compile else [])]
+    pictures = [] if config.logger == "csv" else [SampleImages()]
+    return [*bar, *pictures, *([Compilation()] if config.compile else [])]
 
 
 def _options(config: TrainingConfig, exact: bool) -> dict[str, Any]:

@@ -160,8 +160,8 @@ class SegmentationTask(pl.LightningModule):
             return loss
         return loss._replace(total=loss.total - self.config.policy_entropy * policy_entropy(output.scale_logits))
 
-    def validation_step(self, batch: LocationBatch, batch_idx: int) -> None:
-        """Count the pixels of a batch, predicted as at inference."""
+    def validation_step(self, batch: LocationBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Count the pixels of a batch, predicted as at inference; the prediction (N, T, T) goes to callbacks."""
         output = self._predict(batch, Draw())
         # Counts are exact in any order; torchmetrics' deterministic way takes classes ** 2 numbers of memory a pixel.
         with deterministic_kernels(False):
@@ -176,6 +176,7 @@ class SegmentationTask(pl.LightningModule):
         self.log("val/loss", total, batch_size=processes * valid, on_epoch=True, sync_dist=True)
         values = self._looks("val", output)
         self.log_dict(values, batch_size=processes * len(batch.label), on_epoch=True, sync_dist=True)
+        return {"prediction": found}
 
     def on_validation_epoch_end(self) -> None:
         """Scores of all the counted pixels."""
