@@ -19,12 +19,11 @@ from foveate.foveation.estimators import (
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField
-from foveate.inference.passes import mixed_patches, prepare_block
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
-from foveate.inference.stitch import AverageStitcher, MaxScoreStitcher
-from foveate.looks.passes import Passes, PerTarget
+from foveate.inference.stitch import AverageStitcher
+from foveate.looks.passes import Passes
 from foveate.patches.extraction import Windows, overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
@@ -111,35 +110,6 @@ def test_files_and_tensors_give_the_same_prediction(estimator):
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("estimator", [FixedScale(index=1), Ensemble()], ids=repr)
-def test_the_surest_prediction_of_a_pixel_wins(estimator):
-    """Against the same passes, stitched one by one without any other."""
-    model, image = segmenter(estimator), source(noise(40, 40))
-    config = InferenceConfig(overlap=0.5, stitching="max_score", block_size=64)
-    (block,) = finished_blocks(model, image, config)
-    best = torch.zeros(4, 40, 40)
-    planner = PerTarget(image.size, 16, 0.5, estimator)
-    prepared = prepare_block(block.window, planner, FoveationField(model, image), image, model.scales)
-    for passes, regions in prepared.groups:
-        for i in range(len(passes)):
-            one = passes.select(slice(i, i + 1))
-            with torch.inference_mode():
-                output = model.predict_windows(mixed_patches(one, regions, model.scales), one.scale_weights)
-                logits = model.over_supports(output, one.scale_weights, 16)[0]
-            top, left = int(one.supports.top), int(one.supports.left)
-            there = np.s_[:, top : top + 16, left : left + 16]
-            probabilities = logits.softmax(0)[:, : 40 - top, : 40 - left]
-            surer = probabilities.amax(0) > best[there].amax(0)
-            best[there] = torch.where(surer, probabilities, best[there])
-    torch.testing.assert_close(block.logits.exp(), best)
-
-
-def test_the_surest_prediction_is_the_same_whatever_the_blocks():
-    pixels, model = noise(90, 70), segmenter(Mixture(top=None))
-    options = {"overlap": 0.4, "stitching": "max_score"}
-    torch.testing.assert_close(predicted(model, pixels, block_size=24, **options), predicted(model, pixels, **options))
-
-
 def test_the_batch_size_does_not_matter_much_and_the_shape_is_constant():
     shapes = set()
 
@@ -200,10 +170,8 @@ def test_blocks_cover_every_pixel_once(height, width, side):
     assert len(list(grid)) == len(grid)
 
 
-@pytest.mark.parametrize(
-    "stitcher", [AverageStitcher(Window(0, 0, 4, 8), CPU, "none"), MaxScoreStitcher(Window(0, 0, 4, 8), CPU)]
-)
-def test_a_plan_with_a_hole_is_an_error(stitcher):
+def test_a_plan_with_a_hole_is_an_error():
+    stitcher = AverageStitcher(Window(0, 0, 4, 8), CPU, "none")
     passes = Passes(Windows(torch.tensor([0]), torch.tensor([0]), 4), torch.ones(1, 1), torch.ones(1))
     stitcher.add(passes, torch.zeros(1, 2, 4, 4))
     with pytest.raises(GeometryError, match="without a prediction"):

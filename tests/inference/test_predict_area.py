@@ -46,7 +46,7 @@ def layers(folder):
     return [raster(folder / f"toy.{name}.tif") for name in ("classes", "confidence", "probabilities")]
 
 
-@pytest.mark.parametrize("changes", [{}, {"stitching": "max_score"}, {"planner": "pyramid", "budget": "all"}])
+@pytest.mark.parametrize("changes", [{}, {"planner": "pyramid", "budget": "all"}])
 def test_inside_the_area_nothing_changes(tmp_path, changes):
     whole = toy_prediction(tmp_path / "whole", config=config(**changes)).run()
     part = toy_prediction(tmp_path / "part", config=config(**changes), area=AREA).run()

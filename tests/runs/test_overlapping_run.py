@@ -178,7 +178,5 @@ def test_from_masks_to_maps_and_scores(root, tmp_path, estimator):
 
 
 def test_what_holds_one_class_a_pixel_is_refused_by_name(root, tmp_path):
-    with pytest.raises(ConfigError, match="max_score"):
-        RunConfig.parse(config(root) | {"inference": {"stitching": "max_score"}})
     with pytest.raises(ConfigError, match="colors and overlapping"):
         RunConfig.parse(config(root, data={"colors": True}))

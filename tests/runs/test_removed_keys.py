@@ -34,3 +34,11 @@ def test_a_saved_configuration_of_an_earlier_version_loads(tmp_path):
 def test_a_feature_that_is_gone_is_named(tmp_path, foveation, named):
     with pytest.raises(ConfigError, match=named):
         RunConfig.completed(earlier(tmp_path, **foveation))
+
+
+def test_the_surest_prediction_of_a_pixel_is_gone_and_the_average_loads(tmp_path):
+    tree = toy_config(tmp_path)
+    kept = RunConfig.completed({**tree, "inference": {**tree["inference"], "stitching": "average"}})
+    assert kept == RunConfig.completed(tree)
+    with pytest.raises(ConfigError, match=r"inference\.stitching=max_score is no longer"):
+        RunConfig.completed({**tree, "inference": {**tree["inference"], "stitching": "max_score"}})

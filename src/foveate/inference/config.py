@@ -52,8 +52,6 @@ class InferenceConfig(Section):
         overlap: share of a target's side that neighbouring targets overlap, in [0, 0.9].
         blending: for "per_target": how the weight of a prediction falls towards the border of its target, where several
             cover a pixel.
-        stitching: how several predictions of a pixel are combined: "average" (their weighted mean) or "max_score" (the
-            most confident one).
         tta: test-time augmentation: "flips" passes every patch as it is, mirrored in both directions and rotated by 180
             degrees; "d4" passes all eight rotations and reflections. The probabilities are averaged. Each version is a
             pass, so a budget pays for a quarter or an eighth of the looks. Not for cascades.
@@ -78,7 +76,6 @@ class InferenceConfig(Section):
     fusion: Literal["policy"] | tuple[Weight, ...] = "policy"
     overlap: float = Field(default=0.25, ge=0, le=0.9)
     blending: Blending = "hann"
-    stitching: Literal["average", "max_score"] = "average"
     tta: Literal["flips", "d4"] | None = None
     batch_size: Size = 16
     precision: Literal["32", "bf16", "auto"] = "32"

@@ -31,7 +31,7 @@ from foveate.inference.passes import (
 )
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
-from foveate.inference.stitch import Canvases, Stitcher, stitcher_for
+from foveate.inference.stitch import AverageStitcher, Canvases, Stitcher
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, begun_in, meets
 from foveate.looks.pyramid import (
     PyramidGrid,
@@ -134,7 +134,7 @@ class Predictor:
         if not self._plan.pyramid:
             self._planner: Planner = PerTarget(source.size, self._plan.target, config.overlap, segmenter.estimator)
             self._stitching, self._widest = config, 0
-            self._by_probability = segmenter.estimator.walk.by_probability or config.stitching == "max_score"
+            self._by_probability = segmenter.estimator.walk.by_probability
             return
         self._grid, self._widest = self._plan.grid(source.size), len(self._plan.looks) - 1
         self._planner = _Roots(self._grid, partial(self._passes, self._widest))
@@ -182,7 +182,7 @@ class Predictor:
             block: what `prepare` made.
             ahead: gives what it made of the next block, once that is read; None where there is none.
         """
-        stitcher = stitcher_for(block.window, self._source.device, self._stitching, self._canvases)
+        stitcher = AverageStitcher(block.window, self._source.device, self._stitching.blending, self._canvases)
         found = _Found()
         self._look(block, block.groups, self._widest, found, stitcher, ahead)
         made, count = self._shares(block.begun, self._widest), self._paid(block.begun)

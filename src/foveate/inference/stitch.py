@@ -12,7 +12,6 @@ from torch import Tensor
 
 from foveate.errors import GeometryError
 from foveate.geometry import Window
-from foveate.inference.config import InferenceConfig
 from foveate.looks.passes import Passes
 from foveate.patches.alignment import importance_window
 from foveate.types import Blending, BoolArray
@@ -169,36 +168,3 @@ class AverageStitcher(Stitcher):
         if side not in self._windows:
             self._windows[side] = importance_window(side, self._blending).to(self._device)
         return self._windows[side]
-
-
-class MaxScoreStitcher(Stitcher):
-    """At each pixel the prediction that is surest of its class; the first of equally sure ones.
-
-    Source: the option `max_score` of the public code of arXiv 2007.15124.
-    """
-
-    def __init__(self, block: Window, device: torch.device, canvases: Canvases | None = None) -> None:
-        super().__init__(block, device, canvases)
-        self._scores = torch.full((block.height, block.width), -1.0, device=device)
-
-    def add(self, passes: Passes, values: Tensor, pixel_weights: Tensor | None = None) -> None:
-        """Keep probabilities (N, C, side, side) where they are surer than what is there, whatever the weights."""
-        scores, whole = values.float().amax(dim=1), self._whole(values)
-        for number, there, here in self._placements(passes):
-            score = scores[number][here]
-            surer = score > self._scores[there]
-            self._scores[there] = torch.where(surer, score, self._scores[there])
-            whole[:, *there] = torch.where(surer, values[number][:, *here].float(), whole[:, *there])
-
-    def result(self, inside: BoolArray | None = None) -> Tensor:
-        """The probabilities kept."""
-        return self._covered(self._scores >= 0, inside)
-
-
-def stitcher_for(
-    block: Window, device: torch.device, config: InferenceConfig, canvases: Canvases | None = None
-) -> Stitcher:
-    """The stitcher that the configuration asks for."""
-    if config.stitching == "max_score":
-        return MaxScoreStitcher(block, device, canvases)
-    return AverageStitcher(block, device, config.blending, canvases)

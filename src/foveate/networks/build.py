@@ -16,9 +16,9 @@ from foveate.errors import NetworkError
 from foveate.networks.config import NetworkConfig
 from foveate.networks.encoder_decoder import DeeplySupervised, EncoderDecoder
 from foveate.networks.menu import HEADS, EncoderChoice, find_architecture, find_encoder, nearest
-from foveate.networks.original import AttentionGate, HRNetV2, UNet, c1_auxiliary, c1_head, ppm_auxiliary, ppm_head
 from foveate.networks.own import own_network
 from foveate.networks.weights import installed_weights, load_encoder_weights
+from foveate.paper.networks import AttentionGate, HRNetV2, UNet, c1_auxiliary, c1_head, ppm_auxiliary, ppm_head
 
 _IMAGENET = "imagenet"
 

@@ -27,6 +27,7 @@ _REMOVED: dict[tuple[str, ...], Any] = {
     ("foveation", "policy", "weights"): "imagenet",
     ("foveation", "estimator", "regress"): 0,
     ("foveation", "estimator", "features"): None,
+    ("inference", "stitching"): "average",
 }
 
 
@@ -107,10 +108,6 @@ class RunConfig(Section):
             raise ValueError(f"members are for the estimator ensemble, one for each of the {scales} fields of view")
         if self.inference.tta is not None and isinstance(self.foveation.estimator, Cascade):
             raise ValueError("inference.tta is not for cascades: a closer look has the context of one wider look only")
-        if self.data.overlapping and self.inference.stitching == "max_score":
-            raise ValueError(
-                "inference.stitching=max_score takes the surest class of a pixel, and classes overlap here"
-            )
         return self
 
     @classmethod
@@ -216,7 +213,7 @@ def without_removed(values: ConfigTree) -> ConfigTree:
             continue
         if value != neutral and not (path[-1] == "weights" and encoder in (None, _ABSENT)):
             raise ConfigError(
-                f"{'.'.join(path)}={value} is no longer there: it brought nothing on our data (see CHANGELOG.md). "
+                f"{'.'.join(path)}={value} is no longer there: nothing was better for it (see CHANGELOG.md). "
                 f"Remove the key; a run that was trained with it needs the version that trained it"
             )
         values = _without(values, path)

@@ -14,11 +14,16 @@ from foveate.foveation.estimator import (
     one_hot_argmax,
     one_look,
 )
-from foveate.foveation.estimators.baselines import Ensemble, FixedScale, RandomScale, UniformAverage
-from foveate.foveation.estimators.mixture import Mixture
+from foveate.foveation.estimators.fixed import Ensemble, FixedScale
+from foveate.foveation.estimators.learned import GumbelSoftmax, Mixture
 from foveate.foveation.estimators.pyramid import Cascade, CoarseFirst
-from foveate.foveation.estimators.relaxations import GumbelSoftmax, SoftExpectation, StraightThroughArgmax
-from foveate.paper.score_function import ScoreFunction
+from foveate.paper.estimators import (
+    RandomScale,
+    ScoreFunction,
+    SoftExpectation,
+    StraightThroughArgmax,
+    UniformAverage,
+)
 
 # The registry: what `foveation.estimator` may be in a configuration, by its `name`.
 ESTIMATORS: tuple[type[Estimator], ...] = (

@@ -1,4 +1,4 @@
-"""Mixture: the mixture of the scales' predictions, not of their patches."""
+"""Estimators with a policy: GumbelSoftmax passes a sampled patch, Mixture mixes the predictions on all of them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from foveate.foveation.estimator import (
     Reading,
     Walk,
     each_scale,
+    gumbel_noise,
     one_hot_argmax,
     one_look,
     with_own_windows,
@@ -26,6 +27,44 @@ from foveate.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class GumbelSoftmax(Learned):
+    """Samples a scale with Gumbel noise. Inference takes the most probable scale, without noise.
+
+    Attributes:
+        tau: temperature at the start of training.
+        tau_end: temperature at the end; it falls geometrically. If it equals `tau`, there is no annealing.
+        hard: use the sampled one-hot vector in the forward pass and the gradient of the relaxed sample
+            (straight-through). Training then sees one patch per place, as inference does.
+        sample: also draw the scale of a place when images are predicted or evaluated, as the original code does. The
+            draw depends only on the place, so it is the same every time.
+
+    Source: "GSM" in arXiv 2007.15124, section 2.2; Jang et al. 2017, Maddison et al. 2017.
+    """
+
+    name: Literal["gumbel"] = "gumbel"
+    tau: float = Field(default=1.0, gt=0)
+    tau_end: float = Field(default=0.5, gt=0)
+    hard: bool = True
+    sample: bool = False
+
+    def temperature(self, progress: float) -> float:
+        """The temperature after this share of the training."""
+        return float(self.tau * (self.tau_end / self.tau) ** min(max(progress, 0.0), 1.0))
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """A relaxed (or, with `hard`, one-hot) sample per row, (N, S)."""
+        soft = ((logits + gumbel_noise(logits, draw.generator)) / self.temperature(draw.progress)).softmax(dim=-1)
+        return one_hot_argmax(soft) + (soft - soft.detach()) if self.hard else soft
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the most probable scale."""
+        return one_look(one_hot_argmax(logits))
+
+    def logits_of_image(self, logits: Tensor, seed: int) -> Tensor:
+        """With the noise whose argmax is a draw, where that is asked for."""
+        return logits + gumbel_noise(logits, torch.Generator().manual_seed(seed)) if self.sample else logits
 
 
 class Mixture(Learned):

@@ -1,4 +1,4 @@
-"""Estimators without a policy: a fixed field of view, a random one, the mean of all, and the ensemble of models."""
+"""Estimators without a choice: a fixed field of view, and the ensemble of models of one field of view each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pydantic import Field
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import (
-    Asked,
     Criterion,
     Draw,
     Estimator,
@@ -21,10 +20,7 @@ from foveate.foveation.estimator import (
     Walk,
     each_scale,
     equal_weights,
-    gumbel_noise,
-    one_hot_argmax,
     one_look,
-    seeded_noise,
     with_own_windows,
 )
 from foveate.lazy import torch
@@ -64,44 +60,6 @@ class FixedScale(Estimator):
         """Over the target, and where asked over the whole window."""
         loss = super().loss(model, output, batch, criterion)
         return with_own_windows(loss, self.own_window, output, batch, criterion)
-
-
-class RandomScale(Estimator):
-    """Draws a field of view uniformly: for each location of each training step, and once per place at inference.
-
-    Source: "Random" in arXiv 2007.15124, section 3.
-    """
-
-    name: Literal["random"] = "random"
-
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
-        """One-hot rows (N, S), each scale as likely as any other, whatever the logits."""
-        return one_hot_argmax(gumbel_noise(logits, draw.generator))
-
-    def logits(self, asked: Asked) -> Tensor:
-        """Noise, so that a place is looked at the same way every time."""
-        return seeded_noise(asked)
-
-    def looks(self, logits: Tensor) -> list[Look]:
-        """One pass of the scale with the largest logit, which is noise."""
-        return one_look(one_hot_argmax(logits))
-
-
-class UniformAverage(Estimator):
-    """The mean of a location's patches with equal weights: `SoftExpectation` without a policy.
-
-    Source: "Average" in arXiv 2007.15124, section 3.
-    """
-
-    name: Literal["average"] = "average"
-
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
-        """Equal weights, (N, S)."""
-        return equal_weights(logits)
-
-    def looks(self, logits: Tensor) -> list[Look]:
-        """One pass of the mean."""
-        return one_look(equal_weights(logits))
 
 
 class Ensemble(Estimator):

@@ -1,0 +1,153 @@
+"""Estimators that only the paper's tables need: its baselines, its other relaxations, and the score function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from foveate.errors import ConfigError
+from foveate.foveation.estimator import (
+    Asked,
+    Criterion,
+    Draw,
+    Estimator,
+    Labelled,
+    Learned,
+    LocationOutput,
+    Look,
+    LossParts,
+    Passing,
+    equal_weights,
+    gumbel_noise,
+    one_hot_argmax,
+    one_look,
+    seeded_noise,
+)
+from foveate.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class RandomScale(Estimator):
+    """Draws a field of view uniformly: for each location of each training step, and once per place at inference.
+
+    Source: "Random" in arXiv 2007.15124, section 3.
+    """
+
+    name: Literal["random"] = "random"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """One-hot rows (N, S), each scale as likely as any other, whatever the logits."""
+        return one_hot_argmax(gumbel_noise(logits, draw.generator))
+
+    def logits(self, asked: Asked) -> Tensor:
+        """Noise, so that a place is looked at the same way every time."""
+        return seeded_noise(asked)
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the scale with the largest logit, which is noise."""
+        return one_look(one_hot_argmax(logits))
+
+
+class UniformAverage(Estimator):
+    """The mean of a location's patches with equal weights: `SoftExpectation` without a policy.
+
+    Source: "Average" in arXiv 2007.15124, section 3.
+    """
+
+    name: Literal["average"] = "average"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """Equal weights, (N, S)."""
+        return equal_weights(logits)
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the mean."""
+        return one_look(equal_weights(logits))
+
+
+class SoftExpectation(Learned):
+    """The mean of all patches of a location, weighted with their probabilities. Differentiable as it is.
+
+    Every scale is read for every place, in training and in inference; the network runs once.
+
+    Source: "Mean" in arXiv 2007.15124, section 2.2.
+    """
+
+    name: Literal["mean"] = "mean"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """The probabilities, (N, S)."""
+        return logits.softmax(dim=-1)
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the expected patch."""
+        return one_look(logits.softmax(dim=-1))
+
+
+class StraightThroughArgmax(Learned):
+    """The patch of the most probable scale. The gradient of the one-hot vector is copied to the probabilities.
+
+    Attributes:
+        inverse: divide that gradient by the probability, d/dp = (1/p) d/dw, so that an unlikely scale does not learn
+            slowly. False copies the gradient as it is.
+
+    Source: "Mode" in arXiv 2007.15124, section 2.2, whose code has the inverse form.
+    """
+
+    name: Literal["mode"] = "mode"
+    inverse: bool = True
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """One-hot rows (N, S) that carry the gradient of p, or of log p when `inverse`."""
+        carrier = logits.log_softmax(dim=-1) if self.inverse else logits.softmax(dim=-1)
+        return one_hot_argmax(logits) + (carrier - carrier.detach())
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the most probable scale."""
+        return one_look(one_hot_argmax(logits))
+
+
+class ScoreFunction(Learned):
+    """Samples a scale; the policy descends E[loss] by (loss - baseline) * grad log p(sample). No sampling at inference.
+
+    The baseline of a location is the mean loss of the others in its batch: it does not depend on the location's own
+    sample, so the gradient stays unbiased, and a scale that does better than usual becomes more likely.
+
+    Source: REINFORCE (Williams 1992) with a leave-one-out baseline (Kool et al. 2019); arXiv 2007.15124 names it as the
+    alternative to its relaxations.
+    """
+
+    name: Literal["score_function"] = "score_function"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """One-hot samples (N, S) of the probabilities; no gradient flows through them."""
+        return one_hot_argmax(logits.detach() + gumbel_noise(logits.detach(), draw.generator))
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the most probable scale."""
+        return one_look(one_hot_argmax(logits))
+
+    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
+        """The segmentation loss, whose value is reported, and `policy_loss`, of which only the gradient counts."""
+        loss = super().loss(model, output, batch, criterion)
+        each = criterion.of_each(output.logits.detach(), batch.label)
+        own = self.policy_loss(output.scale_logits, output.scale_weights, each)
+        return loss._replace(total=loss.total + (own - own.detach()))
+
+    def policy_loss(self, logits: Tensor, weights: Tensor, losses: Tensor) -> Tensor:
+        """The surrogate whose gradient is that of the expected loss; its value means nothing.
+
+        Args:
+            logits: (N, S).
+            weights: (N, S) as this step used them.
+            losses: (N,) the segmentation loss of each location over its target, without a gradient.
+
+        Raises:
+            ConfigError: for a batch of one location, which leaves no other for the baseline.
+        """
+        if len(logits) < 2:
+            raise ConfigError("score_function needs at least 2 locations a step on every device, for its baseline")
+        baseline = (losses.sum() - losses) / (len(losses) - 1)
+        log_prob = (logits.log_softmax(dim=-1) * weights).sum(dim=-1)
+        return torch.mean((losses - baseline).detach() * log_prob)
