@@ -7,6 +7,7 @@
   without `training.compile`.
 
 Without network access: weights are random, images and labels are made here. Nothing is begun after six minutes.
+`--cpu --tiny` goes through all of it on a processor, in a minute and with numbers that mean nothing.
 Usage: python benchmarks/gpu.py [predict train] --megapixels 100 400 --minutes 6
 """
 
@@ -30,7 +31,7 @@ import numpy as np
 import rasterio
 import torch
 from throughput import MEAN, STD, loaded, write_classes
-from timing import report
+from timing import RESULTS, report
 
 from foveate import FoveatedSegmenter, ScaleSet, build_network, predict
 from foveate.foveation.estimators import FixedScale
@@ -43,8 +44,11 @@ from inference import make_image
 
 PATCH, OVERLAP = 256, 0.25
 NETWORKS = {"lite0": ("fpn", "tf_efficientnet_lite0"), "resnet50": ("unet", "resnet50")}
-TRAININGS = ("fixed", "mixture", "gumbel_softmax", "coarse_first")
+TRAININGS = ("fixed", "mixture", "gumbel", "coarse_first")
 STEPS, PLACES = 120, 32
+IMAGES, SIDE = 8, 2048  # of a data set
+TINY = {"megapixels": [1], "networks": ["lite0"], "batch": 2, "precision": "32", "block": "512", "steps": 6,
+        "places": 4, "patch": 64}  # fmt: skip
 
 
 def main() -> None:
@@ -55,25 +59,30 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--precision", choices=["32", "bf16"], default="bf16")
     parser.add_argument("--block", default="4096", help="inference.block_size")
-    parser.add_argument("--device", default="cuda", help="cpu tries the script out, with small numbers")
+    parser.add_argument("--cpu", dest="device", action="store_const", const="cpu", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="small images, few steps: does the script work?")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--places", type=int, default=PLACES, help="training locations of a step")
+    parser.add_argument("--patch", type=int, default=PATCH)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=6.0, help="nothing is begun after so many")
     parser.add_argument("--without-monai", action="store_true")
     parser.add_argument("--one", help="measure one in this process and print JSON")
     parser.add_argument("--image", type=Path)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    if options.tiny:
+        vars(options).update(TINY)
     if options.one:
-        print(json.dumps(measured(options)))
-        return
+        print(json.dumps(measured(options)), flush=True)
+        os._exit(0)  # with MONAI and Lightning in one process Python was seen to wait for ever at its end
     end = time.monotonic() + 60 * options.minutes
     notes = {"device": name_of(options.device), "cores": os.cpu_count(), "torch": torch.__version__}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         if "predict" in options.parts:
-            report("gpu-predict", predictions(Path(folder), options, end), notes)
+            report("gpu-predict", predictions(Path(folder), options, end), notes, options.results)
         if "train" in options.parts:
-            report("gpu-train", trainings(Path(folder), options, end), notes)
+            report("gpu-train", trainings(Path(folder), options, end), notes, options.results)
 
 
 def name_of(device: str) -> str:
@@ -97,10 +106,10 @@ def predictions(folder: Path, options: Namespace, end: float) -> list[dict[str, 
 
 
 def trainings(folder: Path, options: Namespace, end: float) -> list[dict[str, Any]]:
-    data = data_set(folder / "data")
+    data = data_set(folder / "data", options.tiny)
     rows = []
     for estimator in TRAININGS:
-        for compiled in ("plain", "compiled"):
+        for compiled in ("plain", *(() if options.tiny else ("compiled",))):  # a processor compiles for minutes
             if time.monotonic() < end:
                 found = in_new_process(f"train {estimator} {compiled}", options, data)
                 rows.append({"estimator": estimator, "as": compiled, **found})
@@ -109,8 +118,10 @@ def trainings(folder: Path, options: Namespace, end: float) -> list[dict[str, An
 
 def in_new_process(one: str, options: Namespace, image: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, "--one", one, "--image", str(image)]
-    for name in ("batch", "precision", "block", "device", "steps", "places"):
+    for name in ("batch", "precision", "block", "steps", "places", "patch"):
         command += [f"--{name}", str(getattr(options, name))]
+    command += [*(["--cpu"] if options.device == "cpu" else []), *(["--tiny"] if options.tiny else [])]
+    print(f"{one}, {image.name} ...", file=sys.stderr, flush=True)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return {"failed": float(done.returncode)}
@@ -131,7 +142,7 @@ def predicted(name: str, side: str, options: Namespace) -> dict[str, Any]:
     device = torch.device(options.device)
     torch.manual_seed(0)
     network = build_network(*NETWORKS[name], classes=3, weights=None)
-    segmenter = FoveatedSegmenter(network, ScaleSet(PATCH, (PATCH,)), estimator=FixedScale())
+    segmenter = FoveatedSegmenter(network, ScaleSet(options.patch, (options.patch,)), estimator=FixedScale())
     segmenter = ready_to_predict(segmenter, device)
     forward(segmenter, options, 4)
     start = time.perf_counter()
@@ -154,7 +165,8 @@ def card_memory(device: torch.device) -> float:
 def forward(segmenter: FoveatedSegmenter, options: Namespace, batches: int) -> float:
     """Seconds that the card takes for so many batches, with nothing else to do."""
     device = torch.device(options.device)
-    batch = torch.rand(options.batch, 3, PATCH, PATCH, device=device).contiguous(memory_format=torch.channels_last)
+    side = options.patch
+    batch = torch.rand(options.batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     done(device)
     start = time.perf_counter()
     with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
@@ -175,7 +187,8 @@ def with_foveate(segmenter: FoveatedSegmenter, options: Namespace, out: Path) ->
         {
             "data": {"folder": ".", "mean": [MEAN] * 3, "std": [STD] * 3,
                      "classes": [{"name": name, "color": "#808080"} for name in "abc"]},
-            "foveation": {"patch_size": PATCH, "fields_of_view": [PATCH], "estimator": {"name": "fixed"}},
+            "foveation": {"patch_size": options.patch, "fields_of_view": [options.patch],
+                          "estimator": {"name": "fixed"}},
             "inference": {"overlap": OVERLAP, "batch_size": options.batch, "blending": "gaussian",
                           "block_size": block, "precision": options.precision, "outputs": ["classes"]},
         }
@@ -198,15 +211,16 @@ def with_monai(segmenter: FoveatedSegmenter, options: Namespace, out: Path) -> i
 
     with torch.inference_mode():
         logits = sliding_window_inference(
-            loaded(options.image)[None], PATCH, options.batch, counted, overlap=OVERLAP, mode="gaussian",
+            loaded(options.image)[None], options.patch, options.batch, counted, overlap=OVERLAP, mode="gaussian",
             sigma_scale=0.125, sw_device=device, device=torch.device("cpu"),
         )  # fmt: skip
         write_classes(logits[0], out / "classes.tif")
     return passes
 
 
-def data_set(folder: Path, images: int = 8, side: int = 2048) -> Path:
+def data_set(folder: Path, tiny: bool) -> Path:
     """Tiled images of blobs with their masks."""
+    images, side = (3, 512) if tiny else (IMAGES, SIDE)
     rng = np.random.default_rng(0)
     for number in range(images):
         coarse = rng.integers(0, 3, (side // 64, side // 64), dtype=np.uint8)
@@ -223,15 +237,15 @@ def data_set(folder: Path, images: int = 8, side: int = 2048) -> Path:
     return folder
 
 
-def trained(estimator: str, compiled: bool, options: Namespace) -> dict[str, Any]:
-    """Places a second of a default training, after its first third, and of one batch that stays on the card."""
-    config = RunConfig.parse(
+def training_config(estimator: str, compiled: bool, options: Namespace) -> RunConfig:
+    return RunConfig.parse(
         {
             "name": "gpu",
-            "data": {"folder": str(options.image), "split": {"val": ["7"]},
+            "data": {"folder": str(options.image), "split": {"val": ["2"]},
                      "classes": [{"name": name, "color": color} for name, color in
                                  (("a", "#202020"), ("b", "#808080"), ("c", "#e0c040"))]},
-            "foveation": {"patch_size": PATCH, "fields_of_view": [PATCH, 2 * PATCH, 4 * PATCH],
+            "foveation": {"patch_size": options.patch,
+                          "fields_of_view": [options.patch * factor for factor in (1, 2, 4)],
                           "estimator": {"name": estimator}},
             "network": {"architecture": "fpn", "encoder": "tf_efficientnet_lite0", "weights": None},
             "training": {"steps": options.steps, "locations_per_step": options.places, "images_per_step": 4,
@@ -239,6 +253,11 @@ def trained(estimator: str, compiled: bool, options: Namespace) -> dict[str, Any
                          "validation_locations": options.places},
         }
     )  # fmt: skip
+
+
+def trained(estimator: str, compiled: bool, options: Namespace) -> dict[str, Any]:
+    """Places a second of a default training, after its first third, and of one batch that stays on the card."""
+    config = training_config(estimator, compiled, options)
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare_training(config, RunFolder(Path(folder) / "run"))
         pace = Pace(options)

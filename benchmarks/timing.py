@@ -27,13 +27,13 @@ def median_seconds(work: Callable[[], Any], repeats: int = 5, warmup: int = 1) -
     return statistics.median(times)
 
 
-def report(name: str, rows: list[dict[str, Any]], notes: dict[str, Any]) -> None:
-    """Print rows as a table and write them, with the notes, to results/<name>.json."""
+def report(name: str, rows: list[dict[str, Any]], notes: dict[str, Any], results: Path = RESULTS) -> None:
+    """Print rows as a table and write them, with the notes, to <name>.json in the folder of results."""
     table = Table(title=name, title_justify="left", caption=", ".join(f"{k}: {v}" for k, v in notes.items()))
     for column in rows[0]:
         table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
     for row in rows:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"rows": rows, "notes": notes}, indent=2) + "\n")
+    results.mkdir(exist_ok=True)
+    (results / f"{name}.json").write_text(json.dumps({"rows": rows, "notes": notes}, indent=2) + "\n")
