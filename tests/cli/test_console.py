@@ -79,6 +79,23 @@ def test_a_name_cannot_steer_the_terminal():
     assert printable("zwei\nZeilen\tü") == "zwei\nZeilen\tü"
 
 
+def test_without_a_terminal_progress_is_a_line_every_half_minute(monkeypatch):
+    console = PlainConsole(force_terminal=False, width=200, record=True, file=StringIO())
+    clock = [0.0]
+    monkeypatch.setattr("foveate.cli.console.errors", console)
+    monkeypatch.setattr("foveate.cli.console.time.monotonic", lambda: clock[0])
+    with progress_bar("scan[red].tif") as bar:
+        bar.of(40, "MP")
+        for _ in range(8):
+            clock[0] += 10
+            bar.by(0.1)
+    said = console.export_text().splitlines()
+    assert said == [
+        "scan[red].tif: 30% done, 0.4 MP/s, about 0:01:10 left",
+        "scan[red].tif: 60% done, 0.4 MP/s, about 0:00:40 left",
+    ]
+
+
 def test_files_of_any_name_are_described(tmp_path, capsys):
     for name in ("img[red].png", "scan[old].tif", "[bold]x.png"):
         write_image(tmp_path / name, np.zeros((3, 5, 6), np.uint8))
@@ -96,7 +113,8 @@ def test_errors_name_any_file(name, tmp_path, capsys):
 @pytest.mark.parametrize("extra", HINTS)
 def test_a_missing_extra_is_named_as_pip_takes_it(extra, tmp_path, capsys, monkeypatch):
     make_data_set(tmp_path / "toy")
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
     (tmp_path / "x.zarr").mkdir()
     (tmp_path / "x.zarr" / "zarr.json").write_text("{}")
     (tmp_path / "broken.svs").write_bytes(b"no slide")
@@ -114,7 +132,7 @@ def test_a_missing_extra_is_named_as_pip_takes_it(extra, tmp_path, capsys, monke
         for known in [name for name in sys.modules if name == module or name.startswith(f"{module}.")]:
             monkeypatch.setitem(sys.modules, known, None)
         monkeypatch.setitem(sys.modules, module, None)
-    for name in ("foveate.viewer.serve", "foveate.data.readers.zarr_reader", "foveate.data.readers.openslide_reader"):
+    for name in ("foveate.viewer.app", "foveate.data.readers.zarr_reader", "foveate.data.readers.openslide_reader"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert f"pip install 'foveate[{extra}]'" in printed(
         capsys, *(word.replace("DIR", str(tmp_path)) for word in command)

@@ -27,7 +27,7 @@ def test_every_command_takes_devices_and_says_how(command):
         assert example in text, example
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "predict", "config"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "predict", "tune", "report", "config"])
 def test_every_command_with_a_configuration_takes_set(command):
     assert "--set" in help_of(command)
 

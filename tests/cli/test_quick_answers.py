@@ -36,6 +36,8 @@ def folder(tmp_path_factory):
     lists = {key: value for key, value in tree["data"].items() if key != "folder"}
     write_config(root / "no-list.yaml", {**tree, "data": {**lists, "manifest": "none.csv"}})
     (root / "run").mkdir()
+    (root / "trained" / "checkpoints").mkdir(parents=True)
+    (root / "trained" / "checkpoints" / "last.ckpt").touch()
     write_config(root / "run" / "config.yaml", tree)
     return root
 
@@ -57,6 +59,17 @@ def folder(tmp_path_factory):
         ("tune FOLDER/none", "no configuration file"),
         ("predict FOLDER/none x.tif --out FOLDER/out", "no configuration file"),
         ("predict FOLDER/run x.tif --out FOLDER/out --set inference.overlapp=1", "did you mean 'overlap'?"),
+        ("train FOLDER/good.yaml --out FOLDER/trained", "holds last.ckpt of an earlier run; pass --resume"),
+        ("tune FOLDER/run training.stepz=3", "did you mean 'steps'?"),
+        ("report FOLDER/none", "no configuration file"),
+        ("report FOLDER/run --set inference.overlapp=1", "did you mean 'overlap'?"),
+        ("export FOLDER/none model.onnx", "no configuration file"),
+        ("export FOLDER/run model.onnx", "no checkpoint at FOLDER/run/checkpoints/last.ckpt"),
+        ("push FOLDER/none ada/vessels", "no configuration file"),
+        ("init FOLDER/none", "no folder FOLDER/none"),
+        ("view FOLDER/none.tif", "nothing at FOLDER/none.tif"),
+        ("view FOLDER/run --labels FOLDER/none.png", "nothing at FOLDER/none.png"),
+        ("polygons FOLDER/none.tif --out FOLDER/x.geojson", "nothing at FOLDER/none.tif"),
         ("info FOLDER/none.tif", "no image at FOLDER/none.tif"),
         ("convert FOLDER/none.tif FOLDER/out.tif", "no image at FOLDER/none.tif"),
         ("config FOLDER/good.yaml data.clases=[]", "unknown key 'data.clases'"),

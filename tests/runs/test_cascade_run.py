@@ -139,6 +139,8 @@ def test_a_tuned_cascade_has_a_curve_that_its_report_draws_and_its_predictions_f
     trials = tune(path, budgets=(0.5, 1.0, 2.0))
     chosen, fixed = read_curve(path / "tuned.json"), read_curve(path / "tuned.json", fixed=True)
     assert [point.budget for point in chosen] == sorted({trial.budget for trial in trials})
+    with pytest.raises(ConfigError, match="did you mean 'overlap'"):
+        tune(path, overrides=["inference.overlapp=0.5"], overwrite=True)
     alone = {point.budget: point.miou for point in fixed}
     for point in chosen:
         assert point.miou == max(trial.miou for trial in trials if trial.budget == point.budget)

@@ -24,6 +24,7 @@ from foveate.errors import (
 )
 from foveate.foveation.estimators import FixedScale, SoftExpectation, StraightThroughArgmax
 from foveate.geometry import Window
+from foveate.training.callbacks import StepLines
 from foveate.training.config import TrainingConfig
 from foveate.training.fit import fit
 from foveate.training.history import read_history
@@ -494,3 +495,11 @@ def test_kernels_are_exact_on_the_processor_and_fast_on_a_gpu_unless_told():
     assert TrainingConfig().exact(on_gpu=False)
     assert not TrainingConfig().exact(on_gpu=True)
     assert all(TrainingConfig(deterministic=True).exact(on_gpu=gpu) for gpu in (True, False))
+
+
+def test_without_a_terminal_the_steps_are_told_in_lines(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(StepLines, "SECONDS", 0)
+    fit(toy_task(toy_config(steps=4)), ToyData(4), tmp_path, processes=ON_CPU, progress=True)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training: step")]
+    assert [line.split(",")[0] for line in said] == ["training: step 2 of 4", "training: step 3 of 4"]
+    assert all(re.search(r"[\d.]+ steps/s, about 0:00:\d\d left$", line) for line in said)

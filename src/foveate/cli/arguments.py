@@ -145,6 +145,75 @@ def check_run(run: Path, overrides: list[str] | None = None, *, data: bool = Fal
         config.data.check_there()
 
 
+def check_run_or_comparison(folder: Path, overrides: list[str]) -> None:
+    """Refuse at once what `foveate report` can make no page of.
+
+    Raises:
+        ConfigError: when the folder is neither a run nor a comparison, or a setting is not allowed.
+    """
+    from foveate.errors import ConfigError
+    from foveate.runs.config import RunConfig
+
+    if not (folder / "comparison.json").is_file() and not (folder / "runs").is_dir():
+        RunConfig.load(folder / "config.yaml", overrides)
+    elif overrides:
+        raise ConfigError(f"{folder} is a comparison, whose runs keep their settings; leave out {overrides[0]}")
+
+
+def check_not_trained(run: Path) -> None:
+    """Refuse a folder with weights of an earlier training at once, before its labels are read.
+
+    Raises:
+        OutputExistsError: saying what to do.
+    """
+    from foveate.errors import OutputExistsError
+
+    found = [name for name in ("best.ckpt", "last.ckpt") if (run / "checkpoints" / name).exists()]
+    if found:
+        raise OutputExistsError(
+            f"{run / 'checkpoints'} holds {' and '.join(found)} of an earlier run; pass --resume to continue it, "
+            "--overwrite to begin anew, or choose another folder with --out"
+        )
+
+
+def check_export(path: Path) -> None:
+    """Refuse a name whose ending says no format of an export, before torch is loaded.
+
+    Raises:
+        ConfigError: saying which can.
+    """
+    from foveate.errors import ConfigError
+
+    if path.suffix not in (".onnx", ".pt2"):
+        raise ConfigError(f"{path}: the name of an export ends in .onnx or .pt2")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of images that is not there.
+
+    Raises:
+        DatasetError: saying so.
+    """
+    from foveate.errors import DatasetError
+
+    if not folder.is_dir():
+        raise DatasetError(f"no folder {folder}; give a folder with images/ and masks/ (or labels/) in it")
+
+
+def check_all_there(paths: list[Path]) -> None:
+    """Refuse files and folders that are not there at once; addresses on servers are not asked.
+
+    Raises:
+        ImageReadError: naming the first.
+    """
+    from foveate.errors import ImageReadError
+
+    for path in paths:
+        # A path has made one slash of the two of an address.
+        if not path.exists() and ":/" not in str(path) and not str(path).startswith("/vsi"):
+            raise ImageReadError(f"nothing at {path}; give an image, a class map, polygons or a folder of predictions")
+
+
 def check_image(image: str) -> None:
     """Refuse a file that is not there at once, before what reads images is loaded.
 

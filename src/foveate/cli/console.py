@@ -55,6 +55,8 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+_SECONDS_A_LINE = 30.0
+
 output = PlainConsole()
 errors = PlainConsole(stderr=True)
 
@@ -113,9 +115,39 @@ class Bar:
         self._progress.update(self._task, rate=f"{self._whole * speed:.1f} {self._unit}/s" if speed else "")
 
 
+class Lines:
+    """The same in lines, for a file or a pipe: one every half minute."""
+
+    def __init__(self, description: str) -> None:
+        self._description, self._done = description, 0.0
+        self._start = self._said = time.monotonic()
+        self._whole, self._unit = 100.0, "%"
+
+    def of(self, whole: float, unit: str) -> None:
+        """Say the rate in a unit of which this many make the whole."""
+        self._whole, self._unit = whole, unit
+
+    def by(self, share: float) -> None:
+        """This much more is done."""
+        self.to(self._done + share)
+
+    def to(self, share: float) -> None:
+        """This much is done in all."""
+        self._done = share
+        now = time.monotonic()
+        if now - self._said >= _SECONDS_A_LINE and 0 < share < 1:
+            self._said, speed = now, share / (now - self._start)
+            left = timedelta(seconds=round((1 - share) / speed))
+            rate = f"{self._whole * speed:.1f} {self._unit}/s"
+            errors.say(f"{self._description}: {share:.0%} done, {rate}, about {left} left")
+
+
 @contextmanager
-def progress_bar(description: str) -> Iterator[Bar]:
-    """A bar with its rate and the remaining time, gone when done."""
+def progress_bar(description: str) -> Iterator[Bar | Lines]:
+    """A bar with its rate and the remaining time, gone when done; lines where there is no terminal."""
+    if not errors.is_terminal:
+        yield Lines(description)
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

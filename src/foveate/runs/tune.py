@@ -71,13 +71,14 @@ class _Job(NamedTuple):
         return sum(image.size.pixels / (look.view * look.keep) ** 2 for look in self.looks)
 
 
-def tune(
+def tune(  # noqa: PLR0913 - as evaluate_run
     path: Path,
     *,
     split: str = "val",
     budgets: Sequence[float] = BUDGETS,
     checkpoint: str = "best",
     device: torch.device | str = "cpu",
+    overrides: list[str] | None = None,
     processes: int = 1,
     overwrite: bool = False,
     on_progress: Callable[[float], None] | None = None,
@@ -94,6 +95,7 @@ def tune(
         budgets: as shares of what one fixed field of view costs, one pass a target.
         checkpoint: "best" or "last".
         device: to run on.
+        overrides: `key.subkey=value` changes to the configuration.
         processes: how many share the looks.
         overwrite: replace an earlier choice.
         on_progress: told how much more of the work is done, in shares that add up to 1.
@@ -108,7 +110,7 @@ def tune(
     folder = RunFolder(path)
     refuse_existing(folder.tuned_file, overwrite)
     # Several processes load it each for itself.
-    run = folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"))
+    run = folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"), overrides)
     plan, target = plan_evaluation(run.config, split, SCORES_ONLY), run.segmenter.scales.target
     allowed = {budget: _affordable(run, plan, budget) for budget in _per_megapixel(budgets, target)}
     if not any(allowed.values()):
@@ -121,7 +123,7 @@ def tune(
         found = _looked(run, plan, images, jobs, range(len(jobs)))
     else:
         pieces = [[number] for number in range(len(jobs))]
-        given = (path, checkpoint, str(device), plan, images, jobs)
+        given = (path, checkpoint, str(device), overrides, plan, images, jobs)
         found = _one_by_one(shared_out(_prepared, _looked_at, pieces, processes, *given))
     _fill(images, found, jobs, on_progress or (lambda _: None))
     trials = [
@@ -221,11 +223,13 @@ def _prepared(
     path: Path,
     checkpoint: str,
     device: str,
+    overrides: list[str] | None,
     plan: EvaluationPlan,
     images: Sequence[SampledImage],
     jobs: Sequence[_Job],
 ) -> _Prepared:
-    return load_run(path, checkpoint=checkpoint, device=device_of(rank, device)), plan, images, jobs
+    run = load_run(path, checkpoint=checkpoint, device=device_of(rank, device), overrides=overrides)
+    return run, plan, images, jobs
 
 
 def _looked_at(prepared: _Prepared, numbers: Iterable[int]) -> list[tuple[_Job, Tensor]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,28 @@ class StepBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "training"
+
+
+class StepLines(pl.Callback):
+    """The same in lines, for a file or a pipe: one every half minute."""
+
+    SECONDS = 30.0
+
+    def __init__(self) -> None:
+        self._start = self._said = 0.0
+        self._first: int | None = None  # step from which time is counted: before it, processes start
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Say the steps done, their rate and the time left."""
+        now, done, steps = time.monotonic(), trainer.global_step, trainer.max_steps
+        if self._first is None:
+            self._first, self._start, self._said = done, now, now
+            return
+        if now - self._said < self.SECONDS or done >= steps or not trainer.is_global_zero:
+            return
+        self._said, rate = now, (done - self._first) / (now - self._start)
+        left = timedelta(seconds=round((steps - done) / rate))
+        print(f"training: step {done} of {steps}, {rate:.2f} steps/s, about {left} left", file=sys.stderr, flush=True)
 
 
 _log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 from foveate.build import MODEL_SECTIONS, check_same_config, load_checkpoint
 from foveate.devices import is_first_process
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
-from foveate.training.callbacks import BEST, LAST, AtomicCheckpointIO, Compilation, RunCheckpoints, StepBar
+from foveate.training.callbacks import BEST, LAST, AtomicCheckpointIO, Compilation, RunCheckpoints, StepBar, StepLines
 from foveate.training.config import TrainingConfig
 from foveate.training.foveation_history import FOLDER, FoveationHistory
 from foveate.training.history import MetricsFile
@@ -129,7 +130,7 @@ def fit(
             max_steps=task.config.steps,
             callbacks=[OwnHandlers(), checkpoints, FoveationHistory(run_dir / FOLDER), *further, *callbacks],
             logger=_loggers(run_dir, resumed_step, task),
-            enable_progress_bar=progress,
+            enable_progress_bar=_shows_bar(progress),
             **_options(task.config, exact),
             **_places(processes),
         )
@@ -218,10 +219,15 @@ def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Lo
 
 
 def _further(config: TrainingConfig, processes: Processes, progress: bool) -> list[pl.Callback]:
-    """The progress bar, which asks a GPU for the loss only where that is logged, pictures, and what compiles."""
-    bar = [StepBar(refresh_rate=config.log_every if processes.on_gpu else 1)] if progress else []
+    """What shows the progress (a bar asks a GPU for the loss only where that is logged), pictures, what compiles."""
+    bar = StepBar(refresh_rate=config.log_every if processes.on_gpu else 1) if _shows_bar(progress) else StepLines()
     pictures = [] if config.logger == "csv" else [SampleImages()]
-    return [*bar, *pictures, *([Compilation()] if config.compile else [])]
+    return [*([bar] if progress else []), *pictures, *([Compilation()] if config.compile else [])]
+
+
+def _shows_bar(progress: bool) -> bool:
+    """A bar is for a terminal; a file or a pipe gets lines."""
+    return progress and sys.stdout.isatty()
 
 
 def _options(config: TrainingConfig, exact: bool) -> dict[str, Any]:

@@ -83,6 +83,15 @@ class Processes:
         processes._check_started()
         return processes
 
+    def __str__(self) -> str:
+        """Where they train, for people."""
+        if self.numbers:
+            where = "GPU " + ", ".join(map(str, self.numbers))
+        else:
+            where = {"gpu": "GPU", "mps": "the GPU of this Mac"}.get(self.accelerator, self.accelerator)
+            where = f"{self.per_node} processes on {where}" if self.per_node > 1 else where
+        return f"{where} of each of {self.nodes} computers" if self.nodes > 1 else where
+
     @property
     def on_gpu(self) -> bool:
         """Whether they train on CUDA devices."""

@@ -14,7 +14,7 @@ from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
 from foveate.reporting.report import ReportOptions, write_report
 from foveate.reporting.report.facts import training_cost
-from foveate.reporting.report.state import RunState
+from foveate.reporting.report.state import RunState, find_evaluation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = [{"name": HOSTILE, "color": "#202020"}, {"name": "disc", "color": "#e0c040"}]
@@ -210,6 +210,19 @@ def test_the_command_writes_the_page(run, report, tmp_path):
     assert "written to" in result.output
     assert set(Page(out.read_text(encoding="utf-8")).identities) >= SECTIONS
     assert "Examples:" in CliRunner().invoke(app, ["report", "--help"]).output
+
+
+def test_with_other_settings_the_split_is_evaluated_anew_and_not_taken_for_the_run_s_own(run, report, tmp_path):
+    copy, said = copy_of(run, tmp_path / "changed"), []
+    page = write_report(
+        copy, tmp_path / "changed.html", ReportOptions(overrides=("inference.overlap=0.4",)), say=said.append
+    )
+    assert said == ["no evaluation of these settings is there: evaluating val, for the report"]
+    assert page.missing == ()
+    assert "overlap: 0.4" in page.path.read_text(encoding="utf-8")
+    made = {path.name for path in (copy / "report" / "evaluation").glob("*.json")}
+    assert made == {"val.json", "val-changed.json"}
+    assert find_evaluation(RunState.of(copy), "val", copy / "report").file.name == "val.json"
 
 
 def test_a_notebook_shows_the_page(report):

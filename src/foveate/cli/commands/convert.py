@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from foveate.cli.arguments import Overwrite, Plane, check_image
+from foveate.cli.arguments import Overwrite, Plane, check_all_there, check_image
 
 CONVERT_HELP = """Write an image as a cloud-optimised TIFF with a pyramid, in bounded memory.
 
@@ -104,6 +104,8 @@ def polygons(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the polygons of a class map."""
+    check_all_there([class_map])
+
     from foveate.cli.console import output, progress_bar
     from foveate.writers import PolygonsConfig
     from foveate.writers.polygons import write_polygons

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Code, Device, Devices, Overwrite, ProcessCount, places
+from foveate.cli.arguments import (
+    Code,
+    Device,
+    Devices,
+    Overrides,
+    Overwrite,
+    ProcessCount,
+    Sets,
+    check_run_or_comparison,
+    joined,
+    places,
+)
 
 HELP = """Write one self-contained page about a run, or about a comparison of runs.
 
@@ -24,12 +35,16 @@ Examples:
 
     foveate report runs/idrid --split test --out idrid.html --devices cpu:4
 
+    foveate report runs/idrid inference.overlap=0.5 --out half-overlap.html
+
     foveate report comparisons/idrid --runs
 """
 
 
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a comparison.")],
+    overrides: Overrides = None,
+    sets: Sets = None,
     out: Annotated[Path | None, typer.Option(help="HTML file (default: RUN/report/index.html).")] = None,
     split: Annotated[
         str | None, typer.Option(help="train, val or test (default: val if it has images, else test).")
@@ -45,11 +60,14 @@ def report(
     code: Code = None,
 ) -> None:
     """Report on a run."""
+    overrides = joined(overrides, sets)
+    check_run_or_comparison(run, overrides)
+
     from foveate.cli.console import errors, output, progress_bar
     from foveate.reporting.report import ReportOptions, write_report
     from foveate.reporting.report.comparison_report import is_comparison, run_folders, write_comparison_report
 
-    options = ReportOptions(split, evaluate, *places(devices, device, processes), overwrite)
+    options = ReportOptions(split, evaluate, *places(devices, device, processes), overwrite, tuple(overrides))
 
     def one(folder: Path, page: Path | None) -> None:
         with progress_bar(f"report of {folder.name}") as bar:

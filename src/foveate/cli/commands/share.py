@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder
+from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder, check_export, check_run
 
 EXPORT_HELP = """Write the network of a trained run as ONNX or as a torch.export program.
 
@@ -55,14 +55,18 @@ def export(
     code: Code = None,
 ) -> None:
     """Export the network of a run."""
+    from foveate.units import metres
+
+    check_run(run)
+    check_export(out)
+    size = metres(pixel_size) if pixel_size else None
+
     from foveate.api.runs import load
     from foveate.cli.console import output
     from foveate.runs.export import check_format
     from foveate.runs.export import export as write
-    from foveate.units import metres
 
     check_format(out)
-    size = metres(pixel_size) if pixel_size else None
     trained = load(run, checkpoint=checkpoint, device="cpu")
     for done in write(trained, out, view=view, pixel_size=size, overwrite=overwrite):
         output.say(
@@ -81,6 +85,8 @@ def push(
     code: Code = None,
 ) -> None:
     """Upload a run."""
+    check_run(run)
+
     from foveate.api.runs import push as upload
     from foveate.cli.console import output
 

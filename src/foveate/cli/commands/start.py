@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Overwrite
+from foveate.cli.arguments import Overwrite, check_folder
 
 DEMO_HELP = """Segment the whole Earth into sea, land and lakes, with data that pip installs (`foveate[demo]`).
 
@@ -73,6 +73,8 @@ def init(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a configuration for a folder."""
+    check_folder(folder)
+
     from foveate.cli.console import output
     from foveate.runs.init import init as write
 

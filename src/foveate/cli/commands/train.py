@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Code, Overrides, Overwrite, Sets, joined, refuse_method
+from foveate.cli.arguments import Code, Overrides, Overwrite, Sets, check_not_trained, joined, refuse_method
 from foveate.errors import StoppedError
 from foveate.signals import StoppedAtOnce
 
@@ -76,6 +77,9 @@ def train(
     refuse_method("--method", method, "--estimator")
     settings = RunConfig.load(_config_file(config), joined(overrides, sets), estimator)
     settings.check_files()
+    folder = out or Path("runs") / settings.name
+    if not (settings.is_ensemble or resume or overwrite or "WORLD_SIZE" in os.environ):
+        check_not_trained(folder)
 
     from foveate.devices import is_first_process
     from foveate.runs.folder import RunFolder
@@ -83,8 +87,10 @@ def train(
     from foveate.signals import stopping
     from foveate.training.processes import Processes
 
-    Processes.of(devices or 1, nodes, accelerator).check_share(settings.training.images_per_step)
-    run = RunFolder(out or Path("runs") / settings.name)
+    processes = Processes.of(devices or 1, nodes, accelerator)
+    processes.check_share(settings.training.images_per_step)
+    places: dict[str, Any] = {"devices": devices or 1, "nodes": nodes, "accelerator": accelerator}
+    run = RunFolder(folder)
 
     def on_signal() -> None:
         errors.say("stopping after this step; press Ctrl-C again to stop at once")
@@ -93,7 +99,7 @@ def train(
         try:
             with trainings(settings, run, resume=resume, overwrite=overwrite) as parts:
                 for part in parts:
-                    _train(part, overwrite, stop, devices=devices or 1, nodes=nodes, accelerator=accelerator)
+                    _train(part, overwrite, stop, str(processes), **places)
                 if settings.is_ensemble:
                     run.mark_trained()
         except StoppedError as error:
@@ -109,7 +115,7 @@ class _NothingWrittenError(StoppedError):
     """Stopped before the folder of the run was made."""
 
 
-def _train(part: TrainingPart, overwrite: bool, stop: Stop, **places: Any) -> None:
+def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, **places: Any) -> None:
     """Train a part of the run to its last step."""
     from foveate.cli.console import errors, output, progress_bar
     from foveate.reporting.passes import note_of_training
@@ -128,7 +134,7 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, **places: Any) -> No
     errors.print(labels_table(prepared.data.class_table))
     for note in prepared.data.notes:
         errors.say(note, "note")
-    errors.say(f"training {part.config.name} for {part.config.training.steps} steps into {part.run.path}")
+    errors.say(f"training {part.config.name} for {part.config.training.steps} steps on {where}, into {part.run.path}")
     try:
         result = prepared.fit(**places, should_stop=stop)
     except StoppedAtOnce:

@@ -11,10 +11,13 @@ from foveate.cli.arguments import (
     Code,
     Device,
     Devices,
+    Overrides,
     Overwrite,
     ProcessCount,
     RunFolder,
+    Sets,
     check_run,
+    joined,
     places,
 )
 
@@ -29,11 +32,15 @@ Examples:
     foveate tune runs/mine
 
     foveate tune runs/mine --budgets 0.5,1 --devices cpu:4
+
+    foveate tune runs/mine inference.tta=flips
 """
 
 
 def tune(
     run: RunFolder,
+    overrides: Overrides = None,
+    sets: Sets = None,
     split: Annotated[str, typer.Option(help="Split whose images are used: val, train or test.")] = "val",
     budgets: Annotated[
         str, typer.Option(help="Budgets, as shares of the cost of one fixed field of view.")
@@ -47,7 +54,8 @@ def tune(
 ) -> None:
     """Choose how a trained run spends a budget."""
     shares = _shares(budgets)
-    check_run(run, data=True)
+    overrides = joined(overrides, sets)
+    check_run(run, overrides, data=True)
 
     from foveate.cli.console import output, progress_bar
     from foveate.reporting.tables import tuning_table
@@ -62,6 +70,7 @@ def tune(
             budgets=shares,
             checkpoint=checkpoint,
             device=place,
+            overrides=overrides,
             processes=count,
             overwrite=overwrite,
             on_progress=bar.by,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveate.cli.arguments import Overwrite
+from foveate.cli.arguments import Overwrite, check_all_there
 
 if TYPE_CHECKING:
     from foveate.viewer.build import Options
@@ -55,6 +55,8 @@ def view(
     overwrite: Overwrite = False,
 ) -> None:
     """Look at images and predictions."""
+    check_all_there([*paths, *([labels] if labels else [])])
+
     from foveate.cli.console import errors, output
     from foveate.viewer.build import build_scene
     from foveate.viewer.inputs import find_inputs

@@ -48,6 +48,7 @@ class ReportOptions:
         split: what is shown; None takes validation images, or test images where there are none.
         evaluate: evaluate the split where no evaluation of the present weights with maps is there.
         device, processes: for that evaluation, see `foveate.runs.evaluate.evaluate_run`.
+        overrides: `key.subkey=value` changes to the configuration; with some, the split is always evaluated.
         overwrite: replace an existing page.
     """
 
@@ -56,6 +57,7 @@ class ReportOptions:
     device: torch.device | str = "cpu"
     processes: int = 1
     overwrite: bool = False
+    overrides: tuple[str, ...] = ()
 
 
 def page_of(run: Path) -> Path:
@@ -93,7 +95,7 @@ def write_report(
     if options.split not in (None, *SPLITS):
         raise ConfigError(f"split {options.split!r}; allowed are {', '.join(SPLITS)}")
     refuse_existing(path, options.overwrite)
-    gathered = _Gathered(RunState.of(run), FigureFolder(run / FOLDER / FIGURES), options)
+    gathered = _Gathered(RunState.of(run, options.overrides), FigureFolder(run / FOLDER / FIGURES), options)
     gathered.training()
     evaluation = gathered.evaluation(say, on_progress)
     if evaluation is not None:
@@ -220,14 +222,22 @@ class _Gathered:
             reason = "has neither validation nor test images" if state.samples else "is not there"
             self.missing.append(f"The data set {reason}, so nothing is evaluated.")
             return None
-        found = find_evaluation(state, split, folder)
+        options = self.options
+        anew = bool(options.overrides) and options.evaluate  # an evaluation that is there was made without them
+        found = None if anew else find_evaluation(state, split, folder)
         if found is not None and found.up_to_date and found.maps is not None:
             return found
-        if self.options.evaluate and state.can_predict:
-            say(f"no evaluation of the present weights with maps is there: evaluating {split}, for the report")
-            options = self.options
+        if options.evaluate and state.can_predict:
+            there = "of these settings" if anew else "of the present weights with maps"
+            say(f"no evaluation {there} is there: evaluating {split}, for the report")
             return make_evaluation(
-                state, split, folder, device=options.device, processes=options.processes, on_progress=on_progress
+                state,
+                split,
+                folder,
+                device=options.device,
+                processes=options.processes,
+                overrides=options.overrides,
+                on_progress=on_progress,
             )
         if found is None:
             reason = "was not asked for" if state.can_predict else "needs a checkpoint, and none is there"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,14 +49,14 @@ class RunState:
     members: tuple[Path, ...]
 
     @classmethod
-    def of(cls, path: Path) -> RunState:
-        """Read a run folder.
+    def of(cls, path: Path, overrides: Sequence[str] = ()) -> RunState:
+        """Read a run folder; with changes to its configuration.
 
         Raises:
             ConfigError: when this is no run.
         """
         run = RunFolder(path)
-        config = RunConfig.load(run.config_file)
+        config = RunConfig.load(run.config_file, list(overrides))
         samples, problem = _samples(config)
         members = tuple(member_folders(config, path)) if config.is_ensemble else ()
         history = read_history(path / "metrics.csv")
@@ -216,6 +216,7 @@ def make_evaluation(
     *,
     device: torch.device | str = "cpu",
     processes: int = 1,
+    overrides: Sequence[str] = (),
     on_progress: Callable[[float], None] | None = None,
 ) -> ShownEvaluation:
     """Evaluate a split with maps, into the folder of the report.
@@ -226,16 +227,24 @@ def make_evaluation(
         folder: of the report.
         device: see `evaluate_run`.
         processes: see `evaluate_run`.
+        overrides: see `evaluate_run`.
         on_progress: see `evaluate_run`.
 
     Raises:
         Those of `evaluate_run`.
     """
-    file = folder / MADE_FOLDER / f"{split}.json"
+    # Under another name, so that no later report takes it for one of the run's own settings.
+    file = folder / MADE_FOLDER / (f"{split}-changed.json" if overrides else f"{split}.json")
     maps = file.with_name(f"{split}-maps")
     options = EvaluationOptions(maps=maps, overwrite=True)
     evaluation = evaluate_run(
-        state.run.path, split, options, device=device, processes=processes, on_progress=on_progress
+        state.run.path,
+        split,
+        options,
+        device=device,
+        overrides=list(overrides),
+        processes=processes,
+        on_progress=on_progress,
     )
     tree = evaluation.tree()
     write_text(file, sealed(tree), overwrite=True)
