@@ -28,6 +28,23 @@ def page() -> str:
     return _HEAD + "".join(_section(RunConfig, "", set()))
 
 
+def count() -> int:
+    """How many settings there are: no sections, nothing that only training writes, the choice of estimator once."""
+    return len({path for path in _leaves(RunConfig, "", set()) if not path.startswith("data.trained_on")})
+
+
+def _leaves(model: type[BaseModel], path: str, seen: set[type]) -> Iterator[str]:
+    seen = seen | {model}
+    for name, one in model.model_fields.items():
+        place = f"{path}.{name}".lstrip(".")
+        below = [kind for kind in _models(one.annotation) if kind not in seen]
+        for kind in below:
+            label = f"[{kind.model_fields['name'].default}]" if len(below) > 1 else ""
+            yield from (leaf for leaf in _leaves(kind, place + label, seen) if not (label and leaf.endswith(".name")))
+        if not below or len(below) > 1:
+            yield place
+
+
 def _section(model: type[BaseModel], path: str, seen: set[type]) -> Iterator[str]:
     """A heading, what the section is about, a table of its settings, and the sections below it."""
     seen = seen | {model}
@@ -86,3 +103,4 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    print(f"{count()} settings")

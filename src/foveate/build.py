@@ -214,7 +214,6 @@ def build_segmenter(
         in_channels=in_channels,
         overview_downsample=foveation.overview_downsample,
         estimator=foveation.estimator,
-        policy=foveation.policy,
         alignment=foveation.alignment,
         tell_scale=foveation.tell_scale,
         membership=membership,

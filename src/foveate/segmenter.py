@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.errors import GeometryError, NetworkError
-from foveate.foveation.config import PolicyConfig
 from foveate.foveation.estimator import Asked, Draw, Estimator, Learned, LocationOutput, Reading, shares_of
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.foveation.policy import PolicyNetwork, ScaleEmbedding
@@ -57,7 +56,7 @@ class FoveatedSegmenter(nn.Module):
         in_channels: number of image bands C_in.
         overview_downsample: level-0 pixels per overview pixel; the policy decides once per such cell.
         estimator: how the policy's logits are used; `GumbelSoftmax()` by default.
-        policy: the policy network, or its shape; the paper's by default.
+        policy: the policy network; the paper's by default.
         alignment: "aligned", or "paper" to take a patch's whole output for the target whatever its field of view.
         tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
         membership: how classes are read off logits: one of them a pixel by default, or any with `Overlapping()`.
@@ -73,7 +72,7 @@ class FoveatedSegmenter(nn.Module):
         in_channels: int = 3,
         overview_downsample: int = 16,
         estimator: Estimator | None = None,
-        policy: PolicyConfig | PolicyNetwork | None = None,
+        policy: PolicyNetwork | None = None,
         alignment: Alignment = "aligned",
         tell_scale: bool = False,
         membership: Membership = Exclusive(),  # noqa: B008 - immutable
@@ -89,9 +88,7 @@ class FoveatedSegmenter(nn.Module):
         # Who always sees one scale has nothing to be told.
         told = tell_scale and len(self._reading.scales) > 1
         self.scale_embedding = ScaleEmbedding(len(scales), in_channels) if told else None
-        if not isinstance(policy, PolicyNetwork):
-            policy = PolicyNetwork(in_channels, len(scales), policy)
-        self.policy = policy
+        self.policy = policy or PolicyNetwork(in_channels, len(scales))
         # A policy nobody asks has no gradient, which optimisers and DDP must know.
         self.policy.layers.requires_grad_(self.has_policy)
 

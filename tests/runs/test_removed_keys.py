@@ -17,7 +17,7 @@ def earlier(tmp_path, **foveation):
 
 def test_a_saved_configuration_of_an_earlier_version_loads(tmp_path):
     tree = RunConfig.completed(earlier(tmp_path, policy=POLICY, estimator=MIXTURE))
-    assert tree["foveation"]["policy"] == {"hidden": None, "normalisation": "batch"}
+    assert "policy" not in tree["foveation"]
     assert tree["foveation"]["estimator"] == {"name": "mixture", "own_window": 1.0, "top": 1}
     assert RunConfig.completed(tree) == tree
 
@@ -26,6 +26,8 @@ def test_a_saved_configuration_of_an_earlier_version_loads(tmp_path):
     ("foveation", "named"),
     [
         ({"policy": {**POLICY, "dilations": [1, 2, 4]}}, r"foveation\.policy\.dilations=\[1, 2, 4\] is no longer"),
+        ({"policy": {**POLICY, "hidden": 7}}, r"foveation\.policy\.hidden=7 is no longer"),
+        ({"policy": {**POLICY, "normalisation": "none"}}, r"foveation\.policy\.normalisation=none is no longer"),
         ({"policy": {**POLICY, "encoder": "resnet18"}}, r"foveation\.policy\.encoder=resnet18 is no longer"),
         ({"estimator": {**MIXTURE, "regress": 1.0}}, r"foveation\.estimator\.regress=1\.0 is no longer"),
         ({"estimator": {**MIXTURE, "features": 16}}, r"foveation\.estimator\.features=16 is no longer"),

@@ -92,7 +92,7 @@ def stopped_at(step):
     ],
 )
 def test_resume_is_exact(tmp_path, stop, changes, resumed_after):
-    config = toy_config(**changes, policy_entropy=0.01, schedule="cosine", warmup_steps=2)
+    config = toy_config(**changes, schedule="cosine", warmup_steps=2)
     whole = toy_task(config)
     expected = train(whole, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="killed"):
@@ -352,7 +352,7 @@ def test_every_estimator_trains(tmp_path, estimator):
 
 
 def test_fixed_scale_leaves_the_policy_alone(tmp_path):
-    task = toy_task(toy_config(steps=3, weight_decay=0.5, policy_entropy=0.1), estimator=FixedScale(index=1))
+    task = toy_task(toy_config(steps=3, weight_decay=0.5), estimator=FixedScale(index=1))
     before = weights_of(task)
     train(task, tmp_path)
     policy = [key for key in before if key.startswith("segmenter.policy.")]

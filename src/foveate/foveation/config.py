@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,19 +23,6 @@ else:
     AnyEstimator = Annotated[Union[ESTIMATORS], Field(discriminator="name")]  # noqa: UP007 - of a tuple
 
 
-class PolicyConfig(Section):
-    """The policy network.
-
-    Attributes:
-        hidden: channels of each hidden layer. The default is 8 per scale, as in the paper.
-        normalisation: normalisation of the hidden layers: "batch", as in the paper, or "none", which suits a single
-            location per step.
-    """
-
-    hidden: int | None = Field(default=None, ge=1)
-    normalisation: Literal["batch", "none"] = "batch"
-
-
 class FoveationConfig(Section):
     """Fields of view, and how one is chosen for each place.
 
@@ -49,7 +36,6 @@ class FoveationConfig(Section):
         alignment: "aligned" takes the part of the output that lies over the target; "paper" takes the whole output for
             it.
         tell_scale: tell the network the scale of a patch, by a learned gain and offset of each channel.
-        policy: the policy network, see `foveation.policy`.
         estimator: how wide each place is looked at: a name, such as mixture or fixed_1 (`foveate compare --help` lists
             them), or a name with settings, see `foveation.estimator`.
     """
@@ -59,7 +45,6 @@ class FoveationConfig(Section):
     overview_downsample: int = Field(default=16, ge=1)
     alignment: Alignment = "aligned"
     tell_scale: bool = False
-    policy: PolicyConfig = PolicyConfig()
     estimator: AnyEstimator = CoarseFirst()
 
     @property

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from foveate.foveation.config import PolicyConfig
-
 
 class PolicyNetwork(nn.Module):
     """Three 3x3 convolutions from the overview to scale logits.
@@ -18,7 +16,6 @@ class PolicyNetwork(nn.Module):
     Args:
         in_channels: of the overview.
         scales: S.
-        config: its shape; the paper's by default.
 
     Attributes:
         margin: cells that the input must reach beyond the output on every side; the receptive field is
@@ -30,15 +27,12 @@ class PolicyNetwork(nn.Module):
 
     margin = 3
 
-    def __init__(self, in_channels: int, scales: int, config: PolicyConfig | None = None) -> None:
+    def __init__(self, in_channels: int, scales: int) -> None:
         super().__init__()
-        config = config or PolicyConfig()
-        hidden = config.hidden or 8 * scales
-        batch = config.normalisation == "batch"
+        hidden = 8 * scales
         layers: list[nn.Module] = []
         for channels in (in_channels, hidden):
-            layers.append(nn.Conv2d(channels, hidden, 3, bias=not batch))
-            layers += [nn.BatchNorm2d(hidden), nn.ReLU6()] if batch else [nn.ReLU6()]
+            layers += [nn.Conv2d(channels, hidden, 3, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(hidden, scales, 3))
 
     def forward(self, overview: Tensor) -> Tensor:

@@ -25,9 +25,12 @@ _REMOVED: dict[tuple[str, ...], Any] = {
     ("foveation", "policy", "dilations"): [1, 1, 1],
     ("foveation", "policy", "encoder"): None,
     ("foveation", "policy", "weights"): "imagenet",
+    ("foveation", "policy", "hidden"): None,
+    ("foveation", "policy", "normalisation"): "batch",
     ("foveation", "estimator", "regress"): 0,
     ("foveation", "estimator", "features"): None,
     ("inference", "stitching"): "average",
+    ("training", "policy_entropy"): 0,
 }
 
 
@@ -217,7 +220,8 @@ def without_removed(values: ConfigTree) -> ConfigTree:
                 f"Remove the key; a run that was trained with it needs the version that trained it"
             )
         values = _without(values, path)
-    return values
+    policy = ("foveation", "policy")  # all of whose keys are gone
+    return _without(values, policy) if _value_at(values, policy) == {} else values
 
 
 _ABSENT = object()

@@ -292,10 +292,8 @@ def _shared_weights(path: Path) -> dict[str, Tensor]:
 def _segmenter_without_weights(config: RunConfig) -> FoveatedSegmenter:
     """The segmenter with random weights: a checkpoint brings its own, nothing is downloaded."""
     network = config.network.model_copy(update={"weights": None})
-    policy = config.foveation.policy.model_copy(update={"weights": None})
-    foveation = config.foveation.model_copy(update={"policy": policy})
     return build_segmenter(
-        foveation,
+        config.foveation,
         network,
         classes=len(config.data.classes),
         in_channels=config.data.in_channels,

@@ -67,8 +67,6 @@ class TrainingConfig(Section):
         losses: weights of the losses, see `training.losses`.
         class_weights: weights of the classes in the cross entropy: "balanced" (inverse square root of their frequency)
             or one number per class. By default all are equal.
-        policy_entropy: weight of a bonus for the entropy of the policy, in loss per nat. It keeps the policy from
-            deciding too early.
         validate_every: steps between validations. The last step is always validated.
         validation_locations: the most locations that a validation uses.
         checkpoint_every: steps between writes of last.ckpt. The default is `validate_every`.
@@ -96,7 +94,6 @@ class TrainingConfig(Section):
     precision: Annotated[Literal["32", "bf16"], BeforeValidator(_as_text)] = "32"
     losses: LossConfig = LossConfig()
     class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None
-    policy_entropy: Weight = 0.0
     validate_every: int = Field(default=500, ge=1)
     validation_locations: int = Field(default=512, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)

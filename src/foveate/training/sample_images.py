@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.data.config import ClassConfig
+from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationBatch
 from foveate.membership import Membership
 from foveate.patches.alignment import crop_central, resize_logits
@@ -24,7 +25,10 @@ _NOT_COUNTED, _GAP = 128, 4  # grey; pixels between pictures
 
 
 class SampleImages(pl.Callback):
-    """Logs one picture at each validation: a row for each of some places, with its input, label and prediction."""
+    """Logs one picture at each validation: a row for each of some places, with its input, label and prediction.
+
+    Does nothing for data other than `FoveateDataModule`, which has colours for classes.
+    """
 
     def on_validation_batch_end(
         self,
@@ -36,9 +40,9 @@ class SampleImages(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Log the first places of the first batch; it is the same at each validation."""
-        data: Any = getattr(trainer, "datamodule", None)
+        data = getattr(trainer, "datamodule", None)
         wanted = batch_idx == 0 and trainer.is_global_zero and not trainer.sanity_checking
-        if not wanted or data is None or not isinstance(pl_module, SegmentationTask):
+        if not wanted or not isinstance(data, FoveateDataModule) or not isinstance(pl_module, SegmentationTask):
             return
         found, classes = outputs["prediction"][:MOST_PLACES], data.config.classes
         scenes = _inputs(batch, pl_module.segmenter.scales)

@@ -97,7 +97,7 @@ class SegmentationTask(pl.LightningModule):
             NonFiniteLossError: before anything is learned from such a loss.
         """
         output = self._predict(batch, self._draw())
-        loss = self._loss(output, batch)
+        loss = self.segmenter.estimator.loss(self.segmenter, output, batch, self.loss)
         # One for all processes, so that they stop together.
         reported = mean_over_processes(loss.total)
         if self.waits:
@@ -152,13 +152,6 @@ class SegmentationTask(pl.LightningModule):
             whence = self._whence(places.get(step - 1, torch.empty(0, 5)))
             problem = f"a loss or gradient that is not finite in step {step}{whence}"
             raise NonFiniteLossError(_told(problem, self._rates()))
-
-    def _loss(self, output: LocationOutput, batch: LocationBatch) -> LossParts:
-        """What the estimator learns from, and a bonus for an undecided policy."""
-        loss = self.segmenter.estimator.loss(self.segmenter, output, batch, self.loss)
-        if not self.segmenter.has_policy:
-            return loss
-        return loss._replace(total=loss.total - self.config.policy_entropy * policy_entropy(output.scale_logits))
 
     def validation_step(self, batch: LocationBatch, batch_idx: int) -> dict[str, Tensor]:
         """Count the pixels of a batch, predicted as at inference; the prediction (N, T, T) goes to callbacks."""
