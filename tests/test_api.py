@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import foveate
+from foveate.cascade import CascadeSegmenter
 from foveate.errors import ConfigError, DatasetError, NetworkError, UnsupportedImageError
 from foveate.runs.predict_array import predict_array, scale_of
 from toys import make_data_set, shapes, toy_config, write_config, write_image
@@ -193,6 +194,16 @@ def test_networks_that_wrap_their_logits_are_taken(wrap):
     plain = foveate.FoveatedSegmenter(segmenter.network.layer, scales, policy=segmenter.policy)
     image = torch.rand(1, 3, 40, 50)
     assert torch.equal(segmenter.eval()(image), plain.eval()(image))
+
+
+def test_they_are_taken_as_looks_of_a_cascade_too():
+    segmenter = CascadeSegmenter(Wrapped(lambda logits: {"out": logits}), 16, (32, 16)).eval()
+    plain = CascadeSegmenter(segmenter.network.networks[0].layer, 16, (32, 16)).eval()
+    plain.network.entrances.load_state_dict(segmenter.network.entrances.state_dict())
+    for mine, its in zip(segmenter.network.networks, plain.network.networks, strict=True):
+        its.load_state_dict(mine.layer.state_dict())
+    image = torch.rand(1, 3, 40, 50)
+    assert torch.equal(segmenter(image), plain(image))
 
 
 @pytest.mark.parametrize("wrap", [lambda logits: {"masks": logits}, lambda logits: (logits,), lambda _: None])

@@ -112,6 +112,46 @@ def test_what_is_given_is_not_overruled():
         assert with_tuned(given, [NARROW], FixedScale(), 64) == given
 
 
+AUGMENTED = TunedLooks(200.0, FIXED.looks, (1.0,), 0.6, "flips")
+
+
+@pytest.mark.parametrize(
+    ("given", "looks", "tta"),
+    [
+        ({"budget": 250.0}, FIXED.looks, "flips"),  # the passes of the augmentation are in its budget
+        ({"budget": 150.0}, NARROW.looks, None),
+        ({"budget": 250.0, "tta": "flips"}, FIXED.looks, "flips"),  # 50 times 4; 100 times 4 is too much
+        ({"budget": 450.0, "tta": "flips"}, NARROW.looks, "flips"),
+    ],
+)
+def test_augmentation_is_chosen_where_its_passes_are_paid_for(given, looks, tta):
+    config = with_tuned(InferenceConfig.parse(given), [FIXED, NARROW, AUGMENTED], CoarseFirst(), 64)
+    assert (config.looks, config.tta) == (looks, tta)
+
+
+def test_tuning_with_augmentation_pays_for_its_passes(tmp_path):
+    path = train_toy(tmp_path, {"name": "fixed", "index": 1})
+    trials = tune(path, budgets=(1.0, 4.0), ttas=["flips"])
+    plain, flips = ([trial for trial in trials if trial.tta == tta] for tta in (None, "flips"))
+    allowed = round(4e6 / 32**2, 3)
+    assert {trial.budget for trial in flips} == {allowed, round(1e6 / 32**2, 3)}
+    for trial in flips:
+        same = next(t for t in plain if (t.budget, t.candidate) == (allowed, trial.candidate))
+        if trial.candidate.is_fixed:
+            assert trial.passes_per_megapixel == 4 * same.passes_per_megapixel
+        else:
+            assert trial.passes_per_megapixel <= trial.budget
+    trial = max((t for t in flips if t.budget == allowed), key=lambda t: t.miou)
+    overrides = ["inference.tta=flips", f"inference.looks={[list(look) for look in trial.candidate.looks]}"]
+    again = evaluate_run(path, "val", overrides=[*overrides, "inference.planner=pyramid", "inference.budget=all"])
+    assert again.scores.miou == pytest.approx(trial.miou, abs=0.05)
+    assert again.cost["passes_per_megapixel"] == pytest.approx(trial.passes_per_megapixel, rel=0.02)
+    chosen = read_tuned(path / "tuned.json")
+    assert [one.tta for one in chosen] == [
+        max((t for t in trials if t.budget == one.budget), key=lambda t: t.miou).tta for one in chosen
+    ]
+
+
 def test_tuning_chooses_on_validation_images_and_is_used_by_what_follows(trained):
     trials = tune(trained, budgets=(0.5, 1.0))
     budgets = sorted({trial.budget for trial in trials})

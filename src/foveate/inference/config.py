@@ -28,6 +28,9 @@ Size: TypeAlias = Annotated[
 ]
 Weight: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+Tta: TypeAlias = Literal["flips", "d4"]
+PASSES_OF_A_PATCH: dict[Tta | None, int] = {None: 1, "flips": 4, "d4": 8}
+
 
 class InferenceConfig(Section):
     """How a run predicts an image.
@@ -76,7 +79,7 @@ class InferenceConfig(Section):
     fusion: Literal["policy"] | tuple[Weight, ...] = "policy"
     overlap: float = Field(default=0.25, ge=0, le=0.9)
     blending: Blending = "hann"
-    tta: Literal["flips", "d4"] | None = None
+    tta: Tta | None = None
     batch_size: Size = 16
     precision: Literal["32", "bf16", "auto"] = "32"
     tissue: Tissue = "auto"
@@ -88,7 +91,7 @@ class InferenceConfig(Section):
     @property
     def passes_of_a_patch(self) -> int:
         """Forward passes for each patch that is looked at."""
-        return {None: 1, "flips": 4, "d4": 8}[self.tta]
+        return PASSES_OF_A_PATCH[self.tta]
 
     @field_validator("block_size", "batch_size")
     @classmethod

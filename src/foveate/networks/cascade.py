@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
-from foveate.networks.encoder_decoder import DeepSupervision, EncoderDecoder
+from foveate.networks.encoder_decoder import DeepSupervision, EncoderDecoder, heads_of
 from foveate.patches.alignment import Context
 
 # Where context enters: the encoder's features, the input, or nowhere; "auto": features where the network has them.
@@ -118,7 +118,7 @@ class CascadeNetwork(nn.Module):
 
     def _handed_on(self, seen: Tensor | None, output: object) -> Tensor:
         """What closer looks get, at the resolution of the map, or at half of the patch's where that is finer."""
-        logits = output.logits if isinstance(output, DeepSupervision) else output
+        logits = heads_of(output)[0]
         if not isinstance(logits, Tensor) or logits.dim() != 4:
             raise NetworkError(f"a look must return logits (N, classes, h, w), got {type(logits).__name__}")
         parts = [] if seen is None or self._handed == "probabilities" else [seen.float() / _size(seen.float())]

@@ -218,7 +218,8 @@ def tuning_table(title: str, trials: Sequence[Trial]) -> Table:
     for budget, group in groupby(trials, attrgetter("budget")):
         for place, trial in enumerate(_shown(list(group))):
             scores = (f"{100 * trial.miou:.1f}", f"{trial.passes_per_megapixel:.1f}")
-            row = ("" if place else f"{budget:g}", str(trial.candidate), _weights(trial), *scores)
+            looks = f"{trial.candidate}, {trial.tta}" if trial.tta else str(trial.candidate)
+            row = ("" if place else f"{budget:g}", looks, _weights(trial), *scores)
             table.add_row(*row, style=None if place else "bold")
         table.add_section()
     return table

@@ -16,6 +16,7 @@ from foveate.devices import device_of
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import Size
+from foveate.inference.config import PASSES_OF_A_PATCH, Tta
 from foveate.inference.executor import shared_out
 from foveate.inference.field import closest_most
 from foveate.inference.pipeline import ready_to_predict
@@ -52,12 +53,14 @@ class Trial(NamedTuple):
         candidate: the way of looking.
         miou: at evenly spread pixels of the labelled images, in [0, 1].
         passes_per_megapixel: what it cost.
+        tta: test-time augmentation, as `InferenceConfig.tta`.
     """
 
     budget: float
     candidate: Candidate
     miou: float
     passes_per_megapixel: float
+    tta: Tta | None = None
 
 
 class _Job(NamedTuple):
@@ -65,6 +68,7 @@ class _Job(NamedTuple):
 
     image: int
     looks: Looks
+    tta: Tta | None = None
 
     def passes(self, image: SampledImage) -> float:
         """About how many it takes."""
@@ -76,6 +80,7 @@ def tune(  # noqa: PLR0913 - as evaluate_run
     *,
     split: str = "val",
     budgets: Sequence[float] = BUDGETS,
+    ttas: Sequence[Tta] = (),
     checkpoint: str = "best",
     device: torch.device | str = "cpu",
     overrides: list[str] | None = None,
@@ -93,6 +98,7 @@ def tune(  # noqa: PLR0913 - as evaluate_run
         path: the run's folder.
         split: the images to choose on; never those that are reported.
         budgets: as shares of what one fixed field of view costs, one pass a target.
+        ttas: test-time augmentations to try too, each paid for in passes; not for cascades.
         checkpoint: "best" or "last".
         device: to run on.
         overrides: `key.subkey=value` changes to the configuration.
@@ -111,30 +117,53 @@ def tune(  # noqa: PLR0913 - as evaluate_run
     refuse_existing(folder.tuned_file, overwrite)
     # Several processes load it each for itself.
     run = folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"), overrides)
-    plan, target = plan_evaluation(run.config, split, SCORES_ONLY), run.segmenter.scales.target
-    allowed = {budget: _affordable(run, plan, budget) for budget in _per_megapixel(budgets, target)}
-    if not any(allowed.values()):
+    if ttas and isinstance(run.segmenter, CascadeSegmenter):
+        raise ConfigError("test-time augmentation is not for cascades; tune without --tta")
+    plan, rounds = plan_evaluation(run.config, split, SCORES_ONLY), [None, *ttas]
+    where = (path, checkpoint, str(device), overrides, processes)
+    progress = on_progress or (lambda _: None)
+    trials = [
+        trial
+        for tta in rounds
+        for trial in _tried(run, plan, budgets, tta, where, lambda part: progress(part / len(rounds)))
+    ]
+    if not trials:
         raise ConfigError(f"budgets of {list(budgets)} pay for no way of looking; the widest look alone costs more")
+    trials.sort(key=lambda trial: (trial.budget, -trial.miou))
+    _save(folder, trials, split, overwrite)
+    return trials
+
+
+def _tried(
+    run: TrainedRun,
+    plan: EvaluationPlan,
+    budgets: Sequence[float],
+    tta: Tta | None,
+    where: tuple[Path, str, str, list[str] | None, int],
+    progress: Callable[[float], None],
+) -> list[Trial]:
+    """All trials with one test-time augmentation, or without: every pass of a patch is paid for."""
+    *place, processes = where
+    target, times = run.segmenter.scales.target, PASSES_OF_A_PATCH[tta]
+    allowed = {budget: _affordable(run, plan, budget / times) for budget in _per_megapixel(budgets, target)}
     candidates = {looks: _candidates(looks, run) for looks in {looks for ways in allowed.values() for looks in ways}}
     made = sorted({looks for group in candidates.values() for one in group for looks in one.made})
+    if not made:
+        return []
     images = _unseen(run.config, plan, len(made))
-    jobs = [_Job(i, looks) for i in range(len(images)) for looks in made]
+    jobs = [_Job(i, looks, tta) for i in range(len(images)) for looks in made]
     if processes == 1:
         found = _looked(run, plan, images, jobs, range(len(jobs)))
     else:
         pieces = [[number] for number in range(len(jobs))]
-        given = (path, checkpoint, str(device), overrides, plan, images, jobs)
-        found = _one_by_one(shared_out(_prepared, _looked_at, pieces, processes, *given))
-    _fill(images, found, jobs, on_progress or (lambda _: None))
-    trials = [
-        _trial(images, budget, candidate, target, run.config.data.class_names)
+        found = _one_by_one(shared_out(_prepared, _looked_at, pieces, processes, *place, plan, images, jobs))
+    _fill(images, found, jobs, progress)
+    return [
+        _trial(images, budget, candidate, target, run.config.data.class_names, tta)
         for budget, ways in allowed.items()
         for looks in ways
         for candidate in candidates[looks]
     ]
-    trials.sort(key=lambda trial: (trial.budget, -trial.miou))
-    _save(folder, trials, split, overwrite)
-    return trials
 
 
 def best_of(trials: Sequence[Trial]) -> list[TunedLooks]:
@@ -143,7 +172,7 @@ def best_of(trials: Sequence[Trial]) -> list[TunedLooks]:
     for trial in trials:
         if trial.budget not in best or trial.miou > best[trial.budget].miou:
             best[trial.budget] = trial
-    return [TunedLooks(t.budget, t.candidate.looks, t.candidate.fusion, t.miou) for _, t in sorted(best.items())]
+    return [TunedLooks(t.budget, t.candidate.looks, t.candidate.fusion, t.miou, t.tta) for _, t in sorted(best.items())]
 
 
 def _per_megapixel(budgets: Sequence[float], target: int) -> list[float]:
@@ -176,11 +205,19 @@ def _candidates(looks: Looks, run: TrainedRun) -> list[Candidate]:
     return [Candidate(looks, closest_most(len(looks), factor), cascaded) for factor in _FACTORS]
 
 
-def _trial(images: Sequence[SampledImage], budget: float, candidate: Candidate, target: int, names: list[str]) -> Trial:
+def _trial(
+    images: Sequence[SampledImage],
+    budget: float,
+    candidate: Candidate,
+    target: int,
+    names: list[str],
+    tta: Tta | None,
+) -> Trial:
+    times = PASSES_OF_A_PATCH[tta]
     # One look needs no price, and its cover may reach over the border by more than the budget says.
-    counts, passes = simulate(images, candidate, "all" if candidate.is_fixed else budget, target)
+    counts, passes = simulate(images, candidate, "all" if candidate.is_fixed else budget / times, target)
     megapixels = sum(image.size.megapixels for image in images)
-    return Trial(budget, candidate, scores_from(counts, names).miou, passes / megapixels)
+    return Trial(budget, candidate, scores_from(counts, names).miou, times * passes / megapixels, tta)
 
 
 def _unseen(config: RunConfig, plan: EvaluationPlan, looks: int) -> list[SampledImage]:
@@ -249,7 +286,8 @@ def _looked(
     for job in (jobs[number] for number in numbers):
         with open_sample(plan.samples[job.image], data) as reader:
             source = PixelSource.of(reader, data, run.device)
-            way = (images[job.image], job.looks, run.config.inference, len(data.classes))
+            config = run.config.inference.model_copy(update={"tta": job.tta})
+            way = (images[job.image], job.looks, config, len(data.classes))
             yield job, sample_look(segmenter, source, *way)
 
 
@@ -264,6 +302,7 @@ def _save(folder: RunFolder, trials: Sequence[Trial], split: str, overwrite: boo
                 "fusion": list(trial.candidate.fusion),
                 "miou": trial.miou,
                 "passes_per_megapixel": trial.passes_per_megapixel,
+                "tta": trial.tta,
             }
             for trial in trials
         ],

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from foveate.errors import ConfigError, reason_of
 from foveate.foveation.estimator import Estimator
-from foveate.inference.config import InferenceConfig
+from foveate.inference.config import InferenceConfig, Tta
 from foveate.inference.field import Fusion
 from foveate.inference.sizes import in_seconds
 from foveate.looks.pyramid import PyramidLook, share_of_fixed
@@ -28,17 +28,20 @@ class TunedLooks:
         looks: smallest kept part first.
         fusion: how much each of them counts.
         miou: at evenly spread pixels of the labelled images, in [0, 1].
+        tta: test-time augmentation, as `InferenceConfig.tta`; the budget pays for its passes.
     """
 
     budget: float
     looks: tuple[PyramidLook, ...]
     fusion: Fusion
     miou: float
+    tta: Tta | None = None
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON."""
         looks = [list(look) for look in self.looks]
-        return {"budget": self.budget, "looks": looks, "fusion": list(self.fusion), "miou": self.miou}
+        tree = {"budget": self.budget, "looks": looks, "fusion": list(self.fusion), "miou": self.miou}
+        return tree | ({"tta": self.tta} if self.tta else {})
 
 
 def read_tuned(path: Path) -> list[TunedLooks]:
@@ -58,6 +61,7 @@ def read_tuned(path: Path) -> list[TunedLooks]:
                 tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"]),
                 tuple(map(float, one["fusion"])),
                 float(one["miou"]),
+                InferenceConfig(tta=one.get("tta")).tta,
             )
             for one in tree["chosen"]
         ]
@@ -130,7 +134,9 @@ def with_tuned(
     if given or in_seconds(budget):
         return config
     each = config.passes_of_a_patch
-    affordable = [one for one in tuned if one.budget * each <= _passes_per_megapixel(budget, target) * SLACK]
+    allowed = _passes_per_megapixel(budget, target) * SLACK
+    # Who asks for augmentation gets it: only what was chosen without any is to be augmented.
+    affordable = [one for one in tuned if one.budget * each <= allowed and not (config.tta and one.tta)]
     if not affordable:
         return config
     choice = affordable[-1]
@@ -138,7 +144,8 @@ def with_tuned(
         budget = choice.budget * each  # whoever names none is not charged for closer looks everywhere
     # One look needs no price, and its cover may reach over the border by more than the budget says.
     budget = "all" if len(choice.looks) == 1 else budget
-    changes = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}
+    changes: dict[str, Any] = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}
+    changes |= {"tta": config.tta or choice.tta}
     return InferenceConfig.parse({**config.tree(), **changes}, source="what `foveate tune` chose")
 
 

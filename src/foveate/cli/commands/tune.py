@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,6 +45,9 @@ def tune(
     budgets: Annotated[
         str, typer.Option(help="Budgets, as shares of the cost of one fixed field of view.")
     ] = "0.125,0.25,0.5,0.75,1,1.5,2,4",
+    tta: Annotated[
+        str, typer.Option(metavar="NAMES", help="Test-time augmentations to try too: flips, d4, or flips,d4.")
+    ] = "",
     devices: Devices = None,
     processes: ProcessCount = 1,
     checkpoint: Checkpoint = "best",
@@ -53,7 +56,7 @@ def tune(
     code: Code = None,
 ) -> None:
     """Choose how a trained run spends a budget."""
-    shares = _shares(budgets)
+    shares, ttas = _shares(budgets), _augmentations(tta)
     overrides = joined(overrides, sets)
     check_run(run, overrides, data=True)
 
@@ -68,6 +71,7 @@ def tune(
             run,
             split=split,
             budgets=shares,
+            ttas=ttas,
             checkpoint=checkpoint,
             device=place,
             overrides=overrides,
@@ -77,6 +81,13 @@ def tune(
         )
     output.print(tuning_table(f"{run} on {split}", trials))
     output.say(f"written to {RunFolder(run).tuned_file}; next: foveate predict {run} IMAGE --budget fixed")
+
+
+def _augmentations(text: str) -> list[Any]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not set(names) <= {"flips", "d4"}:
+        raise typer.BadParameter(f"--tta {text!r}: give flips, d4, or flips,d4")
+    return names
 
 
 def _shares(text: str) -> list[float]:
