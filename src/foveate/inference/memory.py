@@ -21,7 +21,7 @@ from foveate.inference.field import CACHED_TILES, TILE_CELLS
 from foveate.inference.passes import pixels_at_once
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
-from foveate.inference.work import WRITERS
+from foveate.inference.work import HANDED_OVER, WRITERS
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
 
@@ -158,7 +158,9 @@ class MemoryModel:
         # While a region is read, the file's own pixels are there too, and means are taken strip by strip.
         strips = min(self.readers * _STRIP, max(regions) * max(self.raw, self.channels) * _FLOAT)
         reading = max(regions) * self.raw + 3 * strips
-        computed = read + max(self._stitching(side, batch), self._finishing(side), self.policy)
+        stitching, finishing = self._stitching(side, batch), self._finishing(side)
+        beside = self.classes * side**2 * _FLOAT <= HANDED_OVER  # the next block is worked on meanwhile
+        computed = read + max(stitching + finishing if beside else stitching, finishing, self.policy)
         if self.on_cpu:
             main = self._kept_back() + _SLACK * (
                 computed + reading + side**2 * ((4 + WRITERS) * self.layers + self.masks)

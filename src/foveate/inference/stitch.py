@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -25,24 +26,27 @@ class Canvases:
 
     def __init__(self) -> None:
         self._free: list[Tensor] = []
+        self._lock = Lock()  # another thread gives back
 
     def zeros(self, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
         """Memory to be given back, and the zeros of this shape in it."""
         count = math.prod(shape)
-        # The smallest that fits, so that what is large is left for what needs it.
-        fitting = sorted((t for t in self._free if t.numel() >= count and t.device == device), key=Tensor.numel)
-        if fitting:
-            canvas = fitting[0]
-            self._free = [t for t in self._free if t is not canvas]
-        else:
-            self._free = [t for t in self._free if t.numel() > count]  # of smaller ones there are enough soon
-            canvas = torch.empty(count, device=device)
+        with self._lock:
+            # The smallest that fits, so that what is large is left for what needs it.
+            fitting = sorted((t for t in self._free if t.numel() >= count and t.device == device), key=Tensor.numel)
+            if fitting:
+                canvas = fitting[0]
+                self._free = [t for t in self._free if t is not canvas]
+            else:
+                self._free = [t for t in self._free if t.numel() > count]  # of smaller ones there are enough soon
+                canvas = torch.empty(count, device=device)
         return canvas, canvas[:count].view(shape).zero_()
 
     def give_back(self, canvas: Tensor | None) -> None:
         """Take memory back that `zeros` gave; nothing may refer to it any more."""
-        if canvas is not None and all(t is not canvas for t in self._free):
-            self._free.append(canvas)
+        with self._lock:
+            if canvas is not None and all(t is not canvas for t in self._free):
+                self._free.append(canvas)
 
 
 class Stitcher(ABC):

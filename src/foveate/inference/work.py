@@ -37,6 +37,7 @@ from foveate.tiff.raster import Layers
 from foveate.tiff.tiles import Mapped, Tiling
 from foveate.types import BoolArray
 
+HANDED_OVER = 2**28  # bytes of a block's logits that may wait for being written
 WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks
 
 # What a run settles before it starts, by the memory it may take and by the speed of the network.
@@ -157,9 +158,9 @@ class Worker:
         with closing(finished), self._writing() as submit:
             last: Future[Window] | None = None
             for done in finished:
-                block = self._kept(done)
-                done.release()
-                del done  # its logits, before the next block has its own
+                # What is large is made small before the next block has its own; else nobody waits for it.
+                block = done if handed_over(done.logits) else self._made(done)
+                del done
                 # One after the other: a run that is stopped here has stored what was told, and nothing else.
                 if last is not None:
                     yield self._closed(last)
@@ -169,13 +170,13 @@ class Worker:
                 yield self._closed(last)
 
     @contextmanager
-    def _writing(self) -> Iterator[Callable[[StoredBlock], Future[Window]]]:
+    def _writing(self) -> Iterator[Callable[[FinishedBlock | StoredBlock], Future[Window]]]:
         """Stores a block beside what comes next, its tiles compressed by several threads."""
         with (
             ThreadPoolExecutor(WRITERS, thread_name_prefix="tiles") as tiles,
             ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
         ):
-            yield lambda block: writer.submit(self._write, block, tiles.map)
+            yield lambda block: writer.submit(self._stored, [block], tiles.map)
 
     def _begun(self, numbers: Iterable[int]) -> Iterator[Window]:
         for number in numbers:
@@ -188,6 +189,17 @@ class Worker:
         window = written.result()
         del self._open[window]
         return window.size.pixels
+
+    def _stored(self, block: list[FinishedBlock | StoredBlock], mapped: Mapped) -> Window:
+        """Store the block of a list, which is emptied: its logits are given back before what follows."""
+        one = block.pop()
+        return self._write(one if isinstance(one, StoredBlock) else self._made(one), mapped)
+
+    def _made(self, done: FinishedBlock) -> StoredBlock:
+        """What is stored of a block; the memory of its logits is given back."""
+        block = self._kept(done)
+        done.release()
+        return block
 
     def _write(self, block: StoredBlock, mapped: Mapped = map) -> Window:
         """Cut and store a block."""
@@ -264,6 +276,11 @@ class Worker:
             f"the memory of {self._work.source.device} does not suffice ({problem}): going on with "
             f"inference.batch_size={self._config.batch_size}"
         )
+
+
+def handed_over(logits: Tensor | None) -> bool:
+    """Whether the layers of a block are made beside the next block: its logits are in memory for so long."""
+    return logits is None or logits.nbytes <= HANDED_OVER
 
 
 def _only_met(shares: Tensor, inside: BoolArray | None, cell: int) -> Tensor:
