@@ -409,8 +409,9 @@ def test_batches_without_a_label_do_no_harm(tmp_path):
     assert read_history(tmp_path / "metrics.csv")[-1]["train/loss"] == 0
 
 
-def test_the_console_shows_a_bar_and_no_chatter(tmp_path, capsys):
-    fit(toy_task(), ToyData(6), tmp_path, processes=ON_CPU, progress=True)
+def test_a_terminal_shows_a_bar_and_no_chatter(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("foveate.training.fit._shows_bar", lambda progress: progress)
+    fit(toy_task(toy_config(logger="csv")), ToyData(6), tmp_path, processes=ON_CPU, progress=True)
     text = capsys.readouterr()
     assert "it/s" in text.out
     assert "loss" in text.out
@@ -499,7 +500,7 @@ def test_kernels_are_exact_on_the_processor_and_fast_on_a_gpu_unless_told():
 
 def test_without_a_terminal_the_steps_are_told_in_lines(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(StepLines, "SECONDS", 0)
-    fit(toy_task(toy_config(steps=4)), ToyData(4), tmp_path, processes=ON_CPU, progress=True)
+    fit(toy_task(toy_config(steps=4, logger="csv")), ToyData(4), tmp_path, processes=ON_CPU, progress=True)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training: step")]
     assert [line.split(",")[0] for line in said] == ["training: step 2 of 4", "training: step 3 of 4"]
     assert all(re.search(r"[\d.]+ steps/s, about 0:00:\d\d left$", line) for line in said)
