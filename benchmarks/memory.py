@@ -24,7 +24,7 @@ from timing import report
 
 from foveate import FoveatedSegmenter, GumbelSoftmax, ScaleSet, open_image
 from foveate.data.channels import Normalisation
-from foveate.data.config import ClassConfig
+from foveate.data.sections import ClassConfig
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.job import PredictionFiles, write_prediction

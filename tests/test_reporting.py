@@ -8,8 +8,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from foveate.data.config import ClassConfig
 from foveate.data.readers import ArrayReader, open_image
+from foveate.data.sections import ClassConfig
 from foveate.geometry import Size, Window
 from foveate.inference.evaluate import Evaluation
 from foveate.metrics.hausdorff import mean_distances

@@ -22,8 +22,8 @@ GONE = {
 }  # fmt: skip
 # Files that are longer still; none may be added.
 LONG = {
-    "data/config.py", "data/survey.py", "inference/job.py", "inference/passes.py", "inference/predictor.py",
-    "inference/score.py", "inference/tune.py", "runs/export.py", "runs/predict.py", "segmenter.py",
+    "inference/job.py", "inference/passes.py", "inference/predictor.py", "inference/score.py", "inference/tune.py",
+    "segmenter.py",
 }  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def lines(path):
 
 
 def test_there_are_few_files_and_most_of_them_hold_an_idea():
-    assert len(SOURCES) <= 226
+    assert len(SOURCES) <= 228
     assert statistics.median(map(lines, SOURCES.values())) > 100
 
 

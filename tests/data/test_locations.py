@@ -7,9 +7,9 @@ from data_toys import footprint_means, smooth_image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data.config import AugmentationConfig
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec, read_location, read_overview
 from foveate.data.readers import ArrayReader
+from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Window
 from foveate.patches.scales import ScaleSet

@@ -5,8 +5,8 @@ from data_toys import data_config, write_data_set
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data.config import SplitConfig
 from foveate.data.manifest import load_samples, masks_without_image
+from foveate.data.sections import SplitConfig
 from foveate.data.splits import assign_splits
 from foveate.errors import DatasetError
 

@@ -6,13 +6,13 @@ import torch
 from data_toys import data_config, write_data_set
 from torch.utils.data import DataLoader
 
-from foveate.data.config import AugmentationConfig
 from foveate.data.datasets import LocationDataset, StepBatches
 from foveate.data.images import SampleReader, open_labels
 from foveate.data.label_index import LabelIndex
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.data.sampling import CellSampler
+from foveate.data.sections import AugmentationConfig
 from foveate.errors import ConfigError
 from foveate.patches.scales import ScaleSet
 

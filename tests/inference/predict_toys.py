@@ -15,9 +15,9 @@ from torch import nn
 
 from foveate.data.area.area import Area, Outline, Polygons
 from foveate.data.channels import Normalisation
-from foveate.data.config import ClassConfig
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
+from foveate.data.sections import ClassConfig
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from foveate.data.channels import Normalisation
-from foveate.data.config import ClassConfig
 from foveate.data.readers.array import ArrayReader
+from foveate.data.sections import ClassConfig
 from foveate.errors import OutputExistsError
 from foveate.foveation.estimators import FixedScale, SoftExpectation
 from foveate.geometry import Georeference, Size

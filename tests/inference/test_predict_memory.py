@@ -104,7 +104,7 @@ from pathlib import Path
 import numpy as np
 from foveate import FoveatedSegmenter, GumbelSoftmax, ScaleSet, build_network, open_image
 from foveate.data.channels import Normalisation
-from foveate.data.config import ClassConfig
+from foveate.data.sections import ClassConfig
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.memory import MemoryModel

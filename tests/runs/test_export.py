@@ -17,8 +17,9 @@ from foveate.errors import ConfigError, NetworkError, OutputExistsError
 from foveate.networks.cascade import NetworkPerScale
 from foveate.patches.alignment import Context
 from foveate.runs import export as module
+from foveate.runs._export_files import ExportedLook
 from foveate.runs.config import RunConfig
-from foveate.runs.export import ExportedLook, export
+from foveate.runs.export import export
 from foveate.segmenter import FoveatedSegmenter
 from toys import make_data_set, toy_config
 
@@ -153,13 +154,13 @@ def test_a_network_that_cannot_be_exported_is_named_and_nothing_is_left(root, tm
 
 
 def test_an_export_that_differs_is_refused(root, tmp_path, monkeypatch):
-    real = module._program
+    real = module.program
 
     def other(look, pixels, path, metadata):
         says = real(look, pixels, path, metadata)
         return lambda batch: says(batch) + 0.01
 
-    monkeypatch.setattr(module, "_program", other)
+    monkeypatch.setattr(module, "program", other)
     with pytest.raises(NetworkError, match=r"differ by 0\.01"):
         export(run_of(root), tmp_path / "model.pt2", view=32)
     assert not list(tmp_path.iterdir())

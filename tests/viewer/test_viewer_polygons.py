@@ -7,8 +7,8 @@ import pytest
 import shapely
 from viewer_toys import HEIGHT, NAMES, POLYGONS, WIDTH, on_ground, write_polygons
 
-from foveate.data.config import ClassConfig, VectorsConfig
 from foveate.data.readers import open_image
+from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.viewer.build import Options, build_scene

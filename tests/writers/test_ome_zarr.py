@@ -11,7 +11,7 @@ pytest.importorskip("zarr", reason="the extra zarr is not installed")
 
 import zarr
 
-from foveate.data.config import ClassConfig
+from foveate.data.sections import ClassConfig
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window
 from foveate.inference.plan import BlockGrid

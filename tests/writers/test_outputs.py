@@ -9,8 +9,8 @@ import rasterio
 import rasterio.shutil
 import torch
 
-from foveate.data.config import ClassConfig
 from foveate.data.readers.gdal import open_dataset
+from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, OutputWriteError
 from foveate.gdal import quiet
 from foveate.geometry import CellGrid, Georeference, Size, Window

@@ -10,11 +10,12 @@ from foveate.lazy import door
 
 if TYPE_CHECKING:
     from foveate.data.channels import Normalisation
-    from foveate.data.config import ClassConfig, DataConfig
+    from foveate.data.config import DataConfig
     from foveate.data.labels import LabelReader, class_map
     from foveate.data.locations import Location, LocationBatch, LocationSpec
     from foveate.data.manifest import Sample, load_samples
     from foveate.data.readers import ArrayReader, Georeference, ImageReader, Resolution, open_image
+    from foveate.data.sections import ClassConfig
 
 __all__ = [
     "ArrayReader",
@@ -38,10 +39,11 @@ __getattr__, __dir__ = door(
     __name__,
     {
         "channels": "Normalisation",
-        "config": "ClassConfig DataConfig",
+        "config": "DataConfig",
         "labels": "LabelReader class_map",
         "locations": "Location LocationBatch LocationSpec",
         "manifest": "Sample load_samples",
+        "sections": "ClassConfig",
         "readers": "ArrayReader Georeference ImageReader Resolution open_image",
     },
 )

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.channels import Normalisation, select_channels
-from foveate.data.config import DataConfig, TrainedOn
+from foveate.data.config import DataConfig
 from foveate.data.readers.base import ImageReader
+from foveate.data.sections import TrainedOn
 from foveate.errors import DatasetError, ImageReadError
 from foveate.geometry import Size, Window
 from foveate.units import length

@@ -13,10 +13,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from foveate.data.config import AugmentationConfig
 from foveate.data.labels import LabelReader
 from foveate.data.nesting import Nesting, Planned, moved_nesting, nesting_of
 from foveate.data.readers.base import ImageReader
+from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Size, Window
 from foveate.patches.extraction import overview_window

@@ -13,13 +13,14 @@ from torch.utils.data import Dataset
 from foveate.data.channels import Normalisation
 from foveate.data.checks import check_classes, inspect_samples
 from foveate.data.class_table import ClassTable, SplitLabels
-from foveate.data.config import AugmentationConfig, DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.datasets import LocationDataset
 from foveate.data.images import SampleReader, open_labels
 from foveate.data.label_index import LabelIndex
 from foveate.data.locations import Augmentation, LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.data.sampling import CellSampler, class_weights
+from foveate.data.sections import AugmentationConfig
 from foveate.data.splits import SPLITS
 from foveate.errors import ConfigError, DatasetError
 from foveate.patches.scales import ScaleSet

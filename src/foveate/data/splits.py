@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
-from foveate.data.config import SplitConfig
+from foveate.data.sections import SplitConfig
 from foveate.errors import DatasetError
 
 Split: TypeAlias = Literal["train", "val", "test"]

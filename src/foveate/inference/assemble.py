@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.config import ClassConfig
+from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, OutputWriteError, StoredBlockError
 from foveate.files import checksum, files_in
 from foveate.geometry import Window

@@ -14,7 +14,7 @@ import torch
 
 from foveate.config_base import ConfigTree
 from foveate.data.area.area import Area
-from foveate.data.config import ClassConfig
+from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.gdal import small_cache

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.data.area.area import Area
-from foveate.data.config import ClassConfig
 from foveate.data.labels import LabelReader
+from foveate.data.sections import ClassConfig
 from foveate.files import refuse_existing
 from foveate.geometry import CellGrid, Georeference, Size, Window, ceil_div
 from foveate.inference.block import pass_bytes

@@ -19,9 +19,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from foveate.data.channels import select_channels
-from foveate.data.config import ClassConfig
 from foveate.data.labels import LabelReader
 from foveate.data.readers.base import ImageReader
+from foveate.data.sections import ClassConfig
 from foveate.files import written
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, FloatArray, IntArray, LabelArray

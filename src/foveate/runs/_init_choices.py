@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from foveate.data.survey import ClassFacts, ImageFacts, Survey
+from foveate.data.survey import Survey
+from foveate.data.survey_labels import ClassFacts, ImageFacts
 from foveate.types import IGNORE
 
 _VAL_SHARE = 0.2

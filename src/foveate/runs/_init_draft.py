@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.config import ClassConfig, default_classes, default_root
+from foveate.data.config import default_root
+from foveate.data.sections import ClassConfig, default_classes
 from foveate.data.survey import Survey
 from foveate.devices import available_cores, best_device
 from foveate.runs._init_choices import OVERLAPPING, counted_classes, flips_of, named_classes, validation_of

@@ -2,97 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import warnings
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
-from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.channels import Normalisation
 from foveate.data.images import open_sample
 from foveate.data.manifest import load_samples
 from foveate.errors import ConfigError, FoveateError, NetworkError
 from foveate.files import refuse_existing, written
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
-from foveate.networks.cascade import NetworkPerScale
-from foveate.networks.encoder_decoder import heads_of
-from foveate.patches.alignment import Context
+from foveate.runs._export_files import ExportedLook, LookToExport, Output, Tensors, metadata, onnx, program
 from foveate.runs.folder import TrainedRun
-from foveate.version import __version__
 
 FORMATS = (".onnx", ".pt2")
+
 _PATCHES = 4  # compared with torch
+
 _MOST_APART = 1e-3  # of a probability
-_LARGEST_BATCH = 4096
-_INPUTS = ("pixels", "handed", "corners")
-_Tensors: TypeAlias = tuple[Tensor, ...]
-_Output: TypeAlias = Tensor | _Tensors
-
-
-class ExportedLook(nn.Module):
-    """One look as a plain network: pixels from 0 to 1 in, probabilities over the same window out.
-
-    Args:
-        run: the trained run.
-        view: its field of view.
-        wider: field of view of the look whose context it gets; None for none.
-        hands_on: whether it also returns what a closer look gets.
-    """
-
-    mean: Tensor
-    std: Tensor
-    told: Tensor
-
-    def __init__(self, run: TrainedRun, view: int, wider: int | None = None, *, hands_on: bool = False) -> None:
-        super().__init__()
-        segmenter, data = run.segmenter, run.config.data
-        self._scale = segmenter.scales.fields_of_view.index(view)
-        self._side = segmenter.scales.patch_size
-        self._is_cascade = isinstance(segmenter, CascadeSegmenter)
-        self._share, self.hands_on = view / (wider or view), hands_on
-        network = segmenter.network
-        self.network = network.networks[self._scale] if isinstance(network, NetworkPerScale) else network
-        self.register_buffer("mean", torch.tensor(data.channel_mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(data.channel_std).view(-1, 1, 1))
-        self.embedding = segmenter.scale_embedding
-        self._membership = segmenter.membership
-        told = torch.zeros(1, len(segmenter.scales))
-        told[0, self._scale] = 1
-        self.register_buffer("told", told)
-
-    def forward(self, pixels: Tensor, handed: Tensor | None = None, corners: Tensor | None = None) -> _Output:
-        """Probabilities (N, classes, P, P), and of a look that hands on its map (N, D, m, m).
-
-        Args:
-            pixels: (N, C, P, P), raw values divided by the scale of the run.
-            handed: (N, D, m, m) what the wider look returned for the windows around these.
-            corners: (N, 2) top and left of these windows in the wider ones, as shares of the latter's side.
-        """
-        patches = (pixels - self.mean) / self.std
-        if self.embedding is not None:
-            patches = self.embedding(patches, self.told)
-        if not self._is_cascade:
-            return self._probabilities(self.network(patches))
-        context = None if handed is None or corners is None else Context(handed, corners, self._share)
-        seen = self.network(patches, self._scale, context)
-        probabilities = self._probabilities(seen.output)
-        return (probabilities, seen.handed) if self.hands_on else probabilities
-
-    def _probabilities(self, output: Any) -> Tensor:
-        logits: Any = heads_of(output)[0]
-        logits = F.interpolate(logits.float(), (self._side, self._side), mode="bilinear")
-        return self._membership.probabilities(logits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +79,7 @@ def export(
     names = [path if len(views) == 1 else path.with_stem(f"{path.stem}-{one}px") for one in views]
     for name in names:
         refuse_existing(name, overwrite)
-    writer = _onnx if path.suffix == ".onnx" else _program
+    writer = onnx if path.suffix == ".onnx" else program
     size = pixel_size or run.config.data.working_pixel
     looks, compared = _looks(run, view)
     return [_export_one(run, name, look, compared, writer, size) for name, look in zip(names, looks, strict=True)]
@@ -175,28 +108,19 @@ def _views(run: TrainedRun, view: int | None) -> tuple[int, ...]:
     return passed if view is None else (view,)
 
 
-_Writer = Callable[[ExportedLook, _Tensors, Path, dict[str, Any]], Callable[..., _Output]]
+_Writer = Callable[[ExportedLook, Tensors, Path, dict[str, Any]], Callable[..., Output]]
 
 
-class _Look(NamedTuple):
-    """A look to be exported, and inputs to compare it by."""
-
-    module: ExportedLook
-    inputs: _Tensors
-    view: int
-    wider: int | None
-
-
-def _looks(run: TrainedRun, view: int | None) -> tuple[list[_Look], str]:
+def _looks(run: TrainedRun, view: int | None) -> tuple[list[LookToExport], str]:
     """The looks to export, narrowest first, each with its inputs; and what these are."""
     views = _views(run, view)
     windows_of, read, compared = _patches(run)
     if not isinstance(run.segmenter, CascadeSegmenter) or views == run.segmenter.views_passed[-1:]:
         alone = [(one, (read(windows_of(one)),)) for one in views]
-        return [_Look(ExportedLook(run, one).cpu().eval(), inputs, one, None) for one, inputs in alone], compared
-    generator, looks = torch.Generator().manual_seed(0), list[_Look]()
+        return [LookToExport(ExportedLook(run, one).cpu().eval(), inputs, one, None) for one, inputs in alone], compared
+    generator, looks = torch.Generator().manual_seed(0), list[LookToExport]()
     wider: int | None = None
-    handed: _Tensors = ()
+    handed: Tensors = ()
     windows: list[Window] = []
     for one in reversed(run.segmenter.views_passed):
         inside = torch.randint(0, 1 + (wider or one) - one, (_PATCHES, 2), generator=generator)
@@ -208,18 +132,18 @@ def _looks(run: TrainedRun, view: int | None) -> tuple[list[_Look], str]:
         )
         context = (*handed, inside.float() / wider) if wider else ()
         look = ExportedLook(run, one, wider, hands_on=one > run.segmenter.views_passed[0]).cpu().eval()
-        looks.insert(0, _Look(look, (read(windows), *context), one, wider))
+        looks.insert(0, LookToExport(look, (read(windows), *context), one, wider))
         with torch.inference_mode():
             wider, handed = one, _each(look(*looks[0].inputs))[1:]
     return [look for look in looks if look.view in views], compared
 
 
 def _export_one(
-    run: TrainedRun, path: Path, look: _Look, compared: str, writer: _Writer, pixel_size: float | None
+    run: TrainedRun, path: Path, look: LookToExport, compared: str, writer: _Writer, pixel_size: float | None
 ) -> Exported:
     with written(path, overwrite=True) as partial:
         try:
-            loaded = writer(look.module, look.inputs, partial, _metadata(run, look, pixel_size))
+            loaded = writer(look.module, look.inputs, partial, metadata(run, look, pixel_size))
         except FoveateError:
             raise
         except Exception as error:  # the exporters raise many kinds
@@ -238,7 +162,7 @@ def _export_one(
     return Exported(path, look.view, apart, compared)
 
 
-def _each(output: _Output) -> _Tensors:
+def _each(output: Output) -> Tensors:
     return (output,) if isinstance(output, Tensor) else output
 
 
@@ -271,95 +195,3 @@ def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], Callable[[_Win
             return torch.nan_to_num(found / source.normalisation.scale)
 
     return drawn, read, f"{_PATCHES} patches of {sample.image}"
-
-
-def _exported(look: nn.Module, inputs: _Tensors) -> Any:
-    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        shapes = {name: {0: batch} for name, _ in zip(_INPUTS, inputs, strict=False)}
-        return torch.export.export(look, inputs, dynamic_shapes=shapes)
-
-
-def _program(look: ExportedLook, inputs: _Tensors, path: Path, metadata: dict[str, Any]) -> Callable[..., _Output]:
-    texts = {"foveate.json": json.dumps(metadata)}
-    torch.export.save(_exported(look, inputs), path, extra_files=texts)
-    module: Callable[..., _Output] = torch.export.load(path).module()
-    return module
-
-
-def _onnx(look: ExportedLook, inputs: _Tensors, path: Path, metadata: dict[str, Any]) -> Callable[..., _Output]:
-    import onnx  # noqa: PLC0415 - an extra
-    import onnxruntime  # noqa: PLC0415
-
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), redirect_stdout(StringIO()):
-        warnings.simplefilter("ignore")
-        names = [name for name, _ in zip(_INPUTS, inputs, strict=False)]
-        # A name stands for one thing in a graph: what a look between two others hands on is called apart.
-        outputs = ["probabilities", "handed_on" if "handed" in names else "handed"]
-        program = torch.onnx.export(
-            _exported(look, inputs), input_names=names, output_names=outputs[: 1 + look.hands_on], dynamo=True
-        )
-        assert program is not None
-        program.save(path, external_data=False)
-    model = onnx.load(path)
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=json.dumps(value))
-    onnx.save(model, path)
-    onnx.checker.check_model(path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def run(*given: Tensor) -> _Output:
-        fed = {name: one.numpy() for name, one in zip(names, given, strict=True)}
-        found = tuple(torch.from_numpy(one) for one in session.run(None, fed))
-        return found if look.hands_on else found[0]
-
-    return run
-
-
-def _metadata(run: TrainedRun, look: _Look, pixel_size: float | None) -> dict[str, Any]:
-    """What the QGIS plug-in Deepness reads, and what others need to use the network.
-
-    Source: Deepness, `processing/models/model_base.py`; values are JSON. It divides by 255 itself, and reads tiles at
-    `resolution` centimetres a pixel.
-    """
-    data, scales, view = run.config.data, run.segmenter.scales, look.view
-    metadata: dict[str, Any] = {
-        "model_type": "Segmentor",
-        "class_names": {str(label): name for label, name in enumerate(data.class_names)},
-        "tile_size": scales.patch_size,
-        "tiles_size": scales.patch_size,  # as its documentation calls it
-        "tiles_overlap": round(100 * run.config.inference.overlap),
-        "seg_thresh": 0.0,
-        "standardization_mean": [0.0] * data.in_channels,
-        "standardization_std": [1.0] * data.in_channels,
-        "foveate": {
-            "version": __version__,
-            "run": run.config.name,
-            "field_of_view": view,
-            "patch_size": scales.patch_size,
-            "input": "raw values, resampled to the patch size, divided by scale",
-            "scale": _scale(run),
-            "output": "probabilities over the same window",
-        },
-    }
-    if look.wider is not None:
-        metadata["foveate"] |= {
-            "handed": f"what the look of {look.wider} px returned as handed, for the windows around these",
-            "corners": f"top and left of the windows in those of {look.wider} px, as shares of their side",
-        }
-    if pixel_size is not None:
-        metadata["resolution"] = round(100 * pixel_size * view / scales.patch_size, 6)
-    return metadata
-
-
-def _scale(run: TrainedRun) -> float | str:
-    data = run.config.data
-    if data.scale is not None:
-        return data.scale
-    try:
-        with open_sample(load_samples(data, need_masks=False)[0], data) as image:
-            return Normalisation.of(data, image.dtype).scale
-    except FoveateError:
-        return "the range of the images' type: 255 for 8 bits"

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foveate.data.survey import ImageFacts, Survey, survey
+from foveate.data.survey import Survey, survey
+from foveate.data.survey_labels import ImageFacts
 from foveate.files import refuse_existing, write_text
 from foveate.runs._init_draft import Draft
 from foveate.runs.config import RunConfig

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +16,20 @@ from foveate.data.area.area import Area
 from foveate.data.area.roi import Roi, area_of, tissue_is_sought
 from foveate.data.images import open_working
 from foveate.data.readers.location import Location
-from foveate.devices import share_cores
-from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
+from foveate.errors import ConfigError
 from foveate.geometry import Size
 from foveate.inference.config import InferenceConfig
-from foveate.inference.executor import dask_executor, pieces_of
 from foveate.inference.job import ALONE, Prediction, PredictionFiles, on_disk
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import LookPlan
-from foveate.inference.session import Session, Share, Start
+from foveate.inference.session import Session, Start
 from foveate.inference.sizes import in_passes, in_seconds
 from foveate.inference.source import PixelSource
-from foveate.inference.team import LEFT_OUT, Team, launched_team, started_team
+from foveate.inference.team import LEFT_OUT
 from foveate.inference.work import SIZES, SPENDING
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
-from foveate.signals import stopping
-
-_WORKERS_GUESSED = 8  # workers may come and go; each gets pieces of an image again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +137,14 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
     """
     files = files_of(image, out)
     try:
-        with _opened(run, image) as source:
+        with opened(run, image) as source:
             for note in (*source.notes, *_wider_than(source.size, run)):
                 session.tell(f"{stem_of(image)}: {note}")
-            area = _area(run, source, image, roi, session.tell)
+            area = area_for(run, source, image, roi, session.tell)
             config, start = _fitted(run, source, area, files, session.memory, resume=resume)
             session.on_start(start)
             total = source.size.pixels
-            return _prediction(run, source, files, config, area, strict).run(
+            return prediction_of(run, source, files, config, area, strict).run(
                 session,
                 overwrite=overwrite,
                 resume=resume,
@@ -180,159 +170,15 @@ def _wider_than(image: Size, run: TrainedRun) -> tuple[str, ...]:
 
 
 @contextmanager
-def predicting(request: PredictionRequest, devices: Sequence[str]) -> Iterator[Team]:
-    """The team for a request: one that torchrun started, or a process for each device.
-
-    Args:
-        request: what to do.
-        devices: of the processes to start; under torchrun, what its processes may use, in turns.
-    """
-    with ExitStack() as stack:
-        team = stack.enter_context(launched_team(devices, request.out))
-        if team is None:
-            team = stack.enter_context(started_team(devices, _help_in_process, request))
-        if team.local > 1:
-            share_cores(team.local)
-        stack.enter_context(team.ending_with_the_leader())
-        yield team
-
-
-@contextmanager
-def on_dask(request: PredictionRequest, device: str, address: str, workers: int | None = None) -> Iterator[Share]:
-    """What shares the blocks of a request out to the workers of a Dask cluster, which see the same files.
-
-    Args:
-        request: what to do.
-        device: of each worker.
-        address: of the scheduler, or "local".
-        workers: of "local".
-
-    Raises:
-        ConfigError: when the extra `dask` is missing, or nobody answers.
-    """
-    with dask_executor(address, workers) as executor:
-        yield shared_by(executor, request, device)
-
-
-def shared_by(executor: Executor, request: PredictionRequest, device: str) -> Share:
-    """What gives the blocks of a request's images to an executor, whose workers see the same files.
-
-    Args:
-        executor: with `submit`, as of `concurrent.futures`.
-        request: what to do.
-        device: of each worker.
-    """
-    # On a worker the folder that it runs in is another.
-    there = replace(request, run=request.run.resolve(), out=request.out.resolve(), images=_absolute(request.images))
-
-    def share(number: int, settled: ConfigTree, blocks: Sequence[int]) -> list[Future[list[str]]]:
-        pieces = [[blocks[i] for i in piece] for piece in pieces_of(len(blocks), _WORKERS_GUESSED)]
-        return [executor.submit(do_blocks, there, number, device, settled, piece) for piece in pieces]
-
-    return share
-
-
-def _absolute(images: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(Path(image).resolve()) if Path(image).exists() else image for image in images)
-
-
-def do_blocks(
-    request: PredictionRequest, number: int, device: str, settled: ConfigTree, blocks: Sequence[int]
-) -> list[str]:
-    """Predict numbered blocks of an image of a request, and put them into its store; on any computer that sees it.
-
-    Returns:
-        What the user should be told.
-    """
-    told: list[str] = []
-    run, image = _loaded(request, device), request.images[number]
-    with _opened(run, image) as source:
-        config = _updated(run.config.inference, settled, list(settled))
-        area = _area(run, source, image, request.roi)
-        prediction = _prediction(run, source, files_of(image, request.out), config, area, request.strict)
-        prediction.do(blocks, told.append)
-    return told
-
-
-@lru_cache(maxsize=1)
-def _loaded(request: PredictionRequest, device: str) -> TrainedRun:
-    return request.load(device)
-
-
-def help_predict(
-    request: PredictionRequest, team: Team, tell: Callable[[str], None], should_stop: Callable[[], bool]
-) -> None:
-    """Work on the images of a request beside the process that leads, until all are done or it ends.
-
-    Args:
-        request: what to do.
-        team: as this process sees it.
-        tell: told what the user should know.
-        should_stop: asked after every block.
-    """
-    run = request.load(team.device)
-    for number, image in enumerate(request.images):
-        session = Session(team, number, tell=tell, should_stop=should_stop)
-        try:
-            word = _word(session)
-            if word != LEFT_OUT:
-                _help_with(run, image, request, json.loads(word), session)
-        except (StoppedError, WorkerError):
-            if should_stop() or not _leader_is_there(session):
-                return
-        except FoveateError as error:
-            tell(f"process {team.rank} cannot help with {image}: {error}")
-
-
-def _help_in_process(team: Team, request: PredictionRequest) -> None:
-    """What a started process does; it stops where the one that started it is gone."""
-    parent = os.getppid()
-    share_cores(team.local)
-    with stopping(_nothing) as stop:
-        help_predict(request, team, _say, lambda: stop() or os.getppid() != parent)
-
-
-def _nothing() -> None:
-    """The process that leads says that it stops."""
-
-
-def _say(text: str) -> None:
-    os.write(2, f"{text}\n".encode())
-
-
-def _word(session: Session) -> str:
-    """Wait for what the leader says about an image."""
-    while (word := session.team.hears(session.number)) is None:
-        if session.should_stop():
-            raise StoppedError("stopped")
-        time.sleep(0.1)
-    return word
-
-
-def _leader_is_there(session: Session) -> bool:
-    try:
-        session.team.hears(session.number)
-    except WorkerError:
-        return False
-    return True
-
-
-def _help_with(run: TrainedRun, image: str, request: PredictionRequest, settled: ConfigTree, session: Session) -> None:
-    with _opened(run, image) as source:
-        config = _updated(run.config.inference, settled, list(settled))
-        area = _area(run, source, image, request.roi)
-        _prediction(run, source, files_of(image, request.out), config, area, request.strict).help(session)
-
-
-@contextmanager
-def _opened(run: TrainedRun, image: Path | str) -> Iterator[PixelSource]:
+def opened(run: TrainedRun, image: Path | str) -> Iterator[PixelSource]:
+    """The pixels of an image as a run sees them; each reading thread opens it for itself."""
     data = run.config.data
     with ExitStack() as stack:
         reader = stack.enter_context(open_working(image, data))
         yield PixelSource.of(reader, data, run.device, lambda: open_working(image, data))
 
 
-def _area(
+def area_for(
     run: TrainedRun, source: PixelSource, image: Path | str, roi: Roi | None, tell: Callable[[str], None] | None = None
 ) -> Area:
     """What is looked at: inside the region, with data, and of a slide the tissue."""
@@ -347,9 +193,10 @@ def _area(
     return area
 
 
-def _prediction(
+def prediction_of(
     run: TrainedRun, source: PixelSource, files: PredictionFiles, config: InferenceConfig, area: Area, strict: bool
 ) -> Prediction:
+    """What is to be done with an image: the job, of a run's classes."""
     classes = run.config.data.classes
     return Prediction(run.segmenter, source, files, classes=classes, config=config, area=area, strict=strict)
 
@@ -360,10 +207,10 @@ def _fitted(
     """The configuration, its blocks and batches as those to go on with, or as the memory allows; and what it needs."""
     config, found = run.config.inference, on_disk(files) if resume else None
     if in_seconds(config.budget):
-        config = _updated(config, found, SPENDING) if found else counted_in_passes(run, source, config, area)
+        config = updated(config, found, SPENDING) if found else counted_in_passes(run, source, config, area)
     model = MemoryModel.of(run.segmenter, source, config, len(run.config.data.classes), area)
     if memory is not None:
-        config = _updated(config, found, SIZES) if found else fitted(model, config, run.segmenter, memory)
+        config = updated(config, found, SIZES) if found else fitted(model, config, run.segmenter, memory)
     bound = model.bound(config.block_size, config.batch_size)
     return config, Start(source.size.megapixels, bound, config.block_size, config.batch_size)
 
@@ -376,5 +223,6 @@ def counted_in_passes(
     return with_tuned(counted, run.tuned, run.segmenter.estimator, run.segmenter.scales.target)
 
 
-def _updated(config: InferenceConfig, values: ConfigTree, names: Sequence[str]) -> InferenceConfig:
+def updated(config: InferenceConfig, values: ConfigTree, names: Sequence[str]) -> InferenceConfig:
+    """The configuration with those values of the given names."""
     return InferenceConfig.parse({**config.tree(), **{name: values[name] for name in names}})

@@ -11,9 +11,9 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.data.config import ClassConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationBatch
+from foveate.data.sections import ClassConfig
 from foveate.membership import Membership
 from foveate.patches.alignment import crop_central, resize_logits
 from foveate.patches.scales import ScaleSet

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.config import ClassConfig, VectorsConfig
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.readers import open_image
+from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div
 from foveate.viewer.facts import RasterFacts, raster_facts

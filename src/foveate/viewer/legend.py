@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from foveate.data.config import ClassConfig
 from foveate.data.readers import open_image
+from foveate.data.sections import ClassConfig
 from foveate.geometry import Size, Window
 from foveate.viewer.facts import RasterFacts
 from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG, read_nearest

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.config import ClassConfig
+from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, OutputWriteError
 from foveate.geometry import Size, Window, halvings
 from foveate.tiff.raster import NODATA

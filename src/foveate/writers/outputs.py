@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from xml.etree import ElementTree
 
-from foveate.data.config import ClassConfig
+from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
 from foveate.geometry import CellGrid, Georeference, Size, Window

@@ -147,7 +147,7 @@ class _Command:
     def run(self, devices: list[str]) -> int:
         """The exit code."""
         from foveate.cli.console import show_cursor
-        from foveate.runs.predict import help_predict, predicting
+        from foveate.runs.predict_team import help_predict, predicting
         from foveate.signals import stopping
 
         with stopping(_say_stopping, show_cursor) as stop, predicting(self._request, devices) as team:
@@ -160,7 +160,7 @@ class _Command:
         """The exit code; the workers of a cluster predict, this process writes the results."""
         from foveate.cli.console import show_cursor
         from foveate.inference.team import Team
-        from foveate.runs.predict import on_dask
+        from foveate.runs.predict_team import on_dask
         from foveate.signals import stopping
 
         workers = len(devices) if len(devices) > 1 else None

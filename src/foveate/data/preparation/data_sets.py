@@ -11,10 +11,10 @@ from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from foveate.data.config import SplitConfig
 from foveate.data.preparation.masks import Colour, Fusion, check_available, fuse, mask_by_colour, mask_by_value
 from foveate.data.preparation.scenes import Mask, Scene
 from foveate.data.readers import open_image
+from foveate.data.sections import SplitConfig
 from foveate.data.splits import SPLITS, Split
 from foveate.errors import ConfigError, DatasetError
 from foveate.types import IGNORE, LabelArray

@@ -1,0 +1,166 @@
+"""Sections of the description of a data set: classes and their colours, polygons, splits, augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from colorsys import hsv_to_rgb
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from foveate.config_base import Section
+from foveate.types import Coordinates
+
+
+def _as_hex(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.lower()
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise ValueError("a colour is '#rrggbb' or three numbers from 0 to 255")
+    if not all(isinstance(part, int) and 0 <= part <= 255 for part in value):
+        raise ValueError("a colour's three numbers must be integers from 0 to 255")
+    return "#{:02x}{:02x}{:02x}".format(*value)
+
+
+def rgb_of(color: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of "#rrggbb"."""
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
+
+
+Color = Annotated[str, BeforeValidator(_as_hex), Field(pattern=r"^#[0-9a-f]{6}$")]
+
+
+class ClassConfig(Section):
+    """One class. Its id is its position in the list, counted from 0.
+
+    Attributes:
+        name: unique name, used in tables and in `class_sampling`.
+        color: "#rrggbb", or [r, g, b] with values from 0 to 255.
+    """
+
+    name: str = Field(min_length=1)
+    color: Color
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Red, green and blue, 0 to 255."""
+        return rgb_of(self.color)
+
+
+# Told apart on maps and photographs, in this order; more are spread over the colour circle.
+_COLOURS = (
+    "#d62728", "#1f77b4", "#2ca02c", "#ff9f1c", "#9467bd", "#17becf", "#e377c2", "#8c564b", "#bcbd22", "#f4e04d",
+)  # fmt: skip
+
+_GOLDEN = 0.618034
+
+
+def default_classes(names: Sequence[str]) -> list[ClassConfig]:
+    """Classes of these names with colours that are told apart; a background that comes first is black."""
+    dark = bool(names) and names[0].casefold() in ("background", "ground", "other", "void")
+    colours = ["#000000"] if dark else []
+    colours += [*_COLOURS, *(_hue(k * _GOLDEN % 1) for k in range(256))]
+    return [ClassConfig(name=name, color=color) for name, color in zip(names, colours, strict=False)]
+
+
+def _hue(turn: float) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in hsv_to_rgb(turn, 0.65, 0.9))
+
+
+class VectorsConfig(Section):
+    """Labels from polygons: GeoJSON (also QuPath's), GeoPackage, shapefile, COCO and LabelMe files.
+
+    Attributes:
+        attribute: property or column that holds the class. By default Foveate looks for the usual names (QuPath's
+            `classification`, `class`, `label`, `category`, ...).
+        classes: maps values in the file to class names or "ignore": `{Tumour: tumour, Artefact: ignore}`. Values that
+            are class names (in any case) or class ids need no entry.
+        unlabelled: class of the pixels outside all polygons, or "ignore". The default is the first class.
+        order: which polygon is on top where several overlap: "file" (the later one), "classes" (the one with the higher
+            class id) or "smallest".
+        coordinates: "pixels" of the stored image; "crs" (the system of the file, or of the image if the file names
+            none); "lonlat"; or "auto".
+        layer: layer to read, if a GeoPackage has several.
+    """
+
+    attribute: str | None = None
+    classes: dict[str, str] | None = None
+    unlabelled: str | None = None
+    order: Literal["file", "classes", "smallest"] = "file"
+    coordinates: Coordinates = "auto"
+    layer: str | None = None
+
+
+class SplitConfig(Section):
+    """Split of the images: by name or by a random draw. Each image is in exactly one split.
+
+    Images named in no list are drawn: `test_fraction` of them go to test, `val_fraction` to validation, the rest to
+    train. These are counts: rounded, at least one image where a share is given, and one is left to train on. Where a
+    `train` list is given nothing is drawn, and every image must be in a list.
+
+    Attributes:
+        train, val, test: stems of image files. An empty `val` turns validation off.
+        val_fraction, test_fraction: shares of the images to draw, in [0, 1). At least one image is drawn if the share
+            is above 0.
+        seed: changes the draw. The draw depends only on the seed and the stems.
+    """
+
+    train: list[str] | None = None
+    val: list[str] | None = None
+    test: list[str] | None = None
+    val_fraction: float = Field(default=0.0, ge=0, lt=1)
+    test_fraction: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction must be below 1; otherwise no image is left to train on")
+        if self.train is not None and (self.val_fraction or self.test_fraction):
+            raise ValueError(
+                "val_fraction and test_fraction cannot be used with a train list; remove the list or the fractions"
+            )
+        return self
+
+
+class AugmentationConfig(Section):
+    """Random changes of a training location. Overview, patches and labels change in the same way.
+
+    Attributes:
+        flip: mirror vertically and horizontally, each with probability 1/2; "horizontal" only swaps left and right, for
+            scenes that are never upside down.
+        rotate90: rotate by a random multiple of 90 degrees.
+        brightness, contrast, saturation: a factor is drawn from [1 - v, 1 + v]; 0 turns it off.
+        hue: a shift is drawn from [-v, v], in turns of the colour circle, at most 0.5; 0 turns it off.
+    """
+
+    flip: bool | Literal["horizontal"] = True
+    rotate90: bool = True
+    brightness: float = Field(default=0.0, ge=0, le=1)
+    contrast: float = Field(default=0.0, ge=0, le=1)
+    saturation: float = Field(default=0.0, ge=0, le=1)
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+
+
+class TrainedOn(Section):
+    """Properties of the training images. Training writes them; do not set them by hand.
+
+    Attributes:
+        dtype: type of the pixels.
+        scale: divisor of the pixel values.
+        bands: number of bands that were used.
+        names: for each channel, the name of its band in the files; "" if they give none.
+        scaling: for each channel, the gain and offset that the files give.
+        low, high: for each channel, the lowest 0.5th and the highest 99.5th percentile over all images, if known.
+        pixel_size: pixel sizes of the finest and the coarsest image in metres, if known.
+    """
+
+    dtype: str
+    scale: float
+    bands: int
+    names: tuple[str, ...]
+    scaling: tuple[tuple[float, float], ...]
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    pixel_size: tuple[float, float] | None = None

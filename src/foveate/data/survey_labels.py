@@ -1,0 +1,237 @@
+"""What a survey counts in labels: pixels, images and sizes of the classes, from masks, bands, folders or polygons."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from foveate.data.labels.overlapping import CLASS
+from foveate.data.labels.shapes import VECTORS, read_shapes
+from foveate.data.labels.vector import in_pixels
+from foveate.data.manifest import data_files
+from foveate.data.readers import open_image
+from foveate.errors import DatasetError
+from foveate.geometry import Size, Window
+
+# Read in full up to this many pixels in all; of more an even part of the tiles.
+_PIXELS = 10**9
+
+_TILE = 2048
+
+_OBJECT_GRID = 1024  # rows and columns of the coarse grid that objects are measured on
+
+_MOST_VALUES = 256
+
+
+class ImageFacts(NamedTuple):
+    """An image: its name, file, labels (None without), size, bands, type, metres a pixel and system where known."""
+
+    name: str
+    path: Path
+    labels: Path | None
+    size: Size
+    bands: int
+    dtype: str
+    pixel_size: float | None
+    crs: str | None
+
+    @property
+    def shorter(self) -> int:
+        """The shorter side."""
+        return min(self.size.height, self.size.width)
+
+    @property
+    def longer(self) -> int:
+        """The longer side."""
+        return max(self.size.height, self.size.width)
+
+
+@dataclass
+class ClassFacts:
+    """What was counted of one value, colour or name in the labels.
+
+    Attributes:
+        pixels: how many were seen; of polygons their area.
+        images: names of the images that hold it.
+        diameter: of its connected parts, level-0 pixels: half of the area lies in larger ones; 0 where not measured.
+        upper, lower: shares of the upper and of the lower half of each image, in the order of the images.
+    """
+
+    pixels: int
+    images: list[str]
+    diameter: float
+    upper: list[float]
+    lower: list[float]
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """Folders below one that hold files: the classes, where each has masks of its own."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and data_files(path))
+
+
+class Counted:
+    """The classes in the labels of some images, counted tile by tile."""
+
+    def __init__(self, images: list[ImageFacts]) -> None:
+        self._pixels: Counter[Any] = Counter()
+        self._images: dict[Any, list[str]] = defaultdict(list)
+        self._halves: dict[Any, dict[str, NDArray[Any]]] = defaultdict(dict)
+        self._diameters: dict[Any, list[float]] = defaultdict(list)
+        self._names = [image.name for image in images]
+        kinds = {_kind(image) for image in images}
+        if len(kinds) > 1:
+            raise DatasetError(f"the labels are of several kinds, {' and '.join(sorted(kinds))}; convert them to one")
+        self.kind = kinds.pop()
+        total = sum(image.size.pixels for image in images)
+        self.complete = self.kind == "polygons" or total <= _PIXELS
+        for image in images:
+            share = min(1.0, _PIXELS / total)
+            if self.kind == "polygons":
+                self._count_shapes(image)
+            elif self.kind in ("bands", "folders"):
+                self._count_each(image, share)
+            else:
+                self._count_mask(image, share)
+
+    def classes(self) -> dict[Any, ClassFacts]:
+        """What was counted, by value."""
+        return {
+            value: ClassFacts(
+                self._pixels[value],
+                self._images[value],
+                _typical(self._diameters[value]),
+                *np.transpose([self._halves[value].get(name, np.zeros(2)) for name in self._names]).tolist(),
+            )
+            for value in sorted(self._pixels)
+        }
+
+    def _count_mask(self, image: ImageFacts, share: float) -> None:
+        assert image.labels is not None
+        step = max(1, image.longer // _OBJECT_GRID)
+        halves: dict[Any, NDArray[Any]] = defaultdict(lambda: np.zeros(2))
+        with open_image(image.labels) as mask:
+            for window in _tiles(mask.size, share, image.name):
+                values = _packed(mask.read(window), self.kind)
+                found, counts = np.unique(values, return_counts=True)
+                lower = int(window.top >= mask.size.height // 2)
+                for value, count in zip(found.tolist(), counts.tolist(), strict=True):
+                    self._pixels[value] += count
+                    halves[value][lower] += count / mask.size.pixels
+                if len(self._pixels) > _MOST_VALUES:
+                    raise DatasetError(
+                        f"{image.labels}: the labels have more than {_MOST_VALUES} different values, so they look like "
+                        "pictures instead of labels (JPEG changes values: save labels as PNG or TIFF)"
+                    )
+                self._measure(values[::step, ::step], step)
+        for value, shares in halves.items():
+            self._images[value].append(image.name)
+            self._halves[value][image.name] = shares
+
+    def _count_each(self, image: ImageFacts, share: float) -> None:
+        """The masks of overlapping classes, by band or by the name of their folder."""
+        step = max(1, image.longer // _OBJECT_GRID)
+        for name, path, band in _masks_of(image):
+            with open_image(path) as mask:
+                halves = np.zeros(2)
+                for window in _tiles(mask.size, share, image.name):
+                    yes = mask.read(window)[band] > 0
+                    self._pixels[name] += int(yes.sum())
+                    halves[int(window.top >= mask.size.height // 2)] += yes.sum() / mask.size.pixels
+                    parts, _ = ndimage.label(yes[::step, ::step])
+                    self._diameters[name] += (2 * np.sqrt(np.bincount(parts.ravel())[1:] / np.pi) * step).tolist()
+            self._halves[name][image.name] = halves
+            if halves.any():
+                self._images[name].append(image.name)
+
+    def _measure(self, values: NDArray[Any], step: int) -> None:
+        """Diameters of connected parts on a coarse grid."""
+        for value in np.unique(values).tolist():
+            marked, count = ndimage.label(values == value)
+            if count:
+                areas = np.bincount(marked.ravel())[1:]
+                self._diameters[value] += (2 * np.sqrt(areas / np.pi) * step).tolist()
+
+    def _count_shapes(self, image: ImageFacts) -> None:
+        assert image.labels is not None
+        shapes = read_shapes(image.labels, image.path.name)
+        with open_image(image.path) as reader:
+            placed, _ = in_pixels(shapes, reader, "auto", image.labels)
+        for outline, label in zip(placed, shapes.labels, strict=True):
+            name = "" if label is None else str(label)
+            self._pixels[name] += round(outline.area)
+            self._diameters[name].append(2 * (outline.area / np.pi) ** 0.5)
+            halves = self._halves[name].setdefault(image.name, np.zeros(2))
+            halves[int(outline.centroid.y >= image.size.height / 2)] += outline.area / image.size.pixels
+            if image.name not in self._images[name]:
+                self._images[name].append(image.name)
+
+
+def _masks_of(image: ImageFacts) -> list[tuple[Any, Path, int]]:
+    """Name, file and band of the mask of each overlapping class."""
+    assert image.labels is not None
+    if CLASS not in str(image.labels):
+        with open_image(image.labels) as mask:
+            return [(band, image.labels, band) for band in range(mask.bands)]
+    folder = image.labels.parent.parent
+    files = [(one.name, one / image.labels.name, 0) for one in class_folders(folder)]
+    return [one for one in files if one[1].exists()]
+
+
+def _typical(diameters: list[float]) -> float:
+    """The diameter of which half of the area is in larger parts: specks of a pixel do not count."""
+    if not diameters:
+        return 0.0
+    ordered = np.sort(diameters)
+    area = np.cumsum(ordered**2)
+    return float(ordered[np.searchsorted(area, area[-1] / 2)])
+
+
+def _kind(image: ImageFacts) -> str:
+    assert image.labels is not None
+    if image.labels.suffix.lower() in VECTORS:
+        return "polygons"
+    if CLASS in str(image.labels):
+        return "folders"
+    with open_image(image.labels) as mask:
+        if mask.bands == 1:
+            return "ids"
+        pixels = mask.read(Window.of(mask.size), Size(min(512, mask.size.height), min(512, mask.size.width)))
+        if (pixels[1:] == pixels[:1]).all():
+            return "ids"
+        # Three bands of 0 and 255 are pictures in colours.
+        largest = pixels.max()
+        two = np.isin(pixels, (0, largest)).all() and largest in ((1,) if mask.bands == 3 else (1, 255))
+        return "bands" if two else "colours"
+
+
+def _tiles(size: Size, share: float, name: str) -> Iterator[Window]:
+    """Tiles that lie wholly in the upper or in the lower half; where not all are read, some drawn by the name."""
+    half, rng = size.height // 2, random.Random(name)
+    for top, bottom in ((0, half), (half, size.height)):
+        for row in range(top, bottom, _TILE):
+            for col in range(0, size.width, _TILE):
+                if rng.random() <= share:
+                    yield Window(row, col, min(_TILE, bottom - row), min(_TILE, size.width - col))
+
+
+def _packed(pixels: NDArray[Any], kind: str) -> NDArray[Any]:
+    """One whole number a pixel: its value, or its colour as 0xRRGGBB; NaN counts as -1."""
+    if kind == "colours":
+        red, green, blue = pixels[:3].astype(np.int64)
+        packed: NDArray[Any] = (red << 16) + (green << 8) + blue
+        return packed
+    values: NDArray[Any] = pixels[0]
+    if values.dtype.kind != "f":
+        return values
+    if (values != np.floor(values))[np.isfinite(values)].any():
+        raise DatasetError("the labels have fractions; a mask must hold whole numbers")
+    whole: NDArray[Any] = np.nan_to_num(values, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
+    return whole

@@ -1,0 +1,191 @@
+"""The files of an export: ONNX or a program of torch.export, with what a user of it without Foveate has to know."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.cascade import CascadeSegmenter
+from foveate.data.channels import Normalisation
+from foveate.data.images import open_sample
+from foveate.data.manifest import load_samples
+from foveate.errors import FoveateError
+from foveate.networks.cascade import NetworkPerScale
+from foveate.networks.encoder_decoder import heads_of
+from foveate.patches.alignment import Context
+from foveate.runs.folder import TrainedRun
+from foveate.version import __version__
+
+LARGEST_BATCH = 4096
+
+INPUTS = ("pixels", "handed", "corners")
+
+Tensors: TypeAlias = tuple[Tensor, ...]
+
+Output: TypeAlias = Tensor | Tensors
+
+
+class ExportedLook(nn.Module):
+    """One look as a plain network: pixels from 0 to 1 in, probabilities over the same window out.
+
+    Args:
+        run: the trained run.
+        view: its field of view.
+        wider: field of view of the look whose context it gets; None for none.
+        hands_on: whether it also returns what a closer look gets.
+    """
+
+    mean: Tensor
+    std: Tensor
+    told: Tensor
+
+    def __init__(self, run: TrainedRun, view: int, wider: int | None = None, *, hands_on: bool = False) -> None:
+        super().__init__()
+        segmenter, data = run.segmenter, run.config.data
+        self._scale = segmenter.scales.fields_of_view.index(view)
+        self._side = segmenter.scales.patch_size
+        self._is_cascade = isinstance(segmenter, CascadeSegmenter)
+        self._share, self.hands_on = view / (wider or view), hands_on
+        network = segmenter.network
+        self.network = network.networks[self._scale] if isinstance(network, NetworkPerScale) else network
+        self.register_buffer("mean", torch.tensor(data.channel_mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(data.channel_std).view(-1, 1, 1))
+        self.embedding = segmenter.scale_embedding
+        self._membership = segmenter.membership
+        told = torch.zeros(1, len(segmenter.scales))
+        told[0, self._scale] = 1
+        self.register_buffer("told", told)
+
+    def forward(self, pixels: Tensor, handed: Tensor | None = None, corners: Tensor | None = None) -> Output:
+        """Probabilities (N, classes, P, P), and of a look that hands on its map (N, D, m, m).
+
+        Args:
+            pixels: (N, C, P, P), raw values divided by the scale of the run.
+            handed: (N, D, m, m) what the wider look returned for the windows around these.
+            corners: (N, 2) top and left of these windows in the wider ones, as shares of the latter's side.
+        """
+        patches = (pixels - self.mean) / self.std
+        if self.embedding is not None:
+            patches = self.embedding(patches, self.told)
+        if not self._is_cascade:
+            return self._probabilities(self.network(patches))
+        context = None if handed is None or corners is None else Context(handed, corners, self._share)
+        seen = self.network(patches, self._scale, context)
+        probabilities = self._probabilities(seen.output)
+        return (probabilities, seen.handed) if self.hands_on else probabilities
+
+    def _probabilities(self, output: Any) -> Tensor:
+        logits: Any = heads_of(output)[0]
+        logits = F.interpolate(logits.float(), (self._side, self._side), mode="bilinear")
+        return self._membership.probabilities(logits)
+
+
+class LookToExport(NamedTuple):
+    """A look to be exported, and inputs to compare it by."""
+
+    module: ExportedLook
+    inputs: Tensors
+    view: int
+    wider: int | None
+
+
+def exported(look: nn.Module, inputs: Tensors) -> Any:
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shapes = {name: {0: batch} for name, _ in zip(INPUTS, inputs, strict=False)}
+        return torch.export.export(look, inputs, dynamic_shapes=shapes)
+
+
+def program(look: ExportedLook, inputs: Tensors, path: Path, metadata: dict[str, Any]) -> Callable[..., Output]:
+    texts = {"foveate.json": json.dumps(metadata)}
+    torch.export.save(exported(look, inputs), path, extra_files=texts)
+    module: Callable[..., Output] = torch.export.load(path).module()
+    return module
+
+
+def onnx(look: ExportedLook, inputs: Tensors, path: Path, metadata: dict[str, Any]) -> Callable[..., Output]:
+    import onnx  # noqa: PLC0415 - an extra
+    import onnxruntime  # noqa: PLC0415
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        names = [name for name, _ in zip(INPUTS, inputs, strict=False)]
+        # A name stands for one thing in a graph: what a look between two others hands on is called apart.
+        outputs = ["probabilities", "handed_on" if "handed" in names else "handed"]
+        program = torch.onnx.export(
+            exported(look, inputs), input_names=names, output_names=outputs[: 1 + look.hands_on], dynamo=True
+        )
+        assert program is not None
+        program.save(path, external_data=False)
+    model = onnx.load(path)
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    onnx.save(model, path)
+    onnx.checker.check_model(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(*given: Tensor) -> Output:
+        fed = {name: one.numpy() for name, one in zip(names, given, strict=True)}
+        found = tuple(torch.from_numpy(one) for one in session.run(None, fed))
+        return found if look.hands_on else found[0]
+
+    return run
+
+
+def metadata(run: TrainedRun, look: LookToExport, pixel_size: float | None) -> dict[str, Any]:
+    """What the QGIS plug-in Deepness reads, and what others need to use the network.
+
+    Source: Deepness, `processing/models/model_base.py`; values are JSON. It divides by 255 itself, and reads tiles at
+    `resolution` centimetres a pixel.
+    """
+    data, scales, view = run.config.data, run.segmenter.scales, look.view
+    metadata: dict[str, Any] = {
+        "model_type": "Segmentor",
+        "class_names": {str(label): name for label, name in enumerate(data.class_names)},
+        "tile_size": scales.patch_size,
+        "tiles_size": scales.patch_size,  # as its documentation calls it
+        "tiles_overlap": round(100 * run.config.inference.overlap),
+        "seg_thresh": 0.0,
+        "standardization_mean": [0.0] * data.in_channels,
+        "standardization_std": [1.0] * data.in_channels,
+        "foveate": {
+            "version": __version__,
+            "run": run.config.name,
+            "field_of_view": view,
+            "patch_size": scales.patch_size,
+            "input": "raw values, resampled to the patch size, divided by scale",
+            "scale": _scale(run),
+            "output": "probabilities over the same window",
+        },
+    }
+    if look.wider is not None:
+        metadata["foveate"] |= {
+            "handed": f"what the look of {look.wider} px returned as handed, for the windows around these",
+            "corners": f"top and left of the windows in those of {look.wider} px, as shares of their side",
+        }
+    if pixel_size is not None:
+        metadata["resolution"] = round(100 * pixel_size * view / scales.patch_size, 6)
+    return metadata
+
+
+def _scale(run: TrainedRun) -> float | str:
+    data = run.config.data
+    if data.scale is not None:
+        return data.scale
+    try:
+        with open_sample(load_samples(data, need_masks=False)[0], data) as image:
+            return Normalisation.of(data, image.dtype).scale
+    except FoveateError:
+        return "the range of the images' type: 255 for 8 bits"
