@@ -66,6 +66,14 @@ def test_documentation_imports_from_the_doors_only():
     assert not {(page, module) for page, module in found if module.count(".") > 1}
 
 
+def test_the_page_on_the_tree_names_what_is_there():
+    text = (ROOT / "docs/concepts/architecture.md").read_text(encoding="utf-8")
+    named = {name.removesuffix(".py") for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+(?:\.py)?)`", text)}
+    found = {name.removesuffix(".py") for name in SOURCES} | {name.rpartition("/")[0] for name in SOURCES}
+    assert len(named) > 20
+    assert not {name for name in named if not name.startswith(("tests/", "docs/", "src/"))} - found
+
+
 def pages():
     yield from (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
     for folder in ("docs", "examples"):

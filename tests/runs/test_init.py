@@ -250,7 +250,7 @@ def test_the_command_says_what_it_found_and_train_takes_the_folder(here):
     assert Path("toy.yaml").exists()
     assert run.config.name == "toy"
     again = CliRunner().invoke(app, ["train", "toy", "--out", "second", *SHORT], catch_exceptions=False)
-    assert "which is there already" in again.output
+    assert "using the existing" in again.output
 
 
 def test_from_python(here):
