@@ -12,6 +12,8 @@ from rasterio.warp import transform
 from foveate.data.config import DataConfig
 from foveate.data.images import open_working
 from foveate.data.labels import open_source
+from foveate.data.labels import shapes as shapes_module
+from foveate.data.labels import vector as vector_module
 from foveate.data.labels.reader import LabelReader
 from foveate.data.labels.shapes import _unpacked
 from foveate.data.readers import open_image
@@ -104,6 +106,57 @@ def test_tables_in_any_system(tmp_path, suffix, crs):
         geometry_type="Polygon", crs=crs,
     )  # fmt: skip
     assert_same(labels_of(tmp_path, path, UTM), expected())
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp"])
+@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:4326"])
+@pytest.mark.parametrize("order", ["file", "smallest", "classes"])
+def test_a_large_table_is_read_where_it_is_needed(tmp_path, monkeypatch, suffix, crs, order):
+    """It gives what the same table gives when all of it is kept."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(-300, 900, (400, 2))
+    outlines = [
+        on_ground(shapely.box(x, y, x + w, y + h))
+        for (x, y), w, h in zip(corners, *rng.uniform(5, 90, (2, 400)), strict=True)
+    ]
+    if crs != "EPSG:32632":
+        moved = lambda xy: np.stack(transform("EPSG:32632", crs, *xy.T), axis=1)  # noqa: E731
+        outlines = [shapely.transform(one, moved) for one in outlines]
+    names = rng.choice(np.array(["tumour", "stroma", ""], object), 400)
+    path = tmp_path / f"scan{suffix}"
+    options = {"geometry_type": "Polygon", "crs": crs}
+    pyogrio.raw.write(path, shapely.to_wkb(np.array(outlines, object)), [names], ["class"], **options)
+    kept = labels_of(tmp_path, path, UTM, order=order)
+    read = []
+    real = shapes_module.Table.within
+    monkeypatch.setattr(vector_module, "MOST_KEPT", 100)
+    monkeypatch.setattr(shapes_module.Table, "within", lambda self, box: read.append(real(self, box)) or read[-1])
+    labels = labels_of(tmp_path, path, UTM, order=order)
+    assert not read
+    assert np.array_equal(whole(labels), whole(kept))
+    assert len(np.unique(whole(kept))) == 4
+    assert all(len(some.labels) < 250 for some in read)
+    assert len(read) == 4  # tiles of 512 pixels
+    assert all("of 400 polygons" in note for note in labels.notes)
+    if crs == "EPSG:32632":
+        assert [note.replace("about ", "") for note in labels.notes] == list(kept.notes)
+
+
+def test_a_large_table_off_the_image_or_of_unknown_classes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_module, "MOST_KEPT", 1)
+    outlines = shapely.to_wkb(np.array([on_ground(one) for _, one in SHAPES], object))
+    options = {"geometry_type": "Polygon", "crs": "EPSG:32632"}
+    for name, classes in (("far", ["tumour"] * 2), ("odd", ["tumour", "bone"])):
+        moved = (
+            shapely.to_wkb(shapely.transform(shapely.from_wkb(outlines), lambda xy: xy + 1e5))
+            if name == "far"
+            else outlines
+        )
+        pyogrio.raw.write(tmp_path / f"{name}.gpkg", moved, [np.array(classes, object)], ["class"], **options)
+    with pytest.raises(DatasetError, match="none of the 2 polygons"):
+        labels_of(tmp_path, tmp_path / "far.gpkg", UTM)
+    with pytest.raises(DatasetError, match="bone"):
+        labels_of(tmp_path, tmp_path / "odd.gpkg", UTM)
 
 
 def test_geojson_in_longitude_and_latitude(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import shapely
@@ -25,9 +26,9 @@ _ATTRIBUTES = (
     "classification", "class", "class_name", "classname", "label", "category", "category_name", "class_id", "classid",
     "category_id", "type", "name",
 )  # fmt: skip
-_TABLES = (".gpkg", ".shp")
+TABLES = (".gpkg", ".shp")
 _MOST_BYTES = 512 << 20  # of a text; it takes some twenty times as much memory
-VECTORS = (".geojson", ".json", *_TABLES)
+VECTORS = (".geojson", ".json", *TABLES)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
         DatasetError: when the file cannot be read, or no class is found in it.
     """
     with translated(DatasetError, f"{path} holds labels that cannot be used", "it is damaged"):
-        if path.suffix.lower() in _TABLES:
+        if path.suffix.lower() in TABLES:
             geometries, properties, system = _read_table(path, layer)
             in_pixels = False
         else:
@@ -79,19 +80,86 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
         )
 
 
-def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str, Any]], CRS | None]:
+class Table(NamedTuple):
+    """A GeoPackage or shapefile that is read in parts, by its spatial index.
+
+    Attributes:
+        path: of the file.
+        layer: that is read.
+        features: how many it has.
+        system: of its coordinates; None where the file names none.
+        attribute: property that holds the class.
+    """
+
+    path: Path
+    layer: str
+    features: int
+    system: CRS | None
+    attribute: str
+
+    @classmethod
+    def of(cls, path: Path, layer: str | None, attribute: str | None) -> Table:
+        """What the header of a file says.
+
+        Raises:
+            DatasetError: when it cannot be read, or no class is found in it.
+        """
+        with _reading(path) as pyogrio:
+            chosen = _layer(pyogrio, path, layer)
+            facts = pyogrio.read_info(path, layer=chosen, force_feature_count=True)
+            system = CRS.from_user_input(facts["crs"]) if facts["crs"] else None
+            fields = [str(name) for name in facts["fields"]]
+            return cls(path, chosen, int(facts["features"]), system, _attribute(fields, attribute, path))
+
+    def labels(self, bounds: Bounds) -> list[Any]:
+        """The class of each outline that meets a box, without reading any."""
+        with _reading(self.path) as pyogrio:
+            options = {"layer": self.layer, "bbox": bounds, "columns": [self.attribute], "read_geometry": False}
+            (values,) = pyogrio.raw.read(self.path, **options)[3]
+        return [_value(value) for value in values.tolist()]
+
+    def within(self, bounds: Bounds) -> Shapes:
+        """The outlines that meet a box, in the order of the file."""
+        with _reading(self.path) as pyogrio:
+            options = {"layer": self.layer, "bbox": bounds, "columns": [self.attribute], "return_fids": True}
+            _, numbers, stored, (values,) = pyogrio.raw.read(self.path, **options)
+        order = np.argsort(numbers, kind="stable")
+        kept, notes = _areal(shapely.from_wkb(stored[order], on_invalid="ignore").tolist(), self.path, refuse=False)
+        labels = [_value(value) for value in values[order].tolist()]
+        outlines = np.array([geometry for geometry, _ in kept], object)
+        return Shapes(outlines, [labels[i] for _, i in kept], self.system, False, notes)
+
+
+Bounds: TypeAlias = tuple[float, float, float, float]  # left, bottom, right, top, in the file's coordinates
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The package that reads tables; what it raises names the file."""
     try:
-        from pyogrio import list_layers, raw  # noqa: PLC0415 - an extra
+        import pyogrio  # noqa: PLC0415 - an extra
+        import pyogrio.raw  # noqa: PLC0415
     except ModuleNotFoundError:
         raise DatasetError(f"{path.suffix} files ({path}) need pyogrio; pip install 'foveate[vector]'") from None
     _check_first_bytes(path)
     try:
-        layers = list_layers(path)[:, 0].tolist()
-        meta, _, stored, columns = raw.read(path, layer=layer or layers[0])
+        yield pyogrio
+    except DatasetError:
+        raise
     except Exception as error:  # of whatever is in the file
         raise DatasetError(f"{path} cannot be read: {reason_of(error)}") from None
+
+
+def _layer(pyogrio: Any, path: Path, layer: str | None) -> str:
+    layers = pyogrio.list_layers(path)[:, 0].tolist()
     if layer is None and len(layers) > 1:
         raise DatasetError(f"{path} has the layers {', '.join(layers)}; choose one with data.vectors.layer")
+    return layer or str(layers[0])
+
+
+def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str, Any]], CRS | None]:
+    with _reading(path) as pyogrio:
+        meta, _, stored, columns = pyogrio.raw.read(path, layer=_layer(pyogrio, path, layer))
     names = [str(name) for name in meta["fields"]]
     rows = [dict(zip(names, values, strict=True)) for values in zip(*(c.tolist() for c in columns), strict=True)]
     geometries = shapely.from_wkb(stored, on_invalid="ignore").tolist()
@@ -211,17 +279,23 @@ def _unpacked(text: str) -> list[int]:
 
 def _labels(properties: list[dict[str, Any]], attribute: str | None, path: Path) -> list[Any]:
     """The class of each feature; None without one."""
-    keys = Counter(key for one in properties for key in one)
+    keys = dict.fromkeys(key for one in properties for key in one)
+    attribute = _attribute(list(keys), attribute, path) if properties else None
+    return [_value(one.get(attribute)) for one in properties] if attribute else []
+
+
+def _attribute(keys: Sequence[str], attribute: str | None, path: Path) -> str:
+    """The property that holds the class, of those that there are."""
     if attribute is None:
-        lower = {key.lower(): key for key in reversed(list(keys))}
+        lower = {key.lower(): key for key in reversed(keys)}
         attribute = next((lower[name] for name in _ATTRIBUTES if name in lower), None)
-    if properties and attribute not in keys:
+    if attribute is None or attribute not in keys:
         named = f"no {attribute!r}" if attribute else "no property that names a class"
         raise DatasetError(
             f"the polygons in {path} have {named}; they have {', '.join(keys) or 'no properties'}. Set "
             "data.vectors.attribute to the property that holds the class"
         )
-    return [_value(one.get(attribute)) for one in properties] if attribute else []
+    return attribute
 
 
 def _value(found: Any) -> Any:
@@ -235,7 +309,7 @@ def _value(found: Any) -> Any:
     return None if found is None else str(found).strip() or None
 
 
-def _areal(geometries: list[Any], path: Path) -> tuple[list[tuple[Any, int]], tuple[str, ...]]:
+def _areal(geometries: list[Any], path: Path, *, refuse: bool = True) -> tuple[list[tuple[Any, int]], tuple[str, ...]]:
     """Valid polygons with their places, and what was repaired or left out."""
     kept, counts = [], Counter[str]()
     for i, geometry in enumerate(geometries):
@@ -253,7 +327,7 @@ def _areal(geometries: list[Any], path: Path) -> tuple[list[tuple[Any, int]], tu
             counts["polygons without an area, left out"] += 1
             continue
         kept.append((parts[0] if len(parts) == 1 else shapely.union_all(parts), i))
-    if geometries and not kept:
+    if geometries and not kept and refuse:
         raise DatasetError(f"{path} has no polygon with an area; {_counted(counts)}")
     return kept, tuple(f"{path.name}: {_counted(counts)}" for _ in [0] if counts)
 

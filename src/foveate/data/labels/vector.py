@@ -6,16 +6,19 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio import CRS
 from rasterio.features import rasterize
+from rasterio.warp import transform_bounds
 
 from foveate.data.area.roi import pixel_transform
-from foveate.data.labels.shapes import Shapes, read_shapes
+from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shapes
 from foveate.data.readers.base import ImageReader
 from foveate.errors import ConfigError, DatasetError
 from foveate.types import BoolArray, Coordinates, IntArray, LabelArray
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 # Drawn at once, at the same places whatever is asked for, so that a centre on a border is always in or always out.
 _TILE = 512
 _TILES_KEPT = 64
+MOST_KEPT = 20_000  # outlines; of more in a table those near a tile are read when it is drawn
 _IGNORE = "ignore"
 
 
@@ -45,19 +49,12 @@ class VectorLabels:
     """
 
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
-        vectors = config.vectors
-        shapes = read_shapes(path, image.path.name, vectors.attribute, vectors.layer)
         self.location, self.size, self.membership = str(path), image.size, config.membership
         self._ignored = config.ignore_index  # among the ids of polygons
-        ids = class_ids(shapes.labels, config, path)
-        placed, notes = in_pixels(shapes, image, vectors.coordinates, path)
-        on_image = shapely.intersects(placed, shapely.box(0, 0, image.size.width, image.size.height))
-        _check_meets(placed, on_image, image, path)
-        order = _drawing_order(placed[on_image], ids[on_image], vectors.order)
-        self._geometries, self._ids = placed[on_image][order], ids[on_image][order]
-        self._tree = shapely.STRtree(self._geometries)
         self._unlabelled = _unlabelled(config)
-        self.notes = (*shapes.notes, *notes, *_counted(ids, on_image, config, path))
+        table = _large_table(path, image, config)
+        self._outlines: _Outlines = _Kept(path, image, config) if table is None else _ReadNear(table, image, config)
+        self.notes = self._outlines.notes
         self._tile = lru_cache(_TILES_KEPT)(self._drawn)
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
@@ -71,10 +68,10 @@ class VectorLabels:
 
     def _drawn(self, top: int, left: int) -> LabelArray:
         tile = shapely.box(left - 1, top - 1, left + _TILE + 1, top + _TILE + 1)
-        near = np.sort(self._tree.query(tile))
+        geometries, ids = self._outlines.near(*tile.bounds)
         # An outline of a million corners is drawn where it is needed only.
-        parts = shapely.clip_by_rect(self._geometries[near], *tile.bounds)
-        shapes = [(part, int(label)) for part, label in zip(parts, self._ids[near], strict=True) if not part.is_empty]
+        parts = shapely.clip_by_rect(geometries, *tile.bounds)
+        shapes = [(part, int(label)) for part, label in zip(parts, ids, strict=True) if not part.is_empty]
         draw = partial(rasterize, out_shape=(_TILE, _TILE), transform=Affine(1, 0, left, 0, 1, top), dtype="uint8")
         result: LabelArray = np.full((_TILE, _TILE), self._unlabelled, self.membership.dtype)
         if not shapes:
@@ -100,6 +97,87 @@ def _unlabelled(config: DataConfig) -> int:
     if not config.overlapping:
         return 0 if name is None else id_of(name, config)
     return 0 if name is None else config.membership.ignore_index if name == _IGNORE else 1 << id_of(name, config)
+
+
+class _Outlines(Protocol):
+    """The polygons of an image, in its pixels."""
+
+    notes: tuple[str, ...]
+
+    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Those that may meet a box, and their class ids, in the order in which they are drawn."""
+        ...
+
+
+class _Kept:
+    """All of them, in memory."""
+
+    def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
+        vectors = config.vectors
+        shapes = read_shapes(path, image.path.name, vectors.attribute, vectors.layer)
+        ids = class_ids(shapes.labels, config, path)
+        placed, notes = in_pixels(shapes, image, vectors.coordinates, path)
+        on_image = shapely.intersects(placed, shapely.box(0, 0, image.size.width, image.size.height))
+        _check_meets(placed, on_image, image, path)
+        order = _drawing_order(placed[on_image], ids[on_image], vectors.order)
+        self._geometries, self._ids = placed[on_image][order], ids[on_image][order]
+        self._tree = shapely.STRtree(self._geometries)
+        self.notes: tuple[str, ...] = (*shapes.notes, *notes, *_counted(ids[on_image], len(ids), config, path))
+
+    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """By a tree in memory."""
+        chosen = np.sort(self._tree.query(shapely.box(left, top, right, bottom)))
+        return self._geometries[chosen], self._ids[chosen]
+
+
+class _ReadNear:
+    """Those of a large table, read from the file where they are needed."""
+
+    def __init__(self, table: Table, image: ImageReader, config: DataConfig) -> None:
+        self._table, self._config = table, config
+        # An open image would be kept, with all that it decoded.
+        self._image: Any = SimpleNamespace(
+            size=image.size, stored_size=image.stored_size, georeference=image.georeference, location=image.location
+        )
+        labels = table.labels(self._bounds(0, 0, image.size.width, image.size.height))
+        if not labels:
+            raise DatasetError(
+                f"none of the {table.features} polygons in {table.path} lies on its image {image.location}; is it in "
+                f"the right coordinate reference system? See data.vectors.coordinates"
+            )
+        ids = class_ids(labels, config, table.path)
+        # By boxes in the file's system, which reach a little over the image in its own.
+        self.notes: tuple[str, ...] = _counted(ids, table.features, config, table.path, about="about ")
+
+    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """By the spatial index of the file."""
+        path = self._table.path
+        shapes = self._table.within(self._bounds(left, top, right, bottom))
+        ids = class_ids(shapes.labels, self._config, path)
+        placed, _ = in_pixels(shapes, self._image, "crs", path)
+        order = _drawing_order(placed, ids, self._config.vectors.order)
+        return placed[order], ids[order]
+
+    def _bounds(self, left: float, top: float, right: float, bottom: float) -> Bounds:
+        """A box of pixels as one in the file's coordinates that holds it."""
+        a, b, c, d, e, f = self._image.georeference.transform
+        cols, rows = np.array([left, right, left, right]), np.array([top, top, bottom, bottom])
+        x, y = a * cols + b * rows + c, d * cols + e * rows + f
+        own = CRS.from_wkt(self._image.georeference.crs)
+        corners = (x.min(), y.min(), x.max(), y.max())
+        found = transform_bounds(own, self._table.system or own, *corners, densify_pts=21)
+        west, south, east, north = map(float, found)
+        return west, south, east, north
+
+
+def _large_table(path: Path, image: ImageReader, config: DataConfig) -> Table | None:
+    """The table of an image on the ground, where it has too many outlines to keep; else None."""
+    on_ground = image.georeference is not None and bool(image.georeference.crs)
+    vectors = config.vectors
+    if path.suffix.lower() not in TABLES or not on_ground or vectors.coordinates not in ("auto", "crs"):
+        return None
+    table = Table.of(path, vectors.layer, vectors.attribute)
+    return table if table.features > MOST_KEPT else None
 
 
 def _by_tile(positions: IntArray) -> list[tuple[int, slice]]:
@@ -191,11 +269,12 @@ def _check_meets(placed: NDArray[Any], on_image: BoolArray, image: ImageReader, 
         )
 
 
-def _counted(ids: NDArray[np.uint8], on_image: BoolArray, config: DataConfig, path: Path) -> tuple[str, ...]:
-    off, bare = int((~on_image).sum()), int((ids == config.ignore_index).sum())
+def _counted(ids: NDArray[np.uint8], total: int, config: DataConfig, path: Path, about: str = "") -> tuple[str, ...]:
+    """What is said of the polygons on the image, of so many in all."""
+    off, bare = total - len(ids), int((ids == config.ignore_index).sum())
     notes = []
     if off:
-        notes.append(f"{path.name}: {off} of {len(ids)} polygons lie outside the image")
+        notes.append(f"{path.name}: {about}{off} of {total} polygons lie outside the image")
     if bare:
-        notes.append(f"{path.name}: {bare} of {len(ids)} polygons have no class or are ignored; they do not count")
+        notes.append(f"{path.name}: {bare} of {total} polygons have no class or are ignored; they do not count")
     return tuple(notes)
