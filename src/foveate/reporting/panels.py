@@ -29,7 +29,8 @@ from foveate.types import BoolArray, FloatArray, IntArray, LabelArray
 Picture = NDArray[np.uint8]  # (h, w, 3)
 IGNORED_GREY = 128
 _LINES_APART = 12
-_CELL, _LEAST = 6.4, 2.4  # inches: the longer side of a picture, and the least room for one with its title
+_CELL = 6.4  # inches: the longer side of a picture
+_LEAST = 2.4, 1.0  # inches: the least width, for a title, and height, for a colour bar
 _LETTER = 0.09  # inches that a letter of a title takes, about
 _NAME = 48  # letters of a class's name on a line
 
@@ -192,7 +193,7 @@ def panels_figure(panels: Sequence[Panel], classes: Sequence[ClassConfig] = ()) 
         height, width = panels[0].pixels.shape[:2]
         columns = _columns(len(panels), height / width)
         rows = -(-len(panels) // columns)
-        cell = [max(_LEAST, _CELL * length / max(height, width)) for length in (width, height)]
+        cell = [max(least, _CELL * n / max(height, width)) for least, n in zip(_LEAST, (width, height), strict=True)]
         handles = [
             Patch(facecolor=c.color, edgecolor="black", linewidth=0.5, label=wrapped(c.name, _NAME)) for c in classes
         ]
