@@ -17,7 +17,7 @@ from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.encoder_decoder import heads_of
-from foveate.patches.alignment import crop_central, resize_logits
+from foveate.patches.alignment import chosen_crops, resize_logits, weighted_crops
 from foveate.patches.extraction import (
     Windows,
     extract_patches,
@@ -255,36 +255,10 @@ class FoveatedSegmenter(nn.Module):
         """The part of each output (N, C, P', P') over its target, by the weights (N, S) of its scales."""
         if self.alignment == "paper":
             return resize_logits(output, side)
+        views = self.scales.fields_of_view
         if weights.device.type == "cuda" and not weights.requires_grad:
-            return self._over_target_of_all(output, weights, side)
-        total = None
-        for scale, view in enumerate(self.scales.fields_of_view):
-            share = weights[:, scale]
-            if not share.requires_grad and bool((share == 1).all()):
-                return crop_central(output, side / view, side)
-            # One-hot weights without a gradient leave most rows out of most scales.
-            rows = torch.arange(len(output), device=output.device)
-            rows = rows if share.requires_grad else rows[share != 0]
-            if len(rows) == 0:
-                continue
-            part = crop_central(output[rows], side / view, side)
-            part = part * share[rows].to(part.dtype).view(-1, 1, 1, 1)
-            if total is None:
-                total = part.new_zeros(len(output), *part.shape[1:])
-            total = total.index_add(0, rows, part)
-        if total is None:
-            raise GeometryError("scale weights of zero: each row must sum to one")
-        return total
-
-    def _over_target_of_all(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
-        """As `_over_target`, without looking at the weights, which would wait for the device."""
-        read = self._reading.scales
-        parts = []
-        for scale in read:
-            part = crop_central(output, side / self.scales.fields_of_view[scale], side)
-            share = weights[:, scale].to(part.dtype).view(-1, 1, 1, 1)
-            parts.append(part if len(read) == 1 else torch.where(share == 0, 0, part * share))
-        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
+            return weighted_crops(output, weights, views, side, self._reading.scales)
+        return chosen_crops(output, weights, views, side)
 
     def _checked(self, output: object, count: int) -> Tensor:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

@@ -3,7 +3,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.patches.alignment import Context, crop_central, importance_window, resize_logits
+from foveate.errors import GeometryError
+from foveate.patches.alignment import (
+    Context,
+    chosen_crops,
+    crop_central,
+    importance_window,
+    resize_logits,
+    weighted_crops,
+)
 
 
 @given(st.sampled_from([8, 16]), st.sampled_from([8, 16, 24]), st.floats(0.2, 0.95))
@@ -20,6 +28,20 @@ def test_a_slope_is_read_at_the_pixel_centres_of_the_target(size, side, fraction
 def test_the_whole_output_at_its_own_size_is_untouched():
     output = torch.rand(2, 3, 8, 8)
     assert crop_central(output, 1, 8) is output
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_crops_are_the_weighted_sum_over_the_fields_of_view(one_hot):
+    output, views = torch.rand(5, 2, 8, 8), (8, 16, 32)
+    weights = torch.eye(3)[[0, 2, 1, 2, 0]] if one_hot else torch.rand(5, 3).softmax(-1)
+    rows = []
+    for one, shares in zip(output, weights, strict=True):
+        rows.append(sum(w * crop_central(one[None], 8 / view, 8)[0] for w, view in zip(shares, views, strict=True)))
+    expected = torch.stack(rows)
+    torch.testing.assert_close(chosen_crops(output, weights, views, 8), expected)
+    torch.testing.assert_close(weighted_crops(output, weights, views, 8, range(3)), expected)
+    with pytest.raises(GeometryError, match="each row must sum to one"):
+        chosen_crops(output, torch.zeros(5, 3), views, 8)
 
 
 @pytest.mark.parametrize("side", [4, 16])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveate.errors import GeometryError
 from foveate.types import Blending
 
 
@@ -30,6 +32,51 @@ def crop_central(output: Tensor, fraction: float, side: int) -> Tensor:
     grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)
     grid = grid.to(output.dtype).expand(output.shape[0], -1, -1, -1)
     return F.grid_sample(output, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def chosen_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: int) -> Tensor:
+    """Each output over its target, read at the fields of view that its weights choose.
+
+    Args:
+        output: (N, C, P', P') logits over patches' whole windows.
+        weights: (N, S) of the scales; only those that are not zero, or have a gradient, are read.
+        views: S fields of view, level-0 pixels.
+        side: of the target.
+
+    Returns:
+        (N, C, side, side) sums over the scales.
+
+    Raises:
+        GeometryError: when all weights are zero.
+    """
+    total = None
+    for scale, view in enumerate(views):
+        share = weights[:, scale]
+        if not share.requires_grad and bool((share == 1).all()):
+            return crop_central(output, side / view, side)
+        # One-hot weights without a gradient leave most rows out of most scales.
+        rows = torch.arange(len(output), device=output.device)
+        rows = rows if share.requires_grad else rows[share != 0]
+        if len(rows) == 0:
+            continue
+        part = crop_central(output[rows], side / view, side)
+        part = part * share[rows].to(part.dtype).view(-1, 1, 1, 1)
+        if total is None:
+            total = part.new_zeros(len(output), *part.shape[1:])
+        total = total.index_add(0, rows, part)
+    if total is None:
+        raise GeometryError("scale weights of zero: each row must sum to one")
+    return total
+
+
+def weighted_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: int, scales: Sequence[int]) -> Tensor:
+    """As `chosen_crops`, of these scales, without looking at the weights, which would wait for the device."""
+    parts = []
+    for scale in scales:
+        part = crop_central(output, side / views[scale], side)
+        share = weights[:, scale].to(part.dtype).view(-1, 1, 1, 1)
+        parts.append(part if len(scales) == 1 else torch.where(share == 0, 0, part * share))
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
 
 
 def resize_logits(output: Tensor, side: int) -> Tensor:

@@ -55,6 +55,13 @@ def test_the_table_and_the_plot_are_there(folder):
     assert "http" not in text.replace("http-equiv", "")
 
 
+def test_the_table_of_an_earlier_version_is_read(folder):
+    table = folder / "comparison.json"
+    rows = json.loads(table.read_text())["estimators"]
+    table.write_text(json.dumps({"name": "toy", "split": "val", "methods": rows}))
+    assert "11.0 ± 1.4" in Page(write_comparison_report(folder).path.read_text(encoding="utf-8")).said
+
+
 def test_reports_of_runs_are_linked_once_they_are_there(folder):
     assert any("--runs" in reason for reason in write_comparison_report(folder).missing)
     page = folder / "runs/low-seed0/report/index.html"
