@@ -18,7 +18,7 @@ def test_missing_file(tmp_path):
 def test_damaged_file(tmp_path, content):
     path = tmp_path / "last.ckpt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         load_checkpoint(path)
 
 
@@ -26,7 +26,7 @@ def test_truncated_file(tmp_path):
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {"segmenter.w": torch.zeros(10_000)}, "config": {}}, path)
     path.write_bytes(path.read_bytes()[:5_000])
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         load_checkpoint(path)
 
 
@@ -38,7 +38,7 @@ class Harmful:
 def test_code_in_a_file_is_not_run(tmp_path):
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {}, "config": Harmful()}, path)
-    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         load_checkpoint(path)
 
 
@@ -142,7 +142,7 @@ def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
     path = tmp_path / "best.ckpt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("best/data.pkl", bytes(10_000_000))
-    with pytest.raises(CheckpointError, match="it is compressed, as torch never writes it"):
+    with pytest.raises(CheckpointError, match="it is compressed, which torch never does"):
         load_checkpoint(path)
 
 

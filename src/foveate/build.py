@@ -74,7 +74,7 @@ def load_checkpoint(path: Path, keys: Collection[str] = ("state_dict", "config")
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}; a run keeps best.ckpt and last.ckpt in its folder checkpoints")
-    with translated(CheckpointError, f"{path} is no readable checkpoint", "it may be damaged: use another"):
+    with translated(CheckpointError, f"{path} is not a readable checkpoint", "it may be damaged: use another"):
         _check_content(path)
         state = load_tensors(path)
     missing = set(keys) - set(state) if isinstance(state, dict) else set(keys)
@@ -106,7 +106,7 @@ def _check_content(path: Path) -> None:
             return
     with zipfile.ZipFile(path) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-            raise ValueError("it is compressed, as torch never writes it")
+            raise ValueError("it is compressed, which torch never does")
         wrong = archive.testzip()
     if wrong is not None:
         raise ValueError(f"the checksum of its part {wrong} is wrong")
@@ -155,7 +155,7 @@ def check_same_config(
     ]
     if lines:
         raise CheckpointError(
-            "the checkpoint was made with another configuration: "
+            "the checkpoint belongs to another configuration: "
             + "; ".join(lines)
             + "; use the configuration saved with that run, or start a new run"
         )

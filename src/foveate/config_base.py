@@ -90,7 +90,7 @@ def read_yaml(path: Path) -> ConfigTree:
     """
     if not path.is_file():
         raise ConfigError(f"no configuration file at {path}")
-    text = read_text(path, ConfigError, "give a configuration of `foveate train`", _MOST_BYTES)
+    text = read_text(path, ConfigError, "give a configuration for `foveate train`", _MOST_BYTES)
     values = load_yaml(text, str(path), ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values, got {type(values).__name__}")

@@ -134,9 +134,9 @@ def _check_length(path: Path) -> None:
     longest = max(len(os.fsencode(part)) for part in whole.parts)
     if max(name + _LONGER, longest) > most_name or all_of_it + name + _DEEPER > most_path:
         raise OutputWriteError(
-            f"the name {whole.name[:40]}... has {name} bytes and its path {all_of_it}, too many to be written: a name "
-            f"may have {most_name - _LONGER} bytes here, a path {most_path - name - _DEEPER}; give it a shorter name, "
-            "or choose another output folder"
+            f"the name {whole.name[:40]}... has {name} bytes and its path {all_of_it}, which is too long: a name may "
+            f"have {most_name - _LONGER} bytes here, a path {most_path - name - _DEEPER}. Give it a shorter name, or "
+            "choose another output folder"
         )
 
 

@@ -32,7 +32,7 @@ def locked(path: Path) -> Iterator[None]:
     lock = _taken(path)
     if lock is None:
         raise OutputInUseError(
-            f"{path.parent} is in use by {_holder(path)}; wait for it, end it, or give another --out"
+            f"{path.parent} is in use by {_holder(path)}; wait until it ends, stop it, or choose another --out"
         )
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}

@@ -65,7 +65,9 @@ def test_naming_its_folder_does_not_help_it(sent, tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
-    assert "lies in the folder of the run, from which nothing is imported" in " ".join(capsys.readouterr().err.split())
+    assert "lies in the folder of the run, and nothing is imported from there" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert not mark.exists()
 
 

@@ -37,18 +37,20 @@ def test_a_cut_tiff_is_told(tmp_path, caplog, options, share):
         except FoveateError as error:
             assert "a.tif" in str(error)
         else:
-            assert np.array_equal(found, whole) or f"{path} was cut short" in caplog.text
+            assert np.array_equal(found, whole) or f"{path} is truncated" in caplog.text
 
 
 def test_a_tiff_without_its_last_directory_is_told(tmp_path, caplog):
     path = write(tmp_path / "a.tif", smooth_image(3, 150, 170, np.uint8), overviews=(2, 4))
     path.write_bytes(path.read_bytes()[:-40])
     with open_image(path):
-        assert f"{path} was cut short" in caplog.text
+        assert f"{path} is truncated" in caplog.text
 
 
 def test_bytes_beside_a_header_that_names_more_are_refused(tmp_path):
     path = write(tmp_path / "a.dat", smooth_image(3, 150, 170, np.uint8), driver="ENVI")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ImageReadError, match=r"a\.dat has 76499 bytes and its header says 76500: it is cut short"):
+    with pytest.raises(
+        ImageReadError, match=r"a\.dat has 76499 bytes, but its header says 76500: the file is truncated"
+    ):
         open_image(path)

@@ -34,13 +34,13 @@ def test_control_points_make_a_place(tmp_path, transform):
     with open_image(by_points(tmp_path / "i.tif", transform)) as image:
         assert image.georeference.transform == pytest.approx(tuple(transform)[:6])
         assert "UTM zone 32N" in image.georeference.crs
-        assert image.remarks == ("its place is fitted to 5 ground control points, at most 0.00 pixels off",)
+        assert image.remarks == ("its georeference is fitted to 5 ground control points, at most 0.00 pixels off",)
 
 
 def test_a_fit_that_is_nearly_right_says_how_far(tmp_path):
     with open_image(by_points(tmp_path / "i.tif", TURNED, bend=0.5)) as image:
         assert image.georeference is not None
-        assert image.remarks == ("its place is fitted to 5 ground control points, at most 0.40 pixels off",)
+        assert image.remarks == ("its georeference is fitted to 5 ground control points, at most 0.40 pixels off",)
 
 
 def test_points_that_no_plane_fits_are_not_used_and_that_is_said(tmp_path):

@@ -60,7 +60,7 @@ def test_planes_are_refused_by_name_or_chosen(tmp_path, kind):
         open_image(path)
     with pytest.raises(SeveralPlanesError, match="2 along t"):
         open_image(path, plane=1)  # of two axes one number says nothing
-    with pytest.raises(SeveralPlanesError, match="4 places along z, counted from 1; got 5"):
+    with pytest.raises(SeveralPlanesError, match="4 planes along z, counted from 1; got 5"):
         open_image(path, plane={"t": 1, "z": 5})
     np.testing.assert_array_equal(whole(path, plane={"t": 2, "z": 3}), pixels[1, 2])
 
@@ -149,7 +149,7 @@ def test_what_tells_a_size_is_used(tmp_path):
 def test_planes_that_no_page_describes(tmp_path):
     path = tmp_path / "i.tif"
     tifffile.imwrite(path, stack(3), imagej=True, truncate=True, metadata={"axes": "ZYX"})
-    with pytest.raises(UnsupportedImageError, match="says that it has 3 planes and describes 1"):
+    with pytest.raises(UnsupportedImageError, match="claims 3 planes but describes 1"):
         open_image(path)
 
 

@@ -56,7 +56,7 @@ def test_another_reader_is_refused():
     class Other:
         location, size = "other", Size(4, 4)
 
-    with pytest.raises(UnsupportedImageError, match="derive it from PyramidReader"):
+    with pytest.raises(UnsupportedImageError, match="derive the reader from PyramidReader"):
         resized(Other(), Size(2, 2))
 
 

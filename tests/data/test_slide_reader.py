@@ -154,7 +154,7 @@ def test_a_slide_that_openslide_refuses_is_told(slide, caplog):
 def test_a_list_of_files_that_leads_out_of_the_folder_is_refused(tmp_path):
     path = tmp_path / "a.vms"
     path.write_text("[Virtual Microscope Specimen]\nImageFile=../secret.jpg\n")
-    with pytest.raises(UnsupportedImageError, match="names files outside the folder of the slide"):
+    with pytest.raises(UnsupportedImageError, match="refers to files outside the folder of the slide"):
         _check_names(path)
     path.write_text("[Virtual Microscope Specimen]\nImageFile=a(0,0).jpg\n")
     _check_names(path)

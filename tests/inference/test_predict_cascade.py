@@ -124,7 +124,7 @@ def test_an_area_is_looked_at_alone():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"planner": "per_target"}, "a cascade looks level by level"),
+        ({"planner": "per_target"}, "a cascade works level by level"),
         ({"looks": [[64, 0.25], [16, 1.0], [16, 0.5]]}, "one of each field of view"),
         ({"looks": [[64, 0.2], [16, 1.0]]}, "smaller kept parts"),
         ({"looks": [[128, 1.0]]}, r"the model's are \[16, 64\]"),

@@ -163,7 +163,7 @@ def test_only_the_same_run_is_gone_on_with(tmp_path, whole, what, said):
         toy_prediction(tmp_path).run(stop_after(2))
     with pytest.raises(ConfigError, match=rf"blocks of another run: {said}"):
         toy_prediction(tmp_path, **changed(what)).run(resume=True)
-    with pytest.raises(ConfigError, match=rf"results in .*toy\.json are of another run: {said}"):
+    with pytest.raises(ConfigError, match=rf"results in .*toy\.json belong to another run: {said}"):
         toy_prediction(whole, **changed(what)).run(resume=True)
 
 
@@ -180,7 +180,7 @@ def test_a_finished_result_that_was_cut_short_changed_or_removed_is_not_done(who
         data = (copy / f"toy.{name}").read_bytes()
         for there, said in (
             (data[:-1], f"has {len(data) - 1} bytes instead of {len(data)}"),
-            (data[:-1] + bytes([data[-1] ^ 1]), "was changed since"),
+            (data[:-1] + bytes([data[-1] ^ 1]), "has changed since"),
             (None, "is missing"),
         ):
             (copy / f"toy.{name}").unlink()
@@ -197,7 +197,7 @@ def test_a_summary_without_checksums_vouches_for_nothing(whole, tmp_path):
     tree = json.loads((tmp_path / "toy.json").read_text())
     for files in (None, [], {}, {"toy.classes.tif": 3}):
         (tmp_path / "toy.json").write_text(json.dumps(tree | {"files": files}))
-        with pytest.raises(ConfigError, match=r"toy\.classes\.tif (is not in the summary|was changed since)"):
+        with pytest.raises(ConfigError, match=r"toy\.classes\.tif (is not in the summary|has changed since)"):
             toy_prediction(tmp_path).run(resume=True)
     (tmp_path / "toy.json").write_text("[1]")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -225,7 +225,7 @@ def test_a_name_that_is_too_long_is_refused_before_the_passes(tmp_path, monkeypa
     prediction = toy_prediction(tmp_path)
     prediction.files = PredictionFiles.in_folder(tmp_path, "n" * 238)
     for resume in (False, True):
-        with pytest.raises(OutputWriteError, match="too many to be written"):
+        with pytest.raises(OutputWriteError, match="which is too long"):
             prediction.run(resume=resume)
     assert list(tmp_path.iterdir()) == []
 
@@ -272,7 +272,7 @@ def test_processes_share_the_area_of_an_image(tmp_path):
 @pytest.mark.slow  # for the interpreters
 def test_a_process_that_dies_is_replaced_by_the_others(whole, tmp_path):
     *told, last = script(tmp_path, "together", 3, "kill").stdout.splitlines()
-    assert set(told) <= {"process 1 (cpu) ended with exit code -9; the others go on with its block"}
+    assert set(told) <= {"process 1 (cpu) ended with exit code -9; the others continue with its block"}
     assert last == "3 1"
     assert final_bytes(tmp_path) == final_bytes(whole)
 

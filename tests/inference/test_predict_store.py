@@ -123,7 +123,7 @@ def test_resuming_discards_what_is_torn_strange_or_could_not_be_read(tmp_path):
     told = []
     with leading(tmp_path / "store", resume=True, tell=told.append) as store:
         assert store.missing() == [1, 2, 3]
-        assert "00000002.block is torn or damaged" in told[0]
+        assert "00000002.block is incomplete or damaged" in told[0]
         assert "and 1 more" in told[0]
         assert [path.name for path in blocks.iterdir()] == ["00000000.block"]
 
@@ -146,7 +146,7 @@ def test_what_no_block_is_called_is_neither_used_nor_a_dead_end(tmp_path, name):
         assert [path.name for path in (store.path / "blocks").iterdir()] == ["00000000.block"]
     assert len(told) == 1
     assert name in told[0]
-    assert "made anew" in told[0]
+    assert "computed again" in told[0]
 
 
 @pytest.mark.parametrize("copied", [True, False])
@@ -211,7 +211,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, monkeypatch):
     with leading(tmp_path / "store") as store:
         store.put(0, block())
         monkeypatch.setattr("foveate.inference.block.os.fsync", full)
-        with pytest.raises(OutputWriteError, match=r"disk is full; 1 of 4 blocks are stored: make room .*--resume"):
+        with pytest.raises(OutputWriteError, match=r"disk is full; 1 of 4 blocks .*: free some space .*--resume"):
             store.put(1, block())
         assert [path.name for path in (tmp_path / "store" / "blocks").iterdir()] == ["00000000.block"]
 

@@ -104,7 +104,7 @@ class Gone(ArrayReader):
 @pytest.mark.parametrize("planner", ["per_target", "pyramid"])
 def test_nothing_readable_is_an_error_and_leaves_no_class_map(tmp_path, impatient, planner):
     config = CONFIG.model_copy(update={"planner": planner})
-    with pytest.raises(ImageReadError, match=r"not one of the 35 blocks could be read.*could not read gone\.tif"):
+    with pytest.raises(ImageReadError, match=r"none of the 35 blocks could be read.*could not read gone\.tif"):
         toy_prediction(tmp_path, config=config, source=toy_source(reader=Gone)).run()
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
     with pytest.raises(ImageReadError, match="not one of"):
@@ -112,7 +112,7 @@ def test_nothing_readable_is_an_error_and_leaves_no_class_map(tmp_path, impatien
 
 
 def test_nothing_readable_inside_an_area_is_an_error_too(tmp_path, impatient):
-    with pytest.raises(ImageReadError, match=r"not one of the \d+ blocks could be read"):
+    with pytest.raises(ImageReadError, match=r"none of the \d+ blocks could be read"):
         toy_prediction(tmp_path, source=toy_source(reader=Gone), area=AREA).run()
     assert not list(tmp_path.glob("*.tif"))
 
@@ -158,7 +158,7 @@ def test_a_device_too_small_for_one_patch_says_what_to_do(tmp_path):
 def test_a_disk_that_is_too_full_is_refused_before_the_work(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 100})
     monkeypatch.setattr("foveate.inference.store.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(OutputWriteError, match="at the very least"):
+    with pytest.raises(OutputWriteError, match="but the results need at least"):
         toy_prediction(tmp_path).run()
     usage.free, told = 50_000, []
     toy_prediction(tmp_path).run(Session(tell=told.append))

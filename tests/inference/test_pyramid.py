@@ -281,5 +281,5 @@ def test_given_looks_are_used_whatever_the_method_would_do_or_refused():
     one = segmenter(estimator=FixedScale(index=1))
     assert predicted(one, pixels, planner=None)[1] == 25  # a pass for every target of 16 pixels, which overlap
     assert predicted(one, pixels, planner=None, looks=[[32, 1.0]])[1] == 4
-    with pytest.raises(ConfigError, match="looks are used by the planner pyramid alone"):
+    with pytest.raises(ConfigError, match="looks needs the planner pyramid"):
         predicted(one, pixels, planner="per_target", looks=[[32, 1.0]])

@@ -50,7 +50,7 @@ def test_encoder_weights_come_from_a_classifiers_checkpoint(tmp_path, name, band
 def test_names_of_another_library_are_matched_by_order(tmp_path):
     stored = {f"_other.{i}": t for i, t in enumerate(timm.create_model("tf_efficientnet_lite0").state_dict().values())}
     torch.save(stored, tmp_path / "weights.pth")
-    with pytest.raises(NetworkError, match="agree neither in name nor in order"):
+    with pytest.raises(NetworkError, match="neither by name nor by order"):
         build_network("fpn", "tu-resnet18", classes=2, weights=str(tmp_path / "weights.pth"))
 
 

@@ -39,7 +39,7 @@ def test_a_tree_holds_either_names_or_a_factory():
         ("unet", r"\{architecture: NAME, encoder: NAME\}, or the import path of your own, package.module:callable"),
         ({"factory": "mod:build", "encoder": "resnet18"}, "factory mod:build builds the whole network; remove encoder"),
         ({"factory": "mod:build", "weights": None}, "remove weights or factory"),
-        ({"options": {"classes": 2}}, "options: classes cannot be options: they are set elsewhere"),
+        ({"options": {"classes": 2}}, "options: classes cannot be options; they are set elsewhere"),
         ({"encodr": "resnet18"}, "did you mean 'encoder'"),
     ],
 )

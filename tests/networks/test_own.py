@@ -60,7 +60,7 @@ def test_options_are_passed_on(name):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("no_such_module:build", r"there is no module 'no_such_module' in .*start from the folder that holds it"),
+        ("no_such_module:build", r"there is no module 'no_such_module' in .*start in the folder that holds it"),
         ("{}.deeper:build", "there is no module '{}.deeper'"),
         ("{}:biuld", "has no 'biuld'; it has Wrapped, build, forgot_to_return"),
         ("{}:NUMBER", "it is a int, not a function or class to call"),
@@ -116,7 +116,7 @@ def test_what_is_installed_is_allowed_by_its_whole_name(name, tmp_path, monkeypa
 
 def test_what_an_allowed_module_imports_is_not_allowed(name, tmp_path):
     (tmp_path / f"imports_{name}.py").write_text("from subprocess import run")
-    with pytest.raises(NetworkError, match=r"it comes from subprocess; name a function or class that .* defines"):
+    with pytest.raises(NetworkError, match=r"it is defined in subprocess; name a function or class that .* defines"):
         build({"factory": f"imports_{name}:run", "options": {"args": "true"}})
 
 
@@ -124,18 +124,18 @@ def test_torch_hub_is_never_allowed(name, tmp_path):
     (tmp_path / "hubconf.py").write_text("raise SystemExit('it ran')")
     trust_code("torch.hub:load")
     options = {"repo_or_dir": str(tmp_path), "model": "build", "source": "local"}
-    with pytest.raises(NetworkError, match=r"torch\.hub runs code of any folder"):
+    with pytest.raises(NetworkError, match=r"torch\.hub runs code from any folder"):
         build({"factory": "torch.hub:load", "options": options})
 
 
 def test_a_module_of_a_name_that_is_loaded_already_is_refused(name, tmp_path):
     (tmp_path / "pytest.py").write_text("def build(**options): ...")
-    with pytest.raises(NetworkError, match="another module 'pytest' is loaded already"):
+    with pytest.raises(NetworkError, match="another module 'pytest' is already loaded"):
         build({"factory": "pytest:build"})
 
 
 def test_code_in_the_folder_of_a_run_is_refused_even_where_it_is_allowed(name, tmp_path):
-    with pytest.raises(NetworkError, match="lies in the folder of the run, from which nothing is imported"):
+    with pytest.raises(NetworkError, match="lies in the folder of the run, and nothing is imported from there"):
         check_code(f"{name}:build", tmp_path)
     check_code(f"{name}:build", tmp_path / "elsewhere")
 
@@ -152,5 +152,5 @@ def test_what_is_imported_is_said(name, tmp_path, caplog):
 
 
 def test_code_that_is_no_folder_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"missing is no folder; give the folder of your module"):
+    with pytest.raises(ConfigError, match=r"missing is not a folder; give the folder of your module"):
         trust_code(tmp_path / "missing")

@@ -77,12 +77,12 @@ def test_another_method_has_the_same_fields_of_view(root):
     [
         ({"looks": [32, 64]}, r"widest to the closest, as \[64, 32\]"),
         ({"looks": [80, 32]}, r"\[64, 32\] would|\[96, 32\] would"),
-        ({"looks": [64]}, "two looks or more"),
+        ({"looks": [64]}, "at least two looks"),
         ({"looks": 64}, "fields of view, widest first"),
         ({"fields_of_view": [32, 128]}, "remove one of them"),
-        ({"estimator": {"name": "gumbel"}}, "those of a cascade, but foveation.estimator is gumbel"),
+        ({"estimator": {"name": "gumbel"}}, "needs a cascade, but foveation.estimator is gumbel"),
         ({"estimator": {"shared": True}}, "did you mean 'share'"),
-        ({"alignment": "paper"}, "alignment paper does not go with it"),
+        ({"alignment": "paper"}, "does not work with alignment paper"),
     ],
 )
 def test_looks_that_cannot_be_are_told_what_can(foveation, says):

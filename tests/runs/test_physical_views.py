@@ -58,7 +58,7 @@ def test_lengths_and_pixels_are_not_mixed(views):
 
 
 def test_alone_a_foveation_has_pixels():
-    with pytest.raises(ConfigError, match="lengths need the run's patch_size"):
+    with pytest.raises(ConfigError, match="lengths need the patch_size and the data section of a run"):
         FoveationConfig.parse({"patch_size": 32, "fields_of_view": ["16 um"]})
 
 

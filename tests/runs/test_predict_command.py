@@ -131,7 +131,7 @@ def test_resuming_an_image_that_changed_is_refused(workspace, tmp_path):
 
 def test_memory_makes_blocks_smaller_and_resuming_keeps_them(workspace, tmp_path):
     run, told = load_run(workspace / "run", overrides=["inference.block_size=4096", "inference.batch_size=256"]), []
-    with pytest.raises(ConfigError, match="a memory of 48 MiB for each process is too little"):
+    with pytest.raises(ConfigError, match="48 MiB of memory for each process is too little"):
         predict(run, workspace / "one.tif", tmp_path, session=Session(memory=48 << 20))
     wide = Session(on_start=told.append, should_stop=lambda: True)
     with pytest.raises(StoppedError):
@@ -177,7 +177,7 @@ def test_a_part_that_cannot_be_read_is_left_empty_or_stops(workspace, tmp_path, 
     monkeypatch.setattr("foveate.cli.commands.predict._Command._preview", lambda *arguments: None)
     done = invoke(*arguments, "--resume")
     assert done.exit_code == 3, done.output
-    assert "a block is left empty" in done.output
+    assert "a block stays empty" in done.output
     lost = (open_raster(tmp_path / "one.classes.tif") == 255).mean()
     assert f"{lost:.2%} of" in done.output
     assert "could not be read: " in done.output
@@ -222,7 +222,7 @@ def test_a_tile_that_was_changed_in_place_is_noticed_wherever_it_is(workspace, t
         file.seek(place)
         file.write(bytes(255 - value for value in data[place : place + 3000]))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(ConfigError, match=r"big\.tif was changed since .*--overwrite"):
+    with pytest.raises(ConfigError, match=r"big\.tif has changed since .*--overwrite"):
         predict(small, path, out, resume=True)
     path.write_bytes(data)
     assert predict(small, path, out, resume=True)["image_files"]["content"]
@@ -239,7 +239,7 @@ def test_an_image_that_changes_meanwhile_gives_no_result(workspace, tmp_path):
             path.write_bytes(before[:-1] + b"x")
         return False
 
-    with pytest.raises(ImageReadError, match="was changed or removed while it was segmented"):
+    with pytest.raises(ImageReadError, match="was changed or removed during the prediction"):
         predict(load_run(workspace / "run"), path, tmp_path / "out", session=Session(should_stop=change))
     assert not list((tmp_path / "out").glob("*.tif"))
 
@@ -335,7 +335,7 @@ def test_a_signal_stops_after_the_block_and_says_how_to_go_on(workspace, large, 
     _, said = process.communicate(timeout=120)
     assert process.returncode == code, said
     assert "--resume" in said
-    assert "go on with" in said
+    assert "to continue, run" in said
     assert not list(tmp_path.glob("*.tif"))
     resumed = command(workspace, large, "--out", tmp_path, "--device", "cpu", "--resume")
     _, said = resumed.communicate(timeout=600)

@@ -65,7 +65,7 @@ def test_a_signal_ends_a_training_well(config, whole, tmp_path, number, code):
     assert training.returncode == code, said
     assert "rained" not in said
     assert not (run / "trained.json").exists()
-    assert re.search(rf"stopped after step \d+ of {STEPS}; go on with\n\n +foveate train .*--resume\n", said)
+    assert re.search(rf"stopped after step \d+ of {STEPS}; to continue, run\n\n +foveate train .*--resume\n", said)
     assert not (run / ".lock").exists()
     step = load_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"]
     assert int(re.search(r"stopped after step (\d+)", said)[1]) == step < STEPS
@@ -98,7 +98,7 @@ def test_a_signal_before_the_first_step_ends_a_training_at_once(config, tmp_path
     begun = run.exists()
     assert begun == place.endswith("train")
     again = shlex.join(["foveate", *words, *(["--resume"] if begun else [])])
-    assert f"stopped before the first step; go on with\n\n    {again}\n" in ended.output
+    assert f"stopped before the first step; to continue, run\n\n    {again}\n" in ended.output
     assert "rained" not in ended.output
     monkeypatch.undo()
     steps = "training.steps=2"

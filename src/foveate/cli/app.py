@@ -102,7 +102,7 @@ def main() -> None:
     except BrokenPipeError:  # whoever read what is printed went away
         sys.exit(1)
     except OSError as error:  # a place that cannot be read or written, which says itself which one
-        errors.say(f"{error}; put that right, or choose another place", "error", "bold red")
+        errors.say(f"{error}; fix this, or choose another place", "error", "bold red")
         sys.exit(2)
 
 

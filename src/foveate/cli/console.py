@@ -70,7 +70,7 @@ def say_how_to_resume(stopped: Exception, *, resume: bool = True) -> None:
     """
     given = [word for word in sys.argv[1:] if not resume or word not in ("--resume", "--overwrite")]
     again = shlex.join(["foveate", *given, *(["--resume"] if resume else [])])
-    errors.say(f"{stopped}; go on with\n\n    {again}\n")
+    errors.say(f"{stopped}; to continue, run\n\n    {again}\n")
 
 
 def show_cursor() -> None:

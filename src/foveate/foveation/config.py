@@ -71,7 +71,7 @@ class FoveationConfig(Section):
     @classmethod
     def _in_pixels(cls, value: Any) -> Any:
         if isinstance(value, list | tuple) and any(map(is_physical, value)):
-            raise ValueError("lengths need the run's patch_size and data section; give pixels here")
+            raise ValueError("lengths need the patch_size and the data section of a run; give pixels here")
         return value
 
     @model_validator(mode="after")
@@ -80,7 +80,7 @@ class FoveationConfig(Section):
         if isinstance(self.estimator, Cascade):
             self.estimator.check_looks(self.fields_of_view[::-1])
             if self.alignment == "paper":
-                raise ValueError("a cascade reads what lies over a window; alignment paper does not go with it")
+                raise ValueError("a cascade does not work with alignment paper")
         if isinstance(self.estimator, FixedScale) and self.estimator.index >= len(scales):
             raise ValueError(
                 f"estimator.index {self.estimator.index} is beyond the {len(scales)} fields of view "
@@ -106,8 +106,8 @@ def looks_as_views(foveation: ConfigTree) -> ConfigTree:
         raise ConfigError(f"foveation has looks {list(looks)} and fields_of_view {list(views)}; remove one of them")
     if estimator.get("name", "cascade") != "cascade":
         raise ConfigError(
-            f"foveation.looks are those of a cascade, but foveation.estimator is {estimator['name']}; remove it, or "
-            f"give fields_of_view instead of looks"
+            f"foveation.looks needs a cascade, but foveation.estimator is {estimator['name']}; remove the estimator, "
+            "or give fields_of_view instead of looks"
         )
     rest = {key: value for key, value in foveation.items() if key != "looks"}
     if all(isinstance(look, int) for look in looks):

@@ -68,8 +68,7 @@ class Assembly:
             self.results = {path.name: _seal(path) for path in write_outputs(self._blocks(), spec)}
         except OutputWriteError as error:
             raise OutputWriteError(
-                f"{error}; all blocks are stored in {self._store.path}: put that right and run the same command with "
-                "--resume"
+                f"{error}; all blocks are stored in {self._store.path}. Fix this and repeat the command with --resume"
             ) from error
 
     def _blocks(self) -> Iterator[tuple[Window, Layers]]:
@@ -77,7 +76,9 @@ class Assembly:
             self._before_each()
             block = self._store.get(number)
             if block.window != self._grid[number]:
-                raise StoredBlockError(f"block {number} in {self._store.path} is of another place: {block.window}")
+                raise StoredBlockError(
+                    f"block {number} in {self._store.path} belongs to another position: {block.window}"
+                )
             self.class_pixels += np.array(block.class_pixels, np.int64)
             self.passes += block.passes
             self.pixels += block.looked_at
@@ -88,7 +89,7 @@ class Assembly:
             yield block.window, block.layers
         if self.failed and not self.pixels:
             raise ImageReadError(
-                f"not one of the {len(self.failed)} blocks could be read, so that no class map is written; the first: "
+                f"none of the {len(self.failed)} blocks could be read, so no class map is written; the first: "
                 f"{self.failed[0][1]}"
             )
         self._at_the_end()
@@ -110,8 +111,8 @@ def check_results(folder: Path, names: Sequence[str], summary: Mapping[str, Any]
     wrong = [f"{name} {problem}" for name in names if (problem := _problem(folder / name, noted.get(name)))]
     if wrong:
         raise ConfigError(
-            f"the results in {folder} are not as they were written: {', '.join(wrong)}; put them back, or make them "
-            "anew with --overwrite"
+            f"the results in {folder} have changed since they were written: {', '.join(wrong)}. Restore them, or write "
+            "them again with --overwrite"
         )
 
 
@@ -129,7 +130,7 @@ def _problem(path: Path, noted: Any) -> str | None:
         return None
     if isinstance(noted, dict) and found["bytes"] != noted.get("bytes"):
         return f"has {found['bytes']} bytes instead of {noted.get('bytes')}"
-    return "was changed since" if noted else "is not in the summary"
+    return "has changed since" if noted else "is not in the summary"
 
 
 def summary_tree(

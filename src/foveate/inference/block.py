@@ -199,11 +199,11 @@ def load_block(path: Path, plan: str, number: int) -> StoredBlock:
             block = StoredBlock(place, layers, about["passes"], peak, *later)
             plan_found, number_found = about["plan"], about["number"]
     except _BROKEN as error:
-        raise StoredBlockError(f"{path} is torn or damaged ({error})") from error
+        raise StoredBlockError(f"{path} is incomplete or damaged ({error})") from error
     if plan_found != plan:
         raise StoredBlockError(f"{path} belongs to another run")
     if number_found != number:
-        raise StoredBlockError(f"{path} holds block {number_found}, not block {number}: it was copied or renamed")
+        raise StoredBlockError(f"{path} holds block {number_found}, not block {number}; it was copied or renamed")
     return block
 
 

@@ -17,7 +17,7 @@ AUTO = 0  # what stands for "auto" among sizes, until `foveate.inference.sizes.s
 
 def _not_auto(value: Any) -> Any:
     if value == AUTO and not isinstance(value, bool):
-        raise ValueError('0 is no size; give a number, or "auto"')
+        raise ValueError('0 is not a size; give a number, or "auto"')
     return AUTO if value == "auto" else value
 
 

@@ -96,8 +96,8 @@ def _epitaph(processes: Iterable[Any]) -> str:
     # The others were ended by the pool, with -15.
     code = next((code for code in codes if code != -signal.SIGTERM), codes[0] if codes else "unknown")
     return (
-        f"a worker process ended with exit code {code} before its share was done; if it was killed for memory (-9), "
-        "use fewer processes or a smaller inference.block_size"
+        f"a worker process ended with exit code {code} before its share was done. If it was killed for lack of memory "
+        "(-9), use fewer processes or a smaller inference.block_size"
     )
 
 
@@ -189,5 +189,5 @@ def _result(future: Future[Result]) -> Result:
         return future.result()
     except Exception as error:
         if type(error).__name__ in ("KilledWorker", "CancelledError"):
-            raise WorkerError(f"blocks were lost with their workers again and again ({error})") from None
+            raise WorkerError(f"blocks were lost repeatedly because their workers died ({error})") from None
         raise

@@ -155,7 +155,7 @@ class ImageFiles:
             return
         if not self._content or self._read() != self._content:
             raise ConfigError(
-                f"{self._path} was changed since {what}, which would be of two images then; start anew with "
+                f"{self._path} has changed since {what}, so the result would mix two images. Start again with "
                 "--overwrite, or choose another --out"
             )
 
@@ -183,8 +183,8 @@ class ImageFiles:
         """
         if self._times_now() != self._times and (self._content is None or self._read() != self._content):
             raise ImageReadError(
-                f"{self._path} was changed or removed while it was segmented, so that the result would be of two "
-                "images; start anew with --overwrite once it stays as it is"
+                f"{self._path} was changed or removed during the prediction, so the result would mix two images. Start "
+                "again with --overwrite when it no longer changes"
             )
 
     def _note_content(self, note: Path, stop: Event) -> None:

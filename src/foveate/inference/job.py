@@ -85,7 +85,7 @@ def on_disk(files: PredictionFiles) -> ConfigTree | None:
     """
     for path in (files.store / "plan.json", files.summary):
         try:
-            tree = read_tree(path, ConfigError, "start anew with --overwrite")
+            tree = read_tree(path, ConfigError, "start again with --overwrite")
             inference = tree.get("plan", tree)["inference"]
             return {name: inference[name] for name in (*SIZES, *SPENDING)}
         except (ConfigError, KeyError, TypeError, AttributeError):
@@ -239,11 +239,11 @@ class Prediction:
         """The summary of results that are there, if they are those of this run, whole and unchanged."""
         summary = _read_json(self.files.summary)
         if not isinstance(summary, dict):
-            raise ConfigError(f"{self.files.summary} cannot be read; start anew with --overwrite")
+            raise ConfigError(f"{self.files.summary} cannot be read; start again with --overwrite")
         changed = differences(summary.get("plan"), json.loads(json.dumps(self.plan)))
         if changed:
             raise ConfigError(
-                f"the results in {self.files.summary} are of another run: {'; '.join(changed)}; start anew with "
+                f"the results in {self.files.summary} belong to another run: {'; '.join(changed)}. Start again with "
                 "--overwrite, or choose another --out"
             )
         check_results(self.files.folder, [path.name for path in self._spec(False).paths().values()], summary)
@@ -347,7 +347,7 @@ def _ignore(pixels: int) -> None:
 def _read_json(path: Path) -> Any:
     """What a file holds; None where it cannot be read."""
     try:
-        return read_json(path, ConfigError, "start anew with --overwrite")
+        return read_json(path, ConfigError, "start again with --overwrite")
     except ConfigError:
         return None
 

@@ -227,9 +227,9 @@ def fitted(model: MemoryModel, config: InferenceConfig, segmenter: FoveatedSegme
             return config.model_copy(update={"block_size": side, "batch_size": batch})
     assert smallest is not None  # there is at least what was configured
     raise ConfigError(
-        f"a memory of {size_text(limit)} for each process is too little: with the smallest blocks and one patch at a "
-        f"time about {size_text(smallest.largest)} are needed, of which the program and its network take "
-        f"{size_text(model.base)} before it begins"
+        f"{size_text(limit)} of memory for each process is too little. With the smallest blocks and one patch at a "
+        f"time, about {size_text(smallest.largest)} are needed; the program and its network take "
+        f"{size_text(model.base)} of it"
     )
 
 

@@ -100,8 +100,7 @@ class LookPlan:
         """
         if config.looks is not None and config.planner == "per_target":
             raise ConfigError(
-                "inference.looks are used by the planner pyramid alone, but inference.planner is per_target; remove "
-                "one of them"
+                "inference.looks needs the planner pyramid, but inference.planner is per_target; remove one of them"
             )
         views = scales.only(estimator.reads(len(scales)).scales)
         if config.looks is not None or (config.planner or estimator.walk.planner) == "pyramid":

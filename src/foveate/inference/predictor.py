@@ -377,7 +377,7 @@ class _Undecided:
 
 def _check_cascade(plan: LookPlan) -> None:
     if not plan.pyramid:
-        raise ConfigError("a cascade looks level by level; leave inference.planner out, or say pyramid")
+        raise ConfigError("a cascade works level by level; remove inference.planner, or set it to pyramid")
     if any(one.view >= other.view for one, other in pairwise(plan.looks)):
         raise ConfigError(
             f"inference.looks of a cascade are one of each field of view, the closer ones with smaller kept parts; "

@@ -165,7 +165,7 @@ class Session:
                     if self._works(worker, claims, missing, store, on_change):
                         continue
                     for line in self.team.lost():
-                        self.tell(f"{line}; the others go on with its block")
+                        self.tell(f"{line}; the others continue with its block")
                     time.sleep(_WAIT)
                     on_change()
                     self._check_all(store)
@@ -205,4 +205,4 @@ class Session:
     def _check_all(self, store: BlockStore) -> None:
         self.check(store)
         if not self.team.leads and self.team.hears(self.number) == LEFT_OUT:
-            raise StoppedError("the first process gave this image up")
+            raise StoppedError("the first process gave up on this image")

@@ -118,7 +118,7 @@ class BlockStore:
         store = cls(path, plan, total)
         if not (path / "plan.json").exists():
             return None
-        store._check_plan(f"the process that leads at {path} works on something else")
+        store._check_plan(f"the leading process at {path} works on another job")
         return store
 
     @property
@@ -174,7 +174,7 @@ class BlockStore:
         try:
             return load_block(self._file(number), self._digest, number)
         except StoredBlockError as error:
-            raise StoredBlockError(f"{error}; run the same command with --resume: it makes that block anew") from error
+            raise StoredBlockError(f"{error}; repeat the command with --resume to compute that block again") from error
 
     def remove(self) -> None:
         """Remove the store; first what says that there is one."""
@@ -196,8 +196,8 @@ class BlockStore:
             self._check_plan(f"{self.path} holds blocks of another run")
         elif self._has_work() and not overwrite:
             raise OutputExistsError(
-                f"{self.path} holds {len(self.finished())} of {self.total} blocks of an interrupted run; run the same "
-                f"command with --resume to go on, or with --overwrite to start anew"
+                f"{self.path} holds {len(self.finished())} of {self.total} blocks of an interrupted run; repeat the "
+                "command with --resume to continue, or with --overwrite to start again"
             )
         self._clear([] if kept else ["blocks"])
         for name in ("blocks", "claims", "workers"):
@@ -210,11 +210,11 @@ class BlockStore:
         return (self.path / "plan.json").exists() and bool(self.finished())
 
     def _check_plan(self, problem: str) -> None:
-        found = read_json(self.path / "plan.json", ConfigError, "start anew with --overwrite")
+        found = read_json(self.path / "plan.json", ConfigError, "start again with --overwrite")
         changed = differences(found, self._plan)
         if changed:
             raise ConfigError(
-                f"{problem}: " + "; ".join(changed) + "; go on with what it was, or start anew with --overwrite"
+                f"{problem}: " + "; ".join(changed) + "; restore it to continue, or start again with --overwrite"
             )
 
     def _clear(self, also: list[str]) -> None:
@@ -234,13 +234,13 @@ class BlockStore:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if wrong:
             more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            tell(f"{wrong[0]}{more}; what cannot be used is removed, and its blocks are made anew")
+            tell(f"{wrong[0]}{more}; unusable files are removed and their blocks are computed again")
 
     def _problem(self, path: Path) -> str | None:
         """Why a file cannot be used; empty where that is no wonder, None where it can."""
         number = self._number(path.name)
         if number is None:
-            return "" if path.suffix == ".new" else f"{path} is not what a block is called"
+            return "" if path.suffix == ".new" else f"{path} is not the name of a block"
         try:
             return "" if load_block(path, self._digest, number).failure else None
         except StoredBlockError as error:
@@ -250,7 +250,7 @@ class BlockStore:
         reason = "the disk is full" if error.errno in _FULL else str(error)
         return (
             f"could not write to {self.path}: {reason}; {len(self.finished())} of {self.total} blocks are stored: "
-            f"{'make room' if error.errno in _FULL else 'put that right'} and run the same command with --resume"
+            f"{'free some space' if error.errno in _FULL else 'fix this'} and repeat the command with --resume"
         )
 
 
@@ -288,13 +288,13 @@ def check_space(
     raw, free = size.pixels * layers * share, shutil.disk_usage(store.path).free
     if free < _LEAST * raw:
         raise OutputWriteError(
-            f"{store.path.parent} has {_gib(free)} free and the results need {_gib(_LEAST * raw)} at the very least; "
-            "make room or choose another --out"
+            f"{store.path.parent} has {_gib(free)} free, but the results need at least {_gib(_LEAST * raw)}; free some "
+            "space or choose another --out"
         )
     if free < _MOST * raw:
         tell(
-            f"{store.path.parent} has {_gib(free)} free; the results may need up to {_gib(_MOST * raw)}. Should the "
-            "disk get full, what is finished is kept for --resume"
+            f"{store.path.parent} has {_gib(free)} free; the results may need up to {_gib(_MOST * raw)}. If the disk "
+            "fills up, finished blocks are kept for --resume"
         )
 
 

@@ -92,7 +92,7 @@ class Board:
         elif self._seen:
             raise WorkerError("the first process has ended")
         elif time.monotonic() - self._since > _PATIENCE:
-            raise WorkerError(f"the first process cannot be found: it never led at {self._path}")
+            raise WorkerError(f"the first process was not found: it never started at {self._path}")
         else:
             return False
         return True

@@ -231,7 +231,7 @@ class Worker:
     def _store_unreadable(self, window: Window, error: ImageReadError) -> None:
         layers = unknown_layers(window.size, self._work.classes, self._config.outputs, self._membership)
         layers |= self._plan_layer(window)
-        self._work.tell(f"a block is left empty, as its pixels cannot be read: {error}")
+        self._work.tell(f"a block stays empty because its pixels cannot be read: {error}")
         self._write(StoredBlock(window, self._with_cells(layers, window), 0, _peak(), str(error)))
         del self._open[window]
 
@@ -273,7 +273,7 @@ class Worker:
             )
         self._config = self._config.model_copy(update={"batch_size": self._config.batch_size // 2})
         self._work.tell(
-            f"the memory of {self._work.source.device} does not suffice ({problem}): going on with "
+            f"the memory of {self._work.source.device} is too small ({problem}); continuing with "
             f"inference.batch_size={self._config.batch_size}"
         )
 

@@ -221,8 +221,8 @@ def closer_looks(allowed: int, roots: Windows, image: Size) -> int:
     if allowed < wide:
         least = math.ceil(100 * wide / megapixels_of(roots, image)) / 100
         raise ConfigError(
-            f"a budget of {allowed} passes for this image is below the {wide} that looking at it once, as widely as "
-            f"possible, costs; give at least {least:g} passes per megapixel, or wider fields of view"
+            f"a budget of {allowed} passes for this image is below {wide}, the cost of one look with the widest field "
+            f"of view; give at least {least:g} passes per megapixel, or wider fields of view"
         )
     return allowed - wide
 

@@ -79,8 +79,8 @@ class CascadeNetwork(nn.Module):
         has_parts = _has_parts(network)
         if not has_parts and (entrance == "features" or handed == "map"):
             raise NetworkError(
-                f"{type(network).__name__} has no features that context could enter, and no map: that takes {_FORMS}. "
-                f"Use context: input and handed: probabilities (or leave them out)"
+                f"{type(network).__name__} has no features that context could enter, and no map; this needs {_FORMS}. "
+                "Use context: input and handed: probabilities (or remove both)"
             )
         self._handed: Handed = handed if has_parts else "probabilities"
         self._finest = max(1, patch_size // 2)

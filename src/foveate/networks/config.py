@@ -54,7 +54,7 @@ class NetworkConfig(Section):
     def _check_options(cls, value: dict[str, Any]) -> dict[str, Any]:
         taken = sorted(_NO_OPTIONS & set(value))
         if taken:
-            raise ValueError(f"{', '.join(taken)} cannot be options: they are set elsewhere, in network and data")
+            raise ValueError(f"{', '.join(taken)} cannot be options; they are set elsewhere, in network and data")
         return value
 
     @model_validator(mode="after")

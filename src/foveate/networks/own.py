@@ -44,8 +44,8 @@ def trust_code(*what: Path | str) -> None:
     for text in texts:
         if not _NAME.fullmatch(text) and not Path(text).is_dir():
             raise ConfigError(
-                f"--code {text} is no folder; give the folder of your module, or package.module:callable of what is "
-                f"installed"
+                f"--code {text} is not a folder; give the folder of your module, or an installed "
+                "package.module:callable"
             )
     os.environ[VARIABLE] = _SEPARATOR.join(dict.fromkeys([*_trusted(), *texts]))
 
@@ -92,8 +92,8 @@ def check_code(path: str, run: Path) -> None:
     for place in _places(_spec(top, _folders()) or PathFinder.find_spec(top)):
         if place.is_relative_to(run.resolve()):
             raise NetworkError(
-                f"network {path}: its code {place} lies in the folder of the run, from which nothing is imported; read "
-                f"it, move it elsewhere and name that folder with --code"
+                f"network {path}: its code {place} lies in the folder of the run, and nothing is imported from there. "
+                "Read it, move it elsewhere, and name that folder with --code"
             )
     _folder_of(path)
 
@@ -134,9 +134,9 @@ def _folder_of(path: str) -> Path | None:
         return None
     searched = f"; there is no module {top!r} in {', '.join(map(str, folders))}" if folders else ""
     raise NetworkError(
-        f"network {path} is code of your own, and a name in a configuration is not enough to run code{searched}. Say "
-        f"where its module {top!r} is with --code FOLDER (start from the folder that holds it: --code .), or allow "
-        f"what is installed by its name, --code {path}; in Python with foveate.trust_code"
+        f"network {path} is your own code, and a name in a configuration is not enough to run code{searched}. Allow "
+        f"the folder of its module {top!r} with --code FOLDER (start in the folder that holds it: --code .), or an "
+        f"installed one by its name, --code {path}; in Python with foveate.trust_code"
     )
 
 
@@ -144,7 +144,7 @@ def _check_loaded(path: str, top: str, found: ModuleSpec) -> None:
     """Refuse a module of the same name as one that is loaded from elsewhere: that one would be used instead."""
     loaded = getattr(sys.modules.get(top), "__spec__", None)
     if top in sys.modules and (loaded is None or _places(loaded) != _places(found)):
-        raise NetworkError(f"network {path}: another module {top!r} is loaded already; give yours another name")
+        raise NetworkError(f"network {path}: another module {top!r} is already loaded; rename yours")
 
 
 def _check_home(path: str, value: Any, folder: Path | None) -> None:
@@ -152,10 +152,14 @@ def _check_home(path: str, value: Any, folder: Path | None) -> None:
     inner = value.func if isinstance(value, functools.partial) else value
     home = str(getattr(inner, "__module__", ""))
     if home.partition(":")[0].startswith("torch.hub") or path.startswith("torch.hub:"):
-        raise NetworkError(f"network {path}: torch.hub runs code of any folder or server; import what you need from it")
+        raise NetworkError(
+            f"network {path}: torch.hub runs code from any folder or server; import what you need instead"
+        )
     top = path.partition(":")[0].partition(".")[0]
     if folder is not None and callable(value) and home.partition(".")[0] != top:
-        raise NetworkError(f"network {path}: it comes from {home}; name a function or class that {top} defines itself")
+        raise NetworkError(
+            f"network {path}: it is defined in {home}; name a function or class that {top} defines itself"
+        )
 
 
 def _say(path: str, folder: Path | None) -> None:

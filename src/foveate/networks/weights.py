@@ -30,8 +30,8 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
     found = _by_name(stored, wanted) or _by_order(stored, wanted)
     if found is None:
         raise NetworkError(
-            f"{path} does not fit the encoder: its {len(stored)} tensors agree neither in name nor in order and shape "
-            f"with the {len(wanted)} of {type(body).__name__}; use a checkpoint of the same encoder"
+            f"{path} does not fit the encoder: its {len(stored)} tensors match the {len(wanted)} of "
+            f"{type(body).__name__} neither by name nor by order and shape; use a checkpoint of the same encoder"
         )
     body.load_state_dict(found, strict=False)
 
@@ -80,8 +80,8 @@ def load_tensors(path: Path) -> Any:
         # torch's own words tell how to load it anyway, which runs whatever the file says.
         if "Weights only load failed" in str(error):
             raise ValueError(
-                "it holds Python objects other than tensors and plain values, which are never loaded, as they can run "
-                "any program"
+                "it holds Python objects other than tensors and plain values; these are never loaded, because they can "
+                "run any program"
             ) from None
         raise
 
@@ -92,7 +92,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     with translated(
         NetworkError,
         f"{path} is not a readable checkpoint",
-        "use a file of tensors, the state dictionary, that is whole",
+        "use an undamaged file of tensors (a state dictionary)",
     ):
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -45,8 +45,8 @@ class ScaleSet:
             )
         if views[0] < self.patch_size:
             raise GeometryError(
-                f"a field of view of {views[0]} px is smaller than the patch of {self.patch_size} px: it would be "
-                f"magnified; use fields of view of at least {self.patch_size} or a smaller patch_size"
+                f"a field of view of {views[0]} px is smaller than the patch of {self.patch_size} px and would be "
+                f"enlarged; use fields of view of at least {self.patch_size} or a smaller patch_size"
             )
 
     def __len__(self) -> int:

@@ -161,7 +161,7 @@ class RunFolder:
         if self.config_file.exists() and not resume:
             if not overwrite:
                 raise OutputExistsError(
-                    f"{self.path} holds a run already; pass --resume to continue it, --overwrite to start it anew, "
+                    f"{self.path} holds a run already; pass --resume to continue it, --overwrite to start again, "
                     f"or choose another folder with --out"
                 )
             self._clear()

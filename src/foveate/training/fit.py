@@ -152,7 +152,7 @@ def _system_errors(run_dir: Path) -> Iterator[None]:
         raise _worker_ended(error) from error
     except OSError as error:
         raise OutputWriteError(
-            f"training into {run_dir} broke off: {reason_of(error)}; make room, or put that right, and go on with "
+            f"training into {run_dir} broke off: {reason_of(error)}; free some space, or fix this, and continue with "
             f"--resume"
         ) from error
     except RuntimeError as error:

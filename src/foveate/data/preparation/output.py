@@ -198,10 +198,10 @@ class Record:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
-            raise OutputWriteError(f"could not write {self._path}: {error}; begin again to go on") from error
+            raise OutputWriteError(f"could not write {self._path}: {error}; repeat the command to continue") from error
 
     def _refuse_others(self, settings: dict[str, Any]) -> None:
-        advice = "choose another folder or pass --overwrite to begin anew"
+        advice = "choose another folder or pass --overwrite to start again"
         if (self._out / MANIFEST).exists():
             raise OutputExistsError(f"{self._out / MANIFEST} exists: this was prepared already; {advice}")
         if not self._path.exists():
@@ -224,7 +224,7 @@ class Record:
             return dict(json.loads(first))
         except (ValueError, TypeError, RecursionError) as error:
             raise OutputExistsError(
-                f"{self._path} is damaged ({reason_of(error)}); begin anew with --overwrite"
+                f"{self._path} is damaged ({reason_of(error)}); start again with --overwrite"
             ) from None
 
     def _lines(self) -> Iterator[Facts]:
@@ -238,7 +238,7 @@ class Record:
                 continue
 
     def _text(self) -> str:
-        return read_text(self._path, OutputExistsError, "begin anew with --overwrite", 1 << 30)
+        return read_text(self._path, OutputExistsError, "start again with --overwrite", 1 << 30)
 
     def _is_there(self, facts: Facts) -> bool:
         return (self._out / facts.image).is_file() and (self._out / facts.mask).is_file()

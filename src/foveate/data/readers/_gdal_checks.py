@@ -68,8 +68,8 @@ def drivers_for(location: Location) -> list[str]:
     by_name = _BY_NAME.get(suffix, ()) if location.is_local else ()
     if suffix == ".vrt" and not location.is_local and "VRT" not in more:
         raise UnsupportedImageError(
-            f"{location}: a VRT is opened only from a file of this computer, as its sources must lie below its folder; "
-            f"download it"
+            f"{location}: a VRT is opened only from the local disk, because its sources must lie below its folder; "
+            "download it"
         )
     if "VRT" in by_name:
         _check_vrt(location.path, location.path.resolve().parent, set())
@@ -86,7 +86,9 @@ def check_overviews(dataset: DatasetReader) -> None:
     """
     other = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE")
     if other:
-        raise UnsupportedImageError(f"{dataset.name} takes its overviews from {other!r}, which is not followed")
+        raise UnsupportedImageError(
+            f"{dataset.name} takes its overviews from {other!r}; Foveate does not follow such references"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -100,10 +102,12 @@ def _check_beside(path: Path) -> None:
     for suffix in _SIDECARS:
         beside = path.with_name(path.name + suffix)
         if beside.is_file() and _head(beside)[:4] not in _TIFF:
-            raise UnsupportedImageError(f"{beside} is no TIFF, as overviews and masks of {path.name} are; remove it")
+            raise UnsupportedImageError(
+                f"{beside} is not a TIFF, but overviews and masks of {path.name} must be; remove it"
+            )
     about = path.with_name(f"{path.name}.aux.xml")
     if about.is_file() and b"overview_file" in _text(about).lower():
-        raise UnsupportedImageError(f"{about} names another file for the overviews of {path.name}; remove it")
+        raise UnsupportedImageError(f"{about} refers to another file for the overviews of {path.name}; remove it")
 
 
 def _check_vrt(path: Path, folder: Path, seen: set[Path]) -> None:
@@ -126,13 +130,13 @@ def _check_words(path: Path, node: ElementTree.Element) -> None:
         raise UnsupportedImageError(f"{path} uses {', '.join(sorted(wrong))}, which is not allowed in a VRT")
     language = node.text if node.tag.lower() == "pixelfunctionlanguage" else node.get("PixelFunctionLanguage")
     if "pixelfunctionlanguage" in names or (language or "c").strip().lower() != "c":
-        raise UnsupportedImageError(f"{path} holds a program in {language}, which is never run")
+        raise UnsupportedImageError(f"{path} holds a program in {language}, which Foveate never runs")
 
 
 def _nodes(path: Path) -> Iterator[ElementTree.Element]:
     text = _text(path)
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        raise UnsupportedImageError(f"{path} declares entities, which a VRT has no use for")
+        raise UnsupportedImageError(f"{path} declares entities, which a VRT does not need")
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True, insert_pis=True))
     try:
         root = ElementTree.fromstring(text, parser)
@@ -147,20 +151,20 @@ def _source(node: ElementTree.Element, vrt: Path, folder: Path) -> Path | None:
     """The file that an element of a VRT names; None for what the user allowed and is no file."""
     text, relative = node.text or "", node.get("relativeToVRT", "0")
     if len(node) or relative not in ("0", "1") or not node.attrib.keys() <= {"relativeToVRT", "shared"}:
-        raise UnsupportedImageError(f"{vrt} names a source in a way that is not understood: {node.tag} {node.attrib}")
+        raise UnsupportedImageError(f"{vrt} refers to a source in an unknown way: {node.tag} {node.attrib}")
     allowed = [one for one in os.environ.get(VRT_VARIABLE, "").split(";") if one]
     place = (vrt.resolve().parent / text if relative == "1" else Path(text)).resolve()
     if text.startswith("/vsi") and any(text.startswith(one) for one in allowed):
         return None
     if text.startswith("/vsi") or not any(place.is_relative_to(one) for one in (folder, *map(Path, allowed))):
         raise UnsupportedImageError(
-            f"{vrt} reads {text!r}, which is not below its folder {folder}; if it may, set the environment variable "
-            f"{VRT_VARIABLE} to the folder of its sources (several are separated by semicolons)"
+            f"{vrt} reads {text!r}, which is not below its folder {folder}. To allow this, set the environment "
+            f"variable {VRT_VARIABLE} to the folder of its sources (separate several by semicolons)"
         )
     if not place.is_file():
-        raise UnsupportedImageError(f"{vrt} reads {text!r}, which is no file")
+        raise UnsupportedImageError(f"{vrt} reads {text!r}, which is not a file")
     if place.suffix.lower() not in _BY_NAME and not _head(place).startswith(_MAGIC):
-        raise UnsupportedImageError(f"{vrt} reads {text!r}, which is no picture of a known format")
+        raise UnsupportedImageError(f"{vrt} reads {text!r}, which is not a picture of a known format")
     return place
 
 
@@ -171,7 +175,9 @@ def _head(path: Path) -> bytes:
 
 def _text(path: Path) -> bytes:
     if path.stat().st_size > _MOST_BYTES:
-        raise UnsupportedImageError(f"{path} has {path.stat().st_size} bytes; such a text has at most {_MOST_BYTES}")
+        raise UnsupportedImageError(
+            f"{path} has {path.stat().st_size} bytes; such a file may have at most {_MOST_BYTES}"
+        )
     return path.read_bytes()
 
 
@@ -193,13 +199,13 @@ def check_length(dataset: Any, path: Path) -> None:
         needed = dataset.height * dataset.width * sum(np.dtype(name).itemsize for name in dataset.dtypes)
         if size < needed:
             raise ImageReadError(
-                f"{path} has {size} bytes and its header says {needed}: it is cut short; copy it again"
+                f"{path} has {size} bytes, but its header says {needed}: the file is truncated; copy it again"
             )
     elif dataset.driver == "GTiff" and (path, size) not in _told:
         problem = _tiff_problem(path, size)
         if problem:
             _told.add((path, size))
-            _log.warning("%s was cut short: %s; what is missing cannot be read. Copy it again", path, problem)
+            _log.warning("%s is truncated: %s. The missing part cannot be read; copy the file again", path, problem)
 
 
 def _tiff_problem(path: Path, size: int) -> str:
@@ -210,7 +216,7 @@ def _tiff_problem(path: Path, size: int) -> str:
     except (struct.error, ValueError, KeyError, OSError, MemoryError) as error:
         return f"one of its directories cannot be read ({reason_of(error)})"
     last = max(ends, default=0)
-    return f"it has {size} bytes, and its directories name pixels up to byte {last}" if last > size else ""
+    return f"it has {size} bytes, but its directories refer to pixels up to byte {last}" if last > size else ""
 
 
 def _ends(entries: dict[int, np.ndarray[Any, Any]]) -> Iterator[int]:
@@ -235,7 +241,7 @@ def _directories(file: IO[bytes]) -> Iterator[dict[int, np.ndarray[Any, Any]]]:
         (count,) = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))
         raw = file.read(count * (20 if big else 12))
         if len(raw) < count * (20 if big else 12):
-            raise ValueError("it lies behind the end of the file")
+            raise ValueError("it lies beyond the end of the file")
         waiting.append(_number(file, order, big))
         entries = dict(_entries(file, raw, order, big))
         waiting.extend(entries.get(_FURTHER, np.empty(0, np.uint64)).tolist())
@@ -262,7 +268,7 @@ def _entries(
 def _whole(file: IO[bytes], length: int) -> bytes:
     data = file.read(length) if length <= 1 << 30 else b""
     if len(data) < length:
-        raise ValueError("a list of places lies behind the end of the file")
+        raise ValueError("an offset list lies beyond the end of the file")
     return data
 
 

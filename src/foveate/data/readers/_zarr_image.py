@@ -105,7 +105,7 @@ def multiscale_of(attributes: Mapping[str, Any], image: str) -> Multiscale | Non
     try:
         return _multiscale(images[0])
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UnsupportedImageError(f"the multiscales metadata of {image} are not those of NGFF: {error!r}") from None
+        raise UnsupportedImageError(f"the multiscales metadata of {image} do not follow NGFF: {error!r}") from None
 
 
 def _multiscale(tree: Mapping[str, Any]) -> Multiscale:
@@ -192,7 +192,7 @@ def _described(group: zarr.Group, described: Multiscale, name: str, plane: Plane
     try:
         levels = [cast("Array", group[path]) for path in described.paths]
     except KeyError as error:
-        raise UnsupportedImageError(f"{name} names the array {error}, which is not there") from None
+        raise UnsupportedImageError(f"{name} refers to the array {error}, which does not exist") from None
     shape = levels[0].shape
     names = described.axes
     axes = ImageAxes.guessed(shape, name) if names is None else ImageAxes.named(names, shape, name, plane)
@@ -245,14 +245,14 @@ def _pyramid(arrays: list[Array], name: str, plane: Plane | None) -> list[Array]
     """
     images = sorted((array for array in arrays if array.ndim > 1), key=lambda array: -array.size)
     if not images:
-        raise UnsupportedImageError(f"the group {name} has no array of an image")
+        raise UnsupportedImageError(f"the group {name} has no image array")
     axes = _plain(images[:1], name, plane).axes
     sizes = [axes.size(array.shape) for array in images if array.ndim == axes.count]
     same = len(sizes) == len(images) and all(_is_level(sizes[0], size) for size in sizes[1:])
     if not same or len(set(sizes)) < len(sizes):
         names = ", ".join(array.basename for array in images)
         raise UnsupportedImageError(
-            f"the arrays of {name} are no pyramid: {names}; open one of them: {name}/{images[0].basename}"
+            f"the arrays of {name} do not form a pyramid: {names}; open one of them: {name}/{images[0].basename}"
         )
     return images
 

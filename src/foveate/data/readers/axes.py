@@ -44,14 +44,14 @@ def planes_chosen(counts: Mapping[str, int], plane: Plane | None, image: str) ->
     if missing:
         have = " and ".join(f"{count} along {name}" for name, count in several.items())
         example = ", ".join(f"{name}: 1" for name in several)
-        bands = ", or data.plane=bands to take the pages as bands" if "page" in several else ""
+        bands = ", or data.plane=bands to use the pages as bands" if "page" in several else ""
         raise SeveralPlanesError(
-            f"{image} holds several planes, {have}; an image is one: choose it with data.plane={{{example}}}, counted "
-            f"from 1{bands}; `foveate convert --plane` writes one out"
+            f"{image} holds several planes, {have}; choose one with data.plane={{{example}}}, counted from 1{bands}. "
+            "`foveate convert --plane` writes a single plane"
         )
     for name, count in several.items():
         if not 1 <= chosen[name] <= count:
-            raise SeveralPlanesError(f"{image} has {count} places along {name}, counted from 1; got {chosen[name]}")
+            raise SeveralPlanesError(f"{image} has {count} planes along {name}, counted from 1; got {chosen[name]}")
     return {name: chosen[name] - 1 if name in several else 0 for name in counts}
 
 
@@ -143,4 +143,4 @@ class ImageAxes:
 
 def _check_filled(shape: Sequence[int], image: str) -> None:
     if 0 in shape:
-        raise UnsupportedImageError(f"{image} has shape {list(shape)}; an image has no empty axis")
+        raise UnsupportedImageError(f"{image} has shape {list(shape)}; no axis of an image may be empty")

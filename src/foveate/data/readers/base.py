@@ -189,9 +189,9 @@ def check_size(reader: ImageReader, max_pixels: int | None = None) -> None:
     limit = _from_environment() if max_pixels is None else max_pixels
     if reader.size.pixels > limit:
         raise UnsupportedImageError(
-            f"{reader.location} says it is {reader.size.height} x {reader.size.width} pixels, and {limit:.3g} pixels "
-            f"are allowed: the header may be damaged. If it is right, set the environment variable {VARIABLE} to a "
-            f"larger number, or pass max_pixels to open_image"
+            f"{reader.location} claims {reader.size.height} x {reader.size.width} pixels, but {limit:.3g} pixels are "
+            f"allowed; the header may be damaged. If it is right, set the environment variable {VARIABLE} to a larger "
+            "number, or pass max_pixels to open_image"
         )
 
 
@@ -206,9 +206,9 @@ def check_blocks(dataset: Any) -> None:
         size = height * width * np.dtype(dtype).itemsize * together
         if size > MOST_BLOCK_BYTES:
             raise UnsupportedImageError(
-                f"{dataset.name} is stored in pieces of {height} x {width} pixels, {size / 2**20:.0f} MiB each, which "
-                f"are read whole; at most {MOST_BLOCK_BYTES >> 20} MiB are allowed: store it in tiles, for "
-                f"example with gdal_translate -co TILED=YES"
+                f"{dataset.name} is stored in blocks of {height} x {width} pixels, {size / 2**20:.0f} MiB each, "
+                f"which must be read whole; at most {MOST_BLOCK_BYTES >> 20} MiB are allowed. Store it in tiles, for "
+                "example with gdal_translate -co TILED=YES"
             )
 
 

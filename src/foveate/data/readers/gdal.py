@@ -99,7 +99,7 @@ def _beginning(location: Location) -> str:
         return ""
     with location.path.open("rb") as file:
         head = file.read(24).lstrip()
-    return f" (it is a text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
+    return f" (it is text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
 
 
 def _is_missing(reason: str) -> bool:
@@ -165,7 +165,7 @@ def read_header(dataset: Any, options: OpenOptions = PLAIN) -> Header:
     indexes = tuple(i + 1 for i, colour in enumerate(colours) if keep_alpha or colour != ColorInterp.alpha)
     if not indexes or dtype.kind == "c":
         found = ", ".join(dataset.dtypes) or "none"
-        raise UnsupportedImageError(f"{dataset.name} has no band of real numbers (bands found: {found})")
+        raise UnsupportedImageError(f"{dataset.name} has no band of real numbers (bands: {found})")
     return Header(
         format=dataset.driver,
         size=Size(*dataset.shape),
@@ -232,7 +232,9 @@ def _georeference(dataset: Any) -> tuple[Georeference | None, tuple[str, ...]]:
         points, crs = dataset.gcps
         if len(points) >= _FEWEST_POINTS:
             return _fitted(points, crs)
-        unused = "its place is given by RPCs, which are not used: rectify it with gdalwarp -rpc to keep its place"
+        unused = (
+            "its georeference consists of RPCs, which Foveate does not use; rectify it with gdalwarp -rpc to keep it"
+        )
         return None, (unused,) if dataset.rpcs is not None else ()
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
     return Georeference(dataset.crs.to_wkt() if dataset.crs else "", (a, b, c, d, e, f)), ()
@@ -245,15 +247,15 @@ def _fitted(points: Sequence[Any], crs: Any) -> tuple[Georeference | None, tuple
     origin = ground.mean(axis=0)  # for the digits
     found, _, rank, _ = np.linalg.lstsq(pixels, ground - origin, rcond=None)
     if rank < 3:
-        return None, (f"its {len(points)} ground control points lie on one line, so that its place is not known",)
+        return None, (f"its {len(points)} ground control points lie on one line, so it has no georeference",)
     apart = (pixels @ found - (ground - origin)) @ np.linalg.pinv(found[:2])
     worst = float(np.hypot(*apart.T).max())
     if worst > _MOST_APART:
         return None, (
-            f"its {len(points)} ground control points are up to {worst:.1f} pixels off any flat grid, so that its "
-            f"place is not used: rectify it with gdalwarp to keep its place",
+            f"its {len(points)} ground control points are up to {worst:.1f} pixels off any flat grid, so they are not "
+            "used; rectify it with gdalwarp to keep its georeference",
         )
     found[2] += origin
     (a, d), (b, e), (c, f) = found.tolist()
-    said = f"its place is fitted to {len(points)} ground control points, at most {worst:.2f} pixels off"
+    said = f"its georeference is fitted to {len(points)} ground control points, at most {worst:.2f} pixels off"
     return Georeference(crs.to_wkt() if crs else "", (a, b, c, d, e, f)), (said,)

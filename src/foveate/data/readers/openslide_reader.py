@@ -175,7 +175,7 @@ def open_openslide(location: Location, options: OpenOptions) -> OpenSlideReader 
     try:
         return OpenSlideReader(Location.of(path))
     except UnsupportedImageError as error:
-        _log.warning("%s; a plain file of its kind may show other pixels: is it whole?", error)
+        _log.warning("%s; opened as an ordinary file, it may show other pixels. Is it complete?", error)
         raise
 
 
@@ -186,7 +186,9 @@ def _check_names(path: Path) -> None:
     if listed is not None and listed.is_file():
         with listed.open("rb") as file:
             if re.search(rb"=[^\r\n]*\.\.[/\\]", file.read(_MOST_BYTES)):
-                raise UnsupportedImageError(f"{listed} names files outside the folder of the slide, which are not read")
+                raise UnsupportedImageError(
+                    f"{listed} refers to files outside the folder of the slide, which are not read"
+                )
 
 
 def dicom_files(folder: Path) -> list[Path]:

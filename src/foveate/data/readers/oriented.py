@@ -68,7 +68,7 @@ class OrientedReader(Derived):
         self.levels = tuple(turn.size(inner.levels[level]) for level in self._kept)
         if self.resolution is not None and turn.swapped:
             self.resolution = Resolution(self.resolution.col, self.resolution.row)
-        self.remarks = (*self.remarks, f"it is turned as its EXIF orientation, {orientation}, says")
+        self.remarks = (*self.remarks, f"it is rotated according to its EXIF orientation, {orientation}")
 
     @property
     def stored_size(self) -> Size:

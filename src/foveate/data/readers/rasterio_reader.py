@@ -69,7 +69,7 @@ def stack_in(dataset: Any, location: Location, plane: Plane | None) -> Stack | N
     except FoveateError:
         raise
     except Exception as error:  # files of any content
-        raise UnsupportedImageError(f"{location} holds pages that cannot be told apart: {error}") from None
+        raise UnsupportedImageError(f"{location} holds pages that cannot be identified: {error}") from None
 
 
 def _stack(file: Any, series: Any, image: str, plane: Plane | None) -> Stack | None:
@@ -81,8 +81,8 @@ def _stack(file: Any, series: Any, image: str, plane: Plane | None) -> Stack | N
         return None  # what else there is are thumbnails, labels and the like
     if np.prod(list(outer.values()), dtype=int) != len(series.pages):
         raise UnsupportedImageError(
-            f"{image} says that it has {np.prod(list(outer.values()))} planes and describes {len(series.pages)}, as "
-            f"ImageJ stores large stacks; save it as OME-TIFF"
+            f"{image} claims {np.prod(list(outer.values()))} planes but describes {len(series.pages)}, as large stacks "
+            "from ImageJ do; save it as OME-TIFF"
         )
     channels = _channels(outer, plane, image)
     levels = tuple(tuple(_offset(level.pages[page], image) for page in channels) for level in series.levels)
@@ -102,7 +102,7 @@ def _channels(outer: Mapping[str, int], plane: Plane | None, image: str) -> list
 
 def _offset(page: Any, image: str) -> int:
     if page is None:
-        raise UnsupportedImageError(f"{image} lacks planes that it describes; they may lie in other files: join them")
+        raise UnsupportedImageError(f"{image} lacks planes that it describes; they may be in other files: join them")
     return int(page.offset)
 
 
@@ -120,8 +120,8 @@ def _refuse_remote(dataset: Any, location: Location) -> None:
         with open_made(page, "GTiff") as other:
             if other.shape == dataset.shape:
                 raise UnsupportedImageError(
-                    f"{location} holds {len(dataset.subdatasets)} pages of one size, which may be channels or planes: "
-                    f"download it, or store it as COG or OME-Zarr"
+                    f"{location} holds {len(dataset.subdatasets)} pages of one size, which may be channels or planes; "
+                    "download it, or store it as COG or OME-Zarr"
                 )
 
 

@@ -183,7 +183,7 @@ def resized(reader: ImageReader, size: Size, resolution: Resolution | None = Non
         return reader
     if not isinstance(reader, PyramidReader):
         raise UnsupportedImageError(
-            f"{reader.location} is read by {type(reader).__name__}, which cannot be read at another pixel size; derive "
-            f"it from PyramidReader, or remove data.pixel_size"
+            f"{reader.location} is read by {type(reader).__name__}, which does not support other pixel sizes; derive "
+            "the reader from PyramidReader, or remove data.pixel_size"
         )
     return RescaledReader(reader, size, resolution)

@@ -99,7 +99,7 @@ class CheckedStore(WrapperStore["Store"]):
         found = await self._store.get(key, prototype, byte_range)
         prefix = max((one for one in self._arrays if key.startswith(one)), key=len, default=None)
         if prefix is None or key.rpartition("/")[2] in (*_ARRAY_METADATA, ".zattrs", ".zgroup", ".zmetadata"):
-            _refuse(found is not None and len(found) > _MOST_METADATA, key, "metadata have at most some megabytes")
+            _refuse(found is not None and len(found) > _MOST_METADATA, key, "metadata may have at most a few megabytes")
             return found
         chunks = self._arrays[prefix]
         if found is None:
@@ -110,14 +110,16 @@ class CheckedStore(WrapperStore["Store"]):
 
     async def _check_missing(self, prefix: str, chunks: Chunks, key: str) -> None:
         if not chunks.filled:
-            raise ImageReadError(f"the chunk {key} is missing, and the array does not say what such chunks hold")
+            raise ImageReadError(f"the chunk {key} is missing, and the array has no fill value")
         if time.monotonic() - self._seen.get(prefix, -_SECONDS) < _SECONDS:
             return
         for name in _ARRAY_METADATA:
             if await self._store.exists(prefix + name):
                 self._seen[prefix] = time.monotonic()
                 return
-        raise ImageReadError(f"the chunk {key} is gone, and so are the metadata of its array: it was moved or removed")
+        raise ImageReadError(
+            f"the chunk {key} and the metadata of its array have disappeared; the array was moved or removed"
+        )
 
 
 def check_chunks(array: zarr.Array[Any], name: str) -> None:
@@ -130,14 +132,14 @@ def check_chunks(array: zarr.Array[Any], name: str) -> None:
     if size > MOST_CHUNK_BYTES:
         raise UnsupportedImageError(
             f"{name} is stored in chunks of {list(array.chunks)}, {size / 2**20:.0f} MiB each, which must be read "
-            f"whole; at most {MOST_CHUNK_BYTES >> 20} MiB are allowed: store it in chunks of some megabytes"
+            f"whole; at most {MOST_CHUNK_BYTES >> 20} MiB are allowed. Store it in chunks of a few megabytes"
         )
 
 
 def _check_blosc(data: bytes, most: int, name: str) -> None:
     """Blosc itself reads beyond the end of what is cut short."""
     packed = int.from_bytes(data[12:16], "little")
-    _refuse(len(data) < _BLOSC_HEADER or packed != len(data), name, f"it has {len(data)} bytes and says {packed}")
+    _refuse(len(data) < _BLOSC_HEADER or packed != len(data), name, f"it has {len(data)} bytes but claims {packed}")
     _refuse(int.from_bytes(data[4:8], "little") > most, name, "it says that it is larger than a chunk of its array")
 
 
@@ -250,7 +252,7 @@ def _check_zip(location: Location) -> None:
         largest = max((part.file_size for part in file.infolist()), default=0)
     if largest > MOST_PART_BYTES:
         raise UnsupportedImageError(
-            f"{location} holds a file of {largest / 2**20:.0f} MiB; at most {MOST_PART_BYTES >> 20} MiB are unpacked"
+            f"{location} holds a file of {largest / 2**20:.0f} MiB; at most {MOST_PART_BYTES >> 20} MiB are allowed"
         )
 
 

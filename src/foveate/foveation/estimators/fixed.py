@@ -78,7 +78,9 @@ class Ensemble(Estimator):
         Raises:
             ConfigError: always.
         """
-        raise ConfigError("an ensemble is not trained itself: train a model with each FixedScale, then join them")
+        raise ConfigError(
+            "an ensemble cannot be trained directly: train a model with each FixedScale, then combine them"
+        )
 
     def looks(self, logits: Tensor) -> list[Look]:
         """One pass of each scale, which count alike."""

@@ -113,7 +113,9 @@ class Cascade(Pyramid):
             ConfigError: saying which would.
         """
         if len(looks) < 2:
-            raise ConfigError(f"a cascade has two looks or more, widest first, such as [1024, 256]; got {list(looks)}")
+            raise ConfigError(
+                f"a cascade needs at least two looks, widest first, such as [1024, 256]; got {list(looks)}"
+            )
         if any(wide <= close for wide, close in pairwise(looks)):
             raise ConfigError(
                 f"looks go from the widest to the closest, as {sorted(set(looks), reverse=True)}; got {list(looks)}"
