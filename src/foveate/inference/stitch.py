@@ -39,7 +39,8 @@ class Canvases:
                 self._free = [t for t in self._free if t is not canvas]
             else:
                 self._free = [t for t in self._free if t.numel() > count]  # of smaller ones there are enough soon
-                canvas = torch.empty(count, device=device)
+                with torch.inference_mode(False):  # it is cleared and filled in that mode and outside of it
+                    canvas = torch.empty(count, device=device)
         return canvas, canvas[:count].view(shape).zero_()
 
     def give_back(self, canvas: Tensor | None) -> None:
