@@ -12,7 +12,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 
@@ -24,6 +25,21 @@ _DEEPER = 60
 _PREFIX = "foveate-"
 _LOCK = "lock"
 _SECONDS = 60.0  # in which a new folder gets its lock
+
+
+class Closing:
+    """Closed at the end of a `with` block, as files are."""
+
+    def close(self) -> None:
+        """Release what is held; may be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import DeviceMemoryError, ImageReadError, OutputWriteError, StoppedError
 from foveate.geometry import Size, Window
-from foveate.inference import source as patient_source
+from foveate.inference import source as pixel_source
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import BlockGrid
@@ -45,7 +45,7 @@ class Torn(ArrayReader):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(patient_source, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(pixel_source, "PAUSES", (0.0, 0.0))
 
 
 @pytest.mark.parametrize("planner", ["per_target", "pyramid"])

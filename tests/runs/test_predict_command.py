@@ -22,7 +22,7 @@ from foveate.cli.app import app
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, StoppedError
 from foveate.geometry import Size
-from foveate.inference import source as patient_source
+from foveate.inference import source as pixel_source
 from foveate.inference.session import Session
 from foveate.reporting.panels import Panel, panels_figure, screen_size
 from foveate.runs import predict as predict_runs
@@ -160,7 +160,7 @@ def test_the_command_says_how_much_memory_it_needs(workspace, tmp_path):
 
 
 def test_a_part_that_cannot_be_read_is_left_empty_or_stops(workspace, tmp_path, monkeypatch):
-    monkeypatch.setattr(patient_source, "PAUSES", ())
+    monkeypatch.setattr(pixel_source, "PAUSES", ())
     monkeypatch.setattr("foveate.inference.field.TILE_CELLS", 4)
     whole = PyramidReader.read
 
@@ -193,7 +193,7 @@ def open_raster(path):
 
 @pytest.mark.parametrize("suffix", ["tif", "jpg"])
 def test_an_image_cut_short_so_that_nothing_can_be_read_fails(workspace, tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(patient_source, "PAUSES", ())
+    monkeypatch.setattr(pixel_source, "PAUSES", ())
     whole = write_image(tmp_path / f"whole.{suffix}", shapes(0, 301, 222)[0])
     (tmp_path / f"cut.{suffix}").write_bytes(whole.read_bytes()[: 2000 if suffix == "tif" else 700])
     done = invoke(

@@ -9,11 +9,11 @@ from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from foveate.data.images import ReaderCache
 from foveate.data.readers import ImageReader, open_image
+from foveate.files import Closing
 from foveate.geometry import Size, Window, ceil_div
 from foveate.viewer.rendering import encoded
 from foveate.viewer.scene import Layer, Scene
@@ -121,7 +121,7 @@ _DECODED_BYTES = 2 << 30
 _MOST_THREADS = 8
 
 
-class TileService:
+class TileService(Closing):
     """Makes tiles, each as the bytes of a file; close it when done.
 
     Files that can only be decoded whole (PNG, JPEG) are read by one thread, so that they are decoded once.
@@ -177,14 +177,6 @@ class TileService:
         for pool in (self._many, self._one):
             pool.shutdown(cancel_futures=True)
         self._readers.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _ThreadReaders:

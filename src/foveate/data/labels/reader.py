@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from foveate.data.labels.vector import VectorLabels
 from foveate.data.readers import ImageReader, open_image
 from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.errors import DatasetError
+from foveate.files import Closing
 from foveate.geometry import Size, Window, ceil_div
 from foveate.membership import Membership
 from foveate.types import BoolArray, IntArray, LabelArray
@@ -77,7 +77,7 @@ class LabelParts(NamedTuple):
     left_out: NDArray[np.uint8] | None
 
 
-class LabelReader:
+class LabelReader(Closing):
     """Reads class ids of windows of an image.
 
     Args:
@@ -150,14 +150,6 @@ class LabelReader:
         """Close what the labels are read from."""
         if self._closing is not None:
             self._closing()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _centres(start: int, length: int, count: int, image: int) -> tuple[IntArray, IntArray]:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from foveate.data.readers.base import Known
+from foveate.files import Closing
 from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div
 from foveate.patches.resample import Taps, WindowTaps, resample, to_dtype, window_taps
 from foveate.types import BoolArray, Raster
@@ -26,7 +26,7 @@ _NO_VALUE = 1e30
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64, "bool": np.uint8}
 
 
-class PyramidReader(ABC):
+class PyramidReader(Closing, ABC):
     """An `ImageReader` that lacks only opening and `_read_level`.
 
     A subclass sets the attributes of `ImageReader`. A read takes the coarsest level that is still at least as fine as
@@ -79,7 +79,7 @@ class PyramidReader(ABC):
     def _read_level(self, level: int, window: Window) -> Raster:
         """Pixels of a window, in pixels of the level and inside it; may be a view, which is never written to."""
 
-    def close(self) -> None:  # noqa: B027 - nothing to release is a valid default
+    def close(self) -> None:
         """Release handles and memory; may be called twice."""
 
     def valid(self, window: Window) -> BoolArray:
@@ -164,14 +164,6 @@ class PyramidReader(ABC):
             values = total / torch.where(weight > 0, weight, 1)
         result = to_dtype(values, source.dtype).numpy().astype(self.dtype, copy=False)
         return Known(result, None if weight is None else (weight > 0).numpy())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def known_values(pixels: Raster, marked: BoolArray | None, nodata: tuple[tuple[float, ...], ...]) -> BoolArray | None:
