@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
-from foveate.config_base import ConfigTree
+from foveate.config_base import ABSENT, ConfigTree, differences
 from foveate.errors import CheckpointError, translated
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Cascade
@@ -29,7 +29,6 @@ CHOSEN_AT_INFERENCE = ("foveation.estimator.top",)
 SEGMENTER_PREFIX = "segmenter."
 _SEAL = b"foveate-sha256:"
 _SEAL_BYTES = len(_SEAL) + 64
-_ABSENT = object()
 
 
 class SegmenterState(NamedTuple):
@@ -150,7 +149,7 @@ def check_same_config(
     lines = [
         line
         for section in sections
-        for path, line in _differences(section, _at(saved, section), _at(current, section))
+        for path, line in differences(_at(saved, section), _at(current, section), section)
         if path not in free
     ]
     if lines:
@@ -165,22 +164,9 @@ def _at(tree: ConfigTree, path: str) -> Any:
     node: Any = tree
     for part in path.split("."):
         if not isinstance(node, dict) or part not in node:
-            return _ABSENT
+            return ABSENT
         node = node[part]
     return node
-
-
-def _differences(path: str, saved: Any, current: Any) -> list[tuple[str, str]]:
-    """Paths at which two trees differ, each with a sentence."""
-    if isinstance(saved, dict) and isinstance(current, dict):
-        keys = [*saved, *(key for key in current if key not in saved)]
-        pairs = [(f"{path}.{key}", saved.get(key, _ABSENT), current.get(key, _ABSENT)) for key in keys]
-        return [line for pair in pairs for line in _differences(*pair)]
-    return [] if saved == current else [(path, f"{path} was {_shown(saved)}, is now {_shown(current)}")]
-
-
-def _shown(value: Any) -> str:
-    return "not given" if value is _ABSENT else repr(value)
 
 
 def build_segmenter(

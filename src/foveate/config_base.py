@@ -121,3 +121,25 @@ def with_overrides(values: ConfigTree, overrides: list[str]) -> ConfigTree:
 
 def _copy(values: ConfigTree) -> ConfigTree:
     return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}
+
+
+ABSENT: Any = object()  # the value of a key that is not there
+
+
+def differences(before: Any, now: Any, path: str = "") -> list[tuple[str, str]]:
+    """Where two trees differ: each path with a line such as "inference.overlap was 0.25, is now 0.5".
+
+    Args:
+        before: plain values; `ABSENT` where there is none.
+        now: the same of now.
+        path: of both.
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        pairs = [(f"{path}.{key}" if path else str(key), before.get(key, ABSENT), now.get(key, ABSENT)) for key in keys]
+        return [line for below, old, new in pairs for line in differences(old, new, below)]
+    return [] if before == now else [(path, f"{path} was {_shown(before)}, is now {_shown(now)}")]
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is ABSENT else repr(value)

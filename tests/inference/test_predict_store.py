@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foveate.config_base import differences
 from foveate.errors import (
     ConfigError,
     OutputExistsError,
@@ -23,7 +24,7 @@ from foveate.geometry import Size, Window
 from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.cost import PeakMemory
 from foveate.inference.session import Claims
-from foveate.inference.store import BlockStore, differences
+from foveate.inference.store import BlockStore
 from foveate.locks import is_held, locked
 from foveate.tiff.tiles import Tiling
 
@@ -342,12 +343,12 @@ def test_without_locks_the_noted_process_is_looked_for(tmp_path, monkeypatch):
 def test_differences_name_every_value():
     before = {"a": 1, "b": {"c": [1, 2], "d": "x"}, "gone": 0}
     now = {"a": 1, "b": {"c": [1, 3], "d": "x", "new": None}}
-    assert differences(before, now) == [
+    assert [line for _, line in differences(before, now)] == [
         "b.c was [1, 2], is now [1, 3]",
         "b.new was not given, is now None",
         "gone was 0, is now not given",
     ]
-    assert differences(now, now) == []
+    assert [line for _, line in differences(now, now)] == []
 
 
 def test_the_files_of_a_store_are_where_they_are_said_to_be(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from foveate.config_base import ConfigTree
+from foveate.config_base import ConfigTree, differences
 from foveate.data.area.area import Area
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError
@@ -27,7 +27,7 @@ from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.session import Session
 from foveate.inference.sizes import sized
 from foveate.inference.source import PatientSource, PixelSource
-from foveate.inference.store import BlockStore, check_space, differences
+from foveate.inference.store import BlockStore, check_space
 from foveate.inference.work import SIZES, SPENDING, Work, Worker
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree
@@ -240,7 +240,7 @@ class Prediction:
         summary = _read_json(self.files.summary)
         if not isinstance(summary, dict):
             raise ConfigError(f"{self.files.summary} cannot be read; start again with --overwrite")
-        changed = differences(summary.get("plan"), json.loads(json.dumps(self.plan)))
+        changed = [line for _, line in differences(summary.get("plan"), json.loads(json.dumps(self.plan)))]
         if changed:
             raise ConfigError(
                 f"the results in {self.files.summary} belong to another run: {'; '.join(changed)}. Start again with "

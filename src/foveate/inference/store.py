@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from foveate.config_base import ConfigTree
+from foveate.config_base import ConfigTree, differences
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, StoredBlockError
 from foveate.files import sync_folder, write_text
 from foveate.geometry import Size
@@ -20,27 +20,6 @@ from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.config import InferenceConfig
 from foveate.locks import locked_folder
 from foveate.texts import read_json
-
-_ABSENT = object()
-
-
-def differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """A line for every value that differs, such as "inference.overlap was 0.25, is now 0.5"."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [*before, *(key for key in now if key not in before)]
-        return [
-            line
-            for key in keys
-            for line in differences(
-                before.get(key, _ABSENT), now.get(key, _ABSENT), f"{path}.{key}" if path else str(key)
-            )
-        ]
-    return [] if before == now else [f"{path} was {_shown(before)}, is now {_shown(now)}"]
-
-
-def _shown(value: Any) -> str:
-    return "not given" if value is _ABSENT else repr(value)
-
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NAME = re.compile(r"([0-9]{8,})\.block", re.ASCII)
@@ -211,7 +190,7 @@ class BlockStore:
 
     def _check_plan(self, problem: str) -> None:
         found = read_json(self.path / "plan.json", ConfigError, "start again with --overwrite")
-        changed = differences(found, self._plan)
+        changed = [line for _, line in differences(found, self._plan)]
         if changed:
             raise ConfigError(
                 f"{problem}: " + "; ".join(changed) + "; restore it to continue, or start again with --overwrite"

@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 
 from foveate.data.readers.gdal import open_dataset, read_header, reading
+from foveate.data.readers.ngff import multiscale_of
+from foveate.data.readers.resolution import tagged
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
-from foveate.geometry import Georeference, Size, Window
+from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.tiff.raster import NODATA
 from foveate.types import LabelArray
 
 Rgb = tuple[int, int, int]
 _STRIP_BYTES = 2**27
-# Metres: below 1000 dpi the tags hold what screens, printers and cameras write, which says nothing about the object.
-_LARGEST_PIXEL = 2.54e-5
-_METRES = {"2": 0.0254, "3": 0.01}  # of TIFF's units of resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _class_map(header: Any, tags: Mapping[str, str], dataset: Any, read: Callabl
         header.size,
         _image_size(tags) or header.size,
         header.georeference,
-        _resolution(tags),
+        _sides(tagged(tags)),
         {int(key[6:]): value for key, value in tags.items() if key.startswith("class_") and key[6:].isdigit()},
         {i: rgba[:3] for i, rgba in dataset.colormap(1).items()} if header.palette else {},
         None if dataset.nodata is None else int(dataset.nodata),
@@ -132,12 +131,8 @@ def _image_size(tags: Mapping[str, Any]) -> Size | None:
     return None if None in sides else Size(*(int(side) for side in sides if side is not None))
 
 
-def _resolution(tags: Mapping[str, str]) -> tuple[float, float] | None:
-    unit = _METRES.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "")[:1])
-    per_unit = [float(tags.get(f"TIFFTAG_{axis}RESOLUTION", 0)) for axis in "YX"]
-    if unit is None or min(per_unit) <= 0 or unit / min(per_unit) > _LARGEST_PIXEL:
-        return None
-    return unit / per_unit[0], unit / per_unit[1]
+def _sides(resolution: Resolution | None) -> tuple[float, float] | None:
+    return None if resolution is None else (resolution.row, resolution.col)
 
 
 def _labels(path: Path) -> ClassMap:
@@ -148,8 +143,10 @@ def _labels(path: Path) -> ClassMap:
     try:
         group = zarr.open_group(str(path), mode="r")
         attributes: dict[str, Any] = dict(group.attrs)
-        scales = attributes["multiscales"][0]
-        finest: Any = group[scales["datasets"][0]["path"]]
+        described = multiscale_of(attributes, str(path))
+        if described is None:
+            raise UnsupportedImageError(f"{path} is a folder but not of OME-Zarr labels: it has no multiscales")
+        finest: Any = group[described.paths[0]]
         facts = attributes.get("image-label", {})
     except (FileNotFoundError, KeyError) as error:
         raise UnsupportedImageError(f"{path} is a folder but not of OME-Zarr labels: {error}") from error
@@ -166,16 +163,9 @@ def _labels(path: Path) -> ClassMap:
         Size(*finest.shape),
         _image_size(attributes.get("foveate", {})) or Size(*finest.shape),
         None,
-        _label_resolution(scales),
+        _sides(described.resolution),
         {entry["label-value"]: entry["name"] for entry in facts.get("properties", ()) if "name" in entry},
         {entry["label-value"]: tuple(entry["rgba"][:3]) for entry in facts.get("colors", ())},
         None if finest.fill_value is None else int(finest.fill_value),
         read,
     )
-
-
-def _label_resolution(scales: Any) -> tuple[float, float] | None:
-    if any(axis.get("unit") != "micrometer" for axis in scales["axes"]):
-        return None
-    height, width = scales["datasets"][0]["coordinateTransformations"][0]["scale"]
-    return height * 1e-6, width * 1e-6

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from foveate.data.readers._zarr_image import open_zarr
 from foveate.data.readers.array import open_numpy
 from foveate.data.readers.bands import is_pattern, open_bands
 from foveate.data.readers.base import DECODE_LIMIT_BYTES, ImageReader, OpenOptions, Plane, check_size
 from foveate.data.readers.decoded import open_decoded
 from foveate.data.readers.location import Location, redacted
+from foveate.data.readers.ngff import open_zarr
 from foveate.data.readers.openslide_reader import open_openslide
 from foveate.data.readers.oriented import as_shown
 from foveate.data.readers.pyramid import PyramidReader

@@ -94,7 +94,7 @@ def resolution_of(dataset: Any, place: Georeference | None) -> Resolution | None
         return on_ground(place, Size(*dataset.shape))
     tags = dataset.tags()
     description = tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
-    return _described(description) or _imagej(description, tags) or _tagged(tags)
+    return _described(description) or _imagej(description, tags) or tagged(tags)
 
 
 def on_ground(place: Georeference, size: Size) -> Resolution | None:
@@ -152,7 +152,8 @@ def _ome(text: str, axis: str) -> float:
         return 0.0
 
 
-def _tagged(tags: Mapping[str, str]) -> Resolution | None:
+def tagged(tags: Mapping[str, str]) -> Resolution | None:
+    """From the TIFF's own tags; None where they say the size of a print."""
     unit = _UNITS.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "").partition(" ")[0])
     if unit is None:
         return None

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from zarr.storage import WrapperStore
 
-from foveate.data.readers._zarr_image import ZarrImage, image_in
 from foveate.data.readers.axes import pixel_type
 from foveate.data.readers.base import Plane
 from foveate.data.readers.location import Location, redacted
+from foveate.data.readers.ngff import ZarrImage, image_in
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
 
-    from foveate.data.readers._zarr_image import Array, Node
+    from foveate.data.readers.ngff import Array, Node
 
 # A chunk is decoded whole, whatever is read of it; unpacking holds it twice for a moment.
 MOST_CHUNK_BYTES = 512 << 20
