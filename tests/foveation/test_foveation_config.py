@@ -25,7 +25,7 @@ def test_estimators_are_chosen_by_name():
         ({"estimator": {"name": "fixed", "index": 3}}, "beyond the 3 fields of view"),
         ({"estimator": {"name": "gumbel", "tua": 1}}, "did you mean 'tau'"),
         ({"field_of_view": [64]}, "did you mean 'fields_of_view'"),
-        ({"policy": {"hiden": 1}}, "did you mean 'hidden'"),
+        ({"estimator": {"name": "cascade", "gian": 2}}, "did you mean 'gain'"),
         ({"estimator": {"name": "gumbel", "tau": 0}}, "greater than 0"),
     ],
 )
