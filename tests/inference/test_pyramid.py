@@ -211,7 +211,7 @@ def test_a_survey_too_large_to_keep_changes_only_the_cost(monkeypatch):
 
 def test_a_budget_below_the_least_says_the_least():
     with pytest.raises(
-        ConfigError, match=r"a budget of 1 passes .* below the 4 that .* at least 244\.15 passes per megapixel"
+        ConfigError, match=r"a budget of 1 passes .* below 4, the cost .* at least 244\.15 passes per megapixel"
     ):
         predicted(segmenter(), noise(128, 128), budget=100.0, keep=1.0)
 
