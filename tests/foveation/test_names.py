@@ -139,6 +139,8 @@ def test_an_override_is_for_the_estimator_that_is_given_with_it(tmp_path):
     assert config.foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
     wider = RunConfig.load(path, ["foveation.fields_of_view=[32,64,96]", "foveation.estimator=fixed_3"])
     assert name(wider) == "fixed_3"
+    settings = RunConfig.load(path, ["foveation.estimator={name: fixed, own_window: 0.5}"], estimator="fixed_2")
+    assert settings.foveation.estimator == FixedScale(index=1, own_window=0.5)
     with pytest.raises(ConfigError, match="tau"):
         RunConfig.load(path, ["foveation.estimator=mode", "foveation.estimator.tau=3"])
 

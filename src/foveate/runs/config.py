@@ -173,7 +173,7 @@ def _overridden(values: ConfigTree, overrides: list[str], estimator: str | None)
         estimator = named[-1].partition("=")[2]
     if estimator is None:
         return with_overrides(values, overrides)
-    own = [text for text in overrides if text.startswith("foveation.estimator") and text not in named]
+    own = [text for text in overrides if text.startswith("foveation.estimator.")]
     values = with_overrides(values, [text for text in overrides if text not in (*own, *named)])
     foveation = values.get("foveation")
     foveation = looks_as_views(foveation) if isinstance(foveation, dict) else {}
