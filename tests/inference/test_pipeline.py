@@ -22,7 +22,7 @@ from foveate.inference.field import FoveationField
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
-from foveate.inference.stitch import AverageStitcher
+from foveate.inference.stitch import AverageStitcher, Canvases
 from foveate.looks.passes import Passes
 from foveate.patches.extraction import Windows, overview_of
 from foveate.patches.scales import ScaleSet
@@ -176,3 +176,15 @@ def test_a_plan_with_a_hole_is_an_error():
     stitcher.add(passes, torch.zeros(1, 2, 4, 4))
     with pytest.raises(GeometryError, match="without a prediction"):
         stitcher.result()
+
+
+def test_memory_of_sums_serves_what_comes_next_in_any_mode():
+    canvases = Canvases()
+    with torch.inference_mode():
+        canvas, sums = canvases.zeros((3, 4, 5), CPU)
+        sums += 1
+    canvases.give_back(canvas)
+    again, zeros = canvases.zeros((2, 4, 5), CPU)
+    zeros += 2
+    assert again is canvas
+    assert zeros.eq(2).all()
