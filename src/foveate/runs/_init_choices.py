@@ -17,7 +17,7 @@ from foveate.types import IGNORE
 
 _VAL_SHARE = 0.2
 _FEW = 6  # images below which nothing is concluded from upper and lower halves
-OVERLAPPING = {"bands": "masks have a band for each class", "folders": "there is a folder of masks for each class"}
+OVERLAPPING = {"bands": "masks have one band per class", "folders": "each class has a folder of masks"}
 _LISTS = ("classes.txt", "labels.txt", "class_names.txt", "classnames.txt")
 _TABLES = ("class_dict.csv", "class_dict_seg.csv", "classes.csv", "label_classes.csv")
 
@@ -82,7 +82,7 @@ def counted_classes(seen: Survey, guesses: list[str]) -> tuple[dict[Any, ClassFa
         return dict(seen.classes), {}
     none = [value for value in values if value < 0 or (value == IGNORE and len(values) > 2)]
     if none:
-        guesses.append(f"the values {', '.join(map(str, none))} in the labels are taken for pixels without a label")
+        guesses.append(f"the values {', '.join(map(str, none))} in the labels are treated as pixels without a label")
     kept = {value: facts for value, facts in seen.classes.items() if value not in none}
     plain = list(kept) == list(range(len(kept)))
     mapping = {} if plain else {value: label for label, value in enumerate(kept)}
@@ -107,20 +107,20 @@ def validation_of(images: Sequence[ImageFacts], classes: Sequence[ClassFacts]) -
 def flips_of(seen: Survey) -> tuple[str, str]:
     """Whether images may be turned: where up means nothing."""
     if all(image.crs or (image.pixel_size and image.pixel_size < 1e-5) for image in seen.images):
-        return "flip: true, rotate90: true", "maps and slides have no up"
+        return "flip: true, rotate90: true", "maps and slides have no fixed orientation"
     if len(seen.images) < _FEW:
         return (
             "flip: horizontal, rotate90: false",
-            "too few images to tell whether up means something; flip: true if not",
+            "too few images to tell whether up and down matter; if not, set flip: true",
         )
     for facts in seen.classes.values():
         change = np.array(facts.upper) - np.array(facts.lower)
         if abs(change.mean()) > 0.02 and _one_sided(change) < 0.05:
             return (
                 "flip: horizontal, rotate90: false",
-                "upper and lower halves differ in their classes: up means something",
+                "classes differ between upper and lower halves, so up means something",
             )
-    return "flip: true, rotate90: true", "classes are as frequent in upper as in lower halves: up means nothing"
+    return "flip: true, rotate90: true", "classes are equally frequent in upper and lower halves, so up means nothing"
 
 
 def _one_sided(change: Any) -> float:

@@ -77,8 +77,8 @@ class Draft:
         return f"{available_cores()} processor cores, no GPU" if self.on_cpu else self.device
 
     def _head(self) -> Iterator[str]:
-        yield f"# Written by `foveate init {self.seen.folder}` from what was found there; change what you know better."
-        yield f"# Train: foveate train {self.name}.yaml      Every setting: foveate config {self.name}.yaml"
+        yield f"# Written by `foveate init {self.seen.folder}` from the files there. Correct whatever you know better."
+        yield f"# To train: foveate train {self.name}.yaml      To see every setting: foveate config {self.name}.yaml"
         for problem in (*self.seen.problems, *self.guesses):
             yield f"# Note: {problem}"
         yield f"name: {self.name}"
@@ -88,17 +88,17 @@ class Draft:
         yield "data:"
         if self.manifest is not None:
             why = (
-                "one scene: regions of it to train and to validate"
+                "one scene: one region trains, another validates"
                 if len(images) == 1
-                else "which labels go with which image"
+                else "pairs each image with its labels"
             )
             yield f"  manifest: {_quoted(str(self.manifest.resolve()))}  # {why}"
         else:
             yield f"  folder: {_quoted(_place(self.seen.folder))}  # {len(images)} images with labels"
         if self.seen.band_files:
             listed = ", ".join(map(_quoted, self.seen.band_files))
-            yield f"  band_files: [{listed}]  # each in a file of its own; the order is yours to change"
-        yield "  classes:  # in the order of their ids; names and colours are yours to change"
+            yield f"  band_files: [{listed}]  # one file per band; you may change the order"
+        yield "  classes:  # in the order of their ids; you may change names and colours"
         for label in self._classes():
             yield f'    - {{name: {_quoted(label.name)}, color: "{label.color}"}}  # {self._about(label.name)}'
         yield from self._meaning()
@@ -111,17 +111,17 @@ class Draft:
             why = f"{OVERLAPPING[self.seen.kind]}: a pixel may belong to several classes, or to none"
             yield f"  overlapping: true  # {why}"
         elif self.seen.kind == "colours":
-            yield "  colors: true  # the labels are pictures in these colours"
+            yield "  colors: true  # the masks show the classes in these colours"
         elif self.seen.kind == "polygons":
-            yield f"  vectors: {{unlabelled: {_quoted(self.names[0])}}}  # pixels outside all polygons; or: ignore"
+            yield f"  vectors: {{unlabelled: {_quoted(self.names[0])}}}  # the class outside all polygons; or: ignore"
         elif self.label_map:
             pairs = ", ".join(f"{value}: {label}" for value, label in self.label_map.items())
-            yield f"  label_map: {{{pairs}}}  # value in the files: class id; {IGNORE} is not counted"
+            yield f"  label_map: {{{pairs}}}  # value in the files: class id; {IGNORE} means no label"
 
     def _split(self) -> Iterator[str]:
         if self.val:
             count = len(self.seen.images)
-            why = f"{len(self.val)} of {count} images, drawn so that training keeps every class"
+            why = f"{len(self.val)} of {count} images, chosen so that training keeps every class"
             yield f"  split: {{val: [{', '.join(map(_quoted, self.val))}]}}  # {why}"
 
     def _pixels(self) -> Iterator[str]:
@@ -129,27 +129,28 @@ class Draft:
         sizes = [image.pixel_size for image in seen.images if image.pixel_size]
         if sizes and len(sizes) == len(seen.images) and max(sizes) > 1.1 * min(sizes):
             size = length(float(np.median(sizes)))
-            yield f'  pixel_size: "{size}"  # pixels differ in size between images; all are read as if of the median'
+            yield f'  pixel_size: "{size}"  # pixel sizes differ; all images are resampled to the median'
         if seen.bands not in (1, 3):
             yield f"  bands: {list(range(1, seen.bands + 1))}  # all"
             yield f"  in_channels: {seen.bands}"
         if dtype == "uint8" and seen.bands in (1, 3):
-            yield f"  mean: {_ENCODER_MEAN}  # what the encoder's weights were trained with"
+            yield f"  mean: {_ENCODER_MEAN}  # as in the training of the encoder's weights"
             yield f"  std: {_ENCODER_STD}"
             return
         scale = 255.0 if dtype == "uint8" else float(f"{max(abs(seen.low), abs(seen.high), 1e-12):.3g}")
         channels = max(seen.bands, 3) if seen.bands == 1 else seen.bands
         mean, std = ([values[0]] * channels if seen.bands == 1 else values for values in (seen.mean, seen.std))
-        yield f"  scale: {scale:g}  # the largest value that was seen"
-        yield f"  mean: {[round(value / scale, 4) for value in mean]}  # measured, of the divided values"
+        yield f"  scale: {scale:g}  # divides the values; the largest one found"
+        yield f"  mean: {[round(value / scale, 4) for value in mean]}  # measured after the division"
         yield f"  std: {[round(max(value / scale, 1e-4), 4) for value in std]}"
 
     def _sampling(self) -> Iterator[str]:
         rarest = min(self.shares, key=lambda name: self.shares[name])
         balance = 0.8 if self.shares[rarest] < 0.01 else 0.5 if self.shares[rarest] < 0.1 else 0.3
-        yield f"  balance: {balance}  # share of places drawn by class: {rarest} has {_percent(self.shares[rarest])}"
+        why = f"share of training places drawn by class, as {rarest} covers {_percent(self.shares[rarest])}"
+        yield f"  balance: {balance}  # {why}"
         if self._is_slide():
-            yield "  tissue: auto  # places are drawn over tissue"
+            yield "  tissue: auto  # training places lie on tissue"
         flips, why = flips_of(self.seen)
         colours = ", brightness: 0.2, contrast: 0.2" if self.seen.low >= 0 else ""
         colours += ", saturation: 0.1" if colours and self.seen.bands == 3 else ""
@@ -159,18 +160,18 @@ class Draft:
         least = min(image.shorter for image in self.seen.images)
         largest = self._largest()
         yield "foveation:"
-        yield f"  patch_size: {self.patch}  # pixels of a network's input, for {self._device_text()}"
+        yield f"  patch_size: {self.patch}  # side of the network's input in pixels, for {self._device_text()}"
         yield (
-            f"  fields_of_view: {list(self.views)}  # sharp to wide; the largest objects are typically {largest:.0f} "
-            f"px wide, the smallest side of an image {least} px"
+            f"  fields_of_view: {list(self.views)}  # narrow to wide, in pixels; the largest objects: typically "
+            f"{largest:.0f} px; the smallest side of an image: {least} px"
         )
         megapixels = float(np.median([image.size.megapixels for image in self.seen.images]))
         yield f"  overview_downsample: {16 if megapixels < 8 else 32}"
         if len(self.views) > 1:
-            why = "wide everywhere, closer where the wide look is unsure; `foveate tune` chooses how"
+            why = "a wide look everywhere, closer looks where it is unsure; then run `foveate tune`"
             yield f"  estimator: {{name: coarse_first}}  # {why}"
         else:
-            yield "  estimator: {name: fixed, index: 0}  # the images leave room for one field of view"
+            yield "  estimator: {name: fixed, index: 0}  # the images are too small for wider fields of view"
 
     def _network(self) -> Iterator[str]:
         yield f"network: {{architecture: fpn, encoder: {_ENCODER}, weights: imagenet}}  # small and fast"
@@ -183,13 +184,13 @@ class Draft:
         steps = int(np.clip(round(_VISITS * places / batch, -2), 500, 2000 if self.on_cpu else 20_000))
         rare = min(self.shares.values()) < 0.01
         yield "training:"
-        yield f"  steps: {steps}  # more is better, up to a point; --resume goes on with more"
-        yield f"  locations_per_step: {batch}  # patches of a step, for {self._device_text()}"
+        yield f"  steps: {steps}  # more steps help up to a point; raise this and use --resume to train longer"
+        yield f"  locations_per_step: {batch}  # training places per step, for {self._device_text()}"
         yield f"  images_per_step: {images}"
         yield "  learning_rate: 1.0e-3"
         yield f"  warmup_steps: {min(50, steps // 10)}"
         yield f"  losses: {{cross_entropy: 1.0, dice: {1.0 if rare else 0.5}}}" + (
-            "  # a class is rare, which Dice helps" if rare else ""
+            "  # Dice helps with a rare class" if rare else ""
         )
         yield f"  validate_every: {max(1, steps // 8)}"
         if not self.on_cpu:
