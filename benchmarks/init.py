@@ -1,0 +1,85 @@
+"""What `foveate init` writes against this repository's configurations: same images, same steps and training passes.
+
+Both train on the images that the repository's configuration names, and are scored on its test images as `foveate
+evaluate` does it. What is done is kept: the same command goes on where it was stopped.
+Usage: python benchmarks/init.py DATA OUT [--sets idrid,dubai,hrf] [--seeds 0,1,2] [--steps 150]
+DATA: the folder of data sets, see docs/how-to/data-sets.md. Writes benchmarks/results/init.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
+
+import torch
+from timing import report
+
+from foveate.demo import encoder_weights
+from foveate.files import write_text
+from foveate.runs.config import RunConfig
+from foveate.runs.evaluate import evaluate_run
+from foveate.runs.folder import RunFolder
+from foveate.runs.init import init
+from foveate.runs.train import train_run
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--sets", default="idrid,dubai,hrf")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--steps", type=int, default=150)
+    options = parser.parse_args()
+    os.environ["FOVEATE_DATA"] = str(options.data)
+    torch.set_num_threads(1)
+    rows = [
+        {"set": name, "configuration": way, "seed": seed, **scored(name, way, seed, options)}
+        for seed in options.seeds.split(",")
+        for name in options.sets.split(",")
+        for way in ("ours", "init")
+    ]
+    words = f"--sets {options.sets} --seeds {options.seeds} --steps {options.steps}"
+    report("init", rows, {"command": f"python benchmarks/init.py DATA OUT {words}"})
+
+
+def scored(name: str, way: str, seed: str, options: argparse.Namespace) -> dict[str, float]:
+    """Train and score, once: mIoU and passes per megapixel of the test images."""
+    folder = options.out / f"{name}-{way}-seed{seed}"
+    done = folder / "scored.json"
+    if not done.exists():
+        run = RunFolder(folder)
+        if not run.trained_file.exists():
+            train_run(config_of(name, way, seed, options), run, resume=True, progress=False)
+        evaluation = evaluate_run(folder, "test")
+        write_text(
+            done, json.dumps({"miou": 100 * evaluation.scores.miou, "passes": evaluation.cost["passes_per_megapixel"]})
+        )
+        print(folder, done.read_text(), flush=True)
+    return json.loads(done.read_text())
+
+
+def config_of(name: str, way: str, seed: str, options: argparse.Namespace) -> RunConfig:
+    """The configuration, with the split, the steps and the weights of both."""
+    ours = RunConfig.load(CONFIGS / f"{name}.yaml")
+    path = CONFIGS / f"{name}.yaml"
+    if way == "init":
+        path = options.out / f"{name}.yaml"
+        init(options.data / name, path, overwrite=True)
+    split = json.dumps(ours.data.split.model_dump())
+    changes = [
+        f"data.split={split}", f"network.weights={encoder_weights()}", f"training.seed={seed}", "data.workers=0",
+        f"training.steps={options.steps}", f"training.validate_every={options.steps // 3}",
+        f"training.locations_per_step={ours.training.locations_per_step}",
+    ]  # fmt: skip
+    return RunConfig.load(path, changes)
+
+
+if __name__ == "__main__":
+    main()
