@@ -45,6 +45,7 @@ from foveate.build import load_checkpoint
 from foveate.cli.app import main as command_line
 
 SIGNALS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
+WORDS = ("to continue, run", "interrupted", "ended by")
 PATIENCE = 15.0  # seconds in which everything has ended
 CLASSES = [{"name": "ground", "color": "#202020"}, {"name": "disc", "color": "#e0c040"}]
 
@@ -214,7 +215,7 @@ class Life:
             tally.fault("left at work", f"{what} does not end it")
         elif code not in (right, -number, 0):  # the second before the command had set up its handlers
             tally.fault("exit code", f"{code} after {what}: {self.said[-300:]}")
-        elif code == right > 0 and not any(word in self.said for word in ("go on with", "interrupted", "ended by")):
+        elif code == right > 0 and not any(word in self.said for word in WORDS):
             tally.fault("no word", f"{code} after {what}: {self.said[-300:]}")
         self._wait_for(family, what, tally)
 
