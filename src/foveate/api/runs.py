@@ -109,7 +109,7 @@ class Run(TrainedRun):
             The files.
 
         Raises:
-            NetworkError: when the network cannot be exported, or the export says something else than torch.
+            NetworkError: when the network cannot be exported, or the export's output differs from torch's.
         """
         from foveate.runs.export import export  # noqa: PLC0415 - predictions do not need it
 
@@ -178,25 +178,25 @@ def predict(
 ) -> PredictionResult | ArrayPrediction:
     """Segment an image file of any size into files, or an image in memory into arrays.
 
-    `predict(run, "huge.tif", "out")` writes the class map and what else is asked for into the folder "out", in memory
-    that does not grow with the image. `predict(run, array)` returns classes (H, W) and probabilities (classes, H, W);
+    `predict(run, "huge.tif", "out")` writes the class map and the other outputs into the folder "out". Its memory does
+    not grow with the image. `predict(run, array)` returns classes (H, W) and probabilities (classes, H, W);
     it normalises the array as in training.
 
     Args:
         run: a run from `foveate.load`, or its folder.
         image: a file or URL; or an array or tensor (H, W), (H, W, C) or (C, H, W) of raw values.
-        out: of a file, the folder for the results, which are named after the image.
+        out: for a file, the folder for the results, which are named after the image.
         budget: most forward passes per megapixel; "fixed", "all", or as many as the network makes in "20 s".
-        outputs: of a file, what is written: "classes", "foveation", "passes", "confidence", "entropy",
+        outputs: for a file, the outputs to write: "classes", "foveation", "passes", "confidence", "entropy",
             "probabilities", "polygons".
         overrides: further settings of inference, such as `inference.overlap=0.5`.
-        options: of a file: `roi` (GeoJSON file of the region to segment), `memory` (such as "4GB"), `resume`,
-            `overwrite`, `strict`, `session`, `on_progress` (told how much more is done, in shares of 1). Of an array:
-            `axes` ("HW", "HWC", "CHW"), `scale` (what values are divided by), `pixel_size` (such as "0.5 um").
+        options: for a file: `roi` (GeoJSON file of the region to segment), `memory` (such as "4GB"), `resume`,
+            `overwrite`, `strict`, `session`, `on_progress` (called with each share of the work done). For an array:
+            `axes` ("HW", "HWC", "CHW"), `scale` (divides the values), `pixel_size` (such as "0.5 um").
 
     Returns:
-        Of a file a `PredictionResult`: a dictionary of cost and class shares that knows its files and can `plot`. Of
-        an array a named tuple (classes, probabilities).
+        For a file, a `PredictionResult`: a dictionary of cost and class shares with the files' paths and a method
+        `plot`. For an array, a named tuple (classes, probabilities).
 
     Raises:
         ImageReadError, UnsupportedImageError: when the image is missing, damaged or of no known format.
@@ -239,12 +239,12 @@ def evaluate(
 def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = False) -> str:
     """Upload a trained run to the Hugging Face Hub, from which `load("hf://user/name")` gets it.
 
-    Uploaded are the weights (safetensors), the configuration without paths of this computer, what was tuned, and a
-    model card with classes, looks and scores.
+    This uploads the weights (safetensors), the configuration without paths of this computer, the tuned settings, and
+    a model card with classes, looks and scores.
 
     Args:
         run: its folder.
-        name: "user/name"; made where there is none.
+        name: "user/name"; created if it does not exist.
         checkpoint: "best" or "last".
         private: make it private.
 
@@ -252,7 +252,7 @@ def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = F
         The address of the model.
 
     Raises:
-        FoveateError: when the name is none, or the hub refuses.
+        FoveateError: when the name is not valid, or the hub refuses.
     """
     from foveate.runs.hub import push  # noqa: PLC0415 - predictions do not need it
 

@@ -47,15 +47,15 @@ def train(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Run:
-    """Train a run and load what was trained.
+    """Train a run and load it.
 
     Args:
         config: a YAML file, a data set's folder with images/ and masks/ (see `foveate.init`), or a `RunConfig`.
         out: folder of the run; runs/NAME when None.
         overrides: `key.subkey=value` changes to the configuration, such as `training.steps=200`.
-        estimator: instead of that of the configuration: "fixed_1", "mixture", ...
+        estimator: replaces that of the configuration: "fixed_1", "mixture", ...
         devices: as `--devices` of `foveate train`.
-        resume: go on from the last checkpoint, exactly.
+        resume: continue exactly from the last checkpoint.
         overwrite: replace an earlier run in the folder.
         progress: show a progress bar.
 
@@ -71,13 +71,13 @@ def train(
 
 
 class ComparisonResult(NamedTuple):
-    """What a comparison left behind.
+    """The result of a comparison.
 
     Attributes:
-        split: what was evaluated.
-        table: estimators beside each other; shows itself in a notebook. None where nothing was evaluated.
+        split: the evaluated split.
+        table: one row per estimator; displays itself in a notebook. None if nothing was evaluated.
         files: tables and figure.
-        failed: by name of a job that failed, the end of its log.
+        failed: for each failed job, by name, the end of its log.
     """
 
     split: str
@@ -97,19 +97,19 @@ def compare(
     devices: str = "auto",
     on_change: Callable[[list[str], int, int], None] | None = None,
 ) -> ComparisonResult:
-    """Train and evaluate several estimators alike, and write a table of them.
+    """Train and evaluate several estimators under equal conditions, and write a table of the results.
 
-    What is done already is kept: the same call goes on where it was stopped.
+    Finished work is kept: the same call continues where it was stopped.
 
     Args:
         config: a YAML file or a `RunConfig`.
         estimators: their names; all that fit the configuration when None.
         out: folder; comparisons/NAME when None.
         seeds: one training of each estimator for each.
-        split: what is evaluated; test where it holds an image, else val, when None.
+        split: the split to evaluate; when None, test if it holds an image, else val.
         overrides: `key.subkey=value` changes to the configuration.
         devices: as `--devices` of `foveate compare`.
-        on_change: told the jobs that run now, how many are done, and how many there are.
+        on_change: called with the names of the running jobs, the number finished and the number of all jobs.
 
     Raises:
         ConfigError: for an unknown estimator.
@@ -148,7 +148,7 @@ def patches(
     seed: int = 0,
     overrides: Sequence[str] = (),
 ) -> PatchDataset:
-    """A torch data set of patches of a configuration's images, for a training loop of one's own.
+    """A torch data set of patches of a configuration's images, for your own training loop.
 
     `for batch in DataLoader(foveate.patches("config.yaml"), batch_size=16): ...` gives `batch.image` (16, C, P, P),
     normalised, and `batch.label` (16, P, P).
@@ -156,7 +156,7 @@ def patches(
     Args:
         config: a YAML file or a `RunConfig`; its data and foveation sections are used.
         split: "train", "val" or "test".
-        length: number of patches; as many as the configuration trains, or validates, with when None.
+        length: number of patches; when None, as many as the configuration uses in training or validation.
         seed: of all draws.
         overrides: `key.subkey=value` changes to the configuration.
 

@@ -77,7 +77,7 @@ class Row:
 
 
 class ComparisonTable:
-    """Rows of estimators, with the best of each column and what cannot be told from it.
+    """Rows of estimators, with the best of each column, and the values that do not differ significantly from it.
 
     Args:
         rows: estimators with at least one evaluation, in the order shown.
@@ -112,8 +112,8 @@ class ComparisonTable:
         seeds = sorted({seed for row in self.rows for seed in row.seeds})
         several = f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "one seed"
         return (
-            f"IoU in percent, {several}. Bold: best of the column. {SAME}: not told from the best by these seeds "
-            f"(exact permutation test, p > {P_LIMIT:g}); one or two seeds tell nothing."
+            f"IoU in percent, {several}. Bold: best of the column. {SAME}: no significant difference from the best "
+            f"with these seeds (exact permutation test, p > {P_LIMIT:g}). One or two seeds never show a difference."
         )
 
     def markdown(self) -> str:
@@ -228,7 +228,7 @@ def draw_estimators(axes: Any, table: ComparisonTable) -> None:
         axes.plot(values, [place] * len(values), "o", color=_color(row), alpha=0.35, markersize=6, mew=0)
         axes.plot([100 * row.mean(MEAN)], [place], "|", color=_color(row), markersize=18, mew=2.5)
     axes.set_yticks(range(len(rows)), [_label(table, row) for row in rows])
-    axes.set_xlabel("mIoU, % (dots: seeds, bar: mean;\n≈ not told from the best)")
+    axes.set_xlabel("mIoU, % (dots: seeds, bar: mean;\n≈ no significant difference)")
     _tidy(axes)
 
 

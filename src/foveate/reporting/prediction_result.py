@@ -21,15 +21,15 @@ _NOTEBOOK_DPI = 60  # about 1100 pixels for three panels
 
 
 class PredictionResult(dict[str, Any]):
-    """The summary of a prediction, as in its JSON file, that knows where the results lie and how to draw them.
+    """The summary of a prediction, as in its JSON file, with the paths of the results and a method to draw them.
 
-    It is that dictionary in every respect: `result["passes_per_megapixel"]`, `json.dumps(result)`. In a notebook it
-    shows a table and, where class map and map of the passes were written, a picture.
+    It is an ordinary dictionary: `result["passes_per_megapixel"]`, `json.dumps(result)`. In a notebook it
+    shows a table and, if class map and map of the passes were written, a picture.
 
     Attributes:
         image: the image that was segmented, a file or a URL.
-        files: where the results lie.
-        config: of the run that made them.
+        files: the paths of the results.
+        config: that of the run.
     """
 
     def __init__(self, summary: dict[str, Any], image: Path | str, files: PredictionFiles, config: RunConfig) -> None:
@@ -42,7 +42,7 @@ class PredictionResult(dict[str, Any]):
         return self.files.classes.exists() and (self.files.passes.exists() or self.files.fov.exists())
 
     def plot(self, window: Window | None = None, labels: Path | str | None = None) -> Figure:
-        """Image, labels where given, prediction and the field of view of the passes side by side.
+        """Image, labels if given, prediction and the field of view of the passes side by side.
 
         The image is read again, at a size for a screen.
 

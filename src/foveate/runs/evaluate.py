@@ -93,7 +93,7 @@ def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -
     Args:
         config: of the run.
         split: "train", "val" or "test".
-        options: what is measured besides the scores.
+        options: further measurements besides the scores.
 
     Raises:
         ConfigError: for another split.
@@ -160,7 +160,7 @@ def evaluate_split(
     Args:
         run: the trained run.
         split: "train", "val" or "test".
-        options: what is measured besides the scores.
+        options: further measurements besides the scores.
         on_progress: told how much more of the work is done, in shares that add up to 1.
 
     Raises:
@@ -191,7 +191,7 @@ def evaluate_run(
     Args:
         path: the run's folder.
         split: "train", "val" or "test".
-        options: what is measured besides the scores.
+        options: further measurements besides the scores.
         checkpoint: "best" or "last".
         device: "cuda" spreads the processes over all CUDA devices; on the CPU they share the cores.
         overrides: `key.subkey=value` changes to the configuration.

@@ -107,19 +107,19 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
 ) -> dict[str, Any]:
     """Segment one image of any size into rasters and a summary, in memory bounded by `inference.block_size`.
 
-    Every finished block is stored beside the results at once, and what an interrupted run left is gone on with by
-    `resume`: the results are the same bytes as without the interruption.
+    Every finished block is stored beside the results at once. `resume` continues an interrupted run, and its results
+    are the same bytes as those of an uninterrupted one.
 
     Args:
         run: the trained run, from `load_run`.
         image: an image file, or the URL of one.
         out: folder for the results, named after the image's stem.
-        overwrite: replace existing results, and discard what an interrupted run left.
-        resume: go on with what an interrupted run left; results that this run made already are left as they are.
+        overwrite: replace existing results, and discard the blocks of an interrupted run.
+        resume: continue an interrupted run; results that this run has already finished are kept.
         strict: stop at a block that cannot be read, instead of leaving it empty and reporting it.
-        roi: where the image's region of interest is; passes that lie wholly outside are not made.
-        session: how much memory it may take, who helps, who is told what, and who may stop it.
-        on_progress: told how much more of the work is done, in shares that add up to 1.
+        roi: the image's region of interest; passes that lie wholly outside it are not made.
+        session: memory limit, other processes, and functions that receive messages or can stop the run.
+        on_progress: called with the share of the work that was just done; the shares add up to 1.
 
     Returns:
         The summary, as in the JSON file: size, cost, pixels of each class, blocks that could not be read.
@@ -129,9 +129,9 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
         DatasetError: when its bands do not fit the network, or it is unlike the images that the run was trained on.
         OutputExistsError: when a result, or the blocks of an interrupted run, exist and may not be replaced.
         OutputInUseError: when another process is writing these results.
-        OutputWriteError: when a result could not be written; nothing half-written stands under its name.
-        ConfigError: when what is there to resume was made by another model, image or configuration, saying what
-            changed; when the session's memory is too little.
+        OutputWriteError: when a result could not be written; no half-written file has its name.
+        ConfigError: when the run to resume used another model, image or configuration (the message says what
+            changed), or when the session's memory limit is too low.
         DeviceMemoryError: when not even one patch at a time fits into the device's memory.
         StoppedError: when the session was asked to stop.
     """

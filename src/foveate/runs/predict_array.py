@@ -29,7 +29,7 @@ _AXES = ("HW", "HWC", "CHW")
 
 
 class ArrayPrediction(NamedTuple):
-    """What a run says of an array.
+    """The result of segmenting an array.
 
     Attributes:
         classes: (H, W) uint8, the id of the most probable class; of overlapping classes (classes, H, W), 1 for yes.

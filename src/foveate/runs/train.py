@@ -123,7 +123,7 @@ def prepare_training(
         run: its folder.
         resume: continue from the last checkpoint.
         overwrite: replace an earlier run in the folder.
-        on_progress: told the share of the labels indexed, from 0 to 1.
+        on_progress: called with the share of the labels indexed, from 0 to 1.
 
     Raises:
         DatasetError: when the files do not make a data set; before anything is written.
