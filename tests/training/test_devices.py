@@ -206,10 +206,20 @@ with ended_together(SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleName
 """
 
 
-@pytest.mark.parametrize("code", [143, 130])
-def test_a_process_that_waits_for_one_that_was_asked_to_stop_stops_with_all_others(code):
-    done = python("-c", ASKED, f"raise SystemExit({code})", "import time; time.sleep(600)")
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        (143, "raise SystemExit(143)"),
+        (143, "import os; os.kill(os.getpid(), 15)"),
+        (130, "raise SystemExit(130)"),
+        (1, "raise SystemExit(2)"),
+    ],
+)
+def test_a_process_that_waits_for_one_that_ended_ends_with_all_others(code, end):
+    done = python("-c", ASKED, end, "import time; time.sleep(600)")
     assert done.returncode == code, done.stderr
-    assert "stopped with a process that was asked to stop; continue with --resume" in done.stderr
+    asked = "stopped with a process that was asked to stop; continue with --resume" in done.stderr
+    assert asked == (code > 1)
+    assert ("process 1 failed with code 2, which ends the training" in done.stderr) == (code == 1)
     for pid in done.stdout.split():
         wait_for(lambda pid=pid: not runs(int(pid)))

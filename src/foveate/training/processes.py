@@ -14,13 +14,13 @@ from subprocess import Popen
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.strategies.launchers import subprocess_script
 
 from foveate.devices import devices_of
 from foveate.errors import ConfigError, WorkerError
 from foveate.signals import LEADER, SIGNALS, StoppedAtOnce, follow_leader, led_by_this
 
-# Exit codes of a process that a signal asked to stop, and seconds in which the one that started it stops as well.
-_ASKED, _MOMENT = {128 + number for number in SIGNALS}, 3.0
+_MOMENT = 5.0  # seconds in which a process ends by itself once one that it started has ended
 # In the order "auto" prefers them. Any number of processes may share a CPU.
 _DEVICES_FOUND: dict[str, Callable[[], int]] = {
     "gpu": torch.cuda.device_count,
@@ -154,6 +154,8 @@ def ended_together(trainer: pl.Trainer) -> Iterator[None]:
     """
     follow_leader()
     os.environ.update(led_by_this())
+    # Lightning's own observer kills this process, without a word, even where it is about to end well.
+    vars(subprocess_script)["_launch_process_observer"] = lambda _: None
     over = threading.Event()
     threading.Thread(target=_name_the_dead, args=(trainer, over), daemon=True).start()
     try:
@@ -184,24 +186,24 @@ def _started_by(trainer: pl.Trainer) -> list[Popen[bytes]]:
 
 
 def _name_the_dead(trainer: pl.Trainer, over: threading.Event) -> None:
-    """Say which process died: Lightning kills this one too, without a word, where that does not end it.
+    """Say which process died, and end all where this one does not end by itself, as it waits for that one.
 
-    One that a signal asked to stop is no failure. Asked as well, this process ends by itself, unless it waits for that
-    one, as it does while they start.
+    One that a signal asked to stop is no failure: this process was asked as well, or should have been.
     """
     while not over.wait(0.5):
         started = _started_by(trainer)
-        asked = [process.returncode for process in started if process.poll() in _ASKED]
-        if asked:
-            if over.wait(_MOMENT):
-                return
+        if not (lost := _failed(started)):
+            continue
+        codes = [process.returncode for process in started if process.returncode]
+        asked = [128 + number for number in SIGNALS if {-number, 128 + number} & {*codes}]
+        if not asked:
+            os.write(2, f"{lost}, which ends the training; continue with --resume\n".encode())
+        if not over.wait(_MOMENT):
             for process in started:
                 process.kill()
-            os.write(2, b"stopped with a process that was asked to stop; continue with --resume\n")
-            os._exit(asked[0])
-        if lost := _failed(started):
-            os.write(2, f"{lost}, which ends the training; continue with --resume\n".encode())
-            return
+            if asked:
+                os.write(2, b"stopped with a process that was asked to stop; continue with --resume\n")
+            os._exit(asked[0] if asked else 1)
 
 
 def _first_failed(started: list[Popen[bytes]]) -> str | None:
