@@ -21,6 +21,7 @@ from foveate.units import length
 _ENCODER = "tf_efficientnet_lite0"
 _ENCODER_MEAN = _ENCODER_STD = [0.5, 0.5, 0.5]  # what its ImageNet weights were trained with
 _VISITS = 20  # how often training passes each place, on average
+_STEPS, _STEPS_ON_CPU = (500, 20_000), (200, 400)  # two cores take about a second for a step
 _WORDS = {"true", "false", "null", "none", "yes", "no", "on", "off", "y", "n"}
 
 
@@ -181,10 +182,11 @@ class Draft:
         training = max(1, len(self.seen.images) - len(self.val))
         images = max(n for n in (1, 2, 4) if n <= training)
         places = sum(image.size.pixels for image in self.seen.images) / self.patch**2
-        steps = int(np.clip(round(_VISITS * places / batch, -2), 500, 2000 if self.on_cpu else 20_000))
+        steps = int(np.clip(round(_VISITS * places / batch, -2), *(_STEPS_ON_CPU if self.on_cpu else _STEPS)))
         rare = min(self.shares.values()) < 0.01
         yield "training:"
-        yield f"  steps: {steps}  # more steps help up to a point; raise this and use --resume to train longer"
+        why = "for a first result within minutes" if self.on_cpu else "more steps help up to a point"
+        yield f"  steps: {steps}  # {why}; raise this and use --resume to train longer"
         yield f"  locations_per_step: {batch}  # training places per step, for {self._device_text()}"
         yield f"  images_per_step: {images}"
         yield "  learning_rate: 1.0e-3"
