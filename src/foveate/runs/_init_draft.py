@@ -21,7 +21,7 @@ from foveate.units import length
 _ENCODER = "tf_efficientnet_lite0"
 _ENCODER_MEAN = _ENCODER_STD = [0.5, 0.5, 0.5]  # what its ImageNet weights were trained with
 _VISITS = 20  # how often training passes each place, on average
-_STEPS, _STEPS_ON_CPU = (500, 20_000), (200, 400)  # two cores take about a second for a step
+_STEPS, _STEPS_ON_CPU = (500, 20_000), (200, 300)  # two cores take 1 to 1.4 seconds for a step
 _WORDS = {"true", "false", "null", "none", "yes", "no", "on", "off", "y", "n"}
 
 
