@@ -5,17 +5,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from devices_worker import train
+from lightning.pytorch.strategies.launchers import subprocess_script
 from training_toys import ON_CPU, assert_same_weights, weights_of
 
 from foveate.build import load_checkpoint
 from foveate.devices import is_first_process
 from foveate.errors import ConfigError
 from foveate.training.history import read_history
-from foveate.training.processes import Processes
+from foveate.training.processes import Processes, ended_together
 from process_toys import runs, wait_for
 from toys import make_data_set, toy_config, write_config
 
@@ -223,3 +225,10 @@ def test_a_process_that_waits_for_one_that_ended_ends_with_all_others(code, end)
     assert ("process 1 failed with code 2, which ends the training" in done.stderr) == (code == 1)
     for pid in done.stdout.split():
         wait_for(lambda pid=pid: not runs(int(pid)))
+
+
+def test_trainings_that_are_not_ours_keep_the_observer_of_lightning():
+    before = subprocess_script._launch_process_observer
+    with ended_together(SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[])))):
+        assert subprocess_script._launch_process_observer is not before
+    assert subprocess_script._launch_process_observer is before

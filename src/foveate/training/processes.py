@@ -20,6 +20,8 @@ from foveate.devices import devices_of
 from foveate.errors import ConfigError, WorkerError
 from foveate.signals import LEADER, SIGNALS, StoppedAtOnce, follow_leader, led_by_this
 
+# Lightning's own observer kills this process, without a word, even where it is about to end well.
+_OBSERVER = "_launch_process_observer"
 _MOMENT = 5.0  # seconds in which a process ends by itself once one that it started has ended
 # In the order "auto" prefers them. Any number of processes may share a CPU.
 _DEVICES_FOUND: dict[str, Callable[[], int]] = {
@@ -154,10 +156,11 @@ def ended_together(trainer: pl.Trainer) -> Iterator[None]:
     """
     follow_leader()
     os.environ.update(led_by_this())
-    # Lightning's own observer kills this process, without a word, even where it is about to end well.
-    vars(subprocess_script)["_launch_process_observer"] = lambda _: None
     over = threading.Event()
     threading.Thread(target=_name_the_dead, args=(trainer, over), daemon=True).start()
+    launchers = vars(subprocess_script)
+    observer = launchers.get(_OBSERVER)  # private: another version may have none
+    launchers[_OBSERVER] = lambda _: None
     try:
         yield
     except SystemExit as error:
@@ -177,6 +180,7 @@ def ended_together(trainer: pl.Trainer) -> Iterator[None]:
         raise
     finally:
         over.set()
+        launchers[_OBSERVER] = observer
         os.environ.pop(LEADER, None)
 
 
