@@ -74,7 +74,22 @@ def test_what_is_not_counted_belongs_to_no_class():
     ]
     answers = Overlapping().answers(torch.from_numpy(labels)[None], 3)
     assert answers.tolist() == [[[[-1, 0], [1, 0]], [[-1, 0], [1, 0]], [[-1, 0], [0, 1]]]]
-    assert Overlapping().shown(labels, 3).tolist() == [[255, 255], [1, 2]]
+
+
+def test_pictures_show_every_class_of_a_pixel():
+    colors = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
+    labels = np.zeros((8, 40), np.int32)
+    labels[:, 10:20], labels[:, 20:30], labels[:, 30:] = 0b101, 0b010, -1
+    picture = Overlapping().picture(labels, colors)
+    assert (picture[:, :10] == 244).all()
+    assert (picture[:, 20:30] == colors[1]).all()
+    assert (picture[:, 30:] == 128).all()
+    # Stripes of the two classes, of equal area.
+    first, second = ((picture[:, 10:20] == color).all(axis=2) for color in (colors[0], colors[2]))
+    assert (first | second).all()
+    assert 0.35 < first.mean() < 0.65
+    ids = np.array([[0, 2, 255]], np.uint8)
+    assert Exclusive().picture(ids, colors).tolist() == [[[200, 0, 0], [0, 0, 200], [128, 128, 128]]]
 
 
 @pytest.mark.parametrize("membership", KINDS)

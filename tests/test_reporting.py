@@ -12,11 +12,11 @@ from foveate.data.readers import ArrayReader, open_image
 from foveate.data.sections import ClassConfig
 from foveate.geometry import Size, Window
 from foveate.inference.evaluate import Evaluation
+from foveate.membership import Exclusive
 from foveate.metrics.hausdorff import mean_distances
 from foveate.metrics.scores import scores_from
 from foveate.reporting.panels import (
     Panel,
-    colored,
     foveation_panel,
     image_picture,
     panels_figure,
@@ -77,7 +77,7 @@ def test_the_comparison_has_a_row_a_method():
 
 
 def test_colours_are_those_of_the_classes_and_grey():
-    picture = colored(np.array([[0, 1, 255]], np.uint8), CLASSES)
+    picture = Exclusive().picture(np.array([[0, 1, 255]], np.uint8), [c.rgb for c in CLASSES])
     assert picture.tolist() == [[[0x10, 0x20, 0x30], [0xC0, 0xB0, 0xA0], [128, 128, 128]]]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foveate.lazy import torch
 from foveate.types import IntArray
@@ -19,6 +21,8 @@ _Labels = TypeVar("_Labels", Any, "Tensor")
 _STRIP = 2**15  # pixels whose classes are compared at a time
 # Labels of overlapping classes are sets of bits in numbers with a sign, which also have to say "not counted".
 MOST_OVERLAPPING = 31
+# In pictures: no label, and none of some overlapping classes.
+NOT_COUNTED_GREY, NO_CLASS_GREY = 128, 244
 
 
 class Membership(ABC):
@@ -92,8 +96,8 @@ class Membership(ABC):
         """
 
     @abstractmethod
-    def shown(self, labels: Any, classes: int) -> Any:
-        """Class ids uint8 for pictures: of several classes the last; 255 where there is none."""
+    def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+        """Labels (h, w) as a picture (h, w, 3) in the colours of the C classes, grey where nothing is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,12 @@ class Exclusive(Membership):
         slots += np.minimum(labels, classes)
         return np.bincount(slots.ravel(), minlength=count * (classes + 1)).reshape(count, classes + 1)
 
-    def shown(self, labels: Any, classes: int) -> Any:
-        """The ids themselves."""
-        return labels
+    def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+        """Each id in its colour."""
+        table = np.full((256, 3), NOT_COUNTED_GREY, np.uint8)
+        table[: len(colors)] = colors
+        picture: NDArray[np.uint8] = table[labels]
+        return picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +230,20 @@ class Overlapping(Membership):
         chosen = [*self.planes(labels, classes), labels == self.ignore_index]
         return np.stack([np.bincount(groups[mask], minlength=count) for mask in chosen], axis=1)
 
-    def shown(self, labels: Any, classes: int) -> Any:
-        """The last class that a pixel belongs to."""
-        ids = np.full(labels.shape, 255, np.uint8)
-        for number, mask in enumerate(self.planes(labels, classes)):
-            ids[mask] = number
-        return ids
+    def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+        """Stripes in the colours of all classes of a pixel, so that each is seen; nearly white where there is none."""
+        result = np.full((*labels.shape, 3), NO_CLASS_GREY, np.uint8)
+        result[labels == self.ignore_index] = NOT_COUNTED_GREY
+        masks = self.planes(labels, len(colors))
+        several = np.sum(masks, axis=0, dtype=np.uint8)
+        height, width = labels.shape
+        lines = (np.arange(height)[:, None] + np.arange(width)) // max(3, max(height, width) // 200)
+        turn = (lines % np.maximum(several, 1)).astype(np.uint8)
+        earlier = np.zeros(labels.shape, np.uint8)
+        for mask, color in zip(masks, colors, strict=True):
+            result[mask & (earlier == turn)] = color
+            earlier += mask
+        return result
 
 
 def _note_largest(logits: Tensor, ids: Tensor) -> None:

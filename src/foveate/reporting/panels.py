@@ -24,10 +24,10 @@ from foveate.data.readers.base import ImageReader
 from foveate.data.sections import ClassConfig
 from foveate.files import written
 from foveate.geometry import Size, Window
-from foveate.types import BoolArray, FloatArray, IntArray, LabelArray
+from foveate.membership import NOT_COUNTED_GREY
+from foveate.types import BoolArray, FloatArray, IntArray
 
 Picture = NDArray[np.uint8]  # (h, w, 3)
-IGNORED_GREY = 128
 _LINES_APART = 12
 _CELL = 6.4  # inches: the longer side of a picture
 _LEAST = 2.4, 1.0  # inches: the least width, for a title, and height, for a colour bar
@@ -81,7 +81,7 @@ def image_picture(
     colors: Picture = (
         shown if shown.dtype == np.uint8 else _stretched(np.where(there, shown.astype(np.float32), np.nan))
     )
-    return np.moveaxis(np.where(there, colors, np.uint8(IGNORED_GREY)), 0, -1)
+    return np.moveaxis(np.where(there, colors, np.uint8(NOT_COUNTED_GREY)), 0, -1)
 
 
 def _stretched(values: NDArray[np.float32]) -> Picture:
@@ -96,17 +96,10 @@ def _stretched(values: NDArray[np.float32]) -> Picture:
 def class_picture(
     labels: LabelReader, classes: Sequence[ClassConfig], window: Window | None = None, *, longest: int = 1200
 ) -> Picture:
-    """A window of a class map in its classes' colours, of overlapping ones the last; what is not counted is grey."""
+    """A window of a class map in its classes' colours, striped where they overlap; what is not counted is grey."""
     window = window or Window.of(labels.size)
     found = labels.read(window, screen_size(window.size, longest))
-    return colored(labels.membership.shown(found, len(classes)), classes)
-
-
-def colored(ids: LabelArray, classes: Sequence[ClassConfig]) -> Picture:
-    """Class ids (h, w) as colours (h, w, 3)."""
-    table = np.full((256, 3), IGNORED_GREY, dtype=np.uint8)
-    table[: len(classes)] = [c.rgb for c in classes]
-    return table[ids]
+    return labels.membership.picture(found, [c.rgb for c in classes])
 
 
 def hatched(picture: Picture, left_out: BoolArray) -> Picture:
@@ -114,7 +107,7 @@ def hatched(picture: Picture, left_out: BoolArray) -> Picture:
     height, width = picture.shape[:2]
     rows, cols = (np.arange(n) * m // n for n, m in zip((height, width), left_out.shape, strict=True))
     lines = (np.arange(height)[:, None] + np.arange(width)) % _LINES_APART == 0
-    veil = np.where(lines[..., None], np.uint8(IGNORED_GREY), np.uint8(235))
+    veil = np.where(lines[..., None], np.uint8(NOT_COUNTED_GREY), np.uint8(235))
     return np.where(left_out[np.ix_(rows, cols)][..., None], picture // 4 + veil // 4 * 3, picture)
 
 
@@ -235,7 +228,7 @@ def _draw(figure: Figure, axes: Any, panel: Panel, letters: int) -> None:
         axes.imshow(panel.pixels, interpolation="nearest")
         return
     low, high = (panel.ticks[0], panel.ticks[-1]) if panel.ticks else (None, None)
-    colors = colormaps[panel.colors].with_extremes(bad=(IGNORED_GREY / 255,) * 3)
+    colors = colormaps[panel.colors].with_extremes(bad=(NOT_COUNTED_GREY / 255,) * 3)
     drawn = axes.imshow(panel.pixels, interpolation="nearest", cmap=colors, vmin=low, vmax=high)
     beside = axes.inset_axes((1.015, 0, 0.025, 1))  # as high as the picture
     bar = figure.colorbar(drawn, cax=beside, ticks=list(panel.ticks) or None)

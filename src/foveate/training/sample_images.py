@@ -21,7 +21,7 @@ from foveate.training.task import SegmentationTask
 
 MOST_PLACES = 4
 _KEY = "val/input, label, prediction"
-_NOT_COUNTED, _GAP = 128, 4  # grey; pixels between pictures
+_GAP = 4  # pixels between pictures
 
 
 class SampleImages(pl.Callback):
@@ -73,7 +73,7 @@ def _inputs(batch: LocationBatch, scales: ScaleSet) -> Tensor:
 def _row(
     scene: Tensor, label: Tensor, found: Tensor, classes: Sequence[ClassConfig], membership: Membership
 ) -> NDArray[np.uint8]:
-    maps = [_colored(one.cpu().numpy(), classes, membership) for one in (label, found)]
+    maps = [membership.picture(one.cpu().numpy(), [c.rgb for c in classes]) for one in (label, found)]
     return _stacked([_photo(scene.cpu().numpy()), *maps], axis=1)
 
 
@@ -84,14 +84,6 @@ def _photo(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = np.percentile(known, [2, 98]) if known.size else (0.0, 1.0)
     share = np.clip((np.nan_to_num(shown) - low) / max(high - low, 1e-9), 0, 1)
     return np.moveaxis(np.rint(255 * share), 0, -1).astype(np.uint8)
-
-
-def _colored(labels: NDArray[Any], classes: Sequence[ClassConfig], membership: Membership) -> NDArray[np.uint8]:
-    """Labels (h, w) in the colours of their classes, (h, w, 3)."""
-    table = np.full((256, 3), _NOT_COUNTED, np.uint8)
-    table[: len(classes)] = [one.rgb for one in classes]
-    picture: NDArray[np.uint8] = table[membership.shown(labels, len(classes))]
-    return picture
 
 
 def _stacked(pictures: Sequence[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.score import MapFiles
 from foveate.membership import Membership
 from foveate.patches.scales import ScaleSet
-from foveate.reporting.panels import Picture, channels_shown, colored, image_picture, screen_size
+from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size
 from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.charts import sampled_maps, scale_of
 from foveate.reporting.report.page import FigureFolder, value_picture
@@ -86,7 +86,7 @@ def example(
     name = rank.replace(" ", "-")
     prediction, labels = _class_maps(sample, files, config)
     photo, passes = _photo_and_passes(sample, files, config)
-    classes, membership = config.data.classes, config.data.membership
+    colors, membership = [c.rgb for c in config.data.classes], config.data.membership
 
     def shown(part: str, title: str, pixels: Picture, *, photo: bool = False, pixelated: bool = False) -> ShownPicture:
         uri = figures.picture(f"{name}-{part}", pixels, photo=photo)
@@ -94,8 +94,8 @@ def example(
 
     pictures = [
         shown("image", "Image", photo, photo=True),
-        shown("labels", "Labels", smaller(colored(membership.shown(labels, len(classes)), classes))),
-        shown("prediction", "Prediction", smaller(colored(membership.shown(prediction, len(classes)), classes))),
+        shown("labels", "Labels", smaller(membership.picture(labels, colors))),
+        shown("prediction", "Prediction", smaller(membership.picture(prediction, colors))),
         shown("errors", "Errors", smaller(errors_picture(prediction, labels, membership))),
         shown("passes", "Field of view of the passes", passes, pixelated=True),
     ]
