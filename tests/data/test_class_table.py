@@ -8,8 +8,8 @@ from affine import Affine
 from data_toys import data_config, smooth_image, write
 
 from foveate.data import class_table
-from foveate.data.class_table import spread_windows
 from foveate.data.datamodule import FoveateDataModule
+from foveate.data.label_index import spread_windows
 from foveate.data.locations import LocationSpec
 from foveate.errors import DatasetError
 from foveate.geometry import Size

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.data.manifest import load_samples, masks_without_image
-from foveate.data.sections import SplitConfig
-from foveate.data.splits import assign_splits
+from foveate.data.sections import SplitConfig, assign_splits
 from foveate.errors import DatasetError
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec, _moved
-from foveate.data.nesting import Nesting, Planned, drawn_windows, moved_nesting, nesting_of, windows_as_predicted
+from foveate.data.sampling import Nesting, Planned, drawn_windows, moved_nesting, nesting_of, windows_as_predicted
 from foveate.errors import DatasetError
 from foveate.geometry import CellGrid, Size, Window
 from foveate.patches.scales import ScaleSet

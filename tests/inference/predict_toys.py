@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from foveate.data.area.area import Area, Outline, Polygons
+from foveate.data.area import Area, Outline, Polygons
 from foveate.data.channels import Normalisation
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader

@@ -19,8 +19,7 @@ from predict_toys import (
     toy_source,
 )
 
-from foveate.data.area.area import Area, Outline, Polygons
-from foveate.data.area.tissue import TissueMask
+from foveate.data.area import Area, Outline, Polygons, TissueMask
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, ImageReadError, StoppedError

@@ -9,7 +9,7 @@ from predict_toys import CPU, PLAIN, toy_pixels
 from torch import nn
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.area.area import Area, Outline, Polygons
+from foveate.data.area import Area, Outline, Polygons
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import Cascade

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foveate.api.runs import AnyPath, Run, load
-from foveate.data.patch_set import PatchDataset
+from foveate.data.datasets import PatchDataset
 from foveate.reporting.comparison import ComparisonTable, Row, save_comparison_figure, save_tables
 from foveate.runs import init as _init
 from foveate.runs.compare import Comparison, fitting_estimators

@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.area.area import Polygons
+from foveate.data.area import Polygons
 from foveate.data.channels import select_channels
-from foveate.data.class_table import MOST_PIXELS, ClassTable, spread_windows
 from foveate.data.config import DataConfig
 from foveate.data.fit import Kind
 from foveate.data.images import open_labels, open_sample
+from foveate.data.label_index import MOST_PIXELS, ClassTable, spread_windows
 from foveate.data.labels.overlapping import OverlappingLabels
 from foveate.data.labels.raster import RasterLabels
 from foveate.data.labels.reader import LabelReader, LabelSource
 from foveate.data.labels.table import Meaning
 from foveate.data.manifest import Sample
-from foveate.data.splits import some
+from foveate.data.sections import some
 from foveate.errors import DatasetError
 from foveate.geometry import Size
 from foveate.types import IntArray

@@ -12,17 +12,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from foveate.data.channels import Normalisation, select_channels
 from foveate.data.checks import Inspection, check_classes, inspect_samples
-from foveate.data.class_table import ClassTable, SplitLabels, count_split
 from foveate.data.config import DataConfig
 from foveate.data.datasets import LocationDataset, StepBatches, ValidationDataset
 from foveate.data.fit import Values, misfits, other_values, refuse_lone_value, trained_on
 from foveate.data.images import SampleReader, open_labels, open_sample
-from foveate.data.label_index import LabelIndex
+from foveate.data.label_index import ClassTable, LabelIndex, SplitLabels, count_split
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
 from foveate.data.manifest import Sample, load_samples, masks_without_image
 from foveate.data.sampling import CellSampler, class_weights
-from foveate.data.sections import TrainedOn
-from foveate.data.splits import SPLITS, Split, some
+from foveate.data.sections import SPLITS, Split, TrainedOn, some
 from foveate.devices import available_cores
 from foveate.errors import DatasetError
 from foveate.geometry import ceil_div

@@ -11,20 +11,20 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from foveate.data.area.area import Area
-from foveate.data.area.roi import Roi, area_of
+from foveate.data.area import Area
 from foveate.data.channels import select_channels
 from foveate.data.config import DataConfig
 from foveate.data.fit import fit
 from foveate.data.labels import LabelReader, LabelSource, open_source
 from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample
-from foveate.data.nesting import Planned
 from foveate.data.readers import ImageReader, Resolution, open_image
 from foveate.data.readers.bands import is_pattern, pattern_of
 from foveate.data.readers.overviews import with_overviews
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rescaled import FilledReader, resized, size_at
+from foveate.data.roi import Roi, area_of
+from foveate.data.sampling import Planned
 from foveate.errors import DatasetError
 from foveate.types import Tissue
 from foveate.units import length

@@ -15,7 +15,7 @@ from foveate.data.readers.bands import band_files, is_pattern, pattern_of
 from foveate.data.readers.location import Location
 from foveate.data.readers.openslide_reader import dicom_files
 from foveate.data.rows import Row, rows_of
-from foveate.data.splits import SPLITS, Split, assign_splits, some
+from foveate.data.sections import SPLITS, Split, assign_splits, some
 from foveate.errors import DatasetError
 
 # What programs and systems leave beside images, and what people keep there; the last suffix, in small letters.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foveate.data.readers.location import Location
-from foveate.data.splits import SPLITS, Split
+from foveate.data.sections import SPLITS, Split
 from foveate.errors import ConfigError, DatasetError, reason_of
 from foveate.texts import read_text
 from foveate.units import metres

@@ -1,18 +1,24 @@
-"""Which image and which of its cells a training item looks at."""
+"""Which image, which of its cells and which windows around them a training item looks at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.random import Generator
+from torch import Tensor
 
 from foveate.data.label_index import ImageLabels, LabelIndex
 from foveate.errors import DatasetError
-from foveate.geometry import CellGrid, Window
+from foveate.geometry import CellGrid, Size, Window
+from foveate.patches.scales import ScaleSet
 from foveate.types import IntArray
 
 _TRIES = 64
+# From a window to a cell in it, or from None to one anywhere in the image; windows in level-0 pixels.
+DrawCell: TypeAlias = Callable[[Window | None], Window]
 
 
 class CellSampler:
@@ -126,3 +132,145 @@ def _any_labelled(rng: Generator, image: ImageLabels) -> IntArray:
 def _pick(rng: Generator, cells: IntArray) -> IntArray:
     cell: IntArray = cells[rng.integers(len(cells))]
     return cell
+
+
+class Planned(NamedTuple):
+    """A window to be read.
+
+    Attributes:
+        scale: index of its field of view.
+        window: level-0 pixels.
+        parent: place in the location of the window that it lies in, whose look gives it context; -1 for none.
+    """
+
+    scale: int
+    window: Window
+    parent: int = -1
+
+
+class Nesting(NamedTuple):
+    """How many windows a location has.
+
+    Attributes:
+        closer: of each look but the widest, inside the wide window.
+        elsewhere: further wide windows, without closer ones, from all of the image.
+    """
+
+    closer: int
+    elsewhere: int = 0
+
+
+def drawn_windows(
+    rng: Generator, cell: Window, scales: ScaleSet, nesting: Nesting, image: Size, draw: DrawCell
+) -> list[Planned]:
+    """Windows around a cell: the wide one anywhere around the closest, which is centred on the cell.
+
+    The other closest windows are centred on cells drawn inside the wide window. Each has windows of its own between.
+
+    Args:
+        rng: the only source of randomness.
+        cell: level-0 pixels.
+        scales: the looks.
+        nesting: how many windows.
+        image: size of the image; a wide window reaches beyond its border by a quarter at most, where that can be.
+        draw: draws cells.
+
+    Returns:
+        The wide window, those elsewhere, then look by look the closer ones.
+    """
+    widest = len(scales) - 1
+    side = scales.fields_of_view[widest]
+    first = scales.window(cell, 0)
+    wide = _around(rng, first, side, image)
+    elsewhere = [_around(rng, scales.window(draw(None), 0), side, image) for _ in range(nesting.elsewhere)]
+    closest = [first, *(_pushed(scales.window(draw(wide), 0), wide) for _ in range(nesting.closer - 1))]
+    planned = [Planned(widest, window) for window in (wide, *elsewhere)]
+    parents = [0] * nesting.closer
+    for scale in reversed(range(widest)):
+        view = scales.fields_of_view[scale]
+        windows = [_between(rng, one, view, planned[p].window) for one, p in zip(closest, parents, strict=True)]
+        begin = len(planned)
+        planned += [Planned(scale, window, p) for window, p in zip(windows, parents, strict=True)]
+        parents = list(range(begin, len(planned)))
+    return planned
+
+
+def windows_as_predicted(cell: Window, scales: ScaleSet) -> list[Planned]:
+    """A window of every look, widest first, each in the one before: those that prediction without margins looks at.
+
+    Args:
+        cell: level-0 pixels; the closest window is centred on it.
+        scales: the looks.
+    """
+    closest = scales.window(cell, 0)
+    planned: list[Planned] = []
+    for scale in reversed(range(len(scales))):
+        side = scales.fields_of_view[scale]
+        top, left = (start + scales.target // 2 for start in (closest.top, closest.left))
+        tile = Window(top // side * side, left // side * side, side, side)
+        window = _shifted(tile, closest)
+        if planned:
+            window = _shifted(_pushed(window, planned[-1].window), closest)
+        planned.append(Planned(scale, window, len(planned) - 1))
+    return planned
+
+
+def nesting_of(planned: Sequence[Planned]) -> Tensor:
+    """Where windows lie in their parents, (M, 4) int64: place of the parent, top, left, and side left over.
+
+    The first is -1, and the others 0, for a window without a parent.
+    """
+    rows = []
+    for one in planned:
+        if one.parent < 0:
+            rows.append((-1, 0, 0, 0))
+            continue
+        outer = planned[one.parent].window
+        slack = outer.height - one.window.height
+        rows.append((one.parent, one.window.top - outer.top, one.window.left - outer.left, slack))
+    return torch.tensor(rows)
+
+
+def moved_nesting(nesting: Tensor, vertical: bool, horizontal: bool, turns: int) -> Tensor:
+    """The nesting (M, 4) after every window was mirrored, then turned counter-clockwise by quarters, in itself."""
+    parent, top, left, slack = nesting.unbind(dim=1)
+    top = slack - top if vertical else top
+    left = slack - left if horizontal else left
+    for _ in range(turns % 4):
+        top, left = slack - left, top
+    return torch.stack([parent, top, left, slack], dim=1)
+
+
+def _around(rng: Generator, inner: Window, side: int, image: Size) -> Window:
+    """A window of this side anywhere around another."""
+    starts = []
+    for start, length, whole in ((inner.top, inner.height, image.height), (inner.left, inner.width, image.width)):
+        low, high = start + length - side, start
+        inside = max(low, -(side // 4)), min(high, whole - side + side // 4)
+        starts.append(_integer(rng, *(inside if inside[0] <= inside[1] else (low, high))))
+    return Window(starts[0], starts[1], side, side)
+
+
+def _between(rng: Generator, inner: Window, side: int, outer: Window) -> Window:
+    """A window of this side anywhere around one and inside another."""
+    top = _integer(rng, max(outer.top, inner.bottom - side), min(outer.bottom - side, inner.top))
+    left = _integer(rng, max(outer.left, inner.right - side), min(outer.right - side, inner.left))
+    return Window(top, left, side, side)
+
+
+def _pushed(window: Window, outer: Window) -> Window:
+    """The window as far into another as it needs to lie inside."""
+    top = min(max(window.top, outer.top), outer.bottom - window.height)
+    left = min(max(window.left, outer.left), outer.right - window.width)
+    return Window(top, left, window.height, window.width)
+
+
+def _shifted(window: Window, inner: Window) -> Window:
+    """The window as far moved as it needs to hold another."""
+    top = min(max(window.top, inner.bottom - window.height), inner.top)
+    left = min(max(window.left, inner.right - window.width), inner.left)
+    return Window(top, left, window.height, window.width)
+
+
+def _integer(rng: Generator, low: int, high: int) -> int:
+    return int(rng.integers(low, high, endpoint=True))

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.data.area.area import AreaPart
+from foveate.data.area import AreaPart
 from foveate.errors import StoredBlockError
 from foveate.files import sync_folder
 from foveate.geometry import Size, Window

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from foveate.config_base import ConfigTree, differences
-from foveate.data.area.area import Area
+from foveate.data.area import Area
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text

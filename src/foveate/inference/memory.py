@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.area.area import Area
+from foveate.data.area import Area
 from foveate.errors import ConfigError
 from foveate.gdal import small_cache_bytes
 from foveate.geometry import ceil_div

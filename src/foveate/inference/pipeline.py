@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from foveate.data.area.area import Area, AreaPart
+from foveate.data.area import Area, AreaPart
 from foveate.devices import reuse_freed_memory
 from foveate.errors import ImageReadError
 from foveate.geometry import Window

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.area.area import Area, AreaPart
+from foveate.data.area import Area, AreaPart
 from foveate.errors import ConfigError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.data.area.area import Area
+from foveate.data.area import Area
 from foveate.data.labels import LabelReader
 from foveate.data.sections import ClassConfig
 from foveate.files import refuse_existing

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from foveate.data.area.area import Area
+from foveate.data.area import Area
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_bytes
 from foveate.inference.passes import Runner

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.config_base import ConfigTree
-from foveate.data.area.area import Area
+from foveate.data.area import Area
 from foveate.devices import available_cores
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveate.data.area.area import Area
+from foveate.data.area import Area
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div, tile_starts
 from foveate.membership import Exclusive, Membership

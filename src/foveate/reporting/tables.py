@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from foveate.data.class_table import ClassTable
+from foveate.data.label_index import ClassTable
 from foveate.data.labels.reader import LEFT_OUT
 from foveate.data.readers.base import ImageReader
 from foveate.runs.tune import Trial

@@ -16,7 +16,7 @@ import torch
 from foveate.data.checks import gathered
 from foveate.data.images import open_labels, open_sample, sample_area
 from foveate.data.manifest import Sample, load_samples
-from foveate.data.splits import SPLITS
+from foveate.data.sections import SPLITS
 from foveate.devices import device_of
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from foveate.config_base import ConfigTree
-from foveate.data.area.area import Area
-from foveate.data.area.roi import Roi, area_of, tissue_is_sought
+from foveate.data.area import Area
 from foveate.data.images import open_working
 from foveate.data.readers.location import Location
+from foveate.data.roi import Roi, area_of, tissue_is_sought
 from foveate.errors import ConfigError
 from foveate.geometry import Size
 from foveate.inference.config import InferenceConfig

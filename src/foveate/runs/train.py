@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 from foveate.build import build_segmenter
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
-from foveate.data.nesting import Nesting
+from foveate.data.sampling import Nesting
 from foveate.data.sections import TrainedOn
 from foveate.devices import cores_left_by
 from foveate.foveation.policy import PolicyNetwork

@@ -109,7 +109,7 @@ def predict(
     import os
 
     from foveate.cli.arguments import coordinates_of, torch_device
-    from foveate.data.area.roi import Roi
+    from foveate.data.roi import Roi
     from foveate.devices import devices_of
     from foveate.inference.memory import parse_memory
     from foveate.runs.predict import PredictionRequest

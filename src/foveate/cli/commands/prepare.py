@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from foveate.data.preparation import Recipe, Summary
-    from foveate.data.splits import Split
+    from foveate.data.sections import Split
 
 HELP = """Turn the official download of one of the paper's data sets into a manifest for training.
 
@@ -117,7 +117,7 @@ def _recipe(name: str, fusion: str | None, classes: str | None, crop: int | None
 
 
 def _split_lists(texts: list[str]) -> dict[Split, Path]:
-    from foveate.data.splits import SPLITS
+    from foveate.data.sections import SPLITS
     from foveate.errors import ConfigError
 
     lists: dict[Split, Path] = {}
@@ -133,7 +133,7 @@ def _split_lists(texts: list[str]) -> dict[Split, Path]:
 def _contents(name: str, summary: Summary) -> Table:
     from rich.table import Table
 
-    from foveate.data.splits import SPLITS
+    from foveate.data.sections import SPLITS
 
     images = ", ".join(f"{summary.images.get(split, 0)} {split}" for split in SPLITS)
     table = Table(title=f"{name}: {images}", title_justify="left")

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.area.area import Area, Polygons
+from foveate.data.area import Area, Polygons
 from foveate.data.config import DataConfig
 from foveate.data.labels.overlapping import CLASS, OverlappingLabels, YesNoLabels, YesNoTable, overlapping_source
 from foveate.data.labels.place import placement_of

@@ -14,8 +14,8 @@ import shapely
 from numpy.typing import NDArray
 from rasterio import CRS
 
-from foveate.data.area.roi import named_system
 from foveate.data.labels._shapes_json import from_json, read_json_tree
+from foveate.data.roi import named_system
 from foveate.errors import DatasetError, reason_of, translated
 
 # Where a class is looked for when the configuration names no attribute; QuPath's first.

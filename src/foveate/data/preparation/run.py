@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from foveate.data.preparation.output import MANIFEST, Facts, Record, Writer
 from foveate.data.preparation.scenes import Recipe, Scene, Splitting, split_scenes
-from foveate.data.splits import Split
+from foveate.data.sections import Split
 from foveate.errors import DatasetError, WorkerError
 from foveate.files import write_text
 from foveate.signals import follow_leader

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from foveate.data.sections import SplitConfig
-from foveate.data.splits import Split, assign_splits
+from foveate.data.sections import Split, SplitConfig, assign_splits
 from foveate.errors import DatasetError, reason_of
 from foveate.texts import read_text
 from foveate.types import LabelArray

@@ -15,7 +15,7 @@ import torch
 from matplotlib import colormaps
 
 from foveate.data.manifest import Sample
-from foveate.data.splits import SPLITS
+from foveate.data.sections import SPLITS
 from foveate.errors import ConfigError, FoveateError
 from foveate.files import refuse_existing
 from foveate.inference.score import MapFiles

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from foveate.data.manifest import Sample, load_samples
-from foveate.data.splits import SPLITS
+from foveate.data.sections import SPLITS
 from foveate.errors import ConfigError, FoveateError, ImageReadError, reason_of
 from foveate.files import write_text
 from foveate.inference.score import MapFiles

@@ -12,8 +12,7 @@ from rasterio import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
-from foveate.data.area.area import Area, Outline, Polygons, Ring
-from foveate.data.area.tissue import TissueMask, is_slide
+from foveate.data.area import Area, Outline, Polygons, Ring, TissueMask, is_slide
 from foveate.data.readers.base import ImageReader
 from foveate.errors import ConfigError, reason_of, translated
 from foveate.geometry import Georeference

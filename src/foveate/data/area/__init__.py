@@ -1,1 +1,0 @@
-"""Areas: which pixels of an image are looked at."""
