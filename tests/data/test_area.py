@@ -15,7 +15,7 @@ from rasterio.warp import transform as warp
 
 from foveate.data.area import Area, Outline, Polygons, TissueMask, is_slide, otsu, saturation_of
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
-from foveate.data.readers.rescaled import RescaledReader
+from foveate.data.readers.derived import RescaledReader
 from foveate.data.roi import Roi, area_of, load_region, region_file
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window

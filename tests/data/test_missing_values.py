@@ -12,9 +12,9 @@ from foveate.data.images import SampleReader, open_working, working
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import Sample
 from foveate.data.readers import ArrayReader, open_image
+from foveate.data.readers.derived import RescaledReader
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.overviews import with_overviews
-from foveate.data.readers.rescaled import RescaledReader
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
 from foveate.patches.scales import ScaleSet

@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 
 from foveate.data.convert import convert
 from foveate.data.readers import open_image
-from foveate.data.readers.location import Location
-from foveate.data.readers.oriented import stored_orientation
+from foveate.data.readers.base import Address
+from foveate.data.readers.derived import stored_orientation
 from foveate.geometry import Size, Window
 
 HEIGHT, WIDTH = 301, 414
@@ -138,4 +138,4 @@ def test_files_cut_short_have_none(tmp_path, kind):
     for length in (1, 9, 15, 30, 45, 120):
         path = tmp_path / "cut"
         path.write_bytes(data[:length])
-        assert stored_orientation(Location.of(path)) in (1, 6)
+        assert stored_orientation(Address.of(path)) in (1, 6)

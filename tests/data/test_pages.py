@@ -11,8 +11,7 @@ from data_toys import smooth_image, write
 
 from foveate.data.convert import convert
 from foveate.data.readers import open_image
-from foveate.data.readers.base import plane_of
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address, plane_of
 from foveate.errors import ConfigError, SeveralPlanesError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.runs.predict import stem_of
@@ -199,7 +198,7 @@ def test_pages_on_a_server_are_refused_only_where_they_may_be_planes(tmp_path):
 
 def test_results_are_called_after_the_image(tmp_path):
     assert stem_of("a/scene.ome.tif") == stem_of("a/scene.OME.TIFF") == stem_of("scene.ome.zarr") == "scene"
-    assert Location.of("a/.ome.tif").name == ".ome"
+    assert Address.of("a/.ome.tif").name == ".ome"
 
 
 def test_planes_on_the_command_line():

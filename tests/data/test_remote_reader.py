@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.data.readers import open_image
-from foveate.data.readers.location import Location, redacted
+from foveate.data.readers.base import Address, redacted
 from foveate.errors import ImageReadError
 from foveate.geometry import Size, Window
 from server_toys import served
@@ -118,10 +118,10 @@ def test_what_others_say_of_urls_is_redacted():
     ],
 )
 def test_locations(given, text, gdal, shown, path):
-    place = Location.of(given)
+    place = Address.of(given)
     assert place.text == (text or given)
     assert gdal is None or place.gdal == gdal
     assert str(place) == (shown or place.text)
     assert path is None or place.path == Path(path)
-    assert Location.of(place.text) == place
+    assert Address.of(place.text) == place
     assert place.is_remote == ("://" in place.text)

@@ -3,7 +3,7 @@ import pytest
 from data_toys import TRANSFORM, footprint_means, smooth_image, write
 
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
-from foveate.data.readers.rescaled import RescaledReader, resized, size_at
+from foveate.data.readers.derived import RescaledReader, resized, size_at
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Size, Window
 

@@ -9,9 +9,9 @@ from reader_toys import write_svs, write_tiff_slide
 from foveate.data.config import DataConfig
 from foveate.data.manifest import load_samples
 from foveate.data.readers import Resolution, open_image
-from foveate.data.readers.array import halved
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address
 from foveate.data.readers.openslide_reader import _background, _check_names, _opaque
+from foveate.data.readers.pyramid import halved
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
@@ -129,7 +129,7 @@ def test_real_slide(real_data):
         window = Window(1000, 1100, 200, 300)
         found = slide.read(window).astype(int)
         assert found.std() > 10
-    with RasterioReader(Location.of(path)) as other:
+    with RasterioReader(Address.of(path)) as other:
         assert other.resolution == Resolution(0.499e-6, 0.499e-6)
         assert np.abs(found - other.read(window)).max() <= 4
 

@@ -11,11 +11,10 @@ from rasterio.warp import transform
 
 from foveate.data.config import DataConfig
 from foveate.data.images import open_working
-from foveate.data.labels import open_source
+from foveate.data.labels import LabelReader, open_source
 from foveate.data.labels import shapes as shapes_module
 from foveate.data.labels import vector as vector_module
-from foveate.data.labels._shapes_json import _unpacked
-from foveate.data.labels.reader import LabelReader
+from foveate.data.labels.shapes import _unpacked
 from foveate.data.readers import open_image
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Size, Window

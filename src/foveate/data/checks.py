@@ -17,9 +17,8 @@ from foveate.data.config import DataConfig
 from foveate.data.fit import Kind
 from foveate.data.images import open_labels, open_sample
 from foveate.data.label_index import MOST_PIXELS, ClassTable, spread_windows
-from foveate.data.labels.overlapping import OverlappingLabels
-from foveate.data.labels.raster import RasterLabels
-from foveate.data.labels.reader import LabelReader, LabelSource
+from foveate.data.labels import LabelReader, LabelSource
+from foveate.data.labels.raster import OverlappingLabels, RasterLabels
 from foveate.data.labels.table import Meaning
 from foveate.data.manifest import Sample
 from foveate.data.sections import some

@@ -6,14 +6,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from foveate.data.readers.base import Plane
-from foveate.data.readers.decoded import DecodedReader
+import rasterio
+
+from foveate.data.readers import open_image
+from foveate.data.readers.base import Address, ImageReader, Plane
+from foveate.data.readers.decoded import DecodedReader, source_of_dataset
+from foveate.data.readers.derived import OrientedReader
 from foveate.data.readers.gdal import open_dataset, reading
-from foveate.data.readers.location import Location
-from foveate.data.readers.oriented import OrientedReader
 from foveate.data.readers.rasterio_reader import RasterioReader
-from foveate.data.readers.registry import open_image
-from foveate.data.readers.tiff_source import source_of_dataset, source_of_reader
 from foveate.tiff.pyramid import Compression, Progress, TiffSource, write_pyramid
 
 __all__ = ["Compression", "convert"]
@@ -64,11 +64,26 @@ def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSo
     if isinstance(stored, RasterioReader):
         source = source_of_dataset(stored.dataset, reader.location)
     elif isinstance(stored, DecodedReader):
-        location = Location.of(place)
+        location = Address.of(place)
         source = source_of_dataset(opened.enter_context(open_dataset(location)), str(location))
     else:
-        return source_of_reader(reader)
+        return _source_of_reader(reader)
     if stored is reader:
         return source
     valid = reader.valid if source.valid else None
     return replace(source, size=reader.size, read=reader.read, by_rows=False, valid=valid, resolution=reader.resolution)
+
+
+def _source_of_reader(reader: ImageReader) -> TiffSource:
+    """The bands of any open image, which stays open as long as the source is used."""
+    place = reader.georeference
+    return TiffSource(
+        reader.size,
+        reader.bands,
+        reader.dtype,
+        reader.read,
+        valid=reader.valid if reader.masked and reader.dtype.kind != "f" else None,  # floats are not finite there
+        crs=place.crs if place else None,
+        transform=rasterio.Affine(*place.transform) if place else None,
+        resolution=reader.resolution,
+    )

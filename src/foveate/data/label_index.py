@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.labels.reader import LEFT_OUT, LabelReader
+from foveate.data.labels import LEFT_OUT, LabelReader
 from foveate.data.sections import Split
 from foveate.geometry import CellGrid, Size, Window
 from foveate.membership import Membership

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foveate.data.config import DataConfig
-from foveate.data.labels.overlapping import CLASS, class_files
+from foveate.data.labels.raster import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.readers.bands import band_files, is_pattern, pattern_of
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address
 from foveate.data.readers.openslide_reader import dicom_files
 from foveate.data.rows import Row, rows_of
 from foveate.data.sections import SPLITS, Split, assign_splits, some
@@ -93,8 +93,8 @@ def masks_without_image(config: DataConfig) -> list[str]:
     if config.folder is None:
         return []
     folder = config.root / config.folder
-    images = {Location.of(path).name.removesuffix(".ome") for path in _images_in(folder / "images", config.band_files)}
-    return [path.name for path in _label_files(folder) if Location.of(path).name.removesuffix(".ome") not in images]
+    images = {Address.of(path).name.removesuffix(".ome") for path in _images_in(folder / "images", config.band_files)}
+    return [path.name for path in _label_files(folder) if Address.of(path).name.removesuffix(".ome") not in images]
 
 
 def _rows(config: DataConfig) -> list[Row]:
@@ -142,7 +142,7 @@ def _by_class(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in (path for name in names for path in data_files(folder / name)):
         pattern = folder / CLASS / path.name
-        if found.setdefault(Location.of(path).name, pattern) != pattern:
+        if found.setdefault(Address.of(path).name, pattern) != pattern:
             raise DatasetError(
                 f"{path} and another mask of its image have different suffixes; give the masks of an image one name in "
                 f"all folders of {folder}, or name them in a manifest: masks/{CLASS}/a.png"
@@ -178,10 +178,10 @@ def _by_name(kind: str, files: Iterable[Path]) -> dict[str, Path]:
     """Files of a folder by their stems."""
     found: dict[str, Path] = {}
     for path in files:
-        other = found.setdefault(Location.of(path).name, path)
+        other = found.setdefault(Address.of(path).name, path)
         if other != path:
             raise DatasetError(
-                f"{kind} are paired by file stem, but two have the stem {Location.of(path).name} ({other} and {path}). "
+                f"{kind} are paired by file stem, but two have the stem {Address.of(path).name} ({other} and {path}). "
                 "Remove one, or pair images and masks in a manifest"
             )
     return found
@@ -247,6 +247,6 @@ def _is_there(path: Path, config: DataConfig) -> bool:
 
 def _check_files(rows: list[Row], config: DataConfig) -> None:
     named = [path for row in rows for path in (row.image, row.mask, row.roi) if path is not None]
-    missing = [str(path) for path in named if Location.of(path).is_local and not _is_there(path, config)]
+    missing = [str(path) for path in named if Address.of(path).is_local and not _is_there(path, config)]
     if missing:
         raise DatasetError(f"{len(missing)} files do not exist: {some(missing)}")

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address
 from foveate.data.sections import SPLITS, Split
 from foveate.errors import ConfigError, DatasetError, reason_of
 from foveate.texts import read_text
@@ -100,7 +100,7 @@ def _row(record: dict[str, Any], bases: list[Path], place: str) -> Row:
     return Row(
         found,
         _resolve(mask, bases) if mask else None,
-        Location.of(found).name,
+        Address.of(found).name,
         (split,) if split else (),
         _pixel_size(record, place),
         _resolve(roi, bases) if roi else None,
@@ -132,7 +132,7 @@ def _stands_for_files(path: Path) -> bool:
 
 
 def _resolve(text: str, bases: list[Path]) -> Path:
-    place = Location.of(text)
+    place = Address.of(text)
     if not place.is_local:
         return Path(text)  # `open_image` gives a URL its second slash back
     candidates = [base / spelled for spelled in (text, text.replace("\\", "/")) for base in bases]

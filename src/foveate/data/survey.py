@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.labels.overlapping import CLASS
+from foveate.data.labels.raster import CLASS
 from foveate.data.manifest import data_files
 from foveate.data.readers import ImageReader, open_image
 from foveate.data.readers.bands import band_files, is_pattern
-from foveate.data.readers.location import BAND, Location
+from foveate.data.readers.base import BAND, Address
 from foveate.data.survey_labels import ClassFacts, Counted, ImageFacts, class_folders
 from foveate.errors import DatasetError, FoveateError
 from foveate.geometry import Window
@@ -88,7 +88,7 @@ def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
     labels = _label_files(_subfolder(folder, _LABELS, "labels"))
     found, bare = [], []
     for path in _with_bands(data_files(where), labels):
-        name = Location.of(path).name
+        name = Address.of(path).name
         mask = labels.pop(name, None)
         if mask is None:
             bare.append(name)
@@ -110,7 +110,7 @@ def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
 def _with_bands(files: list[Path], labels: Iterable[str]) -> list[Path]:
     """Images; where those of every name among the labels differ in the same words, paths with `{band}` for these."""
     names, found = list(labels), dict[str, dict[str, Path]]()
-    if any(Location.of(path).name in names for path in files):
+    if any(Address.of(path).name in names for path in files):
         return files
     for name in names:
         around = re.compile(rf"{re.escape(name)}[_. -](\w+)|(\w+)[_. -]{re.escape(name)}")
@@ -128,7 +128,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
     files = data_files(folder, polygons=True)
     if not files:
         files = [folder / CLASS / path.name for one in class_folders(folder) for path in data_files(one)]
-    return {Location.of(path).name: path for path in files}
+    return {Address.of(path).name: path for path in files}
 
 
 def _subfolder(folder: Path, names: Iterable[str], what: str) -> Path:

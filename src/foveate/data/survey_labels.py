@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from foveate.data.labels.overlapping import CLASS
+from foveate.data.labels.raster import CLASS
 from foveate.data.labels.shapes import VECTORS, read_shapes
 from foveate.data.labels.vector import in_pixels
 from foveate.data.manifest import data_files

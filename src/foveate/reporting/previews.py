@@ -11,7 +11,7 @@ from foveate.data.images import open_labels, open_sample, open_working
 from foveate.data.labels import class_map
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address
 from foveate.geometry import Size, Window
 from foveate.inference.job import PredictionFiles
 from foveate.inference.score import MapFiles
@@ -71,7 +71,7 @@ def prediction_panels(
     title = "image; lined: not looked at" if left_out.any() else "image"
     panels.append(Panel(title, hatched(picture, left_out)))
     if labels is not None:
-        with open_labels(Sample(Path(image), labels, Location.of(image).name, "test"), data) as truth:
+        with open_labels(Sample(Path(image), labels, Address.of(image).name, "test"), data) as truth:
             panels.append(Panel("labels", class_picture(truth, data.classes, window)))
     membership = data.membership if data.overlapping else Exclusive(NODATA)
     with class_map(files.classes, len(data.classes), membership) as classes:

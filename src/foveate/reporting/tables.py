@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foveate.data.label_index import ClassTable
-from foveate.data.labels.reader import LEFT_OUT
+from foveate.data.labels import LEFT_OUT
 from foveate.data.readers.base import ImageReader
 from foveate.runs.tune import Trial
 from foveate.units import length

@@ -14,7 +14,7 @@ import torch
 from foveate.config_base import ConfigTree
 from foveate.data.area import Area
 from foveate.data.images import open_working
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address
 from foveate.data.roi import Roi, area_of, tissue_is_sought
 from foveate.errors import ConfigError
 from foveate.geometry import Size
@@ -74,7 +74,7 @@ class PredictionRequest:
 
 def stem_of(image: Path | str) -> str:
     """What the results of an image are called after: the name of its file or URL, without suffix."""
-    return Location.of(image).name
+    return Address.of(image).name
 
 
 def files_of(image: Path | str, out: Path | str) -> PredictionFiles:

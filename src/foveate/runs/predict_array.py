@@ -14,8 +14,7 @@ from foveate.data.channels import Normalisation, select_channels
 from foveate.data.config import DataConfig
 from foveate.data.images import working
 from foveate.data.readers import Resolution
-from foveate.data.readers.array import ArrayReader
-from foveate.data.readers.axes import ImageAxes
+from foveate.data.readers.array import ArrayReader, ImageAxes
 from foveate.errors import DatasetError, UnsupportedImageError
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource

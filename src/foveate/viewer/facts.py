@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from foveate.data.readers import Georeference, open_image
+from foveate.data.readers.base import Address
 from foveate.data.readers.gdal import open_dataset
-from foveate.data.readers.location import Location
 from foveate.errors import UnsupportedImageError, reason_of
 from foveate.geometry import Size
 from foveate.texts import read_tree
@@ -52,12 +52,12 @@ class RasterFacts:
     @property
     def place(self) -> str:
         """Where it is, for people: of a URL without what may be secret."""
-        return str(Location.of(self.path))
+        return str(Address.of(self.path))
 
     @property
     def name(self) -> str:
         """The last part of its place."""
-        return Location.of(self.path).path.name
+        return Address.of(self.path).path.name
 
     @property
     def class_names(self) -> dict[int, str]:

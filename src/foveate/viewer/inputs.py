@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.data.labels.shapes import VECTORS
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address
 from foveate.errors import ConfigError, ImageReadError
 from foveate.texts import read_json
 from foveate.viewer.facts import raster_facts
@@ -81,7 +81,7 @@ def find_inputs(paths: Sequence[Path], labels: Path | None = None, name: str | N
         else:
             predictions.append(found)
     if len(images) > 1:
-        given = " and ".join(str(Location.of(image)) for image in images)
+        given = " and ".join(str(Address.of(image)) for image in images)
         raise ConfigError(f"{given} are all images; give one image, and predictions on it to compare")
     image = images[0] if images else _image_of(predictions)
     beside = next((item.labels for item in predictions if item.labels), None)
@@ -90,7 +90,7 @@ def find_inputs(paths: Sequence[Path], labels: Path | None = None, name: str | N
 
 def _prediction(path: Path, name: str | None) -> Prediction | None:
     """The prediction that a path means, None when it is an image."""
-    location = Location.of(path)
+    location = Address.of(path)
     if path.is_dir() and path.suffix != ".zarr":
         return _in_folder(path, _stem_in(path, name))
     if location.is_local and not path.exists():

@@ -1,7 +1,222 @@
-"""Labels: class ids on the grid of an image, from masks of any kind; never blended."""
+"""Labels: class ids on the grid of an image, whatever they are stored as, never blended. Start at `open_source`."""
 
-from foveate.data.labels.raster import RasterLabels
-from foveate.data.labels.reader import LabelReader, LabelSource, class_map, open_source
-from foveate.data.labels.table import ColourTable, LabelTable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.data.area import Area, Polygons
+from foveate.data.config import DataConfig
+from foveate.data.labels.place import placement_of
+from foveate.data.labels.raster import (
+    CLASS,
+    OverlappingLabels,
+    RasterLabels,
+    YesNoLabels,
+    YesNoTable,
+    overlapping_source,
+)
+from foveate.data.labels.shapes import VECTORS
+from foveate.data.labels.table import ColourTable, LabelTable, Meaning
+from foveate.data.labels.vector import VectorLabels
+from foveate.data.readers import ImageReader, open_image
+from foveate.data.readers.pyramid import STRIP_BYTES
+from foveate.errors import DatasetError
+from foveate.files import Closing
+from foveate.geometry import Size, Window, ceil_div
+from foveate.membership import Membership
+from foveate.types import BoolArray, IntArray, LabelArray
 
 __all__ = ["ColourTable", "LabelReader", "LabelSource", "LabelTable", "RasterLabels", "class_map", "open_source"]
+
+
+class LabelSource(Protocol):
+    """The labels of one image, on its grid at the working resolution: from a mask, from polygons, from anything else.
+
+    Attributes:
+        location: what messages call it.
+        size: of the image.
+        membership: how labels are read.
+        notes: what was taken for granted, or left out, in plain words.
+    """
+
+    location: str
+    size: Size
+    membership: Membership
+    notes: tuple[str, ...]
+
+    def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
+        """Labels at the crossings of some rows and columns of the image.
+
+        Args:
+            rows: (n,) ascending, inside the image.
+            cols: (m,) ascending, inside the image.
+            counted: (n, m) which of them count; elsewhere no label is an error.
+
+        Returns:
+            (n, m), of the membership's type, its `ignore_index` where nothing is labelled. Where it is not counted, the
+            class is still said.
+
+        Raises:
+            DatasetError: when a label that counts is no class.
+            ImageReadError: when the file is damaged.
+        """
+        ...
+
+
+LEFT_OUT = ("outside", "no data", "glass")
+
+
+class LabelParts(NamedTuple):
+    """A window of labels, and what of it does not count.
+
+    Attributes:
+        ids: (h, w) labels as they are, whether they count or not.
+        left_out: (h, w) why a pixel does not count: 0 where it does, else one more than the place in `LEFT_OUT`: it
+            lies outside the region of interest, the image holds no data there, or it is no tissue. None where all
+            count.
+    """
+
+    ids: LabelArray
+    left_out: NDArray[np.uint8] | None
+
+
+class LabelReader(Closing):
+    """Reads class ids of windows of an image.
+
+    Args:
+        source: the labels; also an attribute.
+        area: labels outside do not count; None for everything.
+        closing: called when this reader is closed, with what the source and the area read from.
+    """
+
+    def __init__(
+        self, source: LabelSource, *, area: Area | None = None, closing: Callable[[], None] | None = None
+    ) -> None:
+        self.source, self._closing = source, closing
+        self._area = None if area is None or area.is_everything else area
+        self.membership, self.location = source.membership, source.location
+        self.size, self.notes = source.size, source.notes
+
+    def read(self, window: Window, size: Size | None = None) -> LabelArray:
+        """Labels of a window, each the one at the centre of its pixel; outside the image `ignore_index`.
+
+        Args:
+            window: level-0 pixels; may reach outside.
+            size: height and width of the result; the window's own when None.
+
+        Returns:
+            (height, width), uint8 class ids, or int32 sets of overlapping classes, see `Membership`.
+
+        Raises:
+            DatasetError: naming a value in the file that is not allowed.
+            ImageReadError: when the file is damaged.
+        """
+        out = size or window.size
+        result = np.full((out.height, out.width), self.membership.ignore_index, self.membership.dtype)
+        rows, row_places = _centres(window.top, window.height, out.height, self.size.height)
+        cols, col_places = _centres(window.left, window.width, out.width, self.size.width)
+        if not rows.size or not cols.size:
+            return result
+        place = slice(int(col_places[0]), int(col_places[-1]) + 1)
+        for part in _strips(rows, int(cols[-1]) - int(cols[0]) + 1):
+            first = int(row_places[part][0])
+            result[first : first + len(rows[part]), place] = self._counted(rows[part], cols)
+        return result
+
+    def parts(self, window: Window) -> LabelParts:
+        """The labels of a window inside the image, also those that do not count, and what of it counts."""
+        rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
+        if self._area is None:
+            return LabelParts(self.source.ids(rows, cols, np.ones((len(rows), len(cols)), np.bool_)), None)
+        inside, glass = self._area.part(window)
+        why = np.where(glass, np.uint8(3), np.uint8(2))
+        if self._area.region is not None:
+            why[~self._area.region.inside(window)] = 1
+        why[inside] = 0
+        return LabelParts(self.source.ids(rows, cols, inside), why)
+
+    def _counted(self, rows: IntArray, cols: IntArray) -> LabelArray:
+        if self._area is None:
+            return self.source.ids(rows, cols, np.ones((len(rows), len(cols)), np.bool_))
+        top, left = int(rows[0]), int(cols[0])
+        window = Window(top, left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1)
+        inside = self._area.part(window).inside[np.ix_(rows - top, cols - left)]
+        labels = self.source.ids(rows, cols, inside)
+        return np.where(inside, labels, labels.dtype.type(self.membership.ignore_index))
+
+    @property
+    def region(self) -> Polygons | None:
+        """The region outside which nothing counts, None for none."""
+        return None if self._area is None else self._area.region
+
+    def close(self) -> None:
+        """Close what the labels are read from."""
+        if self._closing is not None:
+            self._closing()
+
+
+def _centres(start: int, length: int, count: int, image: int) -> tuple[IntArray, IntArray]:
+    """Image positions under the centres of the output pixels, and which outputs these are; inside the image only."""
+    position = start + ((2 * np.arange(count) + 1) * length) // (2 * count)
+    inside = np.flatnonzero((position >= 0) & (position < image))
+    return position[inside], inside
+
+
+def _strips(rows: IntArray, width: int) -> Iterator[slice]:
+    """Parts of the output rows whose source stays small."""
+    span = (int(rows[-1]) - int(rows[0]) + 1) * width
+    step = max(1, len(rows) // max(1, ceil_div(span, STRIP_BYTES)))
+    for start in range(0, len(rows), step):
+        yield slice(start, start + step)
+
+
+def open_source(
+    place: Path, image: ImageReader, config: DataConfig, mask: Callable[[Path], ImageReader]
+) -> LabelSource:
+    """The labels in a file, on the grid of an image; nothing of it is kept open but by `mask`.
+
+    Args:
+        place: the file.
+        image: at the working resolution; only its size, place and pixel size are asked for.
+        config: says what values mean.
+        mask: opens a mask, or gives an open one; asked again for every read, so that a cache may close it.
+
+    Raises:
+        ImageReadError: when there is no such file.
+        DatasetError: when the file cannot hold the labels of this image.
+    """
+    if place.suffix.lower() in VECTORS:
+        return VectorLabels(place, image, config)
+    if config.overlapping:
+        return overlapping_source(place, image, config, mask)
+    if CLASS in str(place):
+        raise DatasetError(f"{place} names one mask for each class, which takes data.overlapping=true")
+    placed = placement_of(image, mask(place))
+    meaning = meaning_of(config)
+    return RasterLabels(lambda: mask(place), meaning, placed, size=image.size, use_nodata=config.use_nodata)
+
+
+def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
+    """A class map that prediction or evaluation wrote, read as labels; closing it closes the file.
+
+    Raises:
+        ImageReadError: when there is no such file.
+    """
+    reader = open_image(path)
+    source: LabelSource = RasterLabels(reader, LabelTable(classes, membership.ignore_index))
+    if membership.overlapping:
+        parts = [YesNoLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
+        source = OverlappingLabels(parts, str(path))
+    return LabelReader(source, closing=reader.close)
+
+
+def meaning_of(config: DataConfig) -> Meaning:
+    """What the pixels of masks mean."""
+    if config.mask_colours is None:
+        return LabelTable(len(config.classes), config.ignore_index, config.label_map, rounded=config.round_labels)
+    return ColourTable(config.mask_colours, config.ignore_index, rounded=config.round_labels)

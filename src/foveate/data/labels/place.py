@@ -14,7 +14,7 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
 from foveate.data.readers.base import ImageReader
-from foveate.data.readers.rescaled import size_at
+from foveate.data.readers.derived import size_at
 from foveate.errors import DatasetError
 from foveate.geometry import Georeference, Size
 from foveate.types import IntArray

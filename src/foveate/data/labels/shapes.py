@@ -13,20 +13,25 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio import CRS
+from rasterio.features import shapes as outlines_of
+from shapely.errors import ShapelyError
+from shapely.geometry import shape
 
-from foveate.data.labels._shapes_json import from_json, read_json_tree
 from foveate.data.roi import named_system
 from foveate.errors import DatasetError, reason_of, translated
+from foveate.texts import read_json
 
 # Where a class is looked for when the configuration names no attribute; QuPath's first.
 _ATTRIBUTES = (
     "classification", "class", "class_name", "classname", "label", "category", "category_name", "class_id", "classid",
     "category_id", "type", "name",
 )  # fmt: skip
-
 TABLES = (".gpkg", ".shp")
-
 VECTORS = (".geojson", ".json", *TABLES)
+_WANTED = "files with this suffix hold labels as GeoJSON, COCO or LabelMe"
+_Areal: TypeAlias = tuple[NDArray[Any], list[Any], tuple[str, ...]]
+Bounds: TypeAlias = tuple[float, float, float, float]  # left, bottom, right, top, in the file's coordinates
+_MOST_BYTES = 512 << 20  # of a text; it takes some twenty times as much memory
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,16 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
             geometries, properties, system = _read_table(path, layer)
             in_pixels = False
         else:
-            tree = read_json_tree(path)
+            if not path.is_file():
+                raise DatasetError(f"no labels at {path}")
+            tree = read_json(path, DatasetError, _WANTED, _MOST_BYTES)
             in_pixels = isinstance(tree, dict) and ("annotations" in tree or "shapes" in tree)
-            geometries, properties = from_json(tree, path, image)
+            geometries, properties = _from_json(tree, path, image)
             system = None if in_pixels else named_system(tree, path)
         if geometries and not any(properties):
             properties = [{} for _ in geometries]
-        labels = _labels(properties, attribute, path)
-        kept, notes = _areal(geometries, path)
-        return Shapes(
-            np.array([geometry for geometry, _ in kept], object), [labels[i] for _, i in kept], system, in_pixels, notes
-        )
+        outlines, labels, notes = _areal(geometries, _labels(properties, attribute, path), path)
+        return Shapes(outlines, labels, system, in_pixels, notes)
 
 
 class Table(NamedTuple):
@@ -114,7 +118,7 @@ class Table(NamedTuple):
         with _reading(self.path) as pyogrio:
             options = {"layer": self.layer, "bbox": bounds, "columns": [self.attribute], "read_geometry": False}
             (values,) = pyogrio.raw.read(self.path, **options)[3]
-        return [_value(value) for value in values.tolist()]
+        return list(map(_value, values.tolist()))
 
     def within(self, bounds: Bounds) -> Shapes:
         """The outlines that meet a box, in the order of the file."""
@@ -122,13 +126,9 @@ class Table(NamedTuple):
             options = {"layer": self.layer, "bbox": bounds, "columns": [self.attribute], "return_fids": True}
             _, numbers, stored, (values,) = pyogrio.raw.read(self.path, **options)
         order = np.argsort(numbers, kind="stable")
-        kept, notes = _areal(shapely.from_wkb(stored[order], on_invalid="ignore").tolist(), self.path, refuse=False)
-        labels = [_value(value) for value in values[order].tolist()]
-        outlines = np.array([geometry for geometry, _ in kept], object)
-        return Shapes(outlines, [labels[i] for _, i in kept], self.system, False, notes)
-
-
-Bounds: TypeAlias = tuple[float, float, float, float]  # left, bottom, right, top, in the file's coordinates
+        geometries = shapely.from_wkb(stored[order], on_invalid="ignore").tolist()
+        outlines, labels, notes = _areal(geometries, list(map(_value, values[order].tolist())), self.path, refuse=False)
+        return Shapes(outlines, labels, self.system, False, notes)
 
 
 @contextmanager
@@ -208,8 +208,8 @@ def _value(found: Any) -> Any:
     return None if found is None else str(found).strip() or None
 
 
-def _areal(geometries: list[Any], path: Path, *, refuse: bool = True) -> tuple[list[tuple[Any, int]], tuple[str, ...]]:
-    """Valid polygons with their places, and what was repaired or left out."""
+def _areal(geometries: list[Any], labels: list[Any], path: Path, *, refuse: bool = True) -> _Areal:
+    """What has an area, made valid, with its labels, and what was repaired or left out."""
     kept, counts = [], Counter[str]()
     for i, geometry in enumerate(geometries):
         if geometry is None or geometry.is_empty:
@@ -226,10 +226,95 @@ def _areal(geometries: list[Any], path: Path, *, refuse: bool = True) -> tuple[l
             counts["polygons without an area, left out"] += 1
             continue
         kept.append((parts[0] if len(parts) == 1 else shapely.union_all(parts), i))
+    told = "; ".join(f"{what}: {count}" for what, count in counts.items())
     if geometries and not kept and refuse:
-        raise DatasetError(f"{path} has no polygon with an area; {_counted(counts)}")
-    return kept, tuple(f"{path.name}: {_counted(counts)}" for _ in [0] if counts)
+        raise DatasetError(f"{path} has no polygon with an area; {told}")
+    outlines = np.array([geometry for geometry, _ in kept], object)
+    return outlines, [labels[i] for _, i in kept], (f"{path.name}: {told}",) if told else ()
 
 
-def _counted(counts: Counter[str]) -> str:
-    return "; ".join(f"{what}: {count}" for what, count in counts.items())
+def _from_json(tree: Any, path: Path, image: str) -> tuple[list[Any], list[dict[str, Any]]]:
+    try:
+        if isinstance(tree, dict) and "annotations" in tree:
+            found = list(_from_coco(tree, path, image))
+        elif isinstance(tree, dict) and "shapes" in tree:
+            found = [(_polygon(one["points"]), {"label": one.get("label")}) for one in tree["shapes"]]
+        else:
+            found = list(_features(tree, path))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise DatasetError(f"{path} is not a GeoJSON, COCO or LabelMe file: {error!r}") from None
+    return [geometry for geometry, _ in found], [properties for _, properties in found]
+
+
+def _features(tree: Any, path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    if isinstance(tree, list):  # QuPath writes a bare list of features too
+        tree = {"type": "FeatureCollection", "features": tree}
+    kind = tree.get("type") if isinstance(tree, dict) else None
+    if kind == "FeatureCollection":
+        for feature in tree["features"]:
+            yield from _features(feature, path)
+    elif kind == "Feature":
+        yield _geometry(tree.get("geometry")), dict(tree.get("properties") or {})
+    elif kind in ("Polygon", "MultiPolygon"):
+        yield _geometry(tree), {}
+    else:
+        raise DatasetError(f"{path} holds {kind or type(tree).__name__}; labels must be polygon features with a class")
+
+
+def _geometry(tree: Any) -> Any:
+    """A shapely geometry; None for one that cannot be made, as of a ring with too few corners."""
+    try:
+        return None if tree is None else shape(tree)
+    except (ShapelyError, ValueError, TypeError, IndexError, KeyError, AttributeError):
+        return None
+
+
+def _polygon(ring: Any) -> Any:
+    return _geometry({"type": "Polygon", "coordinates": [ring]})
+
+
+def _from_coco(tree: Any, path: Path, image: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    names = {one["id"]: one["name"] for one in tree["categories"]}
+    images = {one["id"]: Path(str(one["file_name"]).replace("\\", "/")) for one in tree["images"]}
+    mine = {key for key, file in images.items() if file.name == image or file.stem == Path(image).stem}
+    if not mine and len(images) > 1:
+        some = ", ".join(map(str, list(images.values())[:5]))
+        raise DatasetError(f"{path} has no labels for the image {image}; it has labels for {some}")
+    for one in tree["annotations"]:
+        if one["image_id"] in (mine or images):
+            label = {"category": names.get(one["category_id"], one["category_id"])}
+            drawn = one["segmentation"]
+            rings = (np.reshape(flat, (-1, 2)).tolist() for flat in drawn)
+            for geometry in _run_lengths(drawn) if isinstance(drawn, Mapping) else map(_polygon, rings):
+                yield geometry, label
+
+
+def _run_lengths(segmentation: Mapping[str, Any]) -> Iterator[Any]:
+    """Outlines of a mask in runs of zeros and ones, column by column."""
+    height, width = segmentation["size"]
+    counts = segmentation["counts"]
+    lengths = _unpacked(counts) if isinstance(counts, str) else counts
+    values = np.repeat(np.arange(len(lengths), dtype=np.uint8) % 2, lengths)
+    mask = np.ascontiguousarray(values.reshape(width, height).T)
+    for outline, _ in outlines_of(mask, mask=mask.astype(bool)):
+        yield _geometry(outline)
+
+
+def _unpacked(text: str) -> list[int]:
+    """Run lengths from COCO's compressed text.
+
+    Source: rleFrString of the COCO API (maskApi.c): five bits a character, least first, the sixth says that more
+    follow; from the third number on each is a difference to the one before the last.
+    """
+    counts: list[int] = []
+    place = 0
+    while place < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            bits = ord(text[place]) - 48
+            value |= (bits & 31) << shift
+            more, place, shift = bool(bits & 32), place + 1, shift + 5
+            if not more and bits & 16:
+                value |= -1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+    return counts

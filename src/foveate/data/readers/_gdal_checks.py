@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +19,7 @@ import numpy as np
 import rasterio
 from rasterio.io import DatasetReader
 
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address
 from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
 
 VARIABLE = "FOVEATE_GDAL_DRIVERS"
@@ -35,8 +35,8 @@ _BY_NAME = {
     ".dt0": ("DTED",), ".dt1": ("DTED",), ".dt2": ("DTED",), ".bt": ("BT",), ".ter": ("Terragen",),
     ".grb": ("GRIB",), ".grib": ("GRIB",), ".grb2": ("GRIB",), ".grib2": ("GRIB",), ".rgb": ("SGI",),
 }  # fmt: skip
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MAGIC = (*_TIFF, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"BM", b"GIF8", b"RIFF")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MAGIC = (*TIFF, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"BM", b"GIF8", b"RIFF")
 _MOST_BYTES = 64 << 20  # of a text that is read whole
 _SIDECARS = (".ovr", ".msk", ".msk.ovr", ".ovr.msk")
 _FILES = {"sourcefilename", "sourcedataset"}
@@ -51,11 +51,12 @@ _told: set[tuple[Path, int]] = set()
 # Where the pixels of a TIFF lie and how many bytes they have: strips and tiles.
 _PLACES = {273: 279, 324: 325}
 _FURTHER = 330  # directories within one
+_TAGS = frozenset((*_PLACES, *_PLACES.values(), _FURTHER))
 _TYPES = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _MOST_DIRECTORIES = 1000
 
 
-def drivers_for(location: Location) -> list[str]:
+def drivers_for(location: Address) -> list[str]:
     """Names of the drivers that may open a file; FOVEATE_GDAL_DRIVERS names more, separated by commas.
 
     What lies beside a file, and what a VRT is made of, is looked at too.
@@ -101,7 +102,7 @@ def _check_beside(path: Path) -> None:
     """GDAL opens these by any driver."""
     for suffix in _SIDECARS:
         beside = path.with_name(path.name + suffix)
-        if beside.is_file() and _head(beside)[:4] not in _TIFF:
+        if beside.is_file() and _head(beside)[:4] not in TIFF:
             raise UnsupportedImageError(
                 f"{beside} is not a TIFF, but overviews and masks of {path.name} must be; remove it"
             )
@@ -212,7 +213,7 @@ def _tiff_problem(path: Path, size: int) -> str:
     """What the directories of a TIFF name that the file does not have; empty where nothing is missing."""
     try:
         with path.open("rb") as file:
-            ends = [end for entries in _directories(file) for end in _ends(entries)]
+            ends = [end for entries in tiff_directories(file, _TAGS) for end in _ends(entries)]
     except (struct.error, ValueError, KeyError, OSError, MemoryError) as error:
         return f"one of its directories cannot be read ({reason_of(error)})"
     last = max(ends, default=0)
@@ -225,42 +226,49 @@ def _ends(entries: dict[int, np.ndarray[Any, Any]]) -> Iterator[int]:
             yield int((entries[place] + entries[count]).max())
 
 
-def _directories(file: IO[bytes]) -> Iterator[dict[int, np.ndarray[Any, Any]]]:
-    """Entries that matter here of every directory, as 64-bit numbers."""
+def tiff_directories(
+    file: IO[bytes], tags: Container[int], start: int = 0
+) -> Iterator[dict[int, np.ndarray[Any, Any]]]:
+    """Some entries of every directory of a TIFF that begins somewhere in a file, as 64-bit numbers.
+
+    Raises:
+        KeyError, ValueError, struct.error: when it is damaged.
+    """
+    file.seek(start)
     order = {b"II": "<", b"MM": ">"}[file.read(2)]
     (version,) = struct.unpack(f"{order}H", file.read(2))
     big = version == 43
-    file.seek(8 if big else 4)
+    file.seek(start + (8 if big else 4))
     waiting, seen = [_number(file, order, big)], set[int]()
     while waiting and len(seen) < _MOST_DIRECTORIES:
         place = waiting.pop()
         if place == 0 or place in seen:
             continue
         seen.add(place)
-        file.seek(place)
+        file.seek(start + place)
         (count,) = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))
         raw = file.read(count * (20 if big else 12))
         if len(raw) < count * (20 if big else 12):
             raise ValueError("it lies beyond the end of the file")
         waiting.append(_number(file, order, big))
-        entries = dict(_entries(file, raw, order, big))
+        entries = dict(_entries(file, raw, order, big, tags, start))
         waiting.extend(entries.get(_FURTHER, np.empty(0, np.uint64)).tolist())
         yield entries
 
 
 def _entries(
-    file: IO[bytes], raw: bytes, order: str, big: bool
+    file: IO[bytes], raw: bytes, order: str, big: bool, tags: Container[int], begin: int
 ) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.uint64]]]]:
     step, inside = (20, 8) if big else (12, 4)
     for start in range(0, len(raw), step):
         tag, kind = struct.unpack_from(f"{order}HH", raw, start)
-        if (tag not in _PLACES and tag not in _PLACES.values() and tag != _FURTHER) or kind not in _TYPES:
+        if tag not in tags or kind not in _TYPES:
             continue
         (count,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", raw, start + 4)
         dtype = np.dtype(order + _TYPES[kind])
         value = raw[start + step - inside : start + step]
         if count * dtype.itemsize > inside:
-            file.seek(struct.unpack(f"{order}{'Q' if big else 'I'}", value)[0])
+            file.seek(begin + struct.unpack(f"{order}{'Q' if big else 'I'}", value)[0])
             value = _whole(file, count * dtype.itemsize)
         yield tag, np.frombuffer(value, dtype, count).astype(np.uint64)
 

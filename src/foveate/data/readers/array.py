@@ -1,122 +1,153 @@
-"""Arrays as images: in memory, with a pyramid made when it is asked for, or mapped from a .npy file."""
+"""Arrays as images, in memory or mapped from a .npy file: which axis is which, and which type their pixels have."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from foveate.data.readers.axes import ImageAxes, pixel_type
-from foveate.data.readers.base import OpenOptions
-from foveate.data.readers.location import Location
-from foveate.data.readers.pyramid import STRIP_BYTES, PyramidReader, known_values
-from foveate.errors import ImageReadError, UnsupportedImageError
-from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, halvings
-from foveate.types import BoolArray, Raster
+from foveate.data.readers.base import Address, OpenOptions, Plane
+from foveate.data.readers.pyramid import MemoryPyramid, PyramidReader
+from foveate.errors import ImageReadError, SeveralPlanesError, UnsupportedImageError
+from foveate.geometry import Georeference, Resolution, Size, Window
+from foveate.types import Raster
 
 _MAGIC = b"\x93NUMPY"
 
 
-class MemoryPyramid:
-    """Levels of an image (bands, H, W); a level's pixel (i, j) is the rounded mean of four pixels of the one below.
+def pixel_type(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """The type in which pixels of a stored type are returned: the machine's byte order, and truth values as uint8.
 
-    Rounding is half to even, so that levels do not get brighter one after the other. A last odd row or column is
-    repeated, so that every other pixel is exact; what is mirrored beyond it lies up to two pixels of the level off.
-    Values that mean nothing count in no mean; where all four mean nothing one of them stands.
+    Raises:
+        UnsupportedImageError: when they are no real numbers.
+    """
+    if dtype.kind not in "buif":
+        raise UnsupportedImageError(f"{name} holds {dtype}; an image holds real numbers")
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
+
+
+def planes_chosen(counts: Mapping[str, int], plane: Plane | None, image: str) -> dict[str, int]:
+    """Which place, from 0, an image has along each axis that is not one of bands, rows or columns.
 
     Args:
-        base: the image.
-        valid: (H, W) which of its pixels hold data; None for all.
-        nodata: per band the values that mean that there is none.
+        counts: places along each axis, by name; those with one need no choice.
+        plane: what was chosen, from 1: a number where one axis has several, else by name.
+        image: its name, for errors.
+
+    Raises:
+        SeveralPlanesError: naming the axes of which no place was chosen, or a place that is not there.
+    """
+    several = {name: count for name, count in counts.items() if count > 1}
+    chosen = dict(plane) if isinstance(plane, Mapping) else {}
+    if isinstance(plane, int) and len(several) == 1:
+        chosen = dict.fromkeys(several, plane)
+    missing = {name: count for name, count in several.items() if name not in chosen}
+    if missing:
+        have = " and ".join(f"{count} along {name}" for name, count in several.items())
+        example = ", ".join(f"{name}: 1" for name in several)
+        bands = ", or data.plane=bands to use the pages as bands" if "page" in several else ""
+        raise SeveralPlanesError(
+            f"{image} holds several planes, {have}; choose one with data.plane={{{example}}}, counted from 1{bands}. "
+            "`foveate convert --plane` writes a single plane"
+        )
+    for name, count in several.items():
+        if not 1 <= chosen[name] <= count:
+            raise SeveralPlanesError(f"{image} has {count} planes along {name}, counted from 1; got {chosen[name]}")
+    return {name: chosen[name] - 1 if name in several else 0 for name in counts}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAxes:
+    """Which axis of an array is which.
+
+    Attributes:
+        row, col: their places.
+        band: its place; None for one band without an axis.
+        count: number of axes.
+        places: where the image lies along each axis that is neither.
     """
 
-    def __init__(
-        self, base: Raster, valid: BoolArray | None = None, nodata: tuple[tuple[float, ...], ...] = ()
-    ) -> None:
-        self._levels, self._valid, self._nodata = [base], [valid], nodata
-        self.sizes = halvings(Size(*base.shape[1:]))
+    row: int
+    col: int
+    band: int | None
+    count: int
+    places: tuple[int, ...] = ()
 
-    def extent(self, level: int) -> Size:
-        """Level-0 pixels that a level covers, with the repeated ones."""
-        return Size(self.sizes[level].height << level, self.sizes[level].width << level)
+    @classmethod
+    def named(cls, names: Sequence[str], shape: Sequence[int], image: str, plane: Plane | None = None) -> ImageAxes:
+        """From names such as "tczyx".
 
-    def read_level(self, level: int, window: Window) -> Raster:
-        """A view of a window of a level."""
-        rows, cols = window.within(Window.of(self.sizes[level]))
-        return self._made(level)[0][:, rows, cols]
+        Raises:
+            UnsupportedImageError: naming an axis that is missing.
+            SeveralPlanesError: naming an axis of several planes of which none was chosen.
+        """
+        _check_filled(shape, image)
+        places = {name.lower(): place for place, name in enumerate(names)}
+        if not {"x", "y"} <= places.keys() or len(names) != len(shape):
+            raise UnsupportedImageError(
+                f"{image} has the axes {list(names)} for shape {list(shape)}; needed are y and x"
+            )
+        others = {name: shape[place] for name, place in places.items() if name not in ("c", "y", "x")}
+        chosen = planes_chosen(others, plane, image)
+        at = tuple(chosen.get(name.lower(), 0) for name in names)
+        return cls(places["y"], places["x"], places.get("c"), len(shape), at)
 
-    def valid(self, level: int, window: Window) -> BoolArray | None:
-        """Which pixels of a window of a level hold data, (h, w), as far as `valid` said so."""
-        valid = self._made(level)[1]
-        return None if valid is None else valid[window.within(Window.of(self.sizes[level]))].copy()
+    @classmethod
+    def guessed(cls, shape: Sequence[int], image: str) -> ImageAxes:
+        """(H, W), (H, W, bands) or (bands, H, W): of three axes the shortest, first or last, is that of the bands.
 
-    def _made(self, level: int) -> tuple[Raster, BoolArray | None]:
-        while len(self._levels) <= level:
-            finer = self._valid[-1]
-            self._levels.append(halved(self._levels[-1], finer, self._nodata))
-            self._valid.append(None if finer is None else np.logical_or.reduce(_quads(finer[None]))[0])
-        return self._levels[level], self._valid[level]
+        Of more than three axes those of length 1 are left out, the first ones first.
 
-    def close(self) -> None:
-        """Let go of the image."""
-        self._levels.clear()
+        Raises:
+            UnsupportedImageError: when the number of axes is another, or two of three are the shortest.
+        """
+        _check_filled(shape, image)
+        kept = list(range(len(shape)))
+        while len(kept) > 3 and 1 in [shape[place] for place in kept]:
+            kept.remove(next(place for place in kept if shape[place] == 1))
+        lengths = [shape[place] for place in kept]
+        if len(kept) == 2:
+            return cls(kept[0], kept[1], None, len(shape))
+        if len(kept) == 3 and lengths[0] < min(lengths[1:]):
+            return cls(kept[1], kept[2], kept[0], len(shape))
+        if len(kept) == 3 and lengths[2] < min(lengths[:2]):
+            return cls(kept[0], kept[1], kept[2], len(shape))
+        raise UnsupportedImageError(
+            f"{image} has shape {list(shape)}; an image is (H, W), (H, W, bands) or (bands, H, W), with fewer bands "
+            f"than rows and columns"
+        )
 
+    def size(self, shape: Sequence[int]) -> Size:
+        """Height and width of an array."""
+        return Size(shape[self.row], shape[self.col])
 
-def halved(pixels: Raster, valid: BoolArray | None = None, nodata: tuple[tuple[float, ...], ...] = ()) -> Raster:
-    """The means of 2 x 2 pixels of (bands, H, W), strip by strip, in the same dtype; see `MemoryPyramid`."""
-    bands, height, width = pixels.shape
-    result = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
-    step = max(1, STRIP_BYTES // (bands * width * 8))
-    for row in range(0, result.shape[1], step):
-        rows = slice(2 * row, 2 * (row + step))
-        strip = pixels[:, rows]
-        known = known_values(strip, None if valid is None else valid[rows], nodata)
-        result[:, row : row + step] = _halved_strip(strip) if known is None else _halved_known(strip, known)
-    return result
+    def bands(self, shape: Sequence[int]) -> int:
+        """Number of bands of an array."""
+        return 1 if self.band is None else shape[self.band]
 
+    def index(self, window: Window) -> tuple[slice | int, ...]:
+        """What to take from an array for a window."""
+        result: list[slice | int] = list(self.places) or [0] * self.count
+        result[self.row], result[self.col] = window.within(Window(0, 0, 1, 1))
+        if self.band is not None:
+            result[self.band] = slice(None)
+        return tuple(result)
 
-def _even(strip: Raster) -> Raster:
-    """With a last odd row or column repeated."""
-    height, width = strip.shape[-2:]
-    return np.pad(strip, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge") if height % 2 or width % 2 else strip
-
-
-def _quads(strip: Raster) -> Raster:
-    """The four pixels of each 2 x 2 of (bands, h, w): (4, bands, h / 2, w / 2), sides rounded up."""
-    even = _even(strip)
-    return np.stack([even[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
-
-
-def _halved_known(strip: Raster, known: BoolArray) -> Raster:
-    pixels, there = _quads(strip), _quads(known)
-    count = there.sum(axis=0)
-    mean = np.where(there, pixels, 0).sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
-    means: Raster = np.where(count > 0, mean if strip.dtype.kind == "f" else np.rint(mean), pixels[0])
-    return means.astype(strip.dtype)
-
-
-def _halved_strip(strip: Raster) -> Raster:
-    strip = _even(strip)
-    rows = np.add(strip[:, ::2], strip[:, 1::2], dtype=_sum_type(strip.dtype))
-    total = rows[..., ::2] + rows[..., 1::2]
-    return _quarter(total, strip.dtype)
-
-
-def _sum_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """A type that holds the sum of four; integers stay integers, which takes a sixth of the time of floats."""
-    if dtype.kind in "ui" and dtype.itemsize <= 4:
-        return np.dtype(f"{dtype.kind}{2 * dtype.itemsize}")
-    return np.result_type(dtype, np.float32)
+    def ordered(self, part: Raster) -> Raster:
+        """What `index` took, as (bands, h, w)."""
+        kept: list[int] = sorted(place for place in (self.row, self.col, self.band) if place is not None)
+        if self.band is None:
+            part, kept = part[None], [-1, *kept]
+        band = -1 if self.band is None else self.band
+        return part.transpose([kept.index(place) for place in (band, self.row, self.col)])
 
 
-def _quarter(total: Raster, dtype: np.dtype[Any]) -> Raster:
-    """A fourth in this type; of integers rounded half to even, by the last bit of the floored fourth."""
-    if total.dtype.kind == "f":
-        fourth: Raster = total / 4 if dtype.kind == "f" else np.rint(total / 4)
-    else:
-        fourth = (total + ((total >> 2) & 1) + 1) >> 2
-    return fourth.astype(dtype)
+def _check_filled(shape: Sequence[int], image: str) -> None:
+    if 0 in shape:
+        raise UnsupportedImageError(f"{image} has shape {list(shape)}; no axis of an image may be empty")
 
 
 class ArrayReader(PyramidReader):
@@ -188,7 +219,7 @@ class NumpyReader(PyramidReader):
 
     format = "NPY"
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Address) -> None:
         self.path = location.path
         self._array: Raster | None = _mapped(location)
         self._axes = ImageAxes.guessed(self._array.shape, str(location))
@@ -207,7 +238,7 @@ class NumpyReader(PyramidReader):
         self._array = None
 
 
-def _mapped(location: Location) -> np.memmap[Any, Any]:
+def _mapped(location: Address) -> np.memmap[Any, Any]:
     try:
         array: np.memmap[Any, Any] = np.load(location.path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OverflowError) as error:
@@ -217,7 +248,7 @@ def _mapped(location: Location) -> np.memmap[Any, Any]:
     return array
 
 
-def open_numpy(location: Location, options: OpenOptions) -> NumpyReader | None:
+def open_numpy(location: Address, options: OpenOptions) -> NumpyReader | None:
     """The registry's entry: None when the file does not begin as a `.npy` file does."""
     del options
     if not location.is_local or not location.path.is_file():

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.readers.base import ImageReader, Known
-from foveate.data.readers.location import BAND, SEPARATORS
+from foveate.data.readers.base import BAND, SEPARATORS, ImageReader, Known
+from foveate.data.readers.derived import resized
 from foveate.data.readers.pyramid import PyramidReader
-from foveate.data.readers.rescaled import resized
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Georeference, Size, Window
 from foveate.types import BoolArray, Raster

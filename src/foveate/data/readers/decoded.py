@@ -1,26 +1,84 @@
-"""PNG and JPEG: files that can only be decoded from the start, so they are decoded once."""
+"""PNG and JPEG: files that can only be decoded from the start, so they are decoded once, to memory or to a TIFF."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from foveate.data.readers.array import MemoryPyramid
-from foveate.data.readers.base import PLAIN, OpenOptions
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+
+from foveate.data.readers.base import PLAIN, Address, OpenOptions
 from foveate.data.readers.gdal import describe, open_dataset, read_header, read_valid, reading
-from foveate.data.readers.location import Location
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.pyramid import MemoryPyramid, PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
-from foveate.data.readers.tiff_source import write_plain
-from foveate.files import TemporaryFolder
+from foveate.data.readers.resolution import resolution_of
+from foveate.files import TemporaryFolder, written
 from foveate.geometry import Size, Window, halvings
+from foveate.tiff.pyramid import TiffSource, write_plain_pyramid
 from foveate.types import BoolArray, Raster
 
+# Formats that decode from the first row on: reading part of a row and coming back would decode it all again.
+_SEQUENTIAL = ("PNG", "JPEG")
 _log = logging.getLogger(__name__)
 _DRIVERS = ("PNG", "JPEG")
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+
+
+def source_of_dataset(dataset: Any, name: str) -> TiffSource:
+    """All that an open rasterio dataset holds: bands, colours, mask, place.
+
+    Args:
+        dataset: stays open as long as the source is used.
+        name: of the file, for errors.
+    """
+
+    def read(window: Window) -> Raster:
+        place = ((window.top, window.bottom), (window.left, window.right))
+        with reading(name, window):
+            pixels: Raster = dataset.read(window=place)
+        return pixels
+
+    place = read_header(dataset, OpenOptions(keep_alpha=True)).georeference
+    flags = dataset.mask_flag_enums[0]
+    masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    return TiffSource(
+        Size(dataset.height, dataset.width),
+        dataset.count,
+        np.result_type(*dataset.dtypes),
+        read,
+        dataset.driver in _SEQUENTIAL,
+        (lambda window: read_valid(dataset, window)) if masked else None,
+        dataset.nodata,
+        place.crs if place else None,
+        rasterio.Affine(*place.transform) if place else None,
+        resolution_of(dataset, place),
+        lambda output: _copy_colours(dataset, output),
+    )
+
+
+def write_plain(location: Address, destination: Path) -> None:
+    """Decode a file that GDAL reads into a tiled TIFF that is fast to read, and is not kept.
+
+    Raises:
+        ImageReadError: when the source is damaged.
+        UnsupportedImageError: when GDAL cannot open it.
+        OutputWriteError: when writing failed.
+    """
+    with reading(str(location)), open_dataset(location) as image, written(destination) as partial:
+        write_plain_pyramid(source_of_dataset(image, str(location)), partial)
+
+
+def _copy_colours(image: Any, output: Any) -> None:
+    output.descriptions = image.descriptions
+    output.scales, output.offsets = image.scales, image.offsets
+    if image.colorinterp[0] == rasterio.enums.ColorInterp.palette:
+        output.write_colormap(1, image.colormap(1))
+    elif image.count > 1:
+        output.colorinterp = image.colorinterp
 
 
 class _Store(Protocol):
@@ -49,7 +107,7 @@ class DecodedReader(PyramidReader):
     random_access = False
     handles = 0
 
-    def __init__(self, location: Location, options: OpenOptions = PLAIN) -> None:
+    def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
         self.path, self._location, self._options = location.path, location, options
         self._store: _Store | None = None
         with open_dataset(location) as dataset:
@@ -101,13 +159,13 @@ class DecodedReader(PyramidReader):
 class _Spilled:
     """The image as a temporary tiled TIFF pyramid, deleted when closed."""
 
-    def __init__(self, location: Location, options: OpenOptions, needed: int) -> None:
+    def __init__(self, location: Address, options: OpenOptions, needed: int) -> None:
         _log.warning("%s is decoded into a temporary file of up to %.1f GiB", location, needed / 2**30)
         self._folder = TemporaryFolder(needed, f"decoding {location}")
         try:
             copy = Path(self._folder.name) / "decoded.tif"
             write_plain(location, copy)
-            self._reader = RasterioReader(Location.of(copy), options)
+            self._reader = RasterioReader(Address.of(copy), options)
         except BaseException:
             self._folder.cleanup()
             raise
@@ -128,14 +186,14 @@ class _Spilled:
         self._folder.cleanup()
 
 
-def open_decoded(location: Location, options: OpenOptions) -> DecodedReader | None:
+def open_decoded(location: Address, options: OpenOptions) -> DecodedReader | None:
     """The registry's entry: None when the file is neither PNG nor JPEG."""
     if not _is_ours(location):
         return None
     return DecodedReader(location, options)
 
 
-def _is_ours(location: Location) -> bool:
+def _is_ours(location: Address) -> bool:
     """By its first bytes; GDAL keeps those of a server for the reader that comes next."""
     if location.is_local:
         if not location.path.is_file():

@@ -16,8 +16,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from foveate.data.readers._gdal_checks import check_length, check_overviews, drivers_for
-from foveate.data.readers.base import PLAIN, OpenOptions, check_blocks
-from foveate.data.readers.location import Location, redacted
+from foveate.data.readers.base import PLAIN, Address, OpenOptions, check_blocks, redacted
 from foveate.data.readers.pyramid import PyramidReader, representable
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
@@ -34,7 +33,7 @@ _SAFE = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO"}
 _FEWEST_POINTS, _MOST_APART = 3, 1.0
 
 
-def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -> Any:
+def open_dataset(path: Path | str | Address, mode: str = "r", **options: Any) -> Any:
     """A rasterio dataset.
 
     Args:
@@ -46,7 +45,7 @@ def open_dataset(path: Path | str | Location, mode: str = "r", **options: Any) -
         ImageReadError: when a server has no such file, or does not answer.
         UnsupportedImageError: when GDAL cannot or must not open the file.
     """
-    location = Location.of(path)
+    location = Address.of(path)
     try:
         quiet()
         with rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
@@ -67,14 +66,14 @@ def open_made(text: str, driver: str) -> Any:
         return _open(text, driver=[driver])
 
 
-def open_level(location: Location, driver: str, level: int) -> Any:
+def open_level(location: Address, driver: str, level: int) -> Any:
     """An overview of a file that `open_dataset` opened, and looked at, before."""
     quiet()
     with rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
         return _open(location.gdal, driver=[driver], overview_level=level)
 
 
-def _opened(location: Location, options: dict[str, Any]) -> Any:
+def _opened(location: Address, options: dict[str, Any]) -> Any:
     dataset = _open(location.gdal, driver=drivers_for(location), **options)
     try:
         check_overviews(dataset)
@@ -93,7 +92,7 @@ def _open(path: str, **options: Any) -> Any:
     return DatasetReader(path, **options)
 
 
-def _beginning(location: Location) -> str:
+def _beginning(location: Address) -> str:
     """What a text is that has the name of a picture."""
     if not (location.is_local and location.path.is_file()):
         return ""

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from foveate.data.readers.axes import ImageAxes
-from foveate.data.readers.base import OpenOptions, Plane
-from foveate.data.readers.location import Location
+from foveate.data.readers.array import ImageAxes
+from foveate.data.readers.base import Address, OpenOptions, Plane
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Resolution, Size
 
@@ -29,7 +28,7 @@ _METRES = {
 _SIGNS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
-def open_zarr(location: Location, options: OpenOptions) -> ZarrReader | None:
+def open_zarr(location: Address, options: OpenOptions) -> ZarrReader | None:
     """The registry's entry: None when there are no Zarr metadata; of a URL when no part of it ends in .zarr."""
     if not _is_zarr(location):
         return None
@@ -38,7 +37,7 @@ def open_zarr(location: Location, options: OpenOptions) -> ZarrReader | None:
     return ZarrReader(location, options.plane)
 
 
-def _is_zarr(location: Location) -> bool:
+def _is_zarr(location: Address) -> bool:
     if location.is_virtual:
         return False
     if location.is_remote:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foveate.data.readers.base import OpenOptions
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address, OpenOptions
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Resolution, Size, Window
@@ -47,7 +46,7 @@ class OpenSlideReader(PyramidReader):
     bands = 3
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Address) -> None:
         self.path = location.path
         self._slide: OpenSlide | None = None
         self._closed = False
@@ -155,7 +154,7 @@ def _opaque(pixels: Raster, background: tuple[int, int, int]) -> Raster:
     return np.rint(behind + (colours - behind) * share).astype(np.uint8)
 
 
-def open_openslide(location: Location, options: OpenOptions) -> OpenSlideReader | None:
+def open_openslide(location: Address, options: OpenOptions) -> OpenSlideReader | None:
     """The registry's entry: None for all but the files of scanners; any TIFF would be read as RGB.
 
     A slide in DICOM may be given by its folder: it is one file a level, any of which leads to the others.
@@ -173,7 +172,7 @@ def open_openslide(location: Location, options: OpenOptions) -> OpenSlideReader 
         return None
     _check_names(path)
     try:
-        return OpenSlideReader(Location.of(path))
+        return OpenSlideReader(Address.of(path))
     except UnsupportedImageError as error:
         _log.warning("%s; opened as an ordinary file, it may show other pixels. Is it complete?", error)
         raise

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.readers.base import Known, OpenOptions
-from foveate.data.readers.location import Location
+from foveate.data.readers.base import Address, Known, OpenOptions
+from foveate.data.readers.derived import Derived
 from foveate.data.readers.pyramid import PyramidReader, any_band
 from foveate.data.readers.rasterio_reader import RasterioReader
-from foveate.data.readers.rescaled import Derived
 from foveate.errors import ImageReadError
 from foveate.files import TemporaryFolder, written
 from foveate.geometry import Size, Window, ceil_div, halvings
@@ -110,7 +109,7 @@ class OverviewedReader(Derived):
         except ImageReadError:  # a place that is not asked for need not be whole
             self._damaged = True
         else:
-            self._overviews = RasterioReader(Location.of(path), OpenOptions(bands=tuple(range(1, self.bands + 1))))
+            self._overviews = RasterioReader(Address.of(path), OpenOptions(bands=tuple(range(1, self.bands + 1))))
 
     def _made_in_cache(self) -> Path | None:
         """The file of the coarse levels in the cache, made where it is not there; None where that cannot be."""

@@ -15,10 +15,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from foveate.data.readers.axes import planes_chosen
-from foveate.data.readers.base import PLAIN, OpenOptions, Plane
+from foveate.data.readers.array import planes_chosen
+from foveate.data.readers.base import PLAIN, Address, OpenOptions, Plane
 from foveate.data.readers.gdal import describe, open_dataset, open_level, open_made, read_header, read_valid, reading
-from foveate.data.readers.location import Location
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import FoveateError, UnsupportedImageError
 from foveate.geometry import Size, Window
@@ -43,7 +42,7 @@ class Stack:
     names: tuple[str, ...]
 
 
-def stack_in(dataset: Any, location: Location, plane: Plane | None) -> Stack | None:
+def stack_in(dataset: Any, location: Address, plane: Plane | None) -> Stack | None:
     """How the pages of an open TIFF make an image; None where its first page is the image.
 
     Args:
@@ -114,7 +113,7 @@ def _ome_names(text: str | None) -> tuple[str, ...]:
     return ()
 
 
-def _refuse_remote(dataset: Any, location: Location) -> None:
+def _refuse_remote(dataset: Any, location: Address) -> None:
     """Of a server's file only pages of one size may belong together; others are thumbnails and the like."""
     for page in dataset.subdatasets[1:_PAGES_ASKED]:
         with open_made(page, "GTiff") as other:
@@ -125,7 +124,7 @@ def _refuse_remote(dataset: Any, location: Location) -> None:
                 )
 
 
-def open_stack(stack: Stack, location: Location) -> list[Any]:
+def open_stack(stack: Stack, location: Address) -> list[Any]:
     """The levels of an image that is spread over pages, as open rasterio datasets, finest first."""
     levels = []
     for offsets in stack.levels:
@@ -134,11 +133,11 @@ def open_stack(stack: Stack, location: Location) -> list[Any]:
     return levels
 
 
-def _page(location: Location, offset: int) -> str:
+def _page(location: Address, offset: int) -> str:
     return f"GTIFF_DIR:off:{offset}:{location.gdal}"
 
 
-def _vrt(first: Any, names: Sequence[str], location: Location, offsets: Sequence[int]) -> str:
+def _vrt(first: Any, names: Sequence[str], location: Address, offsets: Sequence[int]) -> str:
     """A VRT whose bands are those of some pages, one page after the other; place and tags are those of the first."""
     place = ""
     if first.crs or not first.transform.is_identity:
@@ -152,7 +151,7 @@ def _vrt(first: Any, names: Sequence[str], location: Location, offsets: Sequence
     )
 
 
-def _bands(first: Any, names: Sequence[str], location: Location, offsets: Sequence[int]) -> Iterator[str]:
+def _bands(first: Any, names: Sequence[str], location: Address, offsets: Sequence[int]) -> Iterator[str]:
     size = f'RasterXSize="{first.width}" RasterYSize="{first.height}"'
     for channel, offset in enumerate(offsets):
         for index in first.indexes:
@@ -193,7 +192,7 @@ class RasterioReader(PyramidReader):
         UnsupportedImageError: when GDAL cannot open it.
     """
 
-    def __init__(self, location: Location, options: OpenOptions = PLAIN) -> None:
+    def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
         self.path, self._location = location.path, location
         self._datasets = [open_dataset(location)]
         try:
@@ -241,7 +240,7 @@ class RasterioReader(PyramidReader):
             dataset.close()
 
 
-def _levels(dataset: Any, location: Location) -> list[Any]:
+def _levels(dataset: Any, location: Address) -> list[Any]:
     """A file and its overviews. All are opened now: only the opened level knows its exact size."""
     levels = range(_overview_count(dataset))
     return [dataset, *(open_level(location, dataset.driver, level) for level in levels)]
@@ -269,6 +268,6 @@ def _pyramid(datasets: list[Any]) -> list[Any]:
     return levels
 
 
-def open_rasterio(location: Location, options: OpenOptions) -> RasterioReader:
+def open_rasterio(location: Address, options: OpenOptions) -> RasterioReader:
     """The registry's entry."""
     return RasterioReader(location, options)

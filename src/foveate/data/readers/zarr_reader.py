@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from zarr.storage import WrapperStore
 
-from foveate.data.readers.axes import pixel_type
-from foveate.data.readers.base import Plane
-from foveate.data.readers.location import Location, redacted
+from foveate.data.readers.array import pixel_type
+from foveate.data.readers.base import Address, Plane, redacted
 from foveate.data.readers.ngff import ZarrImage, image_in
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
@@ -181,7 +180,7 @@ class ZarrReader(PyramidReader):
         UnsupportedImageError: when it is no Zarr, or no image.
     """
 
-    def __init__(self, location: Location, plane: Plane | None = None) -> None:
+    def __init__(self, location: Address, plane: Plane | None = None) -> None:
         self.path, self._location = location.path, location
 
         self._store = CheckedStore(_store_of(location))
@@ -232,7 +231,7 @@ class ZarrReader(PyramidReader):
         self._store.close()
 
 
-def _store_of(location: Location) -> Store:
+def _store_of(location: Address) -> Store:
     from zarr.storage import FsspecStore, LocalStore, ZipStore  # noqa: PLC0415 - an extra
 
     if location.is_remote:
@@ -246,7 +245,7 @@ def _store_of(location: Location) -> Store:
     return LocalStore(location.path, read_only=True)
 
 
-def _check_zip(location: Location) -> None:
+def _check_zip(location: Address) -> None:
     """A part of a zip file is unpacked whole."""
     with zipfile.ZipFile(location.path) as file:
         largest = max((part.file_size for part in file.infolist()), default=0)
@@ -256,7 +255,7 @@ def _check_zip(location: Location) -> None:
         )
 
 
-def _node(store: Store, location: Location) -> Node:
+def _node(store: Store, location: Address) -> Node:
     import zarr  # noqa: PLC0415 - an extra
 
     try:

@@ -1,13 +1,16 @@
-"""An image read as if its finest level had pixels of another size."""
+"""Readers on top of another: of pixels of another size, with a value everywhere, turned as the file says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from foveate.data.readers.base import ImageReader, Known
+from foveate.data.readers._gdal_checks import TIFF, tiff_directories
+from foveate.data.readers.base import Address, ImageReader, Known
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Resolution, Size, Window, ceil_div
@@ -16,6 +19,9 @@ from foveate.types import BoolArray, Raster
 
 # A stored level this much coarser than asked for is taken as it is, as pyramids round their sizes.
 _TOLERANCE = 1.01
+_TAG = 274
+_PNG, _JPEG, _SCAN = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", 0xDA
+_MOST_PARTS = 1 << 17  # of a file, before it is taken for damaged
 
 
 class Derived(PyramidReader):
@@ -25,12 +31,8 @@ class Derived(PyramidReader):
         self._inner, self.size = inner, size
         self.path, self.format, self.dtype, self.bands = inner.path, inner.format, inner.dtype, inner.bands
         self.alpha, self.masked, self.palette = inner.alpha, inner.masked, inner.palette
-        self.nodata, self.band_names, self.scaling, self.remarks = (
-            inner.nodata,
-            inner.band_names,
-            inner.scaling,
-            inner.remarks,
-        )
+        self.nodata, self.band_names = inner.nodata, inner.band_names
+        self.scaling, self.remarks = inner.scaling, inner.remarks
         self.random_access, self.resident_bytes, self.handles = inner.random_access, inner.resident_bytes, inner.handles
         rows, cols = inner.size.height / size.height, inner.size.width / size.width
         self.georeference = inner.georeference and inner.georeference.scaled(rows, cols)
@@ -156,13 +158,7 @@ def _under_centres(start: int, count: int, length: int, inner: int) -> np.ndarra
 
 
 def size_at(reader: ImageReader, resolution: Resolution, pixel_size: float) -> Size:
-    """Size of an image on a grid of square pixels.
-
-    Args:
-        reader: the image.
-        resolution: its own.
-        pixel_size: side of the new pixels in metres.
-    """
+    """Size of an image of this resolution on a grid of square pixels of this side, metres."""
     rows = round(reader.size.height * resolution.row / pixel_size)
     cols = round(reader.size.width * resolution.col / pixel_size)
     return Size(max(1, rows), max(1, cols))
@@ -187,3 +183,136 @@ def resized(reader: ImageReader, size: Size, resolution: Resolution | None = Non
             "the reader from PyramidReader, or remove data.pixel_size"
         )
     return RescaledReader(reader, size, resolution)
+
+
+class _Turn(NamedTuple):
+    """What is done to stored pixels, in this order: rows and columns are exchanged, rows and columns reversed."""
+
+    swapped: bool
+    rows: bool
+    cols: bool
+
+    def __call__(self, pixels: Raster) -> Raster:
+        """A view of (bands, h, w)."""
+        pixels = pixels.transpose(0, 2, 1) if self.swapped else pixels
+        return pixels[:, :: -1 if self.rows else 1, :: -1 if self.cols else 1]
+
+    def size(self, stored: Size) -> Size:
+        """Of an image that is stored in this size."""
+        return Size(stored.width, stored.height) if self.swapped else stored
+
+    def stored(self, window: Window, size: Size) -> Window:
+        """Where a window of an image of this size, as shown, is stored."""
+        top = size.height - window.bottom if self.rows else window.top
+        left = size.width - window.right if self.cols else window.left
+        here = Window(top, left, window.height, window.width)
+        return Window(left, top, window.width, window.height) if self.swapped else here
+
+
+# EXIF 2.32, 4.6.4 A, "Orientation".
+_TURNS = {
+    2: _Turn(False, False, True), 3: _Turn(False, True, True), 4: _Turn(False, True, False),
+    5: _Turn(True, False, False), 6: _Turn(True, False, True), 7: _Turn(True, True, True), 8: _Turn(True, True, False),
+}  # fmt: skip
+
+
+class OrientedReader(Derived):
+    """An image as it is shown, not as it is stored.
+
+    Args:
+        inner: the image as it is stored.
+        orientation: 2 to 8, as EXIF numbers them.
+    """
+
+    def __init__(self, inner: PyramidReader, orientation: int) -> None:
+        turn = _TURNS[orientation]
+        super().__init__(inner, inner.size)
+        self._turn, self.size = turn, turn.size(inner.size)
+        # Levels with a repeated last row would begin with it.
+        whole = [level for level in range(len(inner.levels)) if inner._extent(level) == inner.size]
+        self._kept = [level for place, level in enumerate(whole) if place == level]
+        self.levels = tuple(turn.size(inner.levels[level]) for level in self._kept)
+        if self.resolution is not None and turn.swapped:
+            self.resolution = Resolution(self.resolution.col, self.resolution.row)
+        self.remarks = (*self.remarks, f"it is rotated according to its EXIF orientation, {orientation}")
+
+    @property
+    def stored_size(self) -> Size:
+        """As it is shown, which is all that anybody else sees."""
+        return self.size
+
+    @property
+    def inner(self) -> PyramidReader:
+        """The image as it is stored."""
+        return self._inner
+
+    def _read_level(self, level: int, window: Window) -> Raster:
+        return self._turn(self._inner._read_level(level, self._turn.stored(window, self.levels[level])))
+
+    def _known_level(self, level: int, window: Window) -> Known:
+        pixels, known = self._inner._known_level(level, self._turn.stored(window, self.levels[level]))
+        return Known(self._turn(pixels), None if known is None else self._turn(known))
+
+    def valid(self, window: Window) -> BoolArray:
+        """Those of the image as it is stored."""
+        valid: BoolArray = self._turn(self._inner.valid(self._turn.stored(window, self.size))[None])[0]
+        return valid
+
+
+def as_shown(reader: ImageReader, location: Address) -> ImageReader:
+    """An open image, turned where its file says so and it lies at no place on the ground.
+
+    Where there is a place, it is that of the stored pixels, as all programs for maps have it. Files on servers are not
+    asked.
+    """
+    placed = reader.georeference is not None or not (location.is_local and location.path.is_file())
+    if placed or not isinstance(reader, PyramidReader):
+        return reader
+    orientation = stored_orientation(location)
+    return reader if orientation == 1 else OrientedReader(reader, orientation)
+
+
+def stored_orientation(location: Address) -> int:
+    """What a TIFF, a PNG or a JPEG says; 1, as it is stored, of all others and where that is damaged."""
+    try:
+        with location.path.open("rb") as file:
+            found = _in_file(file)
+    except (OSError, struct.error, KeyError, ValueError):
+        return 1
+    return found if found in _TURNS else 1
+
+
+def _in_file(file: BinaryIO) -> int:
+    head = file.read(8)
+    places = _png_exif(file) if head == _PNG else _jpeg_exif(file) if head[:2] == _JPEG else iter(())
+    place = 0 if head[:4] in TIFF else next(places, None)  # EXIF is stored as a TIFF
+    if place is None:
+        return 1
+    found = next(tiff_directories(file, (_TAG,), place), {}).get(_TAG)
+    return int(found[0]) if found is not None and found.size else 1
+
+
+def _png_exif(file: BinaryIO) -> Iterator[int]:
+    """Where the chunks with EXIF begin."""
+    place = len(_PNG)
+    for _ in range(_MOST_PARTS):
+        file.seek(place)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind == b"eXIf":
+            yield place + 8
+        if kind == b"IEND":
+            return
+        place += length + 12
+
+
+def _jpeg_exif(file: BinaryIO) -> Iterator[int]:
+    """Where the segments with EXIF begin, before the pixels."""
+    place = 2
+    for _ in range(_MOST_PARTS):
+        file.seek(place)
+        mark, marker, length = struct.unpack(">BBH", file.read(4))
+        if mark != 0xFF or marker == _SCAN:
+            return
+        if marker == 0xE1 and file.read(6) == b"Exif\0\0":
+            yield place + 10
+        place += length + 2
