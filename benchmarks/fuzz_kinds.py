@@ -30,15 +30,14 @@ from foveate.geometry import Window
 from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.cost import PeakMemory
 from foveate.inference.store import BlockStore
-from foveate.networks.weights import load_encoder_weights
+from foveate.networks.parts import load_encoder_weights
 from foveate.reporting.report.comparison_report import write_comparison_report
 from foveate.reporting.report.state import RunState, ShownEvaluation
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.tuned import read_tuned, with_tuned
 from foveate.texts import sealed
-from foveate.training.foveation_history import read_maps
-from foveate.training.history import read_history
+from foveate.training.history import read_history, read_maps
 from foveate.viewer.inputs import _summary
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from foveate.build import check_same_config, load_checkpoint, load_segmenter_state, seal
 from foveate.errors import CheckpointError, NetworkError
-from foveate.networks.weights import load_encoder_weights
+from foveate.networks.parts import load_encoder_weights
 
 
 def test_missing_file(tmp_path):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019
-from foveate.foveation.names import name_of
-from foveate.networks.cost import network_cost
+from foveate.foveation.estimators import name_of
+from foveate.networks.build import network_cost
 from foveate.runs.compare import fitting_estimators
 from foveate.runs.config import RunConfig
 

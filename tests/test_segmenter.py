@@ -17,7 +17,7 @@ from foveate.foveation.estimators import (
     StraightThroughArgmax,
 )
 from foveate.networks.cascade import NetworkPerScale
-from foveate.networks.encoder_decoder import DeepSupervision
+from foveate.networks.parts import DeepSupervision
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.errors import ConfigError
-from foveate.units import length, metres
+from foveate.texts import length, metres
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from foveate.foveation.estimators import Cascade
 from foveate.membership import Exclusive, Membership
 from foveate.networks.build import network_from
 from foveate.networks.config import NetworkConfig
-from foveate.networks.weights import load_tensors
+from foveate.networks.parts import load_tensors
 from foveate.segmenter import FoveatedSegmenter
 
 # What decides whether weights fit and mean the same thing.

@@ -14,7 +14,7 @@ from foveate.foveation.estimators import Cascade
 from foveate.geometry import ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork
-from foveate.networks.encoder_decoder import heads_of
+from foveate.networks.parts import heads_of
 from foveate.patches.alignment import Context, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
 from foveate.patches.scales import ScaleSet

@@ -1,4 +1,4 @@
-"""What is loaded when it is first used: `torch`, as a configuration is read long before, and the names of packages."""
+"""What is loaded when it is first used: torch, matplotlib, and the names of packages."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def door(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], 
 
 
 if TYPE_CHECKING:
+    import matplotlib
     import torch
 else:
-    torch = _Lazy("torch")
+    matplotlib, torch = _Lazy("matplotlib"), _Lazy("torch")
 
-__all__ = ["door", "torch"]
+__all__ = ["door", "matplotlib", "torch"]

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.estimator import Asked, Draw, Estimator, Learned, LocationOutput, Reading, shares_of
 from foveate.foveation.estimators import GumbelSoftmax
-from foveate.foveation.policy import PolicyNetwork, ScaleEmbedding
 from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
-from foveate.networks.encoder_decoder import heads_of
+from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
 from foveate.patches.alignment import chosen_crops, resize_logits, weighted_crops
 from foveate.patches.extraction import (
     Windows,

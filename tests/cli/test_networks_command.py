@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import NetworkError
-from foveate.networks.cost import network_cost
+from foveate.networks.build import network_cost
 
 
 def invoke(*arguments):

@@ -4,8 +4,16 @@ import pytest
 
 from foveate.cli.commands.compare import HELP
 from foveate.errors import ConfigError
-from foveate.foveation.estimators import FixedScale, GumbelSoftmax, SoftExpectation, StraightThroughArgmax
-from foveate.foveation.names import all_names, earlier_name, name_of, name_today
+from foveate.foveation.estimators import (
+    FixedScale,
+    GumbelSoftmax,
+    SoftExpectation,
+    StraightThroughArgmax,
+    all_names,
+    earlier_name,
+    name_of,
+    name_today,
+)
 from foveate.runs.compare import fitting_estimators
 from foveate.runs.config import RunConfig
 from toys import toy_config, write_config

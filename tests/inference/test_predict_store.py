@@ -25,7 +25,7 @@ from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.cost import PeakMemory
 from foveate.inference.session import Claims
 from foveate.inference.store import BlockStore
-from foveate.locks import is_held, locked
+from foveate.processes import is_held, locked
 from foveate.tiff.tiles import Tiling
 
 PLAN = {"image": {"size": [10, 20]}, "inference": {"overlap": 0.25}}

@@ -3,8 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.errors import NetworkError
-from foveate.networks.build import build_network
-from foveate.networks.cost import network_cost
+from foveate.networks.build import build_network, network_cost
 
 
 def test_one_convolution_is_counted_by_hand():

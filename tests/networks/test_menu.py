@@ -8,8 +8,8 @@ from torch import nn
 
 from foveate.errors import NetworkError
 from foveate.networks.build import build_network
-from foveate.networks.encoder_decoder import DeepSupervision
 from foveate.networks.menu import DECODERS, ENCODERS, find_encoder, pairs
+from foveate.networks.parts import DeepSupervision
 
 CLASSES, SIDE = 4, 64
 MENU = [pair for pair in pairs() if pair[0] in DECODERS and pair[1] in ENCODERS]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 import foveate
 from foveate.build import build_segmenter
 from foveate.geometry import Window
-from foveate.reporting.prediction_result import PredictionResult
+from foveate.reporting.previews import PredictionResult
 from foveate.runs import predict as plain
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun

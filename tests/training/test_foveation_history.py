@@ -12,8 +12,8 @@ from foveate.inference.source import PixelSource
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.train import prepare_training
-from foveate.training import foveation_history
-from foveate.training.foveation_history import FoveationMap, kept_steps, read_maps, thin_out
+from foveate.training import history
+from foveate.training.history import FoveationMap, kept_steps, read_maps, thin_out
 from toys import make_data_set, toy_config
 
 
@@ -62,7 +62,7 @@ def test_the_last_map_is_what_the_trained_policy_chooses(root, kept):
 
 def test_a_training_is_the_same_with_and_without(root, monkeypatch):
     train(root, "with")
-    monkeypatch.setattr(foveation_history.FoveationHistory, "_keep", lambda *_arguments: None)
+    monkeypatch.setattr(history.FoveationHistory, "_keep", lambda *_arguments: None)
     assert kept_steps(train(root, "without")) == []
     one, other = (torch.load(root / run / "checkpoints/last.ckpt", weights_only=True) for run in ("with", "without"))
     for name, value in one["state_dict"].items():
@@ -99,7 +99,7 @@ def test_few_maps_are_kept_about_evenly(tmp_path, interval):
 
 
 def test_a_large_map_is_averaged(root, kept, monkeypatch, tmp_path):
-    monkeypatch.setattr(foveation_history, "LONGEST_MAP", 10)
+    monkeypatch.setattr(history, "LONGEST_MAP", 10)
     maps = read_maps(kept_steps(train(root, "coarse", steps=2))[0][1])
     assert maps[0].probabilities.shape == (2, 7, 8), "means over 3 x 3 cells"
     fine = read_maps(kept[0][1])[0].probabilities[:, :3, :3].mean(axis=(1, 2))
@@ -107,7 +107,7 @@ def test_a_large_map_is_averaged(root, kept, monkeypatch, tmp_path):
 
 
 def test_of_a_huge_image_the_middle_is_looked_at():
-    cells = foveation_history._central(CellGrid(Size(16 * 1000, 16 * 100), 16))
+    cells = history._central(CellGrid(Size(16 * 1000, 16 * 100), 16))
     assert cells == Window(308, 0, 384, 100)
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_maps_are_read_as_they_were_written(tmp_path):
     probabilities = np.random.default_rng(0).random((3, 4, 5)).astype(np.float16).astype(np.float32)
     written = FoveationMap(7, "ä b", Window(-3, 4, 50, 60), probabilities)
-    foveation_history._write(tmp_path / "step-00000007.npz", [written])
+    history._write(tmp_path / "step-00000007.npz", [written])
     (read,) = read_maps(tmp_path / "step-00000007.npz")
     assert (read.step, read.name, read.window) == (7, "ä b", Window(-3, 4, 50, 60))
     assert np.array_equal(read.probabilities, probabilities)

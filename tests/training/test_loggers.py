@@ -13,7 +13,7 @@ from foveate.errors import ConfigError
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.train import prepare_training
-from foveate.training.sample_images import log_image
+from foveate.training.callbacks import log_image
 from toys import make_data_set, toy_config
 
 

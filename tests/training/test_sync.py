@@ -10,7 +10,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from foveate.networks.build import build_network
-from foveate.training.sync import BatchNormSync
+from foveate.training.step import BatchNormSync
 
 
 @pytest.fixture(scope="module")

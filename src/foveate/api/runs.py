@@ -16,10 +16,10 @@ from foveate.devices import device_named
 from foveate.errors import ConfigError
 from foveate.inference.memory import parse_memory
 from foveate.inference.session import Session
-from foveate.reporting.prediction_result import PredictionResult, predict_shown
+from foveate.reporting.previews import PredictionResult, predict_shown
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict_array import ArrayPrediction, predict_array
-from foveate.units import metres
+from foveate.texts import metres
 
 if TYPE_CHECKING:
     from foveate.inference.evaluate import Evaluation

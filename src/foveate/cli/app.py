@@ -14,17 +14,15 @@ from foveate.cli.commands import (
     evaluate,
     predict,
     prepare,
-    report,
     share,
     show,
     start,
     train,
-    tune,
     view,
 )
 from foveate.cli.console import errors
 from foveate.errors import FoveateError
-from foveate.signals import end_on_signals, follow_leader
+from foveate.processes import end_on_signals, follow_leader
 from foveate.version import __version__
 
 # Idle threads of torch's kernels spin by default. Where workers read on the same cores, each then waits for the other:
@@ -52,15 +50,15 @@ app = typer.Typer(
 for command, text in (
     (start.init, start.INIT_HELP),
     (train.train, train.HELP),
-    (evaluate.evaluate, evaluate.HELP),
+    (evaluate.evaluate, evaluate.EVALUATE_HELP),
     (compare.compare, compare.HELP),
-    (tune.tune, tune.HELP),
-    (report.report, report.HELP),
+    (evaluate.tune, evaluate.TUNE_HELP),
+    (view.report, view.REPORT_HELP),
     (predict.predict, predict.HELP),
     (convert.polygons, convert.POLYGONS_HELP),
     (share.export, share.EXPORT_HELP),
     (share.push, share.PUSH_HELP),
-    (view.view, view.HELP),
+    (view.view, view.VIEW_HELP),
     (show.info, show.INFO_HELP),
     (show.networks, show.NETWORKS_HELP),
     (prepare.prepare, prepare.HELP),

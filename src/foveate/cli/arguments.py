@@ -236,7 +236,7 @@ def refuse_method(option: str, names: str | None, today: str) -> None:
     if names is None:
         return
     from foveate.errors import ConfigError
-    from foveate.foveation.names import name_today
+    from foveate.foveation.estimators import name_today
 
     now = ",".join(name_today(name) for name in names.split(","))
     raise ConfigError(f"{option} {names} is called {today} {now} now; see CHANGELOG.md")

@@ -21,8 +21,8 @@ from foveate.data.sections import (
 )
 from foveate.errors import DatasetError
 from foveate.membership import MOST_OVERLAPPING, Exclusive, Membership, Overlapping
+from foveate.texts import metres
 from foveate.types import Tissue
-from foveate.units import metres
 
 _IMAGENET_MEAN = [0.485, 0.456, 0.406]
 

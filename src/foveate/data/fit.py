@@ -14,7 +14,7 @@ from foveate.data.readers.base import ImageReader
 from foveate.data.sections import TrainedOn
 from foveate.errors import DatasetError, ImageReadError
 from foveate.geometry import Size, Window
-from foveate.units import length
+from foveate.texts import length
 
 _WINDOWS, _SIDE = 16, 64  # of an image that are looked at
 _PERCENTILES = (0.5, 99.5)

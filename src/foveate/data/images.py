@@ -26,8 +26,8 @@ from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.roi import Roi, area_of
 from foveate.data.sampling import Planned
 from foveate.errors import DatasetError
+from foveate.texts import length
 from foveate.types import Tissue
-from foveate.units import length
 
 MAX_OPEN = 64
 # Each level of a TIFF is an open file. Many systems give a process 1024, and a worker has two caches.

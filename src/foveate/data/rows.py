@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from foveate.data.readers.base import Address
 from foveate.data.sections import SPLITS, Split
 from foveate.errors import ConfigError, DatasetError, reason_of
-from foveate.texts import read_text
-from foveate.units import metres
+from foveate.texts import metres, read_text
 
 _LONGEST = 4000  # letters of a path
 _MOST_BYTES = 256 << 20

@@ -1,4 +1,4 @@
-"""Foveation: the policy network and the estimators that turn its logits into fields of view."""
+"""Foveation: the estimators that turn a policy's logits into fields of view."""
 
 from typing import TYPE_CHECKING
 

@@ -11,11 +11,10 @@ from pydantic import Field, field_validator, model_validator
 from foveate.config_base import ConfigTree, Section
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Learned
-from foveate.foveation.estimators import ESTIMATORS, Cascade, CoarseFirst, FixedScale
-from foveate.foveation.names import named_estimator
+from foveate.foveation.estimators import ESTIMATORS, Cascade, CoarseFirst, FixedScale, named_estimator
 from foveate.patches.scales import ScaleSet
+from foveate.texts import length, metres
 from foveate.types import Alignment
-from foveate.units import length, metres
 
 if TYPE_CHECKING:
     AnyEstimator: TypeAlias = Estimator

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from foveate.devices import share_cores
 from foveate.errors import ConfigError, WorkerError
-from foveate.signals import follow_leader
+from foveate.processes import follow_leader
 
 Result = TypeVar("Result")
 

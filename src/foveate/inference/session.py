@@ -21,7 +21,7 @@ from foveate.inference.memory import MemoryBound
 from foveate.inference.store import BlockStore
 from foveate.inference.team import ALONE, LEFT_OUT, Team
 from foveate.inference.work import Worker
-from foveate.locks import is_held, locked
+from foveate.processes import is_held, locked
 
 
 class Claims:

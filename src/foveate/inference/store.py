@@ -18,7 +18,7 @@ from foveate.files import sync_folder, write_text
 from foveate.geometry import Size
 from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.config import InferenceConfig
-from foveate.locks import locked_folder
+from foveate.processes import locked_folder
 from foveate.texts import read_json
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

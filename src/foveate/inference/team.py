@@ -19,8 +19,7 @@ from threading import Event, Thread
 
 from foveate.errors import OutputInUseError, WorkerError
 from foveate.files import write_text
-from foveate.locks import is_held, locked
-from foveate.signals import follow_leader
+from foveate.processes import follow_leader, is_held, locked
 
 LEFT_OUT = "left out"
 _PATIENCE = 600.0  # seconds for the others to start

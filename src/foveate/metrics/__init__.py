@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING
 from foveate.lazy import door
 
 if TYPE_CHECKING:
-    from foveate.metrics.hausdorff import hausdorff_distances
-    from foveate.metrics.scores import Scores, confusion_matrix, permutation_p_value, scores_from
+    from foveate.metrics.scores import Scores, confusion_matrix, hausdorff_distances, permutation_p_value, scores_from
 
 __all__ = ["Scores", "confusion_matrix", "hausdorff_distances", "permutation_p_value", "scores_from"]
 
 __getattr__, __dir__ = door(
     __name__,
     {
-        "hausdorff": "hausdorff_distances",
-        "scores": "Scores confusion_matrix permutation_p_value scores_from",
+        "scores": "Scores confusion_matrix hausdorff_distances permutation_p_value scores_from",
     },
 )

@@ -5,21 +5,19 @@ from typing import TYPE_CHECKING
 from foveate.lazy import door
 
 if TYPE_CHECKING:
-    from foveate.networks.build import build_network
+    from foveate.networks.build import build_network, network_cost
     from foveate.networks.config import NetworkConfig
-    from foveate.networks.cost import network_cost
-    from foveate.networks.encoder_decoder import DeepSupervision
     from foveate.networks.own import trust_code
+    from foveate.networks.parts import DeepSupervision
 
 __all__ = ["DeepSupervision", "NetworkConfig", "build_network", "network_cost", "trust_code"]
 
 __getattr__, __dir__ = door(
     __name__,
     {
-        "build": "build_network",
+        "build": "build_network network_cost",
         "config": "NetworkConfig",
-        "cost": "network_cost",
-        "encoder_decoder": "DeepSupervision",
         "own": "trust_code",
+        "parts": "DeepSupervision",
     },
 )

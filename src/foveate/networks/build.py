@@ -1,4 +1,4 @@
-"""`build_network`: a segmentation network by name, and `network_from`: the one that a configuration describes."""
+"""A network by name or by configuration (`build_network`, `network_from`), and what it costs (`network_cost`)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.errors import NetworkError
 from foveate.networks.config import NetworkConfig
-from foveate.networks.encoder_decoder import DeeplySupervised, EncoderDecoder
 from foveate.networks.menu import HEADS, EncoderChoice, find_architecture, find_encoder, nearest
 from foveate.networks.own import own_network
-from foveate.networks.weights import installed_weights, load_encoder_weights
+from foveate.networks.parts import DeeplySupervised, EncoderDecoder, installed_weights, load_encoder_weights
 from foveate.paper.networks import AttentionGate, HRNetV2, UNet, c1_auxiliary, c1_head, ppm_auxiliary, ppm_head
 
 _IMAGENET = "imagenet"
@@ -35,7 +36,7 @@ def build_network(
     """Build a network (N, in_channels, P, P) -> (N, classes, P, P) that returns logits.
 
     Case is ignored in names, and `-` is read as `_`. Every network trains on batches of one too. With an architecture
-    of deep supervision it returns `foveate.networks.encoder_decoder.DeepSupervision` in train mode.
+    of deep supervision it returns `foveate.networks.parts.DeepSupervision` in train mode.
 
     Args:
         architecture: one of segmentation_models_pytorch, or of the original's decoders: c1, c1_deepsup, ppm,
@@ -220,3 +221,54 @@ def allow_single_values(network: nn.Module) -> None:
         if type(module) is nn.BatchNorm2d:
             # A new module in its place would need its parent; the class adds no state, so changing it is enough.
             module.__class__ = SingleValueBatchNorm2d
+
+
+class NetworkCost(NamedTuple):
+    """What a network costs.
+
+    Attributes:
+        parameters: number of parameters, those of an auxiliary head included.
+        multiply_adds: of one patch in eval mode, in convolutions, linear layers and attention.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+def network_cost(
+    architecture: str, encoder: str, *, patch_size: int, classes: int, in_channels: int = 3, **options: Any
+) -> NetworkCost:
+    """Count parameters and multiply-adds of a network that is named; nothing is downloaded or computed.
+
+    Args:
+        architecture: see `build_network`.
+        encoder: see `build_network`.
+        patch_size: side of a patch.
+        classes: number of output channels.
+        in_channels: number of input channels.
+        options: further keyword arguments of the architecture.
+
+    Raises:
+        NetworkError: when the network cannot be built, or takes no patch of this size.
+    """
+    names = {"classes": classes, "in_channels": in_channels, "weights": None, **options}
+    network = _without_memory(architecture, encoder, names).eval()
+    patch = torch.empty(1, in_channels, patch_size, patch_size, device="meta")
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(patch)
+    except Exception as error:  # what each network checks of its input differs
+        raise NetworkError(
+            f"{architecture} with encoder {encoder!r} takes no patch of {patch_size} px: {error}"
+        ) from error
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return NetworkCost(parameters, counter.get_total_flops() // 2)
+
+
+def _without_memory(architecture: str, encoder: str, names: dict[str, Any]) -> nn.Module:
+    """The network on the meta device, where tensors have shapes and no values."""
+    try:
+        with torch.device("meta"):
+            return build_network(architecture, encoder, **names)
+    except NetworkError:  # some encoders compute while they are made
+        return build_network(architecture, encoder, **names).to("meta")

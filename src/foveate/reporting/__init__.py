@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from foveate.lazy import door
 
 if TYPE_CHECKING:
-    from foveate.reporting.prediction_result import PredictionResult
-    from foveate.reporting.previews import save_preview
+    from foveate.reporting.previews import PredictionResult, save_preview
     from foveate.reporting.report import ReportOptions, write_report
     from foveate.reporting.report.comparison_report import write_comparison_report
 
@@ -15,8 +14,7 @@ __all__ = ["PredictionResult", "ReportOptions", "save_preview", "write_compariso
 __getattr__, __dir__ = door(
     __name__,
     {
-        "prediction_result": "PredictionResult",
-        "previews": "save_preview",
+        "previews": "PredictionResult save_preview",
         "report": "ReportOptions write_report",
         "report.comparison_report": "write_comparison_report",
     },

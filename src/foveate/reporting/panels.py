@@ -8,14 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from foveate.data.channels import select_channels
@@ -24,8 +19,12 @@ from foveate.data.readers.base import ImageReader
 from foveate.data.sections import ClassConfig
 from foveate.files import written
 from foveate.geometry import Size, Window
+from foveate.lazy import matplotlib as mpl
 from foveate.membership import NOT_COUNTED_GREY
 from foveate.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Picture = NDArray[np.uint8]  # (h, w, 3)
 _LINES_APART = 12
@@ -177,11 +176,24 @@ def plain_text() -> Iterator[None]:
         yield
 
 
+def new_figure(width: float = 5.0, height: float = 2.9, **looks: Any) -> Figure:
+    """An empty figure, in inches, to be drawn into a file."""
+    # Slow to import, and who draws nothing does not need them.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(width, height), layout="constrained", **looks)
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def panels_figure(panels: Sequence[Panel], classes: Sequence[ClassConfig] = ()) -> Figure:
     """Panels, in reading order, as one figure with a legend of the classes, where there are any.
 
     No picture is stretched: its pixels are square, whatever the shape of the others.
     """
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
     with plain_text():
         height, width = panels[0].pixels.shape[:2]
         columns = _columns(len(panels), height / width)
@@ -192,8 +204,7 @@ def panels_figure(panels: Sequence[Panel], classes: Sequence[ClassConfig] = ()) 
         ]
         across = _legend_columns(classes, cell[0] * columns)
         below = 0.5 + 0.25 * (-(-len(handles) // across))
-        figure = Figure(figsize=(cell[0] * columns, (cell[1] + 0.45) * rows + below), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(cell[0] * columns, (cell[1] + 0.45) * rows + below)
         for i, panel in enumerate(panels):
             _draw(figure, figure.add_subplot(rows, columns, i + 1), panel, int(cell[0] / _LETTER))
         if handles:
@@ -228,7 +239,7 @@ def _draw(figure: Figure, axes: Any, panel: Panel, letters: int) -> None:
         axes.imshow(panel.pixels, interpolation="nearest")
         return
     low, high = (panel.ticks[0], panel.ticks[-1]) if panel.ticks else (None, None)
-    colors = colormaps[panel.colors].with_extremes(bad=(NOT_COUNTED_GREY / 255,) * 3)
+    colors = mpl.colormaps[panel.colors].with_extremes(bad=(NOT_COUNTED_GREY / 255,) * 3)
     drawn = axes.imshow(panel.pixels, interpolation="nearest", cmap=colors, vmin=low, vmax=high)
     beside = axes.inset_axes((1.015, 0, 0.025, 1))  # as high as the picture
     bar = figure.colorbar(drawn, cax=beside, ticks=list(panel.ticks) or None)

@@ -16,11 +16,11 @@ from foveate.data.label_index import ClassTable
 from foveate.data.labels import LEFT_OUT
 from foveate.data.readers.base import ImageReader
 from foveate.runs.tune import Trial
-from foveate.units import length
+from foveate.texts import length
 
 if TYPE_CHECKING:
     from foveate.inference.evaluate import Evaluation
-    from foveate.metrics.hausdorff import ClassDistance
+    from foveate.metrics.scores import ClassDistance
 
 _NO_DATA = ("pixels that hold none are marked in the file", "pixels that are marked, or are not finite")
 _SHOWN = 4

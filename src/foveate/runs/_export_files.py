@@ -21,7 +21,7 @@ from foveate.data.images import open_sample
 from foveate.data.manifest import load_samples
 from foveate.errors import FoveateError
 from foveate.networks.cascade import NetworkPerScale
-from foveate.networks.encoder_decoder import heads_of
+from foveate.networks.parts import heads_of
 from foveate.patches.alignment import Context
 from foveate.runs.folder import TrainedRun
 from foveate.version import __version__

@@ -15,8 +15,8 @@ from foveate.data.sections import ClassConfig, default_classes
 from foveate.data.survey import Survey
 from foveate.devices import available_cores, best_device
 from foveate.runs._init_choices import OVERLAPPING, counted_classes, flips_of, named_classes, validation_of
+from foveate.texts import length
 from foveate.types import IGNORE
-from foveate.units import length
 
 _ENCODER = "tf_efficientnet_lite0"
 _ENCODER_MEAN = _ENCODER_STD = [0.5, 0.5, 0.5]  # what its ImageNet weights were trained with

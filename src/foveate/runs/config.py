@@ -14,8 +14,7 @@ from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
 from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
-from foveate.foveation.estimators import Cascade, Ensemble
-from foveate.foveation.names import estimator_of, name_today, with_estimator
+from foveate.foveation.estimators import Cascade, Ensemble, estimator_of, name_today, with_estimator
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
 from foveate.training.config import TrainingConfig

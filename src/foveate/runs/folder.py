@@ -17,13 +17,12 @@ from foveate.config_base import with_overrides
 from foveate.devices import is_first_process
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
-from foveate.foveation.estimators import FixedScale
-from foveate.foveation.names import earlier_name, fixed_names, with_estimator
+from foveate.foveation.estimators import FixedScale, earlier_name, fixed_names, with_estimator
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.sizes import sized
-from foveate.locks import locked_folder
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.own import check_code
+from foveate.processes import locked_folder
 from foveate.runs.config import RunConfig
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Event
 
 from foveate.devices import available_cores, devices_of
-from foveate.signals import led_by_this
+from foveate.processes import led_by_this
 
 _LOG_LINES = 5
 _MOMENT = 10.0  # seconds

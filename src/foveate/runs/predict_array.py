@@ -21,8 +21,8 @@ from foveate.inference.source import PixelSource
 from foveate.membership import Membership
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import counted_in_passes
+from foveate.texts import metres
 from foveate.types import LabelArray
-from foveate.units import metres
 
 _AXES = ("HW", "HWC", "CHW")
 

@@ -18,9 +18,9 @@ from foveate.errors import FoveateError, StoppedError, WorkerError
 from foveate.inference.executor import dask_executor, pieces_of
 from foveate.inference.session import Session, Share
 from foveate.inference.team import LEFT_OUT, Team, launched_team, started_team
+from foveate.processes import stopping
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import PredictionRequest, area_for, files_of, opened, prediction_of, updated
-from foveate.signals import stopping
 
 _WORKERS_GUESSED = 8  # workers may come and go; each gets pieces of an image again and again
 

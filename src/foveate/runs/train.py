@@ -16,7 +16,7 @@ from foveate.data.locations import LocationSpec
 from foveate.data.sampling import Nesting
 from foveate.data.sections import TrainedOn
 from foveate.devices import cores_left_by
-from foveate.foveation.policy import PolicyNetwork
+from foveate.networks.parts import PolicyNetwork
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, member_configs, member_folders
 from foveate.training.fit import FitResult, fit, step_to_resume

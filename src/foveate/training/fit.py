@@ -18,14 +18,20 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 from foveate.build import MODEL_SECTIONS, check_same_config, load_checkpoint
 from foveate.devices import is_first_process
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
-from foveate.training.callbacks import BEST, LAST, AtomicCheckpointIO, Compilation, RunCheckpoints, StepBar, StepLines
+from foveate.training.callbacks import (
+    BEST,
+    LAST,
+    AtomicCheckpointIO,
+    Compilation,
+    RunCheckpoints,
+    SampleImages,
+    StepBar,
+    StepLines,
+)
 from foveate.training.config import TrainingConfig
-from foveate.training.foveation_history import FOLDER, FoveationHistory
-from foveate.training.history import MetricsFile
+from foveate.training.history import FOLDER, FoveationHistory, MetricsFile
 from foveate.training.processes import OwnHandlers, Processes, ended_together
-from foveate.training.sample_images import SampleImages
-from foveate.training.step import deterministic_kernels
-from foveate.training.sync import BatchNormSync
+from foveate.training.step import BatchNormSync, deterministic_kernels
 from foveate.training.task import SegmentationTask
 
 _log = logging.getLogger(__name__)

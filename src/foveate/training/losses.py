@@ -16,7 +16,7 @@ from foveate.membership import Membership
 from foveate.metrics.scores import pixel_losses
 from foveate.patches.alignment import resize_logits
 from foveate.training.config import LossConfig, TrainingConfig
-from foveate.training.sync import process_count, sum_over_processes
+from foveate.training.step import process_count, sum_over_processes
 from foveate.types import IntArray
 
 _Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]

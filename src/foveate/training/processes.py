@@ -18,7 +18,7 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 
 from foveate.devices import devices_of
 from foveate.errors import ConfigError, WorkerError
-from foveate.signals import LEADER, SIGNALS, StoppedAtOnce, follow_leader, led_by_this
+from foveate.processes import LEADER, SIGNALS, StoppedAtOnce, follow_leader, led_by_this
 
 # Lightning's own observer kills this process, without a word, even where it is about to end well.
 _OBSERVER = "_launch_process_observer"

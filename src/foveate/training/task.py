@@ -21,8 +21,13 @@ from foveate.metrics.scores import confusion_matrix, scores_from
 from foveate.segmenter import FoveatedSegmenter, Places
 from foveate.training.config import TrainingConfig
 from foveate.training.losses import SegmentationLoss, resolve_class_weights
-from foveate.training.step import build_optimizer, deterministic_kernels, learning_rate_factor, step_seed
-from foveate.training.sync import mean_over_processes
+from foveate.training.step import (
+    build_optimizer,
+    deterministic_kernels,
+    learning_rate_factor,
+    mean_over_processes,
+    step_seed,
+)
 from foveate.types import IntArray
 
 _SHOWN = 3

@@ -9,8 +9,8 @@ from PIL import Image
 from foveate.foveation.estimators import GumbelSoftmax, SoftExpectation
 from foveate.geometry import Window
 from foveate.reporting.report.training import animate
-from foveate.training import foveation_history
-from foveate.training.foveation_history import FoveationMap, kept_steps
+from foveate.training import history
+from foveate.training.history import FoveationMap, kept_steps
 
 MIXED = SoftExpectation()
 
@@ -21,7 +21,7 @@ def keep(folder, steps, names=("a", "b")):
         share = np.full((1, 9, 12), step / 100, np.float32)
         probabilities = np.concatenate([share, 1 - share])
         maps = [FoveationMap(step, name, Window(0, 0, 90, 120), probabilities) for name in names]
-        foveation_history._write(folder / f"step-{step:08d}.npz", maps)
+        history._write(folder / f"step-{step:08d}.npz", maps)
     return kept_steps(folder)
 
 

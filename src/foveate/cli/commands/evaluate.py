@@ -1,9 +1,9 @@
-"""`foveate evaluate`."""
+"""What measures a trained run on labelled images: `foveate evaluate` and `foveate tune`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ from foveate.cli.arguments import (
     places,
 )
 
-HELP = """Evaluate a trained run on the whole images of a split.
+EVALUATE_HELP = """Evaluate a trained run on the whole images of a split.
 
 Results are in RUN/evaluation/SPLIT.json: mIoU, pixel accuracy, IoU, Dice, precision and recall per class, the scores of
 each image, passes per megapixel, seconds and peak memory. Classes without a labelled pixel do not enter the means; they
@@ -97,3 +97,82 @@ def evaluate(
         with progress_bar("drawing maps") as bar:
             save_map_previews(config, split, options.maps, overwrite=overwrite, on_progress=bar.by)
         output.say(f"maps are in {options.maps}")
+
+
+TUNE_HELP = """Choose on the validation images how a trained run spends a budget of passes.
+
+For each budget this tries one fixed field of view, with whole windows or their central half, and closer looks where the
+wide look is unsure. It keeps the best in RUN/tuned.json, where `foveate predict` and `foveate evaluate` find it when
+they have a budget. On the validation images the choice is never worse than one fixed field of view.
+
+Examples:
+
+    foveate tune runs/mine
+
+    foveate tune runs/mine --budgets 0.5,1 --devices cpu:4
+
+    foveate tune runs/mine inference.tta=flips
+"""
+
+
+def tune(
+    run: RunFolder,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    split: Annotated[str, typer.Option(help="Split whose images are used: val, train or test.")] = "val",
+    budgets: Annotated[
+        str, typer.Option(help="Budgets, as shares of the cost of one fixed field of view.")
+    ] = "0.125,0.25,0.5,0.75,1,1.5,2,4",
+    tta: Annotated[
+        str, typer.Option(metavar="NAMES", help="Test-time augmentations to try too: flips, d4, or flips,d4.")
+    ] = "",
+    devices: Devices = None,
+    processes: ProcessCount = 1,
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    code: Code = None,
+) -> None:
+    """Choose how a trained run spends a budget."""
+    shares, ttas = _shares(budgets), _augmentations(tta)
+    overrides = joined(overrides, sets)
+    check_run(run, overrides, data=True)
+
+    from foveate.cli.console import output, progress_bar
+    from foveate.reporting.tables import tuning_table
+    from foveate.runs.folder import RunFolder
+    from foveate.runs.tune import tune
+
+    place, count = places(devices, device, processes)
+    with progress_bar(f"trying on {split}") as bar:
+        trials = tune(
+            run,
+            split=split,
+            budgets=shares,
+            ttas=ttas,
+            checkpoint=checkpoint,
+            device=place,
+            overrides=overrides,
+            processes=count,
+            overwrite=overwrite,
+            on_progress=bar.by,
+        )
+    output.print(tuning_table(f"{run} on {split}", trials))
+    output.say(f"written to {RunFolder(run).tuned_file}; next: foveate predict {run} IMAGE --budget fixed")
+
+
+def _augmentations(text: str) -> list[Any]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not set(names) <= {"flips", "d4"}:
+        raise typer.BadParameter(f"--tta {text!r}: give flips, d4, or flips,d4")
+    return names
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if not shares or min(shares) <= 0:
+        raise typer.BadParameter(f"--budgets {text!r}: give numbers above zero, for example 0.5,1")
+    return shares

@@ -12,9 +12,9 @@ from foveate.cli.arguments import Checkpoint, Code, Device, Devices, Overwrite, 
 if TYPE_CHECKING:
     from foveate.inference.session import Share, Start
     from foveate.inference.team import Team
+    from foveate.processes import Stop
     from foveate.runs.folder import TrainedRun
     from foveate.runs.predict import PredictionRequest
-    from foveate.signals import Stop
 
 HELP = """Segment images of any size with a trained run.
 
@@ -147,8 +147,8 @@ class _Command:
     def run(self, devices: list[str]) -> int:
         """The exit code."""
         from foveate.cli.console import show_cursor
+        from foveate.processes import stopping
         from foveate.runs.predict_team import help_predict, predicting
-        from foveate.signals import stopping
 
         with stopping(_say_stopping, show_cursor) as stop, predicting(self._request, devices) as team:
             if not team.leads:
@@ -160,8 +160,8 @@ class _Command:
         """The exit code; the workers of a cluster predict, this process writes the results."""
         from foveate.cli.console import show_cursor
         from foveate.inference.team import Team
+        from foveate.processes import stopping
         from foveate.runs.predict_team import on_dask
-        from foveate.signals import stopping
 
         workers = len(devices) if len(devices) > 1 else None
         with (

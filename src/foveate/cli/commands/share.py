@@ -55,7 +55,7 @@ def export(
     code: Code = None,
 ) -> None:
     """Export the network of a run."""
-    from foveate.units import metres
+    from foveate.texts import metres
 
     check_run(run)
     check_export(out)

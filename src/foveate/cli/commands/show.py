@@ -12,7 +12,7 @@ from foveate.cli.arguments import Overrides, Plane, Sets, check_image, joined
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from foveate.networks.cost import NetworkCost
+    from foveate.networks.build import NetworkCost
 
     Costs = dict[tuple[str, str], NetworkCost]
 
@@ -92,7 +92,7 @@ def networks(
     import json
 
     from foveate.cli.console import output, progress_bar
-    from foveate.networks.cost import network_cost
+    from foveate.networks.build import network_cost
     from foveate.networks.menu import ARCHITECTURES, encoder_names, pairs
 
     costs: Costs = {}

@@ -10,13 +10,13 @@ import typer
 
 from foveate.cli.arguments import Code, Overrides, Overwrite, Sets, check_not_trained, joined, refuse_method
 from foveate.errors import StoppedError
-from foveate.signals import StoppedAtOnce
+from foveate.processes import StoppedAtOnce
 
 if TYPE_CHECKING:
+    from foveate.processes import Stop
     from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import TrainingPart
-    from foveate.signals import Stop
 
 HELP = """Train a segmentation network as a configuration describes.
 
@@ -82,9 +82,9 @@ def train(
         check_not_trained(folder)
 
     from foveate.devices import is_first_process
+    from foveate.processes import stopping
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import trainings
-    from foveate.signals import stopping
     from foveate.training.processes import Processes
 
     processes = Processes.of(devices or 1, nodes, accelerator)

@@ -19,7 +19,7 @@ from foveate.data.preparation.scenes import Recipe, Scene, Splitting, split_scen
 from foveate.data.sections import Split
 from foveate.errors import DatasetError, WorkerError
 from foveate.files import write_text
-from foveate.signals import follow_leader
+from foveate.processes import follow_leader
 
 Progress: TypeAlias = Callable[[float], None]
 

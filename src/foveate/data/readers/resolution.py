@@ -16,7 +16,7 @@ from rasterio.warp import transform as warp
 
 from foveate.errors import ConfigError
 from foveate.geometry import Georeference, Resolution, Size
-from foveate.units import metres
+from foveate.texts import metres
 
 # WGS 84: semi-major axis in metres, and the square of the eccentricity.
 _AXIS, _ECCENTRICITY = 6378137.0, 0.0066943799901413165

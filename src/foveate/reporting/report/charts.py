@@ -18,6 +18,7 @@ from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles, thinning_step
 from foveate.membership import Membership
 from foveate.metrics.scores import Scores, scores_from
+from foveate.reporting.panels import new_figure
 from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.page import (
     GRID,
@@ -26,7 +27,6 @@ from foveate.reporting.report.page import (
     Chart,
     FigureFolder,
     legend_above,
-    new_figure,
     short,
     style,
     view_colors,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from foveate.foveation.names import name_of
+from foveate.foveation.estimators import name_of
 from foveate.reporting.report.page import number
 from foveate.reporting.report.state import RunState
 from foveate.runs.config import RunConfig

@@ -20,8 +20,6 @@ import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -133,13 +131,6 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float = 5.0, height: float = 2.9) -> Figure:
-    """An empty figure, in inches; call it within `style`."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def short(name: str, letters: int = 18) -> str:
     """A name that fits beside an axis; its end counts too, where names differ."""
     return name if len(name) <= letters else f"{name[: letters - 7]}…{name[-6:]}"
@@ -158,12 +149,12 @@ def view_colors(views: Sequence[int]) -> list[str]:
     """The colour of every field of view: that of the foveation map, whose colours span narrowest to widest."""
     low, high = views[0], views[-1]
     shares = [(view - low) / max(1, high - low) for view in views]
-    return [mpl.colors.to_hex(colormaps["viridis"](share)) for share in shares]
+    return [mpl.colors.to_hex(mpl.colormaps["viridis"](share)) for share in shares]
 
 
 def value_picture(values: Any, low: float, high: float, colors: str = "viridis") -> Picture:
     """Values (h, w) from `low` to `high` as colours (h, w, 3); NaN is grey."""
-    table = colormaps[colors].with_extremes(bad=(0.5, 0.5, 0.5))
+    table = mpl.colormaps[colors].with_extremes(bad=(0.5, 0.5, 0.5))
     scaled = np.clip((np.ma.masked_invalid(values) - low) / max(high - low, 1e-9), 0, 1)
     picture: Picture = table(scaled, bytes=True)[..., :3]
     return picture

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib import colormaps
 
 from foveate.data.manifest import Sample
 from foveate.data.sections import SPLITS
@@ -291,4 +290,4 @@ class _Gathered:
 
 
 def _viridis() -> list[str]:
-    return [mpl.colors.to_hex(colormaps["viridis"](share)) for share in np.linspace(0, 1, 9)]
+    return [mpl.colors.to_hex(mpl.colormaps["viridis"](share)) for share in np.linspace(0, 1, 9)]

@@ -19,8 +19,7 @@ from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import EvaluationOptions, evaluate_run
 from foveate.runs.folder import RunFolder, member_folders
 from foveate.texts import read_tree, sealed
-from foveate.training.foveation_history import FOLDER, kept_steps
-from foveate.training.history import read_history
+from foveate.training.history import FOLDER, kept_steps, read_history
 
 History = list[dict[str, float]]
 MADE_FOLDER = "evaluation"  # of what is made for the report, in its own folder

@@ -10,25 +10,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from foveate.foveation.estimator import Estimator, shares_of
-from foveate.reporting.panels import wrapped
+from foveate.reporting.panels import new_figure, wrapped
 from foveate.reporting.report.page import (
     MUTED,
     SERIES,
     Chart,
     FigureFolder,
     legend_above,
-    new_figure,
     short,
     style,
     view_colors,
 )
 from foveate.reporting.report.state import History, columns, series
-from foveate.training.foveation_history import FoveationMap, read_maps
+from foveate.training.history import FoveationMap, read_maps
 
 _DASHES = ("-", "--", "-.", ":", "-")
 _FRAME_MS, _LAST_FRAME_MS = 350, 2000
@@ -185,7 +183,7 @@ def animate(maps: Sequence[tuple[int, Path]], views: Sequence[int], estimator: E
     """Draw a frame for every kept step, of what would be passed after it; None where none is kept.
 
     Args:
-        maps: steps and files, in order, see `foveate.training.foveation_history`.
+        maps: steps and files, in order, see `foveate.training.history`.
         views: fields of view, level-0 pixels, ascending.
         estimator: what makes passes of the policy's probabilities.
 
@@ -234,8 +232,7 @@ class _Canvas:
         self.names, self._estimator = [one.name for one in maps], estimator
         self._views = np.array(views, np.float32)
         with style():
-            self._figure = Figure(figsize=_figure_size(maps), dpi=_DPI, layout="constrained", facecolor="white")
-            self._agg = FigureCanvasAgg(self._figure)
+            self._figure = new_figure(*_figure_size(maps), dpi=_DPI, facecolor="white")
             all_axes = self._figure.subplots(1, len(maps), squeeze=False)[0]
             self._pictures = [self._draw(axes, one) for axes, one in zip(all_axes, maps, strict=True)]
             bar = self._figure.colorbar(
@@ -251,8 +248,9 @@ class _Canvas:
             for picture, one in zip(self._pictures, maps, strict=True):
                 picture.set_data(self._passed(one))
             self._title.set_text(f"step {maps[0].step}")
-            self._agg.draw()  # type: ignore[no-untyped-call]
-            return np.asarray(self._agg.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+            canvas: Any = self._figure.canvas
+            canvas.draw()
+            return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     def _draw(self, axes: Any, one: FoveationMap) -> Any:
         axes.set_axis_off()

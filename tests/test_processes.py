@@ -7,16 +7,16 @@ import sys
 
 import pytest
 
-from foveate.signals import stopping
+from foveate.processes import stopping
 from process_toys import children, runs, variables, wait_for
 
 FOLLOWER = (
-    "from foveate.signals import follow_leader; import time; follow_leader(); print('on', flush=True); time.sleep(600)"
+    "from foveate.processes import follow_leader as f; import time; f(); print('on', flush=True); time.sleep(600)"
 )
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, lambda *_: None); {FOLLOWER}"
 LEADER = """
 import os, subprocess, sys, time
-from foveate.signals import led_by_this
+from foveate.processes import led_by_this
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=os.environ | led_by_this(), stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
@@ -26,7 +26,7 @@ JOBS = """
 import sys
 from pathlib import Path
 from foveate.runs.jobs import Job, run_jobs
-from foveate.signals import end_on_signals
+from foveate.processes import end_on_signals
 end_on_signals(print)
 place = Path(sys.argv[1])
 jobs = [Job(name, [sys.executable, "-c", sys.argv[2]], place / name, place / f"{name}.log") for name in "ab"]
@@ -61,7 +61,7 @@ def test_one_that_comes_too_late_ends_too():
 def test_what_someone_else_started_is_left_alone():
     """The variable may be inherited by a process that another one started."""
     between = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', sys.argv[1]]).returncode)"
-    last = "from foveate.signals import follow_leader; import time; follow_leader(); time.sleep(3)"
+    last = "from foveate.processes import follow_leader; import time; follow_leader(); time.sleep(3)"
     done = subprocess.run(
         [sys.executable, "-c", between, last], env=variables(FOVEATE_LEADER=str(os.getpid())), check=False
     )

@@ -1,6 +1,6 @@
 import torch
 
-from foveate.foveation.policy import PolicyNetwork
+from foveate.networks.parts import PolicyNetwork
 
 
 def test_a_margin_in_gives_the_inside_out():
