@@ -55,7 +55,7 @@ def test_the_papers_alignment_does_not():
 
 @pytest.mark.parametrize(
     "estimator",
-    [SoftExpectation(), StraightThroughArgmax(), GumbelSoftmax(), GumbelSoftmax(hard=False), Mixture()],
+    [SoftExpectation(), StraightThroughArgmax(), GumbelSoftmax(), GumbelSoftmax(name="gumbel_soft"), Mixture()],
     ids=repr,
 )
 def test_policy_and_network_learn_from_the_segmentation_loss(estimator):

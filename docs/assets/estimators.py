@@ -22,7 +22,7 @@ SEED = 9  # of the samples of gumbel and score_function
 ESTIMATORS = {
     "mean": SoftExpectation(),
     "mode": StraightThroughArgmax(),
-    "gumbel,\nhard: false": GumbelSoftmax(hard=False),
+    "gumbel_soft": GumbelSoftmax(name="gumbel_soft"),
     "score_function": ScoreFunction(),
     "mixture": Mixture(),
     "average": UniformAverage(),

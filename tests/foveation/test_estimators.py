@@ -24,9 +24,9 @@ from foveate.foveation.estimators import (
 KINDS = [
     SoftExpectation(),
     StraightThroughArgmax(),
-    StraightThroughArgmax(inverse=False),
+    StraightThroughArgmax(name="mode_plain"),
     GumbelSoftmax(),
-    GumbelSoftmax(hard=False),
+    GumbelSoftmax(name="gumbel_soft"),
     ScoreFunction(),
     Mixture(),
     Mixture(top=2),
@@ -37,7 +37,7 @@ KINDS = [
     UniformAverage(),
 ]
 SOFT = SoftExpectation | Mixture | UniformAverage | CoarseFirst
-HARD = [e for e in KINDS if not isinstance(e, SOFT) and getattr(e, "hard", True)]
+HARD = [e for e in KINDS if not isinstance(e, SOFT) and e.name != "gumbel_soft"]
 
 
 def logits(n=7, scales=3):
@@ -73,18 +73,18 @@ def test_soft_expectation_gradient():
 
 def test_relaxed_gumbel_gradient():
     def fixed_noise(x):
-        return GumbelSoftmax(hard=False).weights(x, Draw(0.3, torch.Generator().manual_seed(1)))
+        return GumbelSoftmax(name="gumbel_soft").weights(x, Draw(0.3, torch.Generator().manual_seed(1)))
 
     assert gradcheck(fixed_noise, logits().requires_grad_())
 
 
-@pytest.mark.parametrize("inverse", [False, True])
-def test_straight_through_gradient_is_that_of_its_carrier(inverse):
-    """d/dlogits of <w, v> must be that of <p, v>, or with `inverse` of <log p, v>: dp/p = d log p."""
+@pytest.mark.parametrize("name", ["mode", "mode_plain"])
+def test_straight_through_gradient_is_that_of_its_carrier(name):
+    """d/dlogits of <w, v> must be that of <log p, v>, or plainly of <p, v>: dp/p = d log p."""
     v = torch.randn(7, 3, dtype=torch.float64)
     x, y = logits().requires_grad_(), logits().requires_grad_()
-    (StraightThroughArgmax(inverse=inverse).weights(x, Draw()) * v).sum().backward()
-    carrier = y.log_softmax(-1) if inverse else y.softmax(-1)
+    (StraightThroughArgmax(name=name).weights(x, Draw()) * v).sum().backward()
+    carrier = y.log_softmax(-1) if name == "mode" else y.softmax(-1)
     (carrier * v).sum().backward()
     torch.testing.assert_close(x.grad, y.grad)
 
@@ -92,9 +92,9 @@ def test_straight_through_gradient_is_that_of_its_carrier(inverse):
 def test_hard_gumbel_has_the_gradient_of_the_relaxed_sample():
     v = torch.randn(7, 3, dtype=torch.float64)
     grads = []
-    for hard in (True, False):
+    for name in ("gumbel", "gumbel_soft"):
         x = logits().requires_grad_()
-        (GumbelSoftmax(hard=hard).weights(x, Draw(0, torch.Generator().manual_seed(5))) * v).sum().backward()
+        (GumbelSoftmax(name=name).weights(x, Draw(0, torch.Generator().manual_seed(5))) * v).sum().backward()
         grads.append(x.grad)
     torch.testing.assert_close(*grads)
 

@@ -13,7 +13,7 @@ def test_without_an_estimator_the_network_looks_coarsely_first():
 
 def test_estimators_are_chosen_by_name():
     config = FoveationConfig.parse({**BASE, "estimator": {"name": "mode", "inverse": False}})
-    assert config.estimator == StraightThroughArgmax(inverse=False)
+    assert config.estimator == StraightThroughArgmax(name="mode_plain")
     assert FoveationConfig.parse(config.tree()) == config
 
 

@@ -41,10 +41,10 @@ def test_every_name_gives_a_configuration_that_reads_back(given):
     ("given", "estimator"),
     [
         ("fixed_2", FixedScale(index=1)),
-        ("gumbel_soft", GumbelSoftmax(hard=False)),
-        ("gumbel", GumbelSoftmax(hard=True)),
-        ("mode_plain", StraightThroughArgmax(inverse=False)),
-        ("mode", StraightThroughArgmax(inverse=True)),
+        ("gumbel_soft", GumbelSoftmax(name="gumbel_soft")),
+        ("gumbel", GumbelSoftmax()),
+        ("mode_plain", StraightThroughArgmax(name="mode_plain")),
+        ("mode", StraightThroughArgmax()),
     ],
 )
 def test_names_with_settings(given, estimator):
@@ -55,10 +55,10 @@ def test_names_with_settings(given, estimator):
     ("method", "estimator"),
     [
         ("patch_2", FixedScale(index=1)),
-        ("gsm", GumbelSoftmax(hard=False)),
-        ("gsm_hard", GumbelSoftmax(hard=True)),
-        ("mode", StraightThroughArgmax(inverse=False)),
-        ("mode_inverse", StraightThroughArgmax(inverse=True)),
+        ("gsm", GumbelSoftmax(name="gumbel_soft")),
+        ("gsm_hard", GumbelSoftmax()),
+        ("mode", StraightThroughArgmax(name="mode_plain")),
+        ("mode_inverse", StraightThroughArgmax()),
         ("mean", SoftExpectation()),
     ],
 )
@@ -72,9 +72,31 @@ def test_a_method_of_an_earlier_version_means_what_it_meant(method, estimator):
     assert earlier_name(today) == (method if method != today else None)
 
 
+@pytest.mark.parametrize(
+    ("saved", "estimator"),
+    [
+        ({"name": "gumbel", "hard": False, "tau": 2.0}, GumbelSoftmax(name="gumbel_soft", tau=2.0)),
+        ({"name": "gumbel", "hard": True}, GumbelSoftmax()),
+        ({"name": "mode", "inverse": False}, StraightThroughArgmax(name="mode_plain")),
+        ({"name": "mode", "inverse": True}, StraightThroughArgmax()),
+    ],
+)
+def test_a_setting_of_an_earlier_version_is_a_name_today(saved, estimator):
+    assert RunConfig.parse(values(estimator=saved)).foveation.estimator == estimator
+    method = {"gumbel_soft": "gsm", "gumbel": "gsm_hard", "mode_plain": "mode", "mode": "mode_inverse"}[estimator.name]
+    assert RunConfig.parse({**values(estimator=saved), "method": method}).foveation.estimator == estimator
+    with pytest.raises(ConfigError, match=r"method 'mean' means estimator\.name 'mean'"):
+        RunConfig.parse({**values(estimator=saved), "method": "mean"})
+
+
+def test_a_method_and_a_setting_of_another_are_a_contradiction():
+    with pytest.raises(ConfigError, match=r"method 'gsm' means estimator.name 'gumbel_soft'.*says 'gumbel'"):
+        RunConfig.parse({**values(estimator={"name": "gumbel", "hard": True}), "method": "gsm"})
+
+
 def test_settings_of_the_estimator_are_kept():
     config = RunConfig.parse({**values(estimator={"name": "gumbel", "tau": 3.0}), "method": "gsm"})
-    assert config.foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
+    assert config.foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau=3.0)
 
 
 def test_a_method_and_another_estimator_are_a_contradiction():
@@ -106,8 +128,8 @@ def test_members_are_for_ensembles():
 
 def test_another_name_keeps_the_settings_of_its_own_estimator_only():
     gumbel = RunConfig.parse(values(estimator={"name": "gumbel", "hard": True, "tau": 3.0}))
-    assert gumbel.changed([], "gumbel_soft").foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
-    assert gumbel.changed([], "mode_plain").foveation.estimator == StraightThroughArgmax(inverse=False)
+    assert gumbel.changed([], "gumbel_soft").foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau=3.0)
+    assert gumbel.changed([], "mode_plain").foveation.estimator == StraightThroughArgmax(name="mode_plain")
 
 
 def test_the_ending_paper_is_the_papers_alignment():
@@ -121,7 +143,7 @@ def test_the_ending_paper_is_the_papers_alignment():
 def test_a_configuration_of_an_earlier_version_gets_the_new_keys_at_their_defaults():
     config = RunConfig.parse(values(estimator="mixture"))
     older = config.tree()
-    del older["foveation"]["estimator"]["top"], older["inference"]["planner"], older["training"]["losses"]["auxiliary"]
+    del older["foveation"]["estimator"]["top"], older["inference"]["planner"], older["training"]["losses"]["ohem"]
     assert RunConfig.completed({**older, "method": "mixture"}) == config.tree()
 
 
@@ -144,7 +166,7 @@ def test_every_name_is_a_configuration_of_every_setting_of_the_paper(path):
 def test_an_override_is_for_the_estimator_that_is_given_with_it(tmp_path):
     path = write_config(tmp_path / "mean.yaml", values(estimator="mean"))
     config = RunConfig.load(path, ["foveation.estimator=gumbel_soft", "foveation.estimator.tau=3"])
-    assert config.foveation.estimator == GumbelSoftmax(hard=False, tau=3.0)
+    assert config.foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau=3.0)
     wider = RunConfig.load(path, ["foveation.fields_of_view=[32,64,96]", "foveation.estimator=fixed_3"])
     assert name(wider) == "fixed_3"
     settings = RunConfig.load(path, ["foveation.estimator={name: fixed, own_window: 0.5}"], estimator="fixed_2")

@@ -105,7 +105,7 @@ def test_a_cascade_learns_and_is_loaded_again(root, tmp_path):
 
 
 def test_a_resumed_training_ends_with_the_same_weights(root, tmp_path):
-    values = config(root, {"drop_context": 0.5, "wide_elsewhere": 1}, checkpoint_every=2)
+    values = config(root, {"drop_context": 0.5}, checkpoint_every=2)
     whole = train(values, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="killed"):
         train(values, tmp_path / "parts", callbacks=[Stop()])

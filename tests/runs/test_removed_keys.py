@@ -2,6 +2,7 @@
 
 import pytest
 
+from foveate.config_base import with_overrides
 from foveate.errors import ConfigError
 from foveate.runs.config import RunConfig
 from toys import toy_config
@@ -44,3 +45,20 @@ def test_the_surest_prediction_of_a_pixel_is_gone_and_the_average_loads(tmp_path
     assert kept == RunConfig.completed(tree)
     with pytest.raises(ConfigError, match=r"inference\.stitching=max_score is no longer"):
         RunConfig.completed({**tree, "inference": {**tree["inference"], "stitching": "max_score"}})
+
+
+REMOVED = [
+    ("training.momentum", 0.9, 0.5),
+    ("training.losses.auxiliary", 0.4, 1.0),
+    ("training.losses.focal_gamma", 2.0, 1.0),
+    ("training.losses.ohem_keep", 0.25, 0.5),
+    ("foveation.estimator.wide_elsewhere", 0, 1),
+]
+
+
+@pytest.mark.parametrize(("path", "default", "other"), REMOVED)
+def test_a_setting_that_nobody_turned_loads_at_its_value(tmp_path, path, default, other):
+    tree = earlier(tmp_path, fields_of_view=[16, 64], estimator={"name": "cascade"})
+    assert RunConfig.completed(with_overrides(tree, [f"{path}={default}"])) == RunConfig.completed(tree)
+    with pytest.raises(ConfigError, match=rf"{path}={other} is no longer there"):
+        RunConfig.parse(with_overrides(tree, [f"{path}={other}"]))

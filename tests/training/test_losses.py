@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from foveate.membership import Exclusive, Overlapping
+from foveate.training import losses
 from foveate.training.config import LossConfig
 from foveate.training.losses import SegmentationLoss
 
@@ -64,18 +65,19 @@ def test_focal_is_the_mean_weighted_by_difficulty():
         terms = []
         for scores, true in valid_pixels(logits, label):
             value = float(F.softplus(-scores[k] if true == k else scores[k]))
-            terms.append(((1 - math.exp(-value)) ** 1.5, value))
+            terms.append(((1 - math.exp(-value)) ** 2, value))
         expected += sum(hard * value for hard, value in terms) / sum(hard for hard, _ in terms) / 3
-    assert float(loss_of("focal", logits, label, focal_gamma=1.5)) == pytest.approx(expected, rel=1e-4)
+    assert float(loss_of("focal", logits, label)) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("keep", [0.01, 0.3, 1.0])
-def test_ohem_is_the_mean_of_the_hardest(keep):
+def test_ohem_is_the_mean_of_the_hardest(keep, monkeypatch):
+    monkeypatch.setattr(losses, "OHEM_KEEP", keep)
     logits, label = case()
     values = sorted((pixel_cross_entropy(*pixel) for pixel in valid_pixels(logits, label)), reverse=True)
     count = math.ceil(keep * len(values))
     assert count >= 1
-    found = loss_of("ohem", logits, label, ohem_keep=keep)
+    found = loss_of("ohem", logits, label)
     assert float(found) == pytest.approx(sum(values[:count]) / count, rel=1e-5)
 
 
@@ -145,11 +147,11 @@ def test_losses_of_overlapping_classes_are_those_of_each_yes_or_no():
     right = torch.where(yes == 1, logits.sigmoid(), 1 - logits.sigmoid())
     each = -right.log().movedim(1, -1)[counted]  # (pixels, classes)
     assert overlapping_loss("cross_entropy", logits, label) == pytest.approx(float(each.mean()), rel=1e-5)
-    hardest = each.mean(dim=1).sort(descending=True).values[: math.ceil(0.3 * len(each))]
-    assert overlapping_loss("ohem", logits, label, ohem_keep=0.3) == pytest.approx(float(hardest.mean()), rel=1e-5)
+    hardest = each.mean(dim=1).sort(descending=True).values[: math.ceil(0.25 * len(each))]
+    assert overlapping_loss("ohem", logits, label) == pytest.approx(float(hardest.mean()), rel=1e-5)
     factor = (1 - right.movedim(1, -1)[counted]) ** 2
     expected = float((factor * each).sum() / factor.sum())
-    assert overlapping_loss("focal", logits, label, focal_gamma=2) == pytest.approx(expected, rel=1e-4)
+    assert overlapping_loss("focal", logits, label) == pytest.approx(expected, rel=1e-4)
     shares, truth = (values.movedim(1, -1)[counted] for values in (logits.sigmoid(), yes))
     dice = 1 - 2 * (shares * truth).sum(0) / (shares.sum(0) + truth.sum(0))
     assert overlapping_loss("dice", logits, label) == pytest.approx(float(dice.mean()), rel=1e-5)

@@ -88,19 +88,17 @@ class SoftExpectation(Learned):
 class StraightThroughArgmax(Learned):
     """The patch of the most probable scale. The gradient of the one-hot vector is copied to the probabilities.
 
-    Attributes:
-        inverse: divide that gradient by the probability, d/dp = (1/p) d/dw, so that an unlikely scale does not learn
-            slowly. False copies the gradient as it is.
+    It is divided by the probability, d/dp = (1/p) d/dw, so that an unlikely scale does not learn slowly; as
+    "mode_plain" it is copied as it is.
 
     Source: "Mode" in arXiv 2007.15124, section 2.2, whose code has the inverse form.
     """
 
-    name: Literal["mode"] = "mode"
-    inverse: bool = True
+    name: Literal["mode", "mode_plain"] = "mode"
 
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
-        """One-hot rows (N, S) that carry the gradient of p, or of log p when `inverse`."""
-        carrier = logits.log_softmax(dim=-1) if self.inverse else logits.softmax(dim=-1)
+        """One-hot rows (N, S) that carry the gradient of log p, or of p where it is plain."""
+        carrier = logits.log_softmax(dim=-1) if self.name == "mode" else logits.softmax(dim=-1)
         return one_hot_argmax(logits) + (carrier - carrier.detach())
 
     def looks(self, logits: Tensor) -> list[Look]:

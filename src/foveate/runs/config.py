@@ -14,7 +14,15 @@ from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
 from foveate.data.config import DataConfig
 from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
-from foveate.foveation.estimators import Cascade, Ensemble, estimator_of, name_today, with_estimator
+from foveate.foveation.estimators import (
+    Cascade,
+    Ensemble,
+    estimator_of,
+    in_todays_words,
+    name_today,
+    same_estimator,
+    with_estimator,
+)
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
 from foveate.training.config import TrainingConfig
@@ -28,7 +36,12 @@ _REMOVED: dict[tuple[str, ...], Any] = {
     ("foveation", "policy", "normalisation"): "batch",
     ("foveation", "estimator", "regress"): 0,
     ("foveation", "estimator", "features"): None,
+    ("foveation", "estimator", "wide_elsewhere"): 0,
     ("inference", "stitching"): "average",
+    ("training", "losses", "auxiliary"): 0.4,
+    ("training", "losses", "focal_gamma"): 2,
+    ("training", "losses", "ohem_keep"): 0.25,
+    ("training", "momentum"): 0.9,
     ("training", "policy_entropy"): 0,
 }
 
@@ -191,9 +204,10 @@ def without_method(values: ConfigTree) -> ConfigTree:
         return rest
     name, given = name_today(str(method)), foveation.get("estimator") or {}
     fixed = estimator_of(name, len(foveation.get("fields_of_view") or ()))
+    stated = in_todays_words(given)
     for key, value in fixed.items():
-        shown = given.get(key, value) if isinstance(given, dict) else given
-        if shown != value:
+        shown = stated.get(key, value) if isinstance(stated, dict) else stated
+        if shown != value and not (key == "name" and stated == given and same_estimator(shown, value)):
             raise ConfigError(
                 f"method {method!r} means estimator.{key} {value!r}, but foveation.estimator says "
                 f"{shown!r}; remove method: the estimator is called {name!r} now"

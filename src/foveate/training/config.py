@@ -24,20 +24,14 @@ class LossConfig(Section):
     Attributes:
         cross_entropy: weight of the mean cross entropy, which uses the class weights.
         dice: weight of the mean soft Dice loss over the classes in the batch.
-        focal: weight of the normalised focal loss.
-        ohem: weight of the mean cross entropy over the hardest pixels.
-        auxiliary: weight of the same sum on the auxiliary head, for networks with deep supervision.
-        focal_gamma: how strongly the focal loss reduces the weight of easy pixels; 0 does not.
-        ohem_keep: share of the valid pixels that count as hardest.
+        focal: weight of the normalised focal loss, with gamma 2.
+        ohem: weight of the mean cross entropy over the hardest quarter of the pixels.
     """
 
     cross_entropy: Weight = 1.0
     dice: Weight = 0.0
     focal: Weight = 0.0
     ohem: Weight = 0.0
-    auxiliary: Weight = 0.4
-    focal_gamma: Weight = 2.0
-    ohem_keep: float = Field(default=0.25, gt=0, le=1)
 
     @model_validator(mode="after")
     def _some_loss(self) -> LossConfig:
@@ -55,11 +49,10 @@ class TrainingConfig(Section):
         steps: number of optimiser steps.
         locations_per_step: number of locations in one step, over all devices.
         images_per_step: number of images that these locations come from; must divide `locations_per_step`.
-        optimizer: the optimiser.
+        optimizer: the optimiser; "sgd" has a momentum of 0.9.
         learning_rate: the learning rate at its highest.
         policy_learning_rate: the same for the policy. The default is `learning_rate`.
         weight_decay: weight decay of all weights.
-        momentum: momentum of "sgd".
         schedule: how the learning rate falls after the warm-up; "poly" is (1 - progress) ** 0.9.
         warmup_steps: steps over which the learning rate rises linearly; must be below `steps`.
         gradient_clip: the largest norm of the gradient; null turns clipping off.
@@ -87,7 +80,6 @@ class TrainingConfig(Section):
     learning_rate: Positive = 5e-4
     policy_learning_rate: Positive | None = None
     weight_decay: Weight = 1e-4
-    momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: ScheduleName = "poly"
     warmup_steps: int = Field(default=0, ge=0)
     gradient_clip: Positive | None = 1.0

@@ -22,6 +22,11 @@ from foveate.types import IntArray
 _Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
+FOCAL_GAMMA = 2.0  # how much less easy pixels count (Lin et al. 2017)
+OHEM_KEEP = 0.25  # share of the valid pixels that count as hardest
+AUXILIARY_WEIGHT = 0.4  # of the auxiliary head of networks with deep supervision (PSPNet, arXiv 1612.01105)
+
+
 class SegmentationLoss(nn.Module):
     """Weighted sum of cross entropy, Dice, focal and hardest-pixel losses.
 
@@ -56,7 +61,7 @@ class SegmentationLoss(nn.Module):
         # The sum of the normalised terms is their weighted mean; smp's "mean" would divide by the pixels once more.
         self.focal = smp.losses.FocalLoss(
             "binary" if membership.overlapping else mode,
-            gamma=config.focal_gamma,
+            gamma=FOCAL_GAMMA,
             ignore_index=ignored,
             reduction="sum",
             normalized=True,
@@ -81,7 +86,7 @@ class SegmentationLoss(nn.Module):
         loss, *others = (self(resize_logits(head, label.shape[-1]), label) for head in heads)
         for other in others:
             parts = loss.parts | {"auxiliary": other.total.detach()}
-            loss = LossParts(loss.total + self.config.auxiliary * other.total, parts)
+            loss = LossParts(loss.total + AUXILIARY_WEIGHT * other.total, parts)
         return loss
 
     @torch.no_grad()
@@ -124,7 +129,7 @@ class SegmentationLoss(nn.Module):
         losses = pixel_losses(logits, answers, self.membership)[self._valid(answers)]
         if losses.numel() == 0:
             return logits.sum() * 0
-        return losses.topk(math.ceil(self.config.ohem_keep * losses.numel()), sorted=False).values.mean()
+        return losses.topk(math.ceil(OHEM_KEEP * losses.numel()), sorted=False).values.mean()
 
 
 # A class of a few pixels would otherwise dominate every batch it is in.

@@ -21,6 +21,8 @@ from foveate.networks.build import SingleValueBatchNorm2d
 from foveate.segmenter import FoveatedSegmenter
 from foveate.training.config import ScheduleName, TrainingConfig
 
+_MOMENTUM = 0.9  # of sgd
+
 
 def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Optimizer:
     """The optimiser with the groups "network" and, where the estimator learns, "policy"."""
@@ -32,7 +34,7 @@ def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Opt
     if config.optimizer == "sgd":
         # On a CPU as it was: the fused rule rounds differently.
         on_gpu, decay = devices == {"cuda"}, config.weight_decay
-        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=decay, fused=on_gpu)
+        return torch.optim.SGD(groups, momentum=_MOMENTUM, weight_decay=decay, fused=on_gpu)
     rule = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return rule(groups, weight_decay=config.weight_decay, fused=fused)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 from foveate.config_base import ConfigTree
 from foveate.errors import ConfigError
@@ -78,13 +78,13 @@ __all__ = [
 
 PAPER = "_paper"
 _FIXED, _ENSEMBLE = "fixed", "ensemble"
-# Where one estimator has two names, the settings that tell them apart.
-_TOLD_APART: dict[str, ConfigTree] = {
-    "mode": {"name": "mode", "inverse": True},
-    "mode_plain": {"name": "mode", "inverse": False},
-    "gumbel": {"name": "gumbel", "hard": True},
-    "gumbel_soft": {"name": "gumbel", "hard": False},
-}
+# Every name with its estimator, which may have several.
+_KINDS = {name: kind for kind in ESTIMATORS for name in get_args(kind.model_fields["name"].annotation)}
+# What earlier versions had a setting for: the estimator, the setting, and the name for each value.
+_EARLIER_SETTINGS = (
+    ("mode", "inverse", {True: "mode", False: "mode_plain"}),
+    ("gumbel", "hard", {True: "gumbel", False: "gumbel_soft"}),
+)
 # What earlier versions called a method.
 _EARLIER = {"gsm": "gumbel_soft", "gsm_hard": "gumbel", "mode": "mode_plain", "mode_inverse": "mode"}
 
@@ -96,8 +96,7 @@ def fixed_names(scales: int) -> list[str]:
 
 def all_names(scales: int) -> list[str]:
     """Every name there is for S scales, baselines first."""
-    own = [str(kind.model_fields["name"].default) for kind in ESTIMATORS]
-    return [*fixed_names(scales), *dict.fromkeys([*(name for name in own if name != _FIXED), *_TOLD_APART])]
+    return [*fixed_names(scales), *(name for name in _KINDS if name != _FIXED)]
 
 
 def members_of(name: str, scales: int) -> list[str]:
@@ -118,13 +117,12 @@ def estimator_of(name: str, scales: int) -> ConfigTree:
         return {"name": _FIXED, "index": int(match[1]) - 1}
     if match or plain not in all_names(0):
         raise ConfigError(_unknown(name, scales))
-    return _TOLD_APART.get(plain, {"name": plain})
+    return {"name": plain}
 
 
 def name_of(estimator: Estimator, alignment: Alignment = "aligned") -> str:
     """The name of an estimator in tables."""
-    values = estimator.tree()
-    plain = next((name for name, fixed in _TOLD_APART.items() if fixed.items() <= values.items()), str(values["name"]))
+    plain = str(estimator.tree()["name"])
     plain = fixed_names(estimator.index + 1)[-1] if isinstance(estimator, FixedScale) else plain
     return plain + PAPER if alignment == "paper" else plain
 
@@ -149,16 +147,32 @@ def with_estimator(foveation: ConfigTree, name: str) -> ConfigTree:
         ConfigError: for an unknown name.
     """
     fixed = estimator_of(name, len(foveation.get("fields_of_view") or ()))
-    given = foveation.get("estimator")
-    given = given if isinstance(given, dict) and given.get("name", fixed["name"]) == fixed["name"] else {}
+    given = in_todays_words(foveation.get("estimator"))
+    given = given if isinstance(given, dict) and same_estimator(given.get("name"), fixed["name"]) else {}
     alignment = {"alignment": "paper"} if name.endswith(PAPER) else {}
     return {**foveation, **alignment, "estimator": {**given, **fixed}}
 
 
 def named_estimator(foveation: ConfigTree) -> ConfigTree:
-    """A copy of the section in which an estimator that is given by its name is spelled out."""
-    name: Any = foveation.get("estimator")
-    return with_estimator({**foveation, "estimator": None}, name) if isinstance(name, str) else foveation
+    """A copy of the section in which an estimator that is given by its name is spelled out, as it is named today."""
+    given: Any = foveation.get("estimator")
+    if isinstance(given, str):
+        return with_estimator({**foveation, "estimator": None}, given)
+    return {**foveation, "estimator": in_todays_words(given)} if isinstance(given, dict) else foveation
+
+
+def in_todays_words(estimator: Any) -> Any:
+    """An estimator of an earlier version, where a setting chose what is another name now."""
+    for name, setting, names in _EARLIER_SETTINGS:
+        if isinstance(estimator, dict) and estimator.get("name") == name and isinstance(estimator.get(setting), bool):
+            rest = {key: value for key, value in estimator.items() if key != setting}
+            estimator = {**rest, "name": names[estimator[setting]]}
+    return estimator
+
+
+def same_estimator(name: Any, other: str) -> bool:
+    """Whether two names are of one estimator, so that its settings hold for both."""
+    return name is None or _KINDS.get(str(name)) is _KINDS[other]
 
 
 def _unknown(name: str, scales: int) -> str:

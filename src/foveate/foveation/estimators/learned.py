@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 class GumbelSoftmax(Learned):
     """Samples a scale with Gumbel noise. Inference takes the most probable scale, without noise.
 
+    Training passes the patch that was sampled, as inference does, with the gradient of the relaxed sample
+    (straight-through). As "gumbel_soft" it passes the mixture that the relaxed sample says.
+
     Attributes:
         tau: temperature at the start of training.
         tau_end: temperature at the end; it falls geometrically. If it equals `tau`, there is no annealing.
-        hard: use the sampled one-hot vector in the forward pass and the gradient of the relaxed sample
-            (straight-through). Training then sees one patch per place, as inference does.
         sample: also draw the scale of a place when images are predicted or evaluated, as the original code does. The
             draw depends only on the place, so it is the same every time.
 
     Source: "GSM" in arXiv 2007.15124, section 2.2; Jang et al. 2017, Maddison et al. 2017.
     """
 
-    name: Literal["gumbel"] = "gumbel"
+    name: Literal["gumbel", "gumbel_soft"] = "gumbel"
     tau: float = Field(default=1.0, gt=0)
     tau_end: float = Field(default=0.5, gt=0)
-    hard: bool = True
     sample: bool = False
 
     def temperature(self, progress: float) -> float:
@@ -54,9 +54,9 @@ class GumbelSoftmax(Learned):
         return float(self.tau * (self.tau_end / self.tau) ** min(max(progress, 0.0), 1.0))
 
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
-        """A relaxed (or, with `hard`, one-hot) sample per row, (N, S)."""
+        """A one-hot sample per row, (N, S); a relaxed one where it is soft."""
         soft = ((logits + gumbel_noise(logits, draw.generator)) / self.temperature(draw.progress)).softmax(dim=-1)
-        return one_hot_argmax(soft) + (soft - soft.detach()) if self.hard else soft
+        return one_hot_argmax(soft) + (soft - soft.detach()) if self.name == "gumbel" else soft
 
     def looks(self, logits: Tensor) -> list[Look]:
         """One pass of the most probable scale."""
