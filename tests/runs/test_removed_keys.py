@@ -58,7 +58,7 @@ REMOVED = [
 
 @pytest.mark.parametrize(("path", "default", "other"), REMOVED)
 def test_a_setting_that_nobody_turned_loads_at_its_value(tmp_path, path, default, other):
-    tree = earlier(tmp_path, fields_of_view=[16, 64], estimator={"name": "cascade"})
+    tree = earlier(tmp_path, fields_of_view=[32, 64], estimator={"name": "cascade"})
     assert RunConfig.completed(with_overrides(tree, [f"{path}={default}"])) == RunConfig.completed(tree)
     with pytest.raises(ConfigError, match=rf"{path}={other} is no longer there"):
         RunConfig.parse(with_overrides(tree, [f"{path}={other}"]))
