@@ -23,7 +23,6 @@ from foveate.config_base import with_overrides
 from foveate.data.config import DataConfig
 from foveate.data.labels.shapes import read_shapes
 from foveate.data.manifest import load_samples
-from foveate.data.preparation.scenes import _entries
 from foveate.data.readers.array import ArrayReader
 from foveate.data.roi import load_region
 from foveate.geometry import Window
@@ -31,6 +30,7 @@ from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.cost import PeakMemory
 from foveate.inference.store import BlockStore
 from foveate.networks.parts import load_encoder_weights
+from foveate.paper.preparation import _entries
 from foveate.reporting.report.comparison_report import write_comparison_report
 from foveate.reporting.report.state import RunState, ShownEvaluation
 from foveate.runs.config import RunConfig

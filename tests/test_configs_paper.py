@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019
 from foveate.foveation.estimators import name_of
 from foveate.networks.build import network_cost
+from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019
 from foveate.runs.compare import fitting_estimators
 from foveate.runs.config import RunConfig
 

@@ -12,8 +12,8 @@ from foveate.cli.arguments import Overwrite
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from foveate.data.preparation import Recipe, Summary
     from foveate.data.sections import Split
+    from foveate.paper.preparation import Recipe, Summary
 
 HELP = """Turn the official download of one of the paper's data sets into a manifest for training.
 
@@ -64,8 +64,8 @@ def prepare(
 ) -> None:
     """Prepare a data set."""
     from foveate.cli.console import errors, output, progress_bar
-    from foveate.data.preparation import prepare as prepare_data
     from foveate.devices import available_cores
+    from foveate.paper.preparation import prepare as prepare_data
 
     recipe = _recipe(data_set, fusion, classes, crop)
     lists = _split_lists(split_list or [])
@@ -93,10 +93,10 @@ def prepare(
 def _recipe(name: str, fusion: str | None, classes: str | None, crop: int | None) -> Recipe:
     import typing
 
-    from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019
-    from foveate.data.preparation.data_sets import Scheme
-    from foveate.data.preparation.masks import Fusion
     from foveate.errors import ConfigError
+    from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019
+    from foveate.paper.preparation.data_sets import Scheme
+    from foveate.paper.preparation.masks import Fusion
 
     if name == Gleason2019.name:
         options: dict[str, Any] = {}

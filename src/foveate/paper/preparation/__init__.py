@@ -1,27 +1,113 @@
-"""`prepare`: an official download becomes a manifest, masks of class ids, pyramids if asked for, and a summary."""
+"""The paper's data sets: `prepare` makes manifests, masks of class ids and pyramids of the official downloads."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from foveate.data.preparation.output import MANIFEST, Facts, Record, Writer
-from foveate.data.preparation.scenes import Recipe, Scene, Splitting, split_scenes
-from foveate.data.sections import Split
-from foveate.errors import DatasetError, WorkerError
+from foveate.data.sections import Split, assign_splits
+from foveate.errors import DatasetError, WorkerError, reason_of
 from foveate.files import write_text
+from foveate.paper.preparation.data_sets import Cityscapes, DeepGlobe, Gleason2019
+from foveate.paper.preparation.masks import Mask, Recipe, Scene
+from foveate.paper.preparation.output import MANIFEST, Facts, Record, Writer
 from foveate.processes import follow_leader
+from foveate.texts import read_text
 
+__all__ = ["Cityscapes", "DeepGlobe", "Gleason2019", "Mask", "Oddity", "Recipe", "Scene", "Summary", "prepare"]
+
+NOT_LISTED = "in none of the split lists"
 Progress: TypeAlias = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Splitting:
+    """Scenes whose split is known, and what was unusual about it.
+
+    Attributes:
+        scenes: each with a split or a reason to leave it out.
+        unknown: entries of the lists that name no usable scene.
+        drawn: how many splits were drawn by a hash of the name.
+    """
+
+    scenes: tuple[Scene, ...]
+    unknown: tuple[str, ...] = ()
+    drawn: int = 0
+
+
+def split_scenes(scenes: Iterable[Scene], recipe: Recipe, lists: Mapping[Split, Path]) -> Splitting:
+    """Give every scene its split.
+
+    Args:
+        scenes: of a download.
+        recipe: of that download.
+        lists: files that name the scenes of a split; with any of them, scenes in none are left out.
+
+    Raises:
+        DatasetError: when a list is missing, names a scene that another one names, or the lists name no scene at all.
+    """
+    scenes = tuple(scenes)
+    return _listed(scenes, recipe, lists) if lists else _drawn(scenes, recipe)
+
+
+def _drawn(scenes: tuple[Scene, ...], recipe: Recipe) -> Splitting:
+    open_ones = [scene.name for scene in scenes if scene.split is None and not scene.left_out]
+    splits = assign_splits(open_ones, recipe.draw)
+    return Splitting(
+        tuple(replace(scene, split=splits.get(scene.name, scene.split)) for scene in scenes), drawn=len(open_ones)
+    )
+
+
+def _listed(scenes: tuple[Scene, ...], recipe: Recipe, lists: Mapping[Split, Path]) -> Splitting:
+    splits: dict[str, Split] = {}
+    unknown = []
+    usable = {scene.key for scene in scenes if not scene.left_out}
+    for split, path in lists.items():
+        for entry in _entries(path):
+            key = recipe.key(Path(entry).name)
+            if key not in usable:
+                unknown.append(entry)
+            elif splits.setdefault(key, split) != split:
+                raise DatasetError(f"{entry} is in the lists of both {splits[key]} and {split}; keep one")
+    if not splits:
+        raise DatasetError(f"none of the names in {', '.join(map(str, lists.values()))} is an image of {recipe.name}")
+    return Splitting(tuple(_placed(scene, splits) for scene in scenes), tuple(unknown))
+
+
+def _placed(scene: Scene, splits: Mapping[str, Split]) -> Scene:
+    if scene.left_out:
+        return scene
+    split = splits.get(scene.key)
+    return replace(scene, split=split, left_out="" if split else NOT_LISTED)
+
+
+def _entries(path: Path) -> list[str]:
+    """Names in a list: one a line, or the images of JSON lines such as the original's `.odgt`."""
+    if not path.is_file():
+        raise DatasetError(f"no split list at {path}")
+    lines = [line.strip() for line in read_text(path, DatasetError, "give the list as it was downloaded").splitlines()]
+    return [_image_of(line, path) if line.startswith("{") else line for line in lines if line]
+
+
+def _image_of(line: str, path: Path) -> str:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} holds a line that starts like JSON and is not: {reason_of(error)}") from None
+    image = record.get("image") or record.get("fpath_img")
+    if not isinstance(image, str):
+        raise DatasetError(f"{path} holds a line without 'image' or 'fpath_img': {line}")
+    return image
 
 
 @dataclass(frozen=True, slots=True)

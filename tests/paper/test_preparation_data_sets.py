@@ -16,10 +16,10 @@ from preparation_toys import (
     png,
 )
 
-from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019, prepare
 from foveate.data.readers import open_image
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
+from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019, prepare
 
 # Official label id -> train id, from the table of the data set's authors.
 TRAIN_IDS = {

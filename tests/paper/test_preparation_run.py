@@ -11,10 +11,10 @@ from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
-from foveate.data.preparation import Cityscapes, DeepGlobe, Gleason2019, prepare
 from foveate.data.readers import open_image
 from foveate.errors import DatasetError, OutputExistsError
 from foveate.geometry import Size, Window
+from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019, prepare
 from foveate.patches.scales import ScaleSet
 
 

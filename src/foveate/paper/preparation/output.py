@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from foveate.data.convert import convert
-from foveate.data.preparation.masks import count_values
-from foveate.data.preparation.scenes import Mask, Recipe, Scene
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import (
@@ -27,6 +25,7 @@ from foveate.errors import (
 )
 from foveate.files import write_text, written
 from foveate.geometry import Size, Window
+from foveate.paper.preparation.masks import Mask, Recipe, Scene, count_values
 from foveate.texts import read_text
 from foveate.types import IGNORE, LabelArray, Raster
 

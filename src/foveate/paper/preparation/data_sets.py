@@ -11,11 +11,19 @@ from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from foveate.data.preparation.masks import Colour, Fusion, check_available, fuse, mask_by_colour, mask_by_value
-from foveate.data.preparation.scenes import Mask, Scene
 from foveate.data.readers import open_image
 from foveate.data.sections import SPLITS, Split, SplitConfig
 from foveate.errors import ConfigError, DatasetError
+from foveate.paper.preparation.masks import (
+    Colour,
+    Fusion,
+    Mask,
+    Scene,
+    check_available,
+    fuse,
+    mask_by_colour,
+    mask_by_value,
+)
 from foveate.types import IGNORE, LabelArray
 
 _COLOURS: dict[str, Colour] = {

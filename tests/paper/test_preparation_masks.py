@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from preparation_toys import PALETTE, coloured, picture, png
 
-from foveate.data.preparation import Gleason2019
-from foveate.data.preparation.masks import count_values, fuse, majority, mask_by_colour, mask_by_value, staple
 from foveate.errors import ConfigError, DatasetError
+from foveate.paper.preparation import Gleason2019
+from foveate.paper.preparation.masks import count_values, fuse, majority, mask_by_colour, mask_by_value, staple
 from foveate.types import IGNORE
 
 IDS = {colour: index for index, colour in enumerate(PALETTE)}
