@@ -15,8 +15,7 @@ from foveate.data.sections import ClassConfig
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window
 from foveate.inference.plan import BlockGrid
-from foveate.writers.class_map import open_class_maps
-from foveate.writers.ome_zarr import majority, open_labels
+from foveate.writers.class_map import majority, open_class_maps, open_labels
 from foveate.writers.outputs import OutputSpec, write_outputs
 from foveate.writers.polygons import write_polygons
 

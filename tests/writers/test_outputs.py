@@ -163,6 +163,6 @@ def test_what_cannot_be_made_is_known_before_any_work(tmp_path, options, message
 
 
 def test_a_missing_extra_is_known_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.writers.ome_zarr.find_spec", lambda name: None)
+    monkeypatch.setattr("foveate.writers.class_map.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"foveate\[zarr\]"):
         spec(tmp_path, format="ome-zarr")

@@ -7,7 +7,7 @@ from rasterio.features import rasterize
 from rasterio.features import shapes as outlines_of
 from shapely.affinity import rotate
 
-from foveate.writers.polygons import regularised
+from foveate.writers.regions import regularised
 
 
 def drawn(shape):

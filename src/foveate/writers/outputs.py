@@ -20,7 +20,7 @@ from foveate.tiff.raster import FULL, NODATA, Layers, RasterSpec, open_raster
 from foveate.tiff.tiles import Tiling
 from foveate.types import Format, Output, Raster
 from foveate.writers import PolygonsConfig
-from foveate.writers.ome_zarr import check_installed, open_labels
+from foveate.writers.class_map import check_installed, open_labels
 
 # Of GDAL's attribute tables: name of a column, type (0 integer, 2 text) and use (5 value, 2 name, 6 to 8 colour).
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))

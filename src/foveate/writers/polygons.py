@@ -1,125 +1,201 @@
-"""Write the polygons of a class map of any size, in bounded memory; with right angles, as buildings have, if asked."""
+"""Write the polygons of a class map of any size as GeoJSON, feature by feature, in bounded memory."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import rasterio
 import shapely
 from numpy.typing import NDArray
-from shapely.affinity import rotate
+from rasterio.warp import transform as warp
+from scipy import ndimage
 
+from foveate.data.readers.resolution import area_lattice
 from foveate.errors import ConfigError
 from foveate.files import written
-from foveate.geometry import Georeference
+from foveate.geometry import Georeference, Size
 from foveate.tiff.raster import NODATA
-from foveate.types import LabelArray
+from foveate.types import Coordinates, LabelArray
 from foveate.writers import PolygonsConfig
 from foveate.writers.class_map import ClassMap, open_class_maps
-from foveate.writers.geojson import FOOTER, area_unit, feature, header, place_of
-from foveate.writers.regions import ClassRegion, regions
+from foveate.writers.regions import ClassRegion, regions, regularised
 
-# A side this far from both directions, in degrees, stays oblique.
-_OBLIQUE = 25.0
-# A regular outline that differs from the region by more than this share of its area is not taken.
-_MOST_CHANGED = 0.15
-_LEAST_TOLERANCE = 1.5  # pixels: the steps of a border that is drawn in pixels
-_Line = tuple[NDArray[np.float64], NDArray[np.float64]]  # a point and a direction
+FOOTER = "\n]}\n"
+# As Python's numbers, points take ten times the memory of an array; a background may have millions.
+_POINTS_AT_ONCE = 4096
+_LONLAT = "OGC:CRS84"
+_SHARE_OF_A_PIXEL = 1e-3  # to which coordinates are written
+_EARTH = 111_320  # metres in a degree of latitude
 # Traced at once: where every pixel differs from its neighbours a polygon takes about a kilobyte.
 _SIDES_AT_ONCE = 2**20
 _SHOWN = 20
 Progress = Callable[[float], None]
 
 
-def regularised(polygon: shapely.Polygon, tolerance: float = 0.0) -> shapely.Polygon:
-    """The polygon with right angles where its border is near them; what has none comes back simplified.
+def header(crs: str | None) -> str:
+    """The start of the file, up to the first feature."""
+    member = json.dumps({"type": "name", "properties": {"name": crs}})
+    return '{"type": "FeatureCollection",\n' + (f'"crs": {member},\n' if crs else "") + '"features": ['
 
-    Sides within 25 degrees of the polygon's main direction, or of that at a right angle to it, are brought to it, and
-    those that follow each other become one. The others stay as they are. The main direction is that in which most of
-    the border runs.
+
+def feature(region: ClassRegion, area: int, class_map: ClassMap, place: Place, unit: AreaUnit | None) -> Iterator[str]:
+    """A region as a GeoJSON feature, in parts: an annotation for QuPath, with plain properties for everything else."""
+    properties = json.dumps(_properties(region, area, class_map, unit))
+    yield f'{{"type": "Feature", "properties": {properties}, "geometry": {{"type": "Polygon", "coordinates": ['
+    for number, ring in enumerate((region.shape.exterior, *region.shape.interiors)):
+        yield "," if number else ""
+        yield from _ring(shapely.get_coordinates(ring), place)
+    yield "]}}"
+
+
+def _properties(region: ClassRegion, area: int, class_map: ClassMap, unit: AreaUnit | None) -> dict[str, Any]:
+    value, name = region.value, class_map.name(region.value)
+    properties: dict[str, Any] = {
+        "objectType": "annotation",
+        "classification": {"name": name, "color": list(class_map.color(value))},
+        "class": name,
+        "class_id": value,
+        "area_px": area,
+    }
+    if unit is not None:
+        properties[unit.key] = float(f"{unit.of(region, area):.6g}")
+    return properties
+
+
+def _ring(closed: NDArray[np.float64], place: Place) -> Iterator[str]:
+    """A closed ring, the outer one counterclockwise as RFC 7946 asks for."""
+    closed = closed[::-1] if place.flipped else closed
+    for start in range(0, len(closed), _POINTS_AT_ONCE):
+        points = _as_written(place.to(closed[start : start + _POINTS_AT_ONCE]))
+        yield ("," if start else "[") + json.dumps(points.tolist(), separators=(",", ":"))[1:-1]
+    yield "]"
+
+
+def _as_written(points: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers, as corners of pixels are, without a decimal point."""
+    whole = points.astype(np.int64)
+    return whole if (whole == points).all() else points
+
+
+class Place(NamedTuple):
+    """How pixels become coordinates.
+
+    Attributes:
+        to: (n, 2) columns and rows to (n, 2) x and y, rounded.
+        flipped: whether a ring changes its sense of turning.
+        crs: name of the coordinate reference system where it is not longitude and latitude, else None.
+    """
+
+    to: Callable[[Any], Any]
+    flipped: bool
+    crs: str | None
+
+
+def place_of(place: Georeference | None, coordinates: Coordinates, stretch: tuple[float, float] = (1.0, 1.0)) -> Place:
+    """The coordinates that are written for the pixels of a class map.
+
+    GeoJSON (RFC 7946) knows longitude and latitude only. Straight borders of pixels are not straight there, and a
+    polygon shall lie exactly on its class map, so that a map's own system is kept and named in the member `crs` of the
+    older GeoJSON, which GDAL and QGIS read. A system without an EPSG code has no such name; it becomes longitude and
+    latitude.
 
     Args:
-        polygon: in pixels.
-        tolerance: farthest that a border may move before its sides are turned, pixels; 1.5 at least.
+        place: of the class map.
+        coordinates: which are wanted.
+        stretch: pixels of the image, as it is stored, per pixel of the class map: along columns, along rows.
+
+    Raises:
+        ConfigError: when the class map has no place on the ground, and coordinates there are asked for.
     """
-    tolerance = max(tolerance, _LEAST_TOLERANCE)
-    coarse = polygon.simplify(tolerance, preserve_topology=True)
-    angle, centre = _main_direction(coarse), polygon.centroid
-    turned = rotate(coarse, -angle, origin=centre)
-    rings = [_squared(ring, tolerance) for ring in (turned.exterior, *turned.interiors)]
-    if any(ring is None for ring in rings):
-        return coarse
-    regular = rotate(shapely.Polygon(rings[0], rings[1:]), angle, origin=centre)
-    changed = regular.symmetric_difference(polygon).area if regular.is_valid else np.inf
-    return regular if changed <= _MOST_CHANGED * polygon.area else coarse
+    crs = _on_earth(place)
+    if coordinates == "pixels" or (coordinates == "auto" and crs is None):
+        return Place(_stretched(stretch), False, None)
+    if place is None or crs is None:
+        raise ConfigError(f"coordinates {coordinates!r} need a class map that knows its place on Earth; use 'pixels'")
+    code = crs.to_epsg()
+    if coordinates == "lonlat" or code in (None, 4326):
+        return _lonlat(place, crs)
+    return Place(_affine(place, _decimals(place)), _is_flipped(place), f"urn:ogc:def:crs:EPSG::{code}")
 
 
-def _main_direction(polygon: shapely.Polygon) -> float:
-    """Degrees from 0 to 90 in which most of the border runs: the mean of the sides' angles, four times, by length."""
-    steps = np.diff(np.asarray(polygon.exterior.coords)[:, :2], axis=0)
-    lengths, angles = np.hypot(*steps.T), np.arctan2(steps[:, 1], steps[:, 0])
-    # Twice the weight of long sides: short ones are steps of pixels.
-    mean = np.angle((lengths**2 * np.exp(4j * angles)).sum()) / 4
-    return float(np.degrees(mean) % 90)
+def _stretched(stretch: tuple[float, float]) -> Callable[[Any], Any]:
+    if stretch == (1.0, 1.0):
+        return lambda points: points
+    return lambda points: np.round(points * np.array(stretch), 3)
 
 
-def _squared(ring: Any, tolerance: float) -> list[tuple[float, float]] | None:
-    """The corners of a ring whose sides near the axes are brought to them; None where too few are left."""
-    points = np.asarray(ring.coords)[:-1, :2]
-    sides = np.roll(points, -1, axis=0) - points
-    kinds = [_kind(side) for side in sides]
-    # What is as short as the steps of pixels is no side: a corner that they cut, or a step in a side.
-    least = [(3 if kind == "oblique" else 2) * tolerance for kind in kinds]
-    kept = [i for i, side in enumerate(sides) if np.hypot(*side) >= least[i]]
-    groups = _runs(kept, kinds)
-    if len(groups) < 3:
-        return None
-    lines = [_line(points, sides, group, kinds[group[0]]) for group in groups]
-    corners = []
-    for k, (line, group) in enumerate(zip(lines, groups, strict=True)):
-        met = _crossing(lines[k - 1], line)
-        corner = points[group[0]] if met is None else met
-        corners.append((float(corner[0]), float(corner[1])))
-    return corners
+def _on_earth(place: Georeference | None) -> Any:
+    """The coordinate reference system; None where there is none, or one of a drawing or a building."""
+    crs = rasterio.CRS.from_wkt(place.crs) if place is not None and place.crs else None
+    return crs if crs is not None and (crs.is_projected or crs.is_geographic) else None
 
 
-def _kind(side: NDArray[np.float64]) -> str:
-    angle = np.degrees(np.arctan2(abs(side[1]), abs(side[0])))
-    return "level" if angle <= _OBLIQUE else "upright" if angle >= 90 - _OBLIQUE else "oblique"
+def _affine(place: Georeference, decimals: int) -> Callable[[Any], Any]:
+    a, b, c, d, e, f = place.transform
+    matrix, offset = np.array([[a, d], [b, e]]), np.array([c, f])
+    return lambda points: np.round(points @ matrix + offset, decimals)
 
 
-def _runs(kept: list[int], kinds: list[str]) -> list[list[int]]:
-    """Sides that follow each other in one direction, as one; around the ring."""
-    groups: list[list[int]] = []
-    for i in kept:
-        if groups and kinds[i] != "oblique" and kinds[groups[-1][-1]] == kinds[i]:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    if len(groups) > 1 and kinds[groups[0][0]] == kinds[groups[-1][-1]] != "oblique":
-        groups[0] = groups.pop() + groups[0]
-    return groups
+def _decimals(place: Georeference) -> int:
+    a, b, _, d, e, _ = place.transform
+    return max(0, math.ceil(-math.log10(_SHARE_OF_A_PIXEL * min(math.hypot(a, d), math.hypot(b, e)))))
 
 
-def _line(points: NDArray[np.float64], sides: NDArray[np.float64], group: list[int], kind: str) -> _Line:
-    if kind == "oblique":
-        return points[group[0]], sides[group[0]]
-    middles = points[group] + sides[group] / 2
-    mean = np.average(middles, axis=0, weights=np.hypot(*sides[group].T))
-    return mean, np.array([1.0, 0.0] if kind == "level" else [0.0, 1.0])
+def _is_flipped(place: Georeference) -> bool:
+    a, b, _, d, e, _ = place.transform
+    return a * e - b * d < 0
 
 
-def _crossing(first: _Line, second: _Line) -> NDArray[np.float64] | None:
-    """Where two lines meet; None where they are all but parallel."""
-    (p, u), (q, v) = first, second
-    cross = u[0] * v[1] - u[1] * v[0]
-    if abs(cross) < 0.2 * np.hypot(*u) * np.hypot(*v):
-        return None
-    across = ((q - p)[0] * v[1] - (q - p)[1] * v[0]) / cross
-    crossing: NDArray[np.float64] = p + across * u
-    return crossing
+def _lonlat(place: Georeference, crs: Any) -> Place:
+    exact = _affine(place, 15)
+    metres = crs.linear_units_factor[1] if crs.is_projected else 1.0
+    decimals = _decimals(place) + (math.ceil(math.log10(_EARTH / metres)) if crs.is_projected else 0)
+
+    def to(points: Any) -> Any:
+        x, y = warp(crs, _LONLAT, *exact(points).T)
+        return np.round(np.stack([x, y], axis=1), decimals)
+
+    return Place(to, _is_flipped(place), None)
+
+
+class AreaUnit(NamedTuple):
+    """What the area of a pixel is called, and how large it is.
+
+    Attributes:
+        key: name of the property.
+        per_pixel: (k, k) at places spread evenly over the image, or (1, 1).
+        size: of the image.
+    """
+
+    key: str
+    per_pixel: NDArray[np.float64]
+    size: Size
+
+    def of(self, region: ClassRegion, pixels: int) -> float:
+        """The area of a region of so many pixels, by the size of those around its centre."""
+        if self.per_pixel.size == 1:
+            return pixels * float(self.per_pixel[0, 0])
+        centre, last = region.shape.centroid, len(self.per_pixel) - 1
+        place = [[centre.y / self.size.height * last], [centre.x / self.size.width * last]]
+        return pixels * float(ndimage.map_coordinates(self.per_pixel, place, order=1, mode="nearest")[0])
+
+
+def area_unit(class_map: ClassMap) -> AreaUnit | None:
+    """Square metres on the ground of a map, square micrometres of a slide of known resolution."""
+    place, size = class_map.georeference, class_map.size
+    crs = _on_earth(place)
+    if place is not None and crs is not None:
+        areas = area_lattice(crs, place.transform, size)
+        return AreaUnit("area_m2", areas, size) if np.isfinite(areas).all() else None
+    if class_map.resolution is not None:
+        height, width = class_map.resolution
+        return AreaUnit("area_um2", np.array([[height * width * 1e12]]), size)
+    return None
 
 
 def write_polygons(
@@ -153,9 +229,11 @@ def write_polygons(
     """
     config = config or PolygonsConfig()
     with open_class_maps(class_map) as sources, written(out, overwrite=overwrite) as partial:
-        first, report, count = sources[0], on_progress or _silent, 0
+        first, report, count = sources[0], on_progress or (lambda share: None), 0
         kept = _kept_ids(first, config)
-        place, unit = place_of(first.georeference, config.coordinates, _stretch(first)), area_unit(first)
+        own, image = first.size, first.image_size
+        stretch = image.width / own.width, image.height / own.height
+        place, unit = place_of(first.georeference, config.coordinates, stretch), area_unit(first)
         with partial.open("w", encoding="utf-8") as file:
             file.write(header(place.crs))
             for source in sources:
@@ -215,15 +293,6 @@ def simplified(region: ClassRegion, tolerance: float) -> ClassRegion:
     if not isinstance(shape, shapely.Polygon) or not shape.is_valid:
         return region
     return region._replace(shape=shapely.orient_polygons(shape))
-
-
-def _stretch(class_map: ClassMap) -> tuple[float, float]:
-    own, image = class_map.size, class_map.image_size
-    return image.width / own.width, image.height / own.height
-
-
-def _silent(share: float) -> None:
-    del share
 
 
 def _kept_ids(class_map: ClassMap, config: PolygonsConfig) -> LabelArray:
