@@ -146,6 +146,23 @@ def test_polygons(here):
     trained("toy.yaml", here / "run")
 
 
+def test_polygons_of_several_classes_at_one_place_are_said(here):
+    def write(path, label):
+        cut = np.where(np.arange(label.shape[1]) < 50, label, 0)
+        names = {"disc": label, "left": cut} if write.overlap else {"left": cut, "right": label - cut}
+        tree = {"type": "FeatureCollection", "features": [one for n, m in names.items() for one in polygons_of(m, n)]}
+        path.with_name(f"{path.name}.geojson").write_text(json.dumps(tree))
+
+    write.overlap = True
+    done = init(discs(here / "over", write=write))
+    labels = [shapes(seed)[1][0] for seed in range(3)]
+    share = sum(label[:, :50].sum() for label in labels) / sum(label.sum() for label in labels)
+    (told,) = [problem for problem in done.problems if "data.overlapping: true" in problem]
+    assert told.startswith(f"{share:.0%} of the area of the polygons lies in polygons of several classes")
+    write.overlap = False
+    assert init(discs(here / "apart", write=write)).problems == ()
+
+
 def test_names_of_classes_from_a_list(here):
     folder = make_data_set(here / "toy")
     (folder / "classes.txt").write_text("soil\ntree\n")

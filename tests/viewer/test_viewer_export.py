@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from foveate.cli.app import app
 from foveate.errors import ImageReadError, OutputExistsError, UnsupportedImageError
 from foveate.viewer.build import build_scene
-from foveate.viewer.export import MARK, export
 from foveate.viewer.inputs import find_inputs
+from foveate.viewer.page import MARK, export
 from foveate.viewer.tiles import TileGrid
 
 

@@ -1,11 +1,9 @@
 """Tiles: they cover the raster, hold its values, and stay within bounds of memory."""
 
 import io
-import json
 
 import numpy as np
 import pytest
-import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,9 +11,11 @@ from viewer_toys import CELL, HEIGHT, PLACE, WIDTH
 
 from foveate.data.readers import ArrayReader, open_image
 from foveate.geometry import Size, Window
-from foveate.viewer.build import Options, build_scene
+from foveate.viewer.answers import RIGHT, WRONG
+from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
-from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG, read_nearest
+from foveate.viewer.rendering import NOT_COUNTED, read_nearest
+from foveate.viewer.scene import Options
 from foveate.viewer.tiles import ByteCache, TileGrid, TileIndex, TileService
 from toys import write_image
 
@@ -184,28 +184,6 @@ def test_unknown_layers_and_tiles_are_refused_before_any_work(service):
     for layer, index in ((99, (0, 0, 0)), (-1, (0, 0, 0)), (0, (10, 4, 0))):
         with pytest.raises(IndexError):
             service.submit(layer, TileIndex(*index))
-
-
-def test_overlapping_classes_are_a_layer_each(tmp_path):
-    rng = np.random.default_rng(0)
-    found, truth = rng.integers(0, 2, (2, 2, 40, 50)).astype(np.uint8)
-    found[:, :8] = 255
-    image = write_image(tmp_path / "scene.tif", np.zeros((3, 40, 50), np.uint8))
-    labels = write_image(tmp_path / "mask.tif", truth * 255)
-    path = write_image(tmp_path / "out/scene.classes.tif", found, nodata=255, **PLACE)
-    with rasterio.open(path, "r+") as target:
-        target.update_tags(overlapping="true", class_0="disc", class_1="square")
-    (tmp_path / "out/scene.json").write_text(json.dumps({"class_pixels": {"disc": 500, "square": 200}}))
-    scene = build_scene(find_inputs([image, tmp_path / "out"], labels=labels))
-    layers = {(layer.kind, layer.option): layer for layer in scene.layers}
-    assert set(layers) == {("image", "")} | {
-        (kind, name) for kind in ("labels", "classes") for name in ("disc", "square")
-    }
-    assert [entry.share for entry in layers["classes", "square"].classes] == [500 / 2000, 200 / 2000]
-    for code, name in enumerate(("disc", "square")):
-        for kind, mask in (("classes", found[code] == 1), ("labels", truth[code] == 1)):
-            codes = layers[kind, name].rendering(open_image, Window(0, 0, 40, 50), Size(40, 50))
-            assert np.array_equal(codes, np.where(mask, code, 255))
 
 
 def tone_of(folder, values, **profile):

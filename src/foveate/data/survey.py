@@ -42,6 +42,7 @@ class Survey:
         problems: what was not understood or is left out.
         complete: whether every pixel of the labels was read.
         band_files: names of the bands, where each lies in a file of its own.
+        overlap: share of the area of polygons that lies in polygons of several classes.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Survey:
     problems: tuple[str, ...]
     complete: bool
     band_files: tuple[str, ...] = ()
+    overlap: float = 0.0
 
     @property
     def bands(self) -> int:
@@ -78,7 +80,7 @@ def survey(folder: Path) -> Survey:
     counted = Counted(images)
     return Survey(
         folder, tuple(images), counted.kind, counted.classes(), low, high, mean, std, tuple(problems), counted.complete,
-        tuple(band_files(images[0].path)) if is_pattern(images[0].path) else (),
+        tuple(band_files(images[0].path)) if is_pattern(images[0].path) else (), counted.overlap,
     )  # fmt: skip
 
 

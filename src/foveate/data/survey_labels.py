@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.features import rasterize
 from scipy import ndimage
 
 from foveate.data.labels.raster import CLASS
@@ -85,6 +88,7 @@ class Counted:
         self._images: dict[Any, list[str]] = defaultdict(list)
         self._halves: dict[Any, dict[str, NDArray[Any]]] = defaultdict(dict)
         self._diameters: dict[Any, list[float]] = defaultdict(list)
+        self._drawn = np.zeros(2, np.int64)  # cells of a coarse grid in polygons of any, and of several classes
         self._names = [image.name for image in images]
         kinds = {_kind(image) for image in images}
         if len(kinds) > 1:
@@ -112,6 +116,11 @@ class Counted:
             )
             for value in sorted(self._pixels)
         }
+
+    @property
+    def overlap(self) -> float:
+        """Share of the area of polygons that lies in polygons of several classes."""
+        return float(self._drawn[1] / max(1, self._drawn[0]))
 
     def _count_mask(self, image: ImageFacts, share: float) -> None:
         assert image.labels is not None
@@ -172,6 +181,19 @@ class Counted:
             halves[int(outline.centroid.y >= image.size.height / 2)] += outline.area / image.size.pixels
             if image.name not in self._images[name]:
                 self._images[name].append(image.name)
+        several = _classes_at(placed, shapes.labels, image.size)
+        self._drawn += (several > 0).sum(), (several > 1).sum()
+
+
+def _classes_at(placed: NDArray[Any], labels: Sequence[Any], size: Size) -> NDArray[np.uint8]:
+    """How many classes have a polygon at the cells of a coarse grid."""
+    step = max(1.0, max(size.height, size.width) / _OBJECT_GRID)
+    shape = ceil(size.height / step), ceil(size.width / step)
+    several = np.zeros(shape, np.uint8)
+    for name in {label for label in labels if label is not None}:
+        mine = [outline for outline, label in zip(placed, labels, strict=True) if label == name]
+        several += rasterize(mine, shape, transform=Affine.scale(step), dtype="uint8")
+    return several
 
 
 def _masks_of(image: ImageFacts) -> list[tuple[Any, Path, int]]:

@@ -16,6 +16,7 @@ from foveate.data.survey_labels import ClassFacts, ImageFacts
 from foveate.types import IGNORE
 
 _VAL_SHARE = 0.2
+_MUCH = 0.05  # of the area of polygons in polygons of several classes: neighbours share less along their borders
 _FEW = 6  # images below which nothing is concluded from upper and lower halves
 OVERLAPPING = {"bands": "masks have one band per class", "folders": "each class has a folder of masks"}
 _LISTS = ("classes.txt", "labels.txt", "class_names.txt", "classnames.txt")
@@ -76,6 +77,13 @@ def counted_classes(seen: Survey, guesses: list[str]) -> tuple[dict[Any, ClassFa
         named = {value: facts for value, facts in seen.classes.items() if value}
         if len(named) < len(seen.classes):
             guesses.append("polygons without a class are not counted")
+        if seen.overlap > _MUCH:
+            guesses.append(
+                f"{seen.overlap:.0%} of the area of the polygons lies in polygons of several classes. Each pixel gets "
+                "the class of the last polygon in the file. If a pixel may have several, set data.overlapping: true, "
+                "and remove the class outside all polygons and data.vectors. If small polygons lie on large ones, set "
+                "data.vectors.order: smallest"
+            )
         return named, {}
     values = list(seen.classes)
     if seen.kind in ("colours", *OVERLAPPING):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,14 +20,15 @@ from foveate.data.sections import VectorsConfig
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.types import LabelArray
-from foveate.viewer.facts import RasterFacts
-from foveate.viewer.legend import category
+from foveate.viewer.answers import NO, YES
+from foveate.viewer.inputs import RasterFacts
+from foveate.viewer.layers import category
 from foveate.viewer.rendering import NOT_COUNTED, Media, OpenReader
 from foveate.viewer.scene import ClassEntry
 
 BORDER = 128  # added to the code of a polygon on its border
 _MOST = BORDER - 2  # classes with a code of their own; the others share the last
-_OTHERS, _NO_CLASS = "other classes", "no class"
+_OTHERS, _NO_CLASS, IGNORE = "other classes", "no class", "ignore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +62,47 @@ class Polygons:
     def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
         """Codes (h, w); 0 outside all polygons."""
         del open_reader
+        return self._drawn(window, size, 2 * window.width / size.width, border=BORDER)
+
+    def areas(self, window: Window, size: Size) -> NDArray[np.uint8]:
+        """Codes (h, w) without borders: at full resolution a pixel has the class at its centre."""
+        across = window.width / size.width
+        return self._drawn(window, size, 2 * across if across > 1 else 0, border=0)
+
+    def _drawn(self, window: Window, size: Size, least: float, border: int) -> NDArray[np.uint8]:
+        """Polygons, those with sides below `least` as dots; borders and dots have the code of the class + `border`."""
         across, down = window.width / size.width, window.height / size.height
         # The cut through a polygon is no border of it: it must lie outside the tile.
         rim = shapely.box(
             window.left - 2 * across, window.top - 2 * down, window.right + 2 * across, window.bottom + 2 * down
         )
         near = np.sort(self.tree.query(rim))
-        large = near[self.sides[near] >= 2 * across]
+        large = near[self.sides[near] >= least]
         parts, codes = shapely.clip_by_rect(self.geometries[large], *rim.bounds), self.codes[large]
         if across > 1:  # a border of a million corners is no finer than the pixels of the tile
             parts = shapely.simplify(parts, across / 2, preserve_topology=False)
         transform = Affine(across, 0, window.left, 0, down, window.top)
         drawn = _drawn(parts, codes, size, transform)
-        borders = _drawn(shapely.boundary(parts), codes + np.uint8(BORDER), size, transform)
-        drawn[borders > 0] = borders[borders > 0]
-        self._dot(drawn, near[self.sides[near] < 2 * across], transform)
+        if border:
+            borders = _drawn(shapely.boundary(parts), codes + np.uint8(border), size, transform)
+            drawn[borders > 0] = borders[borders > 0]
+        self._dot(drawn, near[self.sides[near] < least], transform, border)
         return drawn
 
-    def _dot(self, drawn: NDArray[np.uint8], small: NDArray[np.int64], transform: Affine) -> None:
+    def _dot(self, drawn: NDArray[np.uint8], small: NDArray[np.int64], transform: Affine, border: int) -> None:
         """What is smaller than two pixels is one, however many there are."""
         x, y = self.centres[:, small]
         cols = np.floor((x - transform.c) / transform.a).astype(np.int64)
         rows = np.floor((y - transform.f) / transform.e).astype(np.int64)
         inside = (cols >= 0) & (rows >= 0) & (rows < drawn.shape[0]) & (cols < drawn.shape[1])
-        drawn[rows[inside], cols[inside]] = self.codes[small[inside]] + np.uint8(BORDER)
+        drawn[rows[inside], cols[inside]] = self.codes[small[inside]] + np.uint8(border)
+
+    def only(self, *names: str) -> Polygons:
+        """Those of some classes."""
+        wanted = [name.casefold() for name in names]
+        codes = [code for code, name in enumerate(self.names, start=1) if name.casefold() in wanted]
+        mine = np.isin(self.codes, codes)
+        return replace(self, geometries=self.geometries[mine], codes=self.codes[mine])
 
     def legend(self, known: Sequence[ClassEntry]) -> tuple[ClassEntry, ...]:
         """Their classes, in the colours that classes of these names have elsewhere."""
@@ -121,9 +139,53 @@ class PolygonIds:
 
     def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> LabelArray:
         """Ids (h, w)."""
-        codes = self.polygons(open_reader, window, size) % BORDER
+        del open_reader
+        codes = self.polygons.areas(window, size)
         ids: LabelArray = np.array(self.ids, np.uint8)[codes]
         return ids
+
+
+@dataclass(frozen=True, slots=True)
+class PolygonAnswer:
+    """Yes or no of one of several overlapping classes: yes in its polygons, whatever else lies there.
+
+    Attributes:
+        every: all polygons.
+        own: those of the class.
+        lost: those without a class, in which nothing is counted.
+        outside: answer outside all polygons.
+    """
+
+    every: Polygons
+    own: Polygons
+    lost: Polygons
+    outside: int
+    media: ClassVar[Media] = "png"
+    paths: ClassVar[tuple[Path, ...]] = ()
+
+    @classmethod
+    def of(cls, polygons: Polygons, name: str, unlabelled: str | None) -> PolygonAnswer:
+        """The answer of a class; `unlabelled` is the class outside all polygons, or "ignore"."""
+        outside = NOT_COUNTED if unlabelled == IGNORE else YES if unlabelled == name else NO
+        return cls(polygons, polygons.only(name), polygons.only(_NO_CLASS, IGNORE), outside)
+
+    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
+        """Answers (h, w)."""
+        del open_reader
+        every, own, lost = (part.areas(window, size) > 0 for part in (self.every, self.own, self.lost))
+        answers = np.where(every, np.uint8(NO), np.uint8(self.outside))
+        answers[own] = YES
+        answers[lost] = NOT_COUNTED
+        return answers
+
+
+def joined(files: Mapping[str, Polygons]) -> Polygons:
+    """The polygons of several files, each of one class."""
+    codes = [np.full(len(one.codes), code, np.uint8) for code, one in enumerate(files.values(), start=1)]
+    geometries = np.concatenate([one.geometries for one in files.values()])
+    order = np.argsort(-shapely.area(geometries), kind="stable")
+    notes = tuple(note for one in files.values() for note in one.notes)
+    return Polygons(geometries[order], np.concatenate(codes)[order], tuple(files), notes)
 
 
 def _drawn(shapes: NDArray[Any], codes: NDArray[np.uint8], size: Size, transform: Affine) -> NDArray[np.uint8]:
@@ -146,7 +208,7 @@ def read_polygons(path: Path, base: RasterFacts, vectors: VectorsConfig, classes
     Raises:
         DatasetError: when it cannot be read, or none of them lies on the image.
     """
-    shapes = read_shapes(path, base.name, vectors.attribute, vectors.layer)
+    shapes = read_shapes(path, base.name, vectors.attribute, vectors.layer, bare=True)
     with open_image(base.path) as image:
         placed, notes = in_pixels(shapes, image, vectors.coordinates, path)
     on_image = shapely.intersects(placed, shapely.box(0, 0, base.size.width, base.size.height))

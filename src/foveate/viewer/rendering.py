@@ -24,7 +24,6 @@ from foveate.types import IntArray, LabelArray, Raster
 Media: TypeAlias = Literal["jpg", "png"]
 OpenReader: TypeAlias = Callable[[Path], ImageReader]
 NOT_COUNTED = 255
-WRONG, RIGHT = 1, 2
 _JPEG_QUALITY = 88
 _LABEL_VALUES = 1 << 16
 
@@ -166,32 +165,6 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
-class YesNo:
-    """One of several overlapping classes: a band that is not 0 where the class is.
-
-    Attributes:
-        path: a class map, or labels, with a band for each class.
-        code: id of the class, one less than its band.
-        unknown: stored value that means that nothing is known.
-    """
-
-    path: Path
-    code: int
-    unknown: float | None = None
-    media: ClassVar[Media] = "png"
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The raster."""
-        return (self.path,)
-
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """The code (h, w) where the class is, else 255."""
-        (values,) = read_nearest(open_reader(self.path), window, size, (self.code,))
-        return np.where((values > 0) & (values != self.unknown), np.uint8(self.code), np.uint8(NOT_COUNTED))
-
-
-@dataclass(frozen=True, slots=True)
 class Values:
     """Numbers, such as a confidence or an expected field of view.
 
@@ -257,33 +230,6 @@ class Passes:
         made = read_nearest(open_reader(self.path), window, size, range(self.bands)) > 0
         codes: NDArray[np.uint8] = np.packbits(made, axis=0, bitorder="little")[0]
         return codes
-
-
-@dataclass(frozen=True, slots=True)
-class Errors:
-    """Where a prediction differs from the labels.
-
-    Attributes:
-        classes: the prediction.
-        labels: class ids of the truth, of the same size.
-    """
-
-    classes: Ids
-    labels: Rendering
-    media: ClassVar[Media] = "png"
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """Both rasters."""
-        return (*self.classes.paths, *self.labels.paths)
-
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """WRONG, RIGHT, or NOT_COUNTED where there is no label or no prediction."""
-        guess = self.classes(open_reader, window, size)
-        truth = self.labels(open_reader, window, size)
-        verdict = np.where(guess == truth, np.uint8(RIGHT), np.uint8(WRONG))
-        verdict[(truth == NOT_COUNTED) | (guess == NOT_COUNTED)] = NOT_COUNTED
-        return verdict
 
 
 def _spread(values: Raster, low: float, high: float, first: int) -> NDArray[np.uint8]:

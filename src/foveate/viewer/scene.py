@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from foveate.data.readers import Georeference
+from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.geometry import Size
 from foveate.viewer.rendering import Rendering
 
@@ -14,6 +15,27 @@ Kind: TypeAlias = Literal[
     "image", "labels", "classes", "errors", "probabilities", "confidence", "entropy", "fov", "loss", "iou", "windows",
     "polygons",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be said about the files beside their names.
+
+    Attributes:
+        bands: 1-based numbers of the bands shown as red, green and blue, or one for grey; the first three when None.
+        classes: names and colours; those of the class maps when None.
+        overlapping: whether a pixel may belong to several classes; as the class maps say when None.
+        label_map: value in the labels -> class id, of overlapping classes -> 0 or 1; the values themselves when None.
+        vectors: how labels that are polygons are read.
+        tile: side of the tiles, 64 to 1024.
+    """
+
+    bands: tuple[int, ...] | None = None
+    classes: Sequence[ClassConfig] | None = None
+    overlapping: bool | None = None
+    label_map: dict[int, int] | None = None
+    vectors: VectorsConfig = field(default_factory=VectorsConfig)
+    tile: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +115,7 @@ class Layer:
         classes: legend of ids; empty for others.
         scale: legend of values; None for others.
         option: which of several layers of one kind it is, of which one is shown at a time; empty where there is one.
+        sets: whether codes are sets: bit k is the class with code k. 255 is not counted.
         looks: of a layer of windows, narrowest first; such a layer is outlined, not coloured.
         tone: of a picture.
         border: added to the code of a polygon on its border; 0 for other layers.
@@ -109,6 +132,7 @@ class Layer:
     classes: Sequence[ClassEntry] = ()
     scale: Scale | None = None
     option: str = ""
+    sets: bool = False
     looks: Sequence[Look] = ()
     tone: Tone | None = None
     border: int = 0

@@ -24,8 +24,7 @@ from foveate.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from foveate.viewer.build import Options
-    from foveate.viewer.scene import Scene
+    from foveate.viewer.scene import Options, Scene
 
 VIEW_HELP = """View an image of any size, and predictions on it, in the browser.
 
@@ -54,7 +53,8 @@ def view(
         list[Path], typer.Argument(metavar="IMAGE_OR_PREDICTION...", help="An image, predictions on it, polygons.")
     ],
     labels: Annotated[
-        Path | None, typer.Option(help="Labels of the image, a mask or polygons, to show the errors.")
+        Path | None,
+        typer.Option(help="Labels, to show errors: a mask, polygons, or a file per class with {class} in the path."),
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Use the class names, colours and label values of this run.")] = None,
     name: Annotated[str | None, typer.Option(help="Image to show, if the folder has predictions of several.")] = None,
@@ -67,7 +67,7 @@ def view(
     overwrite: Overwrite = False,
 ) -> None:
     """Look at images and predictions."""
-    check_all_there([*paths, *([labels] if labels else [])])
+    check_all_there([*paths, *([labels] if labels and "{class}" not in str(labels) else [])])
 
     from foveate.cli.console import errors, output
     from foveate.viewer.build import build_scene
@@ -96,7 +96,7 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
     from foveate.errors import ConfigError
     from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
-    from foveate.viewer.build import Options
+    from foveate.viewer.scene import Options
 
     try:
         chosen = tuple(int(band) for band in bands.split(",")) if bands else None
@@ -109,6 +109,7 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
     return Options(
         bands=chosen or bands_of_run,
         classes=data.classes,
+        overlapping=data.overlapping,
         label_map=data.label_map,
         vectors=data.vectors,
         tile=tile,
@@ -127,7 +128,7 @@ def _server() -> Callable[..., None]:
 
 def _export(scene: Scene, folder: Path, overwrite: bool) -> None:
     from foveate.cli.console import output, progress_bar
-    from foveate.viewer.export import export
+    from foveate.viewer.page import export
 
     with progress_bar(f"writing {folder.name}") as bar:
         tiles = export(scene, folder, overwrite=overwrite, progress=bar.to)

@@ -53,7 +53,9 @@ class Shapes:
     notes: tuple[str, ...]
 
 
-def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str | None = None) -> Shapes:
+def read_shapes(
+    path: Path, image: str, attribute: str | None = None, layer: str | None = None, *, bare: bool = False
+) -> Shapes:
     """All outlines of a file that belong to an image.
 
     Args:
@@ -61,14 +63,14 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
         image: name of the image's file, for files that hold the outlines of several images (COCO).
         attribute: property or column that holds the class; one of the usual names when None.
         layer: of a GeoPackage with several.
+        bare: accept a file that names no classes; its outlines have none.
 
     Raises:
         DatasetError: when the file cannot be read, or no class is found in it.
     """
     with translated(DatasetError, f"{path} holds labels that cannot be used", "it is damaged"):
         if path.suffix.lower() in TABLES:
-            geometries, properties, system = _read_table(path, layer)
-            in_pixels = False
+            geometries, properties, system, in_pixels = *_read_table(path, layer), False
         else:
             if not path.is_file():
                 raise DatasetError(f"no labels at {path}")
@@ -76,9 +78,8 @@ def read_shapes(path: Path, image: str, attribute: str | None = None, layer: str
             in_pixels = isinstance(tree, dict) and ("annotations" in tree or "shapes" in tree)
             geometries, properties = _from_json(tree, path, image)
             system = None if in_pixels else named_system(tree, path)
-        if geometries and not any(properties):
-            properties = [{} for _ in geometries]
-        outlines, labels, notes = _areal(geometries, _labels(properties, attribute, path), path)
+        properties = properties if any(properties) else [{}] * len(geometries)
+        outlines, labels, notes = _areal(geometries, _labels(properties, attribute, path, bare), path)
         return Shapes(outlines, labels, system, in_pixels, notes)
 
 
@@ -111,7 +112,7 @@ class Table(NamedTuple):
             facts = pyogrio.read_info(path, layer=chosen, force_feature_count=True)
             system = CRS.from_user_input(facts["crs"]) if facts["crs"] else None
             fields = [str(name) for name in facts["fields"]]
-            return cls(path, chosen, int(facts["features"]), system, _attribute(fields, attribute, path))
+            return cls(path, chosen, int(facts["features"]), system, _attribute(fields, attribute, path) or "")
 
     def labels(self, bounds: Bounds) -> list[Any]:
         """The class of each outline that meets a box, without reading any."""
@@ -176,19 +177,18 @@ def _check_first_bytes(path: Path) -> None:
         raise DatasetError(f"{path} is not a {path.suffix} file and cannot be read as one")
 
 
-def _labels(properties: list[dict[str, Any]], attribute: str | None, path: Path) -> list[Any]:
+def _labels(properties: list[dict[str, Any]], attribute: str | None, path: Path, bare: bool) -> list[Any]:
     """The class of each feature; None without one."""
-    keys = dict.fromkeys(key for one in properties for key in one)
-    attribute = _attribute(list(keys), attribute, path) if properties else None
-    return [_value(one.get(attribute)) for one in properties] if attribute else []
+    keys = list(dict.fromkeys(key for one in properties for key in one))
+    attribute = _attribute(keys, attribute, path, bare) if properties else None
+    return [_value(one.get(attribute)) if attribute else None for one in properties]
 
 
-def _attribute(keys: Sequence[str], attribute: str | None, path: Path) -> str:
+def _attribute(keys: Sequence[str], attribute: str | None, path: Path, bare: bool = False) -> str | None:
     """The property that holds the class, of those that there are."""
-    if attribute is None:
-        lower = {key.lower(): key for key in reversed(keys)}
-        attribute = next((lower[name] for name in _ATTRIBUTES if name in lower), None)
-    if attribute is None or attribute not in keys:
+    lower = {key.lower(): key for key in reversed(keys)}
+    attribute = attribute or next((lower[name] for name in _ATTRIBUTES if name in lower), None)
+    if (attribute is None and not bare) or (attribute and attribute not in keys):
         named = f"no {attribute!r}" if attribute else "no property that names a class"
         raise DatasetError(
             f"the polygons in {path} have {named}; they have {', '.join(keys) or 'no properties'}. Set "

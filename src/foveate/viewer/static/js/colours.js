@@ -23,6 +23,14 @@ export function valueOf(scale, code) {
   return code === 0 ? null : scale.low + ((code - 1) / 254) * (scale.high - scale.low);
 }
 
+/** Of a layer of sets the colours of the classes of each code, as [r, g, b, opacity] in numbers of 32 bits. */
+export function stripesOf(layer, { hidden }) {
+  const shown = layer.classes.filter((entry) => !hidden.has(entry.code));
+  const colours = shown.map(({ color }) => new Uint32Array(new Uint8ClampedArray([...rgb(color), 255]).buffer)[0]);
+  // The last code is "not counted".
+  return Array.from({ length: 256 }, (_, code) => (code === 255 ? [] : colours.filter((_, place) => (code >> shown[place].code) & 1)));
+}
+
 /** Red, green, blue and opacity for each of the 256 codes; hidden and unknown ones are clear, as is the inside of outlined polygons. */
 export function lookUp(layer, { hidden, outlined }) {
   const table = new Uint8ClampedArray(4 * 256);

@@ -1,7 +1,10 @@
 // What is drawn of a tile, and drawn anew when it is to look otherwise: pictures in a tone, codes in colours.
 
-import { lookUp } from "./colours.js";
+import { lookUp, stripesOf } from "./colours.js";
+import { scene } from "./manifest.js";
 import { hasTile, loadCodes } from "./tiles.js";
+
+const STRIPE = 5; // pixels
 
 /** Remembers what the tiles on screen were made of. */
 class Painter {
@@ -87,6 +90,7 @@ export class CodePainter extends Painter {
     if (look === this.look) return false;
     this.look = look;
     this.table = lookUp(this.layer, { hidden, outlined });
+    this.stripes = this.layer.sets ? stripesOf(this.layer, { hidden }) : null;
     // Polygons have codes of their own for their borders.
     this.outlined = outlined && !this.layer.border;
     return true;
@@ -97,9 +101,24 @@ export class CodePainter extends Painter {
     const outlined = this.outlined && tile.borders; // it may have changed meanwhile
     const image = context.createImageData(tile.width, tile.height);
     const pixels = new Uint32Array(image.data.buffer);
-    const colours = new Uint32Array(this.table.buffer);
-    tile.codes.forEach((code, i) => (pixels[i] = outlined && !outlined[i] ? 0 : colours[code]));
+    const colour = this.stripes ? this.striped(tile) : this.plain();
+    tile.codes.forEach((code, i) => (pixels[i] = outlined && !outlined[i] ? 0 : colour(code, i)));
     context.putImageData(image, 0, 0);
+  }
+
+  plain() {
+    const colours = new Uint32Array(this.table.buffer);
+    return (code) => colours[code];
+  }
+
+  /** Where classes overlap, stripes in the colours of all; they go on from tile to tile. */
+  striped({ col, row, width }) {
+    const start = (col + row) * scene.tile;
+    const place = (i) => Math.floor((start + (i % width) + Math.floor(i / width)) / STRIPE);
+    return (code, i) => {
+      const colours = this.stripes[code];
+      return colours.length ? colours[place(i) % colours.length] : 0;
+    };
   }
 
   /** The tiles on the left, the right, above and below; null where there is none. */

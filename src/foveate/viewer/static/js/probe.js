@@ -14,6 +14,12 @@ export async function codeAt(layer, x, y) {
   return tile.codes[(row - tileRow * scene.tile) * tile.width + (col - tileCol * scene.tile)];
 }
 
+/** All classes of a code, in the colour of the first. */
+function setInWords(layer, code) {
+  const there = code === 255 ? [] : layer.classes.filter((item) => (code >> item.code) & 1);
+  return there.length ? { text: there.map((item) => item.name).join(" and "), color: there[0].color } : null;
+}
+
 /** A code in words, with the colour it is drawn in: {text, color}; null where there is nothing. */
 export function inWords(layer, code) {
   if (code === null) return null;
@@ -21,6 +27,7 @@ export function inWords(layer, code) {
     const value = valueOf(layer.scale, code);
     return value === null ? null : { text: valueText(value, layer.scale.unit), color: "" };
   }
+  if (layer.sets) return setInWords(layer, code);
   const entry = layer.classes.find((item) => item.code === (layer.border ? code % layer.border : code));
   return entry ? { text: entry.name, color: entry.color } : null;
 }
