@@ -3,7 +3,8 @@
 What is done is kept: the same command goes on where it was stopped. Every run has the same number of training passes.
 A fixed view is trained alone, for each field of view, and may keep any part of its windows; a cascade is tuned as
 `foveate tune` does. At every budget the validation images choose among fixed views, and among a cascade's ways down.
-Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid,drone] [--seeds 0] [--names fixed,own-512-128]
+Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid,hrf,drone] [--seeds 0]
+    [--names fixed,own-512-128]
 DATA: see benchmarks/study.py. Writes benchmarks/results/cascade-SET.json.
 """
 
@@ -36,52 +37,95 @@ from foveate.runs.tuned import CurvePoint, read_curve, read_tuned
 CONFIGS = Path(__file__).parents[1] / "configs" / "study"
 
 
+class Way(NamedTuple):
+    """A run: fields of view, estimator (a fixed field of view has none), and other changes to the configuration."""
+
+    views: tuple[int, ...]
+    estimator: str = ""
+    changes: tuple[str, ...] = ()
+
+
 class Plan(NamedTuple):
     """What is trained on a set.
 
     Attributes:
         passes: of a training step.
         views: of the fixed views.
-        ways: by name, fields of view and estimator of what is compared with them.
+        ways: by name, what is compared with them.
         budgets: passes per megapixel.
     """
 
     passes: int
     views: tuple[int, ...]
-    ways: dict[str, tuple[tuple[int, ...], str]]
+    ways: dict[str, Way]
     budgets: tuple[float, ...]
 
 
 SHARED, OWN, COARSE = "{name: cascade, share: true}", "{name: cascade, share: false}", "{name: coarse_first}"
+# What differs from an own-weights cascade with gain 10, by name of the ablation.
+ABLATIONS = {
+    "no-context": "context: none",
+    "at-input": "context: input",
+    "map": "handed: map",
+    "probabilities": "handed: probabilities",
+    "shared": "share: true",
+    "closer-1": "closer_per_wide: 1",
+    "closer-3": "closer_per_wide: 3",
+    "drop-0": "drop_context: 0",
+    "drop-0.5": "drop_context: 0.5",
+}
+
+
+def ablations(views: tuple[int, ...]) -> dict[str, Way]:
+    return {f"without-{name}": Way(views, f"{{name: cascade, gain: 10, {one}}}") for name, one in ABLATIONS.items()}
+
+
 PLANS = {
     "dubai": Plan(
         18,
         (64, 128, 256),
         {
-            "shared-512-128": ((128, 512), SHARED),
-            "own-512-128": ((128, 512), OWN),
-            "shared-256-64": ((64, 256), SHARED),
+            "shared-512-128": Way((128, 512), SHARED),
+            "own-512-128": Way((128, 512), OWN),
+            "gain-512-128": Way((128, 512), "{name: cascade, gain: 10}"),
+            "shared-256-64": Way((64, 256), SHARED),
+            "coarse-256-128-64": Way((64, 128, 256), COARSE),
         },
-        (31, 62, 124, 248, 496),
+        (31, 62, 124, 248),
     ),
     "earth": Plan(
         18,
         (64, 128, 256),
-        {"shared-256-64": ((64, 256), SHARED), "own-256-64": ((64, 256), OWN)},
+        {"shared-256-64": Way((64, 256), SHARED), "own-256-64": Way((64, 256), OWN)},
         (64, 127, 254, 508),
     ),
     "idrid": Plan(
         12,
         (256, 512, 1024),
-        {"own-2048-512": ((512, 2048), "{name: cascade, share: false, gain: 10}")},
+        {
+            "own-2048-512": Way((512, 2048), "{name: cascade, share: false, gain: 10}"),
+            "coarse-2048-512": Way((512, 2048), COARSE),
+            "long-2048-512": Way(
+                (512, 2048),
+                "{name: cascade, share: false, gain: 10}",
+                ("training.steps=240", "training.validate_every=240"),
+            ),
+            **ablations((512, 2048)),
+        },
         (2, 4, 8, 16),
+    ),
+    "hrf": Plan(
+        12,
+        (128, 256, 512),
+        {"own-1024-256": Way((256, 1024), "{name: cascade, gain: 10}"), "coarse-1024-256": Way((256, 1024), COARSE)},
+        (8, 16, 32, 64),
     ),
     "drone": Plan(
         18,
         (128, 256, 512),
         {
-            "shared-512-128": ((128, 512), "{name: cascade, share: true, gain: 10}"),
-            "coarse-128-512": ((128, 512), COARSE),
+            "shared-512-128": Way((128, 512), "{name: cascade, share: true, gain: 10}"),
+            "coarse-128-512": Way((128, 512), COARSE),
         },
         (8, 16, 32, 64, 128),
     ),
@@ -104,11 +148,11 @@ def main() -> None:
 
 def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> None:
     plan, rows = PLANS[name], []
-    runs = {f"fixed-{view}": ((view,), None) for view in plan.views} | plan.ways
+    runs = {f"fixed-{view}": Way((view,)) for view in plan.views} | plan.ways
     for seed in seeds:
         folders = {run: out / f"{run}-seed{seed}" for run in runs if run.startswith(names)}
         for run, folder in folders.items():
-            train(name, folder, seed, *runs[run], plan.passes)
+            train(name, folder, seed, runs[run], plan.passes)
             tuned(folder, plan.budgets)
         fixed = [folder for run, folder in folders.items() if run.startswith("fixed")]
         for budget in plan.budgets:
@@ -126,16 +170,17 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> Non
     )
 
 
-def train(name: str, folder: Path, seed: str, views: tuple[int, ...], estimator: str | None, passes: int) -> None:
+def train(name: str, folder: Path, seed: str, way: Way, passes: int) -> None:
     """Train a run that is not trained yet."""
     if RunFolder(folder).trained_file.exists():
         return
-    method = None if estimator else "fixed_1"
-    locations = passes // 3 if estimator and "cascade" in estimator else passes  # a wide window and two closer ones
     changes = [
-        f"network.weights={encoder_weights()}", f"training.seed={seed}", f"training.locations_per_step={locations}",
-        f"foveation.fields_of_view={list(views)}", *([f"foveation.estimator={estimator}"] if estimator else []),
+        f"network.weights={encoder_weights()}", f"training.seed={seed}", f"foveation.fields_of_view={list(way.views)}",
+        *([f"foveation.estimator={way.estimator}"] if way.estimator else []), *way.changes,
     ]  # fmt: skip
+    method = None if way.estimator else "fixed_1"
+    each = RunConfig.load(CONFIGS / f"{name}.yaml", changes, method).foveation.estimator.reads(len(way.views)).passes
+    changes.append(f"training.locations_per_step={passes // each}")
     print("training", folder, *changes, flush=True)
     train_run(RunConfig.load(CONFIGS / f"{name}.yaml", changes, method), RunFolder(folder), resume=True, progress=False)
 
