@@ -1,8 +1,9 @@
-"""Cascades and `coarse_first` against fixed views: mIoU against passes, chosen on validation images, of test images.
+"""Cascades, `coarse_first`, GLNet and a squeezed surround against fixed views: mIoU of test images against passes.
 
 What is done is kept: the same command goes on where it was stopped. Every run has the same number of training passes.
 A fixed view is trained alone, for each field of view, and may keep any part of its windows; a cascade is tuned as
 `foveate tune` does. At every budget the validation images choose among fixed views, and among a cascade's ways down.
+GLNet and a squeezed surround have no looks to choose from: one row each.
 Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid,hrf,drone] [--seeds 0]
     [--names fixed,own-512-128]
 DATA: see benchmarks/study.py. Writes benchmarks/results/cascade-SET.json.
@@ -62,6 +63,7 @@ class Plan(NamedTuple):
 
 
 SHARED, OWN, COARSE = "{name: cascade, share: true}", "{name: cascade, share: false}", "{name: coarse_first}"
+GLNET, SQUEEZED = "{name: glnet}", "{name: squeezed}"
 # What differs from an own-weights cascade with gain 10, by name of the ablation.
 ABLATIONS = {
     "no-context": "context: none",
@@ -90,6 +92,8 @@ PLANS = {
             "gain-512-128": Way((128, 512), "{name: cascade, gain: 10}"),
             "shared-256-64": Way((64, 256), SHARED),
             "coarse-256-128-64": Way((64, 128, 256), COARSE),
+            "glnet-512-128": Way((128, 512), GLNET),
+            "squeezed-512-128": Way((128, 512), SQUEEZED),
         },
         (31, 62, 124, 248),
     ),
@@ -105,10 +109,17 @@ PLANS = {
         {
             "own-2048-512": Way((512, 2048), "{name: cascade, share: false, gain: 10}"),
             "coarse-2048-512": Way((512, 2048), COARSE),
+            "glnet-2048-512": Way((512, 2048), GLNET),
+            "squeezed-2048-512": Way((512, 2048), SQUEEZED),
             "long-2048-512": Way(
                 (512, 2048),
                 "{name: cascade, share: false, gain: 10}",
                 ("training.steps=240", "training.validate_every=240"),
+            ),
+            "three-images-2048-512": Way(
+                (512, 2048),
+                "{name: cascade, share: false, gain: 10}",
+                ("data.split.train=[IDRiD_01, IDRiD_02, IDRiD_03]",),
             ),
             **ablations((512, 2048)),
         },
@@ -153,7 +164,13 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> Non
         folders = {run: out / f"{run}-seed{seed}" for run in runs if run.startswith(names)}
         for run, folder in folders.items():
             train(name, folder, seed, runs[run], plan.passes)
-            tuned(folder, plan.budgets)
+            if not is_joint(runs[run]):
+                tuned(folder, plan.budgets)
+        rows += [
+            {"way": run, "seed": seed, "budget": "", **scored_once(folder)}
+            for run, folder in folders.items()
+            if is_joint(runs[run])
+        ]
         fixed = [folder for run, folder in folders.items() if run.startswith("fixed")]
         for budget in plan.budgets:
             best = max(fixed, key=lambda folder: miou_at(folder, budget), default=None)
@@ -161,13 +178,18 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> Non
             rows += [
                 {"way": way, "seed": seed, "budget": budget, **scored(folder, budget)}
                 for way, folder in ways.items()
-                if folder is not None and at(read_curve(folder / "tuned.json"), budget)
+                if folder is not None and not is_joint(runs.get(way)) and at(read_curve(folder / "tuned.json"), budget)
             ]
     report(
         f"cascade-{name}",
         rows,
         {"command": f"python benchmarks/cascade.py DATA OUT --sets {name} --seeds {','.join(seeds)}"},
     )
+
+
+def is_joint(way: Way | None) -> bool:
+    """Whether a way has no looks to choose from."""
+    return way is not None and way.estimator in (GLNET, SQUEEZED)
 
 
 def train(name: str, folder: Path, seed: str, way: Way, passes: int) -> None:
@@ -223,12 +245,27 @@ def scored(folder: Path, budget: float) -> dict[str, Any]:
     return found
 
 
-def evaluated(folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Scores and cost on the test images, once; several budgets may have the same choice."""
-    file, key = folder / "test-scores.json", " ".join(overrides)
+def scored_once(folder: Path) -> dict[str, Any]:
+    """A run with one way of looking, on test images. A pass of GLNet goes through two networks: it counts twice."""
+    tree, validation = evaluated(folder, []), evaluated(folder, [], "val")
+    scales = load_run(folder).segmenter.scales
+    through = load_run(folder).segmenter.estimator.reads(len(scales)).passes
+    passes = tree["passes_per_megapixel"]
+    found = {
+        "run": folder.name, "looks": str(list(scales.fields_of_view)), "validation": validation["miou"],
+        "passes": passes * through, "miou": tree["miou"], "gmac": passes * multiply_adds(folder) / 1e9,
+        **{f"iou {one['name']}": one["iou"] for one in tree["classes"]},
+    }  # fmt: skip
+    print(found, flush=True)
+    return found
+
+
+def evaluated(folder: Path, overrides: list[str], split: str = "test") -> dict[str, Any]:
+    """Scores and cost on the test images, or others, once; several budgets may have the same choice."""
+    file, key = folder / f"{split}-scores.json", " ".join(overrides)
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if key not in known:
-        known[key] = evaluate_run(folder, "test", overrides=overrides).tree()
+        known[key] = evaluate_run(folder, split, overrides=overrides).tree()
         write_text(file, json.dumps(known), overwrite=True)
     found: dict[str, Any] = known[key]
     return found
@@ -238,7 +275,7 @@ def evaluated(folder: Path, overrides: list[str]) -> dict[str, Any]:
 def multiply_adds(folder: Path) -> float:
     """Of one pass; of a cascade the closest look's, with its context."""
     model = load_run(folder).segmenter
-    patch = torch.zeros(1, model.in_channels, *[model.scales.patch_size] * 2)
+    patch = model.blank()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         if isinstance(model, CascadeSegmenter):
             handed = torch.zeros_like(model.look(patch, len(model.scales) - 1).handed)

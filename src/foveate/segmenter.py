@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.errors import GeometryError, NetworkError
-from foveate.foveation.estimator import Asked, Draw, Estimator, Learned, LocationOutput, Reading, shares_of
+from foveate.foveation.estimator import Asked, Draw, Estimator, Joint, Learned, LocationOutput, Reading, shares_of
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
@@ -77,11 +77,10 @@ class FoveatedSegmenter(nn.Module):
         membership: Membership = Exclusive(),  # noqa: B008 - immutable
     ) -> None:
         super().__init__()
-        self.network = network
-        self.scales = scales
         self.in_channels = in_channels
         self.overview_downsample = overview_downsample
-        self.estimator = estimator or GumbelSoftmax()
+        self.scales, self.estimator = scales, estimator or GumbelSoftmax()
+        self.network = self.estimator.around(network, scales) if isinstance(self.estimator, Joint) else network
         self.alignment = alignment
         self.membership = membership
         # Who always sees one scale has nothing to be told.
@@ -199,6 +198,8 @@ class FoveatedSegmenter(nn.Module):
             return patches[:, 0]
         if patches.shape[1] not in (len(read), len(self.scales)):
             raise GeometryError(f"expected patches of {len(read)} or {len(self.scales)} scales, got {patches.shape[1]}")
+        if isinstance(self.estimator, Joint):
+            return self.estimator.joined(patches[:, [0, -1]], self.scales)
         used = weights if patches.shape[1] == len(self.scales) else weights[:, read]
         return torch.einsum("ns,nschw->nchw", used.to(patches.dtype), patches)
 
@@ -222,6 +223,13 @@ class FoveatedSegmenter(nn.Module):
             Logits (N, classes, P', P') over the patches' whole windows.
         """
         return self._run_network(patches, scale_weights)[0]
+
+    def blank(self, device: torch.device | str = "cpu") -> Tensor:
+        """What the network takes for one pass, (1, C_in, h, w), all zero: to measure what that needs."""
+        patch = torch.zeros(1, self.in_channels, self.scales.patch_size, self.scales.patch_size, device=device)
+        if not isinstance(self.estimator, Joint):
+            return patch
+        return self.estimator.joined(patch[:, None].repeat(1, 2, 1, 1, 1), self.scales)
 
     def over_supports(self, output: Tensor, scale_weights: Tensor, side: int) -> Tensor:
         """Read the network's output over the supports around the patches' centres.
@@ -252,7 +260,7 @@ class FoveatedSegmenter(nn.Module):
 
     def _over_target(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
         """The part of each output (N, C, P', P') over its target, by the weights (N, S) of its scales."""
-        if self.alignment == "paper":
+        if self.alignment == "paper" or isinstance(self.estimator, Joint):
             return resize_logits(output, side)
         views = self.scales.fields_of_view
         if weights.device.type == "cuda" and not weights.requires_grad:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from foveate.config_base import ConfigTree, Section
 from foveate.errors import ConfigError
-from foveate.foveation.estimator import Estimator, Learned
+from foveate.foveation.estimator import Estimator, Joint, Learned
 from foveate.foveation.estimators import ESTIMATORS, Cascade, CoarseFirst, FixedScale, named_estimator
 from foveate.patches.scales import ScaleSet
 from foveate.texts import length, metres
@@ -80,6 +80,11 @@ class FoveationConfig(Section):
             self.estimator.check_looks(self.fields_of_view[::-1])
             if self.alignment == "paper":
                 raise ValueError("a cascade does not work with alignment paper")
+        if isinstance(self.estimator, Joint) and len(scales) < 2:
+            raise ValueError(
+                f"the estimator sees two fields of view at once, but fields_of_view is {list(scales.fields_of_view)}; "
+                "give a narrow and a wide one"
+            )
         if isinstance(self.estimator, FixedScale) and self.estimator.index >= len(scales):
             raise ValueError(
                 f"estimator.index {self.estimator.index} is beyond the {len(scales)} fields of view "

@@ -10,7 +10,7 @@ from foveate.config_base import Section
 from foveate.lazy import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from foveate.patches.scales import ScaleSet
 
@@ -218,6 +218,39 @@ class Learned(Estimator):
     def logits(self, asked: Asked) -> Tensor:
         """The policy's."""
         return asked.policy()
+
+
+class Joint(Estimator):
+    """An estimator whose one pass sees the narrowest and the widest patch of a place together, and predicts its target.
+
+    A method that this is for comes with a network around the given one, which takes what `joined` makes.
+    """
+
+    def reads(self, scales: int) -> Reading:
+        """The narrowest and the widest."""
+        return Reading((0, scales - 1))
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """A half of each of the two, (N, S)."""
+        weights = torch.zeros_like(logits, requires_grad=False)
+        weights[:, [0, -1]] = 0.5
+        return weights
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of both."""
+        return one_look(self.weights(logits, Draw()))
+
+    @abstractmethod
+    def joined(self, patches: Tensor, scales: ScaleSet) -> Tensor:
+        """What the network gets (N, C, h, w) of the narrowest and the widest patch (N, 2, C, P, P)."""
+
+    @abstractmethod
+    def around(self, network: nn.Module, scales: ScaleSet) -> nn.Module:
+        """The module that takes this, and returns logits (N, classes, h', w') over the target.
+
+        Raises:
+            NetworkError: when the network does not fit.
+        """
 
 
 class Pyramid(Estimator):

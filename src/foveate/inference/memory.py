@@ -263,9 +263,8 @@ def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[
 
 
 def _patch_bytes(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> int:
-    side = segmenter.scales.patch_size
     scale = segmenter.estimator.reads(len(segmenter.scales)).scales[-1]
-    patch = torch.zeros(1, len(source.channels), side, side, device=source.device)
+    patch = segmenter.blank(source.device)
     weights = torch.eye(len(segmenter.scales), device=source.device)[scale][None]
     with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         return peak_bytes(lambda: segmenter.predict_windows(patch.clone(), weights))

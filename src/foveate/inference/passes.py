@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
+from foveate.foveation.estimator import Estimator, Joint
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.source import PixelSource
@@ -102,12 +103,18 @@ def patch_windows(supports: Windows, side: int) -> Windows:
     return Windows(supports.top + shift, supports.left + shift, side)
 
 
-def inputs_of(passes: Passes, regions: dict[int, Region], scales: ScaleSet) -> Tensor | list[Tensor]:
-    """The input of each pass, (C, P, P) in the file's range: its scales' patches times their weights.
+def inputs_of(
+    passes: Passes, regions: dict[int, Region], scales: ScaleSet, estimator: Estimator
+) -> Tensor | list[Tensor]:
+    """The input of each pass, (C, P, P) in the file's range: its scales' patches times their weights, or joined.
 
     On a processor what is no mixture is not copied where it is a plain part of a region.
     """
-    weights = passes.scale_weights
+    weights, every = passes.scale_weights, torch.arange(len(passes))
+    if isinstance(estimator, Joint):
+        around = {scale: _windows_of(passes, scale, scales, every) for scale in regions}
+        parts = [extract_patches(regions[scale], around[scale], scales.patch_size) for scale in sorted(regions)]
+        return estimator.joined(torch.stack([parts[0], parts[-1]], dim=1).float(), scales)
     one_scale = bool(((weights == 0) | (weights == 1)).all())
     if not one_scale or any(region.pixels.device.type != "cpu" for region in regions.values()):
         return mixed_patches(passes, regions, scales)
@@ -401,11 +408,11 @@ class SharedPasses:
         return (one for one in passes if not self._knows(one.key))
 
     def _make(self, batch: list[_Pass], context: Callable[[Passes], Context | None]) -> None:
-        parts, inputs = [], []
+        parts, inputs, looking = [], [], (self._segmenter.scales, self._segmenter.estimator)
         for _, same in groupby(batch, lambda one: id(one.group)):
             ones = list(same)
             parts.append(ones[0].group.passes.select(torch.tensor([one.row for one in ones])))
-            inputs.append(inputs_of(parts[-1], ones[0].group.regions, self._segmenter.scales))
+            inputs.append(inputs_of(parts[-1], ones[0].group.regions, *looking))
         patches = inputs[0] if len(inputs) == 1 else [patch for some in inputs for patch in some]
         seen = self.run(patches, torch.cat([part.scale_weights for part in parts]), context(parts[0]))
         self._fresh.update({one.key: _Output(seen, row) for row, one in enumerate(batch)})

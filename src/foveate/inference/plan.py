@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from foveate.errors import ConfigError
-from foveate.foveation.estimator import Estimator
+from foveate.foveation.estimator import Estimator, Joint
 from foveate.geometry import Size, Window, ceil_div
 from foveate.inference.config import InferenceConfig
 from foveate.looks.passes import MappedLook, PassMap, target_stride
@@ -104,6 +104,11 @@ class LookPlan:
             )
         views = scales.only(estimator.reads(len(scales)).scales)
         if config.looks is not None or (config.planner or estimator.walk.planner) == "pyramid":
+            if isinstance(estimator, Joint):
+                raise ConfigError(
+                    "this run sees two fields of view in each pass and has no looks to choose from; "
+                    "remove inference.looks, inference.planner and the budget"
+                )
             looks = looks_of(config, views)
             sides = PyramidGrid.sides_of(looks)
             mapped = PassMap(sides[0], tuple(MappedLook(k.view, side) for k, side in zip(looks, sides, strict=True)))

@@ -298,7 +298,9 @@ class Predictor:
     def _read_apart(self, passes: Passes) -> list[Tensor]:
         """The inputs of passes far apart: each is read alone, as one region of all would be the image."""
         scales, alone = self._segmenter.scales, [passes.select(slice(i, i + 1)) for i in range(len(passes))]
-        return [inputs_of(one, read_regions(one, self._source, scales), scales)[0] for one in alone]
+        regions = [read_regions(one, self._source, scales) for one in alone]
+        estimator = self._segmenter.estimator
+        return [inputs_of(one, some, scales, estimator)[0] for one, some in zip(alone, regions, strict=True)]
 
     def _in_area(self, roots: Windows, supports: Windows) -> Tensor:
         """Which of the supports that tile some widest ones meet the image and the area."""

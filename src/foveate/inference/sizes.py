@@ -68,8 +68,7 @@ def sizes_for(total: int, patch: int, classes: int) -> dict[str, int]:
 @torch.inference_mode()
 def _bytes_of_a_patch(config: InferenceConfig, segmenter: FoveatedSegmenter, device: torch.device) -> tuple[int, int]:
     """Bytes that the network needs for a patch, and how many classes it gives."""
-    side, scales = segmenter.scales.patch_size, len(segmenter.scales)
-    patch = torch.zeros(1, segmenter.in_channels, side, side, device=device)
+    scales, patch = len(segmenter.scales), segmenter.blank(device)
     weights = torch.eye(scales, device=device)[segmenter.estimator.reads(scales).scales[-1]][None]
     classes = 0
 

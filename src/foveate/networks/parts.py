@@ -21,11 +21,11 @@ class DeepSupervision(NamedTuple):
 
     Attributes:
         logits: (N, classes, P', P').
-        auxiliary: (N, classes, P', P'), from the encoder's stage before the last.
+        auxiliary: (N, classes, P', P'), from the encoder's stage before the last; or several of them.
     """
 
     logits: Tensor
-    auxiliary: Tensor
+    auxiliary: Tensor | tuple[Tensor, ...]
 
 
 def heads_of(output: object) -> list[object]:
@@ -35,7 +35,8 @@ def heads_of(output: object) -> list[object]:
     "out" (torchvision, whose "aux" helps to train). Anything else comes back as it is, for the caller to refuse.
     """
     if isinstance(output, DeepSupervision):
-        return list(output)
+        others = output.auxiliary
+        return [output.logits, *(others if isinstance(others, tuple) else (others,))]
     if isinstance(output, Mapping):
         main = next((output[key] for key in ("logits", "out") if output.get(key) is not None), output)
         return [main, *([output["aux"]] if isinstance(output.get("aux"), Tensor) else [])]

@@ -1,16 +1,22 @@
-"""What the original has and no library: the heads C1 and PPM, the joined HRNet, and U-Net with attention gates."""
+"""What the original has and no library: C1, PPM, HRNet joined, U-Net with gates; and the networks of `paper.joint`."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
+from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.base.modules import Conv2dReLU
 from segmentation_models_pytorch.decoders.upernet.decoder import PSPModule
 from torch import Tensor, nn
+
+from foveate.errors import NetworkError
+from foveate.networks.parts import DeepSupervision, heads_of
+from foveate.patches.alignment import crop_central
 
 _PYRAMID_CHANNELS = 512
 _DROPOUT = 0.1
@@ -163,3 +169,87 @@ def _double_convolution(channels: int, out_channels: int) -> nn.Module:
         Conv2dReLU(channels, out_channels, kernel_size=3, padding=1),
         Conv2dReLU(out_channels, out_channels, kernel_size=3, padding=1),
     )
+
+
+class Branches(nn.Module):
+    """A local and a global network that share features at every stage, and one prediction of both.
+
+    (N, C_in, P, 2 P), the narrow patch beside the wide one, to logits (N, classes, h, w) over the narrow window. In
+    train mode the local branch's over the same window, and the global one's over the wide window, are auxiliary.
+
+    Args:
+        network: of segmentation_models_pytorch, with encoder, decoder and segmentation head.
+        share: side of the narrow window as a share of the wide one's.
+
+    Raises:
+        NetworkError: for any other network.
+    """
+
+    def __init__(self, network: nn.Module, share: float) -> None:
+        super().__init__()
+        if type(network).forward is not SegmentationModel.forward:
+            raise NetworkError(
+                "glnet needs a network with the encoder, decoder and segmentation head of segmentation_models_pytorch, "
+                f"got {type(network).__name__}; use one of its architectures, such as fpn or unet"
+            )
+        local: Any = network
+        self.local, self.wide = local, copy.deepcopy(local)
+        self._share, self._stages = share, [width for width in local.encoder.out_channels[1:] if width]
+        self.to_local, self.to_wide = (nn.ModuleList(map(_given, self._stages)) for _ in range(2))
+        head = next(part for part in local.segmentation_head.modules() if isinstance(part, nn.Conv2d))
+        self.together = nn.Conv2d(2 * head.in_channels, head.out_channels, 3, padding=1)
+
+    def forward(self, both: Tensor) -> Tensor | DeepSupervision:
+        """Logits of patches side by side."""
+        narrow, wide = both.chunk(2, dim=-1)
+        near, far = self._shared(list(self.local.encoder(narrow)), list(self.wide.encoder(wide)))
+        seen, around = self.local.decoder(near), self.wide.decoder(far)
+        cropped = crop_central(around, self._share, seen.shape[-1])
+        logits: Tensor = self.together(torch.cat([seen, cropped], dim=1))
+        if not self.training:
+            return logits
+        return DeepSupervision(logits, (self.local.segmentation_head(seen), self.wide.segmentation_head(around)))
+
+    def _shared(self, near: list[Tensor], far: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The features of both branches, each with the other's; the first are the input itself."""
+        stages = [i for i, one in enumerate(near) if i and one.shape[1]]
+        for i, to_local, to_wide in zip(stages, self.to_local, self.to_wide, strict=True):
+            side = near[i].shape[-1]
+            given = to_local(crop_central(far[i], self._share, side)), to_wide(_pasted(near[i], self._share))
+            near[i], far[i] = near[i] + given[0], far[i] + given[1]
+        return near, far
+
+
+class Middle(nn.Module):
+    """Keeps the middle of a network's logits.
+
+    Args:
+        network: any module (N, C_in, P, P) -> logits (N, classes, P', P').
+        share: side of the middle as a share of the patch's.
+    """
+
+    def __init__(self, network: nn.Module, share: float) -> None:
+        super().__init__()
+        self.network, self._share = network, share
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Logits (N, classes, m, m) of patches (N, C_in, P, P) over their middle."""
+        (logits, *_) = heads_of(self.network(patches))
+        if not isinstance(logits, Tensor) or logits.dim() != 4:
+            raise NetworkError(f"the network must return logits (N, classes, h, w), got {type(logits).__name__}")
+        return crop_central(logits, self._share, max(1, round(self._share * logits.shape[-1])))
+
+
+def _given(channels: int) -> nn.Module:
+    """What one branch makes of the other's features."""
+    return nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
+
+
+def _pasted(features: Tensor, share: float) -> Tensor:
+    """Features (N, D, h, h) over a narrow window as (N, D, h, h) over the wide one around it, zero elsewhere."""
+    side = features.shape[-1]
+    inside = max(1, round(share * side))
+    small = F.interpolate(features, size=(inside, inside), mode="bilinear", align_corners=False, antialias=True)
+    at = ((torch.arange(side, device=features.device, dtype=features.dtype) + 0.5) * (2 / side) - 1) / share
+    grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).expand(len(features), -1, -1, -1)
+    return F.grid_sample(small, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

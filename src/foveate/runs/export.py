@@ -16,6 +16,7 @@ from foveate.data.images import open_sample
 from foveate.data.manifest import load_samples
 from foveate.errors import ConfigError, FoveateError, NetworkError
 from foveate.files import refuse_existing, written
+from foveate.foveation.estimator import Joint
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
 from foveate.runs._export_files import ExportedLook, LookToExport, Output, Tensors, metadata, onnx, program
@@ -75,6 +76,8 @@ def export(
         OutputExistsError: when a file is there and may not be replaced.
     """
     check_format(path)
+    if isinstance(run.segmenter.estimator, Joint):
+        raise ConfigError("a network that sees two fields of view in each pass cannot be exported")
     views = _views(run, view)
     names = [path if len(views) == 1 else path.with_stem(f"{path.stem}-{one}px") for one in views]
     for name in names:

@@ -17,8 +17,8 @@ megapixel, seconds and peak memory. Finished work is kept: repeat the command to
 seeds.
 
 Estimators: fixed_1 (the narrowest field of view) to fixed_S, random, average, ensemble, mean, mode, mode_plain, gumbel,
-gumbel_soft, score_function, mixture, coarse_first, cascade. The ending _paper, as in mean_paper, selects the paper's
-alignment, which takes the whole output of a patch as the prediction of its target.
+gumbel_soft, score_function, mixture, coarse_first, cascade, glnet, squeezed. The ending _paper, as in mean_paper,
+selects the paper's alignment, which takes the whole output of a patch as the prediction of its target.
 
 Examples:
 

@@ -11,6 +11,7 @@ from foveate.foveation.estimator import (
     Asked,
     Draw,
     Estimator,
+    Joint,
     Learned,
     Look,
     Pyramid,
@@ -31,6 +32,7 @@ from foveate.paper.estimators import (
     StraightThroughArgmax,
     UniformAverage,
 )
+from foveate.paper.joint import GLNet, Squeezed
 from foveate.types import Alignment
 
 # The registry: what `foveation.estimator` may be in a configuration, by its `name`.
@@ -46,6 +48,8 @@ ESTIMATORS: tuple[type[Estimator], ...] = (
     Mixture,
     CoarseFirst,
     Cascade,
+    GLNet,
+    Squeezed,
 )
 
 __all__ = [
@@ -57,7 +61,9 @@ __all__ = [
     "Ensemble",
     "Estimator",
     "FixedScale",
+    "GLNet",
     "GumbelSoftmax",
+    "Joint",
     "Learned",
     "Look",
     "Mixture",
@@ -66,6 +72,7 @@ __all__ = [
     "Reading",
     "ScoreFunction",
     "SoftExpectation",
+    "Squeezed",
     "StraightThroughArgmax",
     "UniformAverage",
     "Walk",
