@@ -116,10 +116,9 @@ PLANS = {
                 "{name: cascade, share: false, gain: 10}",
                 ("training.steps=240", "training.validate_every=240"),
             ),
+            # Links to the images and masks of idrid but 05, 06, 07, 09, 10 and 11: three images to train on.
             "three-images-2048-512": Way(
-                (512, 2048),
-                "{name: cascade, share: false, gain: 10}",
-                ("data.split.train=[IDRiD_01, IDRiD_02, IDRiD_03]",),
+                (512, 2048), "{name: cascade, share: false, gain: 10}", ("data.folder=idrid-three",)
             ),
             **ablations((512, 2048)),
         },
