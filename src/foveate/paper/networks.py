@@ -1,4 +1,4 @@
-"""What the original has and no library: C1, PPM, HRNet joined, U-Net with gates; and the networks of `paper.joint`."""
+"""What the original has and no library: C1, PPM, HRNet joined, U-Net with gates; and GLNet's branches."""
 
 from __future__ import annotations
 

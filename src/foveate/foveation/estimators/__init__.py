@@ -26,13 +26,14 @@ from foveate.foveation.estimators.fixed import Ensemble, FixedScale
 from foveate.foveation.estimators.learned import GumbelSoftmax, Mixture
 from foveate.foveation.estimators.pyramid import Cascade, CoarseFirst
 from foveate.paper.estimators import (
+    GLNet,
     RandomScale,
     ScoreFunction,
     SoftExpectation,
+    Squeezed,
     StraightThroughArgmax,
     UniformAverage,
 )
-from foveate.paper.joint import GLNet, Squeezed
 from foveate.types import Alignment
 
 # The registry: what `foveation.estimator` may be in a configuration, by its `name`.
