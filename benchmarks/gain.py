@@ -32,7 +32,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
-from foveate.metrics.scores import confusion_matrix, scores_from
+from foveate.metrics import confusion_matrix, scores_from
 from foveate.runs.folder import TrainedRun, load_run
 
 RULES = ("entropy", "predicted drop", "true drop", "chance")

@@ -28,7 +28,7 @@ from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan, block_side
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
-from foveate.metrics.scores import confusion_matrix, loss_per_cell, scores_from
+from foveate.metrics import confusion_matrix, loss_per_cell, scores_from
 from foveate.runs.folder import TrainedRun, load_run
 
 

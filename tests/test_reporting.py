@@ -13,7 +13,7 @@ from foveate.data.sections import ClassConfig
 from foveate.geometry import Size, Window
 from foveate.inference.evaluate import Evaluation
 from foveate.membership import Exclusive
-from foveate.metrics.scores import mean_distances, scores_from
+from foveate.metrics import mean_distances, scores_from
 from foveate.reporting.panels import (
     Panel,
     foveation_panel,

@@ -15,10 +15,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from foveate.version import __version__
+from foveate.package import __version__, door
 
 if TYPE_CHECKING:
-    from foveate.api.runs import Run, evaluate, load, predict, push
+    from foveate.api import Run, evaluate, load, predict, push
     from foveate.api.training import compare, init, patches, train
     from foveate.cascade import CascadeSegmenter
     from foveate.data.readers import open_image
@@ -26,35 +26,10 @@ if TYPE_CHECKING:
     from foveate.foveation.estimators import Cascade, GumbelSoftmax, Mixture
     from foveate.geometry import Size, Window
     from foveate.networks.build import build_network
-    from foveate.networks.own import trust_code
+    from foveate.networks.config import trust_code
     from foveate.patches.scales import ScaleSet
     from foveate.runs.config import RunConfig
     from foveate.segmenter import FoveatedSegmenter
-
-_HOMES = {
-    "Cascade": "foveate.foveation.estimators",
-    "CascadeSegmenter": "foveate.cascade",
-    "FoveateError": "foveate.errors",
-    "FoveatedSegmenter": "foveate.segmenter",
-    "GumbelSoftmax": "foveate.foveation.estimators",
-    "Mixture": "foveate.foveation.estimators",
-    "Run": "foveate.api.runs",
-    "RunConfig": "foveate.runs.config",
-    "ScaleSet": "foveate.patches.scales",
-    "Size": "foveate.geometry",
-    "Window": "foveate.geometry",
-    "build_network": "foveate.networks.build",
-    "compare": "foveate.api.training",
-    "evaluate": "foveate.api.runs",
-    "init": "foveate.api.training",
-    "load": "foveate.api.runs",
-    "open_image": "foveate.data.readers",
-    "patches": "foveate.api.training",
-    "predict": "foveate.api.runs",
-    "push": "foveate.api.runs",
-    "train": "foveate.api.training",
-    "trust_code": "foveate.networks.own",
-}
 
 __all__ = [
     "Cascade",
@@ -83,13 +58,27 @@ __all__ = [
 ]
 
 
+_named, __dir__ = door(
+    __name__,
+    {
+        "api": "Run evaluate load predict push",
+        "api.training": "compare init train",
+        "cascade": "CascadeSegmenter",
+        "data.readers": "open_image",
+        "errors": "FoveateError",
+        "foveation.estimators": "Cascade GumbelSoftmax Mixture",
+        "geometry": "Size Window",
+        "networks.build": "build_network",
+        "networks.config": "trust_code",
+        "package": "__version__",
+        "patches": "patches",
+        "patches.scales": "ScaleSet",
+        "runs.config": "RunConfig",
+        "segmenter": "FoveatedSegmenter",
+    },
+)
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'foveate' has no attribute {name!r}; it has {', '.join(__all__)}")
-    if name == "patches":  # the package of this name is called
-        return import_module("foveate.patches")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+    # The package of this name is called.
+    return import_module("foveate.patches") if name == "patches" else _named(name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.lazy import torch
+from foveate.package import torch
 from foveate.types import IntArray
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from affine import Affine
 from data_toys import data_config, smooth_image, write
 
-from foveate.data import class_table
+from foveate.data import label_index
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.label_index import spread_windows
 from foveate.data.locations import LocationSpec
@@ -98,9 +98,9 @@ def test_a_class_where_the_images_hold_no_data(tmp_path):
     refused(
         scenes(tmp_path, masks, images, nodata=0),
         f"{pixels:,} pixels of water lie where the images have no data",
-        "data.use_nodata=false",
+        "data.nodata=ignore",
     )
-    assert prepared(tmp_path, use_nodata=False).pixel_counts[1] == pixels
+    assert prepared(tmp_path, nodata="ignore").pixel_counts[1] == pixels
 
 
 def test_what_was_noted_of_the_labels_is_told_with_the_refusal(tmp_path):
@@ -123,7 +123,7 @@ def test_most_of_a_class_where_the_images_hold_no_data(tmp_path):
     data = prepared(scenes(tmp_path, masks, images, nodata=0))
     train = data.class_table.splits[0].tally
     assert train.left_out[1].tolist() == [sum((masks[n][0, :45] == c).sum() for n in "ab") for c in (0, 1)]
-    assert any("75% of the pixels of class water" in note and "use_nodata=false" in note for note in data.notes)
+    assert any("75% of the pixels of class water" in note and "nodata=ignore" in note for note in data.notes)
 
 
 def test_a_class_that_the_masks_call_no_data(tmp_path):
@@ -181,8 +181,8 @@ def test_training_without_a_label(tmp_path):
 def test_large_splits_are_estimated(tmp_path, monkeypatch):
     masks = {name: squares(i, 300, 400) for i, name in enumerate("abv")}
     scenes(tmp_path, masks)
-    monkeypatch.setattr(class_table, "_SIDE", 32)
-    monkeypatch.setattr(class_table, "MOST_PIXELS", 20_000)
+    monkeypatch.setattr(label_index, "_SIDE", 32)
+    monkeypatch.setattr(label_index, "MOST_PIXELS", 20_000)
     val = prepared(tmp_path).class_table.splits[1]
     assert val.estimated
     assert val.tally.counts.sum() == pytest.approx(300 * 400, rel=0.001)

@@ -41,7 +41,7 @@ def test_colours(color):
     ("change", "message"),
     [
         ({"clases": []}, "unknown key 'clases'; did you mean 'classes'"),
-        ({"split": {"val_fractoin": 0.1}}, "did you mean 'val_fraction'"),
+        ({"split": {"vall": 0.1}}, "did you mean 'val'"),
         ({"manifest": "a.csv"}, "exactly one of 'folder' and 'manifest'"),
         ({"folder": None}, "exactly one of 'folder' and 'manifest'"),
         ({"classes": CLASSES[:1]}, "at least 2"),
@@ -58,7 +58,10 @@ def test_colours(color):
         ({"class_sampling": {"water": -1}}, "not be negative"),
         ({"balance": 1.5}, "less than or equal to 1"),
         ({"in_channels": 4, "augmentation": {"hue": 0.1}}, "saturation and hue need in_channels 3"),
+        ({"split": {"val": 0.5, "test": 0.5}}, "must be below 1"),
         ({"split": {"val_fraction": 0.5, "test_fraction": 0.5}}, "must be below 1"),
+        ({"split": {"val": ["a"], "val_fraction": 0.5}}, "give a list or a share"),
+        ({"split": {"val": 1.0}}, "less than 1"),
         ({"split": {"train": ["a"], "val_fraction": 0.5}}, "cannot be used with a train list"),
     ],
 )

@@ -40,10 +40,10 @@ def test_loaders(folder):
 
 def test_no_validation_is_refused_unless_asked_for(folder):
     for split in ({}, {"test": ["im1"]}, {"train": ["im0", "im1", "im2"], "test": ["im3"]}):
-        with pytest.raises(DatasetError, match=r"left for validation.*val_fraction.*data\.split\.val=\[\]"):
+        with pytest.raises(DatasetError, match=r"left for validation.*val=0.2.*data\.split\.val=\[\]"):
             module(folder, split=split).setup()
     for fraction in (0.01, 0.2, 0.6):
-        data = module(folder, split={"val_fraction": fraction})
+        data = module(folder, split={"val": fraction})
         data.setup()
         assert len(data.samples("val")) == max(1, round(4 * fraction))
 

@@ -273,7 +273,7 @@ names = st.lists(st.text("abcdef", min_size=1, max_size=6), unique=True, max_siz
 
 @given(names, st.integers(0, 5), st.randoms())
 def test_a_draw_depends_on_the_names_alone(stems, seed, random):
-    config = SplitConfig(val_fraction=0.3, test_fraction=0.2, seed=seed)
+    config = SplitConfig(val=0.3, test=0.2, seed=seed)
     splits = assign_splits(stems, config)
     assert set(splits) == set(stems)
     random.shuffle(stems)
@@ -285,7 +285,7 @@ def test_a_draw_depends_on_the_names_alone(stems, seed, random):
 @given(st.integers(1, 60), st.sampled_from([0.0, 0.05, 0.2, 0.5]), st.sampled_from([0.0, 0.1, 0.45]), st.integers(0, 3))
 def test_a_count_is_drawn(count, val, test, seed):
     """To the nearest image, one at least, and one is left to train on; validation comes first where there are few."""
-    splits = assign_splits(map(str, range(count)), SplitConfig(val_fraction=val, test_fraction=test, seed=seed))
+    splits = assign_splits(map(str, range(count)), SplitConfig(val=val, test=test, seed=seed))
     counts = [list(splits.values()).count(split) for split in ("train", "val", "test")]
     assert sum(counts) == count
     assert counts[0] >= 1
@@ -297,6 +297,6 @@ def test_a_count_is_drawn(count, val, test, seed):
 
 
 def test_shares_of_draws():
-    splits = assign_splits([f"im{i}" for i in range(4000)], SplitConfig(val_fraction=0.3, test_fraction=0.2))
+    splits = assign_splits([f"im{i}" for i in range(4000)], SplitConfig(val=0.3, test=0.2))
     counts = [list(splits.values()).count(split) for split in ("train", "val", "test")]
     assert counts == [2000, 1200, 800]

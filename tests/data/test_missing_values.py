@@ -190,7 +190,7 @@ def test_a_value_that_only_the_user_knows(tmp_path):
 
 def test_marks_that_are_not_believed(tmp_path):
     path = with_mask(tmp_path)
-    config = DataConfig.parse({"folder": "x", "classes": CLASSES, "use_nodata": False})
+    config = DataConfig.parse({"folder": "x", "classes": CLASSES, "nodata": "ignore"})
     with open_working(path, config) as image, open_image(path, use_nodata=False) as stored:
         assert not image.masked
         np.testing.assert_array_equal(image.read(Window(0, 0, 80, 80)), stored.read(Window(0, 0, 80, 80)))

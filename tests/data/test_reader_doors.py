@@ -14,8 +14,8 @@ from data_toys import smooth_image, write
 from foveate.data.readers import open_image
 from foveate.data.roi import named_system
 from foveate.errors import ConfigError, FoveateError, UnsupportedImageError
-from foveate.gdal import quiet
 from foveate.geometry import Window
+from foveate.tiff.raster import quiet
 
 SECRET = bytes(range(256)) * 16
 

@@ -13,8 +13,8 @@ from reader_toys import write_zarr
 from foveate.data.images import ReaderCache
 from foveate.data.readers import base, open_image
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
-from foveate.gdal import small_cache, small_cache_bytes
 from foveate.geometry import Window
+from foveate.tiff.raster import small_cache, small_cache_bytes
 
 SIDE = 2_000_000
 

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from foveate.inference.evaluate import Evaluation
-from foveate.metrics.scores import scores_from
+from foveate.metrics import scores_from
 from foveate.texts import table_html
 
 COST = {"passes_per_megapixel": 250.0, "seconds": 3.0}

@@ -20,7 +20,7 @@ from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.score import MapFiles, MapSpec, Scoring, score_blocks, thinning_step
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
-from foveate.metrics.scores import hausdorff_distances, iou_per_cell, loss_per_cell, scores_from
+from foveate.metrics import hausdorff_distances, iou_per_cell, loss_per_cell, scores_from
 from foveate.patches.extraction import overview_of
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from foveate.membership import Exclusive
-from foveate.metrics.scores import iou_per_cell, loss_per_cell
+from foveate.metrics import iou_per_cell, loss_per_cell
 
 IGNORED = 255
 

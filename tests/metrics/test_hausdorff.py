@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foveate.membership import Exclusive
-from foveate.metrics.scores import hausdorff_distances, mean_distances
+from foveate.metrics import hausdorff_distances, mean_distances
 
 
 def boundary(mask):

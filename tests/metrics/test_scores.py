@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.membership import Exclusive, Overlapping
-from foveate.metrics.scores import confusion_matrix, permutation_p_value, scores_from
+from foveate.metrics import confusion_matrix, permutation_p_value, scores_from
 from oracles import confusion
 
 

@@ -6,8 +6,7 @@ from torch import nn
 
 from foveate.errors import ConfigError, NetworkError
 from foveate.networks.build import network_from
-from foveate.networks.config import NetworkConfig
-from foveate.networks.own import VARIABLE, check_code, trust_code
+from foveate.networks.config import VARIABLE, NetworkConfig, check_code, trust_code
 
 MODULE = """
 from torch import nn

@@ -62,3 +62,15 @@ def test_a_setting_that_nobody_turned_loads_at_its_value(tmp_path, path, default
     assert RunConfig.completed(with_overrides(tree, [f"{path}={default}"])) == RunConfig.completed(tree)
     with pytest.raises(ConfigError, match=rf"{path}={other} is no longer there"):
         RunConfig.parse(with_overrides(tree, [f"{path}={other}"]))
+
+
+def test_settings_that_became_one_load(tmp_path):
+    tree = toy_config(tmp_path)
+    plain = {"val_fraction": 0.0, "test_fraction": 0.0}
+    saved = {**tree["data"], "use_nodata": True, "nodata": 3.0, "split": {**tree["data"]["split"], **plain}}
+    kept = RunConfig.completed({**tree, "data": saved})
+    assert kept == RunConfig.completed({**tree, "data": {**tree["data"], "nodata": 3.0}})
+    drawn = {"train": None, "val": None, "test": None, "val_fraction": 0.2, "test_fraction": 0.1}
+    data = RunConfig.parse({**tree, "data": {**saved, "use_nodata": False, "split": drawn}}).data
+    assert (data.split.val, data.split.test, data.nodata, data.use_nodata) == (0.2, 0.1, "ignore", False)
+    assert RunConfig.parse({**tree, "data": {**tree["data"], "nodata": 0}}).data.nodata == 0

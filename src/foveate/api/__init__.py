@@ -1,1 +1,292 @@
-"""What Python users call, with names and paths as on the command line."""
+"""`foveate.load`, `Run`, `foveate.predict` and `foveate.evaluate`: what a trained run does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveate.data.roi import Roi
+from foveate.devices import device_named
+from foveate.errors import ConfigError
+from foveate.inference.memory import parse_memory
+from foveate.inference.session import Session
+from foveate.reporting.previews import PredictionResult, predict_shown
+from foveate.runs.folder import RunFolder, TrainedRun
+from foveate.runs.predict_array import ArrayPrediction, predict_array
+from foveate.texts import metres
+
+if TYPE_CHECKING:
+    from foveate.inference.evaluate import Evaluation
+
+AnyPath = str | Path
+AnyArray = NDArray[Any] | Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Run(TrainedRun):
+    """A trained run, ready to segment images: `run = foveate.load("runs/mine")`.
+
+    Attributes:
+        config: its configuration.
+        segmenter: the network with its looks, a `torch.nn.Module` in eval mode on `device`.
+        device: where it works.
+        path: its folder; None for one that was not loaded from a folder.
+        overrides: the changes to its configuration that it was loaded with.
+    """
+
+    path: Path | None = field(default=None, kw_only=True)
+    overrides: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @overload
+    def predict(
+        self,
+        image: AnyPath,
+        out: AnyPath,
+        *,
+        budget: float | str | None = None,
+        outputs: Sequence[str] | None = None,
+        roi: AnyPath | None = None,
+        memory: str | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        strict: bool = False,
+        overrides: Sequence[str] = (),
+        session: Session | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> PredictionResult: ...
+
+    @overload
+    def predict(
+        self,
+        image: AnyArray,
+        *,
+        budget: float | str | None = None,
+        overrides: Sequence[str] = (),
+        axes: str | None = None,
+        scale: float | None = None,
+        pixel_size: str | None = None,
+    ) -> ArrayPrediction: ...
+
+    def predict(self, image: AnyPath | AnyArray, out: AnyPath | None = None, **options: Any) -> Any:
+        """Segment an image file of any size, or an image in memory.
+
+        See `foveate.predict`, which takes the run as its first argument.
+        """
+        settled = self._settled(options.pop("budget", None), options.pop("outputs", None), options.pop("overrides", ()))
+        if isinstance(image, np.ndarray | Tensor):
+            if out is not None:
+                raise ConfigError("an array is segmented in memory and nothing is written; leave out the folder")
+            return predict_array(settled, image, **options)
+        if out is None:
+            raise ConfigError(f"give a folder for the results of {image}, as in run.predict({str(image)!r}, 'out')")
+        return _predict_file(settled, image, out, **options)
+
+    def evaluate(self, split: str = "val", *, hausdorff: bool = False) -> Evaluation:
+        """Predict and score every image of a split of the run's data: see `foveate.evaluate`."""
+        return evaluate(self, split, hausdorff=hausdorff)
+
+    def export(
+        self, path: AnyPath, *, view: int | None = None, pixel_size: str | None = None, overwrite: bool = False
+    ) -> list[Path]:
+        """Write the network of each look as ONNX (.onnx) or as a program of torch.export (.pt2).
+
+        The network takes patches (N, C, P, P) of raw values divided by their range (255 for 8 bits) and returns
+        probabilities (N, classes, P, P). The file is compared with torch before it is kept.
+
+        Args:
+            path: ends in .onnx or .pt2; of several looks the field of view is added to the name.
+            view: the one field of view to write; all when None.
+            pixel_size: of the images, such as "0.3 m", for the QGIS plug-in Deepness.
+            overwrite: replace what is there.
+
+        Returns:
+            The files.
+
+        Raises:
+            NetworkError: when the network cannot be exported, or the export's output differs from torch's.
+        """
+        from foveate.runs.export import export  # noqa: PLC0415 - predictions do not need it
+
+        size = None if pixel_size is None else metres(pixel_size)
+        done = export(self, Path(path), view=view, pixel_size=size, overwrite=overwrite)
+        return [one.path for one in done]
+
+    def _settled(self, budget: float | str | None, outputs: Sequence[str] | None, overrides: Sequence[str]) -> Run:
+        """This run with other settings of inference."""
+        changes = list(overrides)
+        if budget is not None:
+            changes += [f"inference.budget={budget}", "inference.planner=pyramid"]
+        if outputs is not None:
+            changes.append(f"inference.outputs=[{','.join(outputs)}]")
+        other = [change for change in changes if not change.startswith("inference.")]
+        if other:
+            raise ConfigError(
+                f"{', '.join(other)} cannot be changed when predicting, only what begins with inference.; give it to "
+                f"foveate.load(..., overrides=[...])"
+            )
+        if not changes:
+            return self
+        if self.path is None:
+            return replace(self, config=self.config.changed(changes))
+        return replace(self, config=RunFolder(self.path).configured([*self.overrides, *changes]))
+
+
+def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overrides: Sequence[str] = ()) -> Run:
+    """Load a trained run.
+
+    Args:
+        run: the folder that `foveate train` or `foveate.train` made, or "hf://user/name".
+        checkpoint: "best" (highest validation mIoU) or "last".
+        device: "auto", "cpu", "0" (a GPU by its number), "mps".
+        overrides: `key.subkey=value` changes to its configuration, such as `inference.overlap=0.5`.
+
+    Returns:
+        The run: `load("runs/mine").predict("huge.tif", "out")`, or `.predict(array)`.
+
+    Raises:
+        ConfigError: when this is no run, or an override is not allowed.
+        CheckpointError: when the checkpoint is missing or damaged.
+    """
+    path = _folder_of(run)
+    trained = RunFolder(path).load(checkpoint, device_named(device), list(overrides))
+    return _as_run(trained, path=path, overrides=tuple(overrides))
+
+
+@overload
+def predict(run: AnyPath | TrainedRun, image: AnyPath, out: AnyPath, **options: Any) -> PredictionResult: ...
+
+
+@overload
+def predict(run: AnyPath | TrainedRun, image: AnyArray, **options: Any) -> ArrayPrediction: ...
+
+
+def predict(
+    run: AnyPath | TrainedRun,
+    image: AnyPath | AnyArray,
+    out: AnyPath | None = None,
+    *,
+    budget: float | str | None = None,
+    outputs: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    **options: Any,
+) -> PredictionResult | ArrayPrediction:
+    """Segment an image file of any size into files, or an image in memory into arrays.
+
+    `predict(run, "huge.tif", "out")` writes the class map and the other outputs into the folder "out". Its memory does
+    not grow with the image. `predict(run, array)` returns classes (H, W) and probabilities (classes, H, W);
+    it normalises the array as in training.
+
+    Args:
+        run: a run from `foveate.load`, or its folder.
+        image: a file or URL; or an array or tensor (H, W), (H, W, C) or (C, H, W) of raw values.
+        out: for a file, the folder for the results, which are named after the image.
+        budget: most forward passes per megapixel; "fixed", "all", or as many as the network makes in "20 s".
+        outputs: for a file, the outputs to write: "classes", "foveation", "passes", "confidence", "entropy",
+            "probabilities", "polygons".
+        overrides: further settings of inference, such as `inference.overlap=0.5`.
+        options: for a file: `roi` (GeoJSON file of the region to segment), `memory` (such as "4GB"), `resume`,
+            `overwrite`, `strict`, `session`, `on_progress` (called with each share of the work done). For an array:
+            `axes` ("HW", "HWC", "CHW"), `scale` (divides the values), `pixel_size` (such as "0.5 um").
+
+    Returns:
+        For a file, a `PredictionResult`: a dictionary of cost and class shares with the files' paths and a method
+        `plot`. For an array, a named tuple (classes, probabilities).
+
+    Raises:
+        ImageReadError, UnsupportedImageError: when the image is missing, damaged or of no known format.
+        DatasetError: when its bands or values do not fit the run.
+        OutputExistsError: when results exist and may not be replaced.
+        ConfigError: when an option is not allowed.
+    """
+    ready = run if isinstance(run, Run) else _as_run(run) if isinstance(run, TrainedRun) else load(run)
+    call: Any = ready.predict
+    result: PredictionResult | ArrayPrediction = call(
+        image, out, budget=budget, outputs=outputs, overrides=overrides, **options
+    )
+    return result
+
+
+def evaluate(
+    run: AnyPath | TrainedRun, split: str = "val", *, hausdorff: bool = False, overrides: Sequence[str] = ()
+) -> Evaluation:
+    """Predict and score every image of a split, whole.
+
+    Args:
+        run: a run from `foveate.load`, or its folder.
+        split: "train", "val" or "test".
+        hausdorff: measure the 95 % Hausdorff distance of every class too (extra `metrics`).
+        overrides: of a folder, `key.subkey=value` changes to the configuration.
+
+    Returns:
+        Scores and cost; `.tree()` gives plain values, and a notebook shows a table.
+
+    Raises:
+        DatasetError: when the split holds no labelled image.
+    """
+    # Scores need packages that predictions do not.
+    from foveate.runs.evaluate import EvaluationOptions, evaluate_split  # noqa: PLC0415
+
+    ready = run if isinstance(run, TrainedRun) else load(run, overrides=overrides)
+    return evaluate_split(ready, split, EvaluationOptions(hausdorff))
+
+
+def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = False) -> str:
+    """Upload a trained run to the Hugging Face Hub, from which `load("hf://user/name")` gets it.
+
+    This uploads the weights (safetensors), the configuration without paths of this computer, the tuned settings, and
+    a model card with classes, looks and scores.
+
+    Args:
+        run: its folder.
+        name: "user/name"; created if it does not exist.
+        checkpoint: "best" or "last".
+        private: make it private.
+
+    Returns:
+        The address of the model.
+
+    Raises:
+        FoveateError: when the name is not valid, or the hub refuses.
+    """
+    from foveate.runs.hub import push  # noqa: PLC0415 - predictions do not need it
+
+    trained = load(run, checkpoint=checkpoint, device="cpu")
+    assert trained.path is not None
+    return push(trained, trained.path, name, private=private)
+
+
+def _folder_of(run: AnyPath) -> Path:
+    """The folder of a run, downloaded where it is on the hub; `Path` takes one slash of "hf://" away."""
+    text = str(run)
+    if not text.startswith("hf:/"):
+        return Path(run)
+    from foveate.runs.hub import SCHEME, fetch  # noqa: PLC0415 - others do not need it
+
+    return fetch(SCHEME + text.removeprefix("hf:").lstrip("/"))
+
+
+def _as_run(trained: TrainedRun, **place: Any) -> Run:
+    return Run(**{one.name: getattr(trained, one.name) for one in fields(TrainedRun)}, **place)
+
+
+def _predict_file(
+    run: Run,
+    image: AnyPath,
+    out: AnyPath,
+    *,
+    roi: AnyPath | None = None,
+    memory: str | None = None,
+    session: Session | None = None,
+    **options: Any,
+) -> PredictionResult:
+    session = session or Session()
+    if memory is not None:
+        session = replace(session, memory=parse_memory(memory))
+    area = roi if roi is None or isinstance(roi, Roi) else Roi(Path(roi))
+    return predict_shown(run, image, out, roi=area, session=session, **options)

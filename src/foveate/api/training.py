@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from foveate.api.runs import AnyPath, Run, load
+from foveate.api import AnyPath, Run, load
 from foveate.data.datasets import PatchDataset
 from foveate.reporting.comparison import ComparisonTable, Row, save_comparison_figure, save_tables
 from foveate.runs import init as _init

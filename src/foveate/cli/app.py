@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from foveate.cli.commands import (
-    compare,
     convert,
     evaluate,
     predict,
@@ -22,8 +21,8 @@ from foveate.cli.commands import (
 )
 from foveate.cli.console import errors
 from foveate.errors import FoveateError
+from foveate.package import __version__
 from foveate.processes import end_on_signals, follow_leader
-from foveate.version import __version__
 
 # Idle threads of torch's kernels spin by default. Where workers read on the same cores, each then waits for the other:
 # training on two cores was measured ten times slower. Must be set before torch is imported, which commands do.
@@ -51,7 +50,7 @@ for command, text in (
     (start.init, start.INIT_HELP),
     (train.train, train.HELP),
     (evaluate.evaluate, evaluate.EVALUATE_HELP),
-    (compare.compare, compare.HELP),
+    (evaluate.compare, evaluate.COMPARE_HELP),
     (evaluate.tune, evaluate.TUNE_HELP),
     (view.report, view.REPORT_HELP),
     (predict.predict, predict.HELP),

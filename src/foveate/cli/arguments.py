@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _trust(given: list[str] | None) -> list[str] | None:
     """What --code allows, in this process and those it starts."""
     if given:
-        from foveate.networks.own import trust_code
+        from foveate.networks.config import trust_code
 
         trust_code(*given)
     return given

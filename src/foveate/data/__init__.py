@@ -6,7 +6,7 @@ Start at `open_image` to read windows of a file, at `DataConfig` to describe a d
 
 from typing import TYPE_CHECKING
 
-from foveate.lazy import door
+from foveate.package import door
 
 if TYPE_CHECKING:
     from foveate.data.channels import Normalisation

@@ -28,7 +28,7 @@ from foveate.types import IntArray
 
 _OUTSIDE = (
     "lie outside the regions in the manifest's column roi",
-    "lie where the images have no data (nodata value, mask or alpha band); data.use_nodata=false counts them",
+    "lie where the images have no data (nodata value, mask or alpha band); data.nodata=ignore counts them",
     "lie on glass; data.tissue=false also draws locations there",
 )
 _SHOWN = 4

@@ -71,9 +71,9 @@ class DataConfig(Section):
         round_labels: replace a value or colour that is not allowed by the nearest one that is, as JPEG masks need.
         ignore_index: label of pixels that do not count, in losses and scores.
         allow_absent_classes: train even if a class has no labelled pixel in the training images.
-        use_nodata: leave out pixels that an image marks as having no data (nodata value, mask or alpha band), and
-            pixels of float images that are not finite. Their labels do not count, and no class is predicted for them.
-        nodata: a pixel value that means no data, if the files do not declare it.
+        nodata: pixels that an image marks as having no data (nodata value, mask or alpha band), and pixels of float
+            images that are not finite, are left out: their labels do not count, and no class is predicted for them. A
+            number is one more such value, which the files do not declare. "ignore" leaves nothing out.
         tissue: draw training locations only on tissue: "auto" (on slides), true (on every image) or false (anywhere).
         plane: which plane to read if images have several along z or t, counted from 1: a number, or {z: 3, t: 1}.
             "bands" reads unnamed pages as bands.
@@ -112,8 +112,7 @@ class DataConfig(Section):
     round_labels: bool = False
     ignore_index: int = Field(default=255, ge=0, le=255)
     allow_absent_classes: bool = False
-    use_nodata: bool = True
-    nodata: float | None = Field(default=None, allow_inf_nan=False)
+    nodata: Literal["ignore"] | Annotated[float, Field(allow_inf_nan=False)] | None = None
     tissue: Tissue = False
     plane: Literal["bands"] | Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] | None = None
     band_files: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
@@ -130,6 +129,15 @@ class DataConfig(Section):
     class_sampling: dict[str, float] | None = None
     augmentation: AugmentationConfig = AugmentationConfig()
     workers: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_use_nodata(cls, values: Any) -> Any:
+        """Earlier versions had `use_nodata: false` for "ignore"."""
+        if not isinstance(values, dict) or not isinstance(values.get("use_nodata"), bool):
+            return values
+        ignored = {} if values["use_nodata"] else {"nodata": "ignore"}
+        return {key: value for key, value in values.items() if key != "use_nodata"} | ignored
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -218,6 +226,11 @@ class DataConfig(Section):
         for path in lists:
             if not (self.root / path).is_file():
                 raise DatasetError(f"no manifest at {self.root / path}; set data.manifest, data.root or FOVEATE_DATA")
+
+    @property
+    def use_nodata(self) -> bool:
+        """Whether what an image marks as having no data is left out."""
+        return self.nodata != "ignore"
 
     @property
     def working_pixel(self) -> float | None:

@@ -89,11 +89,11 @@ class FoveateDataModule(LightningDataModule):
         self._inspection = inspect_samples(self._samples, self.config)
         training = self.samples("train")
         if not training:
-            raise DatasetError("no image is left to train on; lower data.split.val_fraction or test_fraction")
+            raise DatasetError("no image is left to train on; lower data.split.val or test")
         if not self.samples("val") and self.config.split.val != []:
             raise DatasetError(
                 f"none of the {len(self._samples)} images is left for validation, which chooses the checkpoint. Draw "
-                "some with data.split.val_fraction=0.2, name some in data.split.val, or give training and validation "
+                "some with data.split.val=0.2, name some in data.split.val, or give training and validation "
                 "different regions of one image (column roi). To train without validation, set data.split.val=[]"
             )
         self._check_looks(training)

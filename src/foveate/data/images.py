@@ -127,7 +127,8 @@ def open_stored(image: Path | str, config: DataConfig) -> ImageReader:
         ImageReadError: when there is no such file.
         UnsupportedImageError: when no reader can open it.
     """
-    options: dict[str, Any] = {"plane": config.plane, "nodata": config.nodata, "use_nodata": config.use_nodata}
+    nodata = None if config.nodata == "ignore" else config.nodata
+    options: dict[str, Any] = {"plane": config.plane, "nodata": nodata, "use_nodata": config.use_nodata}
     if config.band_files is None:
         return open_image(image, bands=config.bands, **options)
     image = pattern_of(Path(image), config.band_files)

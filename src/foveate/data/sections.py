@@ -98,36 +98,54 @@ class VectorsConfig(Section):
     layer: str | None = None
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class SplitConfig(Section):
     """Split of the images: by name or by a random draw. Each image is in exactly one split.
 
-    Images named in no list are drawn: `test_fraction` of them go to test, `val_fraction` to validation, the rest to
-    train. These are counts: rounded, at least one image where a share is given, and one is left to train on. Where a
-    `train` list is given nothing is drawn, and every image must be in a list.
+    Of the images named in no list the shares are drawn, the rest is for training. A share is a count: rounded, at least
+    one image, and one is left to train on. Where a `train` list is given nothing is drawn, and every image must be in a
+    list.
 
     Attributes:
-        train, val, test: stems of image files. An empty `val` turns validation off.
-        val_fraction, test_fraction: shares of the images to draw, in [0, 1). At least one image is drawn if the share
-            is above 0.
+        train: stems of image files.
+        val, test: stems of image files, or a share of the images to draw, in [0, 1). An empty `val` turns validation
+            off.
         seed: changes the draw. The draw depends only on the seed and the stems.
     """
 
     train: list[str] | None = None
-    val: list[str] | None = None
-    test: list[str] | None = None
-    val_fraction: float = Field(default=0.0, ge=0, lt=1)
-    test_fraction: float = Field(default=0.0, ge=0, lt=1)
+    val: list[str] | Share | None = None
+    test: list[str] | Share | None = None
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_fractions(cls, values: Any) -> Any:
+        """Earlier versions had `val_fraction` and `test_fraction` beside the lists."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for split in ("val", "test"):
+            share = values.pop(f"{split}_fraction", None)
+            if share and values.get(split) is not None:
+                raise ValueError(f"{split} and {split}_fraction are one setting; give a list or a share")
+            values |= {split: share} if share else {}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("val_fraction + test_fraction must be below 1; otherwise no image is left to train on")
-        if self.train is not None and (self.val_fraction or self.test_fraction):
-            raise ValueError(
-                "val_fraction and test_fraction cannot be used with a train list; remove the list or the fractions"
-            )
+        if self.share("val") + self.share("test") >= 1:
+            raise ValueError("the shares val and test must be below 1 together; otherwise no image is left to train on")
+        if self.train is not None and (self.share("val") or self.share("test")):
+            raise ValueError("shares cannot be used with a train list; remove the list or the shares")
         return self
+
+    def share(self, split: Literal["val", "test"]) -> float:
+        """Of the images to draw; 0 where they are listed."""
+        given = getattr(self, split)
+        return given if isinstance(given, float) else 0.0
 
 
 class AugmentationConfig(Section):
@@ -195,7 +213,8 @@ def assign_splits(names: Iterable[str], config: SplitConfig) -> dict[str, Split]
 def _listed(config: SplitConfig) -> dict[str, Split]:
     result: dict[str, Split] = {}
     for split in SPLITS:
-        for name in getattr(config, split) or []:
+        given = getattr(config, split)
+        for name in given if isinstance(given, list) else ():
             if result.setdefault(name, split) != split:
                 raise DatasetError(f"image {name!r} is listed in both {result[name]} and {split}; keep one")
     return result
@@ -211,7 +230,7 @@ def _drawn(names: Sequence[str], config: SplitConfig) -> dict[str, Split]:
 
 def _counts(images: int, config: SplitConfig) -> tuple[int, int]:
     """Images to test and to validate on: to the nearest whole number, one at least, and one is left to train on."""
-    test, val = (max(1, round(share * images)) if share else 0 for share in (config.test_fraction, config.val_fraction))
+    test, val = (max(1, round(share * images)) if share else 0 for share in (config.share("test"), config.share("val")))
     val = min(val, max(0, images - 1))
     return min(test, max(0, images - 1 - val)), val
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from foveate.config_base import Section
-from foveate.lazy import torch
+from foveate.package import torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from foveate.lazy import door
+from foveate.package import door
 
 if TYPE_CHECKING:
     from foveate.inference.config import InferenceConfig

@@ -23,7 +23,7 @@ from foveate.inference.score import (
     thinning_step,
     write_coarse_classes,
 )
-from foveate.metrics.scores import Distances, Scores, hausdorff_distances, mean_distances, scores_from, without_nan
+from foveate.metrics import Distances, Scores, hausdorff_distances, mean_distances, scores_from, without_nan
 from foveate.texts import table_html
 from foveate.types import IntArray
 

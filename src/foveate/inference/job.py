@@ -17,7 +17,6 @@ from foveate.data.area import Area
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
-from foveate.gdal import small_cache
 from foveate.inference.assemble import Assembly, check_results, summary_tree
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import CostMeter
@@ -29,9 +28,10 @@ from foveate.inference.sizes import sized
 from foveate.inference.source import PatientSource, PixelSource
 from foveate.inference.store import BlockStore, check_space
 from foveate.inference.work import SIZES, SPENDING, Work, Worker
+from foveate.package import __version__
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree
-from foveate.version import __version__
+from foveate.tiff.raster import small_cache
 from foveate.writers.outputs import OutputSpec, tilings_of
 
 

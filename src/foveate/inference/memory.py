@@ -12,7 +12,6 @@ import torch
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
 from foveate.errors import ConfigError
-from foveate.gdal import small_cache_bytes
 from foveate.geometry import ceil_div
 from foveate.inference.block import AT_ONCE
 from foveate.inference.config import InferenceConfig
@@ -24,6 +23,7 @@ from foveate.inference.source import PixelSource
 from foveate.inference.work import HANDED_OVER, WRITERS
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
+from foveate.tiff.raster import small_cache_bytes
 
 # Kernels use memory of their own, and freed memory is not reused to the last byte.
 _SLACK = 1.25

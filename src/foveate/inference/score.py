@@ -30,7 +30,7 @@ from foveate.inference.source import PixelSource
 from foveate.looks.passes import PassMap
 from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
-from foveate.metrics.scores import confusion_matrix, iou_per_cell, loss_per_cell
+from foveate.metrics import confusion_matrix, iou_per_cell, loss_per_cell
 from foveate.segmenter import FoveatedSegmenter
 from foveate.tiff.raster import NODATA, RasterSpec, RasterWriter, open_raster
 from foveate.types import FloatArray, IntArray, LabelArray

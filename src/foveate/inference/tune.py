@@ -28,7 +28,7 @@ from foveate.looks.pyramid import (
     smallest_first,
 )
 from foveate.membership import Membership
-from foveate.metrics.scores import confusion_matrix
+from foveate.metrics import confusion_matrix
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 

@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from foveate.lazy import door
+from foveate.package import door
 
 if TYPE_CHECKING:
     from foveate.networks.build import build_network, network_cost
-    from foveate.networks.config import NetworkConfig
-    from foveate.networks.own import trust_code
+    from foveate.networks.config import NetworkConfig, trust_code
     from foveate.networks.parts import DeepSupervision
 
 __all__ = ["DeepSupervision", "NetworkConfig", "build_network", "network_cost", "trust_code"]
@@ -16,8 +15,7 @@ __getattr__, __dir__ = door(
     __name__,
     {
         "build": "build_network network_cost",
-        "config": "NetworkConfig",
-        "own": "trust_code",
+        "config": "NetworkConfig trust_code",
         "parts": "DeepSupervision",
     },
 )

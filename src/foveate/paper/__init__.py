@@ -1,1 +1,252 @@
-"""What only the reproduction of the paper (Jin et al., arXiv 2007.15124) needs; registries and a command import it."""
+"""Estimators for comparison only: the paper's baselines and other relaxations, GLNet, and a squeezed surround."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from foveate.errors import ConfigError
+from foveate.foveation.estimator import (
+    Asked,
+    Criterion,
+    Draw,
+    Estimator,
+    Joint,
+    Labelled,
+    Learned,
+    LocationOutput,
+    Look,
+    LossParts,
+    Passing,
+    Reading,
+    equal_weights,
+    gumbel_noise,
+    one_hot_argmax,
+    one_look,
+    seeded_noise,
+)
+from foveate.package import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from foveate.patches.scales import ScaleSet
+
+
+class RandomScale(Estimator):
+    """Draws a field of view uniformly: for each location of each training step, and once per place at inference.
+
+    Source: "Random" in arXiv 2007.15124, section 3.
+    """
+
+    name: Literal["random"] = "random"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """One-hot rows (N, S), each scale as likely as any other, whatever the logits."""
+        return one_hot_argmax(gumbel_noise(logits, draw.generator))
+
+    def logits(self, asked: Asked) -> Tensor:
+        """Noise, so that a place is looked at the same way every time."""
+        return seeded_noise(asked)
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the scale with the largest logit, which is noise."""
+        return one_look(one_hot_argmax(logits))
+
+
+class UniformAverage(Estimator):
+    """The mean of a location's patches with equal weights: `SoftExpectation` without a policy.
+
+    Source: "Average" in arXiv 2007.15124, section 3.
+    """
+
+    name: Literal["average"] = "average"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """Equal weights, (N, S)."""
+        return equal_weights(logits)
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the mean."""
+        return one_look(equal_weights(logits))
+
+
+class SoftExpectation(Learned):
+    """The mean of all patches of a location, weighted with their probabilities. Differentiable as it is.
+
+    Every scale is read for every place, in training and in inference; the network runs once.
+
+    Source: "Mean" in arXiv 2007.15124, section 2.2.
+    """
+
+    name: Literal["mean"] = "mean"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """The probabilities, (N, S)."""
+        return logits.softmax(dim=-1)
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the expected patch."""
+        return one_look(logits.softmax(dim=-1))
+
+
+class StraightThroughArgmax(Learned):
+    """The patch of the most probable scale. The gradient of the one-hot vector is copied to the probabilities.
+
+    It is divided by the probability, d/dp = (1/p) d/dw, so that an unlikely scale does not learn slowly; as
+    "mode_plain" it is copied as it is.
+
+    Source: "Mode" in arXiv 2007.15124, section 2.2, whose code has the inverse form.
+    """
+
+    name: Literal["mode", "mode_plain"] = "mode"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """One-hot rows (N, S) that carry the gradient of log p, or of p where it is plain."""
+        carrier = logits.log_softmax(dim=-1) if self.name == "mode" else logits.softmax(dim=-1)
+        return one_hot_argmax(logits) + (carrier - carrier.detach())
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the most probable scale."""
+        return one_look(one_hot_argmax(logits))
+
+
+class ScoreFunction(Learned):
+    """Samples a scale; the policy descends E[loss] by (loss - baseline) * grad log p(sample). No sampling at inference.
+
+    The baseline of a location is the mean loss of the others in its batch: it does not depend on the location's own
+    sample, so the gradient stays unbiased, and a scale that does better than usual becomes more likely.
+
+    Source: REINFORCE (Williams 1992) with a leave-one-out baseline (Kool et al. 2019); arXiv 2007.15124 names it as the
+    alternative to its relaxations.
+    """
+
+    name: Literal["score_function"] = "score_function"
+
+    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+        """One-hot samples (N, S) of the probabilities; no gradient flows through them."""
+        return one_hot_argmax(logits.detach() + gumbel_noise(logits.detach(), draw.generator))
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the most probable scale."""
+        return one_look(one_hot_argmax(logits))
+
+    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
+        """The segmentation loss, whose value is reported, and `policy_loss`, of which only the gradient counts."""
+        loss = super().loss(model, output, batch, criterion)
+        each = criterion.of_each(output.logits.detach(), batch.label)
+        own = self.policy_loss(output.scale_logits, output.scale_weights, each)
+        return loss._replace(total=loss.total + (own - own.detach()))
+
+    def policy_loss(self, logits: Tensor, weights: Tensor, losses: Tensor) -> Tensor:
+        """The surrogate whose gradient is that of the expected loss; its value means nothing.
+
+        Args:
+            logits: (N, S).
+            weights: (N, S) as this step used them.
+            losses: (N,) the segmentation loss of each location over its target, without a gradient.
+
+        Raises:
+            ConfigError: for a batch of one location, which leaves no other for the baseline.
+        """
+        if len(logits) < 2:
+            raise ConfigError("score_function needs at least 2 locations a step on every device, for its baseline")
+        baseline = (losses.sum() - losses) / (len(losses) - 1)
+        log_prob = (logits.log_softmax(dim=-1) * weights).sum(dim=-1)
+        return torch.mean((losses - baseline).detach() * log_prob)
+
+
+class GLNet(Joint):
+    """A global and a local branch that share features both ways: ours after GLNet, for comparison.
+
+    Each branch has a network of its own: the local one sees the narrowest patch of a place, the global one the widest.
+    After the encoders, at every stage, each gets the other's features of the same part of the image; the prediction is
+    made of the last maps of both decoders. GLNet's global branch sees the whole image, shrunk, and its branches are
+    trained one after the other; here it sees the widest patch, and both learn together. A pass goes through both
+    networks: it costs two of a fixed field of view.
+
+    Attributes:
+        own_window: weight of the global branch's loss on its own whole window.
+
+    Source: Chen et al., "Collaborative Global-Local Networks" (CVPR 2019), arXiv 1905.06368.
+    """
+
+    name: Literal["glnet"] = "glnet"
+    own_window: float = Field(default=1.0, ge=0)
+
+    def reads(self, scales: int) -> Reading:
+        """The narrowest and the widest, which each pass through a network, and the labels of their windows."""
+        return super().reads(scales)._replace(passes=2, windows=True)
+
+    def joined(self, patches: Tensor, scales: ScaleSet) -> Tensor:
+        """Side by side, (N, C, P, 2 P)."""
+        return torch.cat([patches[:, 0], patches[:, 1]], dim=-1)
+
+    def around(self, network: nn.Module, scales: ScaleSet) -> nn.Module:
+        """The two branches, see `Branches`."""
+        made: nn.Module = import_module("foveate.paper.networks").Branches(
+            network, scales.target / scales.fields_of_view[-1]
+        )
+        return made
+
+    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
+        """Of both and of the local branch over the target, and of the global branch over its window."""
+        local, wide = output.auxiliary
+        loss = criterion.of_heads((output.logits, local), batch.label)
+        own = criterion.of_heads((wide,), batch.window_labels[:, -1]).total
+        return LossParts(loss.total + self.own_window * own, loss.parts | {"own_window": own.detach()})
+
+
+class Squeezed(Joint):
+    """One patch whose middle is sharp, and whose rim holds the surroundings, squeezed: ours, for comparison.
+
+    The middle is the narrowest patch at `sharp` of its resolution. From there to the border the widest window is
+    squeezed, evenly along rows and columns, so that the patch has one size and costs one pass.
+
+    Attributes:
+        sharp: side of the middle, as a share of the patch's.
+
+    Source: ours, after the idea of SCPSeg, a surround that is squeezed into the rim of one input.
+    """
+
+    name: Literal["squeezed"] = "squeezed"
+    sharp: float = Field(default=0.75, gt=0, lt=1)
+
+    def joined(self, patches: Tensor, scales: ScaleSet) -> Tensor:
+        """The squeezed patch, (N, C, P, P)."""
+        (narrow, wide), side = patches.unbind(dim=1), patches.shape[-1]
+        middle, share = self._middle(side), scales.target / scales.fields_of_view[-1]
+        rim = (side - middle) // 2
+        # As many pixels as the rim can show, so that nothing is aliased.
+        shown = max(1, round(2 * rim / (1 - share)))
+        at = _squeezed(rim, middle, share).to(patches.device)
+        grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).expand(len(patches), -1, -1, -1)
+        small = _resized(wide, min(shown, side))
+        squeezed = torch.nn.functional.grid_sample(small, grid, padding_mode="border", align_corners=False)
+        squeezed[..., rim : side - rim, rim : side - rim] = _resized(narrow, middle)
+        return squeezed
+
+    def around(self, network: nn.Module, scales: ScaleSet) -> nn.Module:
+        """The network, of whose logits the middle is kept."""
+        share = self._middle(scales.patch_size) / scales.patch_size
+        made: nn.Module = import_module("foveate.paper.networks").Middle(network, share)
+        return made
+
+    def _middle(self, side: int) -> int:
+        """Side of the middle in pixels, of a patch of this side."""
+        return side - 2 * max(1, round((1 - self.sharp) * side / 2))
+
+
+def _squeezed(rim: int, middle: int, share: float) -> Tensor:
+    """Where in the wide window, from -1 to 1, the pixels of a row lie: rim, middle, rim."""
+    outside = (torch.arange(rim) + 0.5) / rim * (1 - share) + share
+    inside = ((torch.arange(middle) + 0.5) / middle * 2 - 1) * share
+    return torch.cat([-outside.flip(0), inside, outside])
+
+
+def _resized(patches: Tensor, side: int) -> Tensor:
+    return torch.nn.functional.interpolate(
+        patches, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+    )

@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from foveate.lazy import door
+from foveate.package import door
 
 if TYPE_CHECKING:
     from foveate.patches.alignment import crop_central, resize_logits

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foveate.files import write_text, written
-from foveate.metrics.scores import permutation_p_value
+from foveate.metrics import permutation_p_value
 from foveate.reporting.tables import percent
 from foveate.texts import sealed, table_html
 

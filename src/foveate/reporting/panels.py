@@ -19,8 +19,8 @@ from foveate.data.readers.base import ImageReader
 from foveate.data.sections import ClassConfig
 from foveate.files import written
 from foveate.geometry import Size, Window
-from foveate.lazy import matplotlib as mpl
 from foveate.membership import NOT_COUNTED_GREY
+from foveate.package import matplotlib as mpl
 from foveate.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from foveate.texts import length
 
 if TYPE_CHECKING:
     from foveate.inference.evaluate import Evaluation
-    from foveate.metrics.scores import ClassDistance
+    from foveate.metrics import ClassDistance
 
 _NO_DATA = ("pixels that hold none are marked in the file", "pixels that are marked, or are not finite")
 _SHOWN = 4

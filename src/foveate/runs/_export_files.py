@@ -22,9 +22,9 @@ from foveate.data.manifest import load_samples
 from foveate.errors import FoveateError
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import heads_of
+from foveate.package import __version__
 from foveate.patches.alignment import Context
 from foveate.runs.folder import TrainedRun
-from foveate.version import __version__
 
 LARGEST_BATCH = 4096
 

@@ -1,18 +1,22 @@
-"""What `init` concludes from a survey: classes and their names, what validates, whether images may be turned."""
+"""What `init` concludes from a survey: classes, what validates, fields of view, whether images may be turned."""
 
 from __future__ import annotations
 
 import csv
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from foveate.data.sections import ClassConfig, default_classes
 from foveate.data.survey import Survey
 from foveate.data.survey_labels import ClassFacts, ImageFacts
+from foveate.devices import available_cores, best_device
+from foveate.texts import length
 from foveate.types import IGNORE
 
 _VAL_SHARE = 0.2
@@ -21,6 +25,119 @@ _FEW = 6  # images below which nothing is concluded from upper and lower halves
 OVERLAPPING = {"bands": "masks have one band per class", "folders": "each class has a folder of masks"}
 _LISTS = ("classes.txt", "labels.txt", "class_names.txt", "classnames.txt")
 _TABLES = ("class_dict.csv", "class_dict_seg.csv", "classes.csv", "label_classes.csv")
+
+
+@dataclass
+class Choices:
+    """What is concluded of a data set.
+
+    Attributes:
+        seen: the data set.
+        name: of the run.
+        manifest: the table of files, where one was written.
+        guesses: what was not understood, left out or guessed.
+    """
+
+    seen: Survey
+    name: str
+    manifest: Path | None
+    guesses: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.device = best_device()
+        self.on_cpu = self.device == "cpu"
+        self.counted, self.label_map = counted_classes(self.seen, self.guesses)
+        self.names = self._class_names()
+        total = sum(facts.pixels for facts in self.counted.values())
+        background = self._background()
+        self.shares = dict.fromkeys(self.names, 0.0)
+        for label, facts in zip(self.names[len(background) :], self.counted.values(), strict=True):
+            shared = self.seen.kind not in ("polygons", *OVERLAPPING)
+            area = total if shared else sum(image.size.pixels for image in self.seen.images)
+            self.shares[label] = facts.pixels / max(1, area)
+        if background:
+            self.shares[background[0]] = max(0.0, 1 - sum(self.shares.values()))
+        self.val = validation_of(self.seen.images, list(self.counted.values()))
+        self.patch = self._patch()
+        self.views = self._views()
+
+    def found(self) -> dict[str, str]:
+        """Facts for the terminal."""
+        images, sides = self.seen.images, sorted(image.longer for image in self.seen.images)
+        sizes = sorted({image.pixel_size for image in images if image.pixel_size})
+        facts = {
+            "images": f"{len(images)}, longer side {sides[0]} to {sides[-1]} px, {self.seen.bands} bands of "
+            f"{images[0].dtype}, values {self.seen.low:g} to {self.seen.high:g}",
+            "labels": f"{self.seen.kind}, {'read in full' if self.seen.complete else 'sampled'}",
+            **{f"{name}": self._about(name) for name in self.names},
+            "validation": ", ".join(self.val) or "the last quarter of the scene",
+            "device": self._device_text(),
+        }
+        if sizes:
+            facts["pixel size"] = " to ".join(dict.fromkeys([length(sizes[0]), length(sizes[-1])]))
+        if any(image.crs for image in images):
+            facts["place on the ground"] = f"{sum(image.crs is not None for image in images)} of {len(images)} images"
+        return facts
+
+    def _device_text(self) -> str:
+        return f"{available_cores()} processor cores, no GPU" if self.on_cpu else self.device
+
+    def _about(self, name: str) -> str:
+        first = len(self._background())
+        index = self.names.index(name)
+        if index < first:
+            return f"{percent(self.shares[name])}, outside all polygons"
+        facts = list(self.counted.values())[index - first]
+        size = f", objects typically {facts.diameter:.0f} px wide" if facts.diameter else ""
+        return f"{percent(self.shares[name])}, in {len(facts.images)} of {len(self.seen.images)} images{size}"
+
+    def _background(self) -> list[str]:
+        return ["background"] if self.seen.kind == "polygons" and "background" not in self.counted else []
+
+    def _class_names(self) -> list[str]:
+        if self.seen.kind == "folders":
+            return list(map(str, self.counted))
+        if self.seen.kind == "polygons":
+            return [*self._background(), *map(str, self.counted)]
+        return named_classes(
+            self.seen.folder, self.seen.kind, {value: facts.pixels for value, facts in self.counted.items()}
+        )
+
+    def _classes(self) -> list[ClassConfig]:
+        if self.seen.kind != "colours":
+            return default_classes(self.names)
+        named = zip(self.names, self.counted, strict=True)
+        return [ClassConfig(name=name, color=f"#{value:06x}") for name, value in named]
+
+    def _is_slide(self) -> bool:
+        return all(image.pixel_size is not None and image.pixel_size < 1e-5 for image in self.seen.images)
+
+    def _patch(self) -> int:
+        least = min(image.shorter for image in self.seen.images)
+        wanted = 128 if self.on_cpu else 256
+        return next((side for side in (256, 128, 64) if side <= wanted and 2 * side <= least), 32)
+
+    def _largest(self) -> float:
+        """Typical diameter of the objects of the class that has the largest, those that fill half an image aside."""
+        counted = self.names[len(self._background()) :]
+        pairs = zip(counted, self.counted.values(), strict=True)
+        return max((facts.diameter for name, facts in pairs if self.shares[name] < 0.5), default=0.0)
+
+    def _views(self) -> tuple[int, ...]:
+        """The patch itself, and wider ones: the widest twice as wide as large objects, within the images."""
+        least = min(image.shorter for image in self.seen.images)
+        largest = self._largest()
+        widest = 4 * self.patch
+        while widest < min(2 * largest, 8 * self.patch):
+            widest *= 2
+        while widest > max(least, self.patch):
+            widest //= 2
+        return tuple(sorted({self.patch, max(self.patch, widest // 2), widest}))
+
+
+def percent(share: float) -> str:
+    """A share for a comment."""
+    return f"{100 * share:.1f} %" if share >= 0.001 or share == 0 else "less than 0.1 %"
 
 
 def named_classes(folder: Path, kind: str, counted: Mapping[Any, int]) -> list[str]:

@@ -21,13 +21,13 @@ from foveate.foveation.estimators import FixedScale, earlier_name, fixed_names, 
 from foveate.inference.cost import peak_memory_mb
 from foveate.inference.sizes import sized
 from foveate.networks.cascade import NetworkPerScale
-from foveate.networks.own import check_code
+from foveate.networks.config import check_code
+from foveate.package import __version__
 from foveate.processes import locked_folder
 from foveate.runs.config import RunConfig
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed
-from foveate.version import __version__
 
 WEIGHTS = "model.safetensors"  # of a run from the hub, in place of checkpoints
 

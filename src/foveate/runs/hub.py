@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from foveate.errors import ConfigError, FoveateError
 from foveate.files import write_text
+from foveate.package import __version__
 from foveate.runs.folder import WEIGHTS, RunFolder, TrainedRun
 from foveate.texts import read_json
-from foveate.version import __version__
 
 SCHEME = "hf://"
 _FILES = ("config.yaml", "tuned.json", WEIGHTS, "README.md")

@@ -6,14 +6,26 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from foveate.data.config import default_root
 from foveate.data.survey import Survey, survey
 from foveate.data.survey_labels import ImageFacts
 from foveate.files import refuse_existing, write_text
-from foveate.runs._init_draft import Draft
+from foveate.runs._init_choices import OVERLAPPING, Choices, flips_of, percent
 from foveate.runs.config import RunConfig
+from foveate.texts import length
+from foveate.types import IGNORE
+
+_ENCODER = "tf_efficientnet_lite0"
+_ENCODER_MEAN = _ENCODER_STD = [0.5, 0.5, 0.5]  # what its ImageNet weights were trained with
+_VISITS = 20  # how often training passes each place, on average
+_STEPS, _STEPS_ON_CPU = (500, 20_000), (200, 300)  # two cores take 1 to 1.4 seconds for a step
+_WORDS = {"true", "false", "null", "none", "yes", "no", "on", "off", "y", "n"}
 
 
 class Initialised(NamedTuple):
@@ -110,3 +122,144 @@ def _write_regions(image: ImageFacts, path: Path, overwrite: bool) -> dict[str, 
         files[split] = path.with_suffix(f".{split}.geojson")
         write_text(files[split], json.dumps({"type": "Polygon", "coordinates": [ring]}) + "\n", overwrite=overwrite)
     return files
+
+
+class Draft(Choices):
+    """The configuration that is written: YAML with a comment on why each choice was made."""
+
+    def text(self) -> str:
+        """The configuration as YAML with comments."""
+        return "\n".join([*self._head(), *self._data(), *self._foveation(), *self._network(), *self._training(), ""])
+
+    def _head(self) -> Iterator[str]:
+        yield f"# Written by `foveate init {self.seen.folder}` from the files there. Correct whatever you know better."
+        yield f"# To train: foveate train {self.name}.yaml      To see every setting: foveate config {self.name}.yaml"
+        for problem in (*self.seen.problems, *self.guesses):
+            yield f"# Note: {problem}"
+        yield f"name: {self.name}"
+
+    def _data(self) -> Iterator[str]:
+        images = self.seen.images
+        yield "data:"
+        if self.manifest is not None:
+            why = (
+                "one scene: one region trains, another validates"
+                if len(images) == 1
+                else "pairs each image with its labels"
+            )
+            yield f"  manifest: {_quoted(str(self.manifest.resolve()))}  # {why}"
+        else:
+            yield f"  folder: {_quoted(_place(self.seen.folder))}  # {len(images)} images with labels"
+        if self.seen.band_files:
+            listed = ", ".join(map(_quoted, self.seen.band_files))
+            yield f"  band_files: [{listed}]  # one file per band; you may change the order"
+        yield "  classes:  # in the order of their ids; you may change names and colours"
+        for label in self._classes():
+            yield f'    - {{name: {_quoted(label.name)}, color: "{label.color}"}}  # {self._about(label.name)}'
+        yield from self._meaning()
+        yield from self._split()
+        yield from self._pixels()
+        yield from self._sampling()
+
+    def _meaning(self) -> Iterator[str]:
+        if self.seen.kind in OVERLAPPING:
+            why = f"{OVERLAPPING[self.seen.kind]}: a pixel may belong to several classes, or to none"
+            yield f"  overlapping: true  # {why}"
+        elif self.seen.kind == "colours":
+            yield "  colors: true  # the masks show the classes in these colours"
+        elif self.seen.kind == "polygons":
+            yield f"  vectors: {{unlabelled: {_quoted(self.names[0])}}}  # the class outside all polygons; or: ignore"
+        elif self.label_map:
+            pairs = ", ".join(f"{value}: {label}" for value, label in self.label_map.items())
+            yield f"  label_map: {{{pairs}}}  # value in the files: class id; {IGNORE} means no label"
+
+    def _split(self) -> Iterator[str]:
+        if self.val:
+            count = len(self.seen.images)
+            why = f"{len(self.val)} of {count} images, chosen so that training keeps every class"
+            yield f"  split: {{val: [{', '.join(map(_quoted, self.val))}]}}  # {why}"
+
+    def _pixels(self) -> Iterator[str]:
+        seen, dtype = self.seen, self.seen.images[0].dtype
+        sizes = [image.pixel_size for image in seen.images if image.pixel_size]
+        if sizes and len(sizes) == len(seen.images) and max(sizes) > 1.1 * min(sizes):
+            size = length(float(np.median(sizes)))
+            yield f'  pixel_size: "{size}"  # pixel sizes differ; all images are resampled to the median'
+        if seen.bands not in (1, 3):
+            yield f"  bands: {list(range(1, seen.bands + 1))}  # all"
+            yield f"  in_channels: {seen.bands}"
+        if dtype == "uint8" and seen.bands in (1, 3):
+            yield f"  mean: {_ENCODER_MEAN}  # as in the training of the encoder's weights"
+            yield f"  std: {_ENCODER_STD}"
+            return
+        scale = 255.0 if dtype == "uint8" else float(f"{max(abs(seen.low), abs(seen.high), 1e-12):.3g}")
+        channels = max(seen.bands, 3) if seen.bands == 1 else seen.bands
+        mean, std = ([values[0]] * channels if seen.bands == 1 else values for values in (seen.mean, seen.std))
+        yield f"  scale: {scale:g}  # divides the values; the largest one found"
+        yield f"  mean: {[round(value / scale, 4) for value in mean]}  # measured after the division"
+        yield f"  std: {[round(max(value / scale, 1e-4), 4) for value in std]}"
+
+    def _sampling(self) -> Iterator[str]:
+        rarest = min(self.shares, key=lambda name: self.shares[name])
+        balance = 0.8 if self.shares[rarest] < 0.01 else 0.5 if self.shares[rarest] < 0.1 else 0.3
+        why = f"share of training places drawn by class, as {rarest} covers {percent(self.shares[rarest])}"
+        yield f"  balance: {balance}  # {why}"
+        if self._is_slide():
+            yield "  tissue: auto  # training places lie on tissue"
+        flips, why = flips_of(self.seen)
+        colours = ", brightness: 0.2, contrast: 0.2" if self.seen.low >= 0 else ""
+        colours += ", saturation: 0.1" if colours and self.seen.bands == 3 else ""
+        yield f"  augmentation: {{{flips}{colours}}}  # {why}"
+
+    def _foveation(self) -> Iterator[str]:
+        least = min(image.shorter for image in self.seen.images)
+        largest = self._largest()
+        yield "foveation:"
+        yield f"  patch_size: {self.patch}  # side of the network's input in pixels, for {self._device_text()}"
+        yield (
+            f"  fields_of_view: {list(self.views)}  # narrow to wide, in pixels; the largest objects: typically "
+            f"{largest:.0f} px; the smallest side of an image: {least} px"
+        )
+        megapixels = float(np.median([image.size.megapixels for image in self.seen.images]))
+        yield f"  overview_downsample: {16 if megapixels < 8 else 32}"
+        if len(self.views) > 1:
+            why = "a wide look everywhere, closer looks where it is unsure; then run `foveate tune`"
+            yield f"  estimator: {{name: coarse_first}}  # {why}"
+        else:
+            yield "  estimator: {name: fixed, index: 0}  # the images are too small for wider fields of view"
+
+    def _network(self) -> Iterator[str]:
+        yield f"network: {{architecture: fpn, encoder: {_ENCODER}, weights: imagenet}}  # small and fast"
+
+    def _training(self) -> Iterator[str]:
+        batch = 16 if self.on_cpu else 32
+        training = max(1, len(self.seen.images) - len(self.val))
+        images = max(n for n in (1, 2, 4) if n <= training)
+        places = sum(image.size.pixels for image in self.seen.images) / self.patch**2
+        steps = int(np.clip(round(_VISITS * places / batch, -2), *(_STEPS_ON_CPU if self.on_cpu else _STEPS)))
+        rare = min(self.shares.values()) < 0.01
+        yield "training:"
+        why = "for a first result within minutes" if self.on_cpu else "more steps help up to a point"
+        yield f"  steps: {steps}  # {why}; raise this and use --resume to train longer"
+        yield f"  locations_per_step: {batch}  # training places per step, for {self._device_text()}"
+        yield f"  images_per_step: {images}"
+        yield "  learning_rate: 1.0e-3"
+        yield f"  warmup_steps: {min(50, steps // 10)}"
+        yield f"  losses: {{cross_entropy: 1.0, dice: {1.0 if rare else 0.5}}}" + (
+            "  # Dice helps with a rare class" if rare else ""
+        )
+        yield f"  validate_every: {max(1, steps // 8)}"
+        if not self.on_cpu:
+            yield "  precision: bf16"
+
+
+def _place(folder: Path) -> str:
+    """The folder as the configuration names it: below the usual root, or in full."""
+    root, full = default_root().resolve(), folder.resolve()
+    return str(full.relative_to(root)) if full.is_relative_to(root) and full != root else str(full)
+
+
+def _quoted(text: str) -> str:
+    return (
+        text if re.fullmatch(r"[A-Za-z][\w ./-]*\w|[A-Za-z]", text) and text.lower() not in _WORDS else json.dumps(text)
+    )

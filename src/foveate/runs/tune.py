@@ -33,7 +33,7 @@ from foveate.inference.tune import (
     ways_down,
     ways_of_looking,
 )
-from foveate.metrics.scores import scores_from
+from foveate.metrics import scores_from
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import SCORES_ONLY, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import RunFolder, TrainedRun, load_run

@@ -1,9 +1,11 @@
-"""Write rasters block by block as cloud-optimised GeoTIFF, under a temporary name until complete."""
+"""Write rasters block by block as cloud-optimised GeoTIFF under a temporary name; and what GDAL is told in any case."""
 
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,13 +16,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import rasterio
 import rasterio.shutil
-from rasterio.errors import RasterioError
+from rasterio.env import get_gdal_config
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from foveate.devices import give_back_freed_memory
 from foveate.errors import OutputWriteError
 from foveate.files import written
-from foveate.gdal import quiet
 from foveate.geometry import Georeference, Size, Window
 from foveate.types import Raster
 
@@ -221,3 +223,35 @@ def _check_complete(path: Path) -> None:
     with _opened(path, "r") as dataset:
         last = RasterWindow(dataset.width - 1, dataset.height - 1, 1, 1)
         np.asarray(dataset.read(1, window=last))
+
+
+# Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be
+# bounded by what is worked on, not by the machine. Read by GDAL when it first caches; the user's own value is kept,
+# but for `small_cache`, whose bytes are never more than these.
+os.environ.setdefault("GDAL_CACHEMAX", "128")
+_SMALL_CACHE = 32 * 2**20
+# A server that is busy is asked again, and one that never answers is given up.
+for _name, _value in (("MAX_RETRY", "3"), ("RETRY_DELAY", "0.5"), ("CONNECTTIMEOUT", "10"), ("TIMEOUT", "60")):
+    os.environ.setdefault(f"GDAL_HTTP_{_name}", _value)
+
+
+def quiet() -> None:
+    """Ignore rasterio's warning that an image has no georeference, from here on: most images have none.
+
+    Not only while a file is opened: `catch_warnings` swaps a list of the whole process, and what another thread puts
+    back in the middle of an opening would turn the warning on again.
+    """
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+
+
+@contextmanager
+def small_cache() -> Iterator[None]:
+    """Let GDAL keep few decoded tiles: for a walk over an image, which comes back to its last tiles only."""
+    with rasterio.Env(GDAL_CACHEMAX=small_cache_bytes()):
+        yield
+
+
+def small_cache_bytes() -> int:
+    """What GDAL keeps within `small_cache`: 32 MiB, or less where that is its usual limit."""
+    with rasterio.Env():
+        return min(int(get_gdal_config("GDAL_CACHEMAX")), _SMALL_CACHE)

@@ -17,7 +17,7 @@ from foveate.data.locations import LocationBatch
 from foveate.errors import NonFiniteLossError
 from foveate.foveation.estimator import Draw, LocationOutput, LossParts
 from foveate.geometry import Window
-from foveate.metrics.scores import confusion_matrix, scores_from
+from foveate.metrics import confusion_matrix, scores_from
 from foveate.segmenter import FoveatedSegmenter, Places
 from foveate.training.config import TrainingConfig
 from foveate.training.losses import SegmentationLoss, resolve_class_weights

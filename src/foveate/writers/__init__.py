@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from foveate.config_base import Section
-from foveate.lazy import door
+from foveate.package import door
 from foveate.types import Coordinates
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def export(
     check_export(out)
     size = metres(pixel_size) if pixel_size else None
 
-    from foveate.api.runs import load
+    from foveate.api import load
     from foveate.cli.console import output
     from foveate.runs.export import check_format
     from foveate.runs.export import export as write
@@ -87,7 +87,7 @@ def push(
     """Upload a run."""
     check_run(run)
 
-    from foveate.api.runs import push as upload
+    from foveate.api import push as upload
     from foveate.cli.console import output
 
     output.say(f"pushed to {upload(run, name, checkpoint=checkpoint, private=private)}")

@@ -20,8 +20,8 @@ from foveate.data.readers.base import PLAIN, Address, OpenOptions, check_blocks,
 from foveate.data.readers.pyramid import PyramidReader, representable
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
-from foveate.gdal import quiet
 from foveate.geometry import Georeference, Resolution, Size, Window
+from foveate.tiff.raster import quiet
 from foveate.types import BoolArray
 
 # Nobody asks a server for the list of its folder, nor for each of the files that may lie beside an image.

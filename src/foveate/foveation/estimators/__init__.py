@@ -25,7 +25,7 @@ from foveate.foveation.estimator import (
 from foveate.foveation.estimators.fixed import Ensemble, FixedScale
 from foveate.foveation.estimators.learned import GumbelSoftmax, Mixture
 from foveate.foveation.estimators.pyramid import Cascade, CoarseFirst
-from foveate.paper.estimators import (
+from foveate.paper import (
     GLNet,
     RandomScale,
     ScoreFunction,

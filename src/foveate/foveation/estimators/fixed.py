@@ -23,7 +23,7 @@ from foveate.foveation.estimator import (
     one_look,
     with_own_windows,
 )
-from foveate.lazy import torch
+from foveate.package import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

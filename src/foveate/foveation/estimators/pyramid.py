@@ -24,7 +24,7 @@ from foveate.foveation.estimator import (
     seeded_noise,
     with_own_windows,
 )
-from foveate.lazy import torch
+from foveate.package import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

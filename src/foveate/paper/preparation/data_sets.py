@@ -39,7 +39,7 @@ _COLOUR_IDS = {colour: index for index, colour in enumerate(_COLOURS.values())} 
 _DEEPGLOBE_KEY = re.compile(r"(\d+)(_(sat|mask|label))?(\.\w+)?")
 # The sizes of the field's split, 455 / 207 / 142, for those who do not have its lists.
 _SIZES = {"train": 455, "val": 207, "test": 142}
-_FRACTIONS = {f"{name}_fraction": _SIZES[name] / sum(_SIZES.values()) for name in ("val", "test")}
+_SHARES = {name: _SIZES[name] / sum(_SIZES.values()) for name in ("val", "test")}
 # Official label ids of the 19 classes that are evaluated; the other ids up to 33 are void or too rare.
 _LABEL_IDS = {
     "road": 7,
@@ -94,7 +94,7 @@ class DeepGlobe:
 
     name = "deepglobe"
     classes = tuple(_COLOURS)
-    draw = SplitConfig.model_validate(_FRACTIONS)
+    draw = SplitConfig.model_validate(_SHARES)
     crop = None
 
     def key(self, file_name: str) -> str | None:
@@ -195,7 +195,7 @@ class Gleason2019:
     crop: int | None = None
 
     name: ClassVar[str] = "gleason2019"
-    draw: ClassVar[SplitConfig] = SplitConfig(val_fraction=30 / 268)
+    draw: ClassVar[SplitConfig] = SplitConfig(val=30 / 268)
 
     def __post_init__(self) -> None:
         check_available(self.fusion)

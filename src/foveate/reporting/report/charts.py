@@ -17,7 +17,7 @@ from foveate.data.manifest import Sample
 from foveate.geometry import Size, Window
 from foveate.inference.score import MapFiles, thinning_step
 from foveate.membership import Membership
-from foveate.metrics.scores import Scores, scores_from
+from foveate.metrics import Scores, scores_from
 from foveate.reporting.panels import new_figure
 from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.page import (

@@ -12,8 +12,8 @@ from foveate.errors import ConfigError
 from foveate.files import refuse_existing
 from foveate.reporting.comparison import MEAN, ComparisonTable, Row, draw_cost, draw_estimators
 from foveate.reporting.panels import new_figure
+from foveate.reporting.report import FIGURES, FOLDER, page_of
 from foveate.reporting.report.page import Chart, FigureFolder, Report, link_to, style, write_page
-from foveate.reporting.report.run_report import FIGURES, FOLDER, page_of
 from foveate.texts import read_tree
 
 _TABLE = "comparison.json"

@@ -1,4 +1,4 @@
-"""What is loaded when it is first used: torch, matplotlib, and the names of packages."""
+"""The package itself: its version, and what is loaded when it is first used: torch, matplotlib, names of packages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
 
 
 class _Lazy(ModuleType):
@@ -40,4 +42,4 @@ if TYPE_CHECKING:
 else:
     matplotlib, torch = _Lazy("matplotlib"), _Lazy("torch")
 
-__all__ = ["door", "matplotlib", "torch"]
+__all__ = ["__version__", "door", "matplotlib", "torch"]
