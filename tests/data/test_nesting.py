@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec, _moved
-from foveate.data.sampling import Planned, drawn_windows, moved_nesting, nesting_of, windows_as_predicted
+from foveate.data.sampling import Nesting, Planned, drawn_windows, moved_nesting, nesting_of, windows_as_predicted
 from foveate.errors import DatasetError
 from foveate.geometry import CellGrid, Size, Window
 from foveate.patches.scales import ScaleSet
@@ -25,28 +25,31 @@ def draw(rng, grid, inside):
     return grid.window(int(row) // grid.cell, int(col) // grid.cell)
 
 
-@given(st.integers(0, 2**31), st.integers(5, 200), st.integers(5, 200), st.integers(1, 4), st.data())
-def test_every_window_lies_in_its_parent(seed, height, width, closer, data):
+@given(st.integers(0, 2**31), st.integers(5, 200), st.integers(5, 200), st.integers(1, 4), st.integers(0, 2), st.data())
+def test_every_window_lies_in_its_parent(seed, height, width, closer, elsewhere, data):
     grid = CellGrid(Size(height, width), 4)
     cell = grid.window(data.draw(st.integers(0, grid.rows - 1)), data.draw(st.integers(0, grid.cols - 1)))
     rng = np.random.default_rng(seed)
-    planned = drawn_windows(rng, cell, SCALES, closer, grid.image, partial(draw, rng, grid))
-    assert [one.scale for one in planned] == [2] + [1] * closer + [0] * closer
-    assert [one.parent for one in planned] == [-1] + [0] * closer + [1 + i for i in range(closer)]
+    nesting = Nesting(closer, elsewhere)
+    planned = drawn_windows(rng, cell, SCALES, nesting, grid.image, partial(draw, rng, grid))
+    assert [one.scale for one in planned] == [2] * (1 + elsewhere) + [1] * closer + [0] * closer
+    assert [one.parent for one in planned] == [-1] * (1 + elsewhere) + [0] * closer + [
+        1 + elsewhere + i for i in range(closer)
+    ]
     for one in planned:
         assert one.window.height == one.window.width == SCALES.fields_of_view[one.scale]
         assert one.parent < 0 or planned[one.parent].window.contains(one.window)
-    assert planned[1 + closer].window == SCALES.window(cell, 0)
+    assert planned[1 + elsewhere + closer].window == SCALES.window(cell, 0)
     if min(height, width) > 64:  # else it cannot be
-        wide = planned[0].window
-        assert wide.intersection(Window(-16, -16, height + 32, width + 32)) == wide
+        for one in planned[: 1 + elsewhere]:
+            assert one.window.intersection(Window(-16, -16, height + 32, width + 32)) == one.window
 
 
 def test_a_wide_window_is_anywhere_around_the_closest():
     grid = CellGrid(Size(300, 300), 4)
     rng = np.random.default_rng(0)
     found = [
-        drawn_windows(rng, grid.window(30, 40), SCALES, 1, grid.image, partial(draw, rng, grid))[0].window
+        drawn_windows(rng, grid.window(30, 40), SCALES, Nesting(1), grid.image, partial(draw, rng, grid))[0].window
         for _ in range(500)
     ]
     closest = SCALES.window(grid.window(30, 40), 0)
@@ -85,7 +88,7 @@ def test_windows_as_predicted_are_tiles_that_nest(row, col):
         assert planned[0].window == Window(cell.top // 64 * 64, cell.left // 64 * 64, 64, 64)
 
 
-SPEC = LocationSpec(SCALES, 4, 3, (0, 1, 2), window_labels=True, nesting=2)
+SPEC = LocationSpec(SCALES, 4, 3, (0, 1, 2), window_labels=True, nesting=Nesting(2, 1))
 
 
 def module(root, spec=SPEC, **options):
@@ -98,17 +101,17 @@ def module(root, spec=SPEC, **options):
 def test_batches_hold_nested_windows_and_their_labels(tmp_path):
     data = module(tmp_path)
     batch = next(iter(data.train_dataloader()))
-    assert batch.patches.shape == (6, 5, 3, 8, 8)
-    assert batch.window_labels.shape == (6, 5, 8, 8)
-    assert batch.nesting.shape == (6, 5, 4)
-    assert batch.scales.tolist() == [[2, 1, 1, 0, 0]] * 6
+    assert batch.patches.shape == (6, 6, 3, 8, 8)
+    assert batch.window_labels.shape == (6, 6, 8, 8)
+    assert batch.nesting.shape == (6, 6, 4)
+    assert batch.scales.tolist() == [[2, 2, 1, 1, 0, 0]] * 6
     # A closest window is the part of its parent's that its corner says, at half of the resolution.
     for patches, nesting in zip(batch.patches.float(), batch.nesting, strict=True):
-        _, top, left, slack = nesting[3].tolist()
+        _, top, left, slack = nesting[4].tolist()
         assert slack == 8
         if top % 2 == left % 2 == 0:
-            coarse = patches[1][:, top // 2 : top // 2 + 4, left // 2 : left // 2 + 4]
-            fine = torch.nn.functional.avg_pool2d(patches[3], 2)
+            coarse = patches[2][:, top // 2 : top // 2 + 4, left // 2 : left // 2 + 4]
+            fine = torch.nn.functional.avg_pool2d(patches[4], 2)
             torch.testing.assert_close(coarse, fine, rtol=0, atol=1.0)  # rounded to whole numbers each
 
 
@@ -125,6 +128,6 @@ def test_validation_reads_the_windows_that_prediction_would(tmp_path):
 
 
 def test_a_look_wider_than_every_image_is_refused(tmp_path):
-    spec = LocationSpec(ScaleSet(8, (16, 128)), 4, 3, (0, 1), window_labels=True, nesting=1)
+    spec = LocationSpec(ScaleSet(8, (16, 128)), 4, 3, (0, 1), window_labels=True, nesting=Nesting(1))
     with pytest.raises(DatasetError, match=r"128 px is wider than every training image.*120 px; looks up to 112 px"):
         module(tmp_path, spec)

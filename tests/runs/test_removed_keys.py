@@ -52,7 +52,6 @@ REMOVED = [
     ("training.losses.auxiliary", 0.4, 1.0),
     ("training.losses.focal_gamma", 2.0, 1.0),
     ("training.losses.ohem_keep", 0.25, 0.5),
-    ("foveation.estimator.wide_elsewhere", 0, 1),
 ]
 
 

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from foveate.data.labels import LabelReader
 from foveate.data.readers.base import ImageReader
-from foveate.data.sampling import Planned, moved_nesting, nesting_of
+from foveate.data.sampling import Nesting, Planned, moved_nesting, nesting_of
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Size, Window
@@ -37,8 +37,7 @@ class LocationSpec:
             so a crop of 2r + 1 pixels is all that one cell's decision depends on.
         scales_read: indices of the scales whose patches are read, ascending; fixed-scale training reads one.
         window_labels: whether the labels of the patches' whole windows are read too.
-        nesting: of a cascade, how many windows of each closer look a training location has inside its wide one; None
-            for windows around one centre.
+        nesting: of a cascade, how many nested windows a training location has; None for windows around one centre.
         scale_shares: where given, a training location is read at one of `scales_read` only, drawn with these shares.
 
     Raises:
@@ -51,7 +50,7 @@ class LocationSpec:
     scales_read: tuple[int, ...]
     window_labels: bool = False
     scale_shares: tuple[float, ...] | None = None
-    nesting: int | None = None
+    nesting: Nesting | None = None
 
     def __post_init__(self) -> None:
         if self.overview_downsample < 1 or self.policy_margin < 0:

@@ -18,7 +18,7 @@ from foveate.types import IntArray
 
 _TRIES = 64
 # From a window to a cell in it, or from None to one anywhere in the image; windows in level-0 pixels.
-DrawCell: TypeAlias = Callable[[Window], Window]
+DrawCell: TypeAlias = Callable[[Window | None], Window]
 
 
 class CellSampler:
@@ -148,8 +148,20 @@ class Planned(NamedTuple):
     parent: int = -1
 
 
+class Nesting(NamedTuple):
+    """How many windows a location has.
+
+    Attributes:
+        closer: of each look but the widest, inside the wide window.
+        elsewhere: further wide windows, without closer ones, from all of the image.
+    """
+
+    closer: int
+    elsewhere: int = 0
+
+
 def drawn_windows(
-    rng: Generator, cell: Window, scales: ScaleSet, closer: int, image: Size, draw: DrawCell
+    rng: Generator, cell: Window, scales: ScaleSet, nesting: Nesting, image: Size, draw: DrawCell
 ) -> list[Planned]:
     """Windows around a cell: the wide one anywhere around the closest, which is centred on the cell.
 
@@ -159,20 +171,21 @@ def drawn_windows(
         rng: the only source of randomness.
         cell: level-0 pixels.
         scales: the looks.
-        closer: windows of each look but the widest, inside the wide one.
+        nesting: how many windows.
         image: size of the image; a wide window reaches beyond its border by a quarter at most, where that can be.
         draw: draws cells.
 
     Returns:
-        The wide window, then look by look the closer ones.
+        The wide window, those elsewhere, then look by look the closer ones.
     """
     widest = len(scales) - 1
     side = scales.fields_of_view[widest]
     first = scales.window(cell, 0)
     wide = _around(rng, first, side, image)
-    closest = [first, *(_pushed(scales.window(draw(wide), 0), wide) for _ in range(closer - 1))]
-    planned = [Planned(widest, wide)]
-    parents = [0] * closer
+    elsewhere = [_around(rng, scales.window(draw(None), 0), side, image) for _ in range(nesting.elsewhere)]
+    closest = [first, *(_pushed(scales.window(draw(wide), 0), wide) for _ in range(nesting.closer - 1))]
+    planned = [Planned(widest, window) for window in (wide, *elsewhere)]
+    parents = [0] * nesting.closer
     for scale in reversed(range(widest)):
         view = scales.fields_of_view[scale]
         windows = [_between(rng, one, view, planned[p].window) for one, p in zip(closest, parents, strict=True)]

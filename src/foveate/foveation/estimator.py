@@ -63,14 +63,14 @@ class Reading(NamedTuple):
         passes: patches of a location that pass through the network.
         windows: whether the labels of the patches' whole windows are read too.
         shares: where chance draws one of the scales for each location, how often each; else all of them are read.
-        nested: of a cascade, closer windows of each look inside a wide one.
+        nested: of a cascade, closer windows of each look inside a wide one, and wide windows elsewhere.
     """
 
     scales: tuple[int, ...]
     passes: int = 1
     windows: bool = False
     shares: tuple[float, ...] | None = None
-    nested: int | None = None
+    nested: tuple[int, int] | None = None
 
 
 class Walk(NamedTuple):

@@ -36,7 +36,6 @@ _REMOVED: dict[tuple[str, ...], Any] = {
     ("foveation", "policy", "normalisation"): "batch",
     ("foveation", "estimator", "regress"): 0,
     ("foveation", "estimator", "features"): None,
-    ("foveation", "estimator", "wide_elsewhere"): 0,
     ("inference", "stitching"): "average",
     ("training", "losses", "auxiliary"): 0.4,
     ("training", "losses", "focal_gamma"): 2,

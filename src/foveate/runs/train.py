@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from foveate.build import build_segmenter
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
+from foveate.data.sampling import Nesting
 from foveate.data.sections import TrainedOn
 from foveate.devices import cores_left_by
 from foveate.networks.parts import PolicyNetwork
@@ -202,7 +203,7 @@ def _data_module(config: RunConfig, on_progress: Callable[[float], None] | None)
         scales_read=reading.scales,
         window_labels=reading.windows,
         scale_shares=reading.shares,
-        nesting=reading.nested,
+        nesting=None if reading.nested is None else Nesting(*reading.nested),
     )
     return FoveateDataModule(
         config.data,

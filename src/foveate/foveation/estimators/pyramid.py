@@ -84,6 +84,8 @@ class Cascade(Pyramid):
         share: use one set of weights for all looks, except for batch normalisation. By default each look has its own
             weights.
         closer_per_wide: in training, the number of closer windows of each further look inside a wide one.
+        wide_elsewhere: in training, the number of additional wide windows, drawn from the whole image, without closer
+            ones.
         drop_context: share of the closer windows in training that get no context, so that a look also works alone.
         context: where the context enters: the "features" of an encoder, the "input" of any network, or "none"; "auto"
             takes features if the network has them.
@@ -97,6 +99,7 @@ class Cascade(Pyramid):
     name: Literal["cascade"] = "cascade"
     share: bool = False
     closer_per_wide: int = Field(default=2, ge=1)
+    wide_elsewhere: int = Field(default=0, ge=0)
     drop_context: float = Field(default=0.2, ge=0, le=1)
     context: Literal["auto", "features", "input", "none"] = "auto"
     handed: Literal["both", "map", "probabilities"] = "both"
@@ -127,8 +130,8 @@ class Cascade(Pyramid):
 
     def reads(self, scales: int) -> Reading:
         """A wide window, and nested ones of every further look."""
-        passes = 1 + self.closer_per_wide * (scales - 1)
-        return Reading(tuple(range(scales)), passes, windows=True, nested=self.closer_per_wide)
+        passes = 1 + self.wide_elsewhere + self.closer_per_wide * (scales - 1)
+        return Reading(tuple(range(scales)), passes, windows=True, nested=(self.closer_per_wide, self.wide_elsewhere))
 
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
         """The same share of every look, (N, S)."""
