@@ -1,7 +1,7 @@
 """What `foveate init` writes against this repository's configurations: same images, same steps and training passes.
 
 Both train on the images that the repository's configuration names, and are scored on its test images as `foveate
-evaluate` does it. What is done is kept: the same command goes on where it was stopped.
+evaluate` does it; what `init` wrote is scored again with as many passes as ours makes. What is done is kept: the same command goes on where it was stopped.
 Usage: python benchmarks/init.py DATA OUT [--sets idrid,dubai,hrf] [--seeds 0,1,2] [--steps 150]
 DATA: the folder of data sets, see docs/how-to/data-sets.md. Writes benchmarks/results/init.json.
 """
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
 
@@ -40,28 +41,42 @@ def main() -> None:
     os.environ["FOVEATE_DATA"] = str(options.data)
     torch.set_num_threads(1)
     rows = [
-        {"set": name, "configuration": way, "seed": seed, **scored(name, way, seed, options)}
+        {"set": name, "seed": seed, **row}
         for seed in options.seeds.split(",")
         for name in options.sets.split(",")
-        for way in ("ours", "init")
+        for row in compared(name, seed, options)
     ]
     words = f"--sets {options.sets} --seeds {options.seeds} --steps {options.steps}"
     report("init", rows, {"command": f"python benchmarks/init.py DATA OUT {words}"})
 
 
-def scored(name: str, way: str, seed: str, options: argparse.Namespace) -> dict[str, float]:
+def compared(name: str, seed: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Ours, what `init` wrote as it is, and with the passes of ours."""
+    ours = scored(name, "ours", seed, options)
+    found = {
+        "ours": ours,
+        "init": scored(name, "init", seed, options),
+        "init, passes of ours": scored(name, "init", seed, options, ours["passes"]),
+    }
+    return [{"configuration": way, **figures} for way, figures in found.items()]
+
+
+def scored(
+    name: str, way: str, seed: str, options: argparse.Namespace, budget: float | None = None
+) -> dict[str, float]:
     """Train and score, once: mIoU and passes per megapixel of the test images."""
     folder = options.out / f"{name}-{way}-seed{seed}"
-    done = folder / "scored.json"
+    done = folder / ("scored.json" if budget is None else "scored-at-budget.json")
     if not done.exists():
         run = RunFolder(folder)
         if not run.trained_file.exists():
             train_run(config_of(name, way, seed, options), run, resume=True, progress=False)
-        evaluation = evaluate_run(folder, "test")
+        spent = [] if budget is None else [f"inference.budget={budget}"]
+        evaluation = evaluate_run(folder, "test", overrides=spent)
         write_text(
             done, json.dumps({"miou": 100 * evaluation.scores.miou, "passes": evaluation.cost["passes_per_megapixel"]})
         )
-        print(folder, done.read_text(), flush=True)
+        print(done, done.read_text(), flush=True)
     return json.loads(done.read_text())
 
 
