@@ -124,6 +124,30 @@ def test_predict_within_a_budget(workspace):
     assert "a budget of 0 passes for this image is below" in " ".join(result.output.split())
 
 
+def test_half_of_the_passes_is_a_budget(workspace):
+    image, _ = shapes(9, 256, 256)
+    path, out = write_image(workspace / "half.tif", image), workspace / "half"
+    result = invoke("predict", workspace / "run", path, "--out", out, "--budget", "50%", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    made, one_a_target = json.loads((out / "half.json").read_text())["passes_per_megapixel"], 1e6 / 32**2
+    assert 0.4 * one_a_target < made <= 0.5 * one_a_target
+
+
+def test_a_policy_that_hardly_chooses_is_said_by_training_prediction_and_report(workspace, monkeypatch):
+    monkeypatch.setattr("foveate.reporting.passes.ALMOST_ALL", 0.0)
+    run = workspace / "collapsed"
+    steps = ("training.steps=2", "training.validate_every=2")
+    trained = invoke("train", workspace / "toy.yaml", *steps, "--out", run)
+    assert "% of the passes use one field of view" in " ".join(trained.output.split())
+    path = write_image(workspace / "plain.tif", np.full((3, 96, 96), 90, np.uint8))
+    predicted = " ".join(invoke("predict", run, path, "--out", workspace / "plain", "--device", "cpu").output.split())
+    assert "plain.tif: 100 % of the passes use one field of view" in predicted
+    assert "the policy hardly chooses" in predicted
+    assert invoke("report", run, "--device", "cpu").exit_code == 0
+    page = next(file for file in run.rglob("*.html"))
+    assert "% of the passes use one field of view" in page.read_text()
+
+
 def test_predict_goes_on_after_a_bad_image(workspace):
     bad = workspace / "bad.tif"
     bad.write_bytes(b"II*\x00 not really")
