@@ -79,6 +79,7 @@ _TUNED = {
     ],
     "trials": [{"looks": [[64, 1.0]], "miou": 0.5}],
 }
+_TRAINED = {"foveate": "1", "seconds": 1.5}
 _EVALUATION = {"miou": 0.5, "images": [{"name": "a", "miou": 0.5}], "classes": [{"name": "ground", "iou": 0.25}]}
 _METHOD = {
     "seeds": [0, 1], "iou": {"mIoU": {"seeds": [0.5, 0.75], "mean": 0.625}}, "passes_per_megapixel": 10.0,
@@ -193,10 +194,6 @@ def _use_plan(path: Path) -> Any:
     return store is not None and store.plan
 
 
-def _use_split_list(path: Path) -> Any:
-    return _entries(path)
-
-
 def _checkpoint(is_sealed: bool) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         generator = torch.Generator().manual_seed(0)
@@ -269,27 +266,16 @@ _UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 400000, 0, -0.
 KINDS = [
     Kind("manifest", _samples("list.csv", _ROWS), _use_manifest, text=True),
     Kind("manifest of lines", _samples("list.odgt", _LINES), _use_manifest, text=True),
-    Kind(
-        "configuration",
-        written("config.yaml", RunConfig.parse(_CONFIG).to_yaml()),
-        _use_config,
-        text=True,
-    ),
+    Kind("configuration", written("config.yaml", RunConfig.parse(_CONFIG).to_yaml()), _use_config, text=True),
     Kind("region", written("region.geojson", json.dumps(_REGION, indent=1)), _use_region, text=True),
     Kind("labels, GeoJSON", written("labels.geojson", json.dumps(_CLASSED, indent=1)), _use_shapes, text=True),
     Kind("labels, COCO", written("labels.json", json.dumps(_COCO, indent=1)), _use_shapes, text=True),
     Kind("labels, LabelMe", written("labels.json", json.dumps(_LABELME, indent=1)), _use_shapes, text=True),
     Kind("labels, GeoPackage", _package, _use_shapes),
-    Kind("split list", written("val.odgt", "\n".join(_LINES)), _use_split_list, text=True),
+    Kind("split list", written("val.odgt", "\n".join(_LINES)), _entries, text=True),
     Kind("plan of blocks", _plan, _use_plan, also="a.partial", exact=True, text=True),
     Kind("tuned", written("tuned.json", sealed(_TUNED)), _use_tuned, exact=True, text=True),
-    Kind(
-        "trained",
-        written("trained.json", sealed({"foveate": "1", "seconds": 1.5})),
-        _use_trained,
-        exact=True,
-        text=True,
-    ),
+    Kind("trained", written("trained.json", sealed(_TRAINED)), _use_trained, exact=True, text=True),
     Kind("evaluation", written("val.json", sealed(_EVALUATION)), _use_evaluation, exact=True, text=True),
     Kind("comparison", _comparison, _use_comparison, text=True),
     Kind("summary", written("a.json", json.dumps(_SUMMARY, indent=1)), _summary, text=True),

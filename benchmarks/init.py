@@ -1,7 +1,8 @@
 """What `foveate init` writes against this repository's configurations: same images, same steps and training passes.
 
 Both train on the images that the repository's configuration names, and are scored on its test images as `foveate
-evaluate` does it; what `init` wrote is scored again with as many passes as ours makes. What is done is kept: the same command goes on where it was stopped.
+evaluate` does it; what `init` wrote is scored again with as many passes as ours makes. What is done is kept: the same
+command goes on where it was stopped.
 Usage: python benchmarks/init.py DATA OUT [--sets idrid,dubai,hrf] [--seeds 0,1,2] [--steps 150]
 DATA: the folder of data sets, see docs/how-to/data-sets.md. Writes benchmarks/results/init.json.
 """

@@ -372,26 +372,18 @@ def write(image: Path, mask: Path, rng: np.random.Generator, side: int) -> Path:
 
 def configuration(folder: Path) -> dict[str, Any]:
     """A small network, few steps."""
+    options = {"encoder_depth": 3, "decoder_channels": [16, 8, 8]}
     return {
         "name": "toy",
         "data": {"root": str(folder), "folder": "toy", "classes": CLASSES, "split": {"val": ["d"]}, "workers": 0},
         "foveation": {"patch_size": 32, "fields_of_view": [32, 64], "overview_downsample": 8},
-        "network": {
-            "architecture": "unet",
-            "encoder": "resnet18",
-            "weights": None,
-            "options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
-        },
+        "network": {"architecture": "unet", "encoder": "resnet18", "weights": None, "options": options},
         "training": {
-            "steps": 16,
-            "validate_every": 8,
-            "checkpoint_every": 3,
-            "locations_per_step": 2,
-            "images_per_step": 2,
-            "validation_locations": 2,
+            "steps": 16, "validate_every": 8, "checkpoint_every": 3,
+            "locations_per_step": 2, "images_per_step": 2, "validation_locations": 2,
         },
         "inference": {"block_size": 64, "batch_size": 8},
-    }
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

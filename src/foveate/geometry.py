@@ -91,6 +91,11 @@ class Window:
         top, left = self.top // step * step, self.left // step * step
         return Window(top, left, ceil_to(self.bottom, step) - top, ceil_to(self.right, step) - left)
 
+    @property
+    def ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First and last row, and column, half-open, as rasterio names windows."""
+        return (self.top, self.bottom), (self.left, self.right)
+
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Row and column slices of this window in an array that holds `outer`."""
         top, left = self.top - outer.top, self.left - outer.left

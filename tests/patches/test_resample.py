@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.geometry import Size, Window
-from foveate.patches.resample import area_taps, reflect, resample, to_dtype, window_taps
+from foveate.patches.extraction import area_taps, reflect, resample, to_dtype, window_taps
 from oracles import area_mean, mirrored
 
 side = st.integers(1, 12)

@@ -22,7 +22,7 @@ from foveate.data.sections import (
 from foveate.errors import DatasetError
 from foveate.membership import MOST_OVERLAPPING, Exclusive, Membership, Overlapping
 from foveate.texts import metres
-from foveate.types import Tissue
+from foveate.types import IGNORE, Tissue
 
 _IMAGENET_MEAN = [0.485, 0.456, 0.406]
 
@@ -110,7 +110,7 @@ class DataConfig(Section):
     colors: bool | dict[Color, int] | None = None
     vectors: VectorsConfig = VectorsConfig()
     round_labels: bool = False
-    ignore_index: int = Field(default=255, ge=0, le=255)
+    ignore_index: int = Field(default=IGNORE, ge=0, le=255)
     allow_absent_classes: bool = False
     nodata: Literal["ignore"] | Annotated[float, Field(allow_inf_nan=False)] | None = None
     tissue: Tissue = False
@@ -158,7 +158,7 @@ class DataConfig(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"class names must be unique, got {names}")
         if self.ignore_index < len(names):
-            raise ValueError(f"ignore_index {self.ignore_index} is a class id (0 to {len(names) - 1}); use 255")
+            raise ValueError(f"ignore_index {self.ignore_index} is a class id (0 to {len(names) - 1}); use {IGNORE}")
         allowed = {*range(2 if self.overlapping else len(names)), self.ignore_index}
         for name, values in (("label_map", self.label_map), ("colors", self.mask_colours)):
             wrong = sorted(set((values or {}).values()) - allowed)

@@ -75,6 +75,7 @@ def _of_manifest(config: DataConfig) -> Iterator[None]:
 
 
 def _samples(config: DataConfig, need_masks: bool) -> list[Sample]:
+    config.check_there()
     rows = _named(_rows(config))
     if need_masks:
         _check_masks(rows, config)
@@ -108,9 +109,6 @@ def _rows(config: DataConfig) -> list[Row]:
 
 
 def _from_folder(folder: Path, config: DataConfig) -> list[Row]:
-    for needed in (folder, folder / "images"):
-        if not needed.is_dir():
-            raise DatasetError(f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem")
     images = _images_in(folder / "images", config.band_files)
     if not images:
         raise DatasetError(f"no image in {folder / 'images'}")

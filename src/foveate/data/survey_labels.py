@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from foveate.data.labels.raster import CLASS
 from foveate.data.labels.shapes import VECTORS, read_shapes
+from foveate.data.labels.table import packed
 from foveate.data.labels.vector import in_pixels
 from foveate.data.manifest import data_files
 from foveate.data.readers import open_image
@@ -128,7 +129,7 @@ class Counted:
         halves: dict[Any, NDArray[Any]] = defaultdict(lambda: np.zeros(2))
         with open_image(image.labels) as mask:
             for window in _tiles(mask.size, share, image.name):
-                values = _packed(mask.read(window), self.kind)
+                values = _numbers(mask.read(window), self.kind)
                 found, counts = np.unique(values, return_counts=True)
                 lower = int(window.top >= mask.size.height // 2)
                 for value, count in zip(found.tolist(), counts.tolist(), strict=True):
@@ -244,12 +245,10 @@ def _tiles(size: Size, share: float, name: str) -> Iterator[Window]:
                     yield Window(row, col, min(_TILE, bottom - row), min(_TILE, size.width - col))
 
 
-def _packed(pixels: NDArray[Any], kind: str) -> NDArray[Any]:
+def _numbers(pixels: NDArray[Any], kind: str) -> NDArray[Any]:
     """One whole number a pixel: its value, or its colour as 0xRRGGBB; NaN counts as -1."""
     if kind == "colours":
-        red, green, blue = pixels[:3].astype(np.int64)
-        packed: NDArray[Any] = (red << 16) + (green << 8) + blue
-        return packed
+        return packed(pixels[:3])
     values: NDArray[Any] = pixels[0]
     if values.dtype.kind != "f":
         return values

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -40,7 +39,7 @@ class FoveationField:
         self._segmenter = segmenter
         self._source = source
         self._on_tile = on_tile
-        self._tiles: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+        self._tile = lru_cache(CACHED_TILES)(self._compute)
 
     @property
     def learned(self) -> bool:
@@ -66,15 +65,6 @@ class FoveationField:
         for row in range(block.top // side, min((block.bottom - 1) // side, last_row) + 1):
             for col in range(block.left // side, min((block.right - 1) // side, last_col) + 1):
                 self._tile(row, col)
-
-    def _tile(self, row: int, col: int) -> Tensor:
-        key = (row, col)
-        if key not in self._tiles:
-            self._tiles[key] = self._compute(row, col)
-            if len(self._tiles) > CACHED_TILES:
-                self._tiles.popitem(last=False)
-        self._tiles.move_to_end(key)
-        return self._tiles[key]
 
     @torch.inference_mode()
     def _compute(self, row: int, col: int) -> Tensor:

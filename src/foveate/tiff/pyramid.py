@@ -60,7 +60,7 @@ def write_plain_pyramid(source: TiffSource, path: Path) -> None:
     Raises:
         ImageReadError: when the source is damaged.
     """
-    _write(path, source, 512, "zstd", False, _silent)
+    _write(path, source, 512, "zstd", False, lambda share: None)
 
 
 def write_pyramid(
@@ -94,7 +94,7 @@ def write_pyramid(
         OutputWriteError: when writing failed.
     """
     _check(source, tile, compression, labels)
-    report = progress or _silent
+    report = progress or (lambda share: None)
     with drafted(destination, overwrite) as folder:
         # What is compressed with loss must be so once only.
         lossless = "deflate" if compression == "jpeg" else compression
@@ -125,16 +125,11 @@ def _write(path: Path, source: TiffSource, tile: int, compression: Compression, 
     ):
         _describe(output, source)
         for window in _windows(source, tile):
-            place = ((window.top, window.bottom), (window.left, window.right))
-            output.write(source.read(window), window=place)
+            output.write(source.read(window), window=window.ranges)
             if source.valid is not None:
-                output.write_mask(source.valid(window), window=place)
+                output.write_mask(source.valid(window), window=window.ranges)
             report(_WRITING_SHARE * window.bottom / source.size.height)
     _build_overviews(path, tile, labels)
-
-
-def _silent(share: float) -> None:
-    del share
 
 
 def _profile(source: TiffSource, tile: int, compression: Compression) -> dict[str, Any]:

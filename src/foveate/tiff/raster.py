@@ -18,7 +18,6 @@ import rasterio
 import rasterio.shutil
 from rasterio.env import get_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window as RasterWindow
 
 from foveate.devices import give_back_freed_memory
 from foveate.errors import OutputWriteError
@@ -77,9 +76,8 @@ class RasterWriter:
         Raises:
             OutputWriteError: when that fails, for example on a full disk.
         """
-        place = RasterWindow(window.left, window.top, window.width, window.height)
         try:
-            self._dataset.write(values.reshape(-1, *values.shape[-2:]), window=place)
+            self._dataset.write(values.reshape(-1, *values.shape[-2:]), window=window.ranges)
         except RasterioError as error:
             raise OutputWriteError(f"could not write {self._path}: {_reason(error, self._path)}") from error
 
@@ -221,8 +219,7 @@ def _opened(path: Path, mode: str, **options: Any) -> Any:
 def _check_complete(path: Path) -> None:
     """Read one tile back: GDAL reports some failed writes of its cache only as a warning when it closes."""
     with _opened(path, "r") as dataset:
-        last = RasterWindow(dataset.width - 1, dataset.height - 1, 1, 1)
-        np.asarray(dataset.read(1, window=last))
+        dataset.read(1, window=Window(dataset.height - 1, dataset.width - 1, 1, 1).ranges)
 
 
 # Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be

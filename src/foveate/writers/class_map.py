@@ -229,8 +229,7 @@ def _rasters(path: Path, dataset: Any) -> list[ClassMap]:
 
     def band(number: int, window: Window) -> LabelArray:
         with reading(path, window):
-            place = ((window.top, window.bottom), (window.left, window.right))
-            ids: LabelArray = dataset.read(header.indexes[number], window=place)
+            ids: LabelArray = dataset.read(header.indexes[number], window=window.ranges)
         return ids
 
     def of_class(number: int, window: Window) -> LabelArray:

@@ -19,7 +19,7 @@ from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.membership import Exclusive, Membership, Overlapping
-from foveate.types import BoolArray, IntArray, LabelArray, Raster
+from foveate.types import IGNORE, BoolArray, IntArray, LabelArray, Raster
 
 if TYPE_CHECKING:
     from foveate.data.config import DataConfig
@@ -202,7 +202,7 @@ class YesNoTable(LabelTable):
         self,
         bands: int,
         band: int,
-        ignore_index: int = 255,
+        ignore_index: int = IGNORE,
         label_map: Mapping[int, int] | None = None,
         *,
         rounded: bool = False,

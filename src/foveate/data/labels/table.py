@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from foveate.data.readers.base import ImageReader
 from foveate.errors import DatasetError
-from foveate.types import BoolArray, Raster
+from foveate.types import IGNORE, BoolArray, Raster
 
 NO_CLASS = -1
 _SHOWN = 12
@@ -104,7 +104,7 @@ class LabelTable:
     def __init__(
         self,
         classes: int,
-        ignore_index: int = 255,
+        ignore_index: int = IGNORE,
         label_map: Mapping[int, int] | None = None,
         *,
         rounded: bool = False,
@@ -191,11 +191,11 @@ class ColourTable:
     in_colours = True
 
     def __init__(
-        self, colours: Mapping[tuple[int, int, int], int], ignore_index: int = 255, *, rounded: bool = False
+        self, colours: Mapping[tuple[int, int, int], int], ignore_index: int = IGNORE, *, rounded: bool = False
     ) -> None:
         self.ignore_index, self.rounded = ignore_index, rounded
         self._colours = np.array(sorted(colours), np.int64)
-        self._lookup = _Lookup({_packed_one(colour): label for colour, label in colours.items()})
+        self._lookup = _Lookup({int(packed(np.array(colour))): label for colour, label in colours.items()})
 
     def check(self, mask: ImageReader) -> tuple[str, ...]:
         """Refuse what is no picture in colours of 8 bits."""
@@ -208,8 +208,7 @@ class ColourTable:
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
         """Red, green and blue as one number."""
-        red, green, blue = pixels.astype(np.int64)
-        values = (red << 16) + (green << 8) + blue
+        values = packed(pixels)
         return self._nearest(values) if self.rounded else values
 
     def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
@@ -251,8 +250,7 @@ def _several_bands(pixels: Raster, location: str, classes: int) -> str:
     text = f"the mask {location} has {len(pixels)} different bands of {pixels.dtype}; a mask has one band of class ids"
     if len(pixels) != 3 or pixels.dtype != np.uint8:
         return text
-    red, green, blue = pixels.reshape(3, -1).astype(np.int64)
-    found = np.unique((red << 16) + (green << 8) + blue)
+    found = np.unique(packed(pixels))
     example = ", ".join(f"'{_colour_names(one[None])}': {label}" for label, one in enumerate(found[:classes]))
     return (
         f"{text}. It holds colours ({_colour_names(found)}): map them to classes with data.colors, true for those of "
@@ -260,9 +258,11 @@ def _several_bands(pixels: Raster, location: str, classes: int) -> str:
     )
 
 
-def _packed_one(colour: tuple[int, int, int]) -> int:
-    red, green, blue = colour
-    return (red << 16) + (green << 8) + blue
+def packed(pixels: NDArray[Any]) -> NDArray[np.int64]:
+    """Red, green and blue (3, ...), a byte each, as one number, 0xRRGGBB."""
+    red, green, blue = pixels.astype(np.int64)
+    values: NDArray[np.int64] = (red << 16) + (green << 8) + blue
+    return values
 
 
 def _colour_names(packed: NDArray[Any]) -> str:

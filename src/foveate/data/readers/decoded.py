@@ -37,9 +37,8 @@ def source_of_dataset(dataset: Any, name: str) -> TiffSource:
     """
 
     def read(window: Window) -> Raster:
-        place = ((window.top, window.bottom), (window.left, window.right))
         with reading(name, window):
-            pixels: Raster = dataset.read(window=place)
+            pixels: Raster = dataset.read(window=window.ranges)
         return pixels
 
     place = read_header(dataset, OpenOptions(keep_alpha=True)).georeference
@@ -106,6 +105,7 @@ class DecodedReader(PyramidReader):
 
     random_access = False
     handles = 0
+    _location: Address
 
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
         self.path, self._location, self._options = location.path, location, options
@@ -120,11 +120,6 @@ class DecodedReader(PyramidReader):
         # The levels together add a third.
         held = decoded * 4 // 3 + (self.size.pixels if self._by_mask else 0)
         self.resident_bytes = held if self._in_memory else 0
-
-    @property
-    def location(self) -> str:
-        """The path or URL."""
-        return str(self._location)
 
     def _extent(self, level: int) -> Size:
         return self._decoded().extent(level)

@@ -14,7 +14,7 @@ from foveate.data.readers.base import Address, ImageReader, Known
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Resolution, Size, Window, ceil_div
-from foveate.patches.resample import window_taps
+from foveate.patches.extraction import window_taps
 from foveate.types import BoolArray, Raster
 
 # A stored level this much coarser than asked for is taken as it is, as pyramids round their sizes.

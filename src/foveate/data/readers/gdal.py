@@ -220,8 +220,7 @@ def _band_name(dataset: Any, index: int) -> str:
 
 def read_valid(dataset: Any, window: Window | None = None) -> BoolArray:
     """Whether pixels hold data, (h, w), by a mask or an alpha band."""
-    place = window and ((window.top, window.bottom), (window.left, window.right))
-    valid: BoolArray = dataset.dataset_mask(window=place) > 0
+    valid: BoolArray = dataset.dataset_mask(window=window and window.ranges) > 0
     return valid
 
 

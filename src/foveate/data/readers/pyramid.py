@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.readers.base import Known
+from foveate.data.readers.base import Address, Known
 from foveate.files import Closing
 from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, halvings
-from foveate.patches.resample import Taps, WindowTaps, resample, to_dtype, window_taps
+from foveate.patches.extraction import Taps, WindowTaps, resample, to_dtype, window_taps
 from foveate.types import BoolArray, Raster
 
 NoData: TypeAlias = tuple[tuple[float, ...], ...]  # per band the values that mean that there is none
@@ -59,11 +59,12 @@ class PyramidReader(Closing, ABC):
     resident_bytes: int = 0
     handles: int = 1
     strip_bytes: int = STRIP_BYTES
+    _location: Address | None = None  # what the file was opened from, where that is more than its path
 
     @property
     def location(self) -> str:
-        """The path; readers of URLs override it."""
-        return str(self.path)
+        """The path or URL; readers on top of another override it."""
+        return str(self._location or self.path)
 
     @property
     def stored_size(self) -> Size:

@@ -192,6 +192,8 @@ class RasterioReader(PyramidReader):
         UnsupportedImageError: when GDAL cannot open it.
     """
 
+    _location: Address
+
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
         self.path, self._location = location.path, location
         self._datasets = [open_dataset(location)]
@@ -217,15 +219,9 @@ class RasterioReader(PyramidReader):
         """The image as rasterio has it, at full resolution; closed with the reader."""
         return self._datasets[0]
 
-    @property
-    def location(self) -> str:
-        """The path or URL."""
-        return str(self._location)
-
     def _read_level(self, level: int, window: Window) -> Raster:
-        place = ((window.top, window.bottom), (window.left, window.right))
         with reading(self.location, window):
-            raster: Raster = self._datasets[level].read(self._indexes, window=place, out_dtype=self.dtype)
+            raster: Raster = self._datasets[level].read(self._indexes, window=window.ranges, out_dtype=self.dtype)
         return raster
 
     def _marked(self, level: int, window: Window) -> BoolArray | None:

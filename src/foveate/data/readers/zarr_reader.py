@@ -207,11 +207,6 @@ class ZarrReader(PyramidReader):
         # Files of chunks are opened and closed again; a zip file stays open.
         self.handles = int(self.path.is_file())
 
-    @property
-    def location(self) -> str:
-        """The path or URL."""
-        return str(self._location)
-
     def _extent(self, level: int) -> Size:
         return self._extents[level]
 

@@ -224,7 +224,7 @@ def prepare(
         OutputWriteError: when writing failed.
         WorkerError: when a process was killed, for example for lack of memory.
     """
-    report = progress or _silent
+    report = progress or (lambda share: None)
     splitting = split_scenes(_checked(recipe, source), recipe, split_lists or {})
     used = [scene for scene in splitting.scenes if not scene.left_out]
     if not used:
@@ -238,10 +238,6 @@ def prepare(
     _write_manifest(manifest, used, record.done, source)
     report(1.0)
     return summarise(manifest, recipe, splitting, record.done)
-
-
-def _silent(share: float) -> None:
-    del share
 
 
 def _checked(recipe: Recipe, source: Path) -> list[Scene]:

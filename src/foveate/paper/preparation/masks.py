@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data.labels.table import packed
 from foveate.data.readers import open_image
 from foveate.data.sections import Split, SplitConfig
 from foveate.errors import ConfigError, DatasetError
@@ -201,20 +202,16 @@ def _colour(corner: int) -> Colour:
 def _changed(pixels: NDArray[np.uint8]) -> Counter[str]:
     """The commonest colours of other values than 0 and 255, and the rest of them."""
     changed = ((pixels != 0) & (pixels != 255)).any(axis=0)
-    red, green, blue = pixels[:, changed].astype(np.uint32)
-    colours, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
+    colours, counts = np.unique(packed(pixels[:, changed]), return_counts=True)
     order = np.argsort(-counts, kind="stable")
     odd: Counter[str] = Counter()
     for index in order[:_NAMED_COLOURS]:
-        colour = _rgb(int(colours[index]))
+        red, green, blue = int(colours[index]).to_bytes(3)
+        colour = red, green, blue
         odd[f"colour {colour} taken as {_colour(_corner(colour))}"] = int(counts[index])
     if len(order) > _NAMED_COLOURS:
         odd["other colours taken as the nearest of 0 and 255"] = int(counts[order[_NAMED_COLOURS:]].sum())
     return odd
-
-
-def _rgb(number: int) -> Colour:
-    return number >> 16, number >> 8 & 255, number & 255
 
 
 def check_available(fusion: Fusion) -> None:

@@ -169,7 +169,7 @@ def render(sample: Sample, files: MapFiles, data: DataConfig, scales: ScaleSet, 
     passes = PassesFile.read(files.passes)
     with open_sample(sample, data) as image:
         window, variety = _varied_part(image.size, passes, scales, cell)
-        rows, cols = (_middles(*place, cell) for place in ((window.top, window.bottom), (window.left, window.right)))
+        rows, cols = (_middles(*place, cell) for place in window.ranges)
         chosen = scale_of(passes.chosen(rows, cols), scales.fields_of_view)
         composed = compose(image, window, chosen, scales, cell)
         bands = channels_shown(image, data.bands, data.in_channels)
