@@ -3,7 +3,8 @@
 What is done is kept: the same command goes on where it was stopped. Every run has the same number of training passes.
 A fixed view is trained alone, for each field of view, and may keep any part of its windows; a cascade is tuned as
 `foveate tune` does. At every budget the validation images choose among fixed views, and among a cascade's ways down.
-GLNet and a squeezed surround have no looks to choose from: one row each. `--memorised` looks at training images too.
+GLNet and a squeezed surround have no looks to choose from: one row each. `--memorised` scores cascades
+on training images too.
 Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid,hrf,drone] [--seeds 0]
     [--names fixed,own-512-128]
 DATA: see benchmarks/study.py. Writes benchmarks/results/cascade-SET.json.
@@ -16,7 +17,6 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
@@ -158,7 +158,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in options.sets.split(","):
         if options.memorised:
-            memorised(name, sorted(path.parent for path in (options.out / name).glob("*/tuned.json")))
+            memorised(name, sorted(path.parent for path in (options.out / name).glob("own*/tuned.json")))
             continue
         study(name, options.out / name, options.seeds.split(","), tuple((options.names or "").split(",")))
 
@@ -194,38 +194,17 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> Non
 
 
 def memorised(name: str, folders: list[Path]) -> None:
-    """mIoU of every way of looking on the training and the validation images: what the first has more is memorised."""
+    """mIoU of whole windows of a cascade on every split: what the training images have more is memorised."""
     rows = []
     for folder in folders:
-        copy = folder.parent / "memorised" / folder.name
-        if not (copy / "tuned.json").exists():
-            copytree(folder, copy, ignore=ignore_patterns("tuned.json"), dirs_exist_ok=True)
-            tune(
-                copy,
-                split="train",
-                budgets=[PLANS[name].budgets[-1] * load_run(folder).segmenter.scales.target ** 2 / 1e6],
-            )
-        trials = [{str(one["looks"]): one["miou"] for one in closest(path)} for path in (copy, folder)]
-        rows += [
-            {"run": folder.name, "looks": looks, "train": trials[0][looks], "val": trials[1][looks]}
-            for looks in trials[1]
-        ]
-    report(
-        f"cascade-{name}-memorised",
-        rows,
-        {"command": f"python benchmarks/cascade.py DATA OUT --sets {name} --memorised"},
-    )
-
-
-def closest(folder: Path) -> list[dict[str, Any]]:
-    """The trials without a budget that matters, in which the closest look has nearly all of the weight."""
-    trials = json.loads((folder / "tuned.json").read_text())["trials"]
-    most = max(trial["budget"] for trial in trials)
-    return [
-        trial
-        for trial in trials
-        if trial["budget"] == most and (len(trial["fusion"]) == 1 or trial["fusion"][0] == 50.0)
-    ]
+        close, wide = load_run(folder).segmenter.scales.fields_of_view
+        ways = {"wide": ([[wide, 1]], [1]), "close": ([[close, 1]], [1]), "both": ([[close, 1], [wide, 1]], [50, 1])}
+        for way, (looks, fusion) in ways.items():
+            overrides = [f"inference.looks={looks}", f"inference.fusion={fusion}", "inference.budget=all"]
+            found = {split: evaluated(folder, overrides, split)["miou"] for split in ("train", "val", "test")}
+            rows.append({"run": folder.name, "way": way, "looks": str(looks), **found})
+    command = f"python benchmarks/cascade.py DATA OUT --sets {name} --memorised"
+    report(f"cascade-{name}-memorised", rows, {"command": command})
 
 
 def is_joint(way: Way | None) -> bool:
