@@ -15,7 +15,7 @@ from foveate.config_base import read_yaml
 from foveate.data.manifest import load_samples
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
-from foveate.foveation.estimators import all_names, earlier_name, members_of, with_estimator
+from foveate.foveation.estimators import Joint, all_names, earlier_name, members_of, with_estimator
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import Job, run_jobs
@@ -193,12 +193,13 @@ class Comparison:
 
 
 def fitting_estimators(config: RunConfig) -> tuple[list[str], dict[str, str]]:
-    """All estimators that a configuration can be trained with, and of each other one why not."""
+    """All estimators that a configuration can be trained with, but comparators, and of each other one why not."""
     fitting, others = [], {}
     for estimator in all_names(len(config.foveation.fields_of_view)):
         try:
-            _with_estimator(config, estimator)
-            fitting.append(estimator)
+            # A comparator needs a network of some forms, which is known when it is built: it is asked for by name.
+            if not isinstance(_with_estimator(config, estimator).foveation.estimator, Joint):
+                fitting.append(estimator)
         except ConfigError as error:
             others[estimator] = str(error)
     return fitting, others
