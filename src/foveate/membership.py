@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.package import torch
-from foveate.types import IntArray
+from foveate.types import IGNORE, IntArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +104,7 @@ class Membership(ABC):
 class Exclusive(Membership):
     """Each pixel has one class: labels are ids, and the largest logit decides."""
 
-    ignore_index: int = 255
+    ignore_index: int = IGNORE
     dtype: ClassVar[type[np.generic]] = np.uint8
     overlapping: ClassVar[bool] = False
 

@@ -1,17 +1,22 @@
-"""Images and masks at `data.pixel_size`."""
+"""Images and masks at `data.pixel_size`, and the readers that are kept open."""
+
+import os
+import pickle
 
 import numpy as np
 import pytest
 from data_toys import data_config, smooth_image, write
 
 from foveate.data.checks import inspect_samples
-from foveate.data.images import SampleReader, open_labels, open_sample, open_working
+from foveate.data.images import ReaderCache, SampleReader, open_labels, open_sample, open_working
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Size, Window
 from foveate.patches.scales import ScaleSet
+
+BYTES = 40 * 50 * 3 * 4 // 3
 
 
 def with_resolution(path, micrometres):
@@ -96,3 +101,42 @@ def test_images_of_a_manifest_may_be_urls(tmp_path):
     (tmp_path / "files.csv").write_text("image,mask\nhttps://example.org/x/a.tif?k=1,https://example.org/x/b.png\n")
     (sample,) = load_samples(data_config(tmp_path, manifest="files.csv"))
     assert sample.name == "a"
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return [write(tmp_path / f"{i}.png", smooth_image(3, 40, 50, np.uint8), driver="PNG") for i in range(4)]
+
+
+def test_keeps_the_last_used_within_its_bytes(paths):
+    cache = ReaderCache(max_bytes=2 * BYTES)
+    first, second = cache.get(paths[0]), cache.get(paths[1])
+    assert cache.get(paths[0]) is first
+    cache.get(paths[2])
+    assert cache.get(paths[0]) is first
+    assert cache.get(paths[1]) is not second
+    assert second._store is None
+    cache.close()
+
+
+def test_bounds_the_number(paths):
+    cache = ReaderCache(max_bytes=10**9, max_open=2)
+    first = cache.get(paths[0])
+    for path in paths[1:]:
+        cache.get(path)
+    assert cache.get(paths[0]) is not first
+
+
+def test_keeps_the_one_in_use_however_large(paths):
+    cache = ReaderCache(max_bytes=0)
+    assert cache.get(paths[0]) is cache.get(paths[0])
+
+
+def test_is_empty_in_another_process(paths, monkeypatch):
+    cache = ReaderCache(max_bytes=10**9)
+    reader = cache.get(paths[0])
+    reader.read(Window(0, 0, 4, 4))
+    copy = pickle.loads(pickle.dumps(cache))
+    assert copy.get(paths[0]) is not reader
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert cache.get(paths[0]) is not reader

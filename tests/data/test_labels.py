@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data.labels import reader as labels_module
+from foveate.data import labels as labels_module
 from foveate.data.labels.place import placement_of
 from foveate.data.readers import ArrayReader
 from foveate.errors import DatasetError
