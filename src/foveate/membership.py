@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.package import torch
-from foveate.types import IGNORE, IntArray
+from foveate.types import IGNORE, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,16 +138,16 @@ class Exclusive(Membership):
     def decided(self, logits: Tensor) -> Tensor:
         """The id of the largest logit, uint8; of equal ones the first.
 
-        On a processor comparisons, class by class in strips that stay in its cache, were measured 6 times faster than
-        `max` over the first axis, which is 5 to 13 times faster than `argmax`.
+        On a processor NumPy compares class by class, in strips that stay in its cache: 5 to 9 times faster than with
+        torch, which is 6 times faster than `max` over the first axis. `argmax` is slower still.
         """
         if logits.device.type != "cpu":
             return logits.max(dim=0).indices.to(torch.uint8)
-        ids = torch.zeros(logits.shape[1:], dtype=torch.uint8)
+        values, ids = logits.detach().float().numpy(), np.zeros(logits.shape[1:], np.uint8)
         rows = max(1, _STRIP // max(1, logits.shape[2]))
         for top in range(0, logits.shape[1], rows):
-            _note_largest(logits[:, top : top + rows], ids[top : top + rows])
-        return ids
+            _note_largest(values[:, top : top + rows], ids[top : top + rows])
+        return torch.from_numpy(ids)
 
     def planes(self, labels: _Labels, classes: int) -> list[_Labels]:
         """Those of each id."""
@@ -246,11 +246,11 @@ class Overlapping(Membership):
         return result
 
 
-def _note_largest(logits: Tensor, ids: Tensor) -> None:
+def _note_largest(logits: FloatArray, ids: NDArray[np.uint8]) -> None:
     """Write the number of the largest of (C, h, w) into (h, w) zeros."""
     best = logits[0]
     for number in range(1, len(logits)):
-        larger = (logits[number] > best).view(torch.uint8)
-        torch.maximum(ids, larger.mul_(number), out=ids)
+        larger = (logits[number] > best).view(np.uint8)
+        np.maximum(ids, np.multiply(larger, np.uint8(number), out=larger), out=ids)
         if number < len(logits) - 1:
-            best = torch.maximum(best, logits[number])
+            best = np.maximum(best, logits[number])

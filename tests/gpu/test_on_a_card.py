@@ -152,7 +152,7 @@ def test_no_step_of_a_training_waits_for_the_card(tmp_path):
 def test_no_pass_of_a_block_waits_for_the_card():
     """Cutting, normalising, the network and stitching ask the device for nothing."""
     from foveate.inference.passes import Runner, add_outputs, mixed_patches, read_regions  # noqa: PLC0415
-    from foveate.inference.stitch import AverageStitcher  # noqa: PLC0415
+    from foveate.inference.stitch import Stitcher  # noqa: PLC0415
     from foveate.looks.passes import Passes  # noqa: PLC0415
     from foveate.patches.extraction import Windows  # noqa: PLC0415
 
@@ -165,7 +165,7 @@ def test_no_pass_of_a_block_waits_for_the_card():
     regions, run = read_regions(passes, source, model.scales), Runner(model, source, CONFIG)
 
     def work():
-        stitcher = AverageStitcher(one.grid[0], source.device, "hann")
+        stitcher = Stitcher(one.grid[0], source.device, "hann")
         outputs = run(mixed_patches(passes, regions, model.scales), passes.scale_weights).logits
         add_outputs(stitcher, passes, outputs, model, by_probability=False)
 

@@ -22,7 +22,7 @@ from foveate.inference.field import FoveationField
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
-from foveate.inference.stitch import AverageStitcher, Canvases
+from foveate.inference.stitch import Canvases, Stitcher
 from foveate.looks.passes import Passes
 from foveate.patches.extraction import Windows, overview_of
 from foveate.patches.scales import ScaleSet
@@ -171,7 +171,7 @@ def test_blocks_cover_every_pixel_once(height, width, side):
 
 
 def test_a_plan_with_a_hole_is_an_error():
-    stitcher = AverageStitcher(Window(0, 0, 4, 8), CPU, "none")
+    stitcher = Stitcher(Window(0, 0, 4, 8), CPU, "none")
     passes = Passes(Windows(torch.tensor([0]), torch.tensor([0]), 4), torch.ones(1, 1), torch.ones(1))
     stitcher.add(passes, torch.zeros(1, 2, 4, 4))
     with pytest.raises(GeometryError, match="without a prediction"):
@@ -181,10 +181,11 @@ def test_a_plan_with_a_hole_is_an_error():
 def test_memory_of_sums_serves_what_comes_next_in_any_mode():
     canvases = Canvases()
     with torch.inference_mode():
-        canvas, sums = canvases.zeros((3, 4, 5), CPU)
-        sums += 1
+        canvas = canvases.take(60, CPU)
+        canvas += 1
     canvases.give_back(canvas)
-    again, zeros = canvases.zeros((2, 4, 5), CPU)
-    zeros += 2
+    again = canvases.take(40, CPU)
+    again.zero_()
+    again += 2
     assert again is canvas
-    assert zeros.eq(2).all()
+    assert again.eq(2).all()

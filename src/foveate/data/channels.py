@@ -79,12 +79,12 @@ def normalise(
     dtype = batch.dtype if batch.is_floating_point() else torch.float32
     gain, offset = _gain_and_offset(scale, mean, std, dtype, batch.device)
     out = torch.empty_like(batch, dtype=dtype) if out is None else out
-    out.copy_(batch)
     if batch.device.type == "cpu":  # numbers instead of broadcast tensors: the same bits in a fifth of the time
-        for channel, (add, times) in enumerate(zip(offset.flatten(), gain.flatten().tolist(), strict=True)):
-            torch.add(add, out[..., channel, :, :], alpha=times, out=out[..., channel, :, :])
+        out.copy_(batch.contiguous())  # bytes in one piece become floats twice as fast as those of a part of an image
+        for values, add, times in zip(out.unbind(-3), offset.flatten(), gain.flatten().tolist(), strict=True):
+            torch.add(add, values, alpha=times, out=values)
     else:
-        torch.addcmul(offset, out, gain, out=out)
+        torch.addcmul(offset, out.copy_(batch), gain, out=out)
     return out.masked_fill_(out.isnan(), 0) if batch.is_floating_point() else out
 
 

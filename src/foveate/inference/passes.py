@@ -1,12 +1,11 @@
-"""Passes: read what they look at, fill batches with them, run the network, each once for all blocks it counts in."""
+"""Passes: read what they look at, cut their patches, run the network on a batch, hand what it made to be stitched."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, product, takewhile
-from typing import NamedTuple, TypeAlias
+from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -291,12 +290,12 @@ def add_outputs(
     pixel_weights: Tensor | None = None,
 ) -> None:
     """Bring outputs (n, C, P', P') to the image's resolution over their supports, and stitch them."""
-    side = passes.supports.side
+    side, weights = passes.supports.side, _weights_for(passes, output.device)
     rows = max(1, pixels_at_once(output.device) // side**2)
     for start in range(0, len(passes), rows):
         part = slice(start, start + rows)
         few = passes.select(part)
-        logits = segmenter.over_supports(output[part], _weights_for(few, output.device), side).float()
+        logits = segmenter.over_supports(output[part], weights[part], side).float()
         stitcher.add(few, segmenter.membership.probabilities(logits) if by_probability else logits, pixel_weights)
 
 
@@ -304,197 +303,3 @@ def _weights_for(passes: Passes, device: torch.device) -> Tensor:
     """The scale weights; of passes of one scale on the processor, where they can be looked at without waiting."""
     weights = passes.scale_weights
     return weights if bool((weights == weights[:1]).all()) else on_device(weights, device)
-
-
-# Number of the look, top and left of its support.
-_Key: TypeAlias = tuple[int, int, int]
-_KEPT_BYTES = 2**28  # of passes that are kept for the whole image
-
-
-class SharedPasses:
-    """Makes the passes of blocks that follow one another.
-
-    What reaches beyond its block is kept for the blocks that come later, as long as there is room, and the places that
-    are left in a block's last batch are taken by passes of the next one. A pass has the same bits whatever else is in
-    its batch, so neither changes a result: what was not kept is made again.
-
-    Args:
-        segmenter: in eval mode, on the source's device.
-        source: the image.
-        config: of inference.
-    """
-
-    def __init__(self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> None:
-        self._segmenter, self._source, self._config = segmenter, source, config
-        self.run = Runner(segmenter, source, config)
-        self._fresh: dict[_Key, _Output] = {}  # of the last batch
-        self._kept = _Kept(config.block_size)
-        self._always: dict[_Key, Seen] = {}  # of the whole image
-
-    def outputs(
-        self,
-        block: Window,
-        groups: Sequence[PassGroup],
-        first: int,
-        ahead: Callable[[], PreparedBlock | None] = lambda: None,
-        context: Callable[[Passes], Context | None] = lambda passes: None,
-    ) -> Iterator[tuple[Passes, Seen]]:
-        """Passes of a block in their order, some at a time, and what the network makes of them.
-
-        Args:
-            block: level-0 pixels.
-            groups: the passes.
-            first: number of the first group's look; the others follow.
-            ahead: gives the next block, whose groups are numbered alike, or None; asked when a batch has places left.
-            context: of a batch.
-        """
-        passes, number = _passes(groups, first), 0
-        while number < len(passes):
-            if not self._knows(passes[number].key):
-                self._make(self._batch(passes, number, first, ahead), context)
-            some = self._known_from(passes, number)
-            seen = _joined([self._take(one.key) for one in some])
-            yield some[0].group.passes.select(slice(some[0].row, some[-1].row + 1)), seen
-            for row, one in enumerate(some):
-                if self._counts_later(one, block) and one.key not in self._always:
-                    self._kept.put(one.key, seen.of(row))
-            number += len(some)
-
-    def keep(self, number: int, passes: Passes, seen: Seen) -> None:
-        """Keep what the network made of passes for the whole image, if there is room."""
-        if (len(self._always) + len(passes)) * seen.of(0).nbytes <= _KEPT_BYTES:
-            stored = seen.after(Tensor.cpu)
-            self._always |= {(number, *key): stored.of(row) for row, key in enumerate(keys_of(passes.supports))}
-
-    def has(self, number: int, supports: Windows) -> list[bool]:
-        """Which passes of a look are kept for the whole image."""
-        return [(number, *key) in self._always for key in keys_of(supports)]
-
-    def _known_from(self, passes: list[_Pass], number: int) -> list[_Pass]:
-        """The passes of one group, from a number on, that are made already; not too many."""
-        first = passes[number]
-        most = max(1, pixels_at_once(self._source.device) // first.group.passes.supports.side**2)
-        some = islice(passes, number, number + most)
-        known = list(takewhile(lambda one: one.group is first.group and self._knows(one.key), some))
-        if self._source.device.type != "cpu":
-            return known
-        # On a processor those that lie together: bringing others together is a copy more.
-        fresh = [self._fresh.get(one.key) for one in known]
-        apart = (i for i in range(1, len(known)) if not _follows(fresh[i - 1], fresh[i]))
-        return known[: next(apart, len(known))]
-
-    def _take(self, key: _Key) -> _Output:
-        if key in self._fresh:
-            return self._fresh.pop(key)
-        kept = self._always.get(key) or self._kept.pop(key)
-        return _Output(kept.after(lambda values: values[None].to(self._source.device)), 0)
-
-    def _knows(self, key: _Key) -> bool:
-        return key in self._fresh or key in self._kept or key in self._always
-
-    def _batch(
-        self, passes: list[_Pass], number: int, first: int, ahead: Callable[[], PreparedBlock | None]
-    ) -> list[_Pass]:
-        """What to make next: this pass of a block and those after it that are not known, then those of the next."""
-        size = self._config.batch_size
-        batch = list(islice(self._unknown(islice(passes, number, None)), size))
-        if len(batch) < size and (following := ahead()) is not None:
-            mine = {one.key for one in passes}
-            others = (one for one in self._unknown(_passes(following.groups, first)) if one.key not in mine)
-            batch += islice(others, size - len(batch))
-        return batch
-
-    def _unknown(self, passes: Iterable[_Pass]) -> Iterator[_Pass]:
-        return (one for one in passes if not self._knows(one.key))
-
-    def _make(self, batch: list[_Pass], context: Callable[[Passes], Context | None]) -> None:
-        parts, inputs, looking = [], [], (self._segmenter.scales, self._segmenter.estimator)
-        for _, same in groupby(batch, lambda one: id(one.group)):
-            ones = list(same)
-            parts.append(ones[0].group.passes.select(torch.tensor([one.row for one in ones])))
-            inputs.append(inputs_of(parts[-1], ones[0].group.regions, *looking))
-        patches = inputs[0] if len(inputs) == 1 else [patch for some in inputs for patch in some]
-        seen = self.run(patches, torch.cat([part.scale_weights for part in parts]), context(parts[0]))
-        self._fresh.update({one.key: _Output(seen, row) for row, one in enumerate(batch)})
-
-    def _counts_later(self, one: _Pass, block: Window) -> bool:
-        """Whether a pass counts in blocks to the right or below."""
-        (_, top, left), side, size = one.key, one.group.passes.supports.side, self._source.size
-        return min(top + side, size.height) > block.bottom or min(left + side, size.width) > block.right
-
-
-class _Pass(NamedTuple):
-    """One row of a group."""
-
-    key: _Key
-    group: PassGroup
-    row: int
-
-
-class _Output(NamedTuple):
-    """What the network made of a pass: a row of its batch."""
-
-    batch: Seen
-    row: int
-
-
-def _follows(one: _Output | None, other: _Output | None) -> bool:
-    return one is not None and other is not None and one.batch is other.batch and one.row + 1 == other.row
-
-
-def _joined(outputs: list[_Output]) -> Seen:
-    """Outputs as one, which is not copied where they follow one another in a batch."""
-    batch, start = outputs[0]
-    if all(map(_follows, outputs, outputs[1:])):
-        return batch.of(slice(start, start + len(outputs)))
-    rows = [one.batch.of(one.row) for one in outputs]
-    handed = [row.handed for row in rows if row.handed is not None]
-    return Seen(torch.stack([row.logits for row in rows]), torch.stack(handed) if handed else None)
-
-
-class _Kept:
-    """Copies of outputs by pass, at most as large as the sums of one block; the oldest are forgotten first."""
-
-    def __init__(self, side: int) -> None:
-        self._block, self._pixels = side**2, 0
-        self._outputs: OrderedDict[_Key, Seen] = OrderedDict()
-
-    def __contains__(self, key: _Key) -> bool:
-        return key in self._outputs
-
-    def put(self, key: _Key, seen: Seen) -> None:
-        """Keep a copy of (C, P', P'): as a part of its batch it would keep all of that."""
-        self._outputs[key] = seen.after(Tensor.clone)
-        self._pixels += seen.logits[0].numel()
-        while self._pixels > self._block:
-            self._pixels -= self._outputs.popitem(last=False)[1].logits[0].numel()
-
-    def pop(self, key: _Key) -> Seen:
-        seen = self._outputs.pop(key)
-        self._pixels -= seen.logits[0].numel()
-        return seen
-
-
-def blocks_abreast(side: int, stride: int, patch_size: int, looks: int) -> int:
-    """How many blocks in a row can keep what reaches below them, beside what reaches to the right of the last one.
-
-    Args:
-        side: of the blocks.
-        stride: between passes.
-        patch_size: side of an output.
-        looks: passes of each target.
-    """
-    return max(1, side * stride // (patch_size**2 * looks) - 2)
-
-
-def _passes(groups: Sequence[PassGroup], first: int) -> list[_Pass]:
-    return [
-        _Pass((look, *key), group, row)
-        for look, group in enumerate(groups, first)
-        for row, key in enumerate(keys_of(group.passes.supports))
-    ]
-
-
-def keys_of(windows: Windows) -> list[tuple[int, int]]:
-    """Top and left of each window."""
-    return list(zip(windows.top.tolist(), windows.left.tolist(), strict=True))

@@ -67,9 +67,13 @@ def finished_blocks(
     if blocks is None:
         blocks = BlockGrid(source.size, plan.block_side(config.block_size, 1))
     area = None if area is None or area.is_everything else area
-    with threaded(source) as reads, ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading:
+    with (
+        threaded(source) as reads,
+        ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading,
+        ThreadPoolExecutor(1, thread_name_prefix="network") as beside,
+    ):
         field = FoveationField(segmenter, reads, on_tile)
-        predictor = Predictor(segmenter, reads, config, field, reading, area)
+        predictor = Predictor(segmenter, reads, config, field, reading, beside, area)
 
         def prepare(block: Window) -> _Ready:
             part, own = (None, None) if area is None else _parts(area, block, predictor.reach(block))

@@ -68,6 +68,18 @@ class BlockGrid:
         return col // width, row, col
 
 
+def blocks_abreast(side: int, stride: int, patch_size: int, looks: int) -> int:
+    """How many blocks in a row can keep what reaches below them, beside what reaches to the right of the last one.
+
+    Args:
+        side: of the blocks.
+        stride: between passes.
+        patch_size: side of an output.
+        looks: passes of each target.
+    """
+    return max(1, side * stride // (patch_size**2 * looks) - 2)
+
+
 @dataclass(frozen=True, slots=True)
 class LookPlan:
     """The looks, and where each of their passes is used.

@@ -20,18 +20,17 @@ from foveate.inference.field import FoveationField, fusion_weights
 from foveate.inference.passes import (
     PassGroup,
     PreparedBlock,
-    SharedPasses,
     add_outputs,
     group_of,
     inputs_of,
-    keys_of,
     patch_windows,
     prepare_block,
     read_regions,
 )
 from foveate.inference.plan import LookPlan
+from foveate.inference.shared_passes import SharedPasses
 from foveate.inference.source import PixelSource
-from foveate.inference.stitch import AverageStitcher, Canvases, Stitcher
+from foveate.inference.stitch import Canvases, Stitcher
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, begun_in, meets
 from foveate.looks.pyramid import (
     PyramidGrid,
@@ -107,6 +106,7 @@ class Predictor:
         config: of inference.
         field: the policy's logits of this image.
         reading: runs what reads the image, in the thread that it belongs to.
+        beside: runs the network on a processor, while its last batch is put together.
         area: what is looked at; None for everything. A budget is spent inside it.
 
     Raises:
@@ -121,6 +121,7 @@ class Predictor:
         config: InferenceConfig,
         field: FoveationField,
         reading: Executor,
+        beside: Executor,
         area: Area | None = None,
     ) -> None:
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
@@ -129,7 +130,7 @@ class Predictor:
         self._cascaded = isinstance(segmenter, CascadeSegmenter)
         if self._cascaded:
             _check_cascade(self._plan)
-        self._shared = SharedPasses(segmenter, source, config)
+        self._shared = SharedPasses(segmenter, source, config, beside)
         self._unpaid, self._price = 0, _ALL
         if not self._plan.pyramid:
             self._planner: Planner = PerTarget(source.size, self._plan.target, config.overlap, segmenter.estimator)
@@ -182,7 +183,7 @@ class Predictor:
             block: what `prepare` made.
             ahead: gives what it made of the next block, once that is read; None where there is none.
         """
-        stitcher = AverageStitcher(block.window, self._source.device, self._stitching.blending, self._canvases)
+        stitcher = Stitcher(block.window, self._source.device, self._stitching.blending, self._canvases)
         found = _Found()
         self._look(block, block.groups, self._widest, found, stitcher, ahead)
         made, count = self._shares(block.begun, self._widest), self._paid(block.begun)
@@ -224,7 +225,7 @@ class Predictor:
                 by_probability=self._by_probability, pixel_weights=weights,
             )  # fmt: skip
             if seen.handed is not None and level:
-                keys = keys_of(passes.supports)
+                keys = passes.supports.corners
                 found.handed |= {(level, *key): handed for key, handed in zip(keys, seen.handed, strict=True)}
             if level == self._widest and self._price != _ALL:
                 found.entropies.append([self._entropy(seen.logits, closer) for closer in range(level)])
@@ -309,7 +310,7 @@ class Predictor:
             return share_inside(supports, image) > 0
         met = []
         each = len(supports.top) // len(roots.top)
-        for i, (top, left) in enumerate(keys_of(roots)):
+        for i, (top, left) in enumerate(roots.corners):
             root = Window(top, left, roots.side, roots.side).intersection(image)
             own = _select(supports, slice(i * each, (i + 1) * each))
             met.append(meets(own, root, self._area.part(root).inside) if root else torch.zeros(each, dtype=torch.bool))
@@ -331,7 +332,7 @@ class Predictor:
     def _around(self, supports: Windows, level: int) -> list[_Key]:
         """The support of a wider level that each of N supports lies in."""
         side = self._plan.sides[level]
-        return [(level, top // side * side, left // side * side) for top, left in keys_of(supports)]
+        return [(level, top // side * side, left // side * side) for top, left in supports.corners]
 
     def _context(self, found: _Found, level: int, passes: Passes) -> Context | None:
         """What the next wider looks of a cascade saw around some passes."""

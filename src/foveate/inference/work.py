@@ -23,9 +23,8 @@ from foveate.inference.block import StoredBlock, block_layers, limit, pass_bytes
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import PeakMemory
 from foveate.inference.field import expected_view, scale_probabilities
-from foveate.inference.passes import blocks_abreast
 from foveate.inference.pipeline import finished_blocks
-from foveate.inference.plan import BlockGrid, LookPlan
+from foveate.inference.plan import BlockGrid, LookPlan, blocks_abreast
 from foveate.inference.predictor import FinishedBlock
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore

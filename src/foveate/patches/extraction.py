@@ -68,33 +68,51 @@ def apply_taps(source: Tensor, taps: Taps, dim: int) -> Tensor:
     """Filter one axis of `source` with taps (n, K); integers become float32. The result shares no memory."""
     shape = [1] * source.dim()
     shape[dim] = -1
-    run = _run(taps.position)
-    if run is None and source.device.type == "cpu" and dim == source.dim() - 1 > 0:
+    count, indices = len(taps.position), taps.position.unbind(-1)
+    stretches = [_stretch(index) for index in indices]
+    even = min(stretch.stop - stretch.start for stretch in stretches)
+    if 2 * even < count and source.device.type == "cpu" and dim == source.dim() - 1 > 0:
         # Picking single columns is several times slower than picking rows of the transposed image.
         return apply_taps(source.transpose(-1, -2).contiguous(), taps, dim - 1).transpose(-1, -2)
-    parts = [_pick(source, taps.position[:, k], run, dim) for k in range(taps.position.shape[-1])]
+    parts = [_pick(source, index, stretch, dim) for index, stretch in zip(indices, stretches, strict=True)]
     if len(parts) == 1 and bool((taps.weight == 1).all()):
-        return parts[0].clone(memory_format=torch.contiguous_format)
+        return parts[0].clone(memory_format=torch.contiguous_format) if even == count else parts[0]
     out = parts[0].float() * taps.weight[:, 0].view(shape)
     for k in range(1, len(parts)):
         out += parts[k] * taps.weight[:, k].view(shape)
     return out
 
 
-def _run(index: Tensor) -> int | None:
-    """The step, when the positions (n, K) ascend evenly and can be sliced; asked of a GPU it would only stall it."""
-    if index.device.type != "cpu" or index.shape[0] < 2:
-        return None
-    steps = index[1:] - index[:-1]
-    step = int(steps[0, 0])
-    return step if step > 0 and bool((steps == step).all()) else None
+class _Stretch(NamedTuple):
+    """A part of some positions that ascends evenly."""
+
+    start: int = 0
+    stop: int = 0
+    step: int = 1
 
 
-def _pick(source: Tensor, index: Tensor, run: int | None, dim: int) -> Tensor:
-    if run is None:
+def _stretch(index: Tensor) -> _Stretch:
+    """The longest of positions (n,), which can be sliced; asked of a GPU it would only stall it."""
+    if index.device.type != "cpu" or len(index) < 2:
+        return _Stretch()
+    steps, counts = index.diff().unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
+    longest = int(torch.where(steps > 0, counts, 0).argmax())
+    start = int(counts[:longest].sum())
+    return _Stretch(start, start + int(counts[longest]) + 1, step) if (step := int(steps[longest])) > 0 else _Stretch()
+
+
+def _pick(source: Tensor, index: Tensor, stretch: _Stretch, dim: int) -> Tensor:
+    """The source at positions (n,); a new tensor where not all of them are one stretch."""
+    start, stop, step = stretch
+    if start == stop:
         return source.index_select(dim, index)
-    part = slice(int(index[0]), int(index[-1]) + 1, run)
-    return source[(slice(None),) * dim + (part,)]
+    even = slice(int(index[start]), int(index[stop - 1]) + 1, step)
+    middle = source[(slice(None),) * dim + (even,)]
+    if stop - start == len(index):
+        return middle
+    # What is mirrored at the rims of an image; picking all by their positions takes ten times as long.
+    before, after = (source.index_select(dim, part) for part in (index[:start], index[stop:]))
+    return torch.cat([before, middle, after], dim)
 
 
 class WindowTaps(NamedTuple):
@@ -185,6 +203,11 @@ class Windows(NamedTuple):
     top: Tensor
     left: Tensor
     side: int
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """Top and left of each window."""
+        return list(zip(self.top.tolist(), self.left.tolist(), strict=True))
 
 
 def region_downsample(downsample: float) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from foveate.geometry import Size, Window, ceil_div, halvings
 from foveate.tiff.raster import NODATA, TILE, RasterSpec
+from foveate.types import BoolArray
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Mapped: TypeAlias = Callable[..., Iterator[Any]]
@@ -152,21 +153,32 @@ def halved(pixels: Bytes, mode: bool) -> Bytes:
     height, width = pixels.shape[1:]
     if height % 2 or width % 2:
         pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
-    four = [np.ascontiguousarray(pixels[:, i::2, j::2]) for i in (0, 1) for j in (0, 1)]
+    # Two pixels of a row as one number: its low and its high byte are taken apart faster than every other byte.
+    pairs = np.ascontiguousarray(pixels).view("<u2")
+    four = [part.astype(np.uint8) for rows in (pairs[:, ::2], pairs[:, 1::2]) for part in (rows, rows >> 8)]
     return _most_frequent(four) if mode else _mean(four)
 
 
 def _most_frequent(four: list[Bytes]) -> Bytes:
     a, b, c, d = four
-    if np.array_equal(a, b) and np.array_equal(a, c) and np.array_equal(a, d):
-        return a
-    # b where two of the others agree with it and none with a; a wherever it has company or all differ.
-    result = np.where((a == b) | (a == c) | (a == d), a, np.where((b == c) | (b == d), b, np.where(c == d, c, a)))
+    alone = (a != b) & (a != c) & (a != d)
+    if not alone.any():
+        result = a
+    else:  # b or c where another agrees with it and none with a; a wherever it has company or all differ
+        of_b = (b == c) | (b == d)
+        result = _chosen(a, b, alone & of_b)
+        result = _chosen(result, c, alone & ~of_b & (c == d))
     unknown = result == NODATA
     if unknown.any():
         for other in four:
-            result = np.where(unknown & (result == NODATA), other, result)
+            result = _chosen(result, other, unknown & (result == NODATA))
     return result
+
+
+def _chosen(values: Bytes, others: Bytes, where: BoolArray) -> Bytes:
+    """The others where that is true; by bits, which is several times faster than `np.where`."""
+    bits: Bytes = values ^ ((values ^ others) & (where.view(np.uint8) * np.uint8(255)))
+    return bits
 
 
 def _mean(four: list[Bytes]) -> Bytes:

@@ -1,0 +1,223 @@
+"""Passes of blocks that follow one another: in full batches, each made once for all the blocks that it counts in."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from itertools import groupby, islice, takewhile
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from foveate.geometry import Window
+from foveate.inference.config import InferenceConfig
+from foveate.inference.passes import PassGroup, PreparedBlock, Runner, Seen, inputs_of, pixels_at_once
+from foveate.inference.source import PixelSource
+from foveate.looks.passes import Passes
+from foveate.patches.alignment import Context
+from foveate.patches.extraction import Windows
+from foveate.segmenter import FoveatedSegmenter
+
+# Number of the look, top and left of its support.
+_Key: TypeAlias = tuple[int, int, int]
+_KEPT_BYTES = 2**28  # of passes that are kept for the whole image
+Ahead: TypeAlias = Callable[[], PreparedBlock | None]
+
+
+class SharedPasses:
+    """Makes the passes of blocks that follow one another.
+
+    What reaches beyond its block is kept for the blocks that come later, as long as there is room, and the places that
+    are left in a block's last batch are taken by passes of the next one. A pass has the same bits whatever else is in
+    its batch, so neither changes a result: what was not kept is made again.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: of inference.
+        beside: runs the next batch while the last one is put together; only on a processor, as a GPU does not keep the
+            one who calls it waiting.
+    """
+
+    def __init__(
+        self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig, beside: Executor
+    ) -> None:
+        self._segmenter, self._device, self._image = segmenter, source.device, source.size
+        self._size, self._beside = config.batch_size, beside if source.device.type == "cpu" else None
+        self.run = Runner(segmenter, source, config)
+        self._fresh: dict[_Key, _Output] = {}  # of the last batch
+        self._kept = _Kept(config.block_size)
+        self._always: dict[_Key, Seen] = {}  # of the whole image
+
+    def outputs(
+        self,
+        block: Window,
+        groups: Sequence[PassGroup],
+        first: int,
+        ahead: Ahead,
+        context: Callable[[Passes], Context | None],
+    ) -> Iterator[tuple[Passes, Seen]]:
+        """The passes of a block in their order, some of one group at a time, with what the network made of them.
+
+        Args:
+            block: level-0 pixels.
+            groups: the passes.
+            first: number of the first group's look; the others follow.
+            ahead: gives the next block, whose groups are numbered alike, or None; asked when a batch has places left.
+            context: of a batch.
+        """
+        passes, number = _passes(groups, first), 0
+        coming: _Coming | None = None
+        while number < len(passes):
+            while not self._knows(passes[number].key):
+                coming = coming or self._started(passes, number, first, ahead, context)
+                assert coming is not None  # this pass at least is to be made
+                self._fresh |= coming()
+                coming = None
+            some = self._known_from(passes, number)
+            seen = _joined([self._take(one.key) for one in some])
+            number += len(some)
+            coming = coming or self._started(passes, number, first, ahead, context)
+            yield some[0].group.passes.select(slice(some[0].row, some[-1].row + 1)), seen
+            for row, one in enumerate(some):
+                if self._counts_later(one, block) and one.key not in self._always:
+                    self._kept.put(one.key, seen.of(row))
+
+    def keep(self, number: int, passes: Passes, seen: Seen) -> None:
+        """Keep what the network made of passes for the whole image, if there is room."""
+        if (len(self._always) + len(passes)) * seen.of(0).nbytes <= _KEPT_BYTES:
+            stored = seen.after(Tensor.cpu)
+            self._always |= {(number, *key): stored.of(row) for row, key in enumerate(passes.supports.corners)}
+
+    def has(self, number: int, supports: Windows) -> list[bool]:
+        """Which passes of a look are kept for the whole image."""
+        return [(number, *key) in self._always for key in supports.corners]
+
+    def _known_from(self, passes: list[_Pass], number: int) -> list[_Pass]:
+        """The passes of one group, from a number on, that are made already; not too many."""
+        first = passes[number]
+        most = max(1, pixels_at_once(self._device) // first.group.passes.supports.side**2)
+        some = islice(passes, number, number + most)
+        known = list(takewhile(lambda one: one.group is first.group and self._knows(one.key), some))
+        if self._device.type != "cpu":
+            return known
+        # On a processor those that lie together: bringing others together is a copy more.
+        fresh = [self._fresh.get(one.key) for one in known]
+        apart = (i for i in range(1, len(known)) if not _follows(fresh[i - 1], fresh[i]))
+        return known[: next(apart, len(known))]
+
+    def _take(self, key: _Key) -> _Output:
+        if key in self._fresh:
+            return self._fresh.pop(key)
+        kept = self._always.get(key) or self._kept.pop(key)
+        return _Output(kept.after(lambda values: values[None].to(self._device)), 0)
+
+    def _knows(self, key: _Key) -> bool:
+        return key in self._fresh or key in self._kept or key in self._always
+
+    def _unknown(self, passes: Iterable[_Pass]) -> Iterator[_Pass]:
+        return (one for one in passes if not self._knows(one.key))
+
+    def _started(
+        self,
+        passes: list[_Pass],
+        number: int,
+        first: int,
+        ahead: Ahead,
+        context: Callable[[Passes], Context | None],
+    ) -> _Coming | None:
+        """Make the passes of a block from this one on that are not known, then those of the next; None without any."""
+        batch = list(islice(self._unknown(islice(passes, number, None)), self._size))
+        if not batch:
+            return None
+        if len(batch) < self._size and (following := ahead()) is not None:
+            mine = {one.key for one in passes}
+            others = (one for one in self._unknown(_passes(following.groups, first)) if one.key not in mine)
+            batch += islice(others, self._size - len(batch))
+        alike = [list(some) for _, some in groupby(batch, lambda one: id(one.group))]
+        parts = [
+            (some[0].group, some[0].group.passes.select(torch.tensor([one.row for one in some]))) for some in alike
+        ]
+        made = partial(self._made, [one.key for one in batch], parts, context(parts[0][1]))
+        return self._beside.submit(made).result if self._beside else made
+
+    def _made(
+        self, keys: list[_Key], parts: list[tuple[PassGroup, Passes]], context: Context | None
+    ) -> dict[_Key, _Output]:
+        """What the network makes of a batch."""
+        looking = self._segmenter.scales, self._segmenter.estimator
+        inputs = [inputs_of(passes, group.regions, *looking) for group, passes in parts]
+        patches = inputs[0] if len(inputs) == 1 else [patch for some in inputs for patch in some]
+        seen = self.run(patches, torch.cat([passes.scale_weights for _, passes in parts]), context)
+        return {key: _Output(seen, row) for row, key in enumerate(keys)}
+
+    def _counts_later(self, one: _Pass, block: Window) -> bool:
+        """Whether a pass counts in blocks to the right or below."""
+        (_, top, left), side, size = one.key, one.group.passes.supports.side, self._image
+        return min(top + side, size.height) > block.bottom or min(left + side, size.width) > block.right
+
+
+class _Pass(NamedTuple):
+    """One row of a group."""
+
+    key: _Key
+    group: PassGroup
+    row: int
+
+
+class _Output(NamedTuple):
+    """What the network made of a pass: a row of its batch."""
+
+    batch: Seen
+    row: int
+
+
+_Coming: TypeAlias = Callable[[], dict[_Key, _Output]]
+
+
+def _follows(one: _Output | None, other: _Output | None) -> bool:
+    return one is not None and other is not None and one.batch is other.batch and one.row + 1 == other.row
+
+
+def _joined(outputs: list[_Output]) -> Seen:
+    """Outputs as one, which is not copied where they follow one another in a batch."""
+    batch, start = outputs[0]
+    if all(map(_follows, outputs, outputs[1:])):
+        return batch.of(slice(start, start + len(outputs)))
+    rows = [one.batch.of(one.row) for one in outputs]
+    handed = [row.handed for row in rows if row.handed is not None]
+    return Seen(torch.stack([row.logits for row in rows]), torch.stack(handed) if handed else None)
+
+
+class _Kept:
+    """Copies of outputs by pass, at most as large as the sums of one block; the oldest are forgotten first."""
+
+    def __init__(self, side: int) -> None:
+        self._block, self._pixels = side**2, 0
+        self._outputs: OrderedDict[_Key, Seen] = OrderedDict()
+
+    def __contains__(self, key: _Key) -> bool:
+        return key in self._outputs
+
+    def put(self, key: _Key, seen: Seen) -> None:
+        """Keep a copy of (C, P', P'): as a part of its batch it would keep all of that."""
+        self._outputs[key] = seen.after(Tensor.clone)
+        self._pixels += seen.logits[0].numel()
+        while self._pixels > self._block:
+            self._pixels -= self._outputs.popitem(last=False)[1].logits[0].numel()
+
+    def pop(self, key: _Key) -> Seen:
+        seen = self._outputs.pop(key)
+        self._pixels -= seen.logits[0].numel()
+        return seen
+
+
+def _passes(groups: Sequence[PassGroup], first: int) -> list[_Pass]:
+    return [
+        _Pass((look, *key), group, row)
+        for look, group in enumerate(groups, first)
+        for row, key in enumerate(group.passes.supports.corners)
+    ]
