@@ -151,8 +151,9 @@ def test_no_step_of_a_training_waits_for_the_card(tmp_path):
 
 def test_no_pass_of_a_block_waits_for_the_card():
     """Cutting, normalising, the network and stitching ask the device for nothing."""
-    from foveate.inference.passes import Runner, add_outputs, mixed_patches, read_regions  # noqa: PLC0415
-    from foveate.inference.stitch import Stitcher  # noqa: PLC0415
+    from foveate.inference.runner import Runner  # noqa: PLC0415
+    from foveate.inference.source import mixed_patches, read_regions  # noqa: PLC0415
+    from foveate.inference.stitch import Stitcher, add_outputs  # noqa: PLC0415
     from foveate.looks.passes import Passes  # noqa: PLC0415
     from foveate.patches.extraction import Windows  # noqa: PLC0415
 

@@ -36,7 +36,7 @@ from foveate.inference.job import PredictionFiles
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.session import Session
 from foveate.inference.store import BlockStore
-from foveate.inference.work import Worker
+from foveate.inference.worker import Worker
 from foveate.membership import Exclusive
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -203,7 +203,7 @@ def test_one_fixed_scale_tiles_the_image_with_its_own_windows(keep):
 def test_a_survey_too_large_to_keep_changes_only_the_cost(monkeypatch):
     pixels, model = noise(200, 260), segmenter()
     kept, passes = predicted(model, pixels, budget=2000.0)
-    monkeypatch.setattr("foveate.inference.shared_passes._KEPT_BYTES", 0)
+    monkeypatch.setattr("foveate.inference.passes._KEPT_BYTES", 0)
     again, more = predicted(model, pixels, budget=2000.0)
     torch.testing.assert_close(again, kept, atol=1e-5, rtol=0)
     assert more == passes + 4 * 5

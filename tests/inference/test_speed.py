@@ -10,7 +10,7 @@ from foveate.foveation.estimators import CoarseFirst
 from foveate.geometry import Size
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import ready_to_predict
-from foveate.inference.sizes import in_passes, passes_per_second
+from foveate.inference.runner import in_passes, passes_per_second
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import PyramidGrid, passes_allowed
 from foveate.patches.scales import ScaleSet
@@ -33,7 +33,7 @@ def source():
 
 
 def test_seconds_become_passes_by_the_speed_of_the_network(model, source, monkeypatch):
-    monkeypatch.setattr("foveate.inference.sizes.passes_per_second", lambda *_: 50.0)
+    monkeypatch.setattr("foveate.inference.runner.passes_per_second", lambda *_: 50.0)
     config = InferenceConfig(budget="20 s")
     assert in_passes(config, model, source).budget == 20 * 50 / 0.1
     assert in_passes(InferenceConfig(budget="2.5s"), model, source).budget == 2.5 * 50 / 0.1
@@ -46,7 +46,7 @@ def test_other_budgets_stay(model, source, budget):
 
 
 def test_the_speed_is_measured(model, source, monkeypatch):
-    monkeypatch.setattr("foveate.inference.sizes._SECONDS", 0.05)
+    monkeypatch.setattr("foveate.inference.runner._SECONDS", 0.05)
     assert passes_per_second(model, source, InferenceConfig(batch_size=4)) > 0
 
 

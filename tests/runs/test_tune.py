@@ -193,7 +193,7 @@ def test_the_command_prints_what_it_tried(trained):
 
 
 def test_a_budget_of_seconds_is_settled_before_the_run_and_kept_when_it_is_resumed(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.inference.sizes.passes_per_second", lambda *_: 20.0)
+    monkeypatch.setattr("foveate.inference.runner.passes_per_second", lambda *_: 20.0)
     folder = shutil.copytree(trained, tmp_path / "run")
     looks = [[32, 1.0], [64, 1.0]]
     chosen = {"budget": 400.0, "looks": looks, "fusion": [10.0, 1.0], "miou": 0.5}
@@ -205,7 +205,7 @@ def test_a_budget_of_seconds_is_settled_before_the_run_and_kept_when_it_is_resum
     assert settled["budget"] == round(30 / (150 * 170 / 1e6), 3)
     assert settled["looks"] == looks  # those chosen for so many passes
     assert summary["passes"] <= 30
-    monkeypatch.setattr("foveate.inference.sizes.passes_per_second", lambda *_: 900.0)
+    monkeypatch.setattr("foveate.inference.runner.passes_per_second", lambda *_: 900.0)
     assert predict(run, image, tmp_path, resume=True)["plan"]["inference"] == settled
 
 

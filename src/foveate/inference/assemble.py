@@ -16,7 +16,7 @@ from foveate.inference.cost import CostMeter, PeakMemory
 from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore
-from foveate.inference.work import Work
+from foveate.inference.worker import Work
 from foveate.tiff.raster import Layers
 from foveate.types import IntArray
 from foveate.writers.outputs import OutputSpec, write_outputs

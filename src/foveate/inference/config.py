@@ -12,7 +12,7 @@ from foveate.writers import PolygonsConfig
 
 # A share of what one fixed view costs, as in "50%", a number of seconds, as in "20 s", or a word.
 Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?[s%])$")]
-AUTO = 0  # what stands for "auto" among sizes, until `foveate.inference.sizes.sized` finds a number
+AUTO = 0  # what stands for "auto" among sizes, until `foveate.inference.runner.sized` finds a number
 
 
 def _not_auto(value: Any) -> Any:

@@ -23,11 +23,11 @@ from foveate.inference.cost import CostMeter
 from foveate.inference.fingerprint import ImageFiles, image_tree, model_tree
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
+from foveate.inference.runner import sized
 from foveate.inference.session import Session
-from foveate.inference.sizes import sized
 from foveate.inference.source import PatientSource, PixelSource
 from foveate.inference.store import BlockStore, check_space
-from foveate.inference.work import SIZES, SPENDING, Work, Worker
+from foveate.inference.worker import SIZES, SPENDING, Work, Worker
 from foveate.package import __version__
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree

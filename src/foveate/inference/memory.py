@@ -17,10 +17,10 @@ from foveate.inference.block import AT_ONCE
 from foveate.inference.config import InferenceConfig
 from foveate.inference.cost import peak_bytes, peak_memory_mb
 from foveate.inference.field import CACHED_TILES, TILE_CELLS
-from foveate.inference.passes import pixels_at_once
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
-from foveate.inference.work import HANDED_OVER, WRITERS
+from foveate.inference.stitch import pixels_at_once
+from foveate.inference.worker import HANDED_OVER, WRITERS
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
 from foveate.tiff.raster import small_cache_bytes

@@ -1,47 +1,31 @@
-"""Passes: read what they look at, cut their patches, run the network on a batch, hand what it made to be stitched."""
+"""Passes of blocks that follow one another: in full batches, each made once for all the blocks that it counts in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import product
-from typing import NamedTuple
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from itertools import groupby, islice, takewhile
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from foveate.cascade import CascadeSegmenter
-from foveate.foveation.estimator import Estimator, Joint
-from foveate.geometry import Size, Window
+from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
-from foveate.inference.source import PixelSource
-from foveate.inference.stitch import Stitcher
+from foveate.inference.runner import Runner, Seen
+from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of
+from foveate.inference.stitch import pixels_at_once
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, Planner, begun_in
 from foveate.patches.alignment import Context
-from foveate.patches.extraction import (
-    Region,
-    Windows,
-    extract_patches,
-    on_device,
-    plain_corners,
-    plain_patches,
-    region_downsample,
-    region_window,
-)
+from foveate.patches.extraction import Windows
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
-
-class PassGroup(NamedTuple):
-    """Passes, and the pixels they look at.
-
-    Attributes:
-        passes: N of them, of one side of support.
-        regions: by scale, for the scales in use.
-    """
-
-    passes: Passes
-    regions: dict[int, Region]
+# Number of the look, top and left of its support.
+_Key: TypeAlias = tuple[int, int, int]
+_KEPT_BYTES = 2**28  # of passes that are kept for the whole image
 
 
 class PreparedBlock(NamedTuple):
@@ -82,224 +66,200 @@ def prepare_block(
     return PreparedBlock(block, groups, begun_in(planned, block, area), area)
 
 
-def group_of(
-    passes: Passes, source: PixelSource, scales: ScaleSet, known: Callable[[Passes], Tensor] | None = None
-) -> PassGroup:
-    """Passes with what those that are not known look at, read now."""
-    unknown = passes if known is None else passes.select(~known(passes))
-    return PassGroup(passes, read_regions(unknown, source, scales))
+Ahead: TypeAlias = Callable[[], PreparedBlock | None]
 
 
-def read_regions(passes: Passes, source: PixelSource, scales: ScaleSet) -> dict[int, Region]:
-    """The part of the image that the passes look at, by the scales they use."""
-    used = [scale for scale in range(len(scales)) if bool((passes.scale_weights[:, scale] > 0).any())]
-    return {scale: _read_region(passes, scale, source, scales) for scale in used}
+class SharedPasses:
+    """Makes the passes of blocks that follow one another.
 
-
-def patch_windows(supports: Windows, side: int) -> Windows:
-    """The windows of this side around the centres of the supports."""
-    shift = (supports.side - side) // 2
-    return Windows(supports.top + shift, supports.left + shift, side)
-
-
-def inputs_of(
-    passes: Passes, regions: dict[int, Region], scales: ScaleSet, estimator: Estimator
-) -> Tensor | list[Tensor]:
-    """The input of each pass, (C, P, P) in the file's range: its scales' patches times their weights, or joined.
-
-    On a processor what is no mixture is not copied where it is a plain part of a region.
-    """
-    weights, every = passes.scale_weights, torch.arange(len(passes))
-    if isinstance(estimator, Joint):
-        around = {scale: _windows_of(passes, scale, scales, every) for scale in regions}
-        parts = [extract_patches(regions[scale], around[scale], scales.patch_size) for scale in sorted(regions)]
-        return estimator.joined(torch.stack([parts[0], parts[-1]], dim=1).float(), scales)
-    one_scale = bool(((weights == 0) | (weights == 1)).all())
-    if not one_scale or any(region.pixels.device.type != "cpu" for region in regions.values()):
-        return mixed_patches(passes, regions, scales)
-    found: dict[int, Tensor] = {}
-    for scale, region in regions.items():
-        rows = torch.nonzero(weights[:, scale])[:, 0]
-        windows = _windows_of(passes, scale, scales, rows)
-        corners = plain_corners(region, windows, scales.patch_size)
-        patches = (
-            extract_patches(region, windows, scales.patch_size)
-            if corners is None
-            else plain_patches(region, corners, scales.patch_size)
-        )
-        found |= dict(zip(rows.tolist(), patches, strict=True))
-    return [found[row] for row in range(len(passes))]
-
-
-def mixed_patches(passes: Passes, regions: dict[int, Region], scales: ScaleSet) -> Tensor:
-    """As `inputs_of`, in one tensor (N, C, P, P)."""
-    mixed: Tensor | None = None
-    for scale, region in regions.items():
-        weights = passes.scale_weights[:, scale]
-        rows = torch.nonzero(weights > 0)[:, 0]
-        if len(rows) == 0:
-            continue
-        device = region.pixels.device
-        patches = extract_patches(region, _windows_of(passes, scale, scales, rows), scales.patch_size)
-        if len(rows) == len(passes) and bool((weights == 1).all()):
-            return patches  # there is nothing to mix
-        if mixed is None:
-            mixed = patches.new_zeros(len(passes), *patches.shape[1:], dtype=torch.float32)
-        mixed.index_add_(0, on_device(rows, device), patches * on_device(weights[rows], device).view(-1, 1, 1, 1))
-    assert mixed is not None  # every pass looks at some scale
-    return mixed
-
-
-def _windows_of(passes: Passes, scale: int, scales: ScaleSet, rows: Tensor) -> Windows:
-    """What some of the passes see of a scale."""
-    tops, lefts, side = patch_windows(passes.supports, scales.fields_of_view[scale])
-    return Windows(tops[rows], lefts[rows], side)
-
-
-def _read_region(passes: Passes, scale: int, source: PixelSource, scales: ScaleSet) -> Region:
-    downsample = region_downsample(scales.downsample(scale))
-    window = region_window(_windows_of(passes, scale, scales, passes.scale_weights[:, scale] > 0), downsample)
-    size = Size(window.height // downsample, window.width // downsample)
-    return Region(source.read(window, size), window.top // downsample, window.left // downsample, downsample)
-
-
-# Predictions are brought to the image's resolution for so many pixels at a time: a wide support has many. Few stay in a
-# processor's cache; a device has work for a moment.
-_PIXELS_AT_ONCE = {"cpu": 2**18}
-_PIXELS_ON_DEVICE = 2**23
-
-
-def pixels_at_once(device: torch.device) -> int:
-    """Pixels of a class that are brought to the image's resolution at a time."""
-    return _PIXELS_AT_ONCE.get(device.type, _PIXELS_ON_DEVICE)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the network makes of N passes.
-
-    Attributes:
-        logits: (N, C, P', P') over their windows.
-        handed: (N, D, m, m) what a cascade's closer looks get of it; None without one.
-    """
-
-    logits: Tensor
-    handed: Tensor | None = None
-
-    def of(self, rows: int | slice) -> Seen:
-        """What is made of some of the passes, or of one, without the axis N."""
-        return self.after(lambda values: values[rows])
-
-    def after(self, work: Callable[[Tensor], Tensor]) -> Seen:
-        """The same after some work on each of the tensors."""
-        return Seen(work(self.logits), None if self.handed is None else work(self.handed))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all."""
-        return self.logits.nbytes + (0 if self.handed is None else self.handed.nbytes)
-
-
-class Runner:
-    """Runs the network on batches of one shape, in memory that is used again and again.
+    What reaches beyond its block is kept for the blocks that come later, as long as there is room, and the places that
+    are left in a block's last batch are taken by passes of the next one. A pass has the same bits whatever else is in
+    its batch, so neither changes a result: what was not kept is made again.
 
     Args:
         segmenter: in eval mode, on the source's device.
         source: the image.
         config: of inference.
+        beside: runs the next batch while the last one is put together; only on a processor, as a GPU does not keep the
+            one who calls it waiting.
     """
 
-    def __init__(self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> None:
-        self._segmenter, self._source, self._config = segmenter, source, config
-        self._inputs: Tensor | None = None
+    def __init__(
+        self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig, beside: Executor
+    ) -> None:
+        self._segmenter, self._device, self._image = segmenter, source.device, source.size
+        self._size, self._beside = config.batch_size, beside if source.device.type == "cpu" else None
+        self.run = Runner(segmenter, source, config)
+        self._fresh: dict[_Key, _Output] = {}  # of the last batch
+        self._kept = _Kept(config.block_size)
+        self._always: dict[_Key, Seen] = {}  # of the whole image
 
-    @torch.inference_mode()
-    def __call__(
-        self, inputs: Sequence[Tensor] | Tensor, scale_weights: Tensor, context: Context | None = None
-    ) -> Seen:
-        """What the network sees on inputs n x (C_in, P, P) in the file's range, at most a batch.
+    def outputs(
+        self,
+        block: Window,
+        groups: Sequence[PassGroup],
+        first: int,
+        ahead: Ahead,
+        context: Callable[[Passes], Context | None],
+    ) -> Iterator[tuple[Passes, Seen]]:
+        """The passes of a block in their order, some of one group at a time, with what the network made of them.
 
-        The inputs were mixed by scale weights (n, S). Every forward pass has the shape of a whole batch, filled up with
-        zeros: kernels are chosen once, and a patch's result does not depend on how many others were left.
+        Args:
+            block: level-0 pixels.
+            groups: the passes.
+            first: number of the first group's look; the others follow.
+            ahead: gives the next block, whose groups are numbered alike, or None; asked when a batch has places left.
+            context: of a batch.
         """
-        filled = self.filled(inputs)
-        with torch.autocast(filled.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
-            if isinstance(self._segmenter, CascadeSegmenter):
-                seen = self._looked(self._segmenter, filled, int(scale_weights[0].argmax()), context)
-            else:
-                weights = torch.cat([scale_weights, scale_weights[-1:].expand(len(filled) - len(inputs), -1)])
-                seen = Seen(self._seen(filled, on_device(weights, filled.device)))
-        if seen.logits.untyped_storage().data_ptr() == filled.untyped_storage().data_ptr():
-            self._inputs = None  # a network that gives back what it is given keeps that
-        return seen.of(slice(len(inputs)))
+        passes, number = _passes(groups, first), 0
+        coming: _Coming | None = None
+        while number < len(passes):
+            while not self._knows(passes[number].key):
+                coming = coming or self._started(passes, number, first, ahead, context)
+                assert coming is not None  # this pass at least is to be made
+                self._fresh |= coming()
+                coming = None
+            some = self._known_from(passes, number)
+            seen = _joined([self._take(one.key) for one in some])
+            number += len(some)
+            coming = coming or self._started(passes, number, first, ahead, context)
+            yield some[0].group.passes.select(slice(some[0].row, some[-1].row + 1)), seen
+            for row, one in enumerate(some):
+                if self._counts_later(one, block) and one.key not in self._always:
+                    self._kept.put(one.key, seen.of(row))
 
-    def _looked(self, cascade: CascadeSegmenter, patches: Tensor, scale: int, context: Context | None) -> Seen:
-        if context is not None:
-            handed, corners = (_filled(values, len(patches)) for values in (context.seen, context.corners))
-            context = Context(handed, corners, context.share)
-        found = cascade.look(patches, scale, context)
-        return Seen(found.logits, found.handed)
+    def keep(self, number: int, passes: Passes, seen: Seen) -> None:
+        """Keep what the network made of passes for the whole image, if there is room."""
+        if (len(self._always) + len(passes)) * seen.of(0).nbytes <= _KEPT_BYTES:
+            stored = seen.after(Tensor.cpu)
+            self._always |= {(number, *key): stored.of(row) for row, key in enumerate(passes.supports.corners)}
 
-    def _seen(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
-        """The network's logits; with `tta`, those of its mean probabilities over mirrored and turned patches."""
-        if self._config.tta is None:
-            return self._segmenter.predict_windows(patches, scale_weights)
-        membership = self._segmenter.membership
-        turns = (0, 2) if self._config.tta == "flips" else (0, 1, 2, 3)
-        total: Tensor | None = None
-        for turn, mirrored in product(turns, (False, True)):
-            view = torch.rot90(patches.flip(-1) if mirrored else patches, turn, (-2, -1))
-            seen = membership.probabilities(self._segmenter.predict_windows(view, scale_weights).float())
-            back = torch.rot90(seen, -turn, (-2, -1))
-            back = back.flip(-1) if mirrored else back
-            total = back if total is None else total + back
-        assert total is not None
-        return membership.as_logits(total / self._config.passes_of_a_patch)
+    def has(self, number: int, supports: Windows) -> list[bool]:
+        """Which passes of a look are kept for the whole image."""
+        return [(number, *key) in self._always for key in supports.corners]
 
-    @torch.inference_mode()
-    def filled(self, inputs: Sequence[Tensor] | Tensor) -> Tensor:
-        """Inputs in the network's range, filled up with zeros to a whole batch; valid until the next call."""
-        size, first = max(len(inputs), self._config.batch_size), inputs[0]
-        shape = (size, *first.shape)
-        if self._inputs is None or self._inputs.shape != shape or self._inputs.device != first.device:
-            order = torch.contiguous_format if first.device.type == "cpu" else torch.channels_last
-            self._inputs = torch.empty(shape, device=first.device, memory_format=order)
-        if first.device.type != "cpu":
-            together = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
-            self._source.normalised(together, out=self._inputs[: len(inputs)])
-        else:  # one after the other, which stay in a processor's cache
-            for patch, out in zip(inputs, self._inputs, strict=False):
-                self._source.normalised(patch, out=out)
-        self._inputs[len(inputs) :] = 0
-        return self._inputs
+    def _known_from(self, passes: list[_Pass], number: int) -> list[_Pass]:
+        """The passes of one group, from a number on, that are made already; not too many."""
+        first = passes[number]
+        most = max(1, pixels_at_once(self._device) // first.group.passes.supports.side**2)
+        some = islice(passes, number, number + most)
+        known = list(takewhile(lambda one: one.group is first.group and self._knows(one.key), some))
+        if self._device.type != "cpu":
+            return known
+        # On a processor those that lie together: bringing others together is a copy more.
+        fresh = [self._fresh.get(one.key) for one in known]
+        apart = (i for i in range(1, len(known)) if not _follows(fresh[i - 1], fresh[i]))
+        return known[: next(apart, len(known))]
+
+    def _take(self, key: _Key) -> _Output:
+        if key in self._fresh:
+            return self._fresh.pop(key)
+        kept = self._always.get(key) or self._kept.pop(key)
+        return _Output(kept.after(lambda values: values[None].to(self._device)), 0)
+
+    def _knows(self, key: _Key) -> bool:
+        return key in self._fresh or key in self._kept or key in self._always
+
+    def _unknown(self, passes: Iterable[_Pass]) -> Iterator[_Pass]:
+        return (one for one in passes if not self._knows(one.key))
+
+    def _started(
+        self,
+        passes: list[_Pass],
+        number: int,
+        first: int,
+        ahead: Ahead,
+        context: Callable[[Passes], Context | None],
+    ) -> _Coming | None:
+        """Make the passes of a block from this one on that are not known, then those of the next; None without any."""
+        batch = list(islice(self._unknown(islice(passes, number, None)), self._size))
+        if not batch:
+            return None
+        if len(batch) < self._size and (following := ahead()) is not None:
+            mine = {one.key for one in passes}
+            others = (one for one in self._unknown(_passes(following.groups, first)) if one.key not in mine)
+            batch += islice(others, self._size - len(batch))
+        alike = [list(some) for _, some in groupby(batch, lambda one: id(one.group))]
+        parts = [
+            (some[0].group, some[0].group.passes.select(torch.tensor([one.row for one in some]))) for some in alike
+        ]
+        made = partial(self._made, [one.key for one in batch], parts, context(parts[0][1]))
+        return self._beside.submit(made).result if self._beside else made
+
+    def _made(
+        self, keys: list[_Key], parts: list[tuple[PassGroup, Passes]], context: Context | None
+    ) -> dict[_Key, _Output]:
+        """What the network makes of a batch."""
+        looking = self._segmenter.scales, self._segmenter.estimator
+        inputs = [inputs_of(passes, group.regions, *looking) for group, passes in parts]
+        patches = inputs[0] if len(inputs) == 1 else [patch for some in inputs for patch in some]
+        seen = self.run(patches, torch.cat([passes.scale_weights for _, passes in parts]), context)
+        return {key: _Output(seen, row) for row, key in enumerate(keys)}
+
+    def _counts_later(self, one: _Pass, block: Window) -> bool:
+        """Whether a pass counts in blocks to the right or below."""
+        (_, top, left), side, size = one.key, one.group.passes.supports.side, self._image
+        return min(top + side, size.height) > block.bottom or min(left + side, size.width) > block.right
 
 
-def _filled(values: Tensor, size: int) -> Tensor:
-    """Values (n, ...) with zeros up to (size, ...)."""
-    return torch.cat([values, values.new_zeros(size - len(values), *values.shape[1:])])
+class _Pass(NamedTuple):
+    """One row of a group."""
+
+    key: _Key
+    group: PassGroup
+    row: int
 
 
-@torch.inference_mode()
-def add_outputs(
-    stitcher: Stitcher,
-    passes: Passes,
-    output: Tensor,
-    segmenter: FoveatedSegmenter,
-    *,
-    by_probability: bool,
-    pixel_weights: Tensor | None = None,
-) -> None:
-    """Bring outputs (n, C, P', P') to the image's resolution over their supports, and stitch them."""
-    side, weights = passes.supports.side, _weights_for(passes, output.device)
-    rows = max(1, pixels_at_once(output.device) // side**2)
-    for start in range(0, len(passes), rows):
-        part = slice(start, start + rows)
-        few = passes.select(part)
-        logits = segmenter.over_supports(output[part], weights[part], side).float()
-        stitcher.add(few, segmenter.membership.probabilities(logits) if by_probability else logits, pixel_weights)
+class _Output(NamedTuple):
+    """What the network made of a pass: a row of its batch."""
+
+    batch: Seen
+    row: int
 
 
-def _weights_for(passes: Passes, device: torch.device) -> Tensor:
-    """The scale weights; of passes of one scale on the processor, where they can be looked at without waiting."""
-    weights = passes.scale_weights
-    return weights if bool((weights == weights[:1]).all()) else on_device(weights, device)
+_Coming: TypeAlias = Callable[[], dict[_Key, _Output]]
+
+
+def _follows(one: _Output | None, other: _Output | None) -> bool:
+    return one is not None and other is not None and one.batch is other.batch and one.row + 1 == other.row
+
+
+def _joined(outputs: list[_Output]) -> Seen:
+    """Outputs as one, which is not copied where they follow one another in a batch."""
+    batch, start = outputs[0]
+    if all(map(_follows, outputs, outputs[1:])):
+        return batch.of(slice(start, start + len(outputs)))
+    rows = [one.batch.of(one.row) for one in outputs]
+    handed = [row.handed for row in rows if row.handed is not None]
+    return Seen(torch.stack([row.logits for row in rows]), torch.stack(handed) if handed else None)
+
+
+class _Kept:
+    """Copies of outputs by pass, at most as large as the sums of one block; the oldest are forgotten first."""
+
+    def __init__(self, side: int) -> None:
+        self._block, self._pixels = side**2, 0
+        self._outputs: OrderedDict[_Key, Seen] = OrderedDict()
+
+    def __contains__(self, key: _Key) -> bool:
+        return key in self._outputs
+
+    def put(self, key: _Key, seen: Seen) -> None:
+        """Keep a copy of (C, P', P'): as a part of its batch it would keep all of that."""
+        self._outputs[key] = seen.after(Tensor.clone)
+        self._pixels += seen.logits[0].numel()
+        while self._pixels > self._block:
+            self._pixels -= self._outputs.popitem(last=False)[1].logits[0].numel()
+
+    def pop(self, key: _Key) -> Seen:
+        seen = self._outputs.pop(key)
+        self._pixels -= seen.logits[0].numel()
+        return seen
+
+
+def _passes(groups: Sequence[PassGroup], first: int) -> list[_Pass]:
+    return [
+        _Pass((look, *key), group, row)
+        for look, group in enumerate(groups, first)
+        for row, key in enumerate(group.passes.supports.corners)
+    ]

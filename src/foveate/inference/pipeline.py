@@ -20,7 +20,7 @@ from foveate.inference.field import FoveationField, TileObserver
 from foveate.inference.passes import PreparedBlock
 from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.predictor import FinishedBlock, Predictor
-from foveate.inference.sizes import sized
+from foveate.inference.runner import sized
 from foveate.inference.source import PixelSource, threaded
 from foveate.looks.passes import BlockArea
 from foveate.segmenter import FoveatedSegmenter

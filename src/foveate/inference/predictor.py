@@ -17,20 +17,10 @@ from foveate.errors import ConfigError
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, fusion_weights
-from foveate.inference.passes import (
-    PassGroup,
-    PreparedBlock,
-    add_outputs,
-    group_of,
-    inputs_of,
-    patch_windows,
-    prepare_block,
-    read_regions,
-)
+from foveate.inference.passes import PreparedBlock, SharedPasses, prepare_block
 from foveate.inference.plan import LookPlan
-from foveate.inference.shared_passes import SharedPasses
-from foveate.inference.source import PixelSource
-from foveate.inference.stitch import Canvases, Stitcher
+from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of, patch_windows, read_regions
+from foveate.inference.stitch import Canvases, Stitcher, add_outputs
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, begun_in, meets
 from foveate.looks.pyramid import (
     PyramidGrid,

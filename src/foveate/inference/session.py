@@ -20,7 +20,7 @@ from foveate.inference.executor import results_of
 from foveate.inference.memory import MemoryBound
 from foveate.inference.store import BlockStore
 from foveate.inference.team import ALONE, LEFT_OUT, Team
-from foveate.inference.work import Worker
+from foveate.inference.worker import Worker
 from foveate.processes import is_held, locked
 
 

@@ -1,4 +1,4 @@
-"""The image as the network wants it: the right bands, on the right device, normalised; a failing read is repeated."""
+"""The image as the network wants it: the right bands on the right device, read by threads, and the inputs of passes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from queue import SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +21,19 @@ from foveate.data.fit import fit
 from foveate.data.readers.base import ImageReader
 from foveate.devices import available_cores
 from foveate.errors import ImageReadError
+from foveate.foveation.estimator import Estimator, Joint
 from foveate.geometry import Size, Window
-from foveate.patches.extraction import on_device
+from foveate.looks.passes import Passes
+from foveate.patches.extraction import (
+    Region,
+    Windows,
+    extract_patches,
+    on_device,
+    plain_patches,
+    region_downsample,
+    region_window,
+)
+from foveate.patches.scales import ScaleSet
 
 _MOST_READERS = 8
 
@@ -170,3 +182,93 @@ def _strips(window: Window, size: Size, count: int) -> Iterator[tuple[Window, Si
             return
         top, height = window.top + start * step, (stop - start) * step
         yield Window(top, window.left, height, window.width), Size(stop - start, size.width)
+
+
+class PassGroup(NamedTuple):
+    """Passes, and the pixels they look at.
+
+    Attributes:
+        passes: N of them, of one side of support.
+        regions: by scale, for the scales in use.
+    """
+
+    passes: Passes
+    regions: dict[int, Region]
+
+
+def group_of(
+    passes: Passes, source: PixelSource, scales: ScaleSet, known: Callable[[Passes], Tensor] | None = None
+) -> PassGroup:
+    """Passes with what those that are not known look at, read now."""
+    unknown = passes if known is None else passes.select(~known(passes))
+    return PassGroup(passes, read_regions(unknown, source, scales))
+
+
+def read_regions(passes: Passes, source: PixelSource, scales: ScaleSet) -> dict[int, Region]:
+    """The part of the image that the passes look at, by the scales they use."""
+    used = [scale for scale in range(len(scales)) if bool((passes.scale_weights[:, scale] > 0).any())]
+    return {scale: _read_region(passes, scale, source, scales) for scale in used}
+
+
+def patch_windows(supports: Windows, side: int) -> Windows:
+    """The windows of this side around the centres of the supports."""
+    shift = (supports.side - side) // 2
+    return Windows(supports.top + shift, supports.left + shift, side)
+
+
+def inputs_of(
+    passes: Passes, regions: dict[int, Region], scales: ScaleSet, estimator: Estimator
+) -> Tensor | list[Tensor]:
+    """The input of each pass, (C, P, P) in the file's range: its scales' patches times their weights, or joined.
+
+    On a processor what is no mixture is not copied where it is a plain part of a region.
+    """
+    weights, every = passes.scale_weights, torch.arange(len(passes))
+    if isinstance(estimator, Joint):
+        around = {scale: _windows_of(passes, scale, scales, every) for scale in regions}
+        parts = [extract_patches(regions[scale], around[scale], scales.patch_size) for scale in sorted(regions)]
+        return estimator.joined(torch.stack([parts[0], parts[-1]], dim=1).float(), scales)
+    one_scale = bool(((weights == 0) | (weights == 1)).all())
+    if not one_scale or any(region.pixels.device.type != "cpu" for region in regions.values()):
+        return mixed_patches(passes, regions, scales)
+    found: dict[int, Tensor] = {}
+    for scale, region in regions.items():
+        rows = torch.nonzero(weights[:, scale])[:, 0]
+        windows = _windows_of(passes, scale, scales, rows)
+        patches = plain_patches(region, windows, scales.patch_size)
+        if patches is None:
+            patches = list(extract_patches(region, windows, scales.patch_size))
+        found |= dict(zip(rows.tolist(), patches, strict=True))
+    return [found[row] for row in range(len(passes))]
+
+
+def mixed_patches(passes: Passes, regions: dict[int, Region], scales: ScaleSet) -> Tensor:
+    """As `inputs_of`, in one tensor (N, C, P, P)."""
+    mixed: Tensor | None = None
+    for scale, region in regions.items():
+        weights = passes.scale_weights[:, scale]
+        rows = torch.nonzero(weights > 0)[:, 0]
+        if len(rows) == 0:
+            continue
+        device = region.pixels.device
+        patches = extract_patches(region, _windows_of(passes, scale, scales, rows), scales.patch_size)
+        if len(rows) == len(passes) and bool((weights == 1).all()):
+            return patches  # there is nothing to mix
+        if mixed is None:
+            mixed = patches.new_zeros(len(passes), *patches.shape[1:], dtype=torch.float32)
+        mixed.index_add_(0, on_device(rows, device), patches * on_device(weights[rows], device).view(-1, 1, 1, 1))
+    assert mixed is not None  # every pass looks at some scale
+    return mixed
+
+
+def _windows_of(passes: Passes, scale: int, scales: ScaleSet, rows: Tensor) -> Windows:
+    """What some of the passes see of a scale."""
+    tops, lefts, side = patch_windows(passes.supports, scales.fields_of_view[scale])
+    return Windows(tops[rows], lefts[rows], side)
+
+
+def _read_region(passes: Passes, scale: int, source: PixelSource, scales: ScaleSet) -> Region:
+    downsample = region_downsample(scales.downsample(scale))
+    window = region_window(_windows_of(passes, scale, scales, passes.scale_weights[:, scale] > 0), downsample)
+    size = Size(window.height // downsample, window.width // downsample)
+    return Region(source.read(window, size), window.top // downsample, window.left // downsample, downsample)

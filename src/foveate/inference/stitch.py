@@ -12,6 +12,8 @@ from foveate.errors import GeometryError
 from foveate.geometry import Window
 from foveate.looks.passes import Passes
 from foveate.patches.alignment import importance_window
+from foveate.patches.extraction import on_device
+from foveate.segmenter import FoveatedSegmenter
 from foveate.types import Blending, BoolArray
 
 _AT_ONCE = 2**17  # pixels that are divided at a time: they stay in a processor's cache
@@ -148,3 +150,40 @@ class Stitcher:
         if self._product.numel() < values.numel() or self._product.device != values.device:
             self._product = torch.empty(values.numel(), device=values.device)
         return torch.mul(values, weights, out=self._product[: values.numel()].view(values.shape))
+
+
+# Predictions are brought to the image's resolution for so many pixels at a time: a wide support has many. Few stay in a
+# processor's cache; a device has work for a moment.
+_PIXELS_AT_ONCE = {"cpu": 2**18}
+_PIXELS_ON_DEVICE = 2**23
+
+
+def pixels_at_once(device: torch.device) -> int:
+    """Pixels of a class that are brought to the image's resolution at a time."""
+    return _PIXELS_AT_ONCE.get(device.type, _PIXELS_ON_DEVICE)
+
+
+@torch.inference_mode()
+def add_outputs(
+    stitcher: Stitcher,
+    passes: Passes,
+    output: Tensor,
+    segmenter: FoveatedSegmenter,
+    *,
+    by_probability: bool,
+    pixel_weights: Tensor | None = None,
+) -> None:
+    """Bring outputs (n, C, P', P') to the image's resolution over their supports, and stitch them."""
+    side, weights = passes.supports.side, _weights_for(passes, output.device)
+    rows = max(1, pixels_at_once(output.device) // side**2)
+    for start in range(0, len(passes), rows):
+        part = slice(start, start + rows)
+        few = passes.select(part)
+        logits = segmenter.over_supports(output[part], weights[part], side).float()
+        stitcher.add(few, segmenter.membership.probabilities(logits) if by_probability else logits, pixel_weights)
+
+
+def _weights_for(passes: Passes, device: torch.device) -> Tensor:
+    """The scale weights; of passes of one scale on the processor, where they can be looked at without waiting."""
+    weights = passes.scale_weights
+    return weights if bool((weights == weights[:1]).all()) else on_device(weights, device)

@@ -19,7 +19,7 @@ from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.foveation.estimators import FixedScale, earlier_name, fixed_names, with_estimator
 from foveate.inference.cost import peak_memory_mb
-from foveate.inference.sizes import sized
+from foveate.inference.runner import sized
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.config import check_code
 from foveate.package import __version__

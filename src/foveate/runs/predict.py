@@ -23,11 +23,11 @@ from foveate.inference.job import ALONE, Prediction, PredictionFiles, on_disk
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import LookPlan
+from foveate.inference.runner import in_passes, in_seconds
 from foveate.inference.session import Session, Start
-from foveate.inference.sizes import in_passes, in_seconds
 from foveate.inference.source import PixelSource
 from foveate.inference.team import LEFT_OUT
-from foveate.inference.work import SIZES, SPENDING
+from foveate.inference.worker import SIZES, SPENDING
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
 

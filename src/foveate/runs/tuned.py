@@ -12,7 +12,7 @@ from foveate.errors import ConfigError, reason_of
 from foveate.foveation.estimator import Estimator
 from foveate.inference.config import InferenceConfig, Tta
 from foveate.inference.field import Fusion
-from foveate.inference.sizes import in_seconds
+from foveate.inference.runner import in_seconds
 from foveate.looks.pyramid import PyramidLook, share_of_fixed
 from foveate.texts import read_tree
 

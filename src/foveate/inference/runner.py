@@ -1,0 +1,236 @@
+"""The network on its device: the sizes that fit it, batches of one shape, and how many passes a second it makes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from foveate.cascade import CascadeSegmenter
+from foveate.data.area import Area
+from foveate.inference.config import InferenceConfig
+from foveate.inference.cost import peak_bytes
+from foveate.inference.plan import LookPlan
+from foveate.inference.source import PixelSource
+from foveate.looks.pyramid import megapixels_of, roots_of
+from foveate.patches.alignment import Context
+from foveate.patches.extraction import on_device
+from foveate.segmenter import FoveatedSegmenter
+
+# On a processor more at a time brings nothing: they are the defaults.
+_BATCH, _BLOCK = 16, 2048
+# Of a card: no pass is faster in larger batches than this one, and blocks hold a second of its work.
+_LARGEST_BATCH, _LARGE_BLOCK = 64, 4096
+_OF_BATCHES, _OF_SUMS = 0.4, 0.2  # shares of its memory
+
+
+def sized(
+    config: InferenceConfig, segmenter: FoveatedSegmenter, device: torch.device, trained_in: str = "32"
+) -> InferenceConfig:
+    """The configuration with numbers where it says "auto"; they depend on the device and the network alone.
+
+    Args:
+        config: of inference.
+        segmenter: on the device.
+        device: where it runs. On a GPU its whole memory counts, not what is free now, so that a run that is gone on
+            with has the same sizes; should they not fit, batches are halved as always.
+        trained_in: precision of the training; half precision is chosen only for networks that were trained in it.
+    """
+    changes: dict[str, int | str] = {}
+    if config.precision == "auto":
+        able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        changes["precision"] = "bf16" if able and trained_in == "bf16" else "32"
+    settled = config.model_copy(update=changes)
+    if device.type != "cuda":
+        sizes = {"batch_size": _BATCH, "block_size": _BLOCK}
+    elif config.batch_size and config.block_size:
+        sizes = {}
+    else:
+        total = torch.cuda.get_device_properties(device).total_memory
+        sizes = sizes_for(total, *_bytes_of_a_patch(settled, segmenter, device))
+    changes |= {name: size for name, size in sizes.items() if not getattr(config, name)}
+    return config.model_copy(update=changes) if changes else config
+
+
+def sizes_for(total: int, patch: int, classes: int) -> dict[str, int]:
+    """Sizes for a card.
+
+    Args:
+        total: bytes of its memory.
+        patch: that the network needs for one patch.
+        classes: whose sums are kept for a block.
+    """
+    batch = _LARGEST_BATCH
+    while batch > 1 and batch * patch > _OF_BATCHES * total:
+        batch //= 2
+    sums = 3 * classes * _LARGE_BLOCK**2 * 4  # and as much is kept for later blocks, and made of them
+    return {"batch_size": batch, "block_size": _LARGE_BLOCK if sums <= _OF_SUMS * total else _BLOCK}
+
+
+@torch.inference_mode()
+def _bytes_of_a_patch(config: InferenceConfig, segmenter: FoveatedSegmenter, device: torch.device) -> tuple[int, int]:
+    """Bytes that the network needs for a patch, and how many classes it gives."""
+    scales, patch = len(segmenter.scales), segmenter.blank(device)
+    weights = torch.eye(scales, device=device)[segmenter.estimator.reads(scales).scales[-1]][None]
+    classes = 0
+
+    def work() -> None:
+        nonlocal classes
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            classes = segmenter.predict_windows(patch, weights).shape[1]
+
+    return peak_bytes(work), classes
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the network makes of N passes.
+
+    Attributes:
+        logits: (N, C, P', P') over their windows.
+        handed: (N, D, m, m) what a cascade's closer looks get of it; None without one.
+    """
+
+    logits: Tensor
+    handed: Tensor | None = None
+
+    def of(self, rows: int | slice) -> Seen:
+        """What is made of some of the passes, or of one, without the axis N."""
+        return self.after(lambda values: values[rows])
+
+    def after(self, work: Callable[[Tensor], Tensor]) -> Seen:
+        """The same after some work on each of the tensors."""
+        return Seen(work(self.logits), None if self.handed is None else work(self.handed))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return self.logits.nbytes + (0 if self.handed is None else self.handed.nbytes)
+
+
+class Runner:
+    """Runs the network on batches of one shape, in memory that is used again and again.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: of inference.
+    """
+
+    def __init__(self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> None:
+        self._segmenter, self._source, self._config = segmenter, source, config
+        self._inputs: Tensor | None = None
+
+    @torch.inference_mode()
+    def __call__(
+        self, inputs: Sequence[Tensor] | Tensor, scale_weights: Tensor, context: Context | None = None
+    ) -> Seen:
+        """What the network sees on inputs n x (C_in, P, P) in the file's range, at most a batch.
+
+        The inputs were mixed by scale weights (n, S). Every forward pass has the shape of a whole batch, filled up with
+        zeros: kernels are chosen once, and a patch's result does not depend on how many others were left.
+        """
+        filled = self.filled(inputs)
+        with torch.autocast(filled.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
+            if isinstance(self._segmenter, CascadeSegmenter):
+                seen = self._looked(self._segmenter, filled, int(scale_weights[0].argmax()), context)
+            else:
+                weights = torch.cat([scale_weights, scale_weights[-1:].expand(len(filled) - len(inputs), -1)])
+                seen = Seen(self._seen(filled, on_device(weights, filled.device)))
+        if seen.logits.untyped_storage().data_ptr() == filled.untyped_storage().data_ptr():
+            self._inputs = None  # a network that gives back what it is given keeps that
+        return seen.of(slice(len(inputs)))
+
+    def _looked(self, cascade: CascadeSegmenter, patches: Tensor, scale: int, context: Context | None) -> Seen:
+        if context is not None:
+            handed, corners = (_filled(values, len(patches)) for values in (context.seen, context.corners))
+            context = Context(handed, corners, context.share)
+        found = cascade.look(patches, scale, context)
+        return Seen(found.logits, found.handed)
+
+    def _seen(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
+        """The network's logits; with `tta`, those of its mean probabilities over mirrored and turned patches."""
+        if self._config.tta is None:
+            return self._segmenter.predict_windows(patches, scale_weights)
+        membership = self._segmenter.membership
+        turns = (0, 2) if self._config.tta == "flips" else (0, 1, 2, 3)
+        total: Tensor | None = None
+        for turn, mirrored in product(turns, (False, True)):
+            view = torch.rot90(patches.flip(-1) if mirrored else patches, turn, (-2, -1))
+            seen = membership.probabilities(self._segmenter.predict_windows(view, scale_weights).float())
+            back = torch.rot90(seen, -turn, (-2, -1))
+            back = back.flip(-1) if mirrored else back
+            total = back if total is None else total + back
+        assert total is not None
+        return membership.as_logits(total / self._config.passes_of_a_patch)
+
+    @torch.inference_mode()
+    def filled(self, inputs: Sequence[Tensor] | Tensor) -> Tensor:
+        """Inputs in the network's range, filled up with zeros to a whole batch; valid until the next call."""
+        size, first = max(len(inputs), self._config.batch_size), inputs[0]
+        shape = (size, *first.shape)
+        if self._inputs is None or self._inputs.shape != shape or self._inputs.device != first.device:
+            order = torch.contiguous_format if first.device.type == "cpu" else torch.channels_last
+            self._inputs = torch.empty(shape, device=first.device, memory_format=order)
+        if first.device.type != "cpu":
+            together = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+            self._source.normalised(together, out=self._inputs[: len(inputs)])
+        else:  # one after the other, which stay in a processor's cache
+            for patch, out in zip(inputs, self._inputs, strict=False):
+                self._source.normalised(patch, out=out)
+        self._inputs[len(inputs) :] = 0
+        return self._inputs
+
+
+def _filled(values: Tensor, size: int) -> Tensor:
+    """Values (n, ...) with zeros up to (size, ...)."""
+    return torch.cat([values, values.new_zeros(size - len(values), *values.shape[1:])])
+
+
+_SECONDS = 1.0  # of measuring; the least is three batches
+
+
+def in_passes(
+    config: InferenceConfig, segmenter: FoveatedSegmenter, source: PixelSource, area: Area | None = None
+) -> InferenceConfig:
+    """The configuration with a budget of seconds counted in passes per megapixel; any other is left as it is.
+
+    The seconds are those of the network alone, measured on this device now: reading runs beside it, stitching and
+    writing come on top. The number is settled before the run, so what is passed does not depend on the clock any more.
+
+    Args:
+        config: of inference.
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        area: what is looked at; None for everything.
+    """
+    if not in_seconds(config.budget):
+        return config
+    passes = float(str(config.budget).removesuffix("s")) * passes_per_second(segmenter, source, config)
+    grid = LookPlan.of(config, segmenter.estimator, segmenter.scales).grid(source.size)
+    megapixels = megapixels_of(roots_of(grid, area), source.size)
+    return config.model_copy(update={"budget": round(passes / max(megapixels, 1e-6), 3)})
+
+
+def in_seconds(budget: float | str | None) -> bool:
+    """Whether a budget is one of seconds."""
+    return isinstance(budget, str) and budget.endswith("s")
+
+
+def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> float:
+    """Forward passes that the network makes in a second, in batches as at inference; measured for about a second."""
+    count, side, scales = config.batch_size, segmenter.scales.patch_size, len(segmenter.scales)
+    inputs = torch.zeros(count, len(source.channels), side, side, device=source.device)
+    weights = torch.eye(scales)[:1].expand(count, -1)
+    run = Runner(segmenter, source, config)
+    batches, start = -1, 0.0  # the first batch chooses kernels
+    while batches < 3 or time.perf_counter() - start < _SECONDS:
+        # Copied back, as a device may still be working when the call returns.
+        run(inputs, weights).logits.sum().item()
+        batches += 1
+        start = start or time.perf_counter()
+    return batches * count * config.passes_of_a_patch / (time.perf_counter() - start)
