@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 import foveate
 from foveate.cascade import CascadeSegmenter
 from foveate.errors import ConfigError, DatasetError, NetworkError, UnsupportedImageError
+from foveate.runs.folder import RunFolder
 from foveate.runs.predict_array import predict_array, scale_of
 from toys import make_data_set, shapes, toy_config, write_config, write_image
 
@@ -136,6 +137,13 @@ def test_a_run_trains_evaluates_and_predicts_from_strings(root, tmp_path):
     assert result.files.classes.exists()
     again = foveate.load(str(root / "run"), overrides=["inference.budget=all", "inference.planner=pyramid"])
     assert result["plan"]["inference"]["budget"] == again.config.inference.budget == "all"
+
+
+def test_configurations_and_folders_are_found_by_strings_too(root):
+    config = foveate.RunConfig.load(str(root / "toy.yaml"), ["training.steps=7"])
+    assert config.training.steps == 7
+    assert RunFolder(str(root / "run")) == RunFolder(root / "run")
+    assert RunFolder(str(root / "run")).trained_file.is_file()
 
 
 def test_methods_are_compared(root, tmp_path):

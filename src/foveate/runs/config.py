@@ -125,7 +125,7 @@ class RunConfig(Section):
         return self
 
     @classmethod
-    def load(cls, path: Path, overrides: list[str] | None = None, estimator: str | None = None) -> RunConfig:
+    def load(cls, path: Path | str, overrides: list[str] | None = None, estimator: str | None = None) -> RunConfig:
         """Read a configuration file and apply `key.subkey=value` overrides.
 
         Args:
@@ -136,7 +136,7 @@ class RunConfig(Section):
         Raises:
             ConfigError: when the file is missing or a key or value is not allowed.
         """
-        return cls.parse(_overridden(read_yaml(path), overrides or [], estimator), source=str(path))
+        return cls.parse(_overridden(read_yaml(Path(path)), overrides or [], estimator), source=str(path))
 
     def changed(self, overrides: Sequence[str], estimator: str | None = None) -> RunConfig:
         """This configuration with `key.subkey=value` overrides, and with another estimator where one is named.

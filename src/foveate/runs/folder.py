@@ -110,6 +110,9 @@ class RunFolder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # programs give strings, too
+
     @property
     def config_file(self) -> Path:
         """The resolved configuration."""
