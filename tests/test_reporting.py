@@ -10,6 +10,7 @@ from rich.console import Console
 
 from foveate.data.readers import ArrayReader, open_image
 from foveate.data.sections import ClassConfig
+from foveate.demo import demo_config, methods
 from foveate.geometry import Size, Window
 from foveate.inference.evaluate import Evaluation
 from foveate.membership import Exclusive
@@ -34,8 +35,8 @@ def shown(table):
     return console.export_text()
 
 
-def evaluation(matrix):
-    return Evaluation(scores_from(torch.tensor(matrix), ["sea", "land"]), dict(COST), ())
+def evaluation(matrix, names=("sea", "land")):
+    return Evaluation(scores_from(torch.tensor(matrix), list(names)), dict(COST), ())
 
 
 def test_percent_of_nothing_is_a_dash():
@@ -73,6 +74,16 @@ def test_the_comparison_has_a_row_a_method():
     assert "81.8" in text
     assert "33.3" in text
     assert "250" in text
+
+
+def test_the_comparison_of_the_demonstration_fits_into_80_columns():
+    config = demo_config(Path("demo-output"))
+    names = [way for method in methods(config).values() for way in method.looking]
+    out = StringIO()
+    three = evaluation(np.diag([9, 9, 9]).tolist(), ("sea", "land", "lake"))
+    Console(file=out, width=80).print(comparison_table("title", dict.fromkeys(names, three)))
+    lines = out.getvalue().splitlines()
+    assert all(any(line.startswith(f"│ {name} ") for line in lines) for name in names)
 
 
 def test_colours_are_those_of_the_classes_and_grey():

@@ -45,7 +45,7 @@ def test_a_byte_order_mark_is_no_letter(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1" * 10_000, "{'a': 1}"])
 def test_what_is_no_json_is_said(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"a\.json is damaged or no JSON .*; mend it"):
+    with pytest.raises(ConfigError, match=r"a\.json is damaged or not JSON .*; mend it"):
         read_json(tmp_path / "a.json", ConfigError, "mend it")
 
 

@@ -219,7 +219,7 @@ def run_demo(
         if name != FOVEATE and not compare:
             continue
         if not clock.time_for_another():
-            say(f"{name}: left out, as it would take longer than {minutes:g} minutes in all; see --minutes")
+            say(f"{name}: left out, because it would take more than {minutes:g} minutes in all; see --minutes")
             continue
         config = demo_config(out / "data", [*(overrides or []), *method.training])
         say(f"{name}: training on the Americas, {config.training.steps} steps")

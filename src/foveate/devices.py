@@ -13,9 +13,7 @@ import torch
 
 from foveate.errors import ConfigError
 
-GRAMMAR = (
-    "auto (every GPU, else one process on what there is), cpu, cpu:N for N processes, or GPUs by number: 0, 0,2, 0-3"
-)
+GRAMMAR = "auto (every GPU; else one process), cpu, cpu:N for N processes, or GPUs by number: 0, 0,2, 0-3"
 
 
 def devices_of(text: str) -> list[str]:
@@ -54,9 +52,7 @@ def device_named(text: str) -> torch.device:
         return torch.device(devices_of(text)[0])
     places = devices_of(text)
     if len(places) > 1:
-        raise ConfigError(
-            f"device {text!r} names {len(places)} places to work at; one is needed here, such as auto or cpu"
-        )
+        raise ConfigError(f"device {text!r} names {len(places)} places to work at; give one, such as auto or cpu")
     return torch.device(places[0])
 
 

@@ -75,7 +75,7 @@ def read_tree(path: Path, kind: type[FoveateError], remedy: str, *, ours: bool =
     text = read_text(path, kind, remedy)
     tree = _parsed(path, text, kind, remedy)
     if not isinstance(tree, dict):
-        raise kind(f"{path} holds a {type(tree).__name__} where an object belongs; {remedy}")
+        raise kind(f"{path} holds a {type(tree).__name__} where an object is expected; {remedy}")
     must = ours and re.search(_LAYOUT, text, re.MULTILINE) is not None
     return dict(_opened(tree, path, kind, remedy, must=must))
 
@@ -84,7 +84,7 @@ def _parsed(path: Path, text: str, kind: type[FoveateError], remedy: str) -> Any
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise kind(f"{path} is damaged or no JSON ({reason_of(error)}); {remedy}") from None
+        raise kind(f"{path} is damaged or not JSON ({reason_of(error)}); {remedy}") from None
 
 
 def _opened(tree: Any, path: Path, kind: type[FoveateError], remedy: str, *, must: bool = False) -> Any:
@@ -196,7 +196,9 @@ def metres(text: str) -> float:
     unit = METRES.get(found[2]) if found else None
     value = _number(found[1]) if found else 0.0
     if unit is None or not 0 < value < float("inf"):
-        raise ConfigError(f"{text!r} is no length; give a positive number and a unit (nm, um, mm, cm, m, km): '0.5 um'")
+        raise ConfigError(
+            f"{text!r} is not a length; give a positive number with a unit (nm, um, mm, cm, m, km): '0.5 um'"
+        )
     return value * unit
 
 

@@ -37,7 +37,7 @@ def test_the_table_of_classes_and_what_is_unusual_are_told(workspace):
     for part in ("train, 2 images", "val, 1 image", "test, 1 image", f"{ground:,}", f"{disc:,}", "ignored"):
         assert part in before
     assert "note: class disc has no labelled pixel in the validation images" in before
-    assert "note: masks that no image is called by: e.png" in before
+    assert "note: masks without an image of the same name: e.png" in before
 
 
 @pytest.mark.parametrize(

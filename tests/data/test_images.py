@@ -87,13 +87,13 @@ def test_an_unknown_resolution_is_named_or_assumed_or_given(tmp_path):
     with open_sample(sample, given) as reader, open_labels(sample, given) as labels:
         assert reader.size == labels.size == Size(80, 120)
     (tmp_path / "files.csv").write_text("image,mask,pixel_size\na.png,mask.png,2 feet\n")
-    with pytest.raises(DatasetError, match=r"entry 1: pixel_size '2 feet' is no length"):
+    with pytest.raises(DatasetError, match=r"entry 1: pixel_size '2 feet' is not a length"):
         load_samples(given)
 
 
 @pytest.mark.parametrize("value", ["0.5", "um", "-1 um", "0 um", "1 inch", ""])
 def test_pixel_size_is_a_length(tmp_path, value):
-    with pytest.raises(ConfigError, match=r"pixel_size: .* is no length"):
+    with pytest.raises(ConfigError, match=r"pixel_size: .* is not a length"):
         data_config(tmp_path, pixel_size=value)
 
 

@@ -211,7 +211,7 @@ def test_windows_are_spread(size, pixels):
 def test_masks_without_an_image_are_said(tmp_path):
     scenes(tmp_path, {name: squares(i) for i, name in enumerate("abv")})
     write(tmp_path / "masks" / "c.tif", squares(), driver="GTiff")
-    assert prepared(tmp_path).notes == ("masks that no image is called by: c.tif",)
+    assert prepared(tmp_path).notes == ("masks without an image of the same name: c.tif",)
 
 
 def reader(mask, ignore=255):

@@ -326,7 +326,7 @@ def test_polygons_off_the_image(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[1, 2]", "polygon features"),
         ('{"type": "Topology"}', "Topology"),
         ('{"type": "FeatureCollection"}', "not a GeoJSON"),

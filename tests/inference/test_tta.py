@@ -75,5 +75,5 @@ def test_cascades_refuse_it(tmp_path):
     tree = toy_config(tmp_path)
     tree["foveation"]["estimator"] = {"name": "cascade"}
     tree["inference"]["tta"] = "flips"
-    with pytest.raises(ConfigError, match="not for cascades"):
+    with pytest.raises(ConfigError, match="does not work with cascades"):
         RunConfig.parse(tree)

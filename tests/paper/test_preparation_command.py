@@ -36,7 +36,7 @@ def test_closes_with_what_was_found(tmp_path):
     text = words(result)
     assert "cityscapes: 2 train, 2 val, 0 test" in text
     assert "road │ 864 │" in text  # 2 x 24 x 2, 24 x 16 and 24 x 16
-    assert "value 99 is no label, ignored │ 1 │ 384 │ munster_000009_000019_leftImg8bit" in text
+    assert "value 99 is not a label; ignored │ 1 │ 384 │ munster_000009_000019_leftImg8bit" in text
     assert "left out: the labels of the test split are not public │ 1" in text
     assert str(tmp_path / "out/manifest.csv").replace("\n", "") in result.output.replace("\n", "")
 

@@ -56,7 +56,7 @@ def test_cityscapes_oddities(tmp_path):
     summary = prepared(Cityscapes(), tmp_path)
     assert summary.images == {"train": 2, "val": 2}
     assert summary.left_out["no *_gtFine_labelIds.png"] == ["lindau_000004_000019_leftImg8bit"]
-    assert summary.odd["value 200 is no label, ignored"].pixels == 24 * 16
+    assert summary.odd["value 200 is not a label; ignored"].pixels == 24 * 16
     (reason,) = summary.failed.values()
     assert "is 20 x 32 pixels and its mask 24 x 32" in reason
 
@@ -136,7 +136,7 @@ def test_gleason2019_experts_who_disagree(tmp_path, fusion):
     summary = prepared(Gleason2019(fusion=fusion), tmp_path)
     assert np.array_equal(ids_of(tmp_path / "out/masks/slide001_core000.png"), blocks([0, 2, 2]))
     assert summary.odd["a map of another size than its image, left out"].example == "slide001_core001"
-    assert summary.odd["value 9 is no label, ignored"].images == 1
+    assert summary.odd["value 9 is not a label; ignored"].images == 1
 
 
 def test_gleason2019_ties_are_ignored_and_counted(tmp_path):

@@ -19,7 +19,7 @@ def test_values_through_a_table(tmp_path):
     values = np.arange(256).reshape(16, 16)
     mask = mask_by_value(png(tmp_path / "a.png", values), {3: 0, 4: 1, 7: IGNORE})
     assert mask.ids.ravel().tolist() == [{3: 0, 4: 1}.get(value, IGNORE) for value in range(256)]
-    assert mask.odd == {f"value {value} is no label, ignored": 1 for value in range(256) if value not in (3, 4, 7)}
+    assert mask.odd == {f"value {value} is not a label; ignored": 1 for value in range(256) if value not in (3, 4, 7)}
 
 
 def test_pure_colours_are_not_odd(tmp_path):

@@ -86,7 +86,7 @@ def test_runs_of_an_earlier_version_are_found_by_what_they_trained(config, tmp_p
     comparison = Comparison(settings, ["mode_plain", "fixed_1", "gumbel"], [0], tmp_path / "out")
     assert [cell.name for cell in comparison.cells] == ["mode-seed0", "patch_1-seed0", "gumbel-seed0"]
     for name in ("mode", "mean"):
-        with pytest.raises(OutputExistsError, match=f"{name}-seed0 is of another estimator than {name}"):
+        with pytest.raises(OutputExistsError, match=f"{name}-seed0 belongs to another estimator than {name}"):
             _ = Comparison(settings, [name], [0], tmp_path / "out").cells
 
 

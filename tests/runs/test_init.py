@@ -112,7 +112,7 @@ def test_255_beside_classes_is_no_label_and_said(here):
     done = init(discs(here / "toy", write=write))
     assert done.config.data.label_map == {0: 0, 3: 1}
     assert any("255" in problem for problem in done.problems)
-    assert "# Note: the values 255" in done.path.read_text()
+    assert "# Note: pixels with the value 255 in the labels are treated as not labelled" in done.path.read_text()
     trained("toy.yaml", here / "run")
 
 

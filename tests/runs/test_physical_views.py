@@ -53,7 +53,7 @@ def test_rounding_is_told():
 
 @pytest.mark.parametrize("views", [["16 um", 64], ["16 um", "64"], ["16 um", "far"]])
 def test_lengths_and_pixels_are_not_mixed(views):
-    with pytest.raises(ConfigError, match=r"fields_of_view are all|is no length"):
+    with pytest.raises(ConfigError, match=r"fields_of_view are all|is not a length"):
         RunConfig.parse(config(views))
 
 

@@ -210,7 +210,7 @@ def test_a_budget_of_seconds_is_settled_before_the_run_and_kept_when_it_is_resum
 
 
 def test_budgets_that_pay_for_nothing_are_refused(trained):
-    with pytest.raises(ConfigError, match="pay for no way of looking"):
+    with pytest.raises(ConfigError, match="are too small; the widest look alone costs more"):
         tune(trained, budgets=(0.001,), overwrite=True)
 
 

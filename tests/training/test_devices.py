@@ -164,10 +164,10 @@ def test_what_is_refused(monkeypatch):
         Processes.of(1, 0, "cpu")
     with pytest.raises(ConfigError, match="accelerator 'tpu'; allowed are auto, gpu, mps, cpu"):
         Processes.of(1, 1, "tpu")
-    with pytest.raises(ConfigError, match=r"1000 gpu devices were asked for and \d+ found"):
+    with pytest.raises(ConfigError, match=r"1000 gpu devices were requested and \d+ found"):
         Processes.of(1000, 1, "gpu")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(ConfigError, match=r"4 processes were started .* devices 2 x nodes 1 makes 2"):
+    with pytest.raises(ConfigError, match=r"4 processes were started .* 2 devices x 1 nodes is 2"):
         Processes.of(2, 1, "cpu")
     assert Processes.of(2, 2, "cpu").count == 4
 

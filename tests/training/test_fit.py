@@ -425,7 +425,7 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path):
     task = toy_task(toy_config(steps=4))
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
-        with pytest.raises(OutputWriteError, match=r"could not write .*\.ckpt|training into .* broke off: .*--resume"):
+        with pytest.raises(OutputWriteError, match=r"could not write .*\.ckpt|training into .* stopped: .*--resume"):
             train(task, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -127,8 +127,8 @@ class Run(TrainedRun):
         other = [change for change in changes if not change.startswith("inference.")]
         if other:
             raise ConfigError(
-                f"{', '.join(other)} cannot be changed when predicting, only what begins with inference.; give it to "
-                f"foveate.load(..., overrides=[...])"
+                f"{', '.join(other)} cannot be changed when predicting, only settings that begin with "
+                f"inference. can; give it to foveate.load(..., overrides=[...])"
             )
         if not changes:
             return self

@@ -172,7 +172,7 @@ def check_not_trained(run: Path) -> None:
     if found:
         raise OutputExistsError(
             f"{run / 'checkpoints'} holds {' and '.join(found)} of an earlier run; pass --resume to continue it, "
-            "--overwrite to begin anew, or choose another folder with --out"
+            "--overwrite to start again, or choose another folder with --out"
         )
 
 

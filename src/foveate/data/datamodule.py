@@ -102,7 +102,7 @@ class FoveateDataModule(LightningDataModule):
         index = LabelIndex.build(masks, classes, self.spec.overview_downsample, progress=self._progress)
         self.class_table = self._table(index)
         unused = masks_without_image(self.config)
-        unusual = [f"masks that no image is called by: {some(unused)}"] if unused else []
+        unusual = [f"masks without an image of the same name: {some(unused)}"] if unused else []
         unusual += check_classes(self.class_table, self.config, masks, self._inspection.notes)
         self._trained_on, unlike = self._measured(training, self._inspection)
         self.notes = (*self._inspection.notes, *unlike, *unusual)
@@ -201,7 +201,7 @@ class FoveateDataModule(LightningDataModule):
 
     def _ready(self) -> tuple[Inspection, LabelIndex]:
         if self._inspection is None or self._index is None:
-            raise RuntimeError("call setup() first; a Trainer does so by itself")
+            raise RuntimeError("call setup() first; a Trainer does this by itself")
         return self._inspection, self._index
 
     def _check_looks(self, training: Sequence[Sample]) -> None:

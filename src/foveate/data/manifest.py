@@ -233,7 +233,7 @@ def _check_masks(rows: list[Row], config: DataConfig) -> None:
     missing = [row.name for row in rows if row.mask is None]
     if missing:
         alone = masks_without_image(config)
-        hint = f"; masks that no image is called by: {some(alone)}" if alone else ""
+        hint = f"; masks without an image of the same name: {some(alone)}" if alone else ""
         raise DatasetError(f"{len(missing)} of {len(rows)} images have no mask: {some(missing)}{hint}")
 
 

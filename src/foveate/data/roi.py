@@ -160,7 +160,7 @@ def _system(name: str) -> CRS:
     known = re.fullmatch(r"(?:https?://www\.opengis\.net/def/crs/)(\w+)/[\w.]+/(\w+)", name)
     name = f"{known[1]}:{known[2]}" if known else name
     if not re.fullmatch(r"\w+(:[\w.]*)+", name):
-        raise ValueError("it is no name such as EPSG:32633")
+        raise ValueError("it is not a name such as EPSG:32633")
     return CRS.from_user_input(name)
 
 

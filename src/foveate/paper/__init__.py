@@ -152,7 +152,7 @@ class ScoreFunction(Learned):
             ConfigError: for a batch of one location, which leaves no other for the baseline.
         """
         if len(logits) < 2:
-            raise ConfigError("score_function needs at least 2 locations a step on every device, for its baseline")
+            raise ConfigError("score_function needs at least 2 locations per step on every device, for its baseline")
         baseline = (losses.sum() - losses) / (len(losses) - 1)
         log_prob = (logits.log_softmax(dim=-1) * weights).sum(dim=-1)
         return torch.mean((losses - baseline).detach() * log_prob)

@@ -251,7 +251,7 @@ def draw_cost(axes: Any, table: ComparisonTable) -> None:
                 rows[-1].estimator, (x, 100 * rows[-1].mean(MEAN)), xytext=(0, 8), textcoords="offset points",
                 ha="center", fontsize=9,
             )  # fmt: skip
-    axes.set_xlabel("passes per megapixel (of equal cost the best is named)")
+    axes.set_xlabel("passes per megapixel (at equal cost, only the best is named)")
     axes.set_ylabel("mIoU, %")
     axes.margins(x=0.2, y=0.12)
     axes.set_xlim(left=0)

@@ -55,7 +55,7 @@ class PassesFile:
             looks = tuple(MappedLook(int(view), int(side)) for view, side in json.loads(tags["looks"]))
             return cls(path, size, int(tags["cell"]), looks)
         except (RasterioError, KeyError, ValueError, TypeError) as error:
-            raise ImageReadError(f"{path} is no map of passes ({error!r}); predict again") from error
+            raise ImageReadError(f"{path} is not a map of passes ({error!r}); predict again") from error
 
     @property
     def views(self) -> list[int]:
@@ -177,8 +177,8 @@ def one_view_note(passes: Mapping[int, float]) -> str | None:
     # Not rounded up: "100 %" would say that there is no other.
     percent = 100.0 if count == total else min(99.9, round(100 * count / total, 1))
     return (
-        f"{percent:g} % of the passes use one field of view, {view} px: the policy hardly chooses. "
-        f"The estimator {fixed} looks the same way"
+        f"{percent:g} % of the passes use one field of view, {view} px, so the policy makes hardly any choice. "
+        f"The estimator {fixed} does the same"
     )
 
 

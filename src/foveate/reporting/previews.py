@@ -78,7 +78,7 @@ def prediction_panels(
         picture = image_picture(reader, window, bands=bands)
     looked = _looked(files, config, window, Size(*picture.shape[:2]))
     left_out = np.isnan(looked.pixels)
-    title = "image; lined: not looked at" if left_out.any() else "image"
+    title = "image (hatched: left out)" if left_out.any() else "image"
     panels.append(Panel(title, hatched(picture, left_out)))
     if labels is not None:
         with open_labels(Sample(Path(image), labels, Address.of(image).name, "test"), data) as truth:

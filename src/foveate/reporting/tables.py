@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from foveate.inference.evaluate import Evaluation
     from foveate.metrics import ClassDistance
 
-_NO_DATA = ("pixels that hold none are marked in the file", "pixels that are marked, or are not finite")
+_NO_DATA = ("pixels without data are marked in the file", "pixels that are marked, or are not finite")
 _SHOWN = 4
 
 
@@ -88,8 +88,8 @@ def _caption(evaluation: Evaluation) -> str:
         lines.append(f"classes without a labelled pixel, left out of the means: {', '.join(absent)}")
     if distances:
         lines.append(
-            "HD95: 95 % Hausdorff distance, mean over the images with the class in label and prediction, known to "
-            f"about {distances.largest_step} px; in brackets the images that have it in only one of both"
+            "HD95: 95 % Hausdorff distance, the mean over images with the class in both label and prediction, accurate "
+            f"to about {distances.largest_step} px. In brackets: images with the class in only one of the two"
         )
     return "\n".join(lines)
 
@@ -103,15 +103,15 @@ def _pixels(value: float) -> str:
 
 
 def comparison_table(title: str, rows: Mapping[str, Evaluation]) -> Table:
-    """One row a method: mIoU, IoU per class, passes per megapixel and seconds; the best of each column in bold."""
+    """One row per method: mIoU and IoU per class in percent, passes per megapixel, seconds; the best is bold."""
     names = [c.name for c in next(iter(rows.values())).scores.classes]
     columns = {
         method: [evaluation.scores.miou, *(c.iou for c in evaluation.scores.classes)]
         for method, evaluation in rows.items()
     }
-    table = Table(title=title, title_justify="left")
+    table = Table(title=f"{title}; IoU in %", title_justify="left")
     table.add_column("method")
-    for name in ("mIoU %", *(f"{n} %" for n in names), "passes/MP", "seconds"):
+    for name in ("mIoU", *names, "passes/MP", "seconds"):
         table.add_column(name, justify="right")
     best = [_largest(column) for column in zip(*columns.values(), strict=True)]
     for method, values in columns.items():

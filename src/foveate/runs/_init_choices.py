@@ -64,10 +64,11 @@ class Choices:
     def found(self) -> dict[str, str]:
         """Facts for the terminal."""
         images, sides = self.seen.images, sorted(image.longer for image in self.seen.images)
+        longer = f"{sides[0]} to {sides[-1]}" if sides[0] < sides[-1] else sides[0]
         sizes = sorted({image.pixel_size for image in images if image.pixel_size})
         facts = {
-            "images": f"{len(images)}, longer side {sides[0]} to {sides[-1]} px, {self.seen.bands} bands of "
-            f"{images[0].dtype}, values {self.seen.low:g} to {self.seen.high:g}",
+            "images": f"{len(images)}, longer side {longer} px, {self.seen.bands} bands of {images[0].dtype}, "
+            f"values {self.seen.low:g} to {self.seen.high:g}",
             "labels": f"{self.seen.kind}, {'read in full' if self.seen.complete else 'sampled'}",
             **{f"{name}": self._about(name) for name in self.names},
             "validation": ", ".join(self.val) or "the last quarter of the scene",
@@ -207,7 +208,8 @@ def counted_classes(seen: Survey, guesses: list[str]) -> tuple[dict[Any, ClassFa
         return dict(seen.classes), {}
     none = [value for value in values if value < 0 or (value == IGNORE and len(values) > 2)]
     if none:
-        guesses.append(f"the values {', '.join(map(str, none))} in the labels are treated as pixels without a label")
+        listed = f"value {none[0]}" if len(none) == 1 else f"values {', '.join(map(str, none))}"
+        guesses.append(f"pixels with the {listed} in the labels are treated as not labelled")
     kept = {value: facts for value, facts in seen.classes.items() if value not in none}
     plain = list(kept) == list(range(len(kept)))
     mapping = {} if plain else {value: label for label, value in enumerate(kept)}

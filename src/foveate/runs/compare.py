@@ -97,7 +97,7 @@ class Comparison:
             path = cell.run.evaluation(self.split)
             if path.exists():
                 results[cell.estimator][cell.seed] = read_tree(
-                    path, ConfigError, "remove it, and it is made again", ours=True
+                    path, ConfigError, "remove it; it will be made again", ours=True
                 )
         return results
 
@@ -135,7 +135,7 @@ class Comparison:
                 return run
         if runs[0].config_file.exists():
             raise OutputExistsError(
-                f"{runs[0].path} is of another estimator than {estimator}; move it away, or give another --out"
+                f"{runs[0].path} belongs to another estimator than {estimator}; move it away, or give another --out"
             )
         return runs[0]
 

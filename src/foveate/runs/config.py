@@ -119,9 +119,9 @@ class RunConfig(Section):
     def _consistent(self) -> RunConfig:
         scales = len(self.foveation.fields_of_view)
         if self.members is not None and (not self.is_ensemble or len(self.members) != scales):
-            raise ValueError(f"members are for the estimator ensemble, one for each of the {scales} fields of view")
+            raise ValueError(f"members is for the estimator ensemble only: one run for each of {scales} fields of view")
         if self.inference.tta is not None and isinstance(self.foveation.estimator, Cascade):
-            raise ValueError("inference.tta is not for cascades: a closer look has the context of one wider look only")
+            raise ValueError("inference.tta does not work with cascades: a closer look has one wider look as context")
         return self
 
     @classmethod
@@ -178,7 +178,7 @@ def _overridden(values: ConfigTree, overrides: list[str], estimator: str | None)
     for text in overrides:
         if text.startswith("method="):
             name = name_today(text.partition("=")[2])
-            raise ConfigError(f"{text} is called foveation.estimator={name} now; see CHANGELOG.md")
+            raise ConfigError(f"{text} is now called foveation.estimator={name}; see CHANGELOG.md")
     named = [text for text in overrides if re.fullmatch(r"foveation\.estimator=(?!(null|none|~)$)\w+", text)]
     if estimator is None and named:
         estimator = named[-1].partition("=")[2]

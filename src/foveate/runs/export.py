@@ -159,7 +159,7 @@ def _export_one(
             apart = max(float((found - wanted).abs().max()) for found, wanted in pairs)
         if not apart <= _MOST_APART:
             raise NetworkError(
-                f"the export {path} says something else than torch: probabilities differ by {apart:.3g} on {compared}; "
+                f"the export {path} does not agree with torch: probabilities differ by {apart:.3g} on {compared}; "
                 f"nothing was written"
             )
     return Exported(path, look.view, apart, compared)
@@ -183,7 +183,7 @@ def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], Callable[[_Win
     except FoveateError:
         nowhere = [Window(0, 0, 1, 1)] * _PATCHES
         noise = torch.rand(_PATCHES, data.in_channels, side, side, generator=generator)
-        return lambda _: nowhere, lambda _: noise, "noise, as no image of the run is there"
+        return lambda _: nowhere, lambda _: noise, "noise, because the images of the run were not found"
 
     def drawn(view: int) -> _Windows:
         corners = torch.rand(_PATCHES, 2, generator=generator)

@@ -44,7 +44,7 @@ def push(run: TrainedRun, folder: Path, name: str, *, private: bool = False, end
     hub = _hub()
     _check_name(name)
     if run.config.is_ensemble:
-        raise ConfigError("an ensemble is made of several runs; push its members, each for itself")
+        raise ConfigError("an ensemble consists of several runs; push each member separately")
     with tempfile.TemporaryDirectory() as temporary:
         files = Path(temporary)
         _write_files(run, folder, name, files)
@@ -82,7 +82,7 @@ def fetch(address: str, *, endpoint: str | None = None) -> Path:
     found = Path(folder)
     missing = [file for file in ("config.yaml", WEIGHTS) if not (found / file).exists()]
     if missing:
-        raise ConfigError(f"{address} is no run of Foveate: it has no {' and no '.join(missing)}")
+        raise ConfigError(f"{address} is not a Foveate run: it has no {' and no '.join(missing)}")
     return found
 
 
@@ -94,7 +94,9 @@ def _hub() -> Any:
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} names no model on the hub; give user/name, for example hf://ada/vessels")
+        raise ConfigError(
+            f"{name!r} is not the name of a model on the hub; give user/name, for example hf://ada/vessels"
+        )
 
 
 def _failed(what: str, error: Exception) -> FoveateError:

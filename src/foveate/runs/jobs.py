@@ -123,7 +123,7 @@ class _Board:
         left = len(self._waiting)
         if self._all_fail_alike and left:
             self._given_up |= {job.name for job in self._waiting}
-            self._failed[f"{left} more jobs"] = "not begun, as the first ones failed for the same reason"
+            self._failed[f"{left} more jobs"] = "not started, because the first ones failed for the same reason"
             self._waiting.clear()
         for job in list(self._waiting):
             if not self._given_up.isdisjoint(job.after):

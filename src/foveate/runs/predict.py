@@ -162,9 +162,9 @@ def _wider_than(image: Size, run: TrainedRun) -> tuple[str, ...]:
     if not plan.pyramid or view <= longest:
         return ()
     narrower = [one for one in segmenter.views_passed if one <= longest]
-    advice = f"; --set 'inference.looks=[[{narrower[-1]},1]]' looks only as wide as that" if narrower else ""
+    advice = f"; --set 'inference.looks=[[{narrower[-1]},1]]' uses only looks that fit" if narrower else ""
     return (
-        f"the image of {image.width} x {image.height} px is smaller than the widest look of {view} px, which sees "
+        f"the image of {image.width} x {image.height} px is smaller than the widest look of {view} px, which shows "
         f"mirrored borders{advice}",
     )
 
@@ -187,9 +187,9 @@ def area_for(
     area = area_of(reader, stem_of(image), roi=roi, nodata=config.data.use_nodata, tissue=tissue)
     if tell is not None and area.tissue is not None:
         glass = f"glass is left out, {1 - float(area.tissue.mask.mean()):.0%} of {stem_of(image)}"
-        tell(f"{glass}; --set inference.tissue=false looks there too")
+        tell(f"{glass}; --set inference.tissue=false predicts there too")
     elif tell is not None and tissue_is_sought(reader, tissue):
-        tell(f"no tissue was found on {stem_of(image)}, so that all of it is looked at")
+        tell(f"no tissue was found on {stem_of(image)}, so the whole image is predicted")
     return area
 
 

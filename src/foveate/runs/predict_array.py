@@ -110,7 +110,7 @@ def scale_of(array: NDArray[Any], data: DataConfig, trained_on: np.dtype[Any]) -
 def _misfit(array: NDArray[Any], low: float, high: float, trained_on: np.dtype[Any]) -> DatasetError:
     return DatasetError(
         f"the array holds {array.dtype} from {low:g} to {high:g} and the run was trained on {trained_on}; give values "
-        f"as in the training images, or say with scale= what the values are to be divided by"
+        f"as in the training images, or give scale=, the number to divide the values by"
     )
 
 
@@ -128,7 +128,7 @@ def _ordered(array: NDArray[Any], axes: str | None, data: DataConfig) -> NDArray
     axes = axes or _axes_of(array.shape, data)
     if axes not in _AXES or len(axes) != array.ndim:
         raise UnsupportedImageError(
-            f"axes {axes!r} for an array of shape {list(array.shape)}; an image is one of {', '.join(_AXES)}"
+            f"axes {axes!r} do not fit an array of shape {list(array.shape)}; an image is one of {', '.join(_AXES)}"
         )
     return np.moveaxis(array, -1, 0) if axes == "HWC" else array if axes == "CHW" else array[None]
 

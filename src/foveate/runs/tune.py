@@ -118,7 +118,7 @@ def tune(  # noqa: PLR0913 - as evaluate_run
     # Several processes load it each for itself.
     run = folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"), overrides)
     if ttas and isinstance(run.segmenter, CascadeSegmenter):
-        raise ConfigError("test-time augmentation is not for cascades; tune without --tta")
+        raise ConfigError("test-time augmentation does not work with cascades; tune without --tta")
     plan, rounds = plan_evaluation(run.config, split, SCORES_ONLY), [None, *ttas]
     where = (path, checkpoint, str(device), overrides, processes)
     progress = on_progress or (lambda _: None)
@@ -128,7 +128,7 @@ def tune(  # noqa: PLR0913 - as evaluate_run
         for trial in _tried(run, plan, budgets, tta, where, lambda part: progress(part / len(rounds)))
     ]
     if not trials:
-        raise ConfigError(f"budgets of {list(budgets)} pay for no way of looking; the widest look alone costs more")
+        raise ConfigError(f"budgets of {list(budgets)} are too small; the widest look alone costs more")
     trials.sort(key=lambda trial: (trial.budget, -trial.miou))
     _save(folder, trials, split, overwrite)
     return trials

@@ -165,8 +165,8 @@ def _refuse_non_finite_weights(module: pl.LightningModule, step: int) -> None:
     wrong = [name for name, value in module.named_parameters() if not bool(torch.isfinite(value).all())]
     if wrong:
         raise NonFiniteLossError(
-            f"after step {step} the weights are not finite (first of {len(wrong)}: {wrong[0]}); the checkpoint of "
-            f"before is kept. Try a lower learning_rate, a longer warmup_steps or precision '32', then --resume"
+            f"after step {step} the weights are not finite (first of {len(wrong)}: {wrong[0]}); the previous "
+            f"checkpoint is kept. Try a lower learning_rate, a longer warmup_steps or precision '32', then --resume"
         )
 
 

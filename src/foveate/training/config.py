@@ -109,7 +109,7 @@ class TrainingConfig(Section):
         if self.locations_per_step % self.images_per_step:
             raise ValueError(
                 f"images_per_step {self.images_per_step} must divide locations_per_step {self.locations_per_step}, "
-                f"so that every image gives equally many"
+                f"so that every image gives the same number"
             )
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be below steps {self.steps}")

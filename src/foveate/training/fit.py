@@ -158,7 +158,7 @@ def _system_errors(run_dir: Path) -> Iterator[None]:
         raise _worker_ended(error) from error
     except OSError as error:
         raise OutputWriteError(
-            f"training into {run_dir} broke off: {reason_of(error)}; free some space, or fix this, and continue with "
+            f"training into {run_dir} stopped: {reason_of(error)}; free some space, or fix this, and continue with "
             f"--resume"
         ) from error
     except RuntimeError as error:
@@ -169,7 +169,7 @@ def _system_errors(run_dir: Path) -> Iterator[None]:
 
 def _worker_ended(error: Exception) -> WorkerError:
     return WorkerError(
-        f"a process that reads images ended: {reason_of(error)}; where memory ran out, use fewer data.workers. Go on "
+        f"a process that reads images ended: {reason_of(error)}; if memory ran out, reduce data.workers. Continue "
         f"with --resume"
     )
 

@@ -35,7 +35,7 @@ from foveate.types import FloatArray
 
 Row = dict[str, Any]
 _MOST_BYTES = 256 << 20
-_REMEDY = "remove it, and the history of the training is lost"
+_REMEDY = "remove it; the history of the training is then lost"
 
 
 class MetricsFile(Logger):
@@ -126,7 +126,7 @@ def _number(text: str, path: Path) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"{path} holds {text[:40]!r} where a number belongs; {_REMEDY}") from None
+        raise ConfigError(f"{path} holds {text[:40]!r} where a number is expected; {_REMEDY}") from None
 
 
 def _csv_line(columns: list[str], row: Row) -> str:

@@ -113,7 +113,7 @@ class Processes:
         if images_per_step % self.count:
             fitting = -(-images_per_step // self.count) * self.count
             raise ConfigError(
-                f"training.images_per_step {images_per_step} cannot be shared out evenly to {self.count} processes; "
+                f"training.images_per_step {images_per_step} cannot be divided evenly among {self.count} processes; "
                 f"set it to a multiple of {self.count}, such as training.images_per_step={fitting} with a "
                 f"training.locations_per_step that {fitting} divides, or use another number of devices"
             )
@@ -122,8 +122,8 @@ class Processes:
         started = _started_processes()
         if started not in (None, self.count):
             raise ConfigError(
-                f"{started} processes were started by torchrun or SLURM, but devices {self.per_node} x nodes "
-                f"{self.nodes} makes {self.count}; pass --devices (of each computer) and --nodes that agree with them"
+                f"{started} processes were started by torchrun or SLURM, but {self.per_node} devices x {self.nodes} "
+                f"nodes is {self.count}; pass --devices (per computer) and --nodes that match"
             )
 
 
@@ -175,7 +175,7 @@ def ended_together(trainer: pl.Trainer) -> Iterator[None]:
             process.kill()
         if lost:
             raise WorkerError(
-                f"training ended because {lost}; what it said is above. Continue from the last checkpoint with --resume"
+                f"training ended because {lost}; its output is above. Continue from the last checkpoint with --resume"
             ) from error
         raise
     finally:
@@ -234,7 +234,7 @@ def _device_count(devices: int | str, accelerator: str) -> int:
         raise ConfigError(f"devices {devices!r}; allowed are auto and whole numbers from 1")
     if accelerator != "cpu" and count > found:
         raise ConfigError(
-            f"{count} {accelerator} devices were asked for and {found} found; pass fewer --devices or --accelerator cpu"
+            f"{count} {accelerator} devices were requested and {found} found; pass fewer --devices or --accelerator cpu"
         )
     return count
 

@@ -257,7 +257,7 @@ class SegmentationTask(pl.LightningModule):
 
 def _told(problem: str, rates: str) -> str:
     return (
-        f"{problem} (learning rates: {rates}); nothing was learned from it. Try a lower learning_rate, a longer "
+        f"{problem} (learning rates: {rates}); the weights were not changed. Try a lower learning_rate, a longer "
         f"warmup_steps, a smaller gradient_clip, precision '32', or look for images with values that are not numbers"
     )
 

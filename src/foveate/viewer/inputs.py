@@ -275,7 +275,7 @@ def _existing(path: Path) -> Path | None:
 def _summary(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    tree = read_json(path, ConfigError, "it is no summary of a prediction: move it elsewhere")
+    tree = read_json(path, ConfigError, "it is not the summary of a prediction; move it elsewhere")
     return tree if isinstance(tree, dict) else {}
 
 

@@ -223,7 +223,7 @@ def _rasters(path: Path, dataset: Any) -> list[ClassMap]:
     if header.dtype != np.uint8 or (len(header.indexes) != 1 and not overlapping):
         found = f"{len(header.indexes)} bands of {header.dtype}"
         raise UnsupportedImageError(
-            f"{path} is no class map: it has {found}; a class map has one band of uint8, or is one of overlapping "
+            f"{path} is not a class map: it has {found}; a class map has one band of uint8, or is one of overlapping "
             f"classes that foveate predict wrote"
         )
 
@@ -279,7 +279,7 @@ def _labels(path: Path) -> ClassMap:
         raise UnsupportedImageError(f"{path} is a folder but not of OME-Zarr labels: {error}") from error
     if finest.ndim != 2 or finest.dtype != np.uint8:
         raise UnsupportedImageError(
-            f"{path} is no class map: it has {finest.ndim} axes of {finest.dtype}, not 2 of uint8"
+            f"{path} is not a class map: it has {finest.ndim} axes of {finest.dtype}, not 2 of uint8"
         )
 
     def read(window: Window) -> LabelArray:

@@ -123,7 +123,7 @@ class OutputSpec:
         if self.format == "ome-zarr":
             if self.overlapping:
                 raise ConfigError(
-                    "labels in OME-Zarr hold one class a pixel; write overlapping classes with inference.format=geotiff"
+                    "OME-Zarr labels hold one class per pixel; write overlapping classes with inference.format=geotiff"
                 )
             check_installed()
         if "polygons" in self.outputs:

@@ -77,7 +77,7 @@ def test_every_section_is_there(text, report):
         "Worst:",
         "Foveated",
         "passes per megapixel",
-        "seconds since it was last started",
+        "seconds since the last start",
     ):
         assert said in page.said
     assert "overview_downsample: 8" in page.said
@@ -164,7 +164,7 @@ def test_a_run_that_has_just_begun_has_a_report(run, tmp_path):
     shutil.copy(run / "config.yaml", tmp_path / "new")
     report = write_report(tmp_path / "new")
     said = Page(report.path.read_text(encoding="utf-8")).said
-    assert "Nothing is logged of its 4 steps yet." in said
+    assert "None of its 4 steps is logged yet." in said
     assert len(report.missing) == 3
 
 

@@ -219,7 +219,7 @@ class YesNoTable(LabelTable):
             raise DatasetError(
                 f"the mask {mask.location} has {mask.bands} bands for {self._bands} overlapping classes. Give one band "
                 f"for each class, in their order, or one file for each: masks/{CLASS}/a.png in a manifest, or folders "
-                f"masks/CLASS/; for one class a pixel set data.overlapping=false"
+                f"masks/CLASS/; for one class per pixel set data.overlapping=false"
             )
         return () if self._bands > 1 else notes
 

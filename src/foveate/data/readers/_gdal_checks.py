@@ -142,9 +142,9 @@ def _nodes(path: Path) -> Iterator[ElementTree.Element]:
     try:
         root = ElementTree.fromstring(text, parser)
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
-        raise UnsupportedImageError(f"{path} is no VRT: {error}") from None
+        raise UnsupportedImageError(f"{path} is not a VRT: {error}") from None
     if root.tag != "VRTDataset":
-        raise UnsupportedImageError(f"{path} is no VRT: it begins with <{root.tag}>")
+        raise UnsupportedImageError(f"{path} is not a VRT: it begins with <{root.tag}>")
     return (node for node in root.iter() if isinstance(node.tag, str))
 
 

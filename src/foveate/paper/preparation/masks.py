@@ -135,7 +135,7 @@ def mask_by_value(path: Path, ids: Mapping[int, int]) -> Mask:
     counts = count_values(values)
     strange = [int(value) for value in np.flatnonzero(counts) if value not in ids]
     return Mask(
-        table[values], Counter({f"value {value} is no label, ignored": int(counts[value]) for value in strange})
+        table[values], Counter({f"value {value} is not a label; ignored": int(counts[value]) for value in strange})
     )
 
 

@@ -180,7 +180,7 @@ class _Gathered:
             }  # fmt: skip
         elif self.state.config.foveation.has_policy and not self.state.members and not self.state.maps:
             self.missing.append(
-                "No foveation maps were kept in training: that needs validation images, and a run of this version."
+                "Training kept no maps of the fields of view. It needs validation images, and a run of this version."
             )
 
     def values(self, path: Path) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class _Gathered:
             return found
         if options.evaluate and state.can_predict:
             there = "of these settings" if anew else "of the present weights with maps"
-            say(f"no evaluation {there} is there: evaluating {split}, for the report")
+            say(f"no evaluation {there} exists; evaluating {split} for the report")
             return make_evaluation(
                 state,
                 split,

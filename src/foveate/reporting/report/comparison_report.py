@@ -58,7 +58,7 @@ def write_comparison_report(folder: Path | str, out: Path | None = None, *, over
     """
     folder = Path(folder)
     if not is_comparison(folder):
-        raise ConfigError(f"{folder} is no comparison; give a folder that `foveate compare` made")
+        raise ConfigError(f"{folder} is not a comparison; give a folder that `foveate compare` wrote")
     path = out or page_of(folder)
     refuse_existing(path, overwrite)
     tree, figures = _tree(folder), FigureFolder(folder / FOLDER / FIGURES)
@@ -82,7 +82,7 @@ def _tree(folder: Path) -> dict[str, Any]:
         table = tree["estimators"] if "estimators" in tree else tree["methods"]  # of earlier versions
         tree["name"], tree["estimators"] = tree.get("name", folder.name), dict(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{file} is no result of `foveate compare` ({error!r}); run it again") from error
+        raise ConfigError(f"{file} is not a result of `foveate compare` ({error!r}); run it again") from error
     return tree
 
 
@@ -106,12 +106,12 @@ def _links(folder: Path, split: str, page: Path) -> Iterator[RunLink]:
 def _missing(tree: Mapping[str, Any], runs: list[RunLink]) -> list[str]:
     missing = []
     if "estimators" not in tree:
-        missing.append("There is no table yet: nothing is evaluated. The same foveate compare goes on.")
+        missing.append("There is no table yet, because nothing is evaluated. Repeat foveate compare to continue.")
     without = [run.name for run in runs if run.miou is None]
     if without:
         missing.append(f"Not evaluated yet: {', '.join(without)}.")
     if any(run.page is None for run in runs):
-        missing.append("Runs without a link have no report yet: foveate report with --runs writes them.")
+        missing.append("Runs without a link have no report yet. foveate report --runs writes them.")
     return missing
 
 

@@ -56,7 +56,7 @@ def _time_and_memory(cost: Mapping[str, float]) -> Facts:
     if "seconds" not in cost:
         return []
     return [
-        ("seconds since it was last started", number(cost["seconds"], 1)),
+        ("seconds since the last start", number(cost["seconds"], 1)),
         ("peak memory", f"{number(cost['peak_memory_mb'])} MiB"),
     ]
 
@@ -95,7 +95,7 @@ def _method(config: RunConfig) -> Facts:
 def _network(config: RunConfig) -> str:
     values = config.network.tree()
     parts = [str(values[key]) for key in ("architecture", "encoder") if values.get(key)]
-    return " with ".join(parts) or "a network of one's own"
+    return " with ".join(parts) or "your own network"
 
 
 def _files(config: RunConfig) -> str:

@@ -111,15 +111,15 @@ class RunState:
         """In words."""
         done, steps = self.steps_done, self.config.training.steps
         if self.members:
-            return "An ensemble: it is not trained itself, it joins the runs below."
+            return "An ensemble: it combines the runs below and is not trained itself."
         if self.finished:
             return f"Trained for {done or steps} steps."
         if not self.history:
-            return f"Nothing is logged of its {steps} steps yet."
+            return f"None of its {steps} steps is logged yet."
         written = datetime.fromtimestamp((self.run.path / "metrics.csv").stat().st_mtime).astimezone()
         return (
             f"Not finished: {done} of {steps} steps are logged, the last one at {written:%Y-%m-%d %H:%M}. It is still "
-            f"training, or was stopped; this page shows what is there."
+            f"training or was stopped. This page shows the results so far."
         )
 
     def default_split(self) -> str | None:
@@ -187,7 +187,7 @@ class ShownEvaluation:
             names = [str(image["name"]) for image in tree["images"]]
         except (ValueError, KeyError, TypeError) as error:
             raise ImageReadError(
-                f"{file} is no result of `foveate evaluate` ({reason_of(error)}); remove it"
+                f"{file} is not a result of `foveate evaluate` ({reason_of(error)}); remove it"
             ) from error
         maps = file.with_name(f"{file.stem}-maps")
         complete = all(_is_complete(MapFiles.in_folder(maps, name)) for name in names)

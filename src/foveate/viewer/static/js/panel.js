@@ -7,7 +7,7 @@ import { changed, layerOf, onChange, state, toggleLayer } from "./state.js";
 import { toneControls } from "./tone.js";
 
 const rows = new Map();
-const WINDOWS_HINT = "The used part of every pass; zoom in to see them. Of those under the pointer the whole window is drawn.";
+const WINDOWS_HINT = "The part of each window that is used; zoom in to see it. Point at one to see the whole window.";
 
 /** The layer whose legend is shown: of the prediction people look at. */
 function present(kind) {

@@ -49,11 +49,11 @@ export function setSide(side) {
   changed();
 }
 
-/** Outline areas, or fill them: of every kind of layer that has some, as the topmost one does not. */
+/** Outline areas, or fill them, of every kind of layer that has some; polygons stay outlined. */
 export function toggleOutlines() {
   const areas = kinds().filter(hasAreas);
   const outlined = !areas.every((kind) => state.layers[kind].outlined);
-  areas.forEach((kind) => (state.layers[kind].outlined = outlined));
+  areas.forEach((kind) => (state.layers[kind].outlined = outlined || kind === "polygons"));
   changed();
 }
 
