@@ -188,7 +188,8 @@ class _Gathered:
         state, config = self.state, self.state.config
         empty = dict.fromkeys(("evaluation", "confusion", "by_scale", "animation", "rendering", "one_view"))
         return {
-            **empty, "cost": self._cost(), "examples": [], "scales_differ": len(self._views) > 1, **self.parts,
+            **empty, "cost": self._cost(), "examples": [], "scales_differ": len(self._views) > 1,
+            "overlapping": self.state.config.data.overlapping, **self.parts,
             "title": config.name, "state": state, "status": f"{facts.headline(state)}. {state.status}",
             "missing": self.missing,
             "classes": config.data.classes, "setup": facts.setup_facts(state), "config_text": config.to_yaml(),
