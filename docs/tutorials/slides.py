@@ -78,7 +78,7 @@ config = RunConfig.parse(
             "root": str(folder),
             "folder": "slide",
             "classes": [{"name": "glass", "color": "#e8e8f0"}, {"name": "tissue", "color": "#b0307a"}],
-            "split": {"train": ["left"], "test": ["right"]},
+            "split": {"train": ["left"], "val": [], "test": ["right"]},  # nothing to validate on
             "mean": [0.5, 0.5, 0.5],
             "std": [0.5, 0.5, 0.5],
             "balance": 0.5,
