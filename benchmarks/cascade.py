@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 from functools import cache
+from math import gcd
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,14 +195,18 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> Non
 
 
 def memorised(name: str, folders: list[Path]) -> None:
-    """mIoU of whole windows of a cascade on every split: what the training images have more is memorised."""
+    """mIoU of whole windows on three images to train on (the set NAME-three), and on validation images."""
     rows = []
     for folder in folders:
         close, wide = load_run(folder).segmenter.scales.fields_of_view
         ways = {"wide": ([[wide, 1]], [1]), "close": ([[close, 1]], [1]), "both": ([[close, 1], [wide, 1]], [50, 1])}
         for way, (looks, fusion) in ways.items():
             overrides = [f"inference.looks={looks}", f"inference.fusion={fusion}", "inference.budget=all"]
-            found = {split: evaluated(folder, overrides, split)["miou"] for split in ("train", "val", "test")}
+            few = [f"data.root={os.environ['FOVEATE_DATA']}", f"data.folder={name}-three"]
+            found = {
+                "train": evaluated(folder, [*few, *overrides], "train")["miou"],
+                "val": evaluated(folder, overrides, "val")["miou"],
+            }
             rows.append({"run": folder.name, "way": way, "looks": str(looks), **found})
     command = f"python benchmarks/cascade.py DATA OUT --sets {name} --memorised"
     report(f"cascade-{name}-memorised", rows, {"command": command})
@@ -221,8 +226,10 @@ def train(name: str, folder: Path, seed: str, way: Way, passes: int) -> None:
         *([f"foveation.estimator={way.estimator}"] if way.estimator else []), *way.changes,
     ]  # fmt: skip
     method = None if way.estimator else "fixed_1"
-    each = RunConfig.load(CONFIGS / f"{name}.yaml", changes, method).foveation.estimator.reads(len(way.views)).passes
-    changes.append(f"training.locations_per_step={passes // each}")
+    config = RunConfig.load(CONFIGS / f"{name}.yaml", changes, method)
+    locations = passes // config.foveation.estimator.reads(len(way.views)).passes
+    changes.append(f"training.locations_per_step={locations}")
+    changes.append(f"training.images_per_step={gcd(locations, config.training.images_per_step)}")
     print("training", folder, *changes, flush=True)
     train_run(RunConfig.load(CONFIGS / f"{name}.yaml", changes, method), RunFolder(folder), resume=True, progress=False)
 
