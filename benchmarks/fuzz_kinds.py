@@ -25,9 +25,9 @@ from foveate.data.labels.shapes import read_shapes
 from foveate.data.manifest import load_samples
 from foveate.data.readers.array import ArrayReader
 from foveate.data.roi import load_region
+from foveate.devices import PeakMemory
 from foveate.geometry import Window
 from foveate.inference.block import StoredBlock, load_block, save_block
-from foveate.inference.cost import PeakMemory
 from foveate.inference.store import BlockStore
 from foveate.networks.parts import load_encoder_weights
 from foveate.paper.preparation import _entries

@@ -34,8 +34,8 @@ from throughput import MEAN, STD, loaded, write_classes
 from timing import RESULTS, report
 
 from foveate import FoveatedSegmenter, ScaleSet, build_network, predict
+from foveate.devices import peak_memory_mb
 from foveate.foveation.estimators import FixedScale
-from foveate.inference.cost import peak_memory_mb
 from foveate.inference.pipeline import ready_to_predict
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun

@@ -25,9 +25,10 @@ from timing import report
 from foveate import FoveatedSegmenter, GumbelSoftmax, ScaleSet, build_network, open_image
 from foveate.data.channels import Normalisation
 from foveate.data.sections import ClassConfig
+from foveate.devices import peak_memory_mb
+from foveate.inference.assemble import PredictionFiles
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import peak_memory_mb
-from foveate.inference.job import PredictionFiles, write_prediction
+from foveate.inference.job import write_prediction
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.source import PixelSource
 

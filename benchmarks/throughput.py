@@ -37,8 +37,8 @@ from torch import Tensor, nn
 
 from foveate import FoveatedSegmenter, ScaleSet, build_network, predict
 from foveate.demo import encoder_weights
+from foveate.devices import peak_memory_mb
 from foveate.foveation.estimators import FixedScale
-from foveate.inference.cost import peak_memory_mb
 from foveate.inference.pipeline import ready_to_predict
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun

@@ -21,8 +21,8 @@ from foveate.data.readers.gdal import open_dataset
 from foveate.errors import FoveateError
 from foveate.files import write_text, written
 from foveate.geometry import Window
+from foveate.inference.assemble import PredictionFiles
 from foveate.inference.evaluate import Evaluation
-from foveate.inference.job import PredictionFiles
 from foveate.reporting.panels import save_panels
 from foveate.reporting.previews import prediction_panels
 from foveate.runs.config import RunConfig

@@ -15,9 +15,10 @@ from foveate.geometry import Georeference, Size
 from foveate.inference import score as score_blocks_module
 from foveate.inference.config import InferenceConfig
 from foveate.inference.evaluate import LabelledImage, evaluation_of
+from foveate.inference.maps import MapFiles, MapSpec
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
-from foveate.inference.score import MapFiles, MapSpec, Scoring, score_blocks, thinning_step
+from foveate.inference.score import Scoring, score_blocks, thinning_step
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics import hausdorff_distances, iou_per_cell, loss_per_cell, scores_from

@@ -13,8 +13,8 @@ from torch import nn
 from foveate.devices import devices_of
 from foveate.errors import ConfigError
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import peak_bytes
 from foveate.inference.memory import MemoryModel, fitted, parse_memory, size_text
+from foveate.inference.runner import peak_bytes
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ from foveate import FoveatedSegmenter, GumbelSoftmax, ScaleSet, build_network, o
 from foveate.data.channels import Normalisation
 from foveate.data.sections import ClassConfig
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import peak_memory_mb
+from foveate.devices import peak_memory_mb
 from foveate.inference.memory import MemoryModel
 from foveate.inference.source import PixelSource
 from foveate.inference.job import write_prediction
-from foveate.inference.job import PredictionFiles
+from foveate.inference.assemble import PredictionFiles
 from foveate.inference.pipeline import ready_to_predict
 planner, block, batch, classes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 torch.set_num_threads(1)

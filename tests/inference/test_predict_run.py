@@ -32,7 +32,7 @@ from foveate.errors import (
     StoredBlockError,
 )
 from foveate.geometry import Window
-from foveate.inference.job import PredictionFiles
+from foveate.inference.assemble import PredictionFiles
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.session import Session
 from foveate.inference.store import BlockStore

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.config_base import differences
+from foveate.devices import PeakMemory
 from foveate.errors import (
     ConfigError,
     OutputExistsError,
@@ -22,7 +23,6 @@ from foveate.errors import (
 )
 from foveate.geometry import Size, Window
 from foveate.inference.block import StoredBlock, load_block, save_block
-from foveate.inference.cost import PeakMemory
 from foveate.inference.session import Claims
 from foveate.inference.store import BlockStore
 from foveate.processes import is_held, locked

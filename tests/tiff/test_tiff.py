@@ -167,7 +167,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from foveate.geometry import Size, Window
-from foveate.inference.cost import peak_memory_mb
+from foveate.devices import peak_memory_mb
 from foveate.tiff.raster import RasterSpec, open_raster
 
 side = int(sys.argv[2])

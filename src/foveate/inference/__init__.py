@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from foveate.package import door
 
 if TYPE_CHECKING:
+    from foveate.inference.assemble import PredictionFiles
     from foveate.inference.config import InferenceConfig
     from foveate.inference.evaluate import Evaluation
-    from foveate.inference.job import Prediction, PredictionFiles
+    from foveate.inference.job import Prediction
     from foveate.inference.memory import MemoryModel
     from foveate.inference.pipeline import ready_to_predict
     from foveate.inference.plan import looks_of
@@ -27,9 +28,10 @@ __all__ = [
 __getattr__, __dir__ = door(
     __name__,
     {
+        "assemble": "PredictionFiles",
         "config": "InferenceConfig",
         "evaluate": "Evaluation",
-        "job": "Prediction PredictionFiles",
+        "job": "Prediction",
         "memory": "MemoryModel",
         "pipeline": "ready_to_predict",
         "plan": "looks_of",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foveate.data.sections import ClassConfig
+from foveate.devices import CostMeter, PeakMemory
 from foveate.errors import ConfigError, ImageReadError, OutputWriteError, StoredBlockError
 from foveate.files import checksum, files_in
 from foveate.geometry import Window
-from foveate.inference.cost import CostMeter, PeakMemory
 from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore
@@ -20,6 +21,49 @@ from foveate.inference.worker import Work
 from foveate.tiff.raster import Layers
 from foveate.types import IntArray
 from foveate.writers.outputs import OutputSpec, write_outputs
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionFiles:
+    """Where the results for one image lie.
+
+    Attributes:
+        classes: class map, uint8, tiled, with overviews, colour table and the image's georeference.
+        fov: expected field of view per cell, float32, level-0 pixels.
+        preview: picture for people.
+        summary: JSON with cost and class shares.
+    """
+
+    classes: Path
+    fov: Path
+    preview: Path
+    summary: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path, stem: str) -> PredictionFiles:
+        """The files for an image of this stem."""
+        names = ("classes.tif", "fov.tif", "preview.png", "json")
+        return cls(*(folder / f"{stem}.{name}" for name in names))
+
+    @property
+    def passes(self) -> Path:
+        """Map of the passes, see `foveate.looks.passes.PassMap`."""
+        return self.folder / f"{self.stem}.passes.tif"
+
+    @property
+    def folder(self) -> Path:
+        """Of the results."""
+        return self.summary.parent
+
+    @property
+    def stem(self) -> str:
+        """What the names start with."""
+        return self.summary.name.removesuffix(".json")
+
+    @property
+    def store(self) -> Path:
+        """Folder of the finished blocks, there until the results are."""
+        return self.folder / f".{self.stem}.partial"
 
 
 class Assembly:

@@ -8,7 +8,7 @@ import os
 import uuid
 import zipfile
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.data.area import AreaPart
+from foveate.devices import PeakMemory
 from foveate.errors import StoredBlockError
 from foveate.files import sync_folder
 from foveate.geometry import Size, Window
-from foveate.inference.cost import PeakMemory
 from foveate.membership import Membership
 from foveate.tiff.raster import FULL, NODATA, Layers
 from foveate.tiff.tiles import Piece, Place, TiledLayer
@@ -34,6 +34,39 @@ from foveate.types import Output
 # "passes", which whoever makes them adds, is uint8 (L, rows, cols) of the pixels of `PassMap`.
 # Pixels that are turned into bytes at a time: so many stay in the processor's cache, and little is in memory twice.
 AT_ONCE = 2**17
+
+
+def _keep() -> None:
+    """What is not given back is new the next time."""
+
+
+class FinishedBlock(NamedTuple):
+    """A block's result.
+
+    Attributes:
+        window: the block, level-0 pixels.
+        logits: (C, h, w); None where nothing of the block is looked at.
+        passes: patches through the network that are counted for it; those of an image are each counted in one block.
+        plan: (L, rows, cols) which looks were made where, see `PassMap.shares`; None where none is.
+        scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
+        skipped: passes that were not made, as they meet nothing that is looked at; counted in the same way.
+        part: what is looked at; None for all.
+        release: gives the memory of the logits back, once nothing refers to them any more; need not be called.
+    """
+
+    window: Window
+    logits: Tensor | None
+    passes: int
+    plan: Tensor | None = None
+    scale_weights: Tensor | None = None
+    skipped: int = 0
+    part: AreaPart | None = None
+    release: Callable[[], None] = _keep
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that were looked at."""
+        return self.window.size.pixels if self.part is None else int(self.part.inside.sum())
 
 
 def block_layers(logits: Tensor, outputs: Collection[Output], membership: Membership) -> Layers:

@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from foveate.devices import CostMeter
 from foveate.geometry import Georeference, Size, ceil_div
-from foveate.inference.cost import CostMeter
+from foveate.inference.maps import MapSpec, open_maps, write_coarse_classes
 from foveate.inference.plan import BlockGrid
-from foveate.inference.score import (
-    BlockScore,
-    MapSpec,
-    Scoring,
-    ThinnedIds,
-    open_maps,
-    thinning_step,
-    write_coarse_classes,
-)
+from foveate.inference.score import BlockScore, Scoring, ThinnedIds, thinning_step
 from foveate.metrics import Distances, Scores, hausdorff_distances, mean_distances, scores_from, without_nan
 from foveate.texts import table_html
 from foveate.types import IntArray

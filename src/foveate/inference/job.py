@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ import torch
 from foveate.config_base import ConfigTree, differences
 from foveate.data.area import Area
 from foveate.data.sections import ClassConfig
+from foveate.devices import CostMeter
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
-from foveate.inference.assemble import Assembly, check_results, summary_tree
+from foveate.inference.assemble import Assembly, PredictionFiles, check_results, summary_tree
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import CostMeter
 from foveate.inference.fingerprint import ImageFiles, image_tree, model_tree
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
@@ -33,49 +32,6 @@ from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree
 from foveate.tiff.raster import small_cache
 from foveate.writers.outputs import OutputSpec, tilings_of
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionFiles:
-    """Where the results for one image lie.
-
-    Attributes:
-        classes: class map, uint8, tiled, with overviews, colour table and the image's georeference.
-        fov: expected field of view per cell, float32, level-0 pixels.
-        preview: picture for people.
-        summary: JSON with cost and class shares.
-    """
-
-    classes: Path
-    fov: Path
-    preview: Path
-    summary: Path
-
-    @classmethod
-    def in_folder(cls, folder: Path, stem: str) -> PredictionFiles:
-        """The files for an image of this stem."""
-        names = ("classes.tif", "fov.tif", "preview.png", "json")
-        return cls(*(folder / f"{stem}.{name}" for name in names))
-
-    @property
-    def passes(self) -> Path:
-        """Map of the passes, see `foveate.looks.passes.PassMap`."""
-        return self.folder / f"{self.stem}.passes.tif"
-
-    @property
-    def folder(self) -> Path:
-        """Of the results."""
-        return self.summary.parent
-
-    @property
-    def stem(self) -> str:
-        """What the names start with."""
-        return self.summary.name.removesuffix(".json")
-
-    @property
-    def store(self) -> Path:
-        """Folder of the finished blocks, there until the results are."""
-        return self.folder / f".{self.stem}.partial"
 
 
 def on_disk(files: PredictionFiles) -> ConfigTree | None:

@@ -11,13 +11,14 @@ import torch
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
+from foveate.devices import peak_memory_mb
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
 from foveate.inference.block import AT_ONCE
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import peak_bytes, peak_memory_mb
 from foveate.inference.field import CACHED_TILES, TILE_CELLS
 from foveate.inference.plan import LookPlan
+from foveate.inference.runner import peak_bytes
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import pixels_at_once
 from foveate.inference.worker import HANDED_OVER, WRITERS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Joint
@@ -130,6 +131,20 @@ class LookPlan:
         mapped = PassMap(stride, tuple(MappedLook(view, scales.target) for view in scales.fields_of_view))
         sides = (scales.target,) * len(looks)
         return cls(False, looks, _scales_of(looks, scales), sides, stride, scales.target, mapped)
+
+    def check_cascade(self) -> None:
+        """Refuse what a cascade cannot do.
+
+        Raises:
+            ConfigError: where it does not work level by level, or its looks are not one of each field of view.
+        """
+        if not self.pyramid:
+            raise ConfigError("a cascade works level by level; remove inference.planner, or set it to pyramid")
+        if any(one.view >= other.view for one, other in pairwise(self.looks)):
+            raise ConfigError(
+                f"inference.looks of a cascade are one of each field of view, the closer ones with smaller kept parts; "
+                f"got {[tuple(look) for look in self.looks]}"
+            )
 
     @property
     def root(self) -> int:

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.area import Area, AreaPart
-from foveate.errors import ConfigError
+from foveate.data.area import Area
 from foveate.geometry import Window
+from foveate.inference.block import FinishedBlock
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, fusion_weights
 from foveate.inference.passes import PreparedBlock, SharedPasses, prepare_block
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of, patch_windows, read_regions
 from foveate.inference.stitch import Canvases, Stitcher, add_outputs
-from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, begun_in, meets
+from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, Undecided, begun_in
 from foveate.looks.pyramid import (
     PyramidGrid,
     closer_looks,
     covered,
     entropy_of_parts,
     gains_of,
+    met_parts,
     passes_allowed,
     price_for,
     roots_of,
@@ -36,40 +36,6 @@ from foveate.looks.pyramid import (
 from foveate.patches.alignment import Context
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
-
-
-def _keep() -> None:
-    """What is not given back is new the next time."""
-
-
-class FinishedBlock(NamedTuple):
-    """A block's result.
-
-    Attributes:
-        window: the block, level-0 pixels.
-        logits: (C, h, w); None where nothing of the block is looked at.
-        passes: patches through the network that are counted for it; those of an image are each counted in one block.
-        plan: (L, rows, cols) which looks were made where, see `PassMap.shares`; None where none is.
-        scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
-        skipped: passes that were not made, as they meet nothing that is looked at; counted in the same way.
-        part: what is looked at; None for all.
-        release: gives the memory of the logits back, once nothing refers to them any more; need not be called.
-    """
-
-    window: Window
-    logits: Tensor | None
-    passes: int
-    plan: Tensor | None = None
-    scale_weights: Tensor | None = None
-    skipped: int = 0
-    part: AreaPart | None = None
-    release: Callable[[], None] = _keep
-
-    @property
-    def pixels(self) -> int:
-        """Pixels that were looked at."""
-        return self.window.size.pixels if self.part is None else int(self.part.inside.sum())
-
 
 # Wide looks that set the price; as many as fit are kept, so that they are not paid for twice.
 SURVEYED = 256
@@ -119,7 +85,7 @@ class Predictor:
         self._plan = LookPlan.of(config, segmenter.estimator, segmenter.scales)
         self._cascaded = isinstance(segmenter, CascadeSegmenter)
         if self._cascaded:
-            _check_cascade(self._plan)
+            self._plan.check_cascade()
         self._shared = SharedPasses(segmenter, source, config, beside)
         self._unpaid, self._price = 0, _ALL
         if not self._plan.pyramid:
@@ -161,7 +127,7 @@ class Predictor:
         Where no pass is made, as many are skipped as for equal logits: the policy is not asked. Closer looks of a
         pyramid are not counted: where they would be is not known without the wider ones.
         """
-        foveation = self._field if area.around.any() else _Undecided(len(self._segmenter.scales))
+        foveation = self._field if area.around.any() else Undecided(len(self._segmenter.scales))
         begun = begun_in(self._planner.passes(area.block, foveation), area.block, area)
         plan = self._plan.map.shares(area.block, self._shares(begun, self._widest))
         return FinishedBlock(area.block, None, begun.passes, plan, skipped=begun.skipped)
@@ -278,12 +244,12 @@ class Predictor:
         inputs = self._reading.submit(self._read_apart, passes).result()
         seen = self._shared.run(inputs, passes.scale_weights)
         self._shared.keep(self._widest, passes, seen)
-        gains = [torch.empty(0)]
+        gains, image = [torch.empty(0)], self._source.size
         for level in range(self._widest):
             supports = self._grid.inside(passes.supports, level)
-            wanted = self._reading.submit(self._in_area, passes.supports, supports).result()
+            wanted = self._reading.submit(met_parts, passes.supports, supports, image, self._area).result()
             entropy = self._entropy(seen.logits, level).cpu()
-            gains.append(gains_of(entropy, supports, self._grid.sides[0], self._source.size)[wanted])
+            gains.append(gains_of(entropy, supports, self._grid.sides[0], image)[wanted])
         return torch.cat(gains)
 
     def _read_apart(self, passes: Passes) -> list[Tensor]:
@@ -292,19 +258,6 @@ class Predictor:
         regions = [read_regions(one, self._source, scales) for one in alone]
         estimator = self._segmenter.estimator
         return [inputs_of(one, some, scales, estimator)[0] for one, some in zip(alone, regions, strict=True)]
-
-    def _in_area(self, roots: Windows, supports: Windows) -> Tensor:
-        """Which of the supports that tile some widest ones meet the image and the area."""
-        image = Window.of(self._source.size)
-        if self._area is None:
-            return share_inside(supports, image) > 0
-        met = []
-        each = len(supports.top) // len(roots.top)
-        for i, (top, left) in enumerate(roots.corners):
-            root = Window(top, left, roots.side, roots.side).intersection(image)
-            own = _select(supports, slice(i * each, (i + 1) * each))
-            met.append(meets(own, root, self._area.part(root).inside) if root else torch.zeros(each, dtype=torch.bool))
-        return torch.cat(met)
 
     def _entropy(self, outputs: Tensor, level: int) -> Tensor:
         """Of the widest looks' outputs (N, C, P', P'), over every look of a level (N * parts ** 2), in nats."""
@@ -355,27 +308,6 @@ class _Roots(NamedTuple):
     def passes(self, block: Window, foveation: Foveation) -> list[Passes]:
         del foveation
         return [self.made(self.grid.roots_in(block))]
-
-
-class _Undecided:
-    """A foveation that prefers no scale."""
-
-    def __init__(self, scales: int) -> None:
-        self._scales = scales
-
-    def logits_at(self, rows: Tensor, cols: Tensor) -> Tensor:
-        del cols
-        return torch.zeros(len(rows), self._scales)
-
-
-def _check_cascade(plan: LookPlan) -> None:
-    if not plan.pyramid:
-        raise ConfigError("a cascade works level by level; remove inference.planner, or set it to pyramid")
-    if any(one.view >= other.view for one, other in pairwise(plan.looks)):
-        raise ConfigError(
-            f"inference.looks of a cascade are one of each field of view, the closer ones with smaller kept parts; "
-            f"got {[tuple(look) for look in plan.looks]}"
-        )
 
 
 def _select(windows: Windows, rows: slice | Tensor) -> Windows:

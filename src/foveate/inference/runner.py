@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import peak_bytes
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import megapixels_of, roots_of
@@ -189,6 +192,37 @@ class Runner:
 def _filled(values: Tensor, size: int) -> Tensor:
     """Values (n, ...) with zeros up to (size, ...)."""
     return torch.cat([values, values.new_zeros(size - len(values), *values.shape[1:])])
+
+
+@torch.inference_mode()
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """Most bytes that tensors made within a call occupy at a time; what kernels use inside is not seen."""
+    with _Counting() as counting:
+        result = work()
+        del result
+    return int(counting.most)
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = 0
+        self._alive: dict[int, tuple[Any, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {_key(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and _key(tensor) not in given:
+                storage = tensor.untyped_storage()
+                self._alive.setdefault(storage._cdata, (StorageWeakRef(storage), storage.nbytes()))  # type: ignore[no-untyped-call]
+        self.most = max(self.most, sum(size for _, size in self._alive.values()))
+        return result
+
+
+def _key(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 _SECONDS = 1.0  # of measuring; the least is three batches

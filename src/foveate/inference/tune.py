@@ -61,7 +61,9 @@ class SampledImage:
 
     def inside(self, window: Window) -> tuple[slice, slice]:
         """The rows and columns of the grid inside a window of the image."""
-        return _between(self.rows, window.top, window.bottom), _between(self.cols, window.left, window.right)
+        rows = torch.searchsorted(self.rows, torch.tensor([window.top, window.bottom])).tolist()
+        cols = torch.searchsorted(self.cols, torch.tensor([window.left, window.right])).tolist()
+        return slice(*rows), slice(*cols)
 
 
 def sampling_step(sizes: Sequence[Size], classes: int, looks: int) -> int:
@@ -133,11 +135,6 @@ def _labelled_blocks(image: SampledImage, looks: Looks, config: InferenceConfig)
     for window in BlockGrid(image.size, side):
         if bool((image.labels[image.inside(window)] != image.membership.ignore_index).any()):
             yield window
-
-
-def _between(positions: Tensor, start: int, stop: int) -> slice:
-    """The part of ascending positions (n,) in [start, stop)."""
-    return slice(*torch.searchsorted(positions, torch.tensor([start, stop])).tolist())
 
 
 KEEPS = (0.5, 1.0)
@@ -261,7 +258,8 @@ def _simulate_one(image: SampledImage, candidate: Candidate, budget: float | str
     grid = PyramidGrid.of(image.size, candidate.looks)
     chosen = _chosen(image, candidate, grid, budget, target)
     passes = len(grid.roots.top) + sum(int(supports.sum()) for supports in chosen)
-    prediction = fused(image, candidate, [_at_samples(image, s, grid.sides[level]) for level, s in enumerate(chosen)])
+    at_samples = [s[image.rows // side][:, image.cols // side] for s, side in zip(chosen, grid.sides, strict=False)]
+    prediction = fused(image, candidate, at_samples)
     classes, membership = len(image.probabilities[candidate.made[-1]]), image.membership
     matrix = confusion_matrix(classes, membership)
     matrix.update(*(membership.answers(one[None], classes) for one in (prediction, image.labels)))
@@ -303,14 +301,10 @@ def _chosen(
     price = price_for(torch.cat([torch.empty(0), *(gain.flatten() for gain in gains)]), allowed)
     pays = [gain > price for gain in gains]
     for level in reversed(range(len(pays) - 1)) if candidate.cascaded else ():
-        pays[level] &= _parts_of(pays[level + 1], grid.sides[level + 1] // grid.sides[level], pays[level])
+        (rows, cols), parts = pays[level].shape, grid.sides[level + 1] // grid.sides[level]
+        wider = pays[level + 1].repeat_interleave(parts, 0).repeat_interleave(parts, 1)
+        pays[level] &= wider[:rows, :cols]  # where the wider support that it lies in is chosen
     return pays
-
-
-def _parts_of(supports: Tensor, parts: int, smaller: Tensor) -> Tensor:
-    """Whether the wider support that each of some smaller ones lies in is chosen; parts lie in a row of one."""
-    rows, cols = smaller.shape
-    return supports.repeat_interleave(parts, 0).repeat_interleave(parts, 1)[:rows, :cols]
 
 
 def _gains(image: SampledImage, entropy: Tensor, side: int, grid: PyramidGrid) -> Tensor:
@@ -324,7 +318,3 @@ def _gains(image: SampledImage, entropy: Tensor, side: int, grid: PyramidGrid) -
     corners = torch.cartesian_prod(torch.arange(rows) * side, torch.arange(cols) * side).reshape(-1, 2)
     supports = Windows(corners[:, 0], corners[:, 1], side)
     return gains_of(sums / counts.clamp(min=1), supports, grid.sides[0], image.size).view(rows, cols)
-
-
-def _at_samples(image: SampledImage, supports: Tensor, side: int) -> Tensor:
-    return supports[image.rows // side][:, image.cols // side]

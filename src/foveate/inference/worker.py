@@ -16,16 +16,14 @@ from torch import Tensor
 
 from foveate.config_base import ConfigTree
 from foveate.data.area import Area
-from foveate.devices import available_cores
+from foveate.devices import PeakMemory, available_cores
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
-from foveate.inference.block import StoredBlock, block_layers, limit, pass_bytes, unknown_layers
+from foveate.inference.block import FinishedBlock, StoredBlock, block_layers, limit, pass_bytes, unknown_layers
 from foveate.inference.config import InferenceConfig
-from foveate.inference.cost import PeakMemory
 from foveate.inference.field import expected_view, scale_probabilities
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import BlockGrid, LookPlan, blocks_abreast
-from foveate.inference.predictor import FinishedBlock
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore
 from foveate.looks.passes import target_stride

@@ -45,6 +45,22 @@ class Foveation(Protocol):
         ...
 
 
+class Undecided:
+    """A foveation that prefers no scale.
+
+    Args:
+        scales: how many there are.
+    """
+
+    def __init__(self, scales: int) -> None:
+        self._scales = scales
+
+    def logits_at(self, rows: Tensor, cols: Tensor) -> Tensor:
+        """Zeros (N, S)."""
+        del cols
+        return torch.zeros(len(rows), self._scales)
+
+
 class Planner(Protocol):
     """A way of looking: a pure function from the foveation to the passes that a block of the output needs."""
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from foveate.data.area import Area
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div, tile_starts
+from foveate.looks.passes import meets
 from foveate.membership import Exclusive, Membership
 from foveate.patches.alignment import crop_central
 from foveate.patches.extraction import Windows
@@ -165,6 +166,19 @@ def roots_of(grid: PyramidGrid, area: Area | None) -> Windows:
         return grid.roots
     met = torch.from_numpy(area.squares(side))[tops // side, lefts // side]
     return Windows(tops[met], lefts[met], side)
+
+
+def met_parts(roots: Windows, supports: Windows, image: Size, area: Area | None) -> Tensor:
+    """Which of the supports (N,) that tile some widest ones, one after the other, meet the image and an area."""
+    if area is None:
+        return share_inside(supports, Window.of(image)) > 0
+    met, each = [], len(supports.top) // len(roots.top)
+    for i, (top, left) in enumerate(roots.corners):
+        root = Window(top, left, roots.side, roots.side).intersection(Window.of(image))
+        part = slice(i * each, (i + 1) * each)
+        own = Windows(supports.top[part], supports.left[part], supports.side)
+        met.append(meets(own, root, area.part(root).inside) if root else torch.zeros(each, dtype=torch.bool))
+    return torch.cat(met)
 
 
 def megapixels_of(roots: Windows, image: Size) -> float:

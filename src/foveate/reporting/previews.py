@@ -16,8 +16,8 @@ from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.data.readers.base import Address
 from foveate.geometry import Size, Window
-from foveate.inference.job import PredictionFiles
-from foveate.inference.score import MapFiles
+from foveate.inference.assemble import PredictionFiles
+from foveate.inference.maps import MapFiles
 from foveate.membership import Exclusive
 from foveate.reporting.panels import (
     Panel,

@@ -22,9 +22,10 @@ from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window
 from foveate.inference.evaluate import Evaluation, LabelledImage, evaluation_of
 from foveate.inference.executor import pieces_of, shared_out
+from foveate.inference.maps import MapFiles, MapSpec
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
-from foveate.inference.score import BlockScore, MapFiles, MapSpec, Scoring, score_blocks
+from foveate.inference.score import BlockScore, Scoring, score_blocks
 from foveate.inference.source import PixelSource
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun, load_run

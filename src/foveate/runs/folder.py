@@ -14,11 +14,10 @@ from torch import Tensor
 
 from foveate.build import CHOSEN_AT_INFERENCE, build_segmenter, check_same_config, load_segmenter_state
 from foveate.config_base import with_overrides
-from foveate.devices import is_first_process
+from foveate.devices import is_first_process, peak_memory_mb
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.foveation.estimators import FixedScale, earlier_name, fixed_names, with_estimator
-from foveate.inference.cost import peak_memory_mb
 from foveate.inference.runner import sized
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.config import check_code

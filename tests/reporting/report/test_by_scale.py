@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
-from foveate.inference.score import MapFiles, thinning_step
+from foveate.inference.maps import MapFiles
+from foveate.inference.score import thinning_step
 from foveate.membership import Exclusive
 from foveate.reporting.report import charts
 from foveate.reporting.report.charts import SampledMaps, counts_by_scale, image_counts, scale_of, scale_rows

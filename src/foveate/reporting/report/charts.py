@@ -15,7 +15,8 @@ from foveate.data.images import open_labels
 from foveate.data.labels import class_map
 from foveate.data.manifest import Sample
 from foveate.geometry import Size, Window
-from foveate.inference.score import MapFiles, thinning_step
+from foveate.inference.maps import MapFiles
+from foveate.inference.score import thinning_step
 from foveate.membership import Membership
 from foveate.metrics import Scores, scores_from
 from foveate.reporting.panels import new_figure

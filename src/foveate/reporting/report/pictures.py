@@ -15,7 +15,7 @@ from foveate.data.manifest import Sample
 from foveate.data.readers import ArrayReader
 from foveate.data.readers.base import ImageReader
 from foveate.geometry import CellGrid, Size, Window
-from foveate.inference.score import MapFiles
+from foveate.inference.maps import MapFiles
 from foveate.membership import Membership
 from foveate.patches.scales import ScaleSet
 from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size

@@ -2,7 +2,7 @@
 
 import torch
 
-from foveate.inference.cost import CostMeter, PeakMemory
+from foveate.devices import CostMeter, PeakMemory
 
 
 def test_devices_nobody_used_are_not_asked(monkeypatch):
