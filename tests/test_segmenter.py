@@ -18,7 +18,7 @@ from foveate.foveation.estimators import (
 )
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import DeepSupervision
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 SCALES = ScaleSet(16, (16, 32, 64))

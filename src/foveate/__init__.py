@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from foveate.geometry import Size, Window
     from foveate.networks.build import build_network
     from foveate.networks.config import trust_code
-    from foveate.patches.scales import ScaleSet
+    from foveate.patches import ScaleSet
     from foveate.runs.config import RunConfig
     from foveate.segmenter import FoveatedSegmenter
 
@@ -71,8 +71,7 @@ _named, __dir__ = door(
         "networks.build": "build_network",
         "networks.config": "trust_code",
         "package": "__version__",
-        "patches": "patches",
-        "patches.scales": "ScaleSet",
+        "patches": "ScaleSet patches",
         "runs.config": "RunConfig",
         "segmenter": "FoveatedSegmenter",
     },

@@ -15,9 +15,9 @@ from foveate.geometry import ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork
 from foveate.networks.parts import heads_of
+from foveate.patches import ScaleSet
 from foveate.patches.alignment import Context, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
-from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter, Places
 
 # A closer look counts so many times as much as the next wider one where both cover a pixel.

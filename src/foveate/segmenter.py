@@ -16,6 +16,7 @@ from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
+from foveate.patches import ScaleSet
 from foveate.patches.alignment import chosen_crops, resize_logits, weighted_crops
 from foveate.patches.extraction import (
     Windows,
@@ -25,7 +26,6 @@ from foveate.patches.extraction import (
     region_of,
     region_window,
 )
-from foveate.patches.scales import ScaleSet
 from foveate.types import Alignment
 
 

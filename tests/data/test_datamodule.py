@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationBatch, LocationSpec
 from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 SPEC = LocationSpec(ScaleSet(8, (8, 16)), 4, 3, (0, 1))
 

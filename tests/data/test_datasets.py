@@ -19,7 +19,7 @@ from foveate.data.sampling import CellSampler
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import ConfigError
 from foveate.geometry import CellGrid, Size, Window
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 SPEC = LocationSpec(ScaleSet(8, (8, 16)), 4, 3, (0, 1))
 

@@ -16,7 +16,7 @@ from foveate.data.readers.gdal import open_dataset
 from foveate.errors import DatasetError
 from foveate.geometry import Size
 from foveate.inference.source import PixelSource
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 SIZE = (96, 128)
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from foveate.data.manifest import load_samples
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Size, Window
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 BYTES = 40 * 50 * 3 * 4 // 3
 

@@ -16,7 +16,7 @@ from foveate.data.locations import LocationSpec
 from foveate.data.readers import ArrayReader
 from foveate.errors import DatasetError
 from foveate.geometry import Size
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from toys import labels_of
 
 SPEC = LocationSpec(ScaleSet(8, (8, 16)), 4, 3, (0, 1))

@@ -19,7 +19,7 @@ from foveate.data.manifest import load_samples
 from foveate.data.readers import ArrayReader, Georeference
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 IDS = np.random.default_rng(0).integers(0, 200, (100, 150), dtype=np.uint8)
 UTM, OTHER = "EPSG:32632", "EPSG:32633"

@@ -16,7 +16,7 @@ from foveate.data.manifest import load_samples
 from foveate.data.readers import ArrayReader
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from toys import labels_of
 
 SIZE = Size(90, 120)

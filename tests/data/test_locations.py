@@ -12,7 +12,7 @@ from foveate.data.readers import ArrayReader
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Window
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from oracles import mirrored
 from toys import labels_of
 

@@ -17,7 +17,7 @@ from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.overviews import with_overviews
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.reporting.panels import image_picture
 from oracles import mirrored
 

@@ -25,7 +25,7 @@ from foveate.data.sampling import (
 )
 from foveate.errors import DatasetError
 from foveate.geometry import CellGrid, Size, Window
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from oracles import mirrored
 from toys import labels_of
 

@@ -21,7 +21,7 @@ from foveate.inference.job import Prediction
 from foveate.inference.session import Session
 from foveate.inference.source import PixelSource
 from foveate.inference.team import started_team
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 from foveate.training.fit import fit
 from foveate.training.processes import Processes

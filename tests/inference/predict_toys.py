@@ -26,7 +26,7 @@ from foveate.inference.job import Prediction
 from foveate.inference.session import Session
 from foveate.inference.source import PixelSource
 from foveate.inference.team import launched_team, started_team
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 IMAGE = Size(150, 203)

@@ -22,8 +22,8 @@ from foveate.inference.score import Scoring, score_blocks, thinning_step
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics import hausdorff_distances, iou_per_cell, loss_per_cell, scores_from
+from foveate.patches import ScaleSet
 from foveate.patches.extraction import overview_of
-from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 from oracles import confusion
 from toys import labels_of

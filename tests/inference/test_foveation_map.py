@@ -2,7 +2,7 @@ import torch
 
 from foveate.foveation.estimators import FixedScale, SoftExpectation
 from foveate.inference.field import expected_view, scale_probabilities
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 
 def test_expected_view_weighs_the_scales_as_the_estimator_uses_them():

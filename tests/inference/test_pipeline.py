@@ -24,8 +24,8 @@ from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import Canvases, Stitcher
 from foveate.looks.passes import Passes
+from foveate.patches import ScaleSet
 from foveate.patches.extraction import Windows, overview_of
-from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 PLAIN = Normalisation(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

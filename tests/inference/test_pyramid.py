@@ -16,8 +16,8 @@ from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import looks_of
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import PyramidGrid, entropy_of_parts, price_for, share_inside
+from foveate.patches import ScaleSet
 from foveate.patches.extraction import Windows
-from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 CPU = torch.device("cpu")

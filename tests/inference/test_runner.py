@@ -6,7 +6,7 @@ from foveate.errors import ConfigError
 from foveate.foveation.estimators import FixedScale
 from foveate.inference.config import AUTO, InferenceConfig
 from foveate.inference.runner import sized, sizes_for
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid, blocks_abreast
 from foveate.inference.source import PixelSource
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.runner import in_passes, passes_per_second
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import PyramidGrid, passes_allowed
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from foveate.inference.source import PixelSource
 from foveate.inference.tune import Candidate, sample_labels, sample_look, sampling_step, simulate, ways_down
 from foveate.looks.pyramid import PyramidLook
 from foveate.membership import Exclusive
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 CPU = torch.device("cpu")

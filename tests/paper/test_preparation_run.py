@@ -15,7 +15,7 @@ from foveate.data.readers import open_image
 from foveate.errors import DatasetError, OutputExistsError
 from foveate.geometry import Size, Window
 from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019, prepare
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 
 def config_of(out, recipe, **values):

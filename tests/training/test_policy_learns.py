@@ -23,8 +23,8 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import per_cell
+from foveate.patches import ScaleSet
 from foveate.patches.extraction import overview_of
-from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 from foveate.training.config import TrainingConfig
 from foveate.training.fit import fit

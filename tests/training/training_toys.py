@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from foveate.data.datasets import StepBatches
 from foveate.data.locations import LocationBatch
 from foveate.foveation.estimators import GumbelSoftmax
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 from foveate.training.config import TrainingConfig
 from foveate.training.processes import Processes

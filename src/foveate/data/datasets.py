@@ -24,7 +24,7 @@ from foveate.data.sampling import CellSampler, Planned, class_weights, drawn_win
 from foveate.data.sections import SPLITS, AugmentationConfig
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import CellGrid, Size
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.types import IntArray
 
 _Place: TypeAlias = tuple[int, int, int]  # image, row, col

@@ -19,8 +19,8 @@ from foveate.data.sampling import Nesting, Planned, moved_nesting, nesting_of
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Size, Window
+from foveate.patches import ScaleSet
 from foveate.patches.extraction import overview_window
-from foveate.patches.scales import ScaleSet
 from foveate.types import Raster
 
 _RASTERS = ("overview", "patches", "label", "window_labels")

@@ -13,7 +13,7 @@ from foveate.geometry import Size, Window, ceil_div
 from foveate.inference.config import InferenceConfig
 from foveate.looks.passes import MappedLook, PassMap, target_stride
 from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 _DEFAULT = 2048
 

@@ -24,6 +24,7 @@ from foveate.errors import ImageReadError
 from foveate.foveation.estimator import Estimator, Joint
 from foveate.geometry import Size, Window
 from foveate.looks.passes import Passes
+from foveate.patches import ScaleSet
 from foveate.patches.extraction import (
     Region,
     Windows,
@@ -33,7 +34,6 @@ from foveate.patches.extraction import (
     region_downsample,
     region_window,
 )
-from foveate.patches.scales import ScaleSet
 
 _MOST_READERS = 8
 

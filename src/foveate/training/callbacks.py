@@ -28,8 +28,8 @@ from foveate.data.sections import ClassConfig
 from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
 from foveate.membership import Membership
+from foveate.patches import ScaleSet
 from foveate.patches.alignment import crop_central, resize_logits
-from foveate.patches.scales import ScaleSet
 from foveate.training.config import TrainingConfig
 from foveate.training.task import SegmentationTask
 

@@ -5,7 +5,7 @@ import pytest
 
 from foveate.data.readers import ArrayReader
 from foveate.geometry import Size, Window
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 from foveate.reporting.report.pictures import chosen_picture, compose, most_varied
 
 SCALES = ScaleSet(8, (8, 32))

@@ -2,7 +2,7 @@ import pytest
 
 from foveate.errors import GeometryError
 from foveate.geometry import Window
-from foveate.patches.scales import ScaleSet
+from foveate.patches import ScaleSet
 
 
 @pytest.mark.parametrize(
