@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.cli.commands.evaluate import COMPARE_HELP
+from foveate.cli.commands.evaluate import compare
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import (
     FixedScale,
@@ -176,4 +176,4 @@ def test_an_override_is_for_the_estimator_that_is_given_with_it(tmp_path):
 
 
 def test_the_help_of_compare_names_every_estimator():
-    assert all(given in COMPARE_HELP for given in all_names(0))
+    assert all(given in compare.__doc__ for given in all_names(0))

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from foveate.cli.commands import (
-    convert,
-    evaluate,
-    predict,
-    prepare,
-    share,
-    show,
-    start,
-    train,
-    view,
-)
 from foveate.cli.console import errors
 from foveate.errors import FoveateError
 from foveate.package import __version__
@@ -46,26 +36,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command, text in (
-    (start.init, start.INIT_HELP),
-    (train.train, train.HELP),
-    (evaluate.evaluate, evaluate.EVALUATE_HELP),
-    (evaluate.compare, evaluate.COMPARE_HELP),
-    (evaluate.tune, evaluate.TUNE_HELP),
-    (view.report, view.REPORT_HELP),
-    (predict.predict, predict.HELP),
-    (convert.polygons, convert.POLYGONS_HELP),
-    (share.export, share.EXPORT_HELP),
-    (share.push, share.PUSH_HELP),
-    (view.view, view.VIEW_HELP),
-    (show.info, show.INFO_HELP),
-    (show.networks, show.NETWORKS_HELP),
-    (prepare.prepare, prepare.HELP),
-    (convert.convert, convert.CONVERT_HELP),
-    (show.config, show.CONFIG_HELP),
-    (start.demo, start.DEMO_HELP),
-):
-    app.command(help=text)(command)
+# In the order of the help. The docstring of a command is its help.
+COMMANDS = (
+    "start.init",
+    "train.train",
+    "evaluate.evaluate",
+    "evaluate.compare",
+    "evaluate.tune",
+    "view.report",
+    "predict.predict",
+    "convert.polygons",
+    "share.export",
+    "share.push",
+    "view.view",
+    "show.info",
+    "show.networks",
+    "prepare.prepare",
+    "convert.convert",
+    "show.config",
+    "start.demo",
+)
+for _module, _, _name in (path.partition(".") for path in COMMANDS):
+    app.command()(getattr(import_module(f"foveate.cli.commands.{_module}"), _name))
 
 
 def _print_version(wanted: bool) -> None:

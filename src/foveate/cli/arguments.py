@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    import torch
-
     from foveate.types import Coordinates
 
 
@@ -75,33 +73,13 @@ def joined(overrides: list[str] | None, sets: list[str] | None) -> list[str]:
 
 def places(devices: str | None, device: str, processes: int) -> tuple[str, int]:
     """The device of each process, joined by commas, or one for all of them; and how many processes."""
-    from foveate.devices import devices_of
+    from foveate.devices import device_named, devices_of
 
     if devices is None:
-        return str(torch_device(device)), processes
+        place = device_named(device)
+        return place.type if device in ("auto", "cuda") else str(place), processes
     found = devices_of(devices)
     return ",".join(dict.fromkeys(found)), len(found)
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of this name; "auto" takes an accelerator where there is one.
-
-    Raises:
-        ConfigError: when there is no such device.
-    """
-    import torch
-
-    from foveate.errors import ConfigError
-
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used: {error}; try --device cpu") from None
-    return device
 
 
 def coordinates_of(name: str) -> Coordinates:

@@ -96,24 +96,10 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_method(cls, values: Any) -> Any:
-        return without_method(values) if isinstance(values, dict) else values
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_removed(cls, values: Any) -> Any:
-        return without_removed(values) if isinstance(values, dict) else values
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_lengths(cls, values: Any) -> Any:
-        return resolve_lengths(values) if isinstance(values, dict) else values
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_looks(cls, values: Any) -> Any:
-        foveation = values.get("foveation") if isinstance(values, dict) else None
-        return {**values, "foveation": looks_as_views(foveation)} if isinstance(foveation, dict) else values
+    def _in_todays_words(cls, values: Any) -> Any:
+        for translated in (_with_views, resolve_lengths, without_removed, without_method):
+            values = translated(values) if isinstance(values, dict) else values
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -189,6 +175,11 @@ def _overridden(values: ConfigTree, overrides: list[str], estimator: str | None)
     foveation = values.get("foveation")
     foveation = looks_as_views(foveation) if isinstance(foveation, dict) else {}
     return with_overrides({**without_method(values), "foveation": with_estimator(foveation, estimator)}, own)
+
+
+def _with_views(values: ConfigTree) -> ConfigTree:
+    foveation = values.get("foveation")
+    return {**values, "foveation": looks_as_views(foveation)} if isinstance(foveation, dict) else values
 
 
 def without_method(values: ConfigTree) -> ConfigTree:

@@ -9,37 +9,6 @@ import typer
 
 from foveate.cli.arguments import Overwrite, Plane, check_all_there, check_image
 
-CONVERT_HELP = """Write an image as a cloud-optimised TIFF with a pyramid, in bounded memory.
-
-Convert a PNG or JPEG if you use it more than a few times, or if it does not fit into memory. Convert a TIFF, slide,
-Zarr or NumPy file if it has no pyramid. Georeference, pixel size, bands, types and masks are kept. Large files become
-BigTIFF.
-
-Examples:
-
-    foveate convert scene.png scene.tif
-
-    foveate convert mask.png mask.tif --labels
-
-    foveate convert slide.svs slide.tif --compression jpeg
-
-    foveate convert stack.ome.tif plane.tif --plane z=3
-"""
-POLYGONS_HELP = """Write the regions of a class map as polygons, in bounded memory.
-
-CLASSMAP is a class map of `foveate predict`, or any raster with one uint8 band. The GeoJSON opens in QuPath (in pixels
-of a slide) and in QGIS (in coordinates of a map). Connected pixels of one class form one polygon with its holes, class
-and area. Pixels are connected if they share a side.
-
-Examples:
-
-    foveate polygons predictions/slide.classes.tif --out slide.geojson --leave-out background --min-area 50
-
-    foveate polygons predictions/scene.classes.tif --out scene.geojson --simplify 1.5
-
-    foveate polygons predictions/town.classes.tif --out houses.geojson --leave-out ground --regular
-"""
-
 
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="Any image: a file, a folder (Zarr) or a URL.")],
@@ -52,7 +21,22 @@ def convert(
     plane: Plane = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Convert an image to a tiled pyramid."""
+    """Write an image as a cloud-optimised TIFF with a pyramid, in bounded memory.
+
+    Convert a PNG or JPEG if you use it more than a few times, or if it does not fit into memory. Convert a TIFF,
+    slide, Zarr or NumPy file if it has no pyramid. Georeference, pixel size, bands, types and masks are kept. Large
+    files become BigTIFF.
+
+    Examples:
+
+        foveate convert scene.png scene.tif
+
+        foveate convert mask.png mask.tif --labels
+
+        foveate convert slide.svs slide.tif --compression jpeg
+
+        foveate convert stack.ome.tif plane.tif --plane z=3
+    """
     check_image(source)
 
     import typing
@@ -103,7 +87,20 @@ def polygons(
     ] = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the polygons of a class map."""
+    """Write the regions of a class map as polygons, in bounded memory.
+
+    CLASSMAP is a class map of `foveate predict`, or any raster with one uint8 band. The GeoJSON opens in QuPath (in
+    pixels of a slide) and in QGIS (in coordinates of a map). Connected pixels of one class form one polygon with
+    its holes, class and area. Pixels are connected if they share a side.
+
+    Examples:
+
+        foveate polygons predictions/slide.classes.tif --out slide.geojson --leave-out background --min-area 50
+
+        foveate polygons predictions/scene.classes.tif --out scene.geojson --simplify 1.5
+
+        foveate polygons predictions/town.classes.tif --out houses.geojson --leave-out ground --regular
+    """
     check_all_there([class_map])
 
     from foveate.cli.console import output, progress_bar

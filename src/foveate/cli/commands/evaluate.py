@@ -23,22 +23,6 @@ from foveate.cli.arguments import (
     refuse_method,
 )
 
-EVALUATE_HELP = """Evaluate a trained run on the whole images of a split.
-
-Results are in RUN/evaluation/SPLIT.json: mIoU, pixel accuracy, IoU, Dice, precision and recall per class, the scores of
-each image, passes per megapixel, seconds and peak memory. Classes without a labelled pixel do not enter the means; they
-are listed by name. RUN/evaluation/SPLIT-maps/ holds loss, IoU, passes and scale probabilities per cell, for `foveate
-report`.
-
-Examples:
-
-    foveate evaluate runs/idrid
-
-    foveate evaluate runs/idrid --split test inference.overlap=0.5 --out half-overlap.json
-
-    foveate evaluate runs/idrid --hausdorff --maps --devices cpu:4
-"""
-
 
 def evaluate(
     run: RunFolder,
@@ -60,7 +44,21 @@ def evaluate(
     overwrite: Overwrite = False,
     code: Code = None,
 ) -> None:
-    """Evaluate a trained run."""
+    """Evaluate a trained run on the whole images of a split.
+
+    Results are in RUN/evaluation/SPLIT.json: mIoU, pixel accuracy, IoU, Dice, precision and recall per class, the
+    scores of each image, passes per megapixel, seconds and peak memory. Classes without a labelled pixel do not
+    enter the means; they are listed by name. RUN/evaluation/SPLIT-maps/ holds loss, IoU, passes and scale
+    probabilities per cell, for `foveate report`.
+
+    Examples:
+
+        foveate evaluate runs/idrid
+
+        foveate evaluate runs/idrid --split test inference.overlap=0.5 --out half-overlap.json
+
+        foveate evaluate runs/idrid --hausdorff --maps --devices cpu:4
+    """
     overrides = joined(overrides, sets)
     check_run(run, overrides, data=True)
 
@@ -100,22 +98,6 @@ def evaluate(
         output.say(f"maps are in {options.maps}")
 
 
-TUNE_HELP = """Choose on the validation images how a trained run spends a budget of passes.
-
-For each budget this tries one fixed field of view, with whole windows or their central half, and closer looks where the
-wide look is unsure. It keeps the best in RUN/tuned.json, where `foveate predict` and `foveate evaluate` find it when
-they have a budget. On the validation images the choice is never worse than one fixed field of view.
-
-Examples:
-
-    foveate tune runs/mine
-
-    foveate tune runs/mine --budgets 0.5,1 --devices cpu:4
-
-    foveate tune runs/mine inference.tta=flips
-"""
-
-
 def tune(
     run: RunFolder,
     overrides: Overrides = None,
@@ -134,7 +116,21 @@ def tune(
     overwrite: Overwrite = False,
     code: Code = None,
 ) -> None:
-    """Choose how a trained run spends a budget."""
+    """Choose on the validation images how a trained run spends a budget of passes.
+
+    For each budget this tries one fixed field of view, with whole windows or their central half, and closer looks
+    where the wide look is unsure. It keeps the best in RUN/tuned.json, where `foveate predict` and `foveate
+    evaluate` find it when they have a budget. On the validation images the choice is never worse than one fixed
+    field of view.
+
+    Examples:
+
+        foveate tune runs/mine
+
+        foveate tune runs/mine --budgets 0.5,1 --devices cpu:4
+
+        foveate tune runs/mine inference.tta=flips
+    """
     shares, ttas = _shares(budgets), _augmentations(tta)
     overrides = joined(overrides, sets)
     check_run(run, overrides, data=True)
@@ -179,27 +175,6 @@ def _shares(text: str) -> list[float]:
     return shares
 
 
-COMPARE_HELP = """Train and evaluate several estimators under equal conditions, and write the table of the paper.
-
-Every estimator gets the same data, network and number of training passes, with each seed. Results are
-OUT/comparison.md, .csv, .json and .png: IoU per class and mIoU (mean and standard deviation over the seeds), passes per
-megapixel, seconds and peak memory. Finished work is kept: repeat the command to continue, also with more estimators or
-seeds.
-
-Estimators: fixed_1 (the narrowest field of view) to fixed_S, random, average, ensemble, mean, mode, mode_plain, gumbel,
-gumbel_soft, score_function, mixture, coarse_first, cascade, glnet, squeezed. The ending _paper, as in mean_paper,
-selects the paper's alignment, which takes the whole output of a patch as the prediction of its target.
-
-Examples:
-
-    foveate compare configs/idrid.yaml
-
-    foveate compare configs/idrid.yaml training.steps=200 --estimators fixed_1,fixed_3,mixture --seeds 0 --out short
-
-    foveate compare configs/idrid.yaml --devices 0,1
-"""
-
-
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
     overrides: Overrides = None,
@@ -220,7 +195,26 @@ def compare(
     ] = "auto",
     code: Code = None,
 ) -> None:
-    """Compare estimators."""
+    """Train and evaluate several estimators under equal conditions, and write the table of the paper.
+
+    Every estimator gets the same data, network and number of training passes, with each seed. Results are
+    OUT/comparison.md, .csv, .json and .png: IoU per class and mIoU (mean and standard deviation over the seeds),
+    passes per megapixel, seconds and peak memory. Finished work is kept: repeat the command to continue, also with
+    more estimators or seeds.
+
+    Estimators: fixed_1 (the narrowest field of view) to fixed_S, random, average, ensemble, mean, mode, mode_plain,
+    gumbel, gumbel_soft, score_function, mixture, coarse_first, cascade, glnet, squeezed. The ending _paper, as in
+    mean_paper, selects the paper's alignment, which takes the whole output of a patch as the prediction of its
+    target.
+
+    Examples:
+
+        foveate compare configs/idrid.yaml
+
+        foveate compare configs/idrid.yaml training.steps=200 --estimators fixed_1,fixed_3,mixture --seeds 0 --out short
+
+        foveate compare configs/idrid.yaml --devices 0,1
+    """
     from foveate.cli.console import errors, jobs_bar, output
     from foveate.runs.config import RunConfig
 

@@ -16,39 +16,6 @@ if TYPE_CHECKING:
     from foveate.runs.folder import TrainedRun
     from foveate.runs.predict import PredictionRequest
 
-HELP = """Segment images of any size with a trained run.
-
-For each image, this writes OUT/STEM.classes.tif (the class map: tiled, with overviews, colours and georeference),
-OUT/STEM.fov.tif (the expected field of view per cell), OUT/STEM.passes.tif (the windows that passed through the
-network), OUT/STEM.preview.png and OUT/STEM.json. --outputs adds more.
-
---budget limits the forward passes. Foveate looks widely everywhere, and closer where it expects to gain most, until the
-passes are spent.
-
---roi predicts only inside polygons. Pixels without data and the glass of slides are always left out. What is left out
-is 255, nodata, in the class map; STEM.json gives its share.
-
-Finished blocks are stored at once. If the run ends early, the same command with --resume continues, and the results are
-the same bytes. Ctrl-C finishes the current block first; a second Ctrl-C does not wait.
-
-If an image fails, the others still run, and the exit code is 1. If parts of an image cannot be read, they stay empty, a
-warning gives their share, and the exit code is 3. An image that cannot be read at all fails.
-
-Examples:
-
-    foveate predict runs/idrid fundus.jpg --out predictions
-
-    foveate predict runs/dubai scene1.tif scene2.tif --out predictions --set inference.block_size=4096
-
-    foveate predict runs/idrid fundus.jpg --out predictions --budget 30
-
-    foveate predict runs/dubai scene1.tif --out half --budget 50%
-
-    foveate predict runs/map scene.tif --out predictions --roi fields.geojson
-
-    foveate predict runs/slides slide.svs --out predictions --devices 0,1 --memory 16GB --resume
-"""
-
 
 def predict(
     run: RunFolder,
@@ -98,7 +65,38 @@ def predict(
     overwrite: Overwrite = False,
     code: Code = None,
 ) -> None:
-    """Segment images."""
+    """Segment images of any size with a trained run.
+
+    For each image, this writes OUT/STEM.classes.tif (the class map: tiled, with overviews, colours and
+    georeference), OUT/STEM.fov.tif (the expected field of view per cell), OUT/STEM.passes.tif (the windows that
+    passed through the network), OUT/STEM.preview.png and OUT/STEM.json. --outputs adds more.
+
+    --budget limits the forward passes. Foveate looks widely everywhere, and closer where it expects to gain most,
+    until the passes are spent.
+
+    --roi predicts only inside polygons. Pixels without data and the glass of slides are always left out. What is
+    left out is 255, nodata, in the class map; STEM.json gives its share.
+
+    Finished blocks are stored at once. If the run ends early, the same command with --resume continues, and the
+    results are the same bytes. Ctrl-C finishes the current block first; a second Ctrl-C does not wait.
+
+    If an image fails, the others still run, and the exit code is 1. If parts of an image cannot be read, they stay
+    empty, a warning gives their share, and the exit code is 3. An image that cannot be read at all fails.
+
+    Examples:
+
+        foveate predict runs/idrid fundus.jpg --out predictions
+
+        foveate predict runs/dubai scene1.tif scene2.tif --out predictions --set inference.block_size=4096
+
+        foveate predict runs/idrid fundus.jpg --out predictions --budget 30
+
+        foveate predict runs/dubai scene1.tif --out half --budget 50%
+
+        foveate predict runs/map scene.tif --out predictions --roi fields.geojson
+
+        foveate predict runs/slides slide.svs --out predictions --devices 0,1 --memory 16GB --resume
+    """
     if dask:
         from foveate.inference.executor import require_dask
 
@@ -108,9 +106,9 @@ def predict(
     import json
     import os
 
-    from foveate.cli.arguments import coordinates_of, torch_device
+    from foveate.cli.arguments import coordinates_of
     from foveate.data.roi import Roi
-    from foveate.devices import devices_of
+    from foveate.devices import device_named, devices_of
     from foveate.inference.memory import parse_memory
     from foveate.runs.predict import PredictionRequest
 
@@ -125,7 +123,7 @@ def predict(
     )
     if devices is None and device == "auto" and "WORLD_SIZE" in os.environ:
         devices = "auto"  # the processes that a launcher started take one each
-    places = devices_of(devices) if devices else [str(torch_device(device))]
+    places = devices_of(devices) if devices else [str(device_named(device))]
     exit_code = _Command(request).run_on_dask(places, dask) if dask else _Command(request).run(places)
     if exit_code:
         raise typer.Exit(exit_code)

@@ -15,23 +15,6 @@ if TYPE_CHECKING:
     from foveate.data.sections import Split
     from foveate.paper.preparation import Recipe, Summary
 
-HELP = """Turn the official download of one of the paper's data sets into a manifest for training.
-
-DATA_SET is cityscapes, deepglobe or gleason2019; docs/how-to/data-sets.md says what to download. This writes
-OUT/manifest.csv and OUT/masks/. The images stay where they are, unless --pyramid converts them. To continue an
-interrupted preparation, repeat the command.
-
-The final tables show the images of each split, the pixels of each class and everything unusual. The exit code is 1 if
-files could not be read.
-
-Examples:
-
-    foveate prepare cityscapes downloads/cityscapes data/cityscapes
-
-    foveate prepare deepglobe downloads/deepglobe data/globe --split-list train=train.txt --split-list val=crossvali.txt
-
-    foveate prepare gleason2019 downloads/gleason data/gleason2019 --fusion staple --crop 4400 --pyramid
-"""
 
 _MOST_ODDITIES = 20
 _MOST_NAMES = 3
@@ -62,7 +45,23 @@ def prepare(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Prepare a data set."""
+    """Turn the official download of one of the paper's data sets into a manifest for training.
+
+    DATA_SET is cityscapes, deepglobe or gleason2019; docs/how-to/data-sets.md says what to download. This writes
+    OUT/manifest.csv and OUT/masks/. The images stay where they are, unless --pyramid converts them. To continue an
+    interrupted preparation, repeat the command.
+
+    The final tables show the images of each split, the pixels of each class and everything unusual. The exit code
+    is 1 if files could not be read.
+
+    Examples:
+
+        foveate prepare cityscapes downloads/cityscapes data/cityscapes
+
+        foveate prepare deepglobe downloads/globe data/globe --split-list train=train.txt --split-list val=crossvali.txt
+
+        foveate prepare gleason2019 downloads/gleason data/gleason2019 --fusion staple --crop 4400 --pyramid
+    """
     from foveate.cli.console import errors, output, progress_bar
     from foveate.devices import available_cores
     from foveate.paper.preparation import prepare as prepare_data

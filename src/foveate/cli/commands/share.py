@@ -9,39 +9,6 @@ import typer
 
 from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder, check_export, check_run
 
-EXPORT_HELP = """Write the network of a trained run as ONNX or as a torch.export program.
-
-OUT ends in .onnx (needs pip install 'foveate[onnx]') or .pt2. The network takes patches of raw values divided by their
-range (255 for 8 bits), normalises them itself and returns probabilities. Each field of view of the run gets its own
-file, such as model-256px.onnx and model-512px.onnx. Each file is checked against torch on patches of the run's images.
-
-Of a cascade each file but the closest also returns `handed`. The next closer one takes it, with `corners`: the top left
-of its windows in the wider ones, from 0 to 1. --view with the widest look writes that look alone.
-
-ONNX files hold the metadata that the QGIS plug-in Deepness reads: class names, tile size, overlap and, with
---pixel-size, the resolution.
-
-Examples:
-
-    foveate export runs/mine model.onnx --view 256
-
-    foveate export runs/map model.onnx --view 512 --pixel-size "0.3 m"
-
-    foveate export runs/mine model.pt2
-"""
-PUSH_HELP = """Upload a trained run to the Hugging Face Hub.
-
-The upload holds the weights (safetensors), the configuration without paths of this computer, the result of `foveate
-tune`, and a model card with classes, fields of view and scores. Log in first with `hf auth login`. Afterwards, every
-command that takes a RUN also takes hf://USER/NAME.
-
-Examples:
-
-    foveate push runs/mine ada/vessels
-
-    foveate predict hf://ada/vessels huge.tif --out predictions
-"""
-
 
 def export(
     run: RunFolder,
@@ -54,7 +21,27 @@ def export(
     overwrite: Overwrite = False,
     code: Code = None,
 ) -> None:
-    """Export the network of a run."""
+    """Write the network of a trained run as ONNX or as a torch.export program.
+
+    OUT ends in .onnx (needs pip install 'foveate[onnx]') or .pt2. The network takes patches of raw values divided
+    by their range (255 for 8 bits), normalises them itself and returns probabilities. Each field of view of the run
+    gets its own file, such as model-256px.onnx and model-512px.onnx. Each file is checked against torch on patches
+    of the run's images.
+
+    Of a cascade each file but the closest also returns `handed`. The next closer one takes it, with `corners`: the
+    top left of its windows in the wider ones, from 0 to 1. --view with the widest look writes that look alone.
+
+    ONNX files hold the metadata that the QGIS plug-in Deepness reads: class names, tile size, overlap and, with
+    --pixel-size, the resolution.
+
+    Examples:
+
+        foveate export runs/mine model.onnx --view 256
+
+        foveate export runs/map model.onnx --view 512 --pixel-size "0.3 m"
+
+        foveate export runs/mine model.pt2
+    """
     from foveate.texts import metres
 
     check_run(run)
@@ -84,7 +71,18 @@ def push(
     checkpoint: Checkpoint = "best",
     code: Code = None,
 ) -> None:
-    """Upload a run."""
+    """Upload a trained run to the Hugging Face Hub.
+
+    The upload holds the weights (safetensors), the configuration without paths of this computer, the result of
+    `foveate tune`, and a model card with classes, fields of view and scores. Log in first with `hf auth login`.
+    Afterwards, every command that takes a RUN also takes hf://USER/NAME.
+
+    Examples:
+
+        foveate push runs/mine ada/vessels
+
+        foveate predict hf://ada/vessels huge.tif --out predictions
+    """
     check_run(run)
 
     from foveate.api import push as upload

@@ -16,35 +16,6 @@ if TYPE_CHECKING:
 
     Costs = dict[tuple[str, str], NetworkCost]
 
-CONFIG_HELP = """Print a configuration with every setting: those of the file, the changes given here, and the defaults.
-
-Examples:
-
-    foveate config configs/idrid.yaml
-
-    foveate config configs/idrid.yaml training.steps=200
-"""
-INFO_HELP = """Describe an image: its size, bands, pyramid and pixel size, and what it costs to read.
-
-Examples:
-
-    foveate info slide.svs
-
-    foveate info https://example.org/scene.tif
-"""
-NETWORKS_HELP = """List networks by name, with their parameters and multiply-adds per patch.
-
-By default this lists the original's encoders and decoders in all pairs, and some common networks. Any architecture
-works with any encoder of segmentation_models_pytorch and timm, with a few exceptions; the error message names them.
-
-Examples:
-
-    foveate networks
-
-    foveate networks --encoder resnet50dilated --patch 512
-
-    foveate networks --architecture unet --encoder convnext_tiny --json
-"""
 OWN = """\
 In a configuration:  network: {architecture: NAME, encoder: NAME, weights: imagenet | PATH | none}
 Your own network:    network: package.module:callable (takes classes and in_channels, returns a torch.nn.Module)"""
@@ -55,7 +26,14 @@ def config(
     overrides: Overrides = None,
     sets: Sets = None,
 ) -> None:
-    """Print the resolved configuration."""
+    """Print a configuration with every setting: those of the file, the changes given here, and the defaults.
+
+    Examples:
+
+        foveate config configs/idrid.yaml
+
+        foveate config configs/idrid.yaml training.steps=200
+    """
     from foveate.runs.config import RunConfig
 
     typer.echo(RunConfig.load(path, joined(overrides, sets)).to_yaml(), nl=False)
@@ -65,7 +43,14 @@ def info(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: a file, a Zarr folder or a URL.")],
     plane: Plane = None,
 ) -> None:
-    """Describe an image."""
+    """Describe an image: its size, bands, pyramid and pixel size, and what it costs to read.
+
+    Examples:
+
+        foveate info slide.svs
+
+        foveate info https://example.org/scene.tif
+    """
     check_image(image)
 
     from foveate.cli.console import output
@@ -88,7 +73,20 @@ def networks(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List networks."""
+    """List networks by name, with their parameters and multiply-adds per patch.
+
+    By default this lists the original's encoders and decoders in all pairs, and some common networks. Any
+    architecture works with any encoder of segmentation_models_pytorch and timm, with a few exceptions; the error
+    message names them.
+
+    Examples:
+
+        foveate networks
+
+        foveate networks --encoder resnet50dilated --patch 512
+
+        foveate networks --architecture unet --encoder convnext_tiny --json
+    """
     import json
 
     from foveate.cli.console import output, progress_bar

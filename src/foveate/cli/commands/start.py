@@ -9,37 +9,6 @@ import typer
 
 from foveate.cli.arguments import Overwrite, check_folder
 
-DEMO_HELP = """Segment the whole Earth into sea, land and lakes, with data that pip installs (`foveate[demo]`).
-
-The demonstration trains on the Americas, evaluates on the rest of the world, and predicts all 14.6 megapixels. Every
-fixed field of view is trained for as many steps and evaluated too, as far as --minutes allows. This takes a few minutes
-on two cores. It writes a table, pictures and all figures.
-
-Examples:
-
-    foveate demo
-
-    foveate demo --out earth --no-compare
-"""
-INIT_HELP = """Examine a folder of images and labels and write a configuration to train on them.
-
-FOLDER holds images/ and masks/ (or labels/ or annotations/). Labels are masks of class ids, masks in colours, or
-polygons (GeoJSON from QuPath or QGIS, GeoPackage, shapefile, COCO). They have the names of their images.
-
-The configuration holds classes, patch size, fields of view, sampling, augmentation, validation images, and the steps
-and batch size for this computer. A comment gives the reason for each choice. A single image is divided into regions for
-training and validation.
-
-Class names come from FOLDER/classes.txt (one per line) or, for colours, from FOLDER/class_dict.csv (name, r, g, b), if
-these files exist.
-
-Examples:
-
-    foveate init data/mine
-
-    foveate init data/mine --out configs/mine.yaml
-"""
-
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, runs, predictions and pictures.")] = Path("demo-output"),
@@ -50,7 +19,18 @@ def demo(
     minutes: Annotated[float, typer.Option(help="Time limit; comparisons that would exceed it are left out.")] = 6.0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run the demonstration."""
+    """Segment the whole Earth into sea, land and lakes, with data that pip installs (`foveate[demo]`).
+
+    The demonstration trains on the Americas, evaluates on the rest of the world, and predicts all 14.6 megapixels.
+    Every fixed field of view is trained for as many steps and evaluated too, as far as --minutes allows. This takes
+    a few minutes on two cores. It writes a table, pictures and all figures.
+
+    Examples:
+
+        foveate demo
+
+        foveate demo --out earth --no-compare
+    """
     import time
 
     from foveate.cli.console import errors, output
@@ -72,7 +52,24 @@ def init(
     out: Annotated[Path | None, typer.Option(help="Configuration to write (default: NAME.yaml).")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a configuration for a folder."""
+    """Examine a folder of images and labels and write a configuration to train on them.
+
+    FOLDER holds images/ and masks/ (or labels/ or annotations/). Labels are masks of class ids, masks in colours,
+    or polygons (GeoJSON from QuPath or QGIS, GeoPackage, shapefile, COCO). They have the names of their images.
+
+    The configuration holds classes, patch size, fields of view, sampling, augmentation, validation images, and the
+    steps and batch size for this computer. A comment gives the reason for each choice. A single image is divided
+    into regions for training and validation.
+
+    Class names come from FOLDER/classes.txt (one per line) or, for colours, from FOLDER/class_dict.csv (name, r, g,
+    b), if these files exist.
+
+    Examples:
+
+        foveate init data/mine
+
+        foveate init data/mine --out configs/mine.yaml
+    """
     check_folder(folder)
 
     from foveate.cli.console import output

@@ -18,34 +18,6 @@ if TYPE_CHECKING:
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import TrainingPart
 
-HELP = """Train a segmentation network as a configuration describes.
-
-CONFIG may also be a folder of images and labels. Its configuration is then written first, as `foveate init FOLDER`
-does.
-
-Results are RUN/config.yaml (with every setting), RUN/checkpoints/best.ckpt and last.ckpt, RUN/metrics.csv and
-RUN/tensorboard.
-
-Ctrl-C and SIGTERM stop the training after the current step and save a checkpoint. The same command with --resume
-continues from exactly that step. Only one training can use a folder at a time.
-
-The estimator `ensemble` trains one network for each field of view, in RUN/members, and combines them.
-
-Examples:
-
-    foveate train data/mine
-
-    foveate train configs/idrid.yaml
-
-    foveate train configs/idrid.yaml training.steps=200 foveation.fields_of_view=[256,512,1024] --out runs/short
-
-    foveate train configs/idrid.yaml --estimator mean --out runs/idrid-mean
-
-    foveate train configs/idrid.yaml --resume
-
-    foveate train configs/idrid.yaml --devices 0-3
-"""
-
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, or a folder with images/ and masks/.")],
@@ -69,7 +41,33 @@ def train(
     accelerator: Annotated[str, typer.Option(hidden=True)] = "auto",
     code: Code = None,
 ) -> None:
-    """Train a segmenter."""
+    """Train a segmentation network as a configuration describes.
+
+    CONFIG may also be a folder of images and labels. Its configuration is then written first, as `foveate init
+    FOLDER` does.
+
+    Results are RUN/config.yaml (with every setting), RUN/checkpoints/best.ckpt and last.ckpt, RUN/metrics.csv and
+    RUN/tensorboard.
+
+    Ctrl-C and SIGTERM stop the training after the current step and save a checkpoint. The same command with
+    --resume continues from exactly that step. Only one training can use a folder at a time.
+
+    The estimator `ensemble` trains one network for each field of view, in RUN/members, and combines them.
+
+    Examples:
+
+        foveate train data/mine
+
+        foveate train configs/idrid.yaml
+
+        foveate train configs/idrid.yaml training.steps=200 foveation.fields_of_view=[256,512,1024] --out runs/short
+
+        foveate train configs/idrid.yaml --estimator mean --out runs/idrid-mean
+
+        foveate train configs/idrid.yaml --resume
+
+        foveate train configs/idrid.yaml --devices 0-3
+    """
     from foveate.cli.console import errors, say_how_to_resume, show_cursor, speaking
     from foveate.runs.config import RunConfig
 

@@ -26,27 +26,6 @@ from foveate.cli.arguments import (
 if TYPE_CHECKING:
     from foveate.viewer.scene import Options, Scene
 
-VIEW_HELP = """View an image of any size, and predictions on it, in the browser.
-
-Give an image, a folder of predictions, one of its files, or several of these. Two predictions can be compared side by
-side. The summary of a prediction says where its image is.
-
-Only this computer can see the page, unless you set --host. --export writes the page as static files, which open without
-a server.
-
-Examples:
-
-    foveate view slide.svs
-
-    foveate view https://example.org/scene.tif predictions
-
-    foveate view predictions --name scene1 --labels scene1-mask.tif
-
-    foveate view scene.tif first/scene.classes.tif second/scene.classes.tif
-
-    foveate view scene.tif predictions --export page
-"""
-
 
 def view(
     paths: Annotated[
@@ -66,7 +45,26 @@ def view(
     tile: Annotated[int, typer.Option(help="Side of the tiles in pixels.")] = 256,
     overwrite: Overwrite = False,
 ) -> None:
-    """Look at images and predictions."""
+    """View an image of any size, and predictions on it, in the browser.
+
+    Give an image, a folder of predictions, one of its files, or several of these. Two predictions can be compared
+    side by side. The summary of a prediction says where its image is.
+
+    Only this computer can see the page, unless you set --host. --export writes the page as static files, which open
+    without a server.
+
+    Examples:
+
+        foveate view slide.svs
+
+        foveate view https://example.org/scene.tif predictions
+
+        foveate view predictions --name scene1 --labels scene1-mask.tif
+
+        foveate view scene.tif first/scene.classes.tif second/scene.classes.tif
+
+        foveate view scene.tif predictions --export page
+    """
     check_all_there([*paths, *([labels] if labels and "{class}" not in str(labels) else [])])
 
     from foveate.cli.console import errors, output
@@ -135,27 +133,6 @@ def _export(scene: Scene, folder: Path, overwrite: bool) -> None:
     output.say(f"written to {folder / 'index.html'}, with {tiles} tiles")
 
 
-REPORT_HELP = """Write one self-contained page about a run, or about a comparison of runs.
-
-The page of a run shows training curves, scores of each class, the confusion matrix, the best, median and worst image,
-the fields of view and the scores there, cost, and the configuration. It also works for a run that is still training or
-was stopped. If the split was not evaluated with the current weights, it is evaluated first. Figures are also written to
-RUN/report/figures, as PNG and SVG.
-
-The page of a comparison shows its table and plot, with links to the reports of its runs.
-
-Examples:
-
-    foveate report runs/idrid
-
-    foveate report runs/idrid --split test --out idrid.html --devices cpu:4
-
-    foveate report runs/idrid inference.overlap=0.5 --out half-overlap.html
-
-    foveate report comparisons/idrid --runs
-"""
-
-
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a comparison.")],
     overrides: Overrides = None,
@@ -174,7 +151,25 @@ def report(
     overwrite: Overwrite = False,
     code: Code = None,
 ) -> None:
-    """Report on a run."""
+    """Write one self-contained page about a run, or about a comparison of runs.
+
+    The page of a run shows training curves, scores of each class, the confusion matrix, the best, median and worst
+    image, the fields of view and the scores there, cost, and the configuration. It also works for a run that is
+    still training or was stopped. If the split was not evaluated with the current weights, it is evaluated first.
+    Figures are also written to RUN/report/figures, as PNG and SVG.
+
+    The page of a comparison shows its table and plot, with links to the reports of its runs.
+
+    Examples:
+
+        foveate report runs/idrid
+
+        foveate report runs/idrid --split test --out idrid.html --devices cpu:4
+
+        foveate report runs/idrid inference.overlap=0.5 --out half-overlap.html
+
+        foveate report comparisons/idrid --runs
+    """
     overrides = joined(overrides, sets)
     check_run_or_comparison(run, overrides)
 

@@ -22,8 +22,7 @@ from foveate.foveation.estimator import (
     one_hot_argmax,
     one_look,
 )
-from foveate.foveation.estimators.fixed import Ensemble, FixedScale
-from foveate.foveation.estimators.learned import GumbelSoftmax, Mixture
+from foveate.foveation.estimators.per_place import Ensemble, FixedScale, GumbelSoftmax, Mixture
 from foveate.foveation.estimators.pyramid import Cascade, CoarseFirst
 from foveate.paper import (
     GLNet,

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from foveate.config_base import Section
 from foveate.errors import ConfigError, NetworkError
 from foveate.networks.build import network_from
 from foveate.networks.config import VARIABLE, NetworkConfig, check_code, trust_code
@@ -153,3 +154,46 @@ def test_what_is_imported_is_said(name, tmp_path, caplog):
 def test_code_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"missing is not a folder; give the folder of your module"):
         trust_code(tmp_path / "missing")
+
+
+class Holder(Section):
+    network: NetworkConfig = NetworkConfig()
+
+
+def parsed(values):
+    return Holder.parse({"network": values}).network
+
+
+@pytest.mark.parametrize("text", ["none", "None", None])
+def test_weights_none_in_words(text):
+    assert parsed({"weights": text}).weights is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"architecture": "ppm", "encoder": "hrnetv2", "weights": "none"}, "pkg.mod:build", {"factory": "mod:Net"}],
+)
+def test_a_tree_is_read_back_to_the_same(values):
+    config = Holder.parse({"network": values})
+    assert Holder.parse(config.tree()).tree() == config.tree()
+    assert Holder.parse(config.tree()) == config
+
+
+def test_a_tree_holds_either_names_or_a_factory():
+    assert parsed("pkg.mod:build").tree() == {"factory": "pkg.mod:build", "options": {}}
+    assert list(NetworkConfig().tree()) == ["architecture", "encoder", "weights", "options"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("unet", r"\{architecture: NAME, encoder: NAME\}, or the import path of your own, package.module:callable"),
+        ({"factory": "mod:build", "encoder": "resnet18"}, "factory mod:build builds the whole network; remove encoder"),
+        ({"factory": "mod:build", "weights": None}, "remove weights or factory"),
+        ({"options": {"classes": 2}}, "options: classes cannot be options; they are set elsewhere"),
+        ({"encodr": "resnet18"}, "did you mean 'encoder'"),
+    ],
+)
+def test_what_is_not_allowed_is_said(values, message):
+    with pytest.raises(ConfigError, match=message):
+        parsed(values)
