@@ -8,7 +8,8 @@ from torch import nn
 
 from foveate import CascadeSegmenter
 from foveate.errors import ConfigError, NetworkError
-from foveate.foveation.estimators import Cascade, Draw
+from foveate.foveation.estimator import Draw
+from foveate.foveation.estimators import Cascade
 from foveate.networks.build import build_network
 from foveate.networks.cascade import _Entrance
 from foveate.patches.alignment import Context

@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from foveate.errors import GeometryError, NetworkError
-from foveate.foveation.estimator import shares_of
+from foveate.foveation.estimator import Draw, shares_of
 from foveate.foveation.estimators import (
-    Draw,
     Ensemble,
     FixedScale,
     GumbelSoftmax,

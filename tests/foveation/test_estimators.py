@@ -4,15 +4,13 @@ from torch.autograd import gradcheck
 
 from foveate.errors import ConfigError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimator import Asked, shares_of
+from foveate.foveation.estimator import Asked, Draw, Learned, shares_of
 from foveate.foveation.estimators import (
     ESTIMATORS,
     CoarseFirst,
-    Draw,
     Ensemble,
     FixedScale,
     GumbelSoftmax,
-    Learned,
     Mixture,
     RandomScale,
     ScoreFunction,

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
-from foveate.foveation.estimators import CoarseFirst, Draw, FixedScale
+from foveate.foveation.estimator import Draw
+from foveate.foveation.estimators import CoarseFirst, FixedScale
 from foveate.geometry import Size
 from foveate.inference.config import InferenceConfig
 from foveate.inference.tune import Candidate, least_passes, ways_of_looking

@@ -5,16 +5,14 @@ from typing import Literal
 import pytest
 from training_toys import ON_CPU, ToyData, toy_config, toy_task
 
+from foveate.foveation.estimator import Learned, one_hot_argmax, one_look
 from foveate.foveation.estimators import (
     FixedScale,
     GumbelSoftmax,
-    Learned,
     Mixture,
     ScoreFunction,
     SoftExpectation,
     StraightThroughArgmax,
-    one_hot_argmax,
-    one_look,
 )
 from foveate.training.fit import fit
 from foveate.training.history import read_history

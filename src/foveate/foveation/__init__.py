@@ -6,23 +6,17 @@ from foveate.package import door
 
 if TYPE_CHECKING:
     from foveate.foveation.config import FoveationConfig
+    from foveate.foveation.estimator import Draw, Estimator, Learned, Look, gumbel_noise, one_hot_argmax, one_look
     from foveate.foveation.estimators import (
         Cascade,
         CoarseFirst,
-        Draw,
-        Estimator,
         FixedScale,
         GumbelSoftmax,
-        Learned,
-        Look,
         Mixture,
         ScoreFunction,
         SoftExpectation,
         StraightThroughArgmax,
         UniformAverage,
-        gumbel_noise,
-        one_hot_argmax,
-        one_look,
     )
 
 __all__ = [
@@ -49,7 +43,8 @@ __getattr__, __dir__ = door(
     __name__,
     {
         "config": "FoveationConfig",
-        "estimators": "Cascade CoarseFirst Draw Estimator FixedScale GumbelSoftmax Learned Look Mixture "
-        "ScoreFunction SoftExpectation StraightThroughArgmax UniformAverage gumbel_noise one_hot_argmax one_look",
+        "estimator": "Draw Estimator Learned Look gumbel_noise one_hot_argmax one_look",
+        "estimators": "Cascade CoarseFirst FixedScale GumbelSoftmax Mixture ScoreFunction SoftExpectation "
+        "StraightThroughArgmax UniformAverage",
     },
 )

@@ -7,21 +7,7 @@ from typing import Any, get_args
 
 from foveate.config_base import ConfigTree
 from foveate.errors import ConfigError
-from foveate.foveation.estimator import (
-    Asked,
-    Draw,
-    Estimator,
-    Joint,
-    Learned,
-    Look,
-    Pyramid,
-    Reading,
-    Walk,
-    each_scale,
-    gumbel_noise,
-    one_hot_argmax,
-    one_look,
-)
+from foveate.foveation.estimator import Estimator
 from foveate.foveation.estimators.per_place import Ensemble, FixedScale, GumbelSoftmax, Mixture
 from foveate.foveation.estimators.pyramid import Cascade, CoarseFirst
 from foveate.paper import (
@@ -54,32 +40,19 @@ ESTIMATORS: tuple[type[Estimator], ...] = (
 
 __all__ = [
     "ESTIMATORS",
-    "Asked",
     "Cascade",
     "CoarseFirst",
-    "Draw",
     "Ensemble",
-    "Estimator",
     "FixedScale",
     "GLNet",
     "GumbelSoftmax",
-    "Joint",
-    "Learned",
-    "Look",
     "Mixture",
-    "Pyramid",
     "RandomScale",
-    "Reading",
     "ScoreFunction",
     "SoftExpectation",
     "Squeezed",
     "StraightThroughArgmax",
     "UniformAverage",
-    "Walk",
-    "each_scale",
-    "gumbel_noise",
-    "one_hot_argmax",
-    "one_look",
 ]
 
 
