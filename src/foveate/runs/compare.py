@@ -15,7 +15,8 @@ from foveate.config_base import read_yaml
 from foveate.data.manifest import load_samples
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
-from foveate.foveation.estimators import Joint, all_names, earlier_name, members_of, with_estimator
+from foveate.foveation.estimator import Joint
+from foveate.foveation.estimators import all_names, earlier_name, members_of, with_estimator
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import Job, run_jobs
