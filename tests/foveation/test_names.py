@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.cli.commands.evaluate import compare
+from foveate.cli.evaluate import compare
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import (
     FixedScale,

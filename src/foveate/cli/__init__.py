@@ -1,1 +1,1 @@
-"""The command line: one thin file a command."""
+"""The command line: `app` gathers the commands, `arguments` and `console` serve them, all others hold commands."""

@@ -57,7 +57,7 @@ COMMANDS = (
     "start.demo",
 )
 for _module, _, _name in (path.partition(".") for path in COMMANDS):
-    app.command()(getattr(import_module(f"foveate.cli.commands.{_module}"), _name))
+    app.command()(getattr(import_module(f"foveate.cli.{_module}"), _name))
 
 
 def _print_version(wanted: bool) -> None:

@@ -163,8 +163,8 @@ def _config_file(given: Path) -> Path:
     """The configuration: as given, or that of a folder, which is written where it is not there yet."""
     if not given.is_dir():
         return given
-    from foveate.cli.commands.start import say_found
     from foveate.cli.console import errors
+    from foveate.cli.start import say_found
     from foveate.runs.init import init, name_of
 
     path = Path(f"{name_of(given)}.yaml")
