@@ -119,7 +119,7 @@ class LookPlan:
         if config.looks is not None or (config.planner or estimator.walk.planner) == "pyramid":
             if isinstance(estimator, Joint):
                 raise ConfigError(
-                    "this run sees two fields of view in each pass and has no looks to choose from; "
+                    "this run sees two fields of view in each pass: it has no looks to choose from, nothing to tune; "
                     "remove inference.looks, inference.planner and the budget"
                 )
             looks = looks_of(config, views)
