@@ -58,7 +58,7 @@ def prepare(
 
         foveate prepare cityscapes downloads/cityscapes data/cityscapes
 
-        foveate prepare deepglobe downloads/globe data/globe --split-list train=train.txt --split-list val=crossvali.txt
+        foveate prepare deepglobe downloads/deepglobe globe --split-list train=train.txt --split-list val=crossvali.txt
 
         foveate prepare gleason2019 downloads/gleason data/gleason2019 --fusion staple --crop 4400 --pyramid
     """
