@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foveate.data.config import DataConfig
 from foveate.data.images import open_labels, open_sample, open_working
-from foveate.data.labels import class_map
+from foveate.data.labels import LabelReader, class_map
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.data.readers.base import Address
@@ -82,11 +83,16 @@ def prediction_panels(
     panels.append(Panel(title, hatched(picture, left_out)))
     if labels is not None:
         with open_labels(Sample(Path(image), labels, Address.of(image).name, "test"), data) as truth:
-            panels.append(Panel("labels", class_picture(truth, data.classes, window)))
+            panels.append(_class_panel("labels", truth, data, window))
     membership = data.membership if data.overlapping else Exclusive(NODATA)
     with class_map(files.classes, len(data.classes), membership) as classes:
-        panels.append(Panel("prediction", class_picture(classes, data.classes, window)))
+        panels.append(_class_panel("prediction", classes, data, window))
     return [*panels, looked]
+
+
+def _class_panel(title: str, labels: LabelReader, data: DataConfig, window: Window | None = None) -> Panel:
+    told = f"{title} (stripes: several classes)" if data.overlapping else title
+    return Panel(told, class_picture(labels, data.classes, window))
 
 
 def _looked(files: PredictionFiles, config: RunConfig, window: Window, size: Size) -> Panel:
@@ -140,9 +146,9 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel
         picture = image_picture(image, bands=channels_shown(image, data.bands, data.in_channels))
         whole, size = Window.of(image.size), Size(*picture.shape[:2])
     with open_labels(sample, data) as labels:
-        truth = class_picture(labels, data.classes)
+        truth = _class_panel("labels", labels, data)
     with class_map(files.classes, len(data.classes), data.membership) as classes:
-        guess = class_picture(classes, data.classes)
+        guess = _class_panel("prediction", classes, data)
 
     def values(path: Path) -> FloatArray:
         with open_image(path) as cells:
@@ -153,8 +159,8 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel
     probabilities = values(files.scales) if config.foveation.has_policy else ()
     return [
         Panel("image", picture),
-        Panel("labels", truth),
-        Panel("prediction", guess),
+        truth,
+        guess,
         Panel("loss", loss, _loss_ticks(loss), "mean cross entropy", "magma"),
         Panel("IoU", iou, (0, 0.5, 1), "mean over classes"),
         PassesFile.read(files.passes).panel(whole, size),
