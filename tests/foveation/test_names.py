@@ -122,7 +122,7 @@ def test_names_of_earlier_versions_are_told_their_names_of_today(tmp_path):
 def test_members_are_for_ensembles():
     with pytest.raises(ConfigError, match="members is for the estimator ensemble only"):
         RunConfig.parse({**values(estimator="mean"), "members": ["a", "b"]})
-    with pytest.raises(ConfigError, match="one for each of the 2 fields of view"):
+    with pytest.raises(ConfigError, match="one run for each of 2 fields of view"):
         RunConfig.parse({**values(estimator="ensemble"), "members": ["a"]})
 
 
