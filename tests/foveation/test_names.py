@@ -115,7 +115,7 @@ def test_unknown_names_are_told_what_there_is(given):
 def test_names_of_earlier_versions_are_told_their_names_of_today(tmp_path):
     with pytest.raises(ConfigError, match="no estimator 'gsm': it is called 'gumbel_soft' now"):
         RunConfig.parse(values(estimator="gsm"))
-    with pytest.raises(ConfigError, match=r"method=patch_1 is called foveation\.estimator=fixed_1 now"):
+    with pytest.raises(ConfigError, match=r"method=patch_1 is now called foveation\.estimator=fixed_1"):
         RunConfig.load(write_config(tmp_path / "a.yaml", values()), ["method=patch_1"])
 
 
