@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from typer.testing import CliRunner
 from foveate import predict
 from foveate.cli.app import app
 from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, StoppedError
 from foveate.geometry import Size
 from foveate.inference import source as pixel_source
@@ -452,3 +455,21 @@ def test_the_run_is_not_changed_by_predicting(workspace):
     with pytest.raises(OutputExistsError):
         predict(run, workspace / "one.tif", workspace / "whole")
     assert all(torch.equal(before[name], value) for name, value in run.segmenter.state_dict().items())
+
+
+def test_few_modules_lie_between_the_command_and_the_first_pixel(workspace, tmp_path, monkeypatch):
+    """Those that are at work, in any thread, while the first window of a block is read."""
+    found, read = [], RasterioReader._read_level
+
+    def watched(self, level, window):
+        if not found and threading.current_thread() is not threading.main_thread():
+            stacks = (traceback.walk_stack(frame) for frame in sys._current_frames().values())
+            found.append({frame.f_globals["__name__"] for stack in stacks for frame, _ in stack})
+        return read(self, level, window)
+
+    monkeypatch.setattr(RasterioReader, "_read_level", watched)
+    done = invoke("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    between = {name for name in found[0] if name.startswith("foveate.")}
+    assert {"foveate.cli.commands.predict", "foveate.inference.source"} <= between
+    assert len(between) <= 15, sorted(between)
