@@ -28,7 +28,7 @@ from foveate.data.sections import ClassConfig
 from foveate.devices import peak_memory_mb
 from foveate.inference.assemble import PredictionFiles
 from foveate.inference.config import InferenceConfig
-from foveate.inference.job import write_prediction
+from foveate.inference.job import Prediction
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.source import PixelSource
 
@@ -76,7 +76,7 @@ def measure(megapixels: int, path: Path, name: str) -> dict[str, float]:
         before = forward(segmenter, SAMPLE)
         start = time.perf_counter()
         files = PredictionFiles.in_folder(Path(folder), "out")
-        summary = write_prediction(segmenter, source, files, classes=CLASSES, config=CONFIG)
+        summary = Prediction(segmenter, source, files, classes=CLASSES, config=CONFIG).run()
         whole = time.perf_counter() - start
     batches = -(-summary["passes"] // CONFIG.batch_size)
     # Half of the comparison before and half after: the speed of a shared machine drifts.

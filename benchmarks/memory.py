@@ -28,7 +28,7 @@ from foveate.data.sections import ClassConfig
 from foveate.devices import peak_memory_mb
 from foveate.inference.assemble import PredictionFiles
 from foveate.inference.config import InferenceConfig
-from foveate.inference.job import write_prediction
+from foveate.inference.job import Prediction
 from foveate.inference.memory import MemoryModel
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.source import PixelSource
@@ -84,7 +84,7 @@ def measure(path: Path) -> dict[str, float]:
         bound = model.bound(CONFIG.block_size, CONFIG.batch_size).main / 2**20
         start = time.perf_counter()
         files = PredictionFiles.in_folder(path.with_suffix(".out"), "out")
-        write_prediction(segmenter, source, files, classes=CLASSES, config=CONFIG)
+        Prediction(segmenter, source, files, classes=CLASSES, config=CONFIG).run()
         megapixels = image.size.megapixels
     seconds = time.perf_counter() - start
     return {

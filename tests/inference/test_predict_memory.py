@@ -107,7 +107,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.devices import peak_memory_mb
 from foveate.inference.memory import MemoryModel
 from foveate.inference.source import PixelSource
-from foveate.inference.job import write_prediction
+from foveate.inference.job import Prediction
 from foveate.inference.assemble import PredictionFiles
 from foveate.inference.pipeline import ready_to_predict
 planner, block, batch, classes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
@@ -124,7 +124,7 @@ with open_image(sys.argv[1]) as image:
     source = PixelSource(image, [0, 1, 2], Normalisation(255.0, (0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
     known = MemoryModel.of(model, source, config, classes)
     files = PredictionFiles.in_folder(Path(sys.argv[1] + ".out"), "out")
-    write_prediction(model, source, files, classes=names, config=config)
+    Prediction(model, source, files, classes=names, config=config).run()
     bound = known.bound(block, batch).main / 2**20
     print(json.dumps({"base": known.base / 2**20, "peak": peak_memory_mb(), "bound": bound}))
 """

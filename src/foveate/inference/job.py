@@ -252,26 +252,6 @@ class Prediction:
         )
 
 
-def write_prediction(
-    segmenter: FoveatedSegmenter,
-    source: PixelSource,
-    files: PredictionFiles,
-    *,
-    classes: list[ClassConfig],
-    config: InferenceConfig | None = None,
-    area: Area | None = None,
-    overwrite: bool = False,
-    on_pixels: _OnPixels = None,
-) -> dict[str, Any]:
-    """Segment an image of any size in this process alone; see `Prediction`.
-
-    Returns:
-        What the summary file holds.
-    """
-    prediction = Prediction(segmenter, source, files, classes=classes, config=config or InferenceConfig(), area=area)
-    return prediction.run(overwrite=overwrite, on_pixels=on_pixels)
-
-
 class _Progress:
     """Tells how many pixels were finished, by whatever process, since it was asked last."""
 

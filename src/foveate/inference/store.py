@@ -101,16 +101,6 @@ class BlockStore:
         return store
 
     @property
-    def digest(self) -> str:
-        """Name of the plan: equal for equal plans."""
-        return self._digest
-
-    @property
-    def plan(self) -> ConfigTree:
-        """The plan, as plain values."""
-        return self._plan
-
-    @property
     def assembled(self) -> Path:
         """Folder for the results while they are written; on the same file system as their final place."""
         return self.path / "assembled"
