@@ -26,6 +26,15 @@ class Size:
         """The size `side` x `side`."""
         return cls(side, side)
 
+    def scaled(self, rows: float, cols: float) -> Size:
+        """So many times as high and as wide, in whole pixels, at least one each."""
+        return Size(max(1, round(self.height * rows)), max(1, round(self.width * cols)))
+
+    def reduces_to(self, level: Size) -> bool:
+        """Whether a level of a pyramid may show the same: the factors of its sides differ only as they are rounded."""
+        down, across = self.height / level.height, self.width / level.width
+        return abs(down - across) <= 1.01 * max(down / level.height, across / level.width)
+
     @property
     def pixels(self) -> int:
         """Height times width."""

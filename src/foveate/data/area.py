@@ -22,7 +22,7 @@ from foveate.data.readers.base import ImageReader
 from foveate.geometry import Size, Window, ceil_div, ceil_to, windows_over
 from foveate.types import BoolArray, Raster
 
-# Looked at in pixels of about this size, at which cells melt into tissue: 1.25x, as others do.
+# Tissue is looked for in pixels of about this size, at which cells melt into tissue: 1.25x, as others do.
 _PIXEL = 8e-6
 _LONGEST = 4096
 _FEWEST = 256  # pixels on the longer side of a small image
@@ -121,7 +121,7 @@ def _overview_size(slide: ImageReader) -> Size:
     pixel = slide.resolution.row if slide.resolution is not None else _PIXEL
     longest = max(slide.size.height, slide.size.width)
     factor = min(1.0, max(pixel / _PIXEL, _FEWEST / longest), _LONGEST / longest)
-    return Size(max(1, round(slide.size.height * factor)), max(1, round(slide.size.width * factor)))
+    return slide.size.scaled(factor, factor)
 
 
 def _cleaned(mask: BoolArray) -> BoolArray:
@@ -158,7 +158,9 @@ class Polygons:
     """
 
     def __init__(self, outlines: Sequence[Outline]) -> None:
-        self._shapes = [_shape(outline) for outline in outlines]
+        self._shapes = [
+            {"type": "Polygon", "coordinates": [ring.tolist() for ring in outline.rings]} for outline in outlines
+        ]
         bounds = [_bounds(outline.rings[0]) for outline in outlines]
         self._bounds = np.array(bounds, np.float64).reshape(-1, 4)
         self.digest = _digest(outlines)
@@ -202,10 +204,6 @@ def _drawn(shapes: list[dict[str, Any]], tile: Window) -> BoolArray:
         shapes, (tile.height, tile.width), transform=Affine(1, 0, tile.left, 0, 1, tile.top), dtype="uint8"
     ).astype(np.bool_)
     return drawn
-
-
-def _shape(outline: Outline) -> dict[str, Any]:
-    return {"type": "Polygon", "coordinates": [ring.tolist() for ring in outline.rings]}
 
 
 def _bounds(ring: Ring) -> NDArray[np.float64]:

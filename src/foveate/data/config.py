@@ -25,7 +25,6 @@ from foveate.texts import metres
 from foveate.types import IGNORE, Tissue
 
 _IMAGENET_MEAN = [0.485, 0.456, 0.406]
-
 _IMAGENET_STD = [0.229, 0.224, 0.225]
 
 

@@ -57,7 +57,7 @@ def fit(image: ImageReader, config: DataConfig) -> Fit:
     kind, location = Kind.of(image, channels), image.location
     wrong = list(misfits(trained, kind))
     note = pixel_note(trained, kind) if config.pixel_size is None else None
-    if note is not None and has_other_pixels(trained, kind):
+    if note is not None and pixel_ratio(trained, kind) >= _OTHER_PIXELS:
         wrong.append(f"{note} (train with data.pixel_size to use images of any pixel size)")
     elif note is not None:
         notes = (*notes, note)
@@ -283,11 +283,6 @@ def pixel_note(trained: TrainedOn, kind: Kind) -> str | None:
     low, high = (length(size) for size in trained.pixel_size)
     seen = low if low == high else f"{low} to {high}"
     return f"its pixels are {length(kind.pixel_size)} wide, and those of training {seen}"
-
-
-def has_other_pixels(trained: TrainedOn, kind: Kind) -> bool:
-    """Whether what it shows has another size in pixels."""
-    return pixel_ratio(trained, kind) >= _OTHER_PIXELS
 
 
 def _are_others(trained: Sequence[str], names: Sequence[str]) -> bool:

@@ -61,11 +61,6 @@ class LocationSpec:
         if not self.scales_read or not set(self.scales_read) <= set(range(len(self.scales))):
             raise GeometryError(f"scales_read must be indices 0 to {len(self.scales) - 1}, got {self.scales_read}")
 
-    @property
-    def overview_side(self) -> int:
-        """Side of the overview's crop, 2r + 1 overview pixels."""
-        return 2 * self.policy_margin + 1
-
 
 class Location(NamedTuple):
     """One place; uint8 images stay uint8, so that workers send little, others become float32. Not normalised.

@@ -22,9 +22,7 @@ from foveate.errors import DatasetError, FoveateError
 from foveate.geometry import Window
 
 _IMAGES = ("images", "image", "imgs", "img")
-
 _LABELS = ("masks", "labels", "annotations", "mask", "label", "gt")
-
 _WINDOWS, _WINDOW = 12, 128  # of each image
 
 

@@ -27,11 +27,8 @@ from foveate.geometry import Size, Window
 
 # Read in full up to this many pixels in all; of more an even part of the tiles.
 _PIXELS = 10**9
-
 _TILE = 2048
-
 _OBJECT_GRID = 1024  # rows and columns of the coarse grid that objects are measured on
-
 _MOST_VALUES = 256
 
 

@@ -56,7 +56,7 @@ class Panel:
 def screen_size(size: Size, longest: int) -> Size:
     """The size with its longer side at most `longest`."""
     factor = min(1.0, longest / max(size.height, size.width))
-    return Size(max(1, round(size.height * factor)), max(1, round(size.width * factor)))
+    return size.scaled(factor, factor)
 
 
 def image_picture(

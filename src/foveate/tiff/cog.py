@@ -76,13 +76,10 @@ class TiledWriter:
 
     def pieces_at(self, place: Place) -> list[Piece]:
         """The pieces of a tile that were written; any thread may ask."""
-        return [Piece(window, self._read(start, length), whole) for window, start, length, whole in self._of(place)]
-
-    def _of(self, place: Place) -> list[tuple[Window, int, int, bool]]:
-        return self._found.get(place, [])
-
-    def _read(self, start: int, length: int) -> bytes:
-        return os.pread(self._spool.fileno(), length, start)
+        return [
+            Piece(window, os.pread(self._spool.fileno(), length, start), whole)
+            for window, start, length, whole in self._found.get(place, ())
+        ]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from foveate.data.readers.derived import as_shown
 from foveate.data.readers.ngff import open_zarr
 from foveate.data.readers.openslide_reader import open_openslide
 from foveate.data.readers.pyramid import PyramidReader
-from foveate.data.readers.rasterio_reader import open_rasterio
+from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import FoveateError, ImageReadError, SeveralPlanesError, UnsupportedImageError, reason_of
 from foveate.geometry import Georeference, Resolution
 
@@ -62,7 +62,7 @@ FAMILIES: tuple[Family, ...] = (
     # Before those who see no more of a slide than its TIFF, or than the small JPEG that an .mrxs file is.
     Family("openslide (SVS, NDPI, MRXS, SCN, DICOM, ...)", open_openslide, "wsi", own=(".mrxs",)),
     Family("decoded (PNG, JPEG)", open_decoded),
-    Family("rasterio (TIFF, COG, JPEG 2000, VRT, ...)", open_rasterio),
+    Family("rasterio (TIFF, COG, JPEG 2000, VRT, ...)", RasterioReader),
 )
 
 

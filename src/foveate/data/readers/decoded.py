@@ -21,9 +21,8 @@ from foveate.geometry import Size, Window, halvings
 from foveate.tiff.pyramid import TiffSource, write_plain_pyramid
 from foveate.types import BoolArray, Raster
 
-# Formats that decode from the first row on: reading part of a row and coming back would decode it all again.
-_SEQUENTIAL = ("PNG", "JPEG")
 _log = logging.getLogger(__name__)
+# They decode from the first row on: reading part of a row and coming back would decode it all again.
 _DRIVERS = ("PNG", "JPEG")
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
@@ -49,7 +48,7 @@ def source_of_dataset(dataset: Any, name: str) -> TiffSource:
         dataset.count,
         np.result_type(*dataset.dtypes),
         read,
-        dataset.driver in _SEQUENTIAL,
+        dataset.driver in _DRIVERS,
         (lambda window: read_valid(dataset, window)) if masked else None,
         dataset.nodata,
         place.crs if place else None,

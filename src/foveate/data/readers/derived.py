@@ -98,8 +98,7 @@ class RescaledReader(Derived):
 
     def _scaled(self, extent: Size) -> Size:
         """An extent in pixels of the inner level 0, in those of the new one."""
-        rows, cols = self.size.height / self._inner.size.height, self.size.width / self._inner.size.width
-        return Size(max(1, round(extent.height * rows)), max(1, round(extent.width * cols)))
+        return extent.scaled(self.size.height / self._inner.size.height, self.size.width / self._inner.size.width)
 
     def _extent(self, level: int) -> Size:
         return self._extents[level]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from foveate.data.readers.array import ImageAxes
@@ -113,7 +114,7 @@ def _multiscale(tree: Mapping[str, Any]) -> Multiscale:
     names = tuple("c" if axis.get("type") == "channel" else axis["name"].lower() for axis in axes)
     whole = _scale(tree, len(names)) or (1.0,) * len(names)
     own = [_scale(dataset, len(names)) for dataset in tree["datasets"]]
-    scales = tuple(None if scale is None else _product(scale, whole) for scale in own)
+    scales = tuple(None if scale is None else tuple(map(mul, scale, whole)) for scale in own)
     units = [axis.get("unit") for axis in axes]
     paths = tuple(str(dataset["path"]) for dataset in tree["datasets"])
     return Multiscale(names, paths, scales, _resolution(names, units, scales[0]))
@@ -127,10 +128,6 @@ def _scale(tree: Mapping[str, Any], axes: int) -> tuple[float, ...] | None:
                 raise ValueError(f"a scale of {len(scale)} numbers for {axes} axes")
             return scale
     return None
-
-
-def _product(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    return tuple(a * b for a, b in zip(first, second, strict=True))
 
 
 def _resolution(
@@ -216,7 +213,7 @@ def _covered(size: Size, level: Size, downsample: tuple[float, float] | None) ->
     """Level-0 pixels that a level covers: by its downsample where that fits the sizes, else the image."""
     if downsample is None:
         return size
-    covered = Size(max(1, round(level.height * downsample[0])), max(1, round(level.width * downsample[1])))
+    covered = level.scaled(*downsample)
     apart = abs(covered.height - size.height) < downsample[0], abs(covered.width - size.width) < downsample[1]
     return covered if all(apart) else size
 
@@ -247,16 +244,10 @@ def _pyramid(arrays: list[Array], name: str, plane: Plane | None) -> list[Array]
         raise UnsupportedImageError(f"the group {name} has no image array")
     axes = _plain(images[:1], name, plane).axes
     sizes = [axes.size(array.shape) for array in images if array.ndim == axes.count]
-    same = len(sizes) == len(images) and all(_is_level(sizes[0], size) for size in sizes[1:])
+    same = len(sizes) == len(images) and all(map(sizes[0].reduces_to, sizes[1:]))
     if not same or len(set(sizes)) < len(sizes):
         names = ", ".join(array.basename for array in images)
         raise UnsupportedImageError(
             f"the arrays of {name} do not form a pyramid: {names}; open one of them: {name}/{images[0].basename}"
         )
     return images
-
-
-def _is_level(finest: Size, size: Size) -> bool:
-    """Whether the factors of the sides are equal but for the rounding to whole pixels."""
-    down, across = finest.height / size.height, finest.width / size.width
-    return abs(down - across) <= 1.01 * max(down / size.height, across / size.width)

@@ -89,14 +89,14 @@ class OpenSlideReader(PyramidReader):
 
     def _open(self) -> OpenSlide:
         """The slide. After an error OpenSlide refuses all further reads, so that it is opened again."""
-        from openslide import OpenSlide  # noqa: PLC0415 - an extra
+        from openslide import OpenSlide, OpenSlideError  # noqa: PLC0415 - an extra
 
         if self._closed:
             raise ValueError(f"{self.path} is closed")
         if self._slide is None:
             try:
                 self._slide = OpenSlide(self.path)
-            except _openslide_error() as error:
+            except OpenSlideError as error:
                 raise UnsupportedImageError(f"OpenSlide cannot open {self.path}: {error}") from None
             self._slide.set_cache(_shared_cache(os.getpid()))
         return self._slide
@@ -110,12 +110,6 @@ class OpenSlideReader(PyramidReader):
         """Close the slide."""
         self._drop()
         self._closed = True
-
-
-def _openslide_error() -> type[Exception]:
-    from openslide import OpenSlideError  # noqa: PLC0415 - an extra
-
-    return OpenSlideError
 
 
 @lru_cache(maxsize=1)

@@ -238,13 +238,8 @@ class RasterioReader(PyramidReader):
 
 def _levels(dataset: Any, location: Address) -> list[Any]:
     """A file and its overviews. All are opened now: only the opened level knows its exact size."""
-    levels = range(_overview_count(dataset))
-    return [dataset, *(open_level(location, dataset.driver, level) for level in levels)]
-
-
-def _overview_count(dataset: Any) -> int:
-    """Number of overviews that every band has."""
-    return min(len(dataset.overviews(index)) for index in dataset.indexes)
+    every_band_has = min(len(dataset.overviews(index)) for index in dataset.indexes)
+    return [dataset, *(open_level(location, dataset.driver, level) for level in range(every_band_has))]
 
 
 def _pyramid(datasets: list[Any]) -> list[Any]:
@@ -252,18 +247,10 @@ def _pyramid(datasets: list[Any]) -> list[Any]:
 
     GDAL counts every further image of a slide's TIFF as an overview, its label and the photograph of the glass too.
     """
-    levels, full = [datasets[0]], datasets[0]
+    levels, full = [datasets[0]], Size(*datasets[0].shape)
     for level in datasets[1:]:
-        # The shorter side's rounding to whole pixels is what the downsamples of the sides may differ by.
-        down, across = full.height / level.height, full.width / level.width
-        same_shape = abs(down - across) <= 1.01 * max(down / level.height, across / level.width)
-        if same_shape and level.height < levels[-1].height and level.width < levels[-1].width:
+        if full.reduces_to(Size(*level.shape)) and level.height < levels[-1].height and level.width < levels[-1].width:
             levels.append(level)
         else:
             level.close()
     return levels
-
-
-def open_rasterio(location: Address, options: OpenOptions) -> RasterioReader:
-    """The registry's entry."""
-    return RasterioReader(location, options)
