@@ -471,5 +471,5 @@ def test_few_modules_lie_between_the_command_and_the_first_pixel(workspace, tmp_
     done = invoke("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.output
     between = {name for name in found[0] if name.startswith("foveate.")}
-    assert {"foveate.cli.commands.predict", "foveate.inference.source"} <= between
+    assert {"foveate.cli.predict", "foveate.inference.source"} <= between
     assert len(between) <= 15, sorted(between)
