@@ -1,6 +1,8 @@
 """Where the curves go besides metrics.csv."""
 
 import io
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from foveate.errors import ConfigError
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.train import prepare_training
+from foveate.training import fit
 from foveate.training.callbacks import log_image
 from toys import make_data_set, toy_config
 
@@ -93,6 +96,14 @@ def test_a_package_that_is_missing_is_named(tmp_path, logger):
             train(tmp_path, logger)
     else:
         pytest.skip(f"{logger} is installed")
+
+
+def test_mlflow_writes_where_it_says_itself(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(get_tracking_uri=lambda: "sqlite:///here.db"))
+    monkeypatch.setattr(fit, "MLFlowLogger", lambda **arguments: given.update(arguments))
+    fit._chosen_logger("mlflow", tmp_path / "run", 0)
+    assert given == {"run_name": "run", "tracking_uri": "sqlite:///here.db"}
 
 
 def test_other_names_are_refused(tmp_path):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,7 +219,9 @@ def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Lo
     try:
         if name == "wandb":
             return WandbLogger(name=run_dir.name, save_dir=run_dir, id=run_dir.name, resume="allow")
-        return MLFlowLogger(run_name=run_dir.name, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"))
+        # As MLflow finds it: by MLFLOW_TRACKING_URI, else its default. Lightning's own is refused since MLflow 3.
+        tracking = import_module("mlflow").get_tracking_uri()
+        return MLFlowLogger(run_name=run_dir.name, tracking_uri=tracking)
     except ModuleNotFoundError as error:
         raise ConfigError(f"training.logger {name} needs {error.name or name}; pip install {name}") from None
 
