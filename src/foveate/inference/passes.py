@@ -183,17 +183,20 @@ class SharedPasses:
         parts = [
             (some[0].group, some[0].group.passes.select(torch.tensor([one.row for one in some]))) for some in alike
         ]
-        made = partial(self._made, [one.key for one in batch], parts, context(parts[0][1]))
-        return self._beside.submit(made).result if self._beside else made
-
-    def _made(
-        self, keys: list[_Key], parts: list[tuple[PassGroup, Passes]], context: Context | None
-    ) -> dict[_Key, _Output]:
-        """What the network makes of a batch."""
         looking = self._segmenter.scales, self._segmenter.estimator
         inputs = [inputs_of(passes, group.regions, *looking) for group, passes in parts]
         patches = inputs[0] if len(inputs) == 1 else [patch for some in inputs for patch in some]
-        seen = self.run(patches, torch.cat([passes.scale_weights for _, passes in parts]), context)
+        weights = torch.cat([passes.scale_weights for _, passes in parts])
+        given = self.run.filled(patches), len(batch), weights, context(parts[0][1])
+        # The network alone: threads of many small operations wait for each other, as one at a time holds Python's lock.
+        made = partial(self._made, [one.key for one in batch], *given)
+        return self._beside.submit(made).result if self._beside else made
+
+    def _made(
+        self, keys: list[_Key], filled: Tensor, count: int, weights: Tensor, context: Context | None
+    ) -> dict[_Key, _Output]:
+        """What the network makes of a batch."""
+        seen = self.run.forward(filled, count, weights, context)
         return {key: _Output(seen, row) for row, key in enumerate(keys)}
 
     def _counts_later(self, one: _Pass, block: Window) -> bool:

@@ -137,16 +137,20 @@ class Runner:
         The inputs were mixed by scale weights (n, S). Every forward pass has the shape of a whole batch, filled up with
         zeros: kernels are chosen once, and a patch's result does not depend on how many others were left.
         """
-        filled = self.filled(inputs)
+        return self.forward(self.filled(inputs), len(inputs), scale_weights, context)
+
+    @torch.inference_mode()
+    def forward(self, filled: Tensor, count: int, scale_weights: Tensor, context: Context | None = None) -> Seen:
+        """As when called, on what `filled` made of some inputs; nothing else may be filled meanwhile."""
         with torch.autocast(filled.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
             if isinstance(self._segmenter, CascadeSegmenter):
                 seen = self._looked(self._segmenter, filled, int(scale_weights[0].argmax()), context)
             else:
-                weights = torch.cat([scale_weights, scale_weights[-1:].expand(len(filled) - len(inputs), -1)])
+                weights = torch.cat([scale_weights, scale_weights[-1:].expand(len(filled) - count, -1)])
                 seen = Seen(self._seen(filled, on_device(weights, filled.device)))
         if seen.logits.untyped_storage().data_ptr() == filled.untyped_storage().data_ptr():
             self._inputs = None  # a network that gives back what it is given keeps that
-        return seen.of(slice(len(inputs)))
+        return seen.of(slice(count))
 
     def _looked(self, cascade: CascadeSegmenter, patches: Tensor, scale: int, context: Context | None) -> Seen:
         if context is not None:
