@@ -292,7 +292,8 @@ class Pace(pl.Callback):
         def step() -> None:
             with torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
                 output = module._predict(batch, module._draw())
-                loss = module._loss(output, batch).total
+                segmenter = module.segmenter
+                loss = segmenter.estimator.loss(segmenter, output, batch, module.loss).total
             loss.backward()
             torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             type(optimizer).step(optimizer)
