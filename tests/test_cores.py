@@ -23,6 +23,18 @@ def test_readers_are_left_their_cores_and_the_rest_comes_back(monkeypatch):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(2, 1, 2), (2, 4, 2), (1, 1, 1), (3, 1, 2), (3, 4, 1)])
+def test_two_cores_are_shared_with_the_readers(monkeypatch, cores, workers, threads):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores), raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores)
+    try:
+        with cores_left_by(workers):
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("given", [None, "6"])
 def test_training_processes_share_the_cores(monkeypatch, given):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)

@@ -35,7 +35,7 @@ def images_with_polygons(folder):
 
 
 @pytest.mark.slow
-def test_the_five_commands_of_the_readme_give_results_that_agree(tmp_path):
+def test_the_six_commands_of_the_readme_give_results_that_agree(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     images_with_polygons(tmp_path / "data" / "mine")
 
@@ -49,6 +49,7 @@ def test_the_five_commands_of_the_readme_give_results_that_agree(tmp_path):
     said = foveate("train", "mine.yaml", *QUICK)
     best = float(re.search(r"best validation mIoU %\s*│\s*([\d.]+)", said)[1])
     assert best > 70
+    assert "next: foveate predict runs/mine" in foveate("tune", "runs/mine")
     foveate("predict", "runs/mine", "data/mine/images/old town.tif", "--out", "predictions")
     found = class_map(tmp_path / "predictions" / "old town.classes.tif")
     assert (found == shapes(1)[1][0]).mean() > 0.9

@@ -111,14 +111,17 @@ def share_cores(processes: int) -> None:
 def cores_left_by(workers: int, processes: int = 1) -> Iterator[None]:
     """Within the block torch's kernels use no core that a reading or another training process needs; one is left.
 
-    A kernel on n threads waits for the slowest of them, which is the one that shares its core.
+    A kernel on n threads waits for the slowest of them, which is the one that shares its core. With two cores or fewer
+    readers share them all the same: they need a twentieth of a core there, and two threads train 1.4 times as fast as
+    one beside a core for the reader.
 
     Args:
         workers: reading processes of each training process.
         processes: training processes that share this computer's cores.
     """
     before, given = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
-    threads = min(before, max(1, available_cores() // processes - workers))
+    cores = available_cores() // processes
+    threads = min(before, max(1, cores if cores <= 2 else cores - workers))
     torch.set_num_threads(threads)
     # Where it is not set Lightning gives each training process all of its cores, its readers' too.
     os.environ["OMP_NUM_THREADS"] = given or str(threads)
