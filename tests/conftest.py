@@ -1,4 +1,6 @@
 import os
+import signal
+import threading
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
@@ -11,6 +13,13 @@ from hypothesis import settings
 settings.register_profile("default", deadline=None, max_examples=25)
 settings.load_profile("default")
 torch.set_num_threads(2)
+
+if threading.current_thread() is threading.main_thread():
+    # `nohup` and shells that run the tests in the background let signals be ignored; what tests start would inherit it.
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
