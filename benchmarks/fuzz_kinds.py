@@ -191,7 +191,7 @@ def _plan(folder: Path) -> Path:
 
 def _use_plan(path: Path) -> Any:
     store = BlockStore.joining(path.parent, _PLAN, 4)
-    return store is not None and store.plan
+    return store is not None
 
 
 def _checkpoint(is_sealed: bool) -> Callable[[Path], Path]:

@@ -29,7 +29,7 @@ NEEDS = {
     r"--devices (auto|cuda|\d)|--nodes": "several GPUs or computers",
     r"--code ": "code of one's own, see test_examples.py",
     r"--budget \d": "an image of megapixels, of which so few passes see all",
-    r"^foveate train .*--devices cpu": "processes of its own, see tests/training/test_devices.py",
+    r"^foveate train .*--devices cpu": "processes of its own, see tests/training/test_training_devices.py",
     r"^foveate demo|demo-output": "minutes; see test_demo.py",
     r"^foveate view (?!.*--export)": "a browser; see tests/viewer",
     r"\$W|\$L|NAME": "files that the page has told to make",

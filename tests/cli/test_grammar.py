@@ -39,7 +39,7 @@ def test_places_follow_the_grammar(monkeypatch):
     assert places("0,2", "auto", 1) == ("cuda:0,cuda:2", 2)
     assert [device_of(rank, "cuda:0,cuda:2") for rank in range(3)] == ["cuda:0", "cuda:2", "cuda:0"]
     assert device_named("2") == torch.device("cuda:2")
-    with pytest.raises(ConfigError, match="one is needed"):
+    with pytest.raises(ConfigError, match="2 places to work at; give one"):
         device_named("0-1")
     trained = Processes.of("1-3")
     assert (trained.per_node, trained.accelerator, trained.numbers) == (3, "gpu", (1, 2, 3))

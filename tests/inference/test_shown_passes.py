@@ -87,7 +87,7 @@ def test_passes_are_counted_by_field_of_view(tmp_path):
 @pytest.mark.filterwarnings(NO_PLACE)
 def test_another_raster_is_refused(tmp_path):
     write_image(tmp_path / "x.tif", np.zeros((1, 5, 5), np.uint8))
-    with pytest.raises(ImageReadError, match="no map of passes"):
+    with pytest.raises(ImageReadError, match="is not a map of passes"):
         PassesFile.read(tmp_path / "x.tif")
 
 

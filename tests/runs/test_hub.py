@@ -128,9 +128,9 @@ def test_the_card_has_classes_scores_and_how_to_load(run):
 
 
 def test_names_that_are_none_and_models_that_are_not_there(run, endpoint):
-    with pytest.raises(ConfigError, match="names no model"):
+    with pytest.raises(ConfigError, match="is not the name of a model"):
         hub.fetch("hf://vessels", endpoint=endpoint.url)
-    with pytest.raises(ConfigError, match="names no model"):
+    with pytest.raises(ConfigError, match="is not the name of a model"):
         hub.push(run, run.path, "../vessels", endpoint=endpoint.url)
     with pytest.raises(FoveateError, match="could not load hf://ada/unknown"):
         hub.fetch("hf://ada/unknown", endpoint=endpoint.url)

@@ -450,7 +450,7 @@ class DataOfWorkers(ToyData):
 @pytest.mark.filterwarnings("ignore")
 def test_a_killed_data_worker_is_named_with_what_to_do(tmp_path):
     data = DataOfWorkers(6, items=KilledWorker)
-    with pytest.raises(WorkerError, match=r"a process that reads images ended: .*fewer data\.workers.*--resume"):
+    with pytest.raises(WorkerError, match=r"a process that reads images ended: .*reduce data\.workers.*--resume"):
         train(toy_task(toy_config(steps=6)), tmp_path, data=data)
 
 
@@ -460,7 +460,7 @@ def test_a_data_worker_that_ends_while_it_hands_over_a_batch_is_named_too(tmp_pa
         def __getitem__(self, index):
             raise error
 
-    with pytest.raises(WorkerError, match=r"a process that reads images ended: .*fewer data\.workers.*--resume"):
+    with pytest.raises(WorkerError, match=r"a process that reads images ended: .*reduce data\.workers.*--resume"):
         train(toy_task(toy_config(steps=6)), tmp_path, data=ToyData(6, items=HandingOver))
 
 

@@ -83,7 +83,7 @@ def test_a_comparison_without_results_says_so(folder):
 
 def test_what_is_no_comparison_is_refused(tmp_path):
     assert not is_comparison(tmp_path)
-    with pytest.raises(ConfigError, match="no comparison"):
+    with pytest.raises(ConfigError, match="is not a comparison"):
         write_comparison_report(tmp_path)
 
 

@@ -217,7 +217,7 @@ def test_with_other_settings_the_split_is_evaluated_anew_and_not_taken_for_the_r
     page = write_report(
         copy, tmp_path / "changed.html", ReportOptions(overrides=("inference.overlap=0.4",)), say=said.append
     )
-    assert said == ["no evaluation of these settings is there: evaluating val, for the report"]
+    assert said == ["no evaluation of these settings exists; evaluating val for the report"]
     assert page.missing == ()
     assert "overlap: 0.4" in page.path.read_text(encoding="utf-8")
     made = {path.name for path in (copy / "report" / "evaluation").glob("*.json")}
