@@ -227,7 +227,7 @@ def test_further_images_of_a_slide_are_no_levels(real_data):
 def test_levels_show_the_whole_image(shapes, kept):
     class Level:
         def __init__(self, height, width):
-            self.shape, self.closed = (height, width), False
+            self.shape, self.height, self.width, self.closed = (height, width), height, width, False
 
         def close(self):
             self.closed = True

@@ -135,7 +135,7 @@ def test_names_that_are_none_and_models_that_are_not_there(run, endpoint):
     with pytest.raises(FoveateError, match="could not load hf://ada/unknown"):
         hub.fetch("hf://ada/unknown", endpoint=endpoint.url)
     endpoint.models["ada/other"] = {"README.md": b"something else"}
-    with pytest.raises(ConfigError, match=r"no run of Foveate: it has no config\.yaml and no model\.safetensors"):
+    with pytest.raises(ConfigError, match=r"is not a Foveate run: it has no config\.yaml and no model\.safetensors"):
         hub.fetch("hf://ada/other", endpoint=endpoint.url)
 
 
