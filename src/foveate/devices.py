@@ -111,9 +111,9 @@ def share_cores(processes: int) -> None:
 def cores_left_by(workers: int, processes: int = 1) -> Iterator[None]:
     """Within the block torch's kernels use no core that a reading or another training process needs; one is left.
 
-    A kernel on n threads waits for the slowest of them, which is the one that shares its core. With two cores or fewer
-    readers share them all the same: they need a twentieth of a core there, and two threads train 1.4 times as fast as
-    one beside a core for the reader.
+    A kernel on n threads waits for the slowest of them, which is the one that shares its core. With one or two cores
+    the kernels use them all: a reader needs a twentieth of a core there, and two threads train 1.4 times as fast as one
+    thread beside a core for the reader.
 
     Args:
         workers: reading processes of each training process.
