@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from foveate.data.readers import open_image
     from foveate.errors import FoveateError
     from foveate.foveation.estimators import Cascade, GumbelSoftmax, Mixture
-    from foveate.geometry import Size, Window
+    from foveate.geometry import ScaleSet, Size, Window
     from foveate.networks.build import build_network
     from foveate.networks.config import trust_code
-    from foveate.patches import ScaleSet
     from foveate.runs.config import RunConfig
     from foveate.segmenter import FoveatedSegmenter
 
@@ -67,11 +66,11 @@ _named, __dir__ = door(
         "data.readers": "open_image",
         "errors": "FoveateError",
         "foveation.estimators": "Cascade GumbelSoftmax Mixture",
-        "geometry": "Size Window",
+        "geometry": "ScaleSet Size Window",
         "networks.build": "build_network",
         "networks.config": "trust_code",
         "package": "__version__",
-        "patches": "ScaleSet patches",
+        "patches": "patches",
         "runs.config": "RunConfig",
         "segmenter": "FoveatedSegmenter",
     },

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from foveate.errors import GeometryError
 from foveate.foveation.estimator import Draw, LocationOutput
 from foveate.foveation.estimators import Cascade
-from foveate.geometry import ceil_div
+from foveate.geometry import ScaleSet, ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork
 from foveate.networks.parts import heads_of
-from foveate.patches import ScaleSet
-from foveate.patches.alignment import Context, resize_logits
+from foveate.patches import Context, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
 from foveate.segmenter import FoveatedSegmenter, Places
 

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.estimator import Asked, Draw, Estimator, Joint, Learned, LocationOutput, Reading, shares_of
 from foveate.foveation.estimators import GumbelSoftmax
-from foveate.geometry import CellGrid, Size, tile_starts
+from foveate.geometry import CellGrid, ScaleSet, Size, tile_starts
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
-from foveate.patches import ScaleSet
-from foveate.patches.alignment import chosen_crops, resize_logits, weighted_crops
+from foveate.patches import chosen_crops, resize_logits, weighted_crops
 from foveate.patches.extraction import (
     Windows,
     extract_patches,

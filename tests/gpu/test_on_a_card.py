@@ -155,7 +155,7 @@ def test_no_pass_of_a_block_waits_for_the_card():
     from foveate.inference.runner import Runner  # noqa: PLC0415
     from foveate.inference.source import mixed_patches, read_regions  # noqa: PLC0415
     from foveate.inference.stitch import Stitcher, add_outputs  # noqa: PLC0415
-    from foveate.looks.passes import Passes  # noqa: PLC0415
+    from foveate.looks import Passes  # noqa: PLC0415
     from foveate.patches.extraction import Windows  # noqa: PLC0415
 
     one = prediction(".")

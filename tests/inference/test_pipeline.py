@@ -23,7 +23,7 @@ from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import Canvases, Stitcher
-from foveate.looks.passes import Passes
+from foveate.looks import Passes
 from foveate.patches import ScaleSet
 from foveate.patches.extraction import Windows, overview_of
 from foveate.segmenter import FoveatedSegmenter

@@ -12,7 +12,7 @@ from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture, SoftE
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField
-from foveate.looks.passes import MappedLook, PassMap, PerTarget
+from foveate.looks import MappedLook, PassMap, PerTarget
 from foveate.patches.extraction import Windows
 
 PYRAMID = {"planner": "pyramid", "looks": ((16, 0.5), (16, 1.0), (32, 1.0))}

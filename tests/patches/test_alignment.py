@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.errors import GeometryError
-from foveate.patches.alignment import (
+from foveate.patches import (
     Context,
     chosen_crops,
     crop_central,

@@ -17,7 +17,7 @@ from foveate.inference.block import block_layers
 from foveate.inference.config import InferenceConfig, PolygonsConfig
 from foveate.inference.plan import BlockGrid
 from foveate.membership import Exclusive
-from foveate.tiff.raster import FULL, NODATA, quiet
+from foveate.tiff import FULL, NODATA, quiet
 from foveate.writers.outputs import OutputSpec, table_path, write_outputs
 
 CLASSES = [ClassConfig(name=name, color=color) for name, color in (("sea", "#0000ff"), ("rock & sand", "#804020"))]

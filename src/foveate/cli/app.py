@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 # In the order of the help. The docstring of a command is its help.
 COMMANDS = (
-    "start.init",
+    "train.init",
     "train.train",
     "evaluate.evaluate",
     "evaluate.compare",
@@ -49,12 +49,12 @@ COMMANDS = (
     "share.export",
     "share.push",
     "view.view",
-    "show.info",
-    "show.networks",
-    "prepare.prepare",
+    "view.info",
+    "view.networks",
+    "convert.prepare",
     "convert.convert",
-    "show.config",
-    "start.demo",
+    "view.config",
+    "train.demo",
 )
 for _module, _, _name in (path.partition(".") for path in COMMANDS):
     app.command()(getattr(import_module(f"foveate.cli.{_module}"), _name))

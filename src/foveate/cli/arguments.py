@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from foveate.errors import CheckpointError, ConfigError, DatasetError, ImageReadError, OutputExistsError
+
 if TYPE_CHECKING:
     from foveate.types import Coordinates
 
@@ -90,9 +92,6 @@ def coordinates_of(name: str) -> Coordinates:
     """
     from typing import cast, get_args
 
-    from foveate.errors import ConfigError
-    from foveate.types import Coordinates
-
     if name not in get_args(Coordinates):
         raise ConfigError(f"coordinates {name!r}; allowed are {', '.join(get_args(Coordinates))}")
     return cast("Coordinates", name)
@@ -109,7 +108,6 @@ def check_run(run: Path, overrides: list[str] | None = None, *, data: bool = Fal
     Raises:
         ConfigError, CheckpointError, DatasetError: saying so.
     """
-    from foveate.errors import CheckpointError
     from foveate.runs.config import RunConfig
 
     config = RunConfig.load(run / "config.yaml", overrides)
@@ -129,7 +127,6 @@ def check_run_or_comparison(folder: Path, overrides: list[str]) -> None:
     Raises:
         ConfigError: when the folder is neither a run nor a comparison, or a setting is not allowed.
     """
-    from foveate.errors import ConfigError
     from foveate.runs.config import RunConfig
 
     if not (folder / "comparison.json").is_file() and not (folder / "runs").is_dir():
@@ -144,8 +141,6 @@ def check_not_trained(run: Path) -> None:
     Raises:
         OutputExistsError: saying what to do.
     """
-    from foveate.errors import OutputExistsError
-
     found = [name for name in ("best.ckpt", "last.ckpt") if (run / "checkpoints" / name).exists()]
     if found:
         raise OutputExistsError(
@@ -160,8 +155,6 @@ def check_export(path: Path) -> None:
     Raises:
         ConfigError: saying which can.
     """
-    from foveate.errors import ConfigError
-
     if path.suffix not in (".onnx", ".pt2"):
         raise ConfigError(f"{path}: the name of an export ends in .onnx or .pt2")
 
@@ -172,8 +165,6 @@ def check_folder(folder: Path) -> None:
     Raises:
         DatasetError: saying so.
     """
-    from foveate.errors import DatasetError
-
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder}; give a folder with images/ and masks/ (or labels/) in it")
 
@@ -184,8 +175,6 @@ def check_all_there(paths: list[Path]) -> None:
     Raises:
         ImageReadError: naming the first.
     """
-    from foveate.errors import ImageReadError
-
     for path in paths:
         # A path has made one slash of the two of an address.
         if not path.exists() and ":/" not in str(path) and not str(path).startswith("/vsi"):
@@ -198,8 +187,6 @@ def check_image(image: str) -> None:
     Raises:
         ImageReadError: saying so.
     """
-    from foveate.errors import ImageReadError
-
     elsewhere = "://" in image or image.startswith("/vsi") or "{band}" in image
     if not elsewhere and not Path(image).exists():
         raise ImageReadError(f"no image at {image}")
@@ -213,7 +200,6 @@ def refuse_method(option: str, names: str | None, today: str) -> None:
     """
     if names is None:
         return
-    from foveate.errors import ConfigError
     from foveate.foveation.estimators import name_today
 
     now = ",".join(name_today(name) for name in names.split(","))

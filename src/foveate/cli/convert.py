@@ -1,13 +1,21 @@
-"""Commands from file to file: `foveate convert` and `foveate polygons`."""
+"""Commands from file to file: `foveate convert`, `foveate polygons` and `foveate prepare`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from foveate.cli.arguments import Overwrite, Plane, check_all_there, check_image
+from foveate.cli.console import errors, output, progress_bar
+from foveate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from foveate.data.sections import Split
+    from foveate.paper.preparation import Recipe, Summary
 
 
 def convert(
@@ -41,12 +49,10 @@ def convert(
 
     import typing
 
-    from foveate.cli.console import output, progress_bar
     from foveate.data.convert import Compression
     from foveate.data.convert import convert as convert_image
     from foveate.data.readers import open_image
     from foveate.data.readers.base import plane_of
-    from foveate.errors import ConfigError
     from foveate.reporting.tables import facts_table, image_facts
 
     allowed = typing.get_args(Compression)
@@ -103,7 +109,6 @@ def polygons(
     """
     check_all_there([class_map])
 
-    from foveate.cli.console import output, progress_bar
     from foveate.writers import PolygonsConfig
     from foveate.writers.polygons import write_polygons
 
@@ -118,3 +123,154 @@ def polygons(
     with progress_bar(class_map.name) as bar:
         count = write_polygons(class_map, out, config, overwrite=overwrite, on_progress=bar.by)
     output.say(f"{count} polygons in {out}")
+
+
+_MOST_ODDITIES = 20
+_MOST_NAMES = 3
+
+
+def prepare(
+    data_set: Annotated[str, typer.Argument(metavar="DATA_SET", help="cityscapes, deepglobe or gleason2019.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with the unpacked download.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the manifest and the masks.")],
+    split_list: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPLIT=FILE",
+            help="List of the images of a split: names, or an .odgt file. Other images are left out.",
+        ),
+    ] = None,
+    pyramid: Annotated[bool, typer.Option("--pyramid", help="Convert images and masks to tiled pyramids.")] = False,
+    fusion: Annotated[str | None, typer.Option(help="gleason2019: majority (the default) or staple.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="gleason2019: 4 (the default), 3, or 3-, 4-, 5- or benign-vs-rest.")
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="gleason2019: keep the central square of this side (4400 in the paper)."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of images to work on at a time (default: one per core).")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn the official download of one of the paper's data sets into a manifest for training.
+
+    DATA_SET is cityscapes, deepglobe or gleason2019; docs/how-to/data-sets.md says what to download. This writes
+    OUT/manifest.csv and OUT/masks/. The images stay where they are, unless --pyramid converts them. To continue an
+    interrupted preparation, repeat the command.
+
+    The final tables show the images of each split, the pixels of each class and everything unusual. The exit code
+    is 1 if files could not be read.
+
+    Examples:
+
+        foveate prepare cityscapes downloads/cityscapes data/cityscapes
+
+        foveate prepare deepglobe downloads/deepglobe globe --split-list train=train.txt --split-list val=crossvali.txt
+
+        foveate prepare gleason2019 downloads/gleason data/gleason2019 --fusion staple --crop 4400 --pyramid
+    """
+    from foveate.devices import available_cores
+    from foveate.paper.preparation import prepare as prepare_data
+
+    recipe = _recipe(data_set, fusion, classes, crop)
+    lists = _split_lists(split_list or [])
+    with progress_bar(f"preparing {data_set}") as bar:
+        summary = prepare_data(
+            recipe,
+            source,
+            out,
+            split_lists=lists,
+            pyramid=pyramid,
+            jobs=jobs or available_cores(),
+            overwrite=overwrite,
+            progress=bar.to,
+        )
+    for table in (_contents(data_set, summary), _oddities(summary)):
+        if table.row_count:
+            output.print(table)
+    for image, reason in summary.failed.items():
+        errors.say(f"{image}: {reason}", "failed", "bold red")
+    output.say(f"written: {summary.manifest}")
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _recipe(name: str, fusion: str | None, classes: str | None, crop: int | None) -> Recipe:
+    import typing
+
+    from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019
+    from foveate.paper.preparation.data_sets import Scheme
+    from foveate.paper.preparation.masks import Fusion
+
+    if name == Gleason2019.name:
+        options: dict[str, Any] = {}
+        for option, key, value, allowed in (
+            ("--fusion", "fusion", fusion, typing.get_args(Fusion)),
+            ("--classes", "scheme", classes, typing.get_args(Scheme)),
+        ):
+            if value is not None and value not in allowed:
+                raise ConfigError(f"{option} {value}; allowed are {', '.join(allowed)}")
+            options |= {key: value} if value else {}
+        return Gleason2019(**options, crop=crop)
+    if fusion or classes or crop is not None:
+        raise ConfigError(f"--fusion, --classes and --crop are for {Gleason2019.name}, not for {name}")
+    others: dict[str, Recipe] = {recipe.name: recipe for recipe in (Cityscapes(), DeepGlobe())}
+    if name not in others:
+        raise ConfigError(f"no data set {name!r}; there are {', '.join([*others, Gleason2019.name])}")
+    return others[name]
+
+
+def _split_lists(texts: list[str]) -> dict[Split, Path]:
+    from foveate.data.sections import SPLITS
+
+    lists: dict[Split, Path] = {}
+    for text in texts:
+        name, separator, path = text.partition("=")
+        split = next((each for each in SPLITS if each == name), None)
+        if split is None or not separator or split in lists:
+            raise ConfigError(f"--split-list {text}; give SPLIT=FILE, once for each of {', '.join(SPLITS)}")
+        lists[split] = Path(path)
+    return lists
+
+
+def _contents(name: str, summary: Summary) -> Table:
+    from rich.table import Table
+
+    from foveate.data.sections import SPLITS
+
+    images = ", ".join(f"{summary.images.get(split, 0)} {split}" for split in SPLITS)
+    table = Table(title=f"{name}: {images}", title_justify="left")
+    table.add_column("class")
+    table.add_column("pixels", justify="right")
+    table.add_column("share %", justify="right")
+    pixels = {**summary.pixels, "(ignored)": summary.ignored}
+    for label, count in pixels.items():
+        table.add_row(label, f"{count:,}", f"{100 * count / max(1, sum(pixels.values())):.2f}")
+    return table
+
+
+def _oddities(summary: Summary) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Odd", title_justify="left")
+    table.add_column("what", overflow="fold")
+    for name in ("images", "pixels"):
+        table.add_column(name, justify="right")
+    table.add_column("such as", overflow="fold")
+    for kind, oddity in list(summary.odd.items())[:_MOST_ODDITIES]:
+        table.add_row(kind, f"{oddity.images:,}", f"{oddity.pixels:,}" if oddity.pixels else "", oddity.example)
+    if len(summary.odd) > _MOST_ODDITIES:
+        table.add_row(f"{len(summary.odd) - _MOST_ODDITIES} kinds more, in preparation.jsonl", "", "", "")
+    if summary.drawn:
+        table.add_row("no split is given: drawn by a hash of the name", f"{summary.drawn:,}", "", "")
+    for reason, names in summary.left_out.items():
+        table.add_row(f"left out: {reason}", f"{len(names):,}", "", _some(names))
+    if summary.unknown:
+        table.add_row("in a split list, but no usable image", f"{len(summary.unknown):,}", "", _some(summary.unknown))
+    return table
+
+
+def _some(names: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")

@@ -22,6 +22,8 @@ from foveate.cli.arguments import (
     places,
     refuse_method,
 )
+from foveate.cli.console import errors, jobs_bar, output, progress_bar
+from foveate.errors import ConfigError
 
 
 def evaluate(
@@ -62,7 +64,6 @@ def evaluate(
     overrides = joined(overrides, sets)
     check_run(run, overrides, data=True)
 
-    from foveate.cli.console import output, progress_bar
     from foveate.files import refuse_existing, write_text
     from foveate.reporting.previews import save_map_previews
     from foveate.reporting.tables import evaluation_table
@@ -135,7 +136,6 @@ def tune(
     overrides = joined(overrides, sets)
     check_run(run, overrides, data=True)
 
-    from foveate.cli.console import output, progress_bar
     from foveate.reporting.tables import tuning_table
     from foveate.runs.folder import RunFolder
     from foveate.runs.tune import tune
@@ -215,7 +215,6 @@ def compare(
 
         foveate compare configs/idrid.yaml --devices 0,1
     """
-    from foveate.cli.console import errors, jobs_bar, output
     from foveate.runs.config import RunConfig
 
     refuse_method("--methods", methods, "--estimators")
@@ -250,8 +249,6 @@ def compare(
 
 
 def _numbers(text: str) -> list[int]:
-    from foveate.errors import ConfigError
-
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli.arguments import Checkpoint, Code, Device, Devices, Overwrite, RunFolder, check_run
+from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor
+from foveate.errors import ConfigError, DatasetError, FoveateError, OutputExistsError, OutputInUseError, StoppedError
 
 if TYPE_CHECKING:
     from foveate.inference.session import Share, Start
@@ -144,7 +146,6 @@ class _Command:
 
     def run(self, devices: list[str]) -> int:
         """The exit code."""
-        from foveate.cli.console import show_cursor
         from foveate.processes import stopping
         from foveate.runs.predict_team import help_predict, predicting
 
@@ -156,7 +157,6 @@ class _Command:
 
     def run_on_dask(self, devices: list[str], address: str) -> int:
         """The exit code; the workers of a cluster predict, this process writes the results."""
-        from foveate.cli.console import show_cursor
         from foveate.inference.team import Team
         from foveate.processes import stopping
         from foveate.runs.predict_team import on_dask
@@ -169,8 +169,6 @@ class _Command:
             return self._lead(Team(devices[0]), stop)
 
     def _lead(self, team: Team, stop: Stop) -> int:
-        from foveate.cli.console import output, say_how_to_resume
-        from foveate.errors import StoppedError
         from foveate.reporting.tables import predictions_table
 
         trained = self._request.load(team.device)
@@ -198,7 +196,6 @@ class _Command:
         return bool(count)
 
     def _predict(self, trained: TrainedRun, team: Team, stop: Stop, number: int, image: str) -> dict[str, Any]:
-        from foveate.cli.console import progress_bar
         from foveate.inference.session import Session
         from foveate.runs.predict import predict
 
@@ -225,7 +222,6 @@ class _Command:
 
     def _preview(self, image: str, trained: TrainedRun) -> None:
         """Draw the preview, where what it shows is there, and say what the passes were; no failure costs a result."""
-        from foveate.cli.console import errors
         from foveate.reporting.passes import note_of_prediction
         from foveate.reporting.previews import save_preview
         from foveate.runs.predict import files_of
@@ -242,9 +238,6 @@ class _Command:
             _warn(f"the preview of {image} was not drawn: {_reason(error)}")
 
     def _fail(self, image: str, error: Exception) -> None:
-        from foveate.cli.console import errors
-        from foveate.errors import ConfigError, DatasetError, OutputExistsError, OutputInUseError
-
         self._failed[Path(image)] = _reason(error)
         self._mistakes += isinstance(error, ConfigError | DatasetError | OutputExistsError | OutputInUseError)
         errors.say(_reason(error), "failed", "bold red")
@@ -254,8 +247,6 @@ def _reason(error: Exception) -> str:
     """What an error says; of one that nobody foresaw also what it is and where it came from."""
     import traceback
 
-    from foveate.errors import FoveateError
-
     if isinstance(error, FoveateError):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
@@ -263,7 +254,6 @@ def _reason(error: Exception) -> str:
 
 
 def _say_memory(start: Start, processes: int) -> None:
-    from foveate.cli.console import errors
     from foveate.inference.memory import size_text
 
     parts = [f"{size_text(start.memory.main)} of memory"]
@@ -277,12 +267,8 @@ def _say_memory(start: Start, processes: int) -> None:
 
 
 def _warn(text: str) -> None:
-    from foveate.cli.console import errors
-
     errors.say(text, "warning", "bold yellow")
 
 
 def _say_stopping() -> None:
-    from foveate.cli.console import errors
-
     errors.say("stopping after this block; press Ctrl-C again to stop at once")

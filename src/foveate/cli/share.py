@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder, check_export, check_run
+from foveate.cli.console import output
 
 
 def export(
@@ -49,7 +50,6 @@ def export(
     size = metres(pixel_size) if pixel_size else None
 
     from foveate.api import load
-    from foveate.cli.console import output
     from foveate.runs.export import check_format
     from foveate.runs.export import export as write
 
@@ -86,7 +86,6 @@ def push(
     check_run(run)
 
     from foveate.api import push as upload
-    from foveate.cli.console import output
 
     output.say(f"pushed to {upload(run, name, checkpoint=checkpoint, private=private)}")
     output.say(f"next: foveate predict hf://{name} IMAGE --out DIR")

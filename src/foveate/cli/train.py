@@ -1,4 +1,4 @@
-"""`foveate train`."""
+"""Commands that make a model: `foveate init`, `foveate train` and `foveate demo`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Code, Overrides, Overwrite, Sets, check_not_trained, joined, refuse_method
+from foveate.cli.arguments import (
+    Code,
+    Overrides,
+    Overwrite,
+    Sets,
+    check_folder,
+    check_not_trained,
+    joined,
+    refuse_method,
+)
+from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
 from foveate.errors import StoppedError
 from foveate.processes import StoppedAtOnce
 
@@ -68,7 +78,6 @@ def train(
 
         foveate train configs/idrid.yaml --devices 0-3
     """
-    from foveate.cli.console import errors, say_how_to_resume, show_cursor, speaking
     from foveate.runs.config import RunConfig
 
     # What is wrong with what was given is said before torch is loaded.
@@ -115,7 +124,6 @@ class _NothingWrittenError(StoppedError):
 
 def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, **places: Any) -> None:
     """Train a part of the run to its last step."""
-    from foveate.cli.console import errors, output, progress_bar
     from foveate.reporting.passes import note_of_training
     from foveate.reporting.tables import facts_table, labels_table, percent
     from foveate.runs.train import prepare_training
@@ -153,8 +161,6 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, **places
 
 def _say_next(settings: RunConfig, run: RunFolder) -> None:
     """The next command: tune where the estimator spends a budget of passes, else evaluate."""
-    from foveate.cli.console import output
-
     tunes = settings.foveation.estimator.walk.planner == "pyramid" and run.checkpoint("best").exists()
     output.say(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
 
@@ -163,13 +169,92 @@ def _config_file(given: Path) -> Path:
     """The configuration: as given, or that of a folder, which is written where it is not there yet."""
     if not given.is_dir():
         return given
-    from foveate.cli.console import errors
-    from foveate.cli.start import say_found
-    from foveate.runs.init import init, name_of
+    from foveate.runs.init import init as write
+    from foveate.runs.init import name_of
 
     path = Path(f"{name_of(given)}.yaml")
     if path.exists():
         errors.say(f"using the existing {path}; foveate init {given} --overwrite writes it again")
     else:
-        say_found(given, init(given, path))
+        _say_found(given, write(given, path))
     return path
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, runs, predictions and pictures.")] = Path("demo-output"),
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Configuration values to change.")
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Also train and evaluate every fixed field of view.")] = True,
+    minutes: Annotated[float, typer.Option(help="Time limit; comparisons that would exceed it are left out.")] = 6.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment the whole Earth into sea, land and lakes, with data that pip installs (`foveate[demo]`).
+
+    The demonstration trains on the Americas, evaluates on the rest of the world, and predicts all 14.6 megapixels.
+    Every fixed field of view is trained for as many steps and evaluated too, as far as --minutes allows. This takes
+    a few minutes on two cores. It writes a table, pictures and all figures.
+
+    Examples:
+
+        foveate demo
+
+        foveate demo --out earth --no-compare
+    """
+    import time
+
+    from foveate.demo import run_demo
+    from foveate.files import refuse_existing
+    from foveate.reporting.tables import comparison_table
+
+    refuse_existing(out / "results.json", overwrite)
+    start = time.monotonic()
+    result = run_demo(out, errors.say, overrides=change, compare=compare, minutes=minutes)
+    output.print(comparison_table("Everything outside the Americas, never seen in training", result.evaluations))
+    for path in (*result.pictures, result.results):
+        output.say(f"written: {path}")
+    output.say(f"done in {time.monotonic() - start:.0f} s")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds images/ and masks/.")],
+    out: Annotated[Path | None, typer.Option(help="Configuration to write (default: NAME.yaml).")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Examine a folder of images and labels and write a configuration to train on them.
+
+    FOLDER holds images/ and masks/ (or labels/ or annotations/). Labels are masks of class ids, masks in colours,
+    or polygons (GeoJSON from QuPath or QGIS, GeoPackage, shapefile, COCO). They have the names of their images.
+
+    The configuration holds classes, patch size, fields of view, sampling, augmentation, validation images, and the
+    steps and batch size for this computer. A comment gives the reason for each choice. A single image is divided
+    into regions for training and validation.
+
+    Class names come from FOLDER/classes.txt (one per line) or, for colours, from FOLDER/class_dict.csv (name, r, g,
+    b), if these files exist.
+
+    Examples:
+
+        foveate init data/mine
+
+        foveate init data/mine --out configs/mine.yaml
+    """
+    check_folder(folder)
+
+    from foveate.runs.init import init as write
+
+    result = write(folder, out, overwrite=overwrite)
+    _say_found(folder, result)
+    output.say(f"next: foveate train {result.path}")
+
+
+def _say_found(folder: Path, result: object) -> None:
+    """What was found in a folder, and what was written."""
+    from foveate.reporting.tables import facts_table
+    from foveate.runs.init import Initialised
+
+    assert isinstance(result, Initialised)
+    output.print(facts_table(f"{folder}", result.found))
+    for problem in result.problems:
+        errors.say(problem, "note", "bold yellow")
+    output.say(f"written to {', '.join(map(str, result.files))}")

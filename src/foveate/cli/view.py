@@ -1,4 +1,4 @@
-"""What is looked at in the browser: `foveate view` and the pages of `foveate report`."""
+"""Commands that show: `foveate view`, `report`, `info`, `networks` and `config`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,29 @@ from foveate.cli.arguments import (
     Devices,
     Overrides,
     Overwrite,
+    Plane,
     ProcessCount,
     Sets,
     check_all_there,
+    check_image,
     check_run_or_comparison,
     joined,
     places,
 )
+from foveate.cli.console import errors, output, progress_bar
+from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from foveate.viewer.scene import Options, Scene
+    from rich.table import Table
+
+    from foveate.networks.build import NetworkCost
+    from foveate.viewer import Options, Scene
+
+    Costs = dict[tuple[str, str], NetworkCost]
+
+OWN = """\
+In a configuration:  network: {architecture: NAME, encoder: NAME, weights: imagenet | PATH | none}
+Your own network:    network: package.module:callable (takes classes and in_channels, returns a torch.nn.Module)"""
 
 
 def view(
@@ -67,7 +80,6 @@ def view(
     """
     check_all_there([*paths, *([labels] if labels and "{class}" not in str(labels) else [])])
 
-    from foveate.cli.console import errors, output
     from foveate.viewer.build import build_scene
     from foveate.viewer.inputs import find_inputs
 
@@ -91,10 +103,9 @@ def view(
 
 
 def _options(run: Path | None, bands: str | None, tile: int) -> Options:
-    from foveate.errors import ConfigError
     from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
-    from foveate.viewer.scene import Options
+    from foveate.viewer import Options
 
     try:
         chosen = tuple(int(band) for band in bands.split(",")) if bands else None
@@ -115,8 +126,6 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
 
 
 def _server() -> Callable[..., None]:
-    from foveate.errors import ConfigError
-
     try:
         from foveate.viewer.app import serve
     except ModuleNotFoundError as error:
@@ -125,7 +134,6 @@ def _server() -> Callable[..., None]:
 
 
 def _export(scene: Scene, folder: Path, overwrite: bool) -> None:
-    from foveate.cli.console import output, progress_bar
     from foveate.viewer.page import export
 
     with progress_bar(f"writing {folder.name}") as bar:
@@ -173,7 +181,6 @@ def report(
     overrides = joined(overrides, sets)
     check_run_or_comparison(run, overrides)
 
-    from foveate.cli.console import errors, output, progress_bar
     from foveate.reporting.report import ReportOptions, write_report
     from foveate.reporting.report.comparison_report import is_comparison, run_folders, write_comparison_report
 
@@ -192,3 +199,104 @@ def report(
     for folder in run_folders(run) if runs else []:
         one(folder, None)
     output.say(f"written to {write_comparison_report(run, out, overwrite=overwrite).path}")
+
+
+def config(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
+    overrides: Overrides = None,
+    sets: Sets = None,
+) -> None:
+    """Print a configuration with every setting: those of the file, the changes given here, and the defaults.
+
+    Examples:
+
+        foveate config configs/idrid.yaml
+
+        foveate config configs/idrid.yaml training.steps=200
+    """
+    from foveate.runs.config import RunConfig
+
+    typer.echo(RunConfig.load(path, joined(overrides, sets)).to_yaml(), nl=False)
+
+
+def info(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: a file, a Zarr folder or a URL.")],
+    plane: Plane = None,
+) -> None:
+    """Describe an image: its size, bands, pyramid and pixel size, and what it costs to read.
+
+    Examples:
+
+        foveate info slide.svs
+
+        foveate info https://example.org/scene.tif
+    """
+    check_image(image)
+
+    from foveate.data.readers import open_image
+    from foveate.data.readers.base import plane_of
+    from foveate.reporting.tables import facts_table, image_facts
+
+    with open_image(image, plane=plane_of(plane)) as reader:
+        output.print(facts_table(reader.location, image_facts(reader)))
+
+
+def networks(
+    architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Only this encoder.")] = None,
+    patch: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 256,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 19,
+    in_channels: Annotated[int, typer.Option(min=1, help="Number of image bands.")] = 3,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also print the name of every architecture and encoder.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List networks by name, with their parameters and multiply-adds per patch.
+
+    By default this lists the original's encoders and decoders in all pairs, and some common networks. Any
+    architecture works with any encoder of segmentation_models_pytorch and timm, with a few exceptions; the error
+    message names them.
+
+    Examples:
+
+        foveate networks
+
+        foveate networks --encoder resnet50dilated --patch 512
+
+        foveate networks --architecture unet --encoder convnext_tiny --json
+    """
+    import json
+
+    from foveate.networks.build import network_cost
+    from foveate.networks.menu import ARCHITECTURES, encoder_names, pairs
+
+    costs: Costs = {}
+    chosen = pairs(architecture, encoder)
+    with progress_bar("counting") as bar:
+        for pair in chosen:
+            costs[pair] = network_cost(*pair, patch_size=patch, classes=classes, in_channels=in_channels)
+            bar.by(1 / len(chosen))
+    names = {"architectures": list(ARCHITECTURES), "encoders": encoder_names()} if every else {}
+    if as_json:
+        rows = [{"architecture": pair[0], "encoder": pair[1], **cost._asdict()} for pair, cost in costs.items()]
+        tree = {"patch_size": patch, "classes": classes, "in_channels": in_channels, "networks": rows, **names}
+        typer.echo(json.dumps(tree, indent=2))
+        return
+    output.print(_table(f"One patch of {patch} px, {in_channels} bands, {classes} classes", costs))
+    for kind, known in names.items():
+        output.print(f"{kind}: {', '.join(known)}")
+    output.say(OWN)
+
+
+def _table(title: str, costs: Costs) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for name in ("encoder", "architecture"):
+        table.add_column(name, overflow="fold")
+    for name in ("parameters", "multiply-adds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (architecture, encoder), cost in costs.items():
+        table.add_row(encoder, architecture, f"{cost.parameters / 1e6:.1f} M", f"{cost.multiply_adds / 1e9:.1f} G")
+    return table

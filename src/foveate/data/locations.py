@@ -18,8 +18,7 @@ from foveate.data.readers.base import ImageReader
 from foveate.data.sampling import Nesting, Planned, moved_nesting, nesting_of
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
-from foveate.geometry import CellGrid, Size, Window
-from foveate.patches import ScaleSet
+from foveate.geometry import CellGrid, ScaleSet, Size, Window
 from foveate.patches.extraction import overview_window
 from foveate.types import Raster
 

@@ -12,7 +12,7 @@ from foveate.config_base import ConfigTree, Section
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Joint, Learned
 from foveate.foveation.estimators import ESTIMATORS, Cascade, CoarseFirst, FixedScale, named_estimator
-from foveate.patches import ScaleSet
+from foveate.geometry import ScaleSet
 from foveate.texts import length, metres
 from foveate.types import Alignment
 

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Asked, Estimator, Learned, shares_of
-from foveate.geometry import CellGrid, Window, ceil_div
+from foveate.geometry import CellGrid, ScaleSet, Window, ceil_div
 from foveate.inference.source import PixelSource
-from foveate.looks.passes import Foveation
-from foveate.patches import ScaleSet
+from foveate.looks import Foveation
 from foveate.patches.extraction import overview_window
 from foveate.segmenter import FoveatedSegmenter
 

@@ -30,7 +30,7 @@ from foveate.inference.worker import SIZES, SPENDING, Work, Worker
 from foveate.package import __version__
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree
-from foveate.tiff.raster import small_cache
+from foveate.tiff import small_cache
 from foveate.writers.outputs import OutputSpec, tilings_of
 
 

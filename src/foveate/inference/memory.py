@@ -24,7 +24,7 @@ from foveate.inference.stitch import pixels_at_once
 from foveate.inference.worker import HANDED_OVER, WRITERS
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
-from foveate.tiff.raster import small_cache_bytes
+from foveate.tiff import small_cache_bytes
 
 # Kernels use memory of their own, and freed memory is not reused to the last byte.
 _SLACK = 1.25

@@ -22,7 +22,7 @@ from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.predictor import Predictor
 from foveate.inference.runner import sized
 from foveate.inference.source import PixelSource, threaded
-from foveate.looks.passes import BlockArea
+from foveate.looks import BlockArea
 from foveate.segmenter import FoveatedSegmenter
 
 CellsObserver = Callable[[Window, Tensor], None]

@@ -20,7 +20,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import megapixels_of, roots_of
-from foveate.patches.alignment import Context
+from foveate.patches import Context
 from foveate.patches.extraction import on_device
 from foveate.segmenter import FoveatedSegmenter
 

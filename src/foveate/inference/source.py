@@ -22,9 +22,8 @@ from foveate.data.readers.base import ImageReader
 from foveate.devices import available_cores
 from foveate.errors import ImageReadError
 from foveate.foveation.estimator import Estimator, Joint
-from foveate.geometry import Size, Window
-from foveate.looks.passes import Passes
-from foveate.patches import ScaleSet
+from foveate.geometry import ScaleSet, Size, Window
+from foveate.looks import Passes
 from foveate.patches.extraction import (
     Region,
     Windows,

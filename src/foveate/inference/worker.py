@@ -26,11 +26,11 @@ from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import BlockGrid, LookPlan, blocks_abreast
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore
-from foveate.looks.passes import target_stride
+from foveate.looks import target_stride
 from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.segmenter import FoveatedSegmenter
-from foveate.tiff.raster import Layers
+from foveate.tiff import Layers
 from foveate.tiff.tiles import Mapped, Tiling
 from foveate.types import BoolArray
 

@@ -32,7 +32,7 @@ from foveate.package import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from foveate.patches import ScaleSet
+    from foveate.geometry import ScaleSet
 
 
 class RandomScale(Estimator):

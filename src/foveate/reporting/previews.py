@@ -35,7 +35,7 @@ from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import files_of, predict
 from foveate.texts import table_html
-from foveate.tiff.raster import NODATA
+from foveate.tiff import NODATA
 from foveate.types import FloatArray
 
 if TYPE_CHECKING:
