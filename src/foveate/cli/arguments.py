@@ -92,6 +92,8 @@ def coordinates_of(name: str) -> Coordinates:
     """
     from typing import cast, get_args
 
+    from foveate.types import Coordinates
+
     if name not in get_args(Coordinates):
         raise ConfigError(f"coordinates {name!r}; allowed are {', '.join(get_args(Coordinates))}")
     return cast("Coordinates", name)
