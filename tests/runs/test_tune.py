@@ -14,7 +14,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.tune import Candidate, least_passes, ways_of_looking
 from foveate.looks.pyramid import PyramidGrid, PyramidLook
 from foveate.runs.evaluate import evaluate_run
-from foveate.runs.folder import load_run
+from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.predict import predict
 from foveate.runs.tune import Trial, _pays_for, best_of, tune
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
@@ -169,6 +169,25 @@ def test_tuning_chooses_on_validation_images_and_is_used_by_what_follows(trained
     assert again.scores.miou == pytest.approx(chosen[-1].miou, abs=0.05)
     with pytest.raises(OutputExistsError):
         tune(trained)
+
+
+def test_looks_that_could_be_tuned_and_are_not_are_said(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("tuned.json"))
+    note = f"`foveate tune {run}`"
+    assert note in RunFolder(run).note_of_tuning(RunFolder(run).configured())
+    given = RunFolder(run).configured(["inference.looks=[[64, 1]]"])
+    assert not RunFolder(run).note_of_tuning(given)
+    assert not RunFolder(run).note_of_tuning(RunFolder(run).configured(["inference.planner=per_target"]))
+    said = CliRunner().invoke(app, ["evaluate", str(run), "--device", "cpu", "--no-maps"])
+    assert said.exit_code == 0, said.output
+    assert "not tuned" in said.output
+    image = next((trained.parent / "toy" / "images").iterdir())
+    said = CliRunner().invoke(app, ["predict", str(run), str(image), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    assert said.exit_code == 0, said.output
+    assert "not tuned" in said.output
+    tune(run, budgets=[1.0])
+    assert not RunFolder(run).note_of_tuning(RunFolder(run).configured())
 
 
 def test_a_fixed_field_of_view_chooses_where_it_needs_a_margin(tmp_path):

@@ -67,7 +67,6 @@ def evaluate(
     from foveate.files import refuse_existing, write_text
     from foveate.reporting.previews import save_map_previews
     from foveate.reporting.tables import evaluation_table
-    from foveate.runs.config import RunConfig
     from foveate.runs.evaluate import EvaluationOptions, evaluate_run
     from foveate.runs.folder import RunFolder
     from foveate.texts import sealed
@@ -92,8 +91,10 @@ def evaluate(
     write_text(path, sealed(evaluation.tree()), overwrite=overwrite)
     output.print(evaluation_table(f"{run} on {split}", evaluation))
     output.say(f"written to {path}")
+    config = RunFolder(run).configured(overrides)
+    if note := RunFolder(run).note_of_tuning(config):
+        errors.say(note, "note", "yellow")
     if options.maps is not None and maps:
-        config = RunConfig.load(RunFolder(run).config_file, overrides)
         with progress_bar("drawing maps") as bar:
             save_map_previews(config, split, options.maps, overwrite=overwrite, on_progress=bar.by)
         output.say(f"maps are in {options.maps}")

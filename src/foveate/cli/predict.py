@@ -170,8 +170,11 @@ class _Command:
 
     def _lead(self, team: Team, stop: Stop) -> int:
         from foveate.reporting.tables import predictions_table
+        from foveate.runs.folder import RunFolder
 
         trained = self._request.load(team.device)
+        if note := RunFolder(self._request.run).note_of_tuning(trained.config):
+            errors.say(note, "note", "yellow")
         for number, image in enumerate(self._request.images):
             try:
                 self._done[Path(image)] = self._predict(trained, team, stop, number, image)

@@ -224,6 +224,19 @@ class RunFolder:
         )
         return config.model_copy(update={"inference": inference})
 
+    def note_of_tuning(self, config: RunConfig) -> str:
+        """What to tell of a run whose looks could be tuned and are not; empty where there is nothing to tell.
+
+        Args:
+            config: with overrides, as `configured` gives it.
+        """
+        planner = config.inference.planner or config.foveation.estimator.walk.planner
+        if planner != "pyramid" or config.inference.looks is not None or self.tuned_file.exists():
+            return ""
+        return (
+            f"the looks of this run are not tuned; `foveate tune {self.path}` chooses the best on the validation images"
+        )
+
     def _as_its_members(self, config: RunConfig) -> RunConfig:
         """With what the members were trained on, which is the same for all."""
         file = RunFolder(member_folders(config, self.path)[0]).config_file
