@@ -1,8 +1,8 @@
 """What `foveate init` writes against this repository's configurations: same images, same steps and training passes.
 
 Both train on the images that the repository's configuration names, and are scored on its test images as `foveate
-evaluate` does it; what `init` wrote is scored again with as many passes as ours makes. What is done is kept: the same
-command goes on where it was stopped.
+evaluate` does it. What `init` wrote is scored as it is trained, and tuned as the first steps do it: with one pass per
+target, and with as many passes as ours makes. What is done is kept: the same command goes on where it was stopped.
 Usage: python benchmarks/init.py DATA OUT [--sets idrid,dubai,hrf] [--seeds 0,1,2] [--steps 150]
 DATA: the folder of data sets, see docs/how-to/data-sets.md. Writes benchmarks/results/init.json.
 """
@@ -24,9 +24,10 @@ from foveate.demo import encoder_weights
 from foveate.files import write_text
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
-from foveate.runs.folder import RunFolder
+from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.init import init
 from foveate.runs.train import train_run
+from foveate.runs.tune import tune
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -52,33 +53,38 @@ def main() -> None:
 
 
 def compared(name: str, seed: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Ours, what `init` wrote as it is, and with the passes of ours."""
-    ours = scored(name, "ours", seed, options)
-    found = {
-        "ours": ours,
-        "init": scored(name, "init", seed, options),
-        "init, passes of ours": scored(name, "init", seed, options, ours["passes"]),
-    }
+    """Ours, and what `init` wrote: untuned, tuned, and tuned with the passes of ours."""
+    ours, init = (trained(name, way, seed, options) for way in ("ours", "init"))
+    found = {"ours": scored(ours), "init, untuned": scored(init)}
+    passes = found["ours"]["passes"]
+    if not init.tuned_file.exists():
+        share = passes * load_run(init.path).segmenter.scales.target ** 2 / 1e6
+        tune(init.path, budgets=[1.0, share])
+    found["init"] = scored(init, "fixed")
+    found["init, passes of ours"] = scored(init, passes)
     return [{"configuration": way, **figures} for way, figures in found.items()]
 
 
-def scored(
-    name: str, way: str, seed: str, options: argparse.Namespace, budget: float | None = None
-) -> dict[str, float]:
-    """Train and score, once: mIoU and passes per megapixel of the test images."""
-    folder = options.out / f"{name}-{way}-seed{seed}"
-    done = folder / ("scored.json" if budget is None else "scored-at-budget.json")
+def trained(name: str, way: str, seed: str, options: argparse.Namespace) -> RunFolder:
+    """The run, trained once."""
+    run = RunFolder(options.out / f"{name}-{way}-seed{seed}")
+    if not run.trained_file.exists():
+        train_run(config_of(name, way, seed, options), run, resume=True, progress=False)
+    return run
+
+
+def scored(run: RunFolder, budget: float | str | None = None) -> dict[str, float]:
+    """mIoU and passes per megapixel of the test images, scored once; tuned looks where there is a budget."""
+    done = run.path / ("scored.json" if budget is None else f"scored-at-{budget}.json")
     if not done.exists():
-        run = RunFolder(folder)
-        if not run.trained_file.exists():
-            train_run(config_of(name, way, seed, options), run, resume=True, progress=False)
         spent = [] if budget is None else [f"inference.budget={budget}"]
-        evaluation = evaluate_run(folder, "test", overrides=spent)
+        evaluation = evaluate_run(run.path, "test", overrides=spent)
         write_text(
             done, json.dumps({"miou": 100 * evaluation.scores.miou, "passes": evaluation.cost["passes_per_megapixel"]})
         )
         print(done, done.read_text(), flush=True)
-    return json.loads(done.read_text())
+    figures: dict[str, float] = json.loads(done.read_text())
+    return figures
 
 
 def config_of(name: str, way: str, seed: str, options: argparse.Namespace) -> RunConfig:
