@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
@@ -23,17 +24,20 @@ def door(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], 
     """A package's `__getattr__` and `__dir__`: its names are imported from its modules when they are first used.
 
     Args:
-        package: its name.
+        package: its name; all that it gives is in its `__all__`.
         names: those of each module below it, with spaces between them.
     """
     homes = {name: module for module, found in names.items() for name in found.split()}
 
+    def listed() -> list[str]:
+        return sorted(sys.modules[package].__all__)
+
     def named(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(homes)}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(listed())}")
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
-    return named, lambda: sorted(homes)
+    return named, listed
 
 
 if TYPE_CHECKING:

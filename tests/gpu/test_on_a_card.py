@@ -15,8 +15,8 @@ from training_toys import ToyData, toy_config, toy_task, weights_of
 from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
 from foveate.foveation.estimators import FixedScale
+from foveate.inference import InferenceConfig
 from foveate.inference.assemble import PredictionFiles
-from foveate.inference.config import InferenceConfig
 from foveate.inference.job import Prediction
 from foveate.inference.session import Session
 from foveate.inference.source import PixelSource

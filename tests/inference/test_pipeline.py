@@ -17,7 +17,7 @@ from foveate.foveation.estimators import (
     StraightThroughArgmax,
 )
 from foveate.geometry import Size, Window
-from foveate.inference.config import InferenceConfig
+from foveate.inference import InferenceConfig
 from foveate.inference.field import FoveationField
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid

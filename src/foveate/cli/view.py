@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foveate.cli import errors, output, progress_bar
 from foveate.cli.arguments import (
     Code,
     Device,
@@ -24,7 +25,6 @@ from foveate.cli.arguments import (
     joined,
     places,
 )
-from foveate.cli.console import errors, output, progress_bar
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def view(
 
 
 def _options(run: Path | None, bands: str | None, tile: int) -> Options:
-    from foveate.runs.config import RunConfig
+    from foveate.runs import RunConfig
     from foveate.runs.folder import RunFolder
     from foveate.viewer import Options
 
@@ -214,7 +214,7 @@ def config(
 
         foveate config configs/idrid.yaml training.steps=200
     """
-    from foveate.runs.config import RunConfig
+    from foveate.runs import RunConfig
 
     typer.echo(RunConfig.load(path, joined(overrides, sets)).to_yaml(), nl=False)
 

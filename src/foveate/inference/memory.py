@@ -14,8 +14,8 @@ from foveate.data.area import Area
 from foveate.devices import peak_memory_mb
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
+from foveate.inference import InferenceConfig
 from foveate.inference.block import AT_ONCE
-from foveate.inference.config import InferenceConfig
 from foveate.inference.field import CACHED_TILES, TILE_CELLS
 from foveate.inference.plan import LookPlan
 from foveate.inference.runner import peak_bytes

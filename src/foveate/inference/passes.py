@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from foveate.geometry import ScaleSet, Window
-from foveate.inference.config import InferenceConfig
+from foveate.inference import InferenceConfig
 from foveate.inference.runner import Runner, Seen
 from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of
 from foveate.inference.stitch import pixels_at_once

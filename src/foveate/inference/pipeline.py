@@ -14,8 +14,8 @@ from foveate.data.area import Area, AreaPart
 from foveate.devices import Trimmer, reuse_freed_memory
 from foveate.errors import ImageReadError
 from foveate.geometry import Window
+from foveate.inference import InferenceConfig
 from foveate.inference.block import FinishedBlock
-from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, TileObserver
 from foveate.inference.passes import PreparedBlock
 from foveate.inference.plan import BlockGrid, LookPlan

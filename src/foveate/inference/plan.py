@@ -10,7 +10,7 @@ from itertools import pairwise
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Joint
 from foveate.geometry import ScaleSet, Size, Window, ceil_div
-from foveate.inference.config import InferenceConfig
+from foveate.inference import InferenceConfig
 from foveate.looks import MappedLook, PassMap, target_stride
 from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
 from foveate.geometry import Window
+from foveate.inference import InferenceConfig
 from foveate.inference.block import FinishedBlock
-from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, fusion_weights
 from foveate.inference.passes import PreparedBlock, SharedPasses, prepare_block
 from foveate.inference.plan import LookPlan

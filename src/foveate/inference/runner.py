@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
-from foveate.inference.config import InferenceConfig
+from foveate.inference import InferenceConfig
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import megapixels_of, roots_of

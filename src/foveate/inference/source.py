@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foveate.data import DataConfig
 from foveate.data.channels import Normalisation
-from foveate.data.config import DataConfig
 from foveate.data.fit import fit
 from foveate.data.readers.base import ImageReader
 from foveate.devices import available_cores

@@ -19,8 +19,8 @@ from foveate.data.area import Area
 from foveate.devices import PeakMemory, available_cores
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
+from foveate.inference import InferenceConfig
 from foveate.inference.block import FinishedBlock, StoredBlock, block_layers, limit, pass_bytes, unknown_layers
-from foveate.inference.config import InferenceConfig
 from foveate.inference.field import expected_view, scale_probabilities
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import BlockGrid, LookPlan, blocks_abreast

@@ -14,7 +14,7 @@ from foveate.data.readers import open_image
 from foveate.data.readers.base import ImageReader
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ImageReadError
-from foveate.foveation.config import FoveationConfig
+from foveate.foveation import FoveationConfig
 from foveate.geometry import Size, Window
 from foveate.looks import MappedLook
 from foveate.reporting.panels import Panel, centres

@@ -30,7 +30,7 @@ from foveate.files import written
 from foveate.geometry import ScaleSet
 from foveate.membership import Membership
 from foveate.patches import crop_central, resize_logits
-from foveate.training.config import TrainingConfig
+from foveate.training import TrainingConfig
 from foveate.training.task import SegmentationTask
 
 # What Lightning asks a checkpoint for.
