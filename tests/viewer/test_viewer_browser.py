@@ -114,6 +114,14 @@ def test_classes_are_outlined(browser, one):
         assert 0 < share_of(outlined, BLUE) < 0.1 * share_of(filled, BLUE)
 
 
+def test_outlines_are_in_full_colour_and_areas_let_the_image_through(browser, one):
+    with opened(browser, one) as page:
+        page.keyboard.press("o")
+        page.wait_for_function("() => location.hash.includes('classes~1~100')")
+        page.keyboard.press("o")
+        page.wait_for_function("() => location.hash.includes('classes~1~55')")
+
+
 def test_polygons_are_outlined_or_filled_and_read_out(browser, one):
     with opened(browser, f"{one}#x=250&y=250&w=400&layers=polygons~1~100~~~1,image~1~100") as page:
         outlined = settle(page)

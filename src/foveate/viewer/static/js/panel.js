@@ -3,7 +3,7 @@
 import { byId, el } from "./dom.js";
 import { WINDOWS, firstOf, hasAreas, kinds, layersOf, scene } from "./manifest.js";
 import { percent, valueText } from "./format.js";
-import { changed, layerOf, onChange, state, toggleLayer } from "./state.js";
+import { changed, layerOf, onChange, setOutlined, state, toggleLayer } from "./state.js";
 import { toneControls } from "./tone.js";
 
 const rows = new Map();
@@ -37,7 +37,7 @@ function row(kind, place) {
 function fill(kind) {
   if (!hasAreas(kind)) return null;
   const box = el("input", { type: "checkbox", class: "outlined", id: `outlined-${kind}`, onchange: () => {
-    state.layers[kind].outlined = box.checked;
+    setOutlined(kind, box.checked);
     changed();
   } });
   return el("label", { class: "choice" }, box, "Outlines only");

@@ -53,8 +53,14 @@ export function setSide(side) {
 export function toggleOutlines() {
   const areas = kinds().filter(hasAreas);
   const outlined = !areas.every((kind) => state.layers[kind].outlined);
-  areas.forEach((kind) => (state.layers[kind].outlined = outlined || kind === "polygons"));
+  areas.forEach((kind) => setOutlined(kind, outlined || kind === "polygons"));
   changed();
+}
+
+/** Outline the areas of a kind, or fill them. Lines cover little: they are drawn in full colour, areas let the image through. */
+export function setOutlined(kind, outlined) {
+  const shown = state.layers[kind];
+  if (shown.outlined !== outlined) Object.assign(shown, { outlined, opacity: outlined ? 1 : firstOf(kind).opacity });
 }
 
 /** Switch a kind of layer on or off. */
