@@ -26,7 +26,7 @@ from timing import RESULTS, report
 
 from foveate.files import written
 from foveate.inference.tune import KEEPS
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.tune import tune
 from foveate.runs.tuned import read_tuned

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from foveate.build import load_checkpoint, seal
 from foveate.config_base import with_overrides
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.labels.shapes import read_shapes
 from foveate.data.manifest import load_samples
 from foveate.data.readers.array import ArrayReader
@@ -33,7 +33,7 @@ from foveate.networks.parts import load_encoder_weights
 from foveate.paper.preparation import _entries
 from foveate.reporting.report.comparison_report import write_comparison_report
 from foveate.reporting.report.state import RunState, ShownEvaluation
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.tuned import read_tuned, with_tuned
 from foveate.texts import sealed

@@ -28,7 +28,7 @@ from foveate.data.images import open_labels
 from foveate.data.manifest import load_samples
 from foveate.data.readers import open_image
 from foveate.geometry import Window
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive

@@ -37,7 +37,7 @@ from foveate import FoveatedSegmenter, ScaleSet, build_network, predict
 from foveate.devices import peak_memory_mb
 from foveate.foveation.estimators import FixedScale
 from foveate.inference.pipeline import ready_to_predict
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.train import prepare_training
 from inference import make_image

@@ -26,8 +26,8 @@ from foveate import FoveatedSegmenter, GumbelSoftmax, ScaleSet, build_network, o
 from foveate.data.channels import Normalisation
 from foveate.data.sections import ClassConfig
 from foveate.devices import peak_memory_mb
-from foveate.inference import InferenceConfig
 from foveate.inference.assemble import PredictionFiles
+from foveate.inference.config import InferenceConfig
 from foveate.inference.job import Prediction
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.source import PixelSource

@@ -22,7 +22,7 @@ from timing import report
 
 from foveate.demo import encoder_weights
 from foveate.files import write_text
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder
 from foveate.runs.init import init

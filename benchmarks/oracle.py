@@ -18,7 +18,7 @@ import torch
 from timing import report
 from torch import Tensor
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.images import open_labels
 from foveate.data.labels import LabelReader
 from foveate.data.manifest import Sample, load_samples

@@ -27,7 +27,7 @@ from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
 from foveate.foveation.estimators import FixedScale
 from foveate.geometry import Window, tile_starts
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
 

@@ -40,7 +40,7 @@ from foveate.demo import encoder_weights
 from foveate.devices import peak_memory_mb
 from foveate.foveation.estimators import FixedScale
 from foveate.inference.pipeline import ready_to_predict
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
 from inference import make_image
 

@@ -12,7 +12,7 @@ from foveate.foveation.estimator import Draw
 from foveate.foveation.estimators import Cascade
 from foveate.networks.build import build_network
 from foveate.networks.cascade import _Entrance
-from foveate.patches import Context
+from foveate.patches.alignment import Context
 from foveate.segmenter import Places
 
 OPTIONS = {"weights": None, "classes": 3}

@@ -13,7 +13,7 @@ from preparation_toys import cityscapes, deepglobe, gleason2019
 from typer.testing import CliRunner
 
 from foveate.cli.app import app
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from toys import make_data_set, shapes, toy_config, write_config, write_image
 
 ROOT = Path(__file__).parents[1]

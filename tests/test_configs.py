@@ -7,7 +7,7 @@ from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
 from foveate.demo import demo_config, methods
 from foveate.inference.plan import LookPlan
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

@@ -7,8 +7,8 @@ import pytest
 from foveate.foveation.estimators import name_of
 from foveate.networks.build import network_cost
 from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019
-from foveate.runs import RunConfig
 from foveate.runs.compare import fitting_estimators
+from foveate.runs.config import RunConfig
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "paper").glob("*.yaml"))
 RECIPES = {recipe.name: recipe for recipe in (Cityscapes(), DeepGlobe(), Gleason2019())}

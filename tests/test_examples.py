@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import NetworkError
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import load_run
 from toys import make_data_set, toy_config, write_config
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from foveate.errors import FoveateError
     from foveate.foveation.estimators import Cascade, GumbelSoftmax, Mixture
     from foveate.geometry import ScaleSet, Size, Window
-    from foveate.networks import trust_code
     from foveate.networks.build import build_network
-    from foveate.runs import RunConfig
+    from foveate.networks.config import trust_code
+    from foveate.runs.config import RunConfig
     from foveate.segmenter import FoveatedSegmenter
 
 __all__ = [
@@ -68,10 +68,10 @@ _named, __dir__ = door(
         "foveation.estimators": "Cascade GumbelSoftmax Mixture",
         "geometry": "ScaleSet Size Window",
         "networks.build": "build_network",
-        "networks": "trust_code",
+        "networks.config": "trust_code",
         "package": "__version__",
         "patches": "patches",
-        "runs": "RunConfig",
+        "runs.config": "RunConfig",
         "segmenter": "FoveatedSegmenter",
     },
 )

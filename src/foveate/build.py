@@ -14,11 +14,11 @@ from torch import Tensor
 from foveate.cascade import CascadeSegmenter
 from foveate.config_base import ABSENT, ConfigTree, differences
 from foveate.errors import CheckpointError, translated
-from foveate.foveation import FoveationConfig
+from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Cascade
 from foveate.membership import Exclusive, Membership
-from foveate.networks import NetworkConfig
 from foveate.networks.build import network_from
+from foveate.networks.config import NetworkConfig
 from foveate.networks.parts import load_tensors
 from foveate.segmenter import FoveatedSegmenter
 

@@ -15,7 +15,7 @@ from foveate.geometry import ScaleSet, ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork
 from foveate.networks.parts import heads_of
-from foveate.patches import Context, resize_logits
+from foveate.patches.alignment import Context, resize_logits
 from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
 from foveate.segmenter import FoveatedSegmenter, Places
 

@@ -25,7 +25,7 @@ from foveate.inference.assemble import PredictionFiles
 from foveate.inference.evaluate import Evaluation
 from foveate.reporting.panels import save_panels
 from foveate.reporting.previews import prediction_panels
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_split
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict import predict

@@ -16,7 +16,7 @@ from foveate.geometry import CellGrid, ScaleSet, Size, tile_starts
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
-from foveate.patches import chosen_crops, resize_logits, weighted_crops
+from foveate.patches.alignment import chosen_crops, resize_logits, weighted_crops
 from foveate.patches.extraction import (
     Windows,
     extract_patches,

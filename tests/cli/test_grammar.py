@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.cli.arguments import places
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.devices import device_named, device_of
 from foveate.errors import ConfigError
 from foveate.training.processes import Processes

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from foveate.cli.app import main
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from toys import make_data_set, toy_config
 
 EVIL = "import pathlib\npathlib.Path({mark!r}).touch()\ndef build(**options): raise SystemExit('it ran')\n"

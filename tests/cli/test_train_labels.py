@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import DatasetError
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import EvaluationOptions, plan_evaluation
 from toys import make_data_set, shapes, toy_config, write_image
 

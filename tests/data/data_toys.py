@@ -10,7 +10,7 @@ from rasterio import Affine
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 
 CLASSES = [{"name": "ground", "color": "#000000"}, {"name": "water", "color": [0, 0, 255]}]
 TRANSFORM = Affine(2.5, 0, 425000, 0, -2.5, 5200000)

@@ -12,7 +12,7 @@ from foveate.data.readers import open_image
 from foveate.data.readers.bands import pattern_of
 from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.init import init
 from toys import shapes, toy_config, write_image
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from data_toys import CLASSES
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError
 

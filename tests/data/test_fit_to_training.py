@@ -6,7 +6,7 @@ import torch
 from data_toys import CLASSES, smooth_image, write
 from rasterio.enums import ColorInterp
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.fit import Values
 from foveate.data.images import open_working

@@ -7,7 +7,7 @@ from data_toys import footprint_means, smooth_image, write
 from rasterio.enums import ColorInterp, Resampling
 from reader_toys import write_npy, write_zarr
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.images import SampleReader, open_working, working
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import Sample

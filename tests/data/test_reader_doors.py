@@ -15,7 +15,7 @@ from foveate.data.readers import open_image
 from foveate.data.roi import named_system
 from foveate.errors import ConfigError, FoveateError, UnsupportedImageError
 from foveate.geometry import Window
-from foveate.tiff import quiet
+from foveate.tiff.raster import quiet
 
 SECRET = bytes(range(256)) * 16
 

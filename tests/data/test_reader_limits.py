@@ -14,7 +14,7 @@ from foveate.data.images import ReaderCache
 from foveate.data.readers import base, open_image
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Window
-from foveate.tiff import small_cache, small_cache_bytes
+from foveate.tiff.raster import small_cache, small_cache_bytes
 
 SIDE = 2_000_000
 

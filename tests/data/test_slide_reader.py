@@ -6,7 +6,7 @@ from data_toys import smooth_image, write
 from dicom_toys import read_dicom, write_dicom
 from reader_toys import write_svs, write_tiff_slide
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.manifest import load_samples
 from foveate.data.readers import Resolution, open_image
 from foveate.data.readers.base import Address

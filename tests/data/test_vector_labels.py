@@ -9,7 +9,7 @@ import shapely
 from affine import Affine
 from rasterio.warp import transform
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.images import open_working
 from foveate.data.labels import LabelReader, open_source
 from foveate.data.labels import shapes as shapes_module

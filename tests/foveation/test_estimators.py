@@ -3,7 +3,7 @@ import torch
 from torch.autograd import gradcheck
 
 from foveate.errors import ConfigError
-from foveate.foveation import FoveationConfig
+from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimator import Asked, Draw, Learned, shares_of
 from foveate.foveation.estimators import (
     ESTIMATORS,

@@ -1,7 +1,7 @@
 import pytest
 
 from foveate.errors import ConfigError
-from foveate.foveation import FoveationConfig
+from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import CoarseFirst, FixedScale, StraightThroughArgmax
 
 BASE = {"patch_size": 64, "fields_of_view": [64, 128, 256]}

@@ -14,8 +14,8 @@ from foveate.foveation.estimators import (
     name_of,
     name_today,
 )
-from foveate.runs import RunConfig
 from foveate.runs.compare import fitting_estimators
+from foveate.runs.config import RunConfig
 from toys import toy_config, write_config
 
 

@@ -15,8 +15,8 @@ from training_toys import ToyData, toy_config, toy_task, weights_of
 from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
 from foveate.foveation.estimators import FixedScale
-from foveate.inference import InferenceConfig
 from foveate.inference.assemble import PredictionFiles
+from foveate.inference.config import InferenceConfig
 from foveate.inference.job import Prediction
 from foveate.inference.session import Session
 from foveate.inference.source import PixelSource
@@ -155,7 +155,7 @@ def test_no_pass_of_a_block_waits_for_the_card():
     from foveate.inference.runner import Runner  # noqa: PLC0415
     from foveate.inference.source import mixed_patches, read_regions  # noqa: PLC0415
     from foveate.inference.stitch import Stitcher, add_outputs  # noqa: PLC0415
-    from foveate.looks import Passes  # noqa: PLC0415
+    from foveate.looks.passes import Passes  # noqa: PLC0415
     from foveate.patches.extraction import Windows  # noqa: PLC0415
 
     one = prediction(".")

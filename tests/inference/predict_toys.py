@@ -20,8 +20,8 @@ from foveate.data.readers.array import ArrayReader
 from foveate.data.sections import ClassConfig
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import Size, Window
-from foveate.inference import InferenceConfig
 from foveate.inference.assemble import PredictionFiles
+from foveate.inference.config import InferenceConfig
 from foveate.inference.job import Prediction
 from foveate.inference.session import Session
 from foveate.inference.source import PixelSource

@@ -12,8 +12,8 @@ from foveate.data.sections import ClassConfig
 from foveate.errors import OutputExistsError
 from foveate.foveation.estimators import FixedScale, SoftExpectation
 from foveate.geometry import Georeference, Size
-from foveate.inference import InferenceConfig
 from foveate.inference import score as score_blocks_module
+from foveate.inference.config import InferenceConfig
 from foveate.inference.evaluate import LabelledImage, evaluation_of
 from foveate.inference.maps import MapFiles, MapSpec
 from foveate.inference.pipeline import finished_blocks, ready_to_predict

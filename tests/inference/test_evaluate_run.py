@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import ConfigError, DatasetError, FoveateError
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import EvaluationOptions, evaluate_run, evaluate_split
 from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.train import prepare_training

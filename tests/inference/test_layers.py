@@ -7,7 +7,7 @@ import torch
 from foveate.geometry import Size
 from foveate.inference.block import block_layers, unknown_layers
 from foveate.membership import Exclusive
-from foveate.tiff import FULL, NODATA
+from foveate.tiff.raster import FULL, NODATA
 
 EVERYTHING = ("classes", "probabilities", "confidence", "entropy")
 

@@ -17,13 +17,13 @@ from foveate.foveation.estimators import (
     StraightThroughArgmax,
 )
 from foveate.geometry import Size, Window
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import Canvases, Stitcher
-from foveate.looks import Passes
+from foveate.looks.passes import Passes
 from foveate.patches import ScaleSet
 from foveate.patches.extraction import Windows, overview_of
 from foveate.segmenter import FoveatedSegmenter

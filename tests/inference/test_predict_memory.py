@@ -12,7 +12,7 @@ from torch import nn
 
 from foveate.devices import devices_of
 from foveate.errors import ConfigError
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.memory import MemoryModel, fitted, parse_memory, size_text
 from foveate.inference.runner import peak_bytes
 
@@ -103,7 +103,7 @@ import numpy as np
 from foveate import FoveatedSegmenter, GumbelSoftmax, ScaleSet, build_network, open_image
 from foveate.data.channels import Normalisation
 from foveate.data.sections import ClassConfig
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.devices import peak_memory_mb
 from foveate.inference.memory import MemoryModel
 from foveate.inference.source import PixelSource

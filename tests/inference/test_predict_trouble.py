@@ -19,8 +19,8 @@ from torch import nn
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import DeviceMemoryError, ImageReadError, OutputWriteError, StoppedError
 from foveate.geometry import Size, Window
-from foveate.inference import InferenceConfig
 from foveate.inference import source as pixel_source
+from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import BlockGrid
 from foveate.inference.session import Session

@@ -10,7 +10,7 @@ from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture
 from foveate.geometry import CellGrid, Size, Window
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.field import policy_weights
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import looks_of

@@ -4,7 +4,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import FixedScale
-from foveate.inference import AUTO, InferenceConfig
+from foveate.inference.config import AUTO, InferenceConfig
 from foveate.inference.runner import sized, sizes_for
 from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter

@@ -6,10 +6,10 @@ import rasterio
 from predict_toys import toy_prediction, toy_segmenter
 
 from foveate.errors import ImageReadError
-from foveate.foveation import FoveationConfig
+from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import CoarseFirst, FixedScale, GumbelSoftmax, Mixture, SoftExpectation
 from foveate.geometry import Size, Window
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.reporting import passes as module
 from foveate.reporting.passes import PassesFile, note_of_training, one_view_note
 from toys import write_image

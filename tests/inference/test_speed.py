@@ -8,7 +8,7 @@ from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import CoarseFirst
 from foveate.geometry import Size
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.runner import in_passes, passes_per_second
 from foveate.inference.source import PixelSource

@@ -6,7 +6,7 @@ from torch import nn
 
 import foveate
 from foveate.errors import ConfigError
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.predict_array import predict_array
 from foveate.segmenter import FoveatedSegmenter
 from toys import shapes, toy_config, write_image

@@ -6,8 +6,8 @@ from torch import nn
 
 from foveate.config_base import Section
 from foveate.errors import ConfigError, NetworkError
-from foveate.networks import VARIABLE, NetworkConfig, check_code, trust_code
 from foveate.networks.build import network_from
+from foveate.networks.config import VARIABLE, NetworkConfig, check_code, trust_code
 
 MODULE = """
 from torch import nn

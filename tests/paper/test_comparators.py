@@ -10,15 +10,15 @@ from foveate.data.channels import Normalisation
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, NetworkError
-from foveate.foveation import FoveationConfig
+from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import GLNet, Squeezed
 from foveate.geometry import Window
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.paper.networks import Branches, Middle, _pasted
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.train import train_run

@@ -7,7 +7,7 @@ import pytest
 from data_toys import read_with_rasterio
 from preparation_toys import PALETTE, cityscapes, coloured, deepglobe, gleason2019, ids_of, picture, png
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.errors import GeometryError
-from foveate.patches import (
+from foveate.patches.alignment import (
     Context,
     chosen_crops,
     crop_central,

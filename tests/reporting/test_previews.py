@@ -10,8 +10,8 @@ import foveate
 from foveate.build import build_segmenter
 from foveate.geometry import Window
 from foveate.reporting.previews import PredictionResult
-from foveate.runs import RunConfig
 from foveate.runs import predict as plain
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
 from toys import shapes, toy_config, write_image
 

@@ -16,7 +16,7 @@ from foveate.foveation.estimators import Cascade, FixedScale
 from foveate.inference.session import Session
 from foveate.looks.pyramid import PyramidLook
 from foveate.reporting.report import ReportOptions, write_report
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.predict import predict
 from foveate.runs.train import prepare_training

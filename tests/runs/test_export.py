@@ -15,10 +15,10 @@ from foveate.build import build_segmenter
 from foveate.cli.app import app
 from foveate.errors import ConfigError, NetworkError, OutputExistsError
 from foveate.networks.cascade import NetworkPerScale
-from foveate.patches import Context
-from foveate.runs import RunConfig
+from foveate.patches.alignment import Context
 from foveate.runs import export as module
 from foveate.runs._export_files import ExportedLook
+from foveate.runs.config import RunConfig
 from foveate.runs.export import export
 from foveate.segmenter import FoveatedSegmenter
 from toys import make_data_set, toy_config

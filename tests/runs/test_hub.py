@@ -11,7 +11,8 @@ import pytest
 
 import foveate
 from foveate.errors import ConfigError, FoveateError
-from foveate.runs import RunConfig, hub
+from foveate.runs import hub
+from foveate.runs.config import RunConfig
 from toys import make_data_set, shapes, toy_config
 
 huggingface_hub = pytest.importorskip("huggingface_hub")

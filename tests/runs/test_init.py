@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import foveate
 from foveate.cli.app import app
 from foveate.errors import DatasetError, OutputExistsError
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.init import init
 from toys import make_data_set, shapes, write_image
 

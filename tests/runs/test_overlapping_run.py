@@ -13,7 +13,7 @@ from foveate.data.images import open_labels
 from foveate.data.manifest import load_samples
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import Window
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from toys import toy_config, write_image
 
 NAMES = ["disc", "square"]

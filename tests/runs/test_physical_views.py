@@ -8,8 +8,8 @@ from foveate.config_base import ConfigTree
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError
-from foveate.foveation import FoveationConfig
-from foveate.runs import RunConfig
+from foveate.foveation.config import FoveationConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_split
 from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.predict import predict

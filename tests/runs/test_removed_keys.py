@@ -4,7 +4,7 @@ import pytest
 
 from foveate.config_base import with_overrides
 from foveate.errors import ConfigError
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from toys import toy_config
 
 POLICY = {"hidden": None, "dilations": [1, 1, 1], "normalisation": "batch", "encoder": None, "weights": "imagenet"}

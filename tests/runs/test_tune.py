@@ -10,7 +10,7 @@ from foveate.errors import ConfigError, OutputExistsError
 from foveate.foveation.estimator import Draw
 from foveate.foveation.estimators import CoarseFirst, FixedScale
 from foveate.geometry import Size
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.tune import Candidate, least_passes, ways_of_looking
 from foveate.looks.pyramid import PyramidGrid, PyramidLook
 from foveate.runs.evaluate import evaluate_run

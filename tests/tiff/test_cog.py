@@ -14,8 +14,8 @@ from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import OutputExistsError, OutputWriteError
 from foveate.geometry import Georeference, Size, Window, windows_over
-from foveate.tiff import NODATA, RasterSpec, open_raster
 from foveate.tiff.cog import open_tiled, write_cog
+from foveate.tiff.raster import NODATA, RasterSpec, open_raster
 from foveate.tiff.tiles import Tiling, halved
 
 PLACE = Georeference(rasterio.CRS.from_epsg(4326).to_wkt(), (0.1, 0, 10, 0, -0.1, 50))

@@ -11,7 +11,7 @@ import rasterio
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import OutputExistsError, OutputWriteError
 from foveate.geometry import Georeference, Size, Window
-from foveate.tiff import RasterSpec, open_raster
+from foveate.tiff.raster import RasterSpec, open_raster
 
 PLACE = Georeference(rasterio.CRS.from_epsg(4326).to_wkt(), (0.1, 0, 10, 0, -0.1, 50))
 SMALL = RasterSpec(Size(9, 9), "uint8", PLACE)
@@ -59,7 +59,7 @@ import numpy as np
 from pathlib import Path
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window
-from foveate.tiff import RasterSpec, open_raster
+from foveate.tiff.raster import RasterSpec, open_raster
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -88,7 +88,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
 def test_writing_outside_the_raster_is_named(tmp_path, monkeypatch, free, reason):
     """And blamed on the disk where that is full, as GDAL does not say so."""
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr("foveate.tiff.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("foveate.tiff.raster.shutil.disk_usage", lambda path: usage)
     with (
         pytest.raises(OutputWriteError, match=rf"map\.tif: .*{reason}"),
         open_raster(tmp_path / "map.tif", SMALL) as raster,
@@ -168,7 +168,7 @@ import numpy as np
 from pathlib import Path
 from foveate.geometry import Size, Window
 from foveate.devices import peak_memory_mb
-from foveate.tiff import RasterSpec, open_raster
+from foveate.tiff.raster import RasterSpec, open_raster
 
 side = int(sys.argv[2])
 block = np.zeros((512, 512), np.uint8)

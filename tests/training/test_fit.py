@@ -24,8 +24,8 @@ from foveate.errors import (
 )
 from foveate.foveation.estimators import FixedScale, SoftExpectation, StraightThroughArgmax
 from foveate.geometry import Window
-from foveate.training import TrainingConfig
 from foveate.training.callbacks import StepLines
+from foveate.training.config import TrainingConfig
 from foveate.training.fit import fit
 from foveate.training.history import read_history
 from foveate.training.task import SegmentationTask

@@ -7,7 +7,7 @@ from foveate.errors import ImageReadError
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.field import FoveationField
 from foveate.inference.source import PixelSource
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.train import prepare_training
 from foveate.training import history

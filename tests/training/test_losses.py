@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from foveate.membership import Exclusive, Overlapping
-from foveate.training import LossConfig, losses
+from foveate.training import losses
+from foveate.training.config import LossConfig
 from foveate.training.losses import SegmentationLoss
 
 IGNORED = 255

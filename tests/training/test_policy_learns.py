@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 from training_toys import ON_CPU, assert_same_weights, weights_of
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.readers.array import ArrayReader
@@ -19,14 +19,14 @@ from foveate.foveation.estimators import (
     SoftExpectation,
     StraightThroughArgmax,
 )
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import per_cell
 from foveate.patches import ScaleSet
 from foveate.patches.extraction import overview_of
 from foveate.segmenter import FoveatedSegmenter
-from foveate.training import TrainingConfig
+from foveate.training.config import TrainingConfig
 from foveate.training.fit import fit
 from foveate.training.history import read_history
 from foveate.training.task import SegmentationTask

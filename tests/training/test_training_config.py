@@ -1,7 +1,7 @@
 import pytest
 
 from foveate.errors import ConfigError
-from foveate.training import TrainingConfig
+from foveate.training.config import TrainingConfig
 from foveate.training.losses import LARGEST_WEIGHT, balanced_weights, resolve_class_weights
 from foveate.training.step import step_seed
 

@@ -11,7 +11,7 @@ from foveate.data.locations import LocationBatch
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
-from foveate.training import TrainingConfig
+from foveate.training.config import TrainingConfig
 from foveate.training.processes import Processes
 from foveate.training.task import SegmentationTask
 

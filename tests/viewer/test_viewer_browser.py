@@ -19,10 +19,10 @@ from browser_toys import (
 from PIL import Image
 from viewer_toys import NAMES, PLACE
 
-from foveate.viewer import Options
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
 from foveate.viewer.page import export
+from foveate.viewer.scene import Options
 from toys import write_image
 
 

@@ -14,10 +14,10 @@ from foveate.data.readers import open_image
 from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window
-from foveate.viewer import Options
 from foveate.viewer.answers import MISSED, RIGHT, TOO_MUCH, WRONG
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
+from foveate.viewer.scene import Options
 from toys import write_image
 
 HEIGHT, WIDTH = 40, 50

@@ -11,12 +11,12 @@ from foveate.data.readers import open_image
 from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
-from foveate.viewer import Options
 from foveate.viewer.answers import RIGHT, WRONG
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
 from foveate.viewer.polygons import BORDER, Polygons
 from foveate.viewer.rendering import NOT_COUNTED
+from foveate.viewer.scene import Options
 
 WHOLE = Window(0, 0, HEIGHT, WIDTH)
 

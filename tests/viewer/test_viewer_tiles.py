@@ -11,11 +11,11 @@ from viewer_toys import CELL, HEIGHT, PLACE, WIDTH
 
 from foveate.data.readers import ArrayReader, open_image
 from foveate.geometry import Size, Window
-from foveate.viewer import Options
 from foveate.viewer.answers import RIGHT, WRONG
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
 from foveate.viewer.rendering import NOT_COUNTED, read_nearest
+from foveate.viewer.scene import Options
 from foveate.viewer.tiles import ByteCache, TileGrid, TileIndex, TileService
 from toys import write_image
 

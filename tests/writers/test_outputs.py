@@ -13,11 +13,11 @@ from foveate.data.readers.gdal import open_dataset
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, OutputWriteError
 from foveate.geometry import CellGrid, Georeference, Size, Window
-from foveate.inference import InferenceConfig, PolygonsConfig
 from foveate.inference.block import block_layers
+from foveate.inference.config import InferenceConfig, PolygonsConfig
 from foveate.inference.plan import BlockGrid
 from foveate.membership import Exclusive
-from foveate.tiff import FULL, NODATA, quiet
+from foveate.tiff.raster import FULL, NODATA, quiet
 from foveate.writers.outputs import OutputSpec, table_path, write_outputs
 
 CLASSES = [ClassConfig(name=name, color=color) for name, color in (("sea", "#0000ff"), ("rock & sand", "#804020"))]

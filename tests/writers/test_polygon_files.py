@@ -12,7 +12,7 @@ from rasterio.warp import transform_geom
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, UnsupportedImageError
 from foveate.geometry import Georeference, Size, Window
-from foveate.tiff import RasterSpec, open_raster
+from foveate.tiff.raster import RasterSpec, open_raster
 from foveate.writers import PolygonsConfig
 from foveate.writers import polygons as write_module
 from foveate.writers.class_map import open_class_maps

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio.features import rasterize, shapes
 
-from foveate.tiff import NODATA
+from foveate.tiff.raster import NODATA
 from foveate.writers.regions import regions
 
 IMAGES = hnp.arrays(

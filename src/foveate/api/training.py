@@ -9,9 +9,9 @@ from typing import NamedTuple
 from foveate.api import AnyPath, Run, load
 from foveate.data.datasets import PatchDataset
 from foveate.reporting.comparison import ComparisonTable, Row, save_comparison_figure, save_tables
-from foveate.runs import RunConfig
 from foveate.runs import init as _init
 from foveate.runs.compare import Comparison, fitting_estimators
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import slots_of
 from foveate.runs.train import train_run

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _trust(given: list[str] | None) -> list[str] | None:
     """What --code allows, in this process and those it starts."""
     if given:
-        from foveate.networks import trust_code
+        from foveate.networks.config import trust_code
 
         trust_code(*given)
     return given
@@ -110,7 +110,7 @@ def check_run(run: Path, overrides: list[str] | None = None, *, data: bool = Fal
     Raises:
         ConfigError, CheckpointError, DatasetError: saying so.
     """
-    from foveate.runs import RunConfig
+    from foveate.runs.config import RunConfig
 
     config = RunConfig.load(run / "config.yaml", overrides)
     folder = run / "checkpoints"
@@ -129,7 +129,7 @@ def check_run_or_comparison(folder: Path, overrides: list[str]) -> None:
     Raises:
         ConfigError: when the folder is neither a run nor a comparison, or a setting is not allowed.
     """
-    from foveate.runs import RunConfig
+    from foveate.runs.config import RunConfig
 
     if not (folder / "comparison.json").is_file() and not (folder / "runs").is_dir():
         RunConfig.load(folder / "config.yaml", overrides)

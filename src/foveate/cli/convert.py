@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from foveate.cli import errors, output, progress_bar
 from foveate.cli.arguments import Overwrite, Plane, check_all_there, check_image
+from foveate.cli.console import errors, output, progress_bar
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def convert(
 
     import typing
 
-    from foveate.data.readers import convert as convert_image
+    from foveate.data.convert import convert as convert_image
     from foveate.data.readers import open_image
     from foveate.data.readers.base import plane_of
     from foveate.reporting.tables import facts_table, image_facts

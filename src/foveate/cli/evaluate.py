@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli import errors, jobs_bar, output, progress_bar
 from foveate.cli.arguments import (
     Checkpoint,
     Code,
@@ -23,6 +22,7 @@ from foveate.cli.arguments import (
     places,
     refuse_method,
 )
+from foveate.cli.console import errors, jobs_bar, output, progress_bar
 from foveate.errors import ConfigError
 
 
@@ -216,7 +216,7 @@ def compare(
 
         foveate compare configs/idrid.yaml --devices 0,1
     """
-    from foveate.runs import RunConfig
+    from foveate.runs.config import RunConfig
 
     refuse_method("--methods", methods, "--estimators")
     settings, numbers = RunConfig.load(config, joined(overrides, sets)), _numbers(seeds)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import errors, output, progress_bar, say_how_to_resume, show_cursor
 from foveate.cli.arguments import Checkpoint, Code, Device, Devices, Overwrite, RunFolder, check_run
+from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor
 from foveate.errors import ConfigError, DatasetError, FoveateError, OutputExistsError, OutputInUseError, StoppedError
 
 if TYPE_CHECKING:

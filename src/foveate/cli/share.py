@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli import output
 from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder, check_export, check_run
+from foveate.cli.console import output
 
 
 def export(

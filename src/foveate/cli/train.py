@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
 from foveate.cli.arguments import (
     Code,
     Overrides,
@@ -19,12 +18,13 @@ from foveate.cli.arguments import (
     joined,
     refuse_method,
 )
+from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
 from foveate.errors import StoppedError
 from foveate.processes import StoppedAtOnce
 
 if TYPE_CHECKING:
     from foveate.processes import Stop
-    from foveate.runs import RunConfig
+    from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import TrainingPart
 
@@ -78,7 +78,7 @@ def train(
 
         foveate train configs/idrid.yaml --devices 0-3
     """
-    from foveate.runs import RunConfig
+    from foveate.runs.config import RunConfig
 
     # What is wrong with what was given is said before torch is loaded.
     refuse_method("--method", method, "--estimator")

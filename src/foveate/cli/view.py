@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveate.cli import errors, output, progress_bar
 from foveate.cli.arguments import (
     Code,
     Device,
@@ -25,13 +24,14 @@ from foveate.cli.arguments import (
     joined,
     places,
 )
+from foveate.cli.console import errors, output, progress_bar
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from foveate.networks.build import NetworkCost
-    from foveate.viewer import Options, Scene
+    from foveate.viewer.scene import Options, Scene
 
     Costs = dict[tuple[str, str], NetworkCost]
 
@@ -103,9 +103,9 @@ def view(
 
 
 def _options(run: Path | None, bands: str | None, tile: int) -> Options:
-    from foveate.runs import RunConfig
+    from foveate.runs.config import RunConfig
     from foveate.runs.folder import RunFolder
-    from foveate.viewer import Options
+    from foveate.viewer.scene import Options
 
     try:
         chosen = tuple(int(band) for band in bands.split(",")) if bands else None
@@ -214,7 +214,7 @@ def config(
 
         foveate config configs/idrid.yaml training.steps=200
     """
-    from foveate.runs import RunConfig
+    from foveate.runs.config import RunConfig
 
     typer.echo(RunConfig.load(path, joined(overrides, sets)).to_yaml(), nl=False)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.readers.base import ImageReader
 from foveate.errors import DatasetError
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data import DataConfig
 from foveate.data.area import Polygons
 from foveate.data.channels import select_channels
+from foveate.data.config import DataConfig
 from foveate.data.fit import Kind
 from foveate.data.images import open_labels, open_sample
 from foveate.data.label_index import MOST_PIXELS, ClassTable, spread_windows

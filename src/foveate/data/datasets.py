@@ -12,10 +12,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from foveate.data import DataConfig
 from foveate.data.area import Polygons
 from foveate.data.channels import Normalisation
 from foveate.data.checks import check_classes, inspect_samples
+from foveate.data.config import DataConfig
 from foveate.data.images import SampleReader, open_labels
 from foveate.data.label_index import ClassTable, LabelIndex, SplitLabels
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec

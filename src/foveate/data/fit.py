@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data import DataConfig
 from foveate.data.channels import Normalisation, select_channels
+from foveate.data.config import DataConfig
 from foveate.data.readers.base import ImageReader
 from foveate.data.sections import TrainedOn
 from foveate.errors import DatasetError, ImageReadError

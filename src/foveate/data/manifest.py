@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.labels.raster import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.readers.bands import band_files, is_pattern, pattern_of

@@ -18,7 +18,7 @@ from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore
 from foveate.inference.worker import Work
-from foveate.tiff import Layers
+from foveate.tiff.raster import Layers
 from foveate.types import IntArray
 from foveate.writers.outputs import OutputSpec, write_outputs
 
@@ -47,7 +47,7 @@ class PredictionFiles:
 
     @property
     def passes(self) -> Path:
-        """Map of the passes, see `foveate.looks.PassMap`."""
+        """Map of the passes, see `foveate.looks.passes.PassMap`."""
         return self.folder / f"{self.stem}.passes.tif"
 
     @property

@@ -24,7 +24,7 @@ from foveate.errors import StoredBlockError
 from foveate.files import sync_folder
 from foveate.geometry import Size, Window
 from foveate.membership import Membership
-from foveate.tiff import FULL, NODATA, Layers
+from foveate.tiff.raster import FULL, NODATA, Layers
 from foveate.tiff.tiles import Piece, Place, TiledLayer
 from foveate.types import Output
 

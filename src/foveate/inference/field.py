@@ -13,7 +13,7 @@ from foveate.errors import ConfigError
 from foveate.foveation.estimator import Asked, Estimator, Learned, shares_of
 from foveate.geometry import CellGrid, ScaleSet, Window, ceil_div
 from foveate.inference.source import PixelSource
-from foveate.looks import Foveation
+from foveate.looks.passes import Foveation
 from foveate.patches.extraction import overview_window
 from foveate.segmenter import FoveatedSegmenter
 

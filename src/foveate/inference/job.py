@@ -17,8 +17,8 @@ from foveate.data.sections import ClassConfig
 from foveate.devices import CostMeter
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
-from foveate.inference import InferenceConfig
 from foveate.inference.assemble import Assembly, PredictionFiles, check_results, summary_tree
+from foveate.inference.config import InferenceConfig
 from foveate.inference.fingerprint import ImageFiles, image_tree, model_tree
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
@@ -30,7 +30,7 @@ from foveate.inference.worker import SIZES, SPENDING, Work, Worker
 from foveate.package import __version__
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree
-from foveate.tiff import small_cache
+from foveate.tiff.raster import small_cache
 from foveate.writers.outputs import OutputSpec, tilings_of
 
 

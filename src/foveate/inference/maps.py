@@ -13,9 +13,9 @@ from foveate.data.sections import ClassConfig
 from foveate.files import refuse_existing
 from foveate.geometry import CellGrid, Georeference, Size, Window
 from foveate.inference.score import BlockScore
-from foveate.looks import PassMap
+from foveate.looks.passes import PassMap
 from foveate.membership import Membership
-from foveate.tiff import NODATA, RasterSpec, RasterWriter, open_raster
+from foveate.tiff.raster import NODATA, RasterSpec, RasterWriter, open_raster
 from foveate.types import LabelArray
 from foveate.writers.outputs import passes_raster
 

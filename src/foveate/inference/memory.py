@@ -14,8 +14,8 @@ from foveate.data.area import Area
 from foveate.devices import peak_memory_mb
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
-from foveate.inference import InferenceConfig
 from foveate.inference.block import AT_ONCE
+from foveate.inference.config import InferenceConfig
 from foveate.inference.field import CACHED_TILES, TILE_CELLS
 from foveate.inference.plan import LookPlan
 from foveate.inference.runner import peak_bytes
@@ -24,7 +24,7 @@ from foveate.inference.stitch import pixels_at_once
 from foveate.inference.worker import HANDED_OVER, WRITERS
 from foveate.patches.extraction import region_downsample
 from foveate.segmenter import FoveatedSegmenter
-from foveate.tiff import small_cache_bytes
+from foveate.tiff.raster import small_cache_bytes
 
 # Kernels use memory of their own, and freed memory is not reused to the last byte.
 _SLACK = 1.25

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from foveate.geometry import ScaleSet, Window
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.runner import Runner, Seen
 from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of
 from foveate.inference.stitch import pixels_at_once
-from foveate.looks import Begun, BlockArea, Foveation, Passes, Planner, begun_in
-from foveate.patches import Context
+from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, Planner, begun_in
+from foveate.patches.alignment import Context
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 

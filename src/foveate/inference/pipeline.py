@@ -14,15 +14,15 @@ from foveate.data.area import Area, AreaPart
 from foveate.devices import Trimmer, reuse_freed_memory
 from foveate.errors import ImageReadError
 from foveate.geometry import Window
-from foveate.inference import InferenceConfig
 from foveate.inference.block import FinishedBlock
+from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, TileObserver
 from foveate.inference.passes import PreparedBlock
 from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.predictor import Predictor
 from foveate.inference.runner import sized
 from foveate.inference.source import PixelSource, threaded
-from foveate.looks import BlockArea
+from foveate.looks.passes import BlockArea
 from foveate.segmenter import FoveatedSegmenter
 
 CellsObserver = Callable[[Window, Tensor], None]

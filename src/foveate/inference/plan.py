@@ -10,8 +10,8 @@ from itertools import pairwise
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Joint
 from foveate.geometry import ScaleSet, Size, Window, ceil_div
-from foveate.inference import InferenceConfig
-from foveate.looks import MappedLook, PassMap, target_stride
+from foveate.inference.config import InferenceConfig
+from foveate.looks.passes import MappedLook, PassMap, target_stride
 from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
 
 _DEFAULT = 2048

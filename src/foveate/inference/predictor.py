@@ -13,14 +13,14 @@ from torch import Tensor
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
 from foveate.geometry import Window
-from foveate.inference import InferenceConfig
 from foveate.inference.block import FinishedBlock
+from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, fusion_weights
 from foveate.inference.passes import PreparedBlock, SharedPasses, prepare_block
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of, patch_windows, read_regions
 from foveate.inference.stitch import Canvases, Stitcher, add_outputs
-from foveate.looks import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, Undecided, begun_in
+from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, Undecided, begun_in
 from foveate.looks.pyramid import (
     PyramidGrid,
     closer_looks,
@@ -33,7 +33,7 @@ from foveate.looks.pyramid import (
     roots_of,
     share_inside,
 )
-from foveate.patches import Context
+from foveate.patches.alignment import Context
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 

@@ -16,11 +16,11 @@ from torch.utils._pytree import tree_leaves
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import megapixels_of, roots_of
-from foveate.patches import Context
+from foveate.patches.alignment import Context
 from foveate.patches.extraction import on_device
 from foveate.segmenter import FoveatedSegmenter
 

@@ -16,8 +16,8 @@ from foveate.data.area import Area
 from foveate.data.labels import LabelReader
 from foveate.devices import PeakMemory
 from foveate.geometry import Size, Window, ceil_div
-from foveate.inference import InferenceConfig
 from foveate.inference.block import FinishedBlock, pass_bytes
+from foveate.inference.config import InferenceConfig
 from foveate.inference.field import scale_probabilities
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import block_side

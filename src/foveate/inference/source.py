@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data import DataConfig
 from foveate.data.channels import Normalisation
+from foveate.data.config import DataConfig
 from foveate.data.fit import fit
 from foveate.data.readers.base import ImageReader
 from foveate.devices import available_cores
 from foveate.errors import ImageReadError
 from foveate.foveation.estimator import Estimator, Joint
 from foveate.geometry import ScaleSet, Size, Window
-from foveate.looks import Passes
+from foveate.looks.passes import Passes
 from foveate.patches.extraction import (
     Region,
     Windows,

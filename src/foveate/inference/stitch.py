@@ -10,8 +10,8 @@ from torch import Tensor
 
 from foveate.errors import GeometryError
 from foveate.geometry import Window
-from foveate.looks import Passes
-from foveate.patches import importance_window
+from foveate.looks.passes import Passes
+from foveate.patches.alignment import importance_window
 from foveate.patches.extraction import on_device
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import Blending, BoolArray

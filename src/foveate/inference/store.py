@@ -16,8 +16,8 @@ from foveate.config_base import ConfigTree, differences
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, StoredBlockError
 from foveate.files import sync_folder, write_text
 from foveate.geometry import Size
-from foveate.inference import InferenceConfig
 from foveate.inference.block import StoredBlock, load_block, save_block
+from foveate.inference.config import InferenceConfig
 from foveate.processes import locked_folder
 from foveate.texts import read_json
 

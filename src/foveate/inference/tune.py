@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foveate.data.labels import LabelReader
 from foveate.geometry import Size, Window
-from foveate.inference import InferenceConfig
+from foveate.inference.config import InferenceConfig
 from foveate.inference.field import Fusion
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import BlockGrid, block_side

@@ -19,18 +19,18 @@ from foveate.data.area import Area
 from foveate.devices import PeakMemory, available_cores
 from foveate.errors import DeviceMemoryError, ImageReadError
 from foveate.geometry import Window
-from foveate.inference import InferenceConfig
 from foveate.inference.block import FinishedBlock, StoredBlock, block_layers, limit, pass_bytes, unknown_layers
+from foveate.inference.config import InferenceConfig
 from foveate.inference.field import expected_view, scale_probabilities
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import BlockGrid, LookPlan, blocks_abreast
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore
-from foveate.looks import target_stride
+from foveate.looks.passes import target_stride
 from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.segmenter import FoveatedSegmenter
-from foveate.tiff import Layers
+from foveate.tiff.raster import Layers
 from foveate.tiff.tiles import Mapped, Tiling
 from foveate.types import BoolArray
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from foveate.data.area import Area
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div, tile_starts
-from foveate.looks import meets
+from foveate.looks.passes import meets
 from foveate.membership import Exclusive, Membership
-from foveate.patches import crop_central
+from foveate.patches.alignment import crop_central
 from foveate.patches.extraction import Windows
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.errors import NetworkError
-from foveate.networks import NetworkConfig, own_network
+from foveate.networks.config import NetworkConfig, own_network
 from foveate.networks.menu import HEADS, EncoderChoice, find_architecture, find_encoder, nearest
 from foveate.networks.parts import DeeplySupervised, EncoderDecoder, installed_weights, load_encoder_weights
 from foveate.paper.networks import AttentionGate, HRNetV2, UNet, c1_auxiliary, c1_head, ppm_auxiliary, ppm_head

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
 from foveate.networks.parts import DeepSupervision, EncoderDecoder, heads_of
-from foveate.patches import Context
+from foveate.patches.alignment import Context
 
 # Where context enters: the encoder's features, the input, or nowhere; "auto": features where the network has them.
 Entrance: TypeAlias = Literal["auto", "features", "input", "none"]

@@ -14,11 +14,11 @@ from foveate.data.readers import open_image
 from foveate.data.readers.base import ImageReader
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ImageReadError
-from foveate.foveation import FoveationConfig
+from foveate.foveation.config import FoveationConfig
 from foveate.geometry import Size, Window
-from foveate.looks import MappedLook
+from foveate.looks.passes import MappedLook
 from foveate.reporting.panels import Panel, centres
-from foveate.tiff import FULL
+from foveate.tiff.raster import FULL
 from foveate.types import FloatArray, IntArray
 
 ALMOST_ALL = 0.95
@@ -28,7 +28,7 @@ _AT_ONCE = 2**24  # values that are read at a time
 
 @dataclass(frozen=True, slots=True)
 class PassesFile:
-    """A map of passes, see `foveate.looks.PassMap`.
+    """A map of passes, see `foveate.looks.passes.PassMap`.
 
     Attributes:
         path: the file.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.images import open_labels, open_sample, open_working
 from foveate.data.labels import LabelReader, class_map
 from foveate.data.manifest import Sample, load_samples
@@ -31,11 +31,11 @@ from foveate.reporting.panels import (
     save_panels,
 )
 from foveate.reporting.passes import PassesFile
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import files_of, predict
 from foveate.texts import table_html
-from foveate.tiff import NODATA
+from foveate.tiff.raster import NODATA
 from foveate.types import FloatArray
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from foveate.errors import FoveateError
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import heads_of
 from foveate.package import __version__
-from foveate.patches import Context
+from foveate.patches.alignment import Context
 from foveate.runs.folder import TrainedRun
 
 LARGEST_BATCH = 4096

@@ -17,7 +17,7 @@ from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.foveation.estimator import Joint
 from foveate.foveation.estimators import all_names, earlier_name, members_of, with_estimator
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import Job, run_jobs
 from foveate.texts import read_tree

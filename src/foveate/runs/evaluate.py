@@ -27,7 +27,7 @@ from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.score import BlockScore, Scoring, score_blocks
 from foveate.inference.source import PixelSource
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
 
 _log = logging.getLogger(__name__)

@@ -19,11 +19,11 @@ from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
 from foveate.foveation.estimators import FixedScale, earlier_name, fixed_names, with_estimator
 from foveate.inference.runner import sized
-from foveate.networks import check_code
 from foveate.networks.cascade import NetworkPerScale
+from foveate.networks.config import check_code
 from foveate.package import __version__
 from foveate.processes import locked_folder
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed

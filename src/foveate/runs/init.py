@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from foveate.data import default_root
+from foveate.data.config import default_root
 from foveate.data.survey import Survey, survey
 from foveate.data.survey_labels import ImageFacts
 from foveate.files import refuse_existing, write_text
-from foveate.runs import RunConfig
 from foveate.runs._init_choices import OVERLAPPING, Choices, flips_of, percent
+from foveate.runs.config import RunConfig
 from foveate.texts import length
 from foveate.types import IGNORE
 

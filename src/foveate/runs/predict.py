@@ -18,8 +18,8 @@ from foveate.data.readers.base import Address
 from foveate.data.roi import Roi, area_of, tissue_is_sought
 from foveate.errors import ConfigError
 from foveate.geometry import Size
-from foveate.inference import InferenceConfig
 from foveate.inference.assemble import PredictionFiles
+from foveate.inference.config import InferenceConfig
 from foveate.inference.job import ALONE, Prediction, on_disk
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pipeline import ready_to_predict

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.data import DataConfig
 from foveate.data.channels import Normalisation, select_channels
+from foveate.data.config import DataConfig
 from foveate.data.images import working
 from foveate.data.readers import Resolution
 from foveate.data.readers.array import ArrayReader, ImageAxes

@@ -17,7 +17,7 @@ from foveate.data.sampling import Nesting
 from foveate.data.sections import TrainedOn
 from foveate.devices import cores_left_by
 from foveate.networks.parts import PolicyNetwork
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, member_configs, member_folders
 from foveate.training.fit import FitResult, fit, step_to_resume
 from foveate.training.processes import Processes

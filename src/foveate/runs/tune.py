@@ -16,7 +16,7 @@ from foveate.devices import device_of
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import Size
-from foveate.inference import PASSES_OF_A_PATCH, Tta
+from foveate.inference.config import PASSES_OF_A_PATCH, Tta
 from foveate.inference.executor import shared_out
 from foveate.inference.field import closest_most
 from foveate.inference.pipeline import ready_to_predict
@@ -34,7 +34,7 @@ from foveate.inference.tune import (
     ways_of_looking,
 )
 from foveate.metrics import scores_from
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import SCORES_ONLY, EvaluationPlan, plan_evaluation
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
 from foveate.runs.tuned import SLACK, TunedLooks

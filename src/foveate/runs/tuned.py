@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from foveate.errors import ConfigError, reason_of
 from foveate.foveation.estimator import Estimator
-from foveate.inference import InferenceConfig, Tta
+from foveate.inference.config import InferenceConfig, Tta
 from foveate.inference.field import Fusion
 from foveate.inference.runner import in_seconds
 from foveate.looks.pyramid import PyramidLook, share_of_fixed

@@ -24,7 +24,7 @@ import numpy as np
 from foveate.devices import available_cores
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window, ceil_div
-from foveate.tiff import DRAFT, NODATA, TILE, RasterSpec, drafted, write_template
+from foveate.tiff.raster import DRAFT, NODATA, TILE, RasterSpec, drafted, write_template
 from foveate.tiff.tiles import Bytes, Piece, Place, TiledLayer, Tiling, halved, met
 
 _CLASSIC = 2**32  # bytes that a TIFF with places of four bytes may have

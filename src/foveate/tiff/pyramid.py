@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 
 from foveate.errors import ConfigError
 from foveate.geometry import Resolution, Size, Window, halvings, windows_over
-from foveate.tiff import DRAFT, copy_as_cog, drafted, quiet, resolution_tags
+from foveate.tiff.raster import DRAFT, copy_as_cog, drafted, quiet, resolution_tags
 from foveate.types import BoolArray, Raster
 
 Compression: TypeAlias = Literal["deflate", "zstd", "lzw", "jpeg", "none"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.geometry import Size, Window, ceil_div, halvings
-from foveate.tiff import NODATA, TILE, RasterSpec
+from foveate.tiff.raster import NODATA, TILE, RasterSpec
 from foveate.types import BoolArray
 
 Bytes: TypeAlias = NDArray[np.uint8]

@@ -27,10 +27,10 @@ from foveate.data.locations import LocationBatch
 from foveate.data.sections import ClassConfig
 from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
-from foveate.geometry import ScaleSet
 from foveate.membership import Membership
-from foveate.patches import crop_central, resize_logits
-from foveate.training import TrainingConfig
+from foveate.patches import ScaleSet
+from foveate.patches.alignment import crop_central, resize_logits
+from foveate.training.config import TrainingConfig
 from foveate.training.task import SegmentationTask
 
 # What Lightning asks a checkpoint for.

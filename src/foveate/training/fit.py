@@ -18,7 +18,6 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 from foveate.build import MODEL_SECTIONS, check_same_config, load_checkpoint
 from foveate.devices import is_first_process
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
-from foveate.training import TrainingConfig
 from foveate.training.callbacks import (
     BEST,
     LAST,
@@ -29,6 +28,7 @@ from foveate.training.callbacks import (
     StepBar,
     StepLines,
 )
+from foveate.training.config import TrainingConfig
 from foveate.training.history import FOLDER, FoveationHistory, MetricsFile
 from foveate.training.processes import OwnHandlers, Processes, ended_together
 from foveate.training.step import BatchNormSync, deterministic_kernels

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from foveate.networks.build import SingleValueBatchNorm2d
 from foveate.segmenter import FoveatedSegmenter
-from foveate.training import ScheduleName, TrainingConfig
+from foveate.training.config import ScheduleName, TrainingConfig
 
 _MOMENTUM = 0.9  # of sgd
 

@@ -19,7 +19,7 @@ from foveate.foveation.estimator import Draw, LocationOutput, LossParts
 from foveate.geometry import Window
 from foveate.metrics import confusion_matrix, scores_from
 from foveate.segmenter import FoveatedSegmenter, Places
-from foveate.training import TrainingConfig
+from foveate.training.config import TrainingConfig
 from foveate.training.losses import SegmentationLoss, resolve_class_weights
 from foveate.training.step import (
     build_optimizer,

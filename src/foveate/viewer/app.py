@@ -23,8 +23,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foveate.errors import ConfigError, ImageReadError
-from foveate.viewer import Scene
 from foveate.viewer.page import STATIC, manifest, page
+from foveate.viewer.scene import Scene
 from foveate.viewer.tiles import TileIndex, TileService
 
 # Only this server's own files; data: and blob: are for pictures alone. The hash allows an empty style, see the page.

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from foveate.data.sections import VectorsConfig
 from foveate.errors import ConfigError
-from foveate.viewer import ClassEntry, Layer, Options, Scene
 from foveate.viewer.answers import Band
 from foveate.viewer.inputs import Inputs, Prediction, RasterFacts, raster_facts
 from foveate.viewer.labels import Truth, error_layers, labels_of, overlapping_layers
@@ -24,6 +23,7 @@ from foveate.viewer.layers import (
 )  # fmt: skip
 from foveate.viewer.polygons import BORDER, Polygons, read_polygons
 from foveate.viewer.rendering import Ids, Rendering
+from foveate.viewer.scene import ClassEntry, Layer, Options, Scene
 
 
 def build_scene(inputs: Inputs, options: Options | None = None) -> Scene:

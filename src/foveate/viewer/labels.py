@@ -9,7 +9,6 @@ from pathlib import Path
 from foveate.data.labels.raster import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
 from foveate.errors import ConfigError
-from foveate.viewer import ClassEntry, Layer, Options
 from foveate.viewer.answers import (
     MISSED,
     MOST_IN_SET,
@@ -26,6 +25,7 @@ from foveate.viewer.inputs import RasterFacts, raster_facts
 from foveate.viewer.layers import category, class_legend, shown_size
 from foveate.viewer.polygons import BORDER, PolygonAnswer, PolygonIds, joined, read_polygons
 from foveate.viewer.rendering import Ids, Rendering
+from foveate.viewer.scene import ClassEntry, Layer, Options
 
 _WRONG_COLOR, _TOO_MUCH_COLOR = "#e4004f", "#0072b2"
 ERRORS = (ClassEntry(WRONG, "differs from the labels", _WRONG_COLOR), ClassEntry(RIGHT, "agrees", ""))

@@ -16,9 +16,9 @@ from foveate.data.readers import open_image
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div
-from foveate.viewer import ClassEntry, Kind, Layer, Look, Scale, Tone
 from foveate.viewer.inputs import RasterFacts
 from foveate.viewer.rendering import NOT_COUNTED, Passes, Picture, Values, read_nearest
+from foveate.viewer.scene import ClassEntry, Kind, Layer, Look, Scale, Tone
 
 # Okabe and Ito, for classes without a colour of their own.
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
@@ -151,7 +151,7 @@ _MOST = 8  # bits of a code
 
 
 def windows_layer(facts: RasterFacts, pixel: float) -> Layer:
-    """The layer of a map of passes, see `foveate.looks`.
+    """The layer of a map of passes, see `foveate.looks.passes`.
 
     Args:
         facts: of the map.

@@ -26,7 +26,7 @@ from rasterio.errors import CRSError
 from foveate.data.readers import Georeference
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 from foveate.files import refuse_existing
-from foveate.viewer import Layer, Scene
+from foveate.viewer.scene import Layer, Scene
 from foveate.viewer.tiles import TileGrid, TileIndex, TileService
 
 

@@ -20,11 +20,11 @@ from foveate.data.sections import VectorsConfig
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.types import LabelArray
-from foveate.viewer import ClassEntry
 from foveate.viewer.answers import NO, YES
 from foveate.viewer.inputs import RasterFacts
 from foveate.viewer.layers import category
 from foveate.viewer.rendering import NOT_COUNTED, Media, OpenReader
+from foveate.viewer.scene import ClassEntry
 
 BORDER = 128  # added to the code of a polygon on its border
 _MOST = BORDER - 2  # classes with a code of their own; the others share the last

@@ -15,8 +15,8 @@ from foveate.data.images import ReaderCache
 from foveate.data.readers import ImageReader, open_image
 from foveate.files import Closing
 from foveate.geometry import Size, Window, ceil_div
-from foveate.viewer import Layer, Scene
 from foveate.viewer.rendering import encoded
+from foveate.viewer.scene import Layer, Scene
 
 
 class TileIndex(NamedTuple):

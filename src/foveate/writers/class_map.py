@@ -20,8 +20,8 @@ from foveate.data.readers.resolution import tagged
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Georeference, Resolution, Size, Window, halvings
-from foveate.tiff import NODATA
 from foveate.tiff.cog import writing
+from foveate.tiff.raster import NODATA
 from foveate.types import LabelArray
 
 CHUNK = 1024

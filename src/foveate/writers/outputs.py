@@ -14,9 +14,9 @@ from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
 from foveate.geometry import CellGrid, Georeference, Size, Window
-from foveate.looks import PassMap
-from foveate.tiff import FULL, NODATA, Layers, RasterSpec, open_raster
+from foveate.looks.passes import PassMap
 from foveate.tiff.cog import open_tiled
+from foveate.tiff.raster import FULL, NODATA, Layers, RasterSpec, open_raster
 from foveate.tiff.tiles import Tiling
 from foveate.types import Format, Output, Raster
 from foveate.writers import PolygonsConfig

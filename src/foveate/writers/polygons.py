@@ -19,7 +19,7 @@ from foveate.data.readers.resolution import area_lattice
 from foveate.errors import ConfigError
 from foveate.files import written
 from foveate.geometry import Georeference, Size
-from foveate.tiff import NODATA
+from foveate.tiff.raster import NODATA
 from foveate.types import Coordinates, LabelArray
 from foveate.writers import PolygonsConfig
 from foveate.writers.class_map import ClassMap, open_class_maps

@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from shapely.affinity import rotate
 
-from foveate.tiff import NODATA
+from foveate.tiff.raster import NODATA
 from foveate.types import IntArray, LabelArray
 
 # A side this far from both directions, in degrees, stays oblique.

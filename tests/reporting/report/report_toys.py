@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.train import prepare_training
 from toys import make_data_set, toy_config

@@ -6,7 +6,7 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
 from foveate.inference.maps import MapFiles
 from foveate.inference.score import thinning_step

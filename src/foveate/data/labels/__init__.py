@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data import DataConfig
 from foveate.data.area import Area, Polygons
+from foveate.data.config import DataConfig
 from foveate.data.labels.place import placement_of
 from foveate.data.labels.raster import (
     CLASS,

@@ -22,7 +22,7 @@ from foveate.membership import Exclusive, Membership, Overlapping
 from foveate.types import IGNORE, BoolArray, IntArray, LabelArray, Raster
 
 if TYPE_CHECKING:
-    from foveate.data import DataConfig
+    from foveate.data.config import DataConfig
 
 CLASS = "{class}"
 

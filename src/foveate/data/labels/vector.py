@@ -24,7 +24,7 @@ from foveate.errors import ConfigError, DatasetError
 from foveate.types import BoolArray, Coordinates, IntArray, LabelArray
 
 if TYPE_CHECKING:
-    from foveate.data import DataConfig
+    from foveate.data.config import DataConfig
 
 # Drawn at once, at the same places whatever is asked for, so that a centre on a border is always in or always out.
 _TILE = 512

@@ -1,33 +1,27 @@
 """Readers: windows of images of any size, from any supported file, through one contract.
 
 Which reader opens which file is an ordered list, the first match wins. A new format is one file and one line here.
-`convert` copies whatever opens to a cloud-optimised TIFF.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import rasterio
-
 from foveate.data.readers.array import ArrayReader, open_numpy
 from foveate.data.readers.bands import is_pattern, open_bands
 from foveate.data.readers.base import DECODE_LIMIT_BYTES, Address, ImageReader, OpenOptions, Plane, check_size, redacted
-from foveate.data.readers.decoded import DecodedReader, open_decoded, source_of_dataset
-from foveate.data.readers.derived import OrientedReader, as_shown
-from foveate.data.readers.gdal import open_dataset, reading
+from foveate.data.readers.decoded import open_decoded
+from foveate.data.readers.derived import as_shown
 from foveate.data.readers.ngff import open_zarr
 from foveate.data.readers.openslide_reader import open_openslide
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import FoveateError, ImageReadError, SeveralPlanesError, UnsupportedImageError, reason_of
 from foveate.geometry import Georeference, Resolution
-from foveate.tiff.pyramid import Compression, Progress, TiffSource, write_pyramid
 
 __all__ = ["ArrayReader", "Georeference", "ImageReader", "Resolution", "open_image"]
 
@@ -150,73 +144,3 @@ def _tried(family: Family, location: Address, options: OpenOptions) -> ImageRead
         raise
     except Exception as error:  # a library that stumbles over what is in a file
         return f"the file is damaged: {redacted(reason_of(error))}"
-
-
-def convert(
-    source: Path | str,
-    destination: Path,
-    *,
-    overwrite: bool = False,
-    tile: int = 512,
-    compression: Compression = "deflate",
-    labels: bool = False,
-    plane: Plane | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Write a cloud-optimised TIFF with overviews: all bands, colours, mask, georeference and size of the pixels.
-
-    Args:
-        source: a file, folder or URL of an image: slides, Zarr and NumPy too. PNG and JPEG are decoded row by row,
-            never whole.
-        destination: the TIFF to write; it appears under its name only when complete.
-        overwrite: replace an existing file.
-        tile: side of a stored tile in pixels, a power of two from 64 to 4096.
-        compression: "jpeg" loses detail and takes 8-bit images of 1 or 3 bands only; the others are lossless.
-        labels: overviews pick one pixel instead of the mean, as class ids must not be blended.
-        plane: which plane of a file with several, see `open_image`.
-        progress: called with the share done, from 0 to 1.
-
-    Raises:
-        ImageReadError: when the source is missing or damaged.
-        UnsupportedImageError: when no reader can open the source.
-        ConfigError: when tile or compression are not possible.
-        OutputExistsError: when the destination exists and `overwrite` is false.
-        OutputWriteError: when writing failed.
-    """
-    with reading(str(source)), ExitStack() as opened:
-        write_pyramid(
-            _source(source, opened, plane), destination,
-            overwrite=overwrite, tile=tile, compression=compression, labels=labels, progress=progress,
-        )  # fmt: skip
-
-
-def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSource:
-    """Of what GDAL reads all that the file holds, also what a reader leaves out; of others what their reader gives."""
-    reader = opened.enter_context(open_image(place, keep_alpha=True, plane=plane))
-    stored = reader.inner if isinstance(reader, OrientedReader) else reader
-    if isinstance(stored, RasterioReader):
-        source = source_of_dataset(stored.dataset, reader.location)
-    elif isinstance(stored, DecodedReader):
-        location = Address.of(place)
-        source = source_of_dataset(opened.enter_context(open_dataset(location)), str(location))
-    else:
-        return _source_of_reader(reader)
-    if stored is reader:
-        return source
-    valid = reader.valid if source.valid else None
-    return replace(source, size=reader.size, read=reader.read, by_rows=False, valid=valid, resolution=reader.resolution)
-
-
-def _source_of_reader(reader: ImageReader) -> TiffSource:
-    """The bands of any open image, which stays open as long as the source is used."""
-    place = reader.georeference
-    return TiffSource(
-        reader.size,
-        reader.bands,
-        reader.dtype,
-        reader.read,
-        valid=reader.valid if reader.masked and reader.dtype.kind != "f" else None,  # floats are not finite there
-        crs=place.crs if place else None,
-        transform=rasterio.Affine(*place.transform) if place else None,
-        resolution=reader.resolution,
-    )

@@ -21,7 +21,7 @@ from foveate.data.readers.pyramid import PyramidReader, representable
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Georeference, Resolution, Size, Window
-from foveate.tiff import quiet
+from foveate.tiff.raster import quiet
 from foveate.types import BoolArray
 
 # Nobody asks a server for the list of its folder, nor for each of the files that may lie beside an image.

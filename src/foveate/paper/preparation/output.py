@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.readers import convert, open_image
+from foveate.data.convert import convert
+from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import (
     DatasetError,

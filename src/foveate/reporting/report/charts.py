@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.images import open_labels
 from foveate.data.labels import class_map
 from foveate.data.manifest import Sample

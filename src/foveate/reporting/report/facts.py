@@ -8,7 +8,7 @@ from typing import Any
 from foveate.foveation.estimators import name_of
 from foveate.reporting.report.page import number
 from foveate.reporting.report.state import RunState
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 
 Facts = list[tuple[str, str]]
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from foveate.data import DataConfig
+from foveate.data.config import DataConfig
 from foveate.data.images import open_sample
 from foveate.data.manifest import Sample
 from foveate.data.readers import ArrayReader
@@ -21,7 +21,7 @@ from foveate.reporting.panels import Picture, channels_shown, image_picture, scr
 from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.charts import sampled_maps, scale_of
 from foveate.reporting.report.page import FigureFolder, value_picture
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.types import IntArray, LabelArray, Raster
 
 LONGEST = 960

@@ -15,7 +15,7 @@ from foveate.data.sections import SPLITS
 from foveate.errors import ConfigError, FoveateError, ImageReadError, reason_of
 from foveate.files import write_text
 from foveate.inference.maps import MapFiles
-from foveate.runs import RunConfig
+from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import EvaluationOptions, evaluate_run
 from foveate.runs.folder import RunFolder, member_folders
 from foveate.texts import read_tree, sealed

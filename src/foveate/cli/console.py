@@ -1,0 +1,215 @@
+"""Where the command line prints: results to standard output, progress and errors to standard error.
+
+What is printed holds names of files, classes and packages, and messages of libraries. None of it is markup: a name may
+be `img[red].jpg`, and `foveate[viewer]` is an extra. So no text is ever parsed here. Styles are given beside the text.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+# A name of a file may hold them, and a terminal would obey.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class PlainConsole(Console):
+    """A console that prints text as it is: no markup, no emoji codes, no colours of its own, no control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text as it is, in tables too, whatever Rich is asked to parse."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+    def say(self, text: str, label: str = "", style: str = "") -> None:
+        """A message that is not wrapped, so that it can be copied; after a label in a style of its own."""
+        before = f"{label}: " if label else ""
+        self.print(Text.assemble((before, style), printable(text)), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text with control characters, and bytes of names that are no text, spelled out."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+_SECONDS_A_LINE = 30.0
+
+output = PlainConsole()
+errors = PlainConsole(stderr=True)
+
+
+def say_how_to_resume(stopped: Exception, *, resume: bool = True) -> None:
+    """Say that work was stopped, and the command that goes on with it.
+
+    Args:
+        stopped: says how far it came.
+        resume: go on with what is there; otherwise the command was stopped before it had changed anything.
+    """
+    given = [word for word in sys.argv[1:] if not resume or word not in ("--resume", "--overwrite")]
+    again = shlex.join(["foveate", *given, *(["--resume"] if resume else [])])
+    errors.say(f"{stopped}; to continue, run\n\n    {again}\n")
+
+
+def show_cursor() -> None:
+    """Where a process ends in the middle of a progress bar, which hides it."""
+    errors.show_cursor(True)
+
+
+@contextmanager
+def speaking(wanted: bool) -> Iterator[None]:
+    """Print within the block only if wanted; an error that leaves it is printed always."""
+    output.quiet = errors.quiet = not wanted
+    try:
+        yield
+    finally:
+        output.quiet = errors.quiet = False
+
+
+class Bar:
+    """A progress bar over a share from 0 to 1."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+        self._whole, self._unit = 100.0, "%"
+
+    def of(self, whole: float, unit: str) -> None:
+        """Show the rate in a unit of which this many make the whole."""
+        self._whole, self._unit = whole, unit
+
+    def by(self, share: float) -> None:
+        """This much more is done."""
+        self._progress.advance(self._task, share)
+        self._show_rate()
+
+    def to(self, share: float) -> None:
+        """This much is done in all."""
+        self._progress.update(self._task, completed=share)
+        self._show_rate()
+
+    def _show_rate(self) -> None:
+        speed = self._progress.tasks[0].speed
+        self._progress.update(self._task, rate=f"{self._whole * speed:.1f} {self._unit}/s" if speed else "")
+
+
+class Lines:
+    """The same in lines, for a file or a pipe: one every half minute."""
+
+    def __init__(self, description: str) -> None:
+        self._description, self._done = description, 0.0
+        self._start = self._said = time.monotonic()
+        self._whole, self._unit = 100.0, "%"
+
+    def of(self, whole: float, unit: str) -> None:
+        """Say the rate in a unit of which this many make the whole."""
+        self._whole, self._unit = whole, unit
+
+    def by(self, share: float) -> None:
+        """This much more is done."""
+        self.to(self._done + share)
+
+    def to(self, share: float) -> None:
+        """This much is done in all."""
+        self._done = share
+        now = time.monotonic()
+        if now - self._said >= _SECONDS_A_LINE and 0 < share < 1:
+            self._said, speed = now, share / (now - self._start)
+            left = timedelta(seconds=round((1 - share) / speed))
+            rate = f"{self._whole * speed:.1f} {self._unit}/s"
+            errors.say(f"{self._description}: {share:.0%} done, {rate}, about {left} left")
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Bar | Lines]:
+    """A bar with its rate and the remaining time, gone when done; lines where there is no terminal."""
+    if not errors.is_terminal:
+        yield Lines(description)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        yield Bar(progress, progress.add_task(printable(description), total=1.0, rate=""))
+
+
+class JobsBar:
+    """A progress bar over jobs that run side by side."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def show(self, running: list[str], done: int, total: int) -> None:
+        """What runs now, and how much of all is done."""
+        self._progress.update(self._task, completed=done, total=total, running=", ".join(running))
+
+
+class JobLines:
+    """The same in lines, for a file or a pipe: one for each job that begins."""
+
+    def __init__(self) -> None:
+        self._begun: set[str] = set()
+        self._start, self._first = time.monotonic(), -1
+
+    def show(self, running: list[str], done: int, total: int) -> None:
+        """What has begun since, how much of all is done, the time passed, and about how much is left."""
+        self._first = done if self._first < 0 else self._first
+        for name in running:
+            if name not in self._begun:
+                errors.say(f"{done} of {total} done{self._times(done, total)}; now {name}")
+        self._begun.update(running)
+        if not running:
+            errors.say(f"{done} of {total} done{self._times(done, total)}")
+
+    def _times(self, done: int, total: int) -> str:
+        passed, made = time.monotonic() - self._start, done - self._first
+        if not made:
+            return ""
+        left = passed / made * (total - done)
+        return f" in {timedelta(seconds=round(passed))}, about {timedelta(seconds=round(left))} left"
+
+
+@contextmanager
+def jobs_bar() -> Iterator[JobsBar | JobLines]:
+    """A bar with the jobs done, the time passed and left, and what runs now; lines where there is no terminal."""
+    if not errors.is_terminal:
+        yield JobLines()
+        return
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[running]}", markup=False),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        yield JobsBar(progress, progress.add_task("", total=None, running=""))

@@ -1,0 +1,243 @@
+"""The configuration of a whole run: every section, from one YAML file and overrides; lengths become pixels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import model_validator
+
+from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
+from foveate.data.config import DataConfig
+from foveate.errors import ConfigError, NetworkError
+from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
+from foveate.foveation.estimators import (
+    Cascade,
+    Ensemble,
+    estimator_of,
+    in_todays_words,
+    name_today,
+    same_estimator,
+    with_estimator,
+)
+from foveate.inference.config import InferenceConfig
+from foveate.networks.config import NetworkConfig
+from foveate.training.config import TrainingConfig
+
+# Keys of earlier versions whose feature is gone, with the only value that means the same today.
+_REMOVED: dict[tuple[str, ...], Any] = {
+    ("foveation", "policy", "dilations"): [1, 1, 1],
+    ("foveation", "policy", "encoder"): None,
+    ("foveation", "policy", "weights"): "imagenet",
+    ("foveation", "policy", "hidden"): None,
+    ("foveation", "policy", "normalisation"): "batch",
+    ("foveation", "estimator", "regress"): 0,
+    ("foveation", "estimator", "features"): None,
+    ("inference", "stitching"): "average",
+    ("training", "losses", "auxiliary"): 0.4,
+    ("training", "losses", "focal_gamma"): 2,
+    ("training", "losses", "ohem_keep"): 0.25,
+    ("training", "momentum"): 0.9,
+    ("training", "policy_entropy"): 0,
+}
+
+
+def resolve_lengths(values: ConfigTree) -> ConfigTree:
+    """A copy of a run's configuration whose fields of view are pixels of `data.pixel_size`.
+
+    Without `data.pixel_size` it becomes the narrowest field of view over the patch size. Unchanged where no field of
+    view is a length.
+
+    Raises:
+        ConfigError: when pixels and lengths are mixed, or one is no length.
+    """
+    foveation, data = values.get("foveation"), values.get("data")
+    if not isinstance(foveation, dict) or not isinstance(data, dict):
+        return values
+    views, patch = foveation.get("fields_of_view"), foveation.get("patch_size")
+    if not isinstance(views, list | tuple) or not any(map(is_physical, views)) or not isinstance(patch, int):
+        return values
+    if patch < 1:
+        return values  # which is then found to be wrong
+    size = data.get("pixel_size") or pixel_size_of(views, patch)
+    pixels = list(in_pixels(views, str(size)))
+    return {**values, "foveation": {**foveation, "fields_of_view": pixels}, "data": {**data, "pixel_size": size}}
+
+
+class RunConfig(Section):
+    """All settings of a run.
+
+    Attributes:
+        name: name of the run. Its default folder is `runs/<name>`.
+        members: for an ensemble: the run folders of its fixed models, narrowest first, relative to the folder of the
+            ensemble. The default is members/fixed_1 and so on.
+        data: images, labels, classes, sampling, augmentation.
+        foveation: patch size, fields of view, overview, policy, estimator.
+        network: the segmentation network.
+        training: optimiser, schedule, losses, steps.
+        inference: blocks, overlap, blending.
+    """
+
+    name: str = "run"
+    members: tuple[Path, ...] | None = None
+    data: DataConfig
+    foveation: FoveationConfig
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether this is made of other trained runs instead of being trained itself."""
+        return isinstance(self.foveation.estimator, Ensemble)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_todays_words(cls, values: Any) -> Any:
+        for translated in (_with_views, resolve_lengths, without_removed, without_method):
+            values = translated(values) if isinstance(values, dict) else values
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        scales = len(self.foveation.fields_of_view)
+        if self.members is not None and (not self.is_ensemble or len(self.members) != scales):
+            raise ValueError(f"members is for the estimator ensemble only: one run for each of {scales} fields of view")
+        if self.inference.tta is not None and isinstance(self.foveation.estimator, Cascade):
+            raise ValueError("inference.tta does not work with cascades: a closer look has one wider look as context")
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str, overrides: list[str] | None = None, estimator: str | None = None) -> RunConfig:
+        """Read a configuration file and apply `key.subkey=value` overrides.
+
+        Args:
+            path: a YAML file.
+            overrides: changes to it.
+            estimator: name of another one than the file's.
+
+        Raises:
+            ConfigError: when the file is missing or a key or value is not allowed.
+        """
+        return cls.parse(_overridden(read_yaml(Path(path)), overrides or [], estimator), source=str(path))
+
+    def changed(self, overrides: Sequence[str], estimator: str | None = None) -> RunConfig:
+        """This configuration with `key.subkey=value` overrides, and with another estimator where one is named.
+
+        Raises:
+            ConfigError: when a key or value is not allowed.
+        """
+        if not overrides and estimator is None:
+            return self
+        return RunConfig.parse(_overridden(self.tree(), list(overrides), estimator), source=self.name)
+
+    def check_files(self) -> None:
+        """Refuse at once, before anything slow is loaded, what is not there: the data, or a file of weights.
+
+        Raises:
+            DatasetError: when a folder or list of the data set is missing.
+            NetworkError: when a file of weights is missing.
+        """
+        self.data.check_there()
+        weights = self.network.weights if self.network.factory is None else None
+        if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+            raise NetworkError(f"no encoder weights at {weights}")
+
+    @classmethod
+    def completed(cls, values: ConfigTree) -> ConfigTree:
+        """A resolved configuration of an earlier version, with the keys that were added since at their defaults."""
+        return cls.parse(values, source="the saved configuration").tree()
+
+    def to_yaml(self) -> str:
+        """The resolved configuration; `load` reads it back to the same."""
+        return yaml.safe_dump(self.tree(), sort_keys=False, allow_unicode=True)
+
+
+def _overridden(values: ConfigTree, overrides: list[str], estimator: str | None) -> ConfigTree:
+    """The values with overrides, and with the estimator that is named, here or by the last `foveation.estimator=NAME`.
+
+    Another one drops the settings of the estimator before it, so those that are given for its own come after it.
+    """
+    for text in overrides:
+        if text.startswith("method="):
+            name = name_today(text.partition("=")[2])
+            raise ConfigError(f"{text} is now called foveation.estimator={name}; see CHANGELOG.md")
+    named = [text for text in overrides if re.fullmatch(r"foveation\.estimator=(?!(null|none|~)$)\w+", text)]
+    if estimator is None and named:
+        estimator = named[-1].partition("=")[2]
+    if estimator is None:
+        return with_overrides(values, overrides)
+    own = [text for text in overrides if text.startswith("foveation.estimator.")]
+    values = with_overrides(values, [text for text in overrides if text not in (*own, *named)])
+    foveation = values.get("foveation")
+    foveation = looks_as_views(foveation) if isinstance(foveation, dict) else {}
+    return with_overrides({**without_method(values), "foveation": with_estimator(foveation, estimator)}, own)
+
+
+def _with_views(values: ConfigTree) -> ConfigTree:
+    foveation = values.get("foveation")
+    return {**values, "foveation": looks_as_views(foveation)} if isinstance(foveation, dict) else values
+
+
+def without_method(values: ConfigTree) -> ConfigTree:
+    """A copy without `method`, by which earlier versions named an estimator a second time, and with that estimator.
+
+    Raises:
+        ConfigError: when the estimator contradicts it.
+    """
+    rest = {key: value for key, value in values.items() if key != "method"}
+    method, foveation = values.get("method"), values.get("foveation")
+    if method is None or not isinstance(foveation, dict):
+        return rest
+    name, given = name_today(str(method)), foveation.get("estimator") or {}
+    fixed = estimator_of(name, len(foveation.get("fields_of_view") or ()))
+    stated = in_todays_words(given)
+    for key, value in fixed.items():
+        shown = stated.get(key, value) if isinstance(stated, dict) else stated
+        if shown != value and not (key == "name" and stated == given and same_estimator(shown, value)):
+            raise ConfigError(
+                f"method {method!r} means estimator.{key} {value!r}, but foveation.estimator says "
+                f"{shown!r}; remove method: the estimator is called {name!r} now"
+            )
+    return {**rest, "foveation": with_estimator(foveation, name)}
+
+
+def without_removed(values: ConfigTree) -> ConfigTree:
+    """A copy without the keys of features that no longer exist, so that runs of earlier versions load.
+
+    Raises:
+        ConfigError: when such a feature was used.
+    """
+    # The key says nothing where there is no encoder that has weights.
+    encoder = _value_at(values, ("foveation", "policy", "encoder"))
+    for path, neutral in _REMOVED.items():
+        value = _value_at(values, path)
+        if value is _ABSENT:
+            continue
+        if value != neutral and not (path[-1] == "weights" and encoder in (None, _ABSENT)):
+            raise ConfigError(
+                f"{'.'.join(path)}={value} is no longer there: nothing was better for it (see CHANGELOG.md). "
+                f"Remove the key; a run that was trained with it needs the version that trained it"
+            )
+        values = _without(values, path)
+    policy = ("foveation", "policy")  # all of whose keys are gone
+    return _without(values, policy) if _value_at(values, policy) == {} else values
+
+
+_ABSENT = object()
+
+
+def _value_at(values: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        values = values.get(key, _ABSENT) if isinstance(values, dict) else _ABSENT
+    return values
+
+
+def _without(values: ConfigTree, path: tuple[str, ...]) -> ConfigTree:
+    first, *rest = path
+    if not rest:
+        return {key: value for key, value in values.items() if key != first}
+    return {**values, first: _without(values[first], tuple(rest))}
