@@ -17,7 +17,6 @@ from foveate.membership import Exclusive
 from foveate.metrics import mean_distances, scores_from
 from foveate.reporting.panels import (
     Panel,
-    foveation_panel,
     image_picture,
     panels_figure,
     save_panels,
@@ -106,9 +105,13 @@ def test_a_picture_is_no_larger_than_its_image():
 
 
 def test_panels_are_a_picture_with_the_colours_in_it(tmp_path):
-    fov = ArrayReader(np.linspace(64, 256, 40, dtype=np.float32).reshape(1, 5, 8))
+    values = np.linspace(64, 256, 40, dtype=np.float32).reshape(5, 8)
     flat = np.full((50, 80, 3), (200, 30, 40), np.uint8)
-    save_panels(tmp_path / "p.png", [Panel("image", flat), foveation_panel(fov, (64, 256))], CLASSES)
+    save_panels(
+        tmp_path / "p.png",
+        [Panel("image", flat), Panel("expected field of view", values, (64, 256), "pixels")],
+        CLASSES,
+    )
     with open_image(tmp_path / "p.png") as picture:
         pixels = picture.read(Window.of(picture.size)).reshape(picture.bands, -1).T[:, :3]
         assert picture.size.width > picture.size.height

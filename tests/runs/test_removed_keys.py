@@ -70,6 +70,9 @@ def test_settings_that_became_one_load(tmp_path):
     kept = RunConfig.completed({**tree, "data": saved})
     assert kept == RunConfig.completed({**tree, "data": {**tree["data"], "nodata": 3.0}})
     drawn = {"train": None, "val": None, "test": None, "val_fraction": 0.2, "test_fraction": 0.1}
-    data = RunConfig.parse({**tree, "data": {**saved, "use_nodata": False, "split": drawn}}).data
+    marked = {**saved, "use_nodata": False, "nodata": None, "split": drawn}
+    data = RunConfig.parse({**tree, "data": marked}).data
     assert (data.split.val, data.split.test, data.nodata, data.use_nodata) == (0.2, 0.1, "ignore", False)
+    with pytest.raises(ConfigError, match=r"nodata: 3\.0 leaves such pixels out.*nodata: ignore takes all"):
+        RunConfig.completed({**tree, "data": {**marked, "nodata": 3.0}})  # neither is what it was
     assert RunConfig.parse({**tree, "data": {**tree["data"], "nodata": 0}}).data.nodata == 0

@@ -132,11 +132,16 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _read_use_nodata(cls, values: Any) -> Any:
-        """Earlier versions had `use_nodata: false` for "ignore"."""
+        """Earlier versions had `use_nodata: false` for "ignore", and took a number beside it out of averages alone."""
         if not isinstance(values, dict) or not isinstance(values.get("use_nodata"), bool):
             return values
-        ignored = {} if values["use_nodata"] else {"nodata": "ignore"}
-        return {key: value for key, value in values.items() if key != "use_nodata"} | ignored
+        rest, number = {key: value for key, value in values.items() if key != "use_nodata"}, values.get("nodata")
+        if not values["use_nodata"] and number not in (None, "ignore"):
+            raise ValueError(
+                f"use_nodata: false and nodata: {number} are one setting now: nodata: {number} leaves such pixels out "
+                "and those that images mark, nodata: ignore takes all for values; keep one and remove use_nodata"
+            )
+        return rest if values["use_nodata"] else {**rest, "nodata": "ignore"}
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -110,13 +110,6 @@ def hatched(picture: Picture, left_out: BoolArray) -> Picture:
     return np.where(left_out[np.ix_(rows, cols)][..., None], picture // 4 + veil // 4 * 3, picture)
 
 
-def foveation_panel(fov: ImageReader, fields_of_view: Sequence[int], window: Window | None = None) -> Panel:
-    """A window, in cells, of the foveation map as a panel; its colours span the fields of view."""
-    window = window or Window.of(fov.size)
-    values = fov.read(window, screen_size(window.size, 1200))[0]
-    return Panel("expected field of view", values.astype(np.float32), tuple(fields_of_view), "pixels")
-
-
 def cells_at(cells: ImageReader, cell: int, window: Window, size: Size) -> FloatArray:
     """Values (bands, h, w) of a raster of cells under the centres of the pixels of a picture.
 
