@@ -180,7 +180,7 @@ def _use_shapes(path: Path) -> Any:
     return [one.wkt for one in found.geometries], found.labels, str(found.system), found.notes
 
 
-_PLAN = {"model": "m", "image": {"size": [150, 170]}, "inference": {"keep": 0.5}}
+_PLAN = {"model": "m", "image": {"size": [150, 170]}, "inference": {"overlap": 0.5}}
 
 
 def _plan(folder: Path) -> Path:

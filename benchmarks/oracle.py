@@ -29,7 +29,13 @@ from foveate.inference.plan import BlockGrid, LookPlan, block_side
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics import confusion_matrix, loss_per_cell, scores_from
-from foveate.runs.folder import TrainedRun, load_run
+from foveate.runs.folder import RunFolder, TrainedRun, load_run
+
+
+def whole_image(path: Path, keep: float) -> TrainedRun:
+    """A run that passes all of an image at its field of view, and uses so much of every window."""
+    looks = [[view, keep] for view in RunFolder(path).configured().foveation.views_passed]
+    return load_run(path, overrides=["inference.planner=pyramid", f"inference.looks={looks}"])
 
 
 def main() -> None:
@@ -42,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = {
         view: [
-            load_run(path, overrides=["inference.planner=pyramid", f"inference.keep={options.keep}"])
+            whole_image(path, options.keep)
             for path in sorted((options.comparison / "runs").glob(f"patch_{view}-seed*"))
         ]
         for view in range(1, options.views + 1)

@@ -226,7 +226,7 @@ def test_mistakes_exit_with_2_and_a_message(workspace, monkeypatch, capsys):
         ["predict", "{run}", "no.tif", "--out", "{tmp}", "--budget", "inf"],
         ["predict", "{run}", "no.tif", "--out", "{tmp}", "--set", "inference.overlap=*a"],
         ["predict", "{run}", "no.tif", "--out", "{tmp}", "--memory", "1" + "0" * 400],
-        ["evaluate", "{run}", "inference.keep=.nan"],
+        ["evaluate", "{run}", "inference.overlap=.nan"],
         ["config", "{run}/config.yaml", "data=[[["],
         ["info", "{run}/config.yaml"],
         ["info", "name\0with zero"],

@@ -34,9 +34,10 @@ def cascade(looks=(64, 16), share=True, seed=0):
     return ready_to_predict(model, CPU)
 
 
-def predicted(model, pixels=PIXELS, area=None, **options):
+def predicted(model, pixels=PIXELS, area=None, whole=False, **options):
     """Log-probabilities of the whole image, passes by block, and the maps of passes summed by look."""
     source = PixelSource(ArrayReader(pixels), [0, 1, 2], PLAIN, CPU)
+    options |= {"looks": [[view, 1] for view in model.views_passed]} if whole else {}
     config = InferenceConfig.parse({"block_size": 64, "batch_size": 4, **options})
     whole, passes, made = torch.full((4, *pixels.shape[1:]), torch.nan), 0, 0.0
     for done in finished_blocks(model, source, config, area=area):
@@ -51,7 +52,7 @@ def predicted(model, pixels=PIXELS, area=None, **options):
 @pytest.mark.parametrize("share", [True, False])
 def test_files_are_predicted_as_images_in_memory(looks, share):
     model = cascade(looks, share)
-    found, passes, _ = predicted(model, keep=1.0, budget="all")
+    found, passes, _ = predicted(model, whole=True, budget="all")
     with torch.no_grad():
         expected = model(torch.from_numpy(PIXELS)[None])[0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -73,7 +74,7 @@ def test_blocks_and_batches_change_no_bit(options):
 def test_a_budget_is_kept_and_spent():
     model, megapixels = cascade(), PIXELS[0].size / 1e6
     for budget in (500.0, 2000.0, 4000.0):
-        _, passes, (close, wide) = predicted(model, budget=budget, keep=1.0)
+        _, passes, (close, wide) = predicted(model, budget=budget, whole=True)
         assert passes == close + wide
         assert wide == 12
         assert budget * megapixels - 2 < passes <= budget * megapixels
@@ -83,7 +84,9 @@ def test_three_looks_go_down_level_by_level():
     """Every closest look lies in a middle one, or it would have no context."""
     model = cascade((64, 32, 16))
     source = PixelSource(ArrayReader(PIXELS), [0, 1, 2], PLAIN, CPU)
-    config = InferenceConfig.parse({"block_size": 64, "batch_size": 4, "keep": 1.0, "budget": 2500.0})
+    config = InferenceConfig.parse(
+        {"block_size": 64, "batch_size": 4, "looks": [[16, 1], [32, 1], [64, 1]], "budget": 2500.0}
+    )
     seen = [0, 0]
     for done in finished_blocks(model, source, config):
         closest, middle = done.plan[0] > 0, done.plan[1] > 0

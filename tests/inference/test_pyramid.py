@@ -40,8 +40,14 @@ def segmenter(network=None, estimator=None, scales=SCALES):
     return ready_to_predict(model, CPU)
 
 
-def predicted(model, pixels, **options):
+def all_views(keep, views=SCALES.fields_of_view):
+    """Every view, of the narrowest a central share."""
+    return [(view, 1.0 if k else keep) for k, view in enumerate(views)]
+
+
+def predicted(model, pixels, keep=None, **options):
     """Log-probabilities of the whole image, and the passes they took."""
+    options |= {"looks": all_views(keep, model.views_passed)} if keep else {}
     image, config = source(pixels), InferenceConfig(**{"planner": "pyramid", **options})
     whole, passes = None, 0
     for done in finished_blocks(model, image, config):
@@ -53,7 +59,7 @@ def predicted(model, pixels, **options):
 
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([1.0, 0.75, 0.5]))
 def test_the_supports_of_every_scale_cover_each_pixel_once(height, width, keep):
-    looks = looks_of(InferenceConfig(keep=keep), SCALES.fields_of_view)
+    looks = looks_of(InferenceConfig(looks=all_views(keep)), SCALES.fields_of_view)
     grid = PyramidGrid.of(Size(height, width), looks)
     for scale in range(3):
         count = np.zeros((height + 128, width + 128), int)
@@ -217,7 +223,7 @@ def test_a_budget_below_the_least_says_the_least():
 
 
 def test_supports_are_multiples_of_each_other_whatever_the_fields_of_view():
-    grid = PyramidGrid.of(Size(64, 64), looks_of(InferenceConfig(keep=1.0), (16, 24, 50)))
+    grid = PyramidGrid.of(Size(64, 64), looks_of(InferenceConfig(looks=all_views(1.0, (16, 24, 50))), (16, 24, 50)))
     assert grid.sides == (16, 16, 48)
     found, _ = predicted(segmenter(scales=ScaleSet(16, (16, 24))), noise(64, 64), keep=1.0)
     assert torch.isfinite(found).all()

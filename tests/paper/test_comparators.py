@@ -56,15 +56,18 @@ def test_what_is_far_changes_what_is_said_of_the_middle(estimator):
 
 def test_the_middle_of_a_squeezed_patch_is_the_narrow_one_and_the_rim_the_wide_one():
     patches = torch.stack([torch.full((3, 32, 32), 1.0), torch.full((3, 32, 32), 5.0)])[None]
-    made = Squeezed(sharp=0.75).joined(patches, SCALES)
+    made = Squeezed().joined(patches, SCALES)
     expected = torch.full((1, 3, 32, 32), 5.0)
     expected[..., 4:28, 4:28] = 1
     torch.testing.assert_close(made, expected)
 
 
 def test_the_rim_of_a_squeezed_patch_holds_places_in_their_order():
+    class Halved(Squeezed):
+        sharp = 0.5
+
     ramp = torch.linspace(-1, 1, 32).expand(1, 32, 32)
-    made = Squeezed(sharp=0.5).joined(torch.stack([ramp / 4, ramp])[None], SCALES)[0, 0]
+    made = Halved().joined(torch.stack([ramp / 4, ramp])[None], SCALES)[0, 0]
     row = made[16]
     assert (row.diff() > 0).all()
     # Eight pixels of rim for three quarters of the way from the middle to the border: the first lies at 1/16 of it.

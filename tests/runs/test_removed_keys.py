@@ -52,6 +52,8 @@ REMOVED = [
     ("training.losses.auxiliary", 0.4, 1.0),
     ("training.losses.focal_gamma", 2.0, 1.0),
     ("training.losses.ohem_keep", 0.25, 0.5),
+    ("inference.keep", 0.5, 0.75),
+    ("foveation.estimator.sharp", 0.75, 0.5),
 ]
 
 

@@ -44,8 +44,7 @@ class InferenceConfig(Section):
         looks: for "pyramid": fields of view, each with the central share of its windows that is used, in (0, 1]. `[[64,
             0.5], [64, 1], [128, 1]]` looks at 128 pixels everywhere, at whole windows of 64 where that is uncertain,
             and at overlapping windows of 64 where it is most uncertain. The default is one look at each scale in use,
-            with `keep` for the narrowest. `foveate tune` chooses looks.
-        keep: for "pyramid" without `looks`: the central share of the narrowest windows that is used.
+            of which the narrowest keeps the central half of its windows. `foveate tune` chooses looks.
         budget: for "pyramid": the most passes per megapixel of the image; "fixed" (the cost of one pass per target); a
             share of that such as "50%", as `foveate tune` counts; a time such as "20 s" (as many passes as the network
             makes in it); or "all". By default the estimator decides.
@@ -74,7 +73,6 @@ class InferenceConfig(Section):
     block_size: Size = 2048
     planner: Literal["per_target", "pyramid"] | None = None
     looks: tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...] | None = None
-    keep: float = Field(default=0.5, gt=0, le=1)
     budget: Annotated[float, Field(gt=0)] | Budget | None = None
     fusion: Literal["policy"] | tuple[Weight, ...] = "policy"
     overlap: float = Field(default=0.25, ge=0, le=0.9)

@@ -15,6 +15,7 @@ from foveate.looks.passes import MappedLook, PassMap, target_stride
 from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
 
 _DEFAULT = 2048
+_KEPT = 0.5  # of the narrowest windows, where no looks are given
 
 
 def block_side(wanted: int, cell: int, root: int) -> int:
@@ -175,7 +176,7 @@ def looks_of(config: InferenceConfig, views: Sequence[int]) -> tuple[PyramidLook
         ConfigError: for a look at another field of view.
     """
     # Closer looks go to the uncertain places, so the margin is theirs; what wide windows say at their rims stands less.
-    given = config.looks or ((views[0], config.keep), *((view, 1.0) for view in views[1:]))
+    given = config.looks or ((views[0], _KEPT), *((view, 1.0) for view in views[1:]))
     for view, _ in given:
         if view not in views:
             raise ConfigError(f"inference.looks names a field of view of {view}; the model's are {list(views)}")

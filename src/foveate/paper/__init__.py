@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -202,17 +202,14 @@ class GLNet(Joint):
 class Squeezed(Joint):
     """One patch whose middle is sharp, and whose rim holds the surroundings, squeezed: ours, for comparison.
 
-    The middle is the narrowest patch at `sharp` of its resolution. From there to the border the widest window is
+    The middle is the narrowest patch at three quarters of its resolution. From there to the border the widest window is
     squeezed, evenly along rows and columns, so that the patch has one size and costs one pass.
-
-    Attributes:
-        sharp: side of the middle, as a share of the patch's.
 
     Source: ours, after the idea of SCPSeg, a surround that is squeezed into the rim of one input.
     """
 
     name: Literal["squeezed"] = "squeezed"
-    sharp: float = Field(default=0.75, gt=0, lt=1)
+    sharp: ClassVar[float] = 0.75  # side of the middle, as a share of the patch's
 
     def joined(self, patches: Tensor, scales: ScaleSet) -> Tensor:
         """The squeezed patch, (N, C, P, P)."""

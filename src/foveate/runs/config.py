@@ -36,12 +36,21 @@ _REMOVED: dict[tuple[str, ...], Any] = {
     ("foveation", "policy", "normalisation"): "batch",
     ("foveation", "estimator", "regress"): 0,
     ("foveation", "estimator", "features"): None,
+    ("foveation", "estimator", "sharp"): 0.75,
+    ("inference", "keep"): 0.5,
     ("inference", "stitching"): "average",
     ("training", "losses", "auxiliary"): 0.4,
     ("training", "losses", "focal_gamma"): 2,
     ("training", "losses", "ohem_keep"): 0.25,
     ("training", "momentum"): 0.9,
     ("training", "policy_entropy"): 0,
+}
+# What says the same as such a key, where something does.
+_INSTEAD: dict[tuple[str, ...], str] = {
+    (
+        "inference",
+        "keep",
+    ): "inference.looks gives the share that is used of each field of view: [[256, 0.75], [512, 1]]",
 }
 
 
@@ -218,10 +227,11 @@ def without_removed(values: ConfigTree) -> ConfigTree:
         if value is _ABSENT:
             continue
         if value != neutral and not (path[-1] == "weights" and encoder in (None, _ABSENT)):
-            raise ConfigError(
-                f"{'.'.join(path)}={value} is no longer there: nothing was better for it (see CHANGELOG.md). "
-                f"Remove the key; a run that was trained with it needs the version that trained it"
+            advice = _INSTEAD.get(path) or (
+                "nothing was better for it (see CHANGELOG.md). "
+                "Remove the key; a run that was trained with it needs the version that trained it"
             )
+            raise ConfigError(f"{'.'.join(path)}={value} is no longer there: {advice}")
         values = _without(values, path)
     policy = ("foveation", "policy")  # all of whose keys are gone
     return _without(values, policy) if _value_at(values, policy) == {} else values
