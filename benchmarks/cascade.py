@@ -6,7 +6,7 @@ A fixed view is trained alone, for each field of view, and may keep any part of 
 GLNet and a squeezed surround have no looks to choose from: one row each. `--memorised` scores cascades
 on training images too.
 Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid,hrf,drone] [--seeds 0]
-    [--names fixed,own-512-128]
+    [--names fixed,own-512-128] [--budgets 16]
 DATA: see benchmarks/study.py. Writes benchmarks/results/cascade-SET.json.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
 
 import torch
-from timing import report
+from timing import RESULTS, report
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.cascade import CascadeSegmenter
@@ -96,6 +96,7 @@ PLANS = {
             "coarse-256-128-64": Way((64, 128, 256), COARSE),
             "glnet-512-128": Way((128, 512), GLNET),
             "squeezed-512-128": Way((128, 512), SQUEEZED),
+            **ablations((128, 512)),
         },
         (31, 62, 124, 248),
     ),
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--sets", default="earth,dubai,idrid")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--names", help="those whose name begins so; all by default")
+    parser.add_argument("--budgets", help="passes per megapixel to score on test images; all of the set's by default")
     parser.add_argument(
         "--memorised", action="store_true", help="every look of what is trained, on training images too"
     )
@@ -161,10 +163,11 @@ def main() -> None:
         if options.memorised:
             memorised(name, sorted(path.parent for path in (options.out / name).glob("own*/tuned.json")))
             continue
-        study(name, options.out / name, options.seeds.split(","), tuple((options.names or "").split(",")))
+        budgets = tuple(map(float, options.budgets.split(","))) if options.budgets else PLANS[name].budgets
+        study(name, options.out / name, options.seeds.split(","), tuple((options.names or "").split(",")), budgets)
 
 
-def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> None:
+def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...], budgets: tuple[float, ...]) -> None:
     plan, rows = PLANS[name], []
     runs = {f"fixed-{view}": Way((view,)) for view in plan.views} | plan.ways
     for seed in seeds:
@@ -179,7 +182,7 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> Non
             if is_joint(runs[run])
         ]
         fixed = [folder for run, folder in folders.items() if run.startswith("fixed")]
-        for budget in plan.budgets:
+        for budget in budgets:
             best = max(fixed, key=lambda folder: miou_at(folder, budget), default=None)
             ways = {"best fixed view": best} | {run: folders.get(run) for run in plan.ways}
             rows += [
@@ -187,11 +190,17 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...]) -> Non
                 for way, folder in ways.items()
                 if folder is not None and not is_joint(runs.get(way)) and at(read_curve(folder / "tuned.json"), budget)
             ]
-    report(
-        f"cascade-{name}",
-        rows,
-        {"command": f"python benchmarks/cascade.py DATA OUT --sets {name} --seeds {','.join(seeds)}"},
-    )
+    keep_rows(name, rows, f"--seeds {','.join(seeds)} --names {','.join(names)}")
+
+
+def keep_rows(name: str, rows: list[dict[str, Any]], what: str) -> None:
+    """Add rows to those of earlier commands; what was scored again is replaced."""
+    file, again = RESULTS / f"cascade-{name}.json", {(row["run"], row["budget"]) for row in rows}
+    known = json.loads(file.read_text()) if file.exists() else {"rows": [], "notes": {"command": ""}}
+    earlier = [row for row in known["rows"] if (row["run"], row["budget"]) not in again]
+    commands = [one for one in known["notes"]["command"].split("; ") if one]
+    mine = f"python benchmarks/cascade.py DATA OUT --sets {name} {what}"
+    report(f"cascade-{name}", [*earlier, *rows], {"command": "; ".join(dict.fromkeys([*commands, mine]))})
 
 
 def memorised(name: str, folders: list[Path]) -> None:
