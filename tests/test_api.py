@@ -1,6 +1,8 @@
 """The Python doors: names and paths in, arrays and files out."""
 
 import pydoc
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +13,10 @@ from torch.utils.data import DataLoader
 
 import foveate
 from foveate.cascade import CascadeSegmenter
-from foveate.errors import ConfigError, DatasetError, NetworkError, UnsupportedImageError
+from foveate.errors import ConfigError, DatasetError, NetworkError, OutputExistsError, UnsupportedImageError
 from foveate.runs.folder import RunFolder
 from foveate.runs.predict_array import predict_array, scale_of
+from foveate.runs.tuned import read_tuned
 from toys import make_data_set, shapes, toy_config, write_config, write_image
 
 
@@ -137,6 +140,28 @@ def test_a_run_trains_evaluates_and_predicts_from_strings(root, tmp_path):
     assert result.files.classes.exists()
     again = foveate.load(str(root / "run"), overrides=["inference.budget=all", "inference.planner=pyramid"])
     assert result["plan"]["inference"]["budget"] == again.config.inference.budget == "all"
+
+
+def test_a_run_is_tuned_and_then_spends_passes_as_was_chosen(root, tmp_path):
+    shutil.copytree(root / "run", tmp_path / "run")
+    run = foveate.load(tmp_path / "run")
+    tuned = run.tune(budgets=[1.0])
+    (chosen,) = read_tuned(tmp_path / "run/tuned.json")
+    assert not run.tuned
+    assert tuned.tuned == (chosen,)
+    known = tuned.config.inference
+    assert [*known.looks] == [*chosen.looks]
+    assert known == foveate.load(tmp_path / "run").config.inference
+    with pytest.raises(OutputExistsError):
+        run.tune(budgets=[1.0])
+    with pytest.raises(ConfigError, match=r"foveate\.load"):
+        replace(run, path=None).tune()
+
+
+def test_sizes_of_auto_are_found_for_a_prediction_with_a_budget_too(root):
+    run = foveate.load(root / "run", device="cpu", overrides=["inference.batch_size=auto"])
+    assert run.config.inference.batch_size == 16
+    assert run._settled("all", None, ()).config.inference.batch_size == 16
 
 
 def test_configurations_and_folders_are_found_by_strings_too(root):

@@ -15,10 +15,12 @@ from foveate.data.roi import Roi
 from foveate.devices import device_named
 from foveate.errors import ConfigError
 from foveate.inference.memory import parse_memory
+from foveate.inference.runner import sized
 from foveate.inference.session import Session
 from foveate.reporting.previews import PredictionResult, predict_shown
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict_array import ArrayPrediction, predict_array
+from foveate.runs.tuned import read_tuned
 from foveate.texts import metres
 
 if TYPE_CHECKING:
@@ -91,6 +93,30 @@ class Run(TrainedRun):
         """Predict and score every image of a split of the run's data: see `foveate.evaluate`."""
         return evaluate(self, split, hausdorff=hausdorff)
 
+    def tune(self, split: str = "val", *, budgets: Sequence[float] | None = None, overwrite: bool = False) -> Run:
+        """Choose on labelled images how the run spends its passes, and note it in the run's folder.
+
+        For each budget this tries one field of view, and closer looks where the wide look is unsure.
+
+        Args:
+            split: whose images are used; never those whose scores are reported.
+            budgets: as shares of what one fixed field of view costs, one pass per target; from 0.125 to 4 when None.
+            overwrite: replace an earlier choice.
+
+        Returns:
+            The run, which predicts and evaluates as was chosen: `run = foveate.train("data/mine").tune()`.
+
+        Raises:
+            ConfigError: when the run has no folder, or no budget pays for any way of looking.
+            OutputExistsError: when the run is tuned already and `overwrite` is false.
+        """
+        from foveate.runs.tune import BUDGETS, tune  # noqa: PLC0415 - predictions do not need it
+
+        if self.path is None:
+            raise ConfigError("a run that was not loaded from a folder cannot be tuned; use foveate.load(FOLDER)")
+        tune(self.path, split=split, budgets=budgets or BUDGETS, overwrite=overwrite, loaded=self)
+        return replace(self._configured(), tuned=tuple(read_tuned(RunFolder(self.path).tuned_file)))
+
     def export(
         self, path: AnyPath, *, view: int | None = None, pixel_size: str | None = None, overwrite: bool = False
     ) -> list[Path]:
@@ -134,7 +160,14 @@ class Run(TrainedRun):
             return self
         if self.path is None:
             return replace(self, config=self.config.changed(changes))
-        return replace(self, config=RunFolder(self.path).configured([*self.overrides, *changes]))
+        return self._configured(changes)
+
+    def _configured(self, changes: Sequence[str] = ()) -> Run:
+        """This run as its folder says now, with changes."""
+        assert self.path is not None
+        config = RunFolder(self.path).configured([*self.overrides, *changes])
+        inference = sized(config.inference, self.segmenter, self.device, config.training.precision)
+        return replace(self, config=config.model_copy(update={"inference": inference}))
 
 
 def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overrides: Sequence[str] = ()) -> Run:

@@ -86,6 +86,7 @@ def tune(  # noqa: PLR0913 - as evaluate_run
     overrides: list[str] | None = None,
     processes: int = 1,
     overwrite: bool = False,
+    loaded: TrainedRun | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> list[Trial]:
     """Try every way of looking that fits each budget, and note the best of each in the run's folder.
@@ -104,6 +105,7 @@ def tune(  # noqa: PLR0913 - as evaluate_run
         overrides: `key.subkey=value` changes to the configuration.
         processes: how many share the looks.
         overwrite: replace an earlier choice.
+        loaded: the run of this folder, where it is loaded already; for one process.
         on_progress: told how much more of the work is done, in shares that add up to 1.
 
     Returns:
@@ -116,7 +118,7 @@ def tune(  # noqa: PLR0913 - as evaluate_run
     folder = RunFolder(path)
     refuse_existing(folder.tuned_file, overwrite)
     # Several processes load it each for itself.
-    run = folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"), overrides)
+    run = loaded or folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"), overrides)
     if ttas and isinstance(run.segmenter, CascadeSegmenter):
         raise ConfigError("test-time augmentation does not work with cascades; tune without --tta")
     plan, rounds = plan_evaluation(run.config, split, SCORES_ONLY), [None, *ttas]
