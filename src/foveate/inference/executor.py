@@ -163,7 +163,7 @@ def pieces_of(count: int, processes: int) -> list[range]:
     return [range(start, min(count, start + length)) for start in range(0, count, length)]
 
 
-def results_of(futures: Iterable[Future[Result]], between: Callable[[], None], pause: float = 0.2) -> Generator[Result]:
+def results_of(futures: Iterable[Future[Result]], between: Callable[[], None]) -> Generator[Result]:
     """Results as they come; `between` is called while none does.
 
     Raises:
@@ -178,7 +178,7 @@ def results_of(futures: Iterable[Future[Result]], between: Callable[[], None], p
             waiting -= ended
             between()
             if not ended:
-                time.sleep(pause)
+                time.sleep(0.2)
     finally:
         for future in waiting:
             future.cancel()

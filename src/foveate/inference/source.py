@@ -125,16 +125,12 @@ class PatientSource(PixelSource):
 
 
 @contextmanager
-def threaded(source: PixelSource, threads: int | None = None) -> Iterator[PixelSource]:
+def threaded(source: PixelSource) -> Iterator[PixelSource]:
     """The source, read by several threads, a strip of a window each, with a reader each.
 
     Where the image cannot be opened anew, or is decoded as a whole, it is read as before by the thread that asks.
-
-    Args:
-        source: the image.
-        threads: at most how many; one a core, and 8, by default.
     """
-    count = min(threads or source.threads, source.threads)
+    count = source.threads
     if count == 1 or source.opener is None:
         yield source
         return

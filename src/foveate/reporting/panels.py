@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Picture = NDArray[np.uint8]  # (h, w, 3)
+_LONGEST = 1200  # pixels of the longer side of a picture
 _LINES_APART = 12
 _CELL = 6.4  # inches: the longer side of a picture
 _LEAST = 2.4, 1.0  # inches: the least width, for a title, and height, for a colour bar
@@ -60,7 +61,7 @@ def screen_size(size: Size, longest: int) -> Size:
 
 
 def image_picture(
-    image: ImageReader, window: Window | None = None, *, longest: int = 1200, bands: list[int] | None = None
+    image: ImageReader, window: Window | None = None, *, longest: int = _LONGEST, bands: list[int] | None = None
 ) -> Picture:
     """A window of an image as colours: its first three bands (or one as grey), stretched unless they are bytes.
 
@@ -92,12 +93,10 @@ def _stretched(values: NDArray[np.float32]) -> Picture:
     return stretched
 
 
-def class_picture(
-    labels: LabelReader, classes: Sequence[ClassConfig], window: Window | None = None, *, longest: int = 1200
-) -> Picture:
+def class_picture(labels: LabelReader, classes: Sequence[ClassConfig], window: Window | None = None) -> Picture:
     """A window of a class map in its classes' colours, striped where they overlap; what is not counted is grey."""
     window = window or Window.of(labels.size)
-    found = labels.read(window, screen_size(window.size, longest))
+    found = labels.read(window, screen_size(window.size, _LONGEST))
     return labels.membership.picture(found, [c.rgb for c in classes])
 
 

@@ -83,7 +83,7 @@ class TiledWriter:
 
 
 @contextmanager
-def open_tiled(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Iterator[TiledWriter]:
+def open_tiled(path: Path, spec: RasterSpec) -> Iterator[TiledWriter]:
     """Open a raster of bytes for writing; it becomes a cloud-optimised GeoTIFF when the block ends well.
 
     What is written is kept compressed, in a file beside, until all is there; memory does not grow with the pixels.
@@ -91,13 +91,12 @@ def open_tiled(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Iter
     Args:
         path: final name.
         spec: what the raster is; its values are uint8, and `NODATA` is what is not known.
-        overwrite: replace an existing file.
 
     Raises:
-        OutputExistsError: when the file exists and `overwrite` is false.
+        OutputExistsError: when the file exists.
         OutputWriteError: when writing fails; nothing is left under the final name then.
     """
-    with drafted(path, overwrite) as folder, (folder / "pieces").open("w+b", buffering=0) as spool:
+    with drafted(path) as folder, (folder / "pieces").open("w+b", buffering=0) as spool:
         writer = TiledWriter(Tiling.of(spec), path, spool)
         yield writer
         with writing(path), ThreadPoolExecutor(available_cores(), thread_name_prefix="tiles") as pool:

@@ -113,7 +113,7 @@ def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Ite
 
 
 @contextmanager
-def drafted(path: Path, overwrite: bool) -> Iterator[Path]:
+def drafted(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A folder beside a file for all that is not complete; its `DRAFT` becomes the file when the block ends well.
 
     A folder, as GDAL puts files of its own beside the one that it writes.

@@ -93,7 +93,7 @@ _TYPES = {"jpg": "image/jpeg", "png": "image/png"}
 _CLIENT_LEFT = 499
 
 
-def make_app(scene: Scene, host: str = "127.0.0.1", service: TileService | None = None) -> Starlette:
+def make_app(scene: Scene, host: str = "127.0.0.1") -> Starlette:
     """The application that shows a scene.
 
     No address holds a path: tiles are named by the numbers of layer, level, column and row.
@@ -101,9 +101,8 @@ def make_app(scene: Scene, host: str = "127.0.0.1", service: TileService | None 
     Args:
         scene: what to show.
         host: that it is served on; decides which names it answers to.
-        service: makes the tiles; closed when the application ends.
     """
-    tiles = service or TileService(scene)
+    tiles = TileService(scene)
     # New for every start, so that a browser may keep tiles and yet never shows those of another image.
     token = secrets.token_hex(8)
     html = page(manifest(scene, f"tiles/{token}/"))

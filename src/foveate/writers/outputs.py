@@ -31,16 +31,15 @@ def table_path(class_map: Path) -> Path:
     return class_map.with_name(f"{class_map.name}.aux.xml")
 
 
-def write_class_table(class_map: Path, classes: Sequence[ClassConfig], *, overwrite: bool = False) -> Path:
+def write_class_table(class_map: Path, classes: Sequence[ClassConfig]) -> None:
     """Write category names and a raster attribute table; a TIFF has no place for them.
 
     Args:
         class_map: the TIFF.
         classes: names and colours, in the order of the class ids.
-        overwrite: replace an existing table.
 
     Raises:
-        OutputExistsError: when there is a table and `overwrite` is false.
+        OutputExistsError: when there is a table.
         OutputWriteError: when it cannot be written.
     """
     root = ElementTree.Element("PAMDataset")
@@ -55,10 +54,8 @@ def write_class_table(class_map: Path, classes: Sequence[ClassConfig], *, overwr
         row = ElementTree.SubElement(table, "Row", index=str(value))
         for entry in (value, item.name, *item.rgb):
             _texts(row, F=entry)
-    path = table_path(class_map)
-    with written(path, overwrite=overwrite) as partial:
+    with written(table_path(class_map)) as partial:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8")
-    return path
 
 
 def _texts(parent: ElementTree.Element, **values: object) -> None:

@@ -131,9 +131,9 @@ def style() -> Iterator[None]:
         yield
 
 
-def short(name: str, letters: int = 18) -> str:
+def short(name: str) -> str:
     """A name that fits beside an axis; its end counts too, where names differ."""
-    return name if len(name) <= letters else f"{name[: letters - 7]}…{name[-6:]}"
+    return name if len(name) <= 18 else f"{name[:11]}…{name[-6:]}"
 
 
 def legend_above(figure: Figure, labels: Sequence[str]) -> None:
@@ -152,9 +152,9 @@ def view_colors(views: Sequence[int]) -> list[str]:
     return [mpl.colors.to_hex(mpl.colormaps["viridis"](share)) for share in shares]
 
 
-def value_picture(values: Any, low: float, high: float, colors: str = "viridis") -> Picture:
+def value_picture(values: Any, low: float, high: float) -> Picture:
     """Values (h, w) from `low` to `high` as colours (h, w, 3); NaN is grey."""
-    table = mpl.colormaps[colors].with_extremes(bad=(0.5, 0.5, 0.5))
+    table = mpl.colormaps["viridis"].with_extremes(bad=(0.5, 0.5, 0.5))
     scaled = np.clip((np.ma.masked_invalid(values) - low) / max(high - low, 1e-9), 0, 1)
     picture: Picture = table(scaled, bytes=True)[..., :3]
     return picture

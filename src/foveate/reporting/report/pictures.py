@@ -109,9 +109,9 @@ def errors_picture(prediction: LabelArray, labels: LabelArray, membership: Membe
     return picture
 
 
-def smaller(picture: Picture, longest: int = LONGEST) -> Picture:
+def smaller(picture: Picture) -> Picture:
     """A picture at a size for a screen, each pixel the mean of what it covers, so that small errors are not lost."""
-    size = screen_size(Size(*picture.shape[:2]), longest)
+    size = screen_size(Size(*picture.shape[:2]), LONGEST)
     if (size.height, size.width) == picture.shape[:2]:
         return picture
     resized: Picture = np.asarray(Image.fromarray(picture).resize((size.width, size.height), Image.Resampling.BOX))
