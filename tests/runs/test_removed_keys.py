@@ -65,6 +65,15 @@ def test_a_setting_that_nobody_turned_loads_at_its_value(tmp_path, path, default
         RunConfig.parse(with_overrides(tree, [f"{path}={other}"]))
 
 
+@pytest.mark.parametrize("name", ["coarse_first", "glnet"])
+def test_the_loss_on_whole_windows_of_two_estimators_has_one_weight(tmp_path, name):
+    tree = earlier(tmp_path, fields_of_view=[32, 64], estimator={"name": name})
+    path = "foveation.estimator.own_window"
+    assert RunConfig.completed(with_overrides(tree, [f"{path}=1.0"])) == RunConfig.completed(tree)
+    with pytest.raises(ConfigError, match=rf"{path}=0\.5 is no longer there"):
+        RunConfig.parse(with_overrides(tree, [f"{path}=0.5"]))
+
+
 def test_settings_that_became_one_load(tmp_path):
     tree = toy_config(tmp_path)
     plain = {"val_fraction": 0.0, "test_fraction": 0.0}

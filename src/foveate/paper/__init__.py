@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
-
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import (
     Asked,
@@ -167,14 +165,10 @@ class GLNet(Joint):
     trained one after the other; here it sees the widest patch, and both learn together. A pass goes through both
     networks: it costs two of a fixed field of view.
 
-    Attributes:
-        own_window: weight of the global branch's loss on its own whole window.
-
     Source: Chen et al., "Collaborative Global-Local Networks" (CVPR 2019), arXiv 1905.06368.
     """
 
     name: Literal["glnet"] = "glnet"
-    own_window: float = Field(default=1.0, ge=0)
 
     def reads(self, scales: int) -> Reading:
         """The narrowest and the widest, which each pass through a network, and the labels of their windows."""
@@ -196,7 +190,7 @@ class GLNet(Joint):
         local, wide = output.auxiliary
         loss = criterion.of_heads((output.logits, local), batch.label)
         own = criterion.of_heads((wide,), batch.window_labels[:, -1]).total
-        return LossParts(loss.total + self.own_window * own, loss.parts | {"own_window": own.detach()})
+        return LossParts(loss.total + own, loss.parts | {"own_window": own.detach()})
 
 
 class Squeezed(Joint):

@@ -45,6 +45,9 @@ _REMOVED: dict[tuple[str, ...], Any] = {
     ("training", "momentum"): 0.9,
     ("training", "policy_entropy"): 0,
 }
+# The same, of some estimators only.
+_OWN_WINDOW: dict[tuple[str, ...], Any] = {("foveation", "estimator", "own_window"): 1}
+_REMOVED_OF = {"coarse_first": _OWN_WINDOW, "glnet": _OWN_WINDOW}
 # What says the same as such a key, where something does.
 _INSTEAD: dict[tuple[str, ...], str] = {
     (
@@ -222,7 +225,8 @@ def without_removed(values: ConfigTree) -> ConfigTree:
     """
     # The key says nothing where there is no encoder that has weights.
     encoder = _value_at(values, ("foveation", "policy", "encoder"))
-    for path, neutral in _REMOVED.items():
+    name = _value_at(values, ("foveation", "estimator", "name"))
+    for path, neutral in (_REMOVED | _REMOVED_OF.get(str(name), {})).items():
         value = _value_at(values, path)
         if value is _ABSENT:
             continue

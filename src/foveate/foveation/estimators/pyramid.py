@@ -41,14 +41,12 @@ class CoarseFirst(Pyramid):
     Attributes:
         narrowest: share of the training locations at the narrowest scale; the others divide the rest equally. By
             default all scales have equal shares.
-        own_window: weight of the loss on the patch's whole window, in addition to the loss on the target.
 
     Source: ours; `docs/decisions/0008-coarse-first.md`.
     """
 
     name: Literal["coarse_first"] = "coarse_first"
     narrowest: float | None = Field(default=None, gt=0, lt=1)
-    own_window: float = Field(default=1.0, gt=0)
 
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
         """One-hot rows (N, S) at the scales that were drawn."""
@@ -63,9 +61,8 @@ class CoarseFirst(Pyramid):
         return seeded_noise(asked) if asked.drawn is None else asked.drawn
 
     def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
-        """Over the target and over the whole window."""
-        loss = super().loss(model, output, batch, criterion)
-        return with_own_windows(loss, self.own_window, output, batch, criterion)
+        """Over the target and over the whole window, which count alike."""
+        return with_own_windows(super().loss(model, output, batch, criterion), 1, output, batch, criterion)
 
     def _shares(self, scales: int) -> tuple[float, ...]:
         if scales == 1 or self.narrowest is None:
