@@ -1,8 +1,9 @@
-"""What `foveate init` writes against this repository's configurations: same images, same steps and training passes.
+"""What `foveate init` writes against a learned choice of the view: same images, same steps and training passes.
 
-Both train on the images that the repository's configuration names, and are scored on its test images as `foveate
-evaluate` does it. What `init` wrote is scored as it is trained, and tuned as the first steps do it: with one pass per
-target, and with as many passes as ours makes. What is done is kept: the same command goes on where it was stopped.
+The other is this repository's configuration of the set with `gumbel`, the paper's idea, one pass per target. Both train
+on the images that the configuration names, and are scored on its test images as `foveate evaluate` does it. What `init`
+wrote is scored as it is trained, and tuned as the first steps do it: with one pass per target, and with as many passes
+as `gumbel` makes. What is done is kept: the same command goes on where it was stopped.
 Usage: python benchmarks/init.py DATA OUT [--sets idrid,dubai,hrf] [--seeds 0,1,2] [--steps 150]
 DATA: the folder of data sets, see docs/how-to/data-sets.md. Writes benchmarks/results/init.json.
 """
@@ -30,7 +31,7 @@ from foveate.runs.train import train_run
 from foveate.runs.tune import tune
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-BUDGETS = (1.0, 1.75)  # one pass per target, and nearly as many as ours makes: its targets overlap by a quarter
+BUDGETS = (1.0, 1.75)  # one pass per target, and nearly as many as `gumbel` makes: its targets overlap by a quarter
 
 
 def main() -> None:
@@ -54,13 +55,13 @@ def main() -> None:
 
 
 def compared(name: str, seed: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Ours, and what `init` wrote: untuned, tuned, and tuned with the passes of ours."""
-    ours, init = (trained(name, way, seed, options) for way in ("ours", "init"))
-    found = {"ours": scored(ours), "init, untuned": scored(init)}
+    """`gumbel`, and what `init` wrote: untuned, tuned, and tuned with the passes of `gumbel`."""
+    gumbel, init = (trained(name, way, seed, options) for way in ("gumbel", "init"))
+    found = {"gumbel": scored(gumbel), "init, untuned": scored(init)}
     if not init.tuned_file.exists():
         tune(init.path, budgets=BUDGETS)
     found["init"] = scored(init, "fixed")
-    found["init, passes of ours"] = scored(init, found["ours"]["passes"])
+    found["init, passes of gumbel"] = scored(init, found["gumbel"]["passes"])
     return [{"configuration": way, **figures} for way, figures in found.items()]
 
 
@@ -88,8 +89,8 @@ def scored(run: RunFolder, budget: float | str | None = None) -> dict[str, float
 
 def config_of(name: str, way: str, seed: str, options: argparse.Namespace) -> RunConfig:
     """The configuration, with the split, the steps and the weights of both."""
-    ours = RunConfig.load(CONFIGS / f"{name}.yaml")
     path = CONFIGS / f"{name}.yaml"
+    ours = RunConfig.load(path, estimator="gumbel")
     if way == "init":
         path = options.out / f"{name}.yaml"
         init(options.data / name, path, overwrite=True)
@@ -99,7 +100,7 @@ def config_of(name: str, way: str, seed: str, options: argparse.Namespace) -> Ru
         f"training.steps={options.steps}", f"training.validate_every={options.steps // 3}",
         f"training.locations_per_step={ours.training.locations_per_step}",
     ]  # fmt: skip
-    return RunConfig.load(path, changes)
+    return RunConfig.load(path, changes, "gumbel" if way == "gumbel" else None)
 
 
 if __name__ == "__main__":
