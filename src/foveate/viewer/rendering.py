@@ -7,7 +7,7 @@ tile serves for the colours, for the value under the pointer and for hiding a cl
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypeAlias
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from foveate.data.labels import strips
 from foveate.data.readers.base import ImageReader
-from foveate.data.readers.pyramid import STRIP_BYTES, PyramidReader
-from foveate.geometry import Size, Window, ceil_div
+from foveate.data.readers.pyramid import PyramidReader
+from foveate.geometry import Size, Window
 from foveate.types import IntArray, LabelArray, Raster
 
 Media: TypeAlias = Literal["jpg", "png"]
@@ -48,7 +49,7 @@ def read_nearest(reader: ImageReader, window: Window, size: Size, bands: Sequenc
     cols = _under(window.left, window.width, size.width, extent.width / reader.size.width, extent.width)
     result = np.empty((len(bands), size.height, size.width), reader.dtype)
     left, width = int(cols[0]), int(cols[-1] - cols[0]) + 1
-    for part in _strips(rows, width * reader.bands * reader.dtype.itemsize):
+    for part in strips(rows, width * reader.bands * reader.dtype.itemsize):
         top = int(rows[part][0])
         pixels = read(Window(top, left, int(rows[part][-1]) - top + 1, width))
         result[:, part] = pixels[np.ix_(np.asarray(bands), rows[part] - top, cols - left)]
@@ -70,14 +71,6 @@ def _under(start: int, length: int, count: int, scale: float, limit: int) -> Int
     centres = start + (np.arange(count) + 0.5) * (length / count)
     positions: IntArray = np.clip(np.floor(centres * scale).astype(np.int64), 0, limit - 1)
     return positions
-
-
-def _strips(rows: NDArray[np.int64], row_bytes: int) -> Iterator[slice]:
-    """Parts of the result whose source stays small, of a file without levels too."""
-    span = (int(rows[-1]) - int(rows[0]) + 1) * row_bytes
-    step = max(1, len(rows) // max(1, ceil_div(span, STRIP_BYTES)))
-    for start in range(0, len(rows), step):
-        yield slice(start, start + step)
 
 
 class Rendering(Protocol):

@@ -123,7 +123,7 @@ class LabelReader(Closing):
         if not rows.size or not cols.size:
             return result
         place = slice(int(col_places[0]), int(col_places[-1]) + 1)
-        for part in _strips(rows, int(cols[-1]) - int(cols[0]) + 1):
+        for part in strips(rows, int(cols[-1]) - int(cols[0]) + 1):
             first = int(row_places[part][0])
             result[first : first + len(rows[part]), place] = self._counted(rows[part], cols)
         return result
@@ -167,9 +167,9 @@ def _centres(start: int, length: int, count: int, image: int) -> tuple[IntArray,
     return position[inside], inside
 
 
-def _strips(rows: IntArray, width: int) -> Iterator[slice]:
-    """Parts of the output rows whose source stays small."""
-    span = (int(rows[-1]) - int(rows[0]) + 1) * width
+def strips(rows: IntArray, row_bytes: int) -> Iterator[slice]:
+    """Parts of the output rows whose source stays small, of a file without levels too."""
+    span = (int(rows[-1]) - int(rows[0]) + 1) * row_bytes
     step = max(1, len(rows) // max(1, ceil_div(span, STRIP_BYTES)))
     for start in range(0, len(rows), step):
         yield slice(start, start + step)
