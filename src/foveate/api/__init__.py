@@ -94,9 +94,7 @@ class Run(TrainedRun):
         return evaluate(self, split, hausdorff=hausdorff)
 
     def tune(self, split: str = "val", *, budgets: Sequence[float] | None = None, overwrite: bool = False) -> Run:
-        """Choose on labelled images how the run spends its passes, and note it in the run's folder.
-
-        For each budget this tries one field of view, and closer looks where the wide look is unsure.
+        """Choose on labelled images how the run spends each budget of passes, and note it in the run's folder.
 
         Args:
             split: whose images are used; never those whose scores are reported.
@@ -113,7 +111,7 @@ class Run(TrainedRun):
         from foveate.runs.tune import BUDGETS, tune  # noqa: PLC0415 - predictions do not need it
 
         if self.path is None:
-            raise ConfigError("a run that was not loaded from a folder cannot be tuned; use foveate.load(FOLDER)")
+            raise ConfigError("only a run of a folder can be tuned, see foveate.load")
         tune(self.path, split=split, budgets=budgets or BUDGETS, overwrite=overwrite, loaded=self)
         return replace(self._configured(), tuned=tuple(read_tuned(RunFolder(self.path).tuned_file)))
 
@@ -156,15 +154,12 @@ class Run(TrainedRun):
                 f"{', '.join(other)} cannot be changed when predicting, only settings that begin with "
                 f"inference. can; give it to foveate.load(..., overrides=[...])"
             )
-        if not changes:
-            return self
-        if self.path is None:
-            return replace(self, config=self.config.changed(changes))
-        return self._configured(changes)
+        return self._configured(changes) if changes else self
 
     def _configured(self, changes: Sequence[str] = ()) -> Run:
         """This run as its folder says now, with changes."""
-        assert self.path is not None
+        if self.path is None:
+            return replace(self, config=self.config.changed(changes))
         config = RunFolder(self.path).configured([*self.overrides, *changes])
         inference = sized(config.inference, self.segmenter, self.device, config.training.precision)
         return replace(self, config=config.model_copy(update={"inference": inference}))
