@@ -78,8 +78,8 @@ class Cascade(Pyramid):
     pyramid planner looks widely everywhere, and closer where the wide look is uncertain, as far as the budget goes.
 
     Attributes:
-        share: use one set of weights for all looks, except for batch normalisation. By default each look has its own
-            weights.
+        share: use one set of weights for all looks, except for batch normalisation: every pass teaches all looks. False
+            gives each look weights of its own.
         closer_per_wide: in training, the number of closer windows of each further look inside a wide one.
         wide_elsewhere: in training, the number of additional wide windows, drawn from the whole image, without closer
             ones.
@@ -94,7 +94,7 @@ class Cascade(Pyramid):
     """
 
     name: Literal["cascade"] = "cascade"
-    share: bool = False
+    share: bool = True
     closer_per_wide: int = Field(default=2, ge=1)
     wide_elsewhere: int = Field(default=0, ge=0)
     drop_context: float = Field(default=0.2, ge=0, le=1)
