@@ -81,7 +81,8 @@ ABLATIONS = {
 
 
 def ablations(views: tuple[int, ...]) -> dict[str, Way]:
-    return {f"without-{name}": Way(views, f"{{name: cascade, gain: 10, {one}}}") for name, one in ABLATIONS.items()}
+    ways = {name: one if one.startswith("share") else f"share: false, {one}" for name, one in ABLATIONS.items()}
+    return {f"without-{name}": Way(views, f"{{name: cascade, gain: 10, {one}}}") for name, one in ways.items()}
 
 
 PLANS = {
@@ -91,7 +92,7 @@ PLANS = {
         {
             "shared-512-128": Way((128, 512), SHARED),
             "own-512-128": Way((128, 512), OWN),
-            "gain-512-128": Way((128, 512), "{name: cascade, gain: 10}"),
+            "gain-512-128": Way((128, 512), "{name: cascade, share: false, gain: 10}"),
             "shared-256-64": Way((64, 256), SHARED),
             "coarse-256-128-64": Way((64, 128, 256), COARSE),
             "glnet-512-128": Way((128, 512), GLNET),
@@ -130,7 +131,10 @@ PLANS = {
     "hrf": Plan(
         12,
         (128, 256, 512),
-        {"own-1024-256": Way((256, 1024), "{name: cascade, gain: 10}"), "coarse-1024-256": Way((256, 1024), COARSE)},
+        {
+            "own-1024-256": Way((256, 1024), "{name: cascade, share: false, gain: 10}"),
+            "coarse-1024-256": Way((256, 1024), COARSE),
+        },
         (8, 16, 32, 64),
     ),
     "drone": Plan(
@@ -190,7 +194,8 @@ def study(name: str, out: Path, seeds: list[str], names: tuple[str, ...], budget
                 for way, folder in ways.items()
                 if folder is not None and not is_joint(runs.get(way)) and at(read_curve(folder / "tuned.json"), budget)
             ]
-    keep_rows(name, rows, f"--seeds {','.join(seeds)} --names {','.join(names)}")
+    scored_at = ",".join(f"{budget:g}" for budget in budgets)
+    keep_rows(name, rows, f"--seeds {','.join(seeds)} --names {','.join(names)} --budgets {scored_at}")
 
 
 def keep_rows(name: str, rows: list[dict[str, Any]], what: str) -> None:

@@ -57,6 +57,10 @@ def main() -> None:
 def compared(name: str, seed: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """`gumbel`, and what `init` wrote: untuned, tuned, and tuned with the passes of `gumbel`."""
     gumbel, init = (trained(name, way, seed, options) for way in ("gumbel", "init"))
+    if not (init.path / "scored.json").exists():
+        init.tuned_file.unlink(
+            missing_ok=True
+        )  # a command that was stopped may have tuned what is to be scored untuned
     found = {"gumbel": scored(gumbel), "init, untuned": scored(init)}
     if not init.tuned_file.exists():
         tune(init.path, budgets=BUDGETS)
