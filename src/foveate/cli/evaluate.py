@@ -77,6 +77,9 @@ def evaluate(
     options = EvaluationOptions(
         hausdorff, path.with_name(f"{path.stem}-maps") if maps is not False else None, overwrite
     )
+    config = RunFolder(run).configured(overrides)
+    if note := RunFolder(run).note_of_tuning(config):
+        errors.say(note, "note", "yellow")
     with progress_bar(f"evaluating {split}") as bar:
         evaluation = evaluate_run(
             run,
@@ -91,9 +94,6 @@ def evaluate(
     write_text(path, sealed(evaluation.tree()), overwrite=overwrite)
     output.print(evaluation_table(f"{run} on {split}", evaluation))
     output.say(f"written to {path}")
-    config = RunFolder(run).configured(overrides)
-    if note := RunFolder(run).note_of_tuning(config):
-        errors.say(note, "note", "yellow")
     if options.maps is not None and maps:
         with progress_bar("drawing maps") as bar:
             save_map_previews(config, split, options.maps, overwrite=overwrite, on_progress=bar.by)

@@ -118,12 +118,6 @@ class Choices:
         wanted = 128 if self.on_cpu else 256
         return next((side for side in (256, 128, 64) if side <= wanted and 2 * side <= least), 32)
 
-    def _largest(self) -> float:
-        """Typical diameter of the objects of the class that has the largest, those that fill half an image aside."""
-        counted = self.names[len(self._background()) :]
-        pairs = zip(counted, self.counted.values(), strict=True)
-        return max((facts.diameter for name, facts in pairs if self.shares[name] < 0.5), default=0.0)
-
     def _views(self) -> tuple[int, ...]:
         """Once, twice and four times the patch, within the images.
 

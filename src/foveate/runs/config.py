@@ -50,10 +50,7 @@ _OWN_WINDOW: dict[tuple[str, ...], Any] = {("foveation", "estimator", "own_windo
 _REMOVED_OF = {"coarse_first": _OWN_WINDOW, "glnet": _OWN_WINDOW}
 # What says the same as such a key, where something does.
 _INSTEAD: dict[tuple[str, ...], str] = {
-    (
-        "inference",
-        "keep",
-    ): "inference.looks gives the share that is used of each field of view: [[256, 0.75], [512, 1]]",
+    ("inference", "keep"): "inference.looks gives the share used of each field of view: [[256, 0.75], [512, 1]]",
 }
 
 

@@ -213,12 +213,11 @@ class Draft(Choices):
 
     def _foveation(self) -> Iterator[str]:
         least = min(image.shorter for image in self.seen.images)
-        largest = self._largest()
         yield "foveation:"
         yield f"  patch_size: {self.patch}  # side of the network's input in pixels, for {self._device_text()}"
         yield (
-            f"  fields_of_view: {list(self.views)}  # narrow to wide, in pixels; the largest objects: typically "
-            f"{largest:.0f} px; the smallest side of an image: {least} px"
+            f"  fields_of_view: {list(self.views)}  # narrow to wide, in pixels: the patch and its doubles, up to four "
+            f"times, within the smallest side of an image: {least} px"
         )
         megapixels = float(np.median([image.size.megapixels for image in self.seen.images]))
         yield f"  overview_downsample: {16 if megapixels < 8 else 32}"
