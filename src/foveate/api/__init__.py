@@ -15,12 +15,10 @@ from foveate.data.roi import Roi
 from foveate.devices import device_named
 from foveate.errors import ConfigError
 from foveate.inference.memory import parse_memory
-from foveate.inference.runner import sized
 from foveate.inference.session import Session
 from foveate.reporting.previews import PredictionResult, predict_shown
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict_array import ArrayPrediction, predict_array
-from foveate.runs.tuned import read_tuned
 from foveate.texts import metres
 
 if TYPE_CHECKING:
@@ -113,7 +111,7 @@ class Run(TrainedRun):
         if self.path is None:
             raise ConfigError("only a run of a folder can be tuned, see foveate.load")
         tune(self.path, split=split, budgets=budgets or BUDGETS, overwrite=overwrite, loaded=self)
-        return replace(self._configured(), tuned=tuple(read_tuned(RunFolder(self.path).tuned_file)))
+        return self._configured()
 
     def export(
         self, path: AnyPath, *, view: int | None = None, pixel_size: str | None = None, overwrite: bool = False
@@ -160,9 +158,9 @@ class Run(TrainedRun):
         """This run as its folder says now, with changes."""
         if self.path is None:
             return replace(self, config=self.config.changed(changes))
-        config = RunFolder(self.path).configured([*self.overrides, *changes])
-        inference = sized(config.inference, self.segmenter, self.device, config.training.precision)
-        return replace(self, config=config.model_copy(update={"inference": inference}))
+        folder = RunFolder(self.path)
+        now = folder.ready(folder.configured([*self.overrides, *changes]), self.segmenter, self.device)
+        return replace(self, config=now.config, tuned=now.tuned)
 
 
 def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overrides: Sequence[str] = ()) -> Run:

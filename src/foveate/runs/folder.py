@@ -200,11 +200,15 @@ class RunFolder:
         """
         if checkpoint not in ("best", "last"):
             raise ConfigError(f"checkpoint {checkpoint!r}; allowed are best and last")
-        config, tuned = self.configured(overrides), tuple(read_tuned(self.tuned_file))
+        config = self.configured(overrides)
         load = self._load_ensemble if config.is_ensemble else self._load_trained
-        segmenter = load(config, checkpoint).eval().to(device)
-        inference = sized(config.inference, segmenter, device, config.training.precision)
-        return TrainedRun(config.model_copy(update={"inference": inference}), segmenter, device, tuned)
+        return self.ready(config, load(config, checkpoint).eval().to(device), device)
+
+    def ready(self, config: RunConfig, segmenter: FoveatedSegmenter, device: torch.device) -> TrainedRun:
+        """A loaded segmenter with what `configured` gave; sizes that depend on the device are found."""
+        inference, tuned = config.inference, tuple(read_tuned(self.tuned_file))
+        settled = sized(inference, segmenter, device, config.training.precision)
+        return TrainedRun(config.model_copy(update={"inference": settled}), segmenter, device, tuned)
 
     def configured(self, overrides: list[str] | None = None) -> RunConfig:
         """The configuration with overrides, and with what `foveate tune` chose; no weights are loaded.
