@@ -1,10 +1,9 @@
-"""Cascades, `coarse_first`, GLNet and a squeezed surround against fixed views: mIoU of test images against passes.
+"""Cascades, `coarse_first`, GLNet and patches with a surround against fixed views: mIoU of test images against passes.
 
 What is done is kept: the same command goes on where it was stopped. Every run has the same number of training passes.
 A fixed view is trained alone, for each field of view, and may keep any part of its windows; a cascade is tuned as
 `foveate tune` does. At every budget the validation images choose among fixed views, and among a cascade's ways down.
-GLNet and a squeezed surround have no looks to choose from: one row each. `--memorised` scores cascades
-on training images too.
+GLNet has no looks to choose from: one row. `--memorised` scores cascades on training images too.
 Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid,hrf,drone] [--seeds 0]
     [--names fixed,own-512-128] [--budgets 16]
 DATA: see benchmarks/study.py. Writes benchmarks/results/cascade-SET.json.
@@ -65,7 +64,12 @@ class Plan(NamedTuple):
 
 
 SHARED, OWN, COARSE = "{name: cascade, share: true}", "{name: cascade, share: false}", "{name: coarse_first}"
-GLNET, SQUEEZED = "{name: glnet}", "{name: squeezed}"
+GLNET, SURROUND = "{name: glnet}", ("foveation.surround=4",)
+# Ten times the steps of a set's configuration.
+LONG = {
+    "idrid": ("training.steps=1200", "training.validate_every=300"),
+    "dubai": ("training.steps=3000", "training.validate_every=750"),
+}
 # What differs from an own-weights cascade with gain 10, by name of the ablation.
 ABLATIONS = {
     "no-context": "context: none",
@@ -88,23 +92,45 @@ def ablations(views: tuple[int, ...]) -> dict[str, Way]:
 PLANS = {
     "dubai": Plan(
         18,
-        (64, 128, 256),
+        (64, 128, 171, 256),
         {
             "shared-512-128": Way((128, 512), SHARED),
             "own-512-128": Way((128, 512), OWN),
             "gain-512-128": Way((128, 512), "{name: cascade, share: false, gain: 10}"),
             "shared-256-64": Way((64, 256), SHARED),
+            # Five passes a location instead of three: as many in all.
+            "three-512-256-128": Way(
+                (128, 256, 512),
+                "{name: cascade, share: true, gain: 10}",
+                ("training.steps=360", "training.validate_every=360"),
+            ),
             "coarse-256-128-64": Way((64, 128, 256), COARSE),
             "glnet-512-128": Way((128, 512), GLNET),
-            "squeezed-512-128": Way((128, 512), SQUEEZED),
+            "surround-64": Way((64,), changes=SURROUND),
+            "surround-128": Way((128,), changes=SURROUND),
+            "coarse-surround-256-128-64": Way((64, 128, 256), COARSE, SURROUND),
+            "long-fixed-128": Way((128,), changes=LONG["dubai"]),
+            "long-fixed-64": Way((64,), changes=LONG["dubai"]),
+            "long-shared-512-128": Way((128, 512), "{name: cascade, share: true, gain: 10}", LONG["dubai"]),
+            "long-surround-128": Way((128,), changes=(*LONG["dubai"], *SURROUND)),
+            "long-coarse-256-128-64": Way((64, 128, 256), COARSE, LONG["dubai"]),
+            "long-coarse-surround-256-128-64": Way((64, 128, 256), COARSE, (*LONG["dubai"], *SURROUND)),
             **ablations((128, 512)),
         },
         (31, 62, 124, 248),
     ),
     "earth": Plan(
         18,
-        (64, 128, 256),
-        {"shared-256-64": Way((64, 256), SHARED), "own-256-64": Way((64, 256), OWN)},
+        (64, 85, 128, 171, 256),
+        {
+            "shared-256-64": Way((64, 256), SHARED),
+            "own-256-64": Way((64, 256), OWN),
+            "coarse-256-128-64": Way((64, 128, 256), COARSE),
+            "glnet-256-64": Way((64, 256), GLNET),
+            "surround-64": Way((64,), changes=SURROUND),
+            "coarse-surround-256-128-64": Way((64, 128, 256), COARSE, SURROUND),
+            "surround-128": Way((128,), changes=SURROUND),
+        },
         (64, 127, 254, 508),
     ),
     "idrid": Plan(
@@ -114,12 +140,13 @@ PLANS = {
             "own-2048-512": Way((512, 2048), "{name: cascade, share: false, gain: 10}"),
             "coarse-2048-512": Way((512, 2048), COARSE),
             "glnet-2048-512": Way((512, 2048), GLNET),
-            "squeezed-2048-512": Way((512, 2048), SQUEEZED),
-            "long-2048-512": Way(
-                (512, 2048),
-                "{name: cascade, share: false, gain: 10}",
-                ("training.steps=240", "training.validate_every=240"),
-            ),
+            "surround-256": Way((256,), changes=SURROUND),
+            "surround-512": Way((512,), changes=SURROUND),
+            "coarse-surround-1024-512-256": Way((256, 512, 1024), COARSE, SURROUND),
+            "long-own-2048-512": Way((512, 2048), "{name: cascade, share: false, gain: 10}", LONG["idrid"]),
+            "long-fixed-512": Way((512,), changes=LONG["idrid"]),
+            "long-surround-512": Way((512,), changes=(*LONG["idrid"], *SURROUND)),
+            "long-coarse-1024-512-256": Way((256, 512, 1024), COARSE, LONG["idrid"]),
             # Links to the images and masks of idrid but 05, 06, 07, 09, 10 and 11: three images to train on.
             "three-images-2048-512": Way(
                 (512, 2048), "{name: cascade, share: false, gain: 10}", ("data.folder=idrid-three",)
@@ -133,7 +160,12 @@ PLANS = {
         (128, 256, 512),
         {
             "own-1024-256": Way((256, 1024), "{name: cascade, share: false, gain: 10}"),
-            "coarse-1024-256": Way((256, 1024), COARSE),
+            "shared-1024-256": Way((256, 1024), "{name: cascade, share: true, gain: 10}"),
+            "coarse-512-256-128": Way((128, 256, 512), COARSE),
+            "glnet-1024-256": Way((256, 1024), GLNET),
+            "surround-256": Way((256,), changes=SURROUND),
+            "surround-128": Way((128,), changes=SURROUND),
+            "coarse-surround-512-256-128": Way((128, 256, 512), COARSE, SURROUND),
         },
         (8, 16, 32, 64),
     ),
@@ -142,7 +174,10 @@ PLANS = {
         (128, 256, 512),
         {
             "shared-512-128": Way((128, 512), "{name: cascade, share: true, gain: 10}"),
-            "coarse-128-512": Way((128, 512), COARSE),
+            "coarse-512-256-128": Way((128, 256, 512), COARSE),
+            "glnet-512-128": Way((128, 512), GLNET),
+            "surround-128": Way((128,), changes=SURROUND),
+            "coarse-surround-512-256-128": Way((128, 256, 512), COARSE, SURROUND),
         },
         (8, 16, 32, 64, 128),
     ),
@@ -228,7 +263,7 @@ def memorised(name: str, folders: list[Path]) -> None:
 
 def is_joint(way: Way | None) -> bool:
     """Whether a way has no looks to choose from."""
-    return way is not None and way.estimator in (GLNET, SQUEEZED)
+    return way is not None and way.estimator == GLNET
 
 
 def train(name: str, folder: Path, seed: str, way: Way, passes: int) -> None:

@@ -3,8 +3,9 @@
 The other is this repository's configuration of the set with `gumbel`, the paper's idea, one pass per target. Both train
 on the images that the configuration names, and are scored on its test images as `foveate evaluate` does it. What `init`
 wrote is scored as it is trained, and tuned as the first steps do it: with one pass per target, and with as many passes
-as `gumbel` makes. What is done is kept: the same command goes on where it was stopped.
-Usage: python benchmarks/init.py DATA OUT [--sets idrid,dubai,hrf] [--seeds 0,1,2] [--steps 150]
+as `gumbel` makes. `--surround` adds the same with `foveation.surround: 4`. What is done is kept: the same command goes
+on where it was stopped.
+Usage: python benchmarks/init.py DATA OUT [--sets idrid,dubai,hrf] [--seeds 0,1,2] [--steps 150] [--surround]
 DATA: the folder of data sets, see docs/how-to/data-sets.md. Writes benchmarks/results/init.json.
 """
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--sets", default="idrid,dubai,hrf")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--surround", action="store_true")
     options = parser.parse_args()
     os.environ["FOVEATE_DATA"] = str(options.data)
     torch.set_num_threads(1)
@@ -50,7 +52,7 @@ def main() -> None:
         for name in options.sets.split(",")
         for row in compared(name, seed, options)
     ]
-    words = f"--sets {options.sets} --seeds {options.seeds} --steps {options.steps}"
+    words = f"--sets {options.sets} --seeds {options.seeds} --steps {options.steps}" + " --surround" * options.surround
     report("init", rows, {"command": f"python benchmarks/init.py DATA OUT {words}"})
 
 
@@ -66,6 +68,12 @@ def compared(name: str, seed: str, options: argparse.Namespace) -> list[dict[str
         tune(init.path, budgets=BUDGETS)
     found["init"] = scored(init, "fixed")
     found["init, passes of gumbel"] = scored(init, found["gumbel"]["passes"])
+    if options.surround:
+        around = trained(name, "surround", seed, options)
+        if not around.tuned_file.exists():
+            tune(around.path, budgets=BUDGETS)
+        found["init with a surround"] = scored(around, "fixed")
+        found["init with a surround, passes of gumbel"] = scored(around, found["gumbel"]["passes"])
     return [{"configuration": way, **figures} for way, figures in found.items()]
 
 
@@ -95,7 +103,7 @@ def config_of(name: str, way: str, seed: str, options: argparse.Namespace) -> Ru
     """The configuration, with the split, the steps and the weights of both."""
     path = CONFIGS / f"{name}.yaml"
     ours = RunConfig.load(path, estimator="gumbel")
-    if way == "init":
+    if way != "gumbel":
         path = options.out / f"{name}.yaml"
         init(options.data / name, path, overwrite=True)
     split = json.dumps(ours.data.split.model_dump())
@@ -103,6 +111,7 @@ def config_of(name: str, way: str, seed: str, options: argparse.Namespace) -> Ru
         f"data.split={split}", f"network.weights={encoder_weights()}", f"training.seed={seed}", "data.workers=0",
         f"training.steps={options.steps}", f"training.validate_every={options.steps // 3}",
         f"training.locations_per_step={ours.training.locations_per_step}",
+        *(["foveation.surround=4"] if way == "surround" else []),
     ]  # fmt: skip
     return RunConfig.load(path, changes, "gumbel" if way == "gumbel" else None)
 
