@@ -11,6 +11,7 @@ import numpy as np
 from foveate import Size, Window, open_image
 from foveate.data import class_map
 from foveate.demo import make_earth
+from foveate.membership import Exclusive
 
 COLORS = np.array([(0x1F, 0x4E, 0x79), (0xC8, 0xB7, 0x7A), (0x3F, 0xD0, 0xE0)], np.uint8)  # sea, land, lake
 VIEWS = ("#e8564a", "#f2a93b", "#4aa3df")  # narrow, middle, wide
@@ -27,7 +28,7 @@ def pieces(windows: list[tuple[Window, Size]]) -> list[Piece]:
     """Windows of the Earth, each resampled to a size."""
     with tempfile.TemporaryDirectory() as folder:
         earth = make_earth(Path(folder))
-        with open_image(earth.image) as image, class_map(earth.labels, 3, 255) as labels:
+        with open_image(earth.image) as image, class_map(earth.labels, 3, Exclusive()) as labels:
             return [Piece(image.read(w, size).transpose(1, 2, 0), labels.read(w, size)) for w, size in windows]
 
 
