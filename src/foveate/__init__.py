@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from foveate.data.readers import open_image
     from foveate.errors import FoveateError
     from foveate.foveation.estimators import Cascade, GumbelSoftmax, Mixture
-    from foveate.geometry import ScaleSet, Size, Window
+    from foveate.geometry import Size, Window
     from foveate.networks.build import build_network
     from foveate.networks.config import trust_code
+    from foveate.patches.scales import ScaleSet
     from foveate.runs.config import RunConfig
     from foveate.segmenter import FoveatedSegmenter
 
@@ -66,7 +67,8 @@ _named, __dir__ = door(
         "data.readers": "open_image",
         "errors": "FoveateError",
         "foveation.estimators": "Cascade GumbelSoftmax Mixture",
-        "geometry": "ScaleSet Size Window",
+        "geometry": "Size Window",
+        "patches.scales": "ScaleSet",
         "networks.build": "build_network",
         "networks.config": "trust_code",
         "package": "__version__",

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from foveate.errors import GeometryError
 from foveate.foveation.estimator import Draw, LocationOutput
 from foveate.foveation.estimators import Cascade
-from foveate.geometry import ScaleSet, ceil_div
+from foveate.geometry import ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork
 from foveate.networks.parts import heads_of
 from foveate.patches.alignment import Context, resize_logits
-from foveate.patches.extraction import Windows, extract_patches, region_downsample, region_of, region_window
+from foveate.patches.extraction import Windows
+from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter, Places
 
 # A closer look counts so many times as much as the next wider one where both cover a pixel.
@@ -232,11 +233,6 @@ class CascadeSegmenter(FoveatedSegmenter):
         each = handed.view(len(image), -1, *handed.shape[1:])[:, rows * wider.cols + cols].flatten(0, 1)
         corners = (inside.float() / wider.windows.side).repeat(len(image), 1)
         return Context(each, corners, self.share_of_wider(scale), self._kept(len(each), each.device, draw))
-
-    def _cut(self, image: Tensor, windows: Windows, scale: int) -> Tensor:
-        """Patches (n, C_in, P, P) of windows of one image (C_in, H, W)."""
-        level = region_downsample(self.scales.downsample(scale))
-        return extract_patches(region_of(image, region_window(windows, level), level), windows, self.scales.patch_size)
 
 
 class _Tiles(NamedTuple):

@@ -253,3 +253,10 @@ def peak_memory_mb() -> float:
     except (OSError, IndexError):  # not Linux
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def on_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values on a device; the copy to a GPU is made beside what comes next, from memory that it can read itself."""
+    if values.device.type == "cpu" and device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

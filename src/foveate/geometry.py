@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Self
 
 from foveate.errors import GeometryError
@@ -221,63 +220,3 @@ class Resolution:
     def scaled(self, rows: float, cols: float) -> Resolution:
         """Of a grid whose pixels are so many level-0 pixels high and wide."""
         return Resolution(self.row * rows, self.col * cols)
-
-
-@dataclass(frozen=True, slots=True)
-class ScaleSet:
-    """The fields of view to choose from, ascending, for patches of one constant size.
-
-    Attributes:
-        patch_size: side P of the patch the network sees, in patch pixels.
-        fields_of_view: sides of the windows a patch may be cut from, in level-0 pixels, strictly ascending, each at
-            least `patch_size`. Index 0 is the narrowest and the side of the target.
-
-    Raises:
-        GeometryError: when the fields of view are empty, unsorted, repeated or smaller than the patch.
-
-    Source: the "patch bank" of arXiv 2007.15124, section 2.
-    """
-
-    patch_size: int
-    fields_of_view: tuple[int, ...] = field()
-
-    def __init__(self, patch_size: int, fields_of_view: Sequence[int]) -> None:
-        object.__setattr__(self, "patch_size", int(patch_size))
-        object.__setattr__(self, "fields_of_view", tuple(int(f) for f in fields_of_view))
-        self._check()
-
-    def _check(self) -> None:
-        views = self.fields_of_view
-        if self.patch_size < 1:
-            raise GeometryError(f"the patch size must be at least 1, got {self.patch_size}")
-        if not views:
-            raise GeometryError("fields_of_view is empty; give at least one, for example [256, 512, 1024]")
-        if any(a >= b for a, b in pairwise(views)):
-            raise GeometryError(
-                f"fields_of_view must be strictly ascending, got {list(views)}; try {sorted(set(views))}"
-            )
-        if views[0] < self.patch_size:
-            raise GeometryError(
-                f"a field of view of {views[0]} px is smaller than the patch of {self.patch_size} px and would be "
-                f"enlarged; use fields of view of at least {self.patch_size} or a smaller patch_size"
-            )
-
-    def __len__(self) -> int:
-        return len(self.fields_of_view)
-
-    @property
-    def target(self) -> int:
-        """Side T of the window a prediction is for: the narrowest field of view, in level-0 pixels."""
-        return self.fields_of_view[0]
-
-    def downsample(self, scale: int) -> float:
-        """Level-0 pixels per patch pixel at this scale, at least 1."""
-        return self.fields_of_view[scale] / self.patch_size
-
-    def only(self, scales: Sequence[int]) -> tuple[int, ...]:
-        """The fields of view of some scales."""
-        return tuple(self.fields_of_view[scale] for scale in scales)
-
-    def window(self, around: Window, scale: int) -> Window:
-        """The window of this scale centred on a cell or target; it may reach outside the image."""
-        return around.centred(self.fields_of_view[scale])

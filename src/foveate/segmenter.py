@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.estimator import Asked, Draw, Estimator, Joint, Learned, LocationOutput, Reading, shares_of
 from foveate.foveation.estimators import GumbelSoftmax
-from foveate.geometry import CellGrid, ScaleSet, Size, tile_starts
+from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
-from foveate.patches.alignment import chosen_crops, resize_logits, weighted_crops
+from foveate.patches.alignment import chosen_crops, middle_of, resize_logits, weighted_crops
 from foveate.patches.extraction import (
     Windows,
     extract_patches,
@@ -25,6 +25,7 @@ from foveate.patches.extraction import (
     region_of,
     region_window,
 )
+from foveate.patches.scales import ScaleSet, assembled
 from foveate.types import Alignment
 
 
@@ -253,7 +254,8 @@ class FoveatedSegmenter(nn.Module):
             )  # as the weights are, see `ready_to_predict`
         per_scale = isinstance(self.network, NetworkPerScale)
         output = self.network(patches, scale_weights) if per_scale else self.network(patches)
-        heads = [self._checked(head, len(patches)) for head in heads_of(output)]
+        share = self.scales.middle / self.scales.patch_size
+        heads = [middle_of(self._checked(head, len(patches)), share) for head in heads_of(output)]
         # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
         return [head.float() if head.dtype in (torch.float16, torch.bfloat16) else head for head in heads]
 
@@ -298,11 +300,13 @@ class FoveatedSegmenter(nn.Module):
 
     def _patches(self, image: Tensor, targets: Tensor) -> Tensor:
         """Patches (n, S', C_in, P, P) of one image (C_in, H, W) for n targets given by (top, left)."""
+        around = Windows(targets[:, 0], targets[:, 1], self.scales.target)
+        return torch.stack([self._cut(image, around, scale) for scale in self._reading.scales], dim=1)
+
+    def _cut(self, image: Tensor, around: Windows, scale: int) -> Tensor:
+        """Patches (n, C_in, P, P) around the centres of windows of one image (C_in, H, W)."""
         parts = []
-        for scale in self._reading.scales:
-            side = self.scales.fields_of_view[scale]
-            corner = targets + (self.scales.target - side) // 2
-            windows, level = Windows(corner[:, 0], corner[:, 1], side), region_downsample(self.scales.downsample(scale))
-            region = region_of(image, region_window(windows, level), level)
-            parts.append(extract_patches(region, windows, self.scales.patch_size))
-        return torch.stack(parts, dim=1)
+        for view, pixels in self.scales.parts(scale):
+            windows, level = around.centred(view), region_downsample(view / pixels)
+            parts.append(extract_patches(region_of(image, region_window(windows, level), level), windows, pixels))
+        return assembled(parts, self.scales)

@@ -27,7 +27,7 @@ def values(**foveation):
 
 
 def name(config):
-    return name_of(config.foveation.estimator, config.foveation.alignment)
+    return name_of(config.foveation.estimator) + "_paper" * (config.foveation.alignment == "paper")
 
 
 @pytest.mark.parametrize("given", all_names(2))

@@ -1,4 +1,4 @@
-"""The comparators that see two fields of view in one pass."""
+"""GLNet, which sees two fields of view in one pass."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import GLNet, Squeezed
+from foveate.foveation.estimators import GLNet
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
-from foveate.paper.networks import Branches, Middle, _pasted
+from foveate.paper.networks import Branches, _pasted
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run
@@ -26,7 +26,6 @@ from toys import make_data_set, toy_config
 
 CPU = torch.device("cpu")
 SCALES = ScaleSet(32, (32, 128))
-KINDS = [GLNet(), Squeezed()]
 
 
 def fpn():
@@ -38,46 +37,18 @@ def segmenter(estimator):
     return FoveatedSegmenter(fpn(), SCALES, estimator=estimator).eval()
 
 
-@pytest.mark.parametrize("estimator", KINDS, ids=repr)
 @pytest.mark.parametrize("size", [(64, 96), (70, 33)])
-def test_whole_images_come_back_at_their_size(estimator, size):
-    assert segmenter(estimator)(torch.rand(2, 3, *size)).shape == (2, 2, *size)
+def test_whole_images_come_back_at_their_size(size):
+    assert segmenter(GLNet())(torch.rand(2, 3, *size)).shape == (2, 2, *size)
 
 
-@pytest.mark.parametrize("estimator", KINDS, ids=repr)
-def test_what_is_far_changes_what_is_said_of_the_middle(estimator):
-    model, image = segmenter(estimator), torch.rand(1, 3, 128, 128)
+def test_what_is_far_changes_what_is_said_of_the_middle():
+    model, image = segmenter(GLNet()), torch.rand(1, 3, 128, 128)
     other = image.clone()
     other[..., 20:40, :] = 0  # outside of the narrow window of the tile in the middle, inside of the wide one
     middle = (..., slice(64, 96), slice(64, 96))
     with torch.no_grad():
         assert not torch.equal(model(image)[middle], model(other)[middle])
-
-
-def test_the_middle_of_a_squeezed_patch_is_the_narrow_one_and_the_rim_the_wide_one():
-    patches = torch.stack([torch.full((3, 32, 32), 1.0), torch.full((3, 32, 32), 5.0)])[None]
-    made = Squeezed().joined(patches, SCALES)
-    expected = torch.full((1, 3, 32, 32), 5.0)
-    expected[..., 4:28, 4:28] = 1
-    torch.testing.assert_close(made, expected)
-
-
-def test_the_rim_of_a_squeezed_patch_holds_places_in_their_order():
-    class Halved(Squeezed):
-        sharp = 0.5
-
-    ramp = torch.linspace(-1, 1, 32).expand(1, 32, 32)
-    made = Halved().joined(torch.stack([ramp / 4, ramp])[None], SCALES)[0, 0]
-    row = made[16]
-    assert (row.diff() > 0).all()
-    # Eight pixels of rim for three quarters of the way from the middle to the border: the first lies at 1/16 of it.
-    torch.testing.assert_close(row[:8], torch.linspace(-1, -0.25, 17)[1::2], atol=0.06, rtol=0)
-    torch.testing.assert_close(row[8:24], torch.linspace(-0.25, 0.25, 33)[1::2], atol=0.02, rtol=0)
-
-
-def test_a_squeezed_network_says_what_it_sees_in_the_middle():
-    seen = Middle(nn.Identity(), 0.75)(torch.arange(32.0).expand(1, 2, 32, 32))
-    torch.testing.assert_close(seen[0, 0, 0], torch.arange(4.0, 28.0))
 
 
 def test_features_are_pasted_where_the_narrow_window_lies_in_the_wide_one():
@@ -114,11 +85,15 @@ def test_there_are_no_looks_to_choose_from(given):
         LookPlan.of(InferenceConfig.parse(given), GLNet(), SCALES)
 
 
-@pytest.mark.parametrize("name", ["glnet", "squeezed"])
-def test_the_usual_commands_train_evaluate_and_predict(name, tmp_path):
+def test_the_usual_commands_train_evaluate_and_predict(tmp_path):
     make_data_set(tmp_path / "toy")
     tree = toy_config(tmp_path, steps=3)
-    tree["foveation"] = {"patch_size": 32, "fields_of_view": [32, 48, 64], "overview_downsample": 8, "estimator": name}
+    tree["foveation"] = {
+        "patch_size": 32,
+        "fields_of_view": [32, 48, 64],
+        "overview_downsample": 8,
+        "estimator": "glnet",
+    }
     tree["network"] = {"architecture": "fpn", "encoder": "tf_efficientnet_lite0", "weights": "none"}
     run = RunFolder(tmp_path / "run")
     train_run(RunConfig.parse(tree), run, progress=False)

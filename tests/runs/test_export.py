@@ -16,6 +16,7 @@ from foveate.cli.app import app
 from foveate.errors import ConfigError, NetworkError, OutputExistsError
 from foveate.networks.cascade import NetworkPerScale
 from foveate.patches.alignment import Context
+from foveate.patches.scales import assembled
 from foveate.runs import export as module
 from foveate.runs._export_files import ExportedLook
 from foveate.runs.config import RunConfig
@@ -61,6 +62,29 @@ def test_each_look_is_written_and_says_what_predictions_say(root, tmp_path):
         with torch.inference_mode():
             expected = run.segmenter.predict_windows(normalised, weights).softmax(dim=1)
         assert torch.allclose(onnx_says(one.path, raw / 255), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
+def test_a_look_with_a_surround_takes_two_pictures(root, tmp_path, name):
+    run = run_of(root, surround=4, tell_scale=True)
+    close, _ = export(run, tmp_path / name)
+    assert close.apart < 1e-4
+    assert "patches of" in close.compared
+    (_, middle), (_, around) = run.segmenter.scales.parts(0)
+    pictures = [torch.rand(3, 3, side, side) for side in (middle, around)]
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (run.config.data.channel_mean, run.config.data.channel_std))
+    with torch.inference_mode():
+        patches = (assembled(pictures, run.segmenter.scales) - mean) / std
+        expected = run.segmenter.predict_windows(patches, torch.eye(2)[:1].expand(3, -1)).softmax(dim=1)
+    if close.path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(close.path, providers=["CPUExecutionProvider"])
+        fed = {"pixels": pictures[0].numpy(), "around": pictures[1].numpy()}
+        found = torch.from_numpy(session.run(None, fed)[0])
+        told = {one.key: json.loads(one.value) for one in onnx.load(close.path).metadata_props}["foveate"]
+        assert told["around"] == f"the same of the 128 px around the same centre, resampled to {around} px"
+    else:
+        found = torch.export.load(close.path).module()(*pictures)
+    assert torch.allclose(found, expected, atol=1e-4)
 
 
 def test_the_metadata_is_what_deepness_reads(root, tmp_path):

@@ -51,6 +51,14 @@ def test_rounding_is_told():
     assert found.foveation.fields_of_view == (16, 100)
 
 
+def test_with_a_surround_the_narrowest_view_is_as_many_pixels_as_the_middle():
+    tree = config(["12 um", "48 um"], 32)
+    tree["foveation"]["surround"] = 4
+    found = RunConfig.parse(tree)
+    assert found.data.pixel_size == "0.5 um"
+    assert found.foveation.fields_of_view == (24, 96)
+
+
 @pytest.mark.parametrize("views", [["16 um", 64], ["16 um", "64"], ["16 um", "far"]])
 def test_lengths_and_pixels_are_not_mixed(views):
     with pytest.raises(ConfigError, match=r"fields_of_view are all|is not a length"):

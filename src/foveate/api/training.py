@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from foveate.api import AnyPath, Run, load
 from foveate.data.datasets import PatchDataset
+from foveate.errors import ConfigError
 from foveate.reporting.comparison import ComparisonTable, Row, save_comparison_figure, save_tables
 from foveate.runs import init as _init
 from foveate.runs.compare import Comparison, fitting_estimators
@@ -161,10 +162,16 @@ def patches(
         overrides: `key.subkey=value` changes to the configuration.
 
     Raises:
+        ConfigError: for patches with a surround.
         DatasetError: when the files do not make a data set, or the split holds no image.
     """
     settings = _settings(config, overrides)
     training, looks = settings.training, settings.foveation
+    if looks.surround is not None:
+        raise ConfigError(
+            "patches with a surround are no windows of the image with a label for each pixel; give "
+            "overrides=['foveation.surround=null'] for plain ones"
+        )
     trained = training.steps * training.locations_per_step
     count = length or (trained if split == "train" else training.validation_locations)
     return PatchDataset(settings.data, looks.patch_size, looks.fields_of_view, split=split, length=count, seed=seed)

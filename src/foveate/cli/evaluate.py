@@ -204,9 +204,9 @@ def compare(
     more estimators or seeds.
 
     Estimators: fixed_1 (the narrowest field of view) to fixed_S, random, average, ensemble, mean, mode, mode_plain,
-    gumbel, gumbel_soft, score_function, mixture, coarse_first, cascade, glnet, squeezed. The ending _paper, as in
-    mean_paper, selects the paper's alignment, which takes the whole output of a patch as the prediction of its
-    target.
+    gumbel, gumbel_soft, score_function, mixture, coarse_first, cascade, glnet. The ending _paper, as in mean_paper,
+    selects the paper's alignment, which takes the whole output of a patch as the prediction of its target. The ending
+    _surround, as in coarse_first_surround, gives patches a rim that shows their surroundings, squeezed.
 
     Examples:
 

@@ -23,7 +23,8 @@ from foveate.data.manifest import Sample, load_samples
 from foveate.data.sampling import CellSampler, Planned, class_weights, drawn_windows, windows_as_predicted
 from foveate.data.sections import SPLITS, AugmentationConfig
 from foveate.errors import ConfigError, DatasetError
-from foveate.geometry import CellGrid, ScaleSet, Size
+from foveate.geometry import CellGrid, Size
+from foveate.patches.scales import ScaleSet
 from foveate.types import IntArray
 
 _Place: TypeAlias = tuple[int, int, int]  # image, row, col

@@ -18,8 +18,9 @@ from foveate.data.readers.base import ImageReader
 from foveate.data.sampling import Nesting, Planned, moved_nesting, nesting_of
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
-from foveate.geometry import CellGrid, ScaleSet, Size, Window
+from foveate.geometry import CellGrid, Size, Window
 from foveate.patches.extraction import overview_window
+from foveate.patches.scales import ScaleSet, assembled
 from foveate.types import Raster
 
 _RASTERS = ("overview", "patches", "label", "window_labels")
@@ -167,18 +168,25 @@ def read_location(
     overview = read_overview(image, Window(row, col, 1, 1), spec.overview_downsample, spec.policy_margin)
     side = Size.square(spec.scales.patch_size)
     planned = planned or [Planned(scale, spec.scales.window(around, scale)) for scale in spec.scales_read]
-    patches = [image.read(one.window, side) for one in planned]
+    patches = [read_patch(image, one, spec.scales, channels) for one in planned]
     own = [torch.from_numpy(labels.read(one.window, side)) for one in planned if spec.window_labels]
     widest = max((one.window for one in planned), key=lambda window: window.height)
     return Location(
         _as_batchable(overview[channels]),
-        _as_batchable(np.stack(patches)[:, channels]),
+        torch.stack(patches),
         torch.from_numpy(labels.read(spec.scales.window(around, 0))),
         torch.stack(own) if own else torch.empty(0, side.height, side.width, dtype=torch.uint8),
         torch.tensor([one.scale for one in planned]),
         nesting_of(planned),
         torch.tensor([0, widest.top, widest.left, widest.height, widest.width]),
     )
+
+
+def read_patch(image: ImageReader, planned: Planned, scales: ScaleSet, channels: Sequence[int]) -> Tensor:
+    """The patch (C, P, P) of a window."""
+    parts = scales.parts(planned.scale)
+    pictures = (image.read(planned.window.centred(view), Size.square(pixels))[channels] for view, pixels in parts)
+    return assembled([_as_batchable(picture) for picture in pictures], scales)
 
 
 def _as_batchable(raster: Raster) -> Tensor:

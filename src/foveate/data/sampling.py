@@ -12,7 +12,8 @@ from torch import Tensor
 
 from foveate.data.label_index import ImageLabels, LabelIndex
 from foveate.errors import DatasetError
-from foveate.geometry import CellGrid, ScaleSet, Size, Window
+from foveate.geometry import CellGrid, Size, Window
+from foveate.patches.scales import ScaleSet
 from foveate.types import IntArray
 
 _TRIES = 64

@@ -31,6 +31,9 @@ class FoveationConfig(Section):
         patch_size: side of a patch, the input of the network, in pixels.
         fields_of_view: sides of the windows to choose from, in image pixels, ascending, each at least `patch_size`. The
             configuration of a run may give lengths, such as "128 um".
+        surround: how many times as wide as its field of view all that a patch shows is, such as 4: the field of view is
+            sharp in the middle of the patch, three quarters of its side, and the rim shows what lies around it,
+            squeezed. A pass costs as much as without. By default a patch shows its field of view only.
         overview_downsample: image pixels per overview pixel. A cell of the policy has this side.
         alignment: "aligned" takes the part of the output that lies over the target; "paper" takes the whole output for
             it.
@@ -41,6 +44,7 @@ class FoveationConfig(Section):
 
     patch_size: int = Field(ge=1)
     fields_of_view: tuple[int, ...]
+    surround: float | None = Field(default=None, gt=1, allow_inf_nan=False)
     overview_downsample: int = Field(default=16, ge=1)
     alignment: Alignment = "aligned"
     tell_scale: bool = False
@@ -49,7 +53,7 @@ class FoveationConfig(Section):
     @property
     def scales(self) -> ScaleSet:
         """The fields of view as a `ScaleSet`."""
-        return ScaleSet(self.patch_size, self.fields_of_view)
+        return ScaleSet(self.patch_size, self.fields_of_view, self.surround)
 
     @property
     def views_passed(self) -> tuple[int, ...]:
@@ -80,6 +84,16 @@ class FoveationConfig(Section):
             self.estimator.check_looks(self.fields_of_view[::-1])
             if self.alignment == "paper":
                 raise ValueError("a cascade does not work with alignment paper")
+            if self.surround is not None:
+                raise ValueError(
+                    "a cascade gets its surroundings as context from the wider look; remove foveation.surround, or use "
+                    "another estimator, such as coarse_first"
+                )
+        if self.surround is not None and (self.alignment == "paper" or isinstance(self.estimator, Joint)):
+            raise ValueError(
+                "foveation.surround works with neither alignment paper nor an estimator that joins two patches; "
+                "remove one of them"
+            )
         if isinstance(self.estimator, Joint) and len(scales) < 2:
             raise ValueError(
                 f"the estimator sees two fields of view at once, but fields_of_view is {list(scales.fields_of_view)}; "
@@ -127,17 +141,17 @@ def is_physical(view: Any) -> bool:
     return isinstance(view, str) and not view.strip().lstrip("+-").isdigit()
 
 
-def pixel_size_of(views: Sequence[Any], patch_size: int) -> str:
-    """The pixel size with which the narrowest field of view is as many pixels as the patch: none is magnified.
+def pixel_size_of(views: Sequence[Any], pixels: int) -> str:
+    """The pixel size with which the narrowest field of view is as many pixels as the patch has for it.
 
     Args:
         views: fields of view, all of them lengths.
-        patch_size: side of a patch.
+        pixels: side of a patch, or of the middle of one with a surround.
 
     Raises:
         ConfigError: when one is no length.
     """
-    return length(min(map(_metres, views)) / patch_size)
+    return length(min(map(_metres, views)) / pixels)
 
 
 def in_pixels(views: Sequence[Any], pixel_size: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from foveate.package import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from foveate.geometry import ScaleSet
+    from foveate.patches.scales import ScaleSet
 
 
 class Draw(NamedTuple):

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Asked, Estimator, Learned, shares_of
-from foveate.geometry import CellGrid, ScaleSet, Window, ceil_div
+from foveate.geometry import CellGrid, Window, ceil_div
 from foveate.inference.source import PixelSource
 from foveate.looks.passes import Foveation
 from foveate.patches.extraction import overview_window
+from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 # Tiles have one shape and lie on one grid, so that a cell's logits are the same bits whatever block asks for them.

@@ -41,6 +41,7 @@ def model_tree(segmenter: FoveatedSegmenter) -> ConfigTree:
         "estimator": segmenter.estimator.tree(),
         "patch_size": segmenter.scales.patch_size,
         "fields_of_view": list(segmenter.scales.fields_of_view),
+        **({} if segmenter.scales.surround is None else {"surround": segmenter.scales.surround}),
         "overview_downsample": segmenter.overview_downsample,
         "alignment": segmenter.alignment,
     }

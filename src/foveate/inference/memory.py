@@ -23,6 +23,7 @@ from foveate.inference.source import PixelSource
 from foveate.inference.stitch import pixels_at_once
 from foveate.inference.worker import HANDED_OVER, WRITERS
 from foveate.patches.extraction import region_downsample
+from foveate.patches.scales import PatchPart
 from foveate.segmenter import FoveatedSegmenter
 from foveate.tiff.raster import small_cache_bytes
 
@@ -73,7 +74,7 @@ class MemoryModel:
         channels: of the network's input.
         classes: of the network's output, which may be features.
         looks: side of the support and field of view of every scale in use, level-0 pixels.
-        downsamples: at which each is read.
+        parts: what its patches show.
         pyramid, shares: whether the planner is the pyramid, and any output is made from probabilities.
         layers: bytes of a pixel in the results.
         masks: bytes of a pixel of what says which pixels are looked at; 0 where all are.
@@ -95,7 +96,7 @@ class MemoryModel:
     channels: int
     classes: int
     looks: tuple[tuple[int, int], ...]
-    downsamples: tuple[int, ...]
+    parts: tuple[tuple[PatchPart, ...], ...]
     pyramid: bool
     shares: bool
     layers: int
@@ -142,7 +143,7 @@ class MemoryModel:
             channels=len(source.channels),
             classes=classes,
             looks=looks,
-            downsamples=tuple(region_downsample(view / scales.patch_size) for _, view in looks),
+            parts=tuple(scales.parts(scale) for scale in plan.scales),
             pyramid=plan.pyramid,
             shares=bool(probabilities),
             layers=1 + sum(classes if name == "probabilities" else 1 for name in probabilities),
@@ -183,8 +184,9 @@ class MemoryModel:
 
     def _region_pixels(self, side: int, look: int) -> int:
         """Pixels that the passes of one scale see, for a block: their supports may reach over it on either side."""
-        view, widest = self.looks[look][1], self.looks[-1][0]
-        return ((side + 2 * widest + view) // self.downsamples[look] + 2) ** 2
+        reach = side + 2 * self.looks[-1][0]
+        downsamples = ((view, region_downsample(view / pixels)) for view, pixels in self.parts[look])
+        return sum(((reach + view) // downsample + 2) ** 2 for view, downsample in downsamples)
 
     def _stitching(self, side: int, batch: int) -> int:
         """While the network runs: sums, patches, its own memory, and its output brought to the image's resolution."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from foveate.geometry import ScaleSet, Window
+from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.runner import Runner, Seen
 from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of
@@ -20,6 +20,7 @@ from foveate.inference.stitch import pixels_at_once
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, Planner, begun_in
 from foveate.patches.alignment import Context
 from foveate.patches.extraction import Windows
+from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 
 # Number of the look, top and left of its support.

@@ -9,10 +9,11 @@ from itertools import pairwise
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Joint
-from foveate.geometry import ScaleSet, Size, Window, ceil_div
+from foveate.geometry import Size, Window, ceil_div
 from foveate.inference.config import InferenceConfig
 from foveate.looks.passes import MappedLook, PassMap, target_stride
 from foveate.looks.pyramid import PyramidGrid, PyramidLook, smallest_first
+from foveate.patches.scales import ScaleSet
 
 _DEFAULT = 2048
 _KEPT = 0.5  # of the narrowest windows, where no looks are given

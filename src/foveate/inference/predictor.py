@@ -18,7 +18,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, fusion_weights
 from foveate.inference.passes import PreparedBlock, SharedPasses, prepare_block
 from foveate.inference.plan import LookPlan
-from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of, patch_windows, read_regions
+from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of, read_regions
 from foveate.inference.stitch import Canvases, Stitcher, add_outputs
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, Undecided, begun_in
 from foveate.looks.pyramid import (
@@ -284,8 +284,8 @@ class Predictor:
         keys = self._around(passes.supports, level + 1)
         tops, lefts = (torch.tensor([key[axis] for key in keys]) for axis in (1, 2))
         view, wide = self._plan.looks[level].view, self._plan.looks[level + 1].view
-        outer = patch_windows(Windows(tops, lefts, self._plan.sides[level + 1]), wide)
-        inner = patch_windows(passes.supports, view)
+        outer = Windows(tops, lefts, self._plan.sides[level + 1]).centred(wide)
+        inner = passes.supports.centred(view)
         corners = torch.stack([inner.top - outer.top, inner.left - outer.left], dim=1) / wide
         seen = torch.stack([found.handed[key] for key in keys])
         return Context(seen, corners.to(seen.device), view / wide)

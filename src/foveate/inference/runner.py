@@ -16,12 +16,12 @@ from torch.utils._pytree import tree_leaves
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
+from foveate.devices import on_device
 from foveate.inference.config import InferenceConfig
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import megapixels_of, roots_of
 from foveate.patches.alignment import Context
-from foveate.patches.extraction import on_device
 from foveate.segmenter import FoveatedSegmenter
 
 # On a processor more at a time brings nothing: they are the defaults.

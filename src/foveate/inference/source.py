@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,20 +19,20 @@ from foveate.data.channels import Normalisation
 from foveate.data.config import DataConfig
 from foveate.data.fit import fit
 from foveate.data.readers.base import ImageReader
-from foveate.devices import available_cores
+from foveate.devices import available_cores, on_device
 from foveate.errors import ImageReadError
 from foveate.foveation.estimator import Estimator, Joint
-from foveate.geometry import ScaleSet, Size, Window
+from foveate.geometry import Size, Window
 from foveate.looks.passes import Passes
 from foveate.patches.extraction import (
     Region,
     Windows,
     extract_patches,
-    on_device,
     plain_patches,
     region_downsample,
     region_window,
 )
+from foveate.patches.scales import PatchPart, ScaleSet, assembled
 
 _MOST_READERS = 8
 
@@ -179,16 +179,20 @@ def _strips(window: Window, size: Size, count: int) -> Iterator[tuple[Window, Si
         yield Window(top, window.left, height, window.width), Size(stop - start, size.width)
 
 
+# By scale, one for each part of its patches.
+Regions: TypeAlias = dict[int, tuple[Region, ...]]
+
+
 class PassGroup(NamedTuple):
     """Passes, and the pixels they look at.
 
     Attributes:
         passes: N of them, of one side of support.
-        regions: by scale, for the scales in use.
+        regions: for the scales in use.
     """
 
     passes: Passes
-    regions: dict[int, Region]
+    regions: Regions
 
 
 def group_of(
@@ -199,54 +203,52 @@ def group_of(
     return PassGroup(passes, read_regions(unknown, source, scales))
 
 
-def read_regions(passes: Passes, source: PixelSource, scales: ScaleSet) -> dict[int, Region]:
-    """The part of the image that the passes look at, by the scales they use."""
-    used = [scale for scale in range(len(scales)) if bool((passes.scale_weights[:, scale] > 0).any())]
-    return {scale: _read_region(passes, scale, source, scales) for scale in used}
+def read_regions(passes: Passes, source: PixelSource, scales: ScaleSet) -> Regions:
+    """The parts of the image that the passes look at, by the scales they use."""
+    found = {}
+    for scale in range(len(scales)):
+        used = passes.scale_weights[:, scale] > 0
+        if bool(used.any()):
+            supports = _supports_of(passes, used)
+            found[scale] = tuple(_read_region(supports, part, source) for part in scales.parts(scale))
+    return found
 
 
-def patch_windows(supports: Windows, side: int) -> Windows:
-    """The windows of this side around the centres of the supports."""
-    shift = (supports.side - side) // 2
-    return Windows(supports.top + shift, supports.left + shift, side)
-
-
-def inputs_of(
-    passes: Passes, regions: dict[int, Region], scales: ScaleSet, estimator: Estimator
-) -> Tensor | list[Tensor]:
+def inputs_of(passes: Passes, regions: Regions, scales: ScaleSet, estimator: Estimator) -> Tensor | list[Tensor]:
     """The input of each pass, (C, P, P) in the file's range: its scales' patches times their weights, or joined.
 
     On a processor what is no mixture is not copied where it is a plain part of a region.
     """
-    weights, every = passes.scale_weights, torch.arange(len(passes))
+    weights = passes.scale_weights
     if isinstance(estimator, Joint):
-        around = {scale: _windows_of(passes, scale, scales, every) for scale in regions}
-        parts = [extract_patches(regions[scale], around[scale], scales.patch_size) for scale in sorted(regions)]
-        return estimator.joined(torch.stack([parts[0], parts[-1]], dim=1).float(), scales)
+        seen = [_patches(passes.supports, regions[scale], scales, scale) for scale in sorted(regions)]
+        return estimator.joined(torch.stack([seen[0], seen[-1]], dim=1).float(), scales)
     one_scale = bool(((weights == 0) | (weights == 1)).all())
-    if not one_scale or any(region.pixels.device.type != "cpu" for region in regions.values()):
+    on_cpu = all(part.pixels.device.type == "cpu" for parts in regions.values() for part in parts)
+    if not one_scale or not on_cpu:
         return mixed_patches(passes, regions, scales)
     found: dict[int, Tensor] = {}
-    for scale, region in regions.items():
+    for scale, parts in regions.items():
         rows = torch.nonzero(weights[:, scale])[:, 0]
-        windows = _windows_of(passes, scale, scales, rows)
-        patches = plain_patches(region, windows, scales.patch_size)
-        if patches is None:
-            patches = list(extract_patches(region, windows, scales.patch_size))
+        supports = _supports_of(passes, rows)
+        around, plain = scales.parts(scale)[0].view, None
+        if len(parts) == 1:
+            plain = plain_patches(parts[0], supports.centred(around), scales.patch_size)
+        patches = list(_patches(supports, parts, scales, scale)) if plain is None else plain
         found |= dict(zip(rows.tolist(), patches, strict=True))
     return [found[row] for row in range(len(passes))]
 
 
-def mixed_patches(passes: Passes, regions: dict[int, Region], scales: ScaleSet) -> Tensor:
+def mixed_patches(passes: Passes, regions: Regions, scales: ScaleSet) -> Tensor:
     """As `inputs_of`, in one tensor (N, C, P, P)."""
     mixed: Tensor | None = None
-    for scale, region in regions.items():
+    for scale, parts in regions.items():
         weights = passes.scale_weights[:, scale]
         rows = torch.nonzero(weights > 0)[:, 0]
         if len(rows) == 0:
             continue
-        device = region.pixels.device
-        patches = extract_patches(region, _windows_of(passes, scale, scales, rows), scales.patch_size)
+        device = parts[0].pixels.device
+        patches = _patches(_supports_of(passes, rows), parts, scales, scale)
         if len(rows) == len(passes) and bool((weights == 1).all()):
             return patches  # there is nothing to mix
         if mixed is None:
@@ -256,14 +258,20 @@ def mixed_patches(passes: Passes, regions: dict[int, Region], scales: ScaleSet) 
     return mixed
 
 
-def _windows_of(passes: Passes, scale: int, scales: ScaleSet, rows: Tensor) -> Windows:
-    """What some of the passes see of a scale."""
-    tops, lefts, side = patch_windows(passes.supports, scales.fields_of_view[scale])
+def _supports_of(passes: Passes, rows: Tensor) -> Windows:
+    tops, lefts, side = passes.supports
     return Windows(tops[rows], lefts[rows], side)
 
 
-def _read_region(passes: Passes, scale: int, source: PixelSource, scales: ScaleSet) -> Region:
-    downsample = region_downsample(scales.downsample(scale))
-    window = region_window(_windows_of(passes, scale, scales, passes.scale_weights[:, scale] > 0), downsample)
+def _patches(supports: Windows, regions: Sequence[Region], scales: ScaleSet, scale: int) -> Tensor:
+    """The patches (n, C, P, P) around supports."""
+    parts = zip(regions, scales.parts(scale), strict=True)
+    return assembled([extract_patches(at, supports.centred(part.view), part.pixels) for at, part in parts], scales)
+
+
+def _read_region(supports: Windows, part: PatchPart, source: PixelSource) -> Region:
+    """What a part of the patches around supports shows."""
+    downsample = region_downsample(part.view / part.pixels)
+    window = region_window(supports.centred(part.view), downsample)
     size = Size(window.height // downsample, window.width // downsample)
     return Region(source.read(window, size), window.top // downsample, window.left // downsample, downsample)

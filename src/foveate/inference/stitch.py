@@ -8,11 +8,11 @@ from threading import Lock
 import torch
 from torch import Tensor
 
+from foveate.devices import on_device
 from foveate.errors import GeometryError
 from foveate.geometry import Window
 from foveate.looks.passes import Passes
 from foveate.patches.alignment import importance_window
-from foveate.patches.extraction import on_device
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import Blending, BoolArray
 

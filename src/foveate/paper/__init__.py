@@ -1,9 +1,9 @@
-"""Estimators for comparison only: the paper's baselines and other relaxations, GLNet, and a squeezed surround."""
+"""Estimators for comparison only: the paper's baselines and other relaxations, and GLNet."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import (
@@ -30,7 +30,7 @@ from foveate.package import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from foveate.geometry import ScaleSet
+    from foveate.patches.scales import ScaleSet
 
 
 class RandomScale(Estimator):
@@ -191,53 +191,3 @@ class GLNet(Joint):
         loss = criterion.of_heads((output.logits, local), batch.label)
         own = criterion.of_heads((wide,), batch.window_labels[:, -1]).total
         return LossParts(loss.total + own, loss.parts | {"own_window": own.detach()})
-
-
-class Squeezed(Joint):
-    """One patch whose middle is sharp, and whose rim holds the surroundings, squeezed: ours, for comparison.
-
-    The middle is the narrowest patch at three quarters of its resolution. From there to the border the widest window is
-    squeezed, evenly along rows and columns, so that the patch has one size and costs one pass.
-
-    Source: ours, after the idea of SCPSeg, a surround that is squeezed into the rim of one input.
-    """
-
-    name: Literal["squeezed"] = "squeezed"
-    sharp: ClassVar[float] = 0.75  # side of the middle, as a share of the patch's
-
-    def joined(self, patches: Tensor, scales: ScaleSet) -> Tensor:
-        """The squeezed patch, (N, C, P, P)."""
-        (narrow, wide), side = patches.unbind(dim=1), patches.shape[-1]
-        middle, share = self._middle(side), scales.target / scales.fields_of_view[-1]
-        rim = (side - middle) // 2
-        # As many pixels as the rim can show, so that nothing is aliased.
-        shown = max(1, round(2 * rim / (1 - share)))
-        at = _squeezed(rim, middle, share).to(patches.device)
-        grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).expand(len(patches), -1, -1, -1)
-        small = _resized(wide, min(shown, side))
-        squeezed = torch.nn.functional.grid_sample(small, grid, padding_mode="border", align_corners=False)
-        squeezed[..., rim : side - rim, rim : side - rim] = _resized(narrow, middle)
-        return squeezed
-
-    def around(self, network: nn.Module, scales: ScaleSet) -> nn.Module:
-        """The network, of whose logits the middle is kept."""
-        share = self._middle(scales.patch_size) / scales.patch_size
-        made: nn.Module = import_module("foveate.paper.networks").Middle(network, share)
-        return made
-
-    def _middle(self, side: int) -> int:
-        """Side of the middle in pixels, of a patch of this side."""
-        return side - 2 * max(1, round((1 - self.sharp) * side / 2))
-
-
-def _squeezed(rim: int, middle: int, share: float) -> Tensor:
-    """Where in the wide window, from -1 to 1, the pixels of a row lie: rim, middle, rim."""
-    outside = (torch.arange(rim) + 0.5) / rim * (1 - share) + share
-    inside = ((torch.arange(middle) + 0.5) / middle * 2 - 1) * share
-    return torch.cat([-outside.flip(0), inside, outside])
-
-
-def _resized(patches: Tensor, side: int) -> Tensor:
-    return torch.nn.functional.interpolate(
-        patches, size=(side, side), mode="bilinear", align_corners=False, antialias=True
-    )

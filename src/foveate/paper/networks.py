@@ -15,7 +15,7 @@ from segmentation_models_pytorch.decoders.upernet.decoder import PSPModule
 from torch import Tensor, nn
 
 from foveate.errors import NetworkError
-from foveate.networks.parts import DeepSupervision, heads_of
+from foveate.networks.parts import DeepSupervision
 from foveate.patches.alignment import crop_central
 
 _PYRAMID_CHANNELS = 512
@@ -218,26 +218,6 @@ class Branches(nn.Module):
             given = to_local(crop_central(far[i], self._share, side)), to_wide(_pasted(near[i], self._share))
             near[i], far[i] = near[i] + given[0], far[i] + given[1]
         return near, far
-
-
-class Middle(nn.Module):
-    """Keeps the middle of a network's logits.
-
-    Args:
-        network: any module (N, C_in, P, P) -> logits (N, classes, P', P').
-        share: side of the middle as a share of the patch's.
-    """
-
-    def __init__(self, network: nn.Module, share: float) -> None:
-        super().__init__()
-        self.network, self._share = network, share
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """Logits (N, classes, m, m) of patches (N, C_in, P, P) over their middle."""
-        (logits, *_) = heads_of(self.network(patches))
-        if not isinstance(logits, Tensor) or logits.dim() != 4:
-            raise NetworkError(f"the network must return logits (N, classes, h, w), got {type(logits).__name__}")
-        return crop_central(logits, self._share, max(1, round(self._share * logits.shape[-1])))
 
 
 def _given(channels: int) -> nn.Module:

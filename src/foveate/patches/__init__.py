@@ -10,8 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from foveate.geometry import ScaleSet
 from foveate.package import door
+from foveate.patches.scales import ScaleSet, assembled
 
 if TYPE_CHECKING:
     from foveate.patches.alignment import crop_central, resize_logits
@@ -27,7 +27,7 @@ class _CallablePackage(ModuleType):
 
 sys.modules[__name__].__class__ = _CallablePackage
 
-__all__ = ["ScaleSet", "Windows", "crop_central", "extract_patches", "overview_of", "resize_logits"]
+__all__ = ["ScaleSet", "Windows", "assembled", "crop_central", "extract_patches", "overview_of", "resize_logits"]
 
 __getattr__, __dir__ = door(
     __name__,

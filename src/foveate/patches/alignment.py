@@ -34,6 +34,15 @@ def crop_central(output: Tensor, fraction: float, side: int) -> Tensor:
     return F.grid_sample(output, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
+def middle_of(output: Tensor, share: float) -> Tensor:
+    """The middle, of a share of the side, of outputs (N, C, P', P') at their own resolution: (N, C, m, m)."""
+    side = output.shape[-1]
+    rim = (1 - share) * side / 2
+    if rim == round(rim):
+        return output[..., round(rim) : side - round(rim), round(rim) : side - round(rim)]
+    return crop_central(output, share, max(1, round(share * side)))
+
+
 def chosen_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: int) -> Tensor:
     """Each output over its target, read at the fields of view that its weights choose.
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from foveate.devices import on_device
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Size, Window
 
@@ -121,8 +122,7 @@ class WindowTaps(NamedTuple):
 
     def on(self, device: torch.device) -> tuple[Taps, Taps]:
         """Row and column taps on a device."""
-        rows, cols = (Taps(axis.position.to(device), axis.weight.to(device)) for axis in (self.rows, self.cols))
-        return rows, cols
+        return Taps(*(part.to(device) for part in self.rows)), Taps(*(part.to(device) for part in self.cols))
 
 
 def window_taps(window: Window, out: Size, image: Size, source: Size) -> WindowTaps:
@@ -201,6 +201,11 @@ class Windows(NamedTuple):
         """Top and left of each window."""
         return list(zip(self.top.tolist(), self.left.tolist(), strict=True))
 
+    def centred(self, side: int) -> Windows:
+        """The windows of this side around the same centres."""
+        shift = (self.side - side) // 2
+        return Windows(self.top + shift, self.left + shift, side)
+
 
 def region_downsample(downsample: float) -> int:
     """The largest power of two not above this downsample: what is left for the gather is a factor in [1, 2)."""
@@ -248,13 +253,6 @@ def extract_patches(region: Region, windows: Windows, patch_size: int) -> Tensor
     rows = area_taps(windows.top.double() / region.downsample - region.top, step, patch_size)
     cols = area_taps(windows.left.double() / region.downsample - region.left, step, patch_size)
     return _gather(region.pixels, rows, cols)
-
-
-def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Values on a device; the copy to a GPU is made beside what comes next, from memory that it can read itself."""
-    if values.device.type == "cpu" and device.type == "cuda":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
 
 
 def plain_patches(region: Region, windows: Windows, patch_size: int) -> list[Tensor] | None:

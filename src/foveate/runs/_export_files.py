@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +23,11 @@ from foveate.errors import FoveateError
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import heads_of
 from foveate.package import __version__
-from foveate.patches.alignment import Context
+from foveate.patches.alignment import Context, middle_of
+from foveate.patches.scales import assembled
 from foveate.runs.folder import TrainedRun
 
 LARGEST_BATCH = 4096
-
-INPUTS = ("pixels", "handed", "corners")
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 
@@ -45,6 +44,8 @@ class ExportedLook(nn.Module):
         hands_on: whether it also returns what a closer look gets.
     """
 
+    input_names: ClassVar[tuple[str, ...]] = ("pixels", "handed", "corners")
+
     mean: Tensor
     std: Tensor
     told: Tensor
@@ -53,7 +54,7 @@ class ExportedLook(nn.Module):
         super().__init__()
         segmenter, data = run.segmenter, run.config.data
         self._scale = segmenter.scales.fields_of_view.index(view)
-        self._side = segmenter.scales.patch_size
+        self._side = segmenter.scales.middle
         self._is_cascade = isinstance(segmenter, CascadeSegmenter)
         self._share, self.hands_on = view / (wider or view), hands_on
         network = segmenter.network
@@ -74,9 +75,7 @@ class ExportedLook(nn.Module):
             handed: (N, D, m, m) what the wider look returned for the windows around these.
             corners: (N, 2) top and left of these windows in the wider ones, as shares of the latter's side.
         """
-        patches = (pixels - self.mean) / self.std
-        if self.embedding is not None:
-            patches = self.embedding(patches, self.told)
+        patches = self._taken(pixels)
         if not self._is_cascade:
             return self._probabilities(self.network(patches))
         context = None if handed is None or corners is None else Context(handed, corners, self._share)
@@ -84,10 +83,39 @@ class ExportedLook(nn.Module):
         probabilities = self._probabilities(seen.output)
         return (probabilities, seen.handed) if self.hands_on else probabilities
 
+    def _taken(self, pixels: Tensor) -> Tensor:
+        patches = (pixels - self.mean) / self.std
+        return patches if self.embedding is None else self.embedding(patches, self.told)
+
     def _probabilities(self, output: Any) -> Tensor:
         logits: Any = heads_of(output)[0]
         logits = F.interpolate(logits.float(), (self._side, self._side), mode="bilinear")
         return self._membership.probabilities(logits)
+
+
+class ExportedWithSurround(ExportedLook):
+    """A look at patches with a surround: pictures of the field of view and of all around it in, probabilities out."""
+
+    input_names: ClassVar[tuple[str, ...]] = ("pixels", "around")
+
+    def __init__(self, run: TrainedRun, view: int) -> None:
+        super().__init__(run, view)
+        self._scales = run.segmenter.scales
+        channels = len(self.mean)
+        sides = (part.pixels for part in self._scales.parts(self._scale))
+        # What is kept for later calls is made of real tensors now, not of those that are traced.
+        assembled([torch.zeros(1, channels, side, side) for side in sides], self._scales)
+
+    def forward(self, pixels: Tensor, around: Tensor) -> Tensor:  # type: ignore[override]
+        """Probabilities (N, classes, m, m) over the field of view.
+
+        Args:
+            pixels: (N, C, m, m) of the field of view, raw values divided by the scale of the run.
+            around: (N, C, w, w) of the window around the same centre that the surround reaches to.
+        """
+        patches = self._taken(assembled([pixels, around], self._scales))
+        logits: Any = heads_of(self.network(patches))[0]
+        return self._probabilities(middle_of(logits, self._scales.middle / self._scales.patch_size))
 
 
 class LookToExport(NamedTuple):
@@ -99,11 +127,11 @@ class LookToExport(NamedTuple):
     wider: int | None
 
 
-def exported(look: nn.Module, inputs: Tensors) -> Any:
+def exported(look: ExportedLook, inputs: Tensors) -> Any:
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        shapes = {name: {0: batch} for name, _ in zip(INPUTS, inputs, strict=False)}
+        shapes = {name: {0: batch} for name, _ in zip(look.input_names, inputs, strict=False)}
         return torch.export.export(look, inputs, dynamic_shapes=shapes)
 
 
@@ -121,7 +149,7 @@ def onnx(look: ExportedLook, inputs: Tensors, path: Path, metadata: dict[str, An
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")
-        names = [name for name, _ in zip(INPUTS, inputs, strict=False)]
+        names = [name for name, _ in zip(look.input_names, inputs, strict=False)]
         # A name stands for one thing in a graph: what a look between two others hands on is called apart.
         outputs = ["probabilities", "handed_on" if "handed" in names else "handed"]
         program = torch.onnx.export(
@@ -170,6 +198,13 @@ def metadata(run: TrainedRun, look: LookToExport, pixel_size: float | None) -> d
             "output": "probabilities over the same window",
         },
     }
+    if scales.surround is not None:
+        sharp, around = scales.parts(scales.fields_of_view.index(view))
+        metadata["foveate"] |= {
+            "input": f"pixels: raw values of the field of view, resampled to {sharp.pixels} px, divided by scale",
+            "around": f"the same of the {around.view} px around the same centre, resampled to {around.pixels} px",
+            "output": "probabilities over the field of view",
+        }
     if look.wider is not None:
         metadata["foveate"] |= {
             "handed": f"what the look of {look.wider} px returned as handed, for the windows around these",

@@ -25,6 +25,7 @@ from foveate.foveation.estimators import (
 )
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
+from foveate.patches.scales import middle_side
 from foveate.training.config import TrainingConfig
 
 # Keys of earlier versions whose feature is gone, with the only value that means the same today.
@@ -57,7 +58,8 @@ _INSTEAD: dict[tuple[str, ...], str] = {
 def resolve_lengths(values: ConfigTree) -> ConfigTree:
     """A copy of a run's configuration whose fields of view are pixels of `data.pixel_size`.
 
-    Without `data.pixel_size` it becomes the narrowest field of view over the patch size. Unchanged where no field of
+    Without `data.pixel_size` it becomes the narrowest field of view over the patch size, or over the side of the middle
+    of a patch with a surround. Unchanged where no field of
     view is a length.
 
     Raises:
@@ -71,7 +73,7 @@ def resolve_lengths(values: ConfigTree) -> ConfigTree:
         return values
     if patch < 1:
         return values  # which is then found to be wrong
-    size = data.get("pixel_size") or pixel_size_of(views, patch)
+    size = data.get("pixel_size") or pixel_size_of(views, middle_side(patch, foveation.get("surround")))
     pixels = list(in_pixels(views, str(size)))
     return {**values, "foveation": {**foveation, "fields_of_view": pixels}, "data": {**data, "pixel_size": size}}
 

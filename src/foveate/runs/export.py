@@ -19,7 +19,16 @@ from foveate.files import refuse_existing, written
 from foveate.foveation.estimator import Joint
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
-from foveate.runs._export_files import ExportedLook, LookToExport, Output, Tensors, metadata, onnx, program
+from foveate.runs._export_files import (
+    ExportedLook,
+    ExportedWithSurround,
+    LookToExport,
+    Output,
+    Tensors,
+    metadata,
+    onnx,
+    program,
+)
 from foveate.runs.folder import TrainedRun
 
 FORMATS = (".onnx", ".pt2")
@@ -61,7 +70,8 @@ def export(
     name gets the field of view: model-512px.onnx. ONNX files hold the metadata that the QGIS plug-in Deepness reads.
 
     Of a cascade a look also returns `handed`, and the next closer one takes it, with `corners`: where its windows lie
-    in the wider ones. With `view` the widest look is written alone, as a network of pixels with one output.
+    in the wider ones. With a surround a look takes two pictures, `pixels` and `around`, see the metadata; Deepness has
+    no place for the second. With `view` the widest look is written alone, as a network of pixels with one output.
 
     Args:
         run: the trained run.
@@ -119,8 +129,7 @@ def _looks(run: TrainedRun, view: int | None) -> tuple[list[LookToExport], str]:
     views = _views(run, view)
     windows_of, read, compared = _patches(run)
     if not isinstance(run.segmenter, CascadeSegmenter) or views == run.segmenter.views_passed[-1:]:
-        alone = [(one, (read(windows_of(one)),)) for one in views]
-        return [LookToExport(ExportedLook(run, one).cpu().eval(), inputs, one, None) for one, inputs in alone], compared
+        return [_alone(run, one, windows_of(one), read) for one in views], compared
     generator, looks = torch.Generator().manual_seed(0), list[LookToExport]()
     wider: int | None = None
     handed: Tensors = ()
@@ -135,10 +144,19 @@ def _looks(run: TrainedRun, view: int | None) -> tuple[list[LookToExport], str]:
         )
         context = (*handed, inside.float() / wider) if wider else ()
         look = ExportedLook(run, one, wider, hands_on=one > run.segmenter.views_passed[0]).cpu().eval()
-        looks.insert(0, LookToExport(look, (read(windows), *context), one, wider))
+        looks.insert(0, LookToExport(look, (read(windows, run.segmenter.scales.patch_size), *context), one, wider))
         with torch.inference_mode():
             wider, handed = one, _each(look(*looks[0].inputs))[1:]
     return [look for look in looks if look.view in views], compared
+
+
+def _alone(run: TrainedRun, view: int, windows: _Windows, read: _Read) -> LookToExport:
+    """A look without context, and its inputs."""
+    scales = run.segmenter.scales
+    parts = scales.parts(scales.fields_of_view.index(view))
+    inputs = tuple(read([window.centred(part.view) for window in windows], part.pixels) for part in parts)
+    module = ExportedLook(run, view) if len(parts) == 1 else ExportedWithSurround(run, view)
+    return LookToExport(module.cpu().eval(), inputs, view, None)
 
 
 def _export_one(
@@ -170,11 +188,12 @@ def _each(output: Output) -> Tensors:
 
 
 _Windows: TypeAlias = list[Window]
+_Read: TypeAlias = Callable[[_Windows, int], Tensor]
 
 
-def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], Callable[[_Windows], Tensor], str]:
-    """Draws windows of a field of view, and reads patches (4, C, P, P) from 0 to 1, of an image that is there."""
-    side, data = run.segmenter.scales.patch_size, run.config.data
+def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], _Read, str]:
+    """Draws windows of a field of view, and reads pictures (4, C, p, p) from 0 to 1, of an image that is there."""
+    data = run.config.data
     generator = torch.Generator().manual_seed(0)
     try:
         sample = load_samples(data, need_masks=False)[0]
@@ -182,8 +201,11 @@ def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], Callable[[_Win
             size = image.size
     except FoveateError:
         nowhere = [Window(0, 0, 1, 1)] * _PATCHES
-        noise = torch.rand(_PATCHES, data.in_channels, side, side, generator=generator)
-        return lambda _: nowhere, lambda _: noise, "noise, because the images of the run were not found"
+
+        def noise(_: _Windows, side: int) -> Tensor:
+            return torch.rand(_PATCHES, data.in_channels, side, side, generator=generator)
+
+        return lambda _: nowhere, noise, "noise, because the images of the run were not found"
 
     def drawn(view: int) -> _Windows:
         corners = torch.rand(_PATCHES, 2, generator=generator)
@@ -191,7 +213,7 @@ def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], Callable[[_Win
         cols = (corners[:, 1] * max(1, size.width - view)).long().tolist()
         return [Window(row, col, view, view) for row, col in zip(rows, cols, strict=True)]
 
-    def read(windows: _Windows) -> Tensor:
+    def read(windows: _Windows, side: int) -> Tensor:
         with open_sample(sample, data) as image:
             source = PixelSource.of(image, data, torch.device("cpu"))
             found = torch.stack([source.read(window, Size.square(side)).float() for window in windows])

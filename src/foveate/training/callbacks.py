@@ -29,7 +29,7 @@ from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
 from foveate.membership import Membership
 from foveate.patches import ScaleSet
-from foveate.patches.alignment import crop_central, resize_logits
+from foveate.patches.alignment import crop_central, middle_of, resize_logits
 from foveate.training.config import TrainingConfig
 from foveate.training.task import SegmentationTask
 
@@ -283,7 +283,7 @@ def _inputs(batch: LocationBatch, scales: ScaleSet) -> Tensor:
     """The closest patches (n, C, T, T) of some places, over their targets, in the file's range."""
     closest = int(batch.scales[0].argmin())
     share = scales.target / scales.fields_of_view[int(batch.scales[0, closest])]
-    patches = batch.patches[:MOST_PLACES, closest].float()
+    patches = middle_of(batch.patches[:MOST_PLACES, closest].float(), scales.middle / scales.patch_size)
     return resize_logits(patches, scales.target) if share == 1 else crop_central(patches, share, scales.target)
 
 

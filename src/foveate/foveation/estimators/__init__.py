@@ -15,11 +15,9 @@ from foveate.paper import (
     RandomScale,
     ScoreFunction,
     SoftExpectation,
-    Squeezed,
     StraightThroughArgmax,
     UniformAverage,
 )
-from foveate.types import Alignment
 
 # The registry: what `foveation.estimator` may be in a configuration, by its `name`.
 ESTIMATORS: tuple[type[Estimator], ...] = (
@@ -35,7 +33,6 @@ ESTIMATORS: tuple[type[Estimator], ...] = (
     CoarseFirst,
     Cascade,
     GLNet,
-    Squeezed,
 )
 
 __all__ = [
@@ -50,13 +47,13 @@ __all__ = [
     "RandomScale",
     "ScoreFunction",
     "SoftExpectation",
-    "Squeezed",
     "StraightThroughArgmax",
     "UniformAverage",
 ]
 
 
-PAPER = "_paper"
+# Endings of a name, each with the setting of the section that it selects.
+_ENDINGS: dict[str, ConfigTree] = {"_paper": {"alignment": "paper"}, "_surround": {"surround": 4.0}}
 _FIXED, _ENSEMBLE = "fixed", "ensemble"
 # Every name with its estimator, which may have several.
 _KINDS = {name: kind for kind in ESTIMATORS for name in get_args(kind.model_fields["name"].annotation)}
@@ -81,17 +78,17 @@ def all_names(scales: int) -> list[str]:
 
 def members_of(name: str, scales: int) -> list[str]:
     """The names of what an ensemble joins, of the ensemble's alignment; none for any other."""
-    plain, paper, _ = name.partition(PAPER)
-    return [member + paper for member in fixed_names(scales)] if plain == _ENSEMBLE else []
+    plain, ending = _parted(name)
+    return [member + ending for member in fixed_names(scales)] if plain == _ENSEMBLE else []
 
 
 def estimator_of(name: str, scales: int) -> ConfigTree:
-    """The estimator's values that a name fixes, with or without the ending _paper.
+    """The estimator's values that a name fixes, with or without an ending.
 
     Raises:
         ConfigError: for an unknown name, or a fixed_k beyond the scales.
     """
-    plain = name.removesuffix(PAPER)
+    plain, _ = _parted(name)
     match = re.fullmatch(rf"{_FIXED}_(\d+)", plain)
     if match and 1 <= int(match[1]) <= scales:
         return {"name": _FIXED, "index": int(match[1]) - 1}
@@ -100,24 +97,29 @@ def estimator_of(name: str, scales: int) -> ConfigTree:
     return {"name": plain}
 
 
-def name_of(estimator: Estimator, alignment: Alignment = "aligned") -> str:
+def name_of(estimator: Estimator) -> str:
     """The name of an estimator in tables."""
     plain = str(estimator.tree()["name"])
-    plain = fixed_names(estimator.index + 1)[-1] if isinstance(estimator, FixedScale) else plain
-    return plain + PAPER if alignment == "paper" else plain
+    return fixed_names(estimator.index + 1)[-1] if isinstance(estimator, FixedScale) else plain
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """A name without its ending, and the ending, or nothing."""
+    ending = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
+    return name.removesuffix(ending), ending
 
 
 def earlier_name(name: str) -> str | None:
     """What earlier versions called this; None where it is as it was."""
-    plain, paper, _ = name.partition(PAPER)
+    plain, ending = _parted(name)
     before = {today: earlier for earlier, today in _EARLIER.items()}.get(plain) or plain.replace(_FIXED, "patch")
-    return None if before == plain else before + paper
+    return None if before == plain else before + ending
 
 
 def name_today(method: str) -> str:
     """What a method of an earlier version is called today."""
-    plain, paper, _ = method.partition(PAPER)
-    return (_EARLIER.get(plain) or re.sub(r"^patch_(?=\d)", f"{_FIXED}_", plain)) + paper
+    plain, ending = _parted(method)
+    return (_EARLIER.get(plain) or re.sub(r"^patch_(?=\d)", f"{_FIXED}_", plain)) + ending
 
 
 def with_estimator(foveation: ConfigTree, name: str) -> ConfigTree:
@@ -129,8 +131,10 @@ def with_estimator(foveation: ConfigTree, name: str) -> ConfigTree:
     fixed = estimator_of(name, len(foveation.get("fields_of_view") or ()))
     given = in_todays_words(foveation.get("estimator"))
     given = given if isinstance(given, dict) and same_estimator(given.get("name"), fixed["name"]) else {}
-    alignment = {"alignment": "paper"} if name.endswith(PAPER) else {}
-    return {**foveation, **alignment, "estimator": {**given, **fixed}}
+    selected = _ENDINGS.get(_parted(name)[1], {})
+    if foveation.get("surround") is not None:  # another than that of the ending
+        selected = {key: value for key, value in selected.items() if key != "surround"}
+    return {**foveation, **selected, "estimator": {**given, **fixed}}
 
 
 def named_estimator(foveation: ConfigTree) -> ConfigTree:
@@ -156,10 +160,15 @@ def same_estimator(name: Any, other: str) -> bool:
 
 
 def _unknown(name: str, scales: int) -> str:
+    if name == "squeezed":
+        return (
+            "there is no estimator 'squeezed': any estimator can see squeezed surroundings, by foveation.surround: 4; "
+            "for one patch as before choose fixed_1, with its field of view"
+        )
     today = name_today(name)
     if today != name:
         return f"there is no estimator {name!r}: it is called {today!r} now"
     return (
         f"unknown estimator {name!r}; for {scales} fields of view there are {', '.join(all_names(scales))}, and each "
-        f"with the ending {PAPER} for the paper's alignment"
+        "with the ending _paper for the paper's alignment, or _surround for patches with a surround"
     )

@@ -85,11 +85,15 @@ def _method(config: RunConfig) -> Facts:
     return [
         ("estimator", f"{foveation.estimator.tree()['name']}" + (f" ({told})" if told else "")),
         ("fields of view", ", ".join(map(str, foveation.fields_of_view)) + " px"),
-        ("patch", f"{foveation.patch_size} px"),
+        ("patch", f"{foveation.patch_size} px{_surround(foveation.surround)}"),
         ("overview", f"1/{foveation.overview_downsample}"),
         ("network", _network(config)),
         ("alignment", foveation.alignment),
     ]
+
+
+def _surround(surround: float | None) -> str:
+    return "" if surround is None else f", with a surround {surround:g} times as wide as the field of view"
 
 
 def _network(config: RunConfig) -> str:

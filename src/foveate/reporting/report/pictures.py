@@ -14,9 +14,10 @@ from foveate.data.images import open_sample
 from foveate.data.manifest import Sample
 from foveate.data.readers import ArrayReader
 from foveate.data.readers.base import ImageReader
-from foveate.geometry import CellGrid, ScaleSet, Size, Window
+from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.maps import MapFiles
 from foveate.membership import Membership
+from foveate.patches.scales import ScaleSet
 from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size
 from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.charts import sampled_maps, scale_of

@@ -1,0 +1,157 @@
+"""The fields of view to choose from, and what a patch shows of each: plain, or with its surroundings in the rim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from foveate.errors import GeometryError
+from foveate.geometry import Window
+from foveate.package import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PatchPart(NamedTuple):
+    """What a patch shows of a window around its centre.
+
+    Attributes:
+        view: side of the window, level-0 pixels.
+        pixels: side of the picture of it that the patch is made of.
+    """
+
+    view: int
+    pixels: int
+
+
+_SMALLEST_WITH_RIM = 8
+_SHARP = 0.75  # side of the middle of a patch with a surround, as a share of the patch's
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class ScaleSet:
+    """The fields of view to choose from, ascending, for patches of one constant size.
+
+    A patch with a surround is sharp in its middle, three quarters of its side, where it shows its field of view. The
+    rim shows what lies around that, squeezed. So the middle has fewer pixels than a plain patch, but no window is cut
+    off from its surroundings, and a pass costs the same.
+
+    Attributes:
+        patch_size: side P of the patch the network sees, in patch pixels.
+        fields_of_view: sides of the windows a patch may be cut from, in level-0 pixels, strictly ascending, none
+            magnified. Index 0 is the narrowest and the side of the target.
+        surround: how many times as wide as its field of view all that a patch shows is; None for plain patches.
+
+    Raises:
+        GeometryError: when the fields of view are empty, unsorted, repeated or smaller than the patch, or the surround
+            is not wider than they are.
+
+    Source: the "patch bank" of arXiv 2007.15124, section 2; the surround is ours, after the idea of SCPSeg.
+    """
+
+    patch_size: int
+    fields_of_view: tuple[int, ...]
+    surround: float | None
+
+    def __init__(self, patch_size: int, fields_of_view: Sequence[int], surround: float | None = None) -> None:
+        object.__setattr__(self, "patch_size", int(patch_size))
+        object.__setattr__(self, "fields_of_view", tuple(int(f) for f in fields_of_view))
+        object.__setattr__(self, "surround", surround)
+        self._check()
+
+    def _check(self) -> None:
+        views = self.fields_of_view
+        if self.patch_size < 1:
+            raise GeometryError(f"the patch size must be at least 1, got {self.patch_size}")
+        if not views:
+            raise GeometryError("fields_of_view is empty; give at least one, for example [256, 512, 1024]")
+        if any(a >= b for a, b in pairwise(views)):
+            raise GeometryError(
+                f"fields_of_view must be strictly ascending, got {list(views)}; try {sorted(set(views))}"
+            )
+        if self.surround is not None and not 1 < self.surround < math.inf:
+            raise GeometryError(
+                f"a surround is wider than the field of view, for example 4 times; got {self.surround:g}; for none, "
+                "leave it out"
+            )
+        if self.surround is not None and self.patch_size < _SMALLEST_WITH_RIM:
+            raise GeometryError(
+                f"a patch of {self.patch_size} px has no room for a surround; use at least {_SMALLEST_WITH_RIM} px"
+            )
+        if views[0] < self.middle:
+            raise GeometryError(
+                f"a field of view of {views[0]} px is smaller than the patch of {self.patch_size} px"
+                f"{'' if self.surround is None else f', whose middle has {self.middle} px,'} and would be "
+                f"enlarged; use fields of view of at least {self.middle} or a smaller patch_size"
+            )
+
+    def __len__(self) -> int:
+        return len(self.fields_of_view)
+
+    @property
+    def target(self) -> int:
+        """Side T of the window a prediction is for: the narrowest field of view, in level-0 pixels."""
+        return self.fields_of_view[0]
+
+    @property
+    def middle(self) -> int:
+        """Side of the part of a patch that shows its field of view, in patch pixels: all of it without a surround."""
+        return middle_side(self.patch_size, self.surround)
+
+    def downsample(self, scale: int) -> float:
+        """Level-0 pixels per patch pixel at this scale, at least 1; of a patch with a surround, in its middle."""
+        return self.fields_of_view[scale] / self.middle
+
+    def parts(self, scale: int) -> tuple[PatchPart, ...]:
+        """What a patch of this scale is made of: its field of view, and with a surround all that it shows.
+
+        The picture of the surround has as many pixels as the rim can show of it, so that nothing aliases.
+        """
+        view = self.fields_of_view[scale]
+        if self.surround is None:
+            return (PatchPart(view, self.patch_size),)
+        around = view + 2 * round((self.surround - 1) * view / 2)
+        pixels = round((self.patch_size - self.middle) * around / max(1, around - view))
+        return PatchPart(view, self.middle), PatchPart(around, min(pixels, self.patch_size, around))
+
+    def only(self, scales: Sequence[int]) -> tuple[int, ...]:
+        """The fields of view of some scales."""
+        return tuple(self.fields_of_view[scale] for scale in scales)
+
+    def window(self, around: Window, scale: int) -> Window:
+        """The window of this scale centred on a cell or target; it may reach outside the image."""
+        return around.centred(self.fields_of_view[scale])
+
+
+def middle_side(patch_size: int, surround: float | None) -> int:
+    """Side of the part of a patch that shows its field of view, in patch pixels."""
+    return patch_size if surround is None else patch_size - 2 * round((1 - _SHARP) * patch_size / 2)
+
+
+def assembled(parts: Sequence[Tensor], scales: ScaleSet) -> Tensor:
+    """Patches (..., C, P, P) of pictures of their parts, see `ScaleSet.parts`; in the dtype of the first."""
+    if scales.surround is None:
+        return parts[0]
+    sharp, around = parts
+    rim, middle = (scales.patch_size - scales.middle) // 2, scales.middle
+    rows = _squeezing(rim, middle, scales.surround, around.shape[-1], around.device)
+    patches = rows @ around.float() @ rows.T
+    patches = patches if sharp.is_floating_point() else (patches + 0.5).floor_().to(sharp.dtype)
+    patches[..., rim : rim + middle, rim : rim + middle] = sharp
+    return patches
+
+
+@lru_cache(maxsize=64)
+def _squeezing(rim: int, middle: int, surround: float, pixels: int, device: torch.device) -> Tensor:
+    """How each pixel of a row of the patch is read, bilinearly, off a row of the picture around it: (P, pixels)."""
+    share = 1 / surround
+    outside = (torch.arange(rim) + 0.5) / rim * (1 - share) + share
+    inside = ((torch.arange(middle) + 0.5) / middle * 2 - 1) * share
+    places = (torch.cat([-outside.flip(0), inside, outside]) + 1) / 2 * pixels - 0.5
+    distance = (places.clamp(0, pixels - 1)[:, None] - torch.arange(pixels)).abs()
+    return (1 - distance).clamp(min=0).to(device)
