@@ -95,7 +95,7 @@ def test_a_cascade_is_sampled_way_by_way_and_counted_as_it_is_predicted(cascade,
 def test_ways_down_a_cascade_look_once_at_each_view_with_smaller_parts_the_closer():
     ways = ways_down((16, 32, 64))
     assert {looks for looks in ways if len(looks) == 1} == {
-        (PyramidLook(view, keep),) for view in (16, 32, 64) for keep in (0.5, 1.0)
+        (PyramidLook(view, keep),) for view in (16, 32, 64) for keep in (0.5, 0.75, 1.0)
     }
     assert (PyramidLook(16, 0.5), PyramidLook(64, 0.5)) in ways
     assert (PyramidLook(16, 0.5), PyramidLook(32, 1.0), PyramidLook(64, 1.0)) in ways

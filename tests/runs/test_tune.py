@@ -9,7 +9,7 @@ from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
 from foveate.foveation.estimator import Draw
 from foveate.foveation.estimators import CoarseFirst, FixedScale
-from foveate.geometry import Size
+from foveate.geometry import Size, ceil_div
 from foveate.inference.config import InferenceConfig
 from foveate.inference.tune import Candidate, least_passes, ways_of_looking
 from foveate.looks.pyramid import PyramidGrid, PyramidLook
@@ -41,13 +41,13 @@ def train_toy(root, estimator):
 def test_ways_of_looking_hold_every_fixed_view_and_cost_no_more_than_they_say():
     found = ways_of_looking((64, 128, 256))
     assert {looks for looks in found if len(looks) == 1} == {
-        (PyramidLook(view, keep),) for view in (64, 128, 256) for keep in (0.5, 1.0)
+        (PyramidLook(view, keep),) for view in (64, 128, 256) for keep in (0.5, 0.75, 1.0)
     } | {(PyramidLook(256, 0.25),)}
     assert len(found) == len(set(found))
     for looks in found:
         assert looks == tuple(sorted(looks, key=lambda look: look.view * look.keep))
         roots = least_passes(looks, Size(512, 512))
-        assert roots == (512 // PyramidGrid.of(Size(1, 1), looks).sides[-1]) ** 2
+        assert roots == ceil_div(512, PyramidGrid.of(Size(1, 1), looks).sides[-1]) ** 2
 
 
 def test_one_field_of_view_is_looked_at_again_with_wider_margins():
@@ -64,7 +64,7 @@ def test_a_budget_of_one_pass_a_target_pays_for_every_fixed_view_on_any_image():
     budget = 1e6 / 64**2
     ways = [looks for looks in ways_of_looking((64, 128)) if _pays_for(budget, looks, sizes)]
     assert {looks for looks in ways if len(looks) == 1} == {
-        (PyramidLook(64, 1.0),), (PyramidLook(128, 0.5),), (PyramidLook(128, 1.0),)
+        (PyramidLook(64, 1.0),), (PyramidLook(128, 0.5),), (PyramidLook(128, 0.75),), (PyramidLook(128, 1.0),)
     }  # fmt: skip
     for looks in ways:
         if len(looks) > 1:

@@ -120,10 +120,10 @@ def tune(
 ) -> None:
     """Choose on the validation images how a trained run spends a budget of passes.
 
-    For each budget this tries one fixed field of view, with whole windows or their central half, and closer looks
-    where the wide look is unsure. It keeps the best in RUN/tuned.json, where `foveate predict` and `foveate
-    evaluate` find it when they have a budget. On the validation images the choice is never worse than one fixed
-    field of view.
+    For each budget this tries one fixed field of view (whole windows, or their central three quarters or half), and
+    closer looks where the wide look is unsure. It keeps the best in RUN/tuned.json, where `foveate predict` and
+    `foveate evaluate` find it when they have a budget. On the validation images the choice is never worse than one
+    fixed field of view.
 
     Examples:
 

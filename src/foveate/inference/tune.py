@@ -138,6 +138,7 @@ def _labelled_blocks(image: SampledImage, looks: Looks, config: InferenceConfig)
 
 
 KEEPS = (0.5, 1.0)
+_ALONE = (0.5, 0.75, 1.0)  # of one look alone: three quarters gain most of what a margin does, for less than two passes
 
 
 class Candidate(NamedTuple):
@@ -175,9 +176,8 @@ def least_passes(looks: Looks, image: Size) -> int:
 def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Looks]:
     """Every field of view alone, whole and with a margin; and closer looks after every wider one.
 
-    The closer looks are whole windows, windows with a margin, or first the ones and then, where it is most uncertain,
-    the others. Or the same view once more, with a wider margin, alone or beside a narrower one:
-    where a place is uncertain, surroundings help as detail does.
+    The closer looks are whole windows, windows with a margin, or both, the latter where it is most uncertain. Or the
+    same view once more, with a wider margin, alone or beside a narrower one: surroundings help as detail does.
 
     Args:
         views: the fields of view in use, ascending, level-0 pixels.
@@ -189,7 +189,7 @@ def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Loo
     # The central part over one target is what one pass a target uses.
     centre = {view: (target or views[0]) / view for view in views}
     keeps = {view: sorted({centre[view], *KEEPS}) for view in views}
-    alone = [[(view, keep)] for view in views for keep in keeps[view]]
+    alone = [[(view, keep)] for view in views for keep in sorted({centre[view], *_ALONE})]
     again = [[(view, few), (view, more)] for view in views for few, more in combinations(keeps[view], 2)]
     pairs = [
         [*((narrow, keep) for keep in closely), (wide, whole)]
@@ -203,8 +203,7 @@ def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Loo
         for whole in KEEPS
         if centre[wide] < whole
     ]
-    ways = (*alone, *again, *pairs, *both)
-    return list(dict.fromkeys(smallest_first(looks) for looks in ways))
+    return list(dict.fromkeys(smallest_first(looks) for looks in (*alone, *again, *pairs, *both)))
 
 
 def ways_down(views: Sequence[int]) -> list[Looks]:
@@ -217,9 +216,10 @@ def ways_down(views: Sequence[int]) -> list[Looks]:
         Looks, smallest kept part first; each holds one of each view, the closer ones with the smaller parts.
     """
     chosen = [some for count in range(1, len(views) + 1) for some in combinations(views, count)]
-    ways = [
-        smallest_first(zip(some, keeps, strict=True)) for some in chosen for keeps in product(KEEPS, repeat=len(some))
+    kept = [
+        (some, keeps) for some in chosen for keeps in product(_ALONE if len(some) == 1 else KEEPS, repeat=len(some))
     ]
+    ways = [smallest_first(zip(some, keeps, strict=True)) for some, keeps in kept]
     return [looks for looks in ways if all(one.view < other.view for one, other in pairwise(looks))]
 
 
