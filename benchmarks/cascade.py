@@ -171,7 +171,7 @@ PLANS = {
     ),
     "drone": Plan(
         18,
-        (128, 256, 512),
+        (128, 171, 256, 512),
         {
             "shared-512-128": Way((128, 512), "{name: cascade, share: true, gain: 10}"),
             "coarse-512-256-128": Way((128, 256, 512), COARSE),
