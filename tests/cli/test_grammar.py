@@ -5,7 +5,7 @@ import torch
 from typer.testing import CliRunner
 
 from foveate.cli.app import app
-from foveate.cli.arguments import places
+from foveate.cli.arguments import places, refuse_settings
 from foveate.data.config import DataConfig
 from foveate.devices import device_named, device_of
 from foveate.errors import ConfigError
@@ -57,6 +57,13 @@ def test_set_and_bare_values_are_one_and_the_latter_set_counts(tmp_path):
     assert "seed: 3" in said
     both = CliRunner().invoke(app, ["config", path, "training.steps=7", "--set", "training.steps=8"]).output
     assert "steps: 8" in both
+
+
+def test_a_setting_among_the_images_of_predict_is_told_how_to_be_given(tmp_path):
+    (tmp_path / "data.a=b").touch()
+    refuse_settings(["image.tif", str(tmp_path / "data.a=b"), "https://host/inference.tif?a=b"])
+    with pytest.raises(ConfigError, match=r"is a setting, not an image; write --set inference.block_size=1024"):
+        refuse_settings(["image.tif", "inference.block_size=1024"])
 
 
 def test_classes_may_be_names_alone():

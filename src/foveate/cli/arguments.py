@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -192,6 +193,17 @@ def check_image(image: str) -> None:
     elsewhere = "://" in image or image.startswith("/vsi") or "{band}" in image
     if not elsewhere and not Path(image).exists():
         raise ImageReadError(f"no image at {image}")
+
+
+def refuse_settings(images: list[str]) -> None:
+    """Refuse what looks like a setting among images: other commands take it there.
+
+    Raises:
+        ConfigError: saying how to give it.
+    """
+    for image in images:
+        if re.match(r"(data|foveation|network|training|inference)\.[\w.]+=", image) and not Path(image).exists():
+            raise ConfigError(f"{image} is a setting, not an image; write --set {image}")
 
 
 def refuse_method(option: str, names: str | None, today: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Device, Devices, Overwrite, RunFolder, check_run
+from foveate.cli.arguments import Checkpoint, Code, Device, Devices, Overwrite, RunFolder, check_run, refuse_settings
 from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor
 from foveate.errors import ConfigError, DatasetError, FoveateError, OutputExistsError, OutputInUseError, StoppedError
 
@@ -114,6 +114,7 @@ def predict(
     from foveate.inference.memory import parse_memory
     from foveate.runs.predict import PredictionRequest
 
+    refuse_settings(images)
     if budget:
         change = [*(change or []), f"inference.budget={budget}", "inference.planner=pyramid"]
     if outputs:
