@@ -151,6 +151,7 @@ def _axis(start: int, length: int, count: int, image: int, source: int) -> tuple
 
 
 @lru_cache(maxsize=1024)
+@torch.inference_mode(False)  # they are kept, and a later call may have gradients
 def _phase_taps(phase: float, step: float, count: int) -> tuple[int, int, Taps]:
     """First and last position, and taps relative to the first, of a footprint at a phase in [0, 1).
 
