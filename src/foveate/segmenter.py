@@ -254,8 +254,7 @@ class FoveatedSegmenter(nn.Module):
             )  # as the weights are, see `ready_to_predict`
         per_scale = isinstance(self.network, NetworkPerScale)
         output = self.network(patches, scale_weights) if per_scale else self.network(patches)
-        share = self.scales.middle / self.scales.patch_size
-        heads = [middle_of(self._checked(head, len(patches)), share) for head in heads_of(output)]
+        heads = [middle_of(self._checked(head, len(patches)), self.scales.middle_share) for head in heads_of(output)]
         # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
         return [head.float() if head.dtype in (torch.float16, torch.bfloat16) else head for head in heads]
 

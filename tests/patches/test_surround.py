@@ -125,6 +125,20 @@ def test_of_the_output_the_middle_is_kept(side):
     torch.testing.assert_close(kept[0, 0, 0], 0.125 + 0.75 * (torch.arange(count) + 0.5) / count)
 
 
+def test_of_a_plain_patch_all_of_the_output_is_kept_whatever_its_shape():
+    output = torch.rand(1, 2, 8, 4)
+    assert middle_of(output, 1.0) is output
+
+
+def test_an_image_may_have_a_gradient_after_a_prediction():
+    model = segmenter(FixedScale())
+    with torch.inference_mode():
+        model(torch.rand(1, 3, 40, 40))
+    image = torch.rand(1, 3, 40, 40, requires_grad=True)
+    model(image).sum().backward()
+    assert image.grad.abs().sum() > 0
+
+
 def test_a_training_location_shows_its_field_of_view_and_around_it():
     image = noise(3, 96, 128)
     spec = LocationSpec(ScaleSet(16, (24, 48), 2), 8, 2, (0, 1))

@@ -82,6 +82,8 @@ def test_a_look_with_a_surround_takes_two_pictures(root, tmp_path, name):
         found = torch.from_numpy(session.run(None, fed)[0])
         told = {one.key: json.loads(one.value) for one in onnx.load(close.path).metadata_props}["foveate"]
         assert told["around"] == f"the same of the 128 px around the same centre, resampled to {around} px"
+        tile = {one.key: json.loads(one.value) for one in onnx.load(close.path).metadata_props}["tile_size"]
+        assert tile == middle
     else:
         found = torch.export.load(close.path).module()(*pictures)
     assert torch.allclose(found, expected, atol=1e-4)

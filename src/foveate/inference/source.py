@@ -231,9 +231,8 @@ def inputs_of(passes: Passes, regions: Regions, scales: ScaleSet, estimator: Est
     for scale, parts in regions.items():
         rows = torch.nonzero(weights[:, scale])[:, 0]
         supports = _supports_of(passes, rows)
-        around, plain = scales.parts(scale)[0].view, None
-        if len(parts) == 1:
-            plain = plain_patches(parts[0], supports.centred(around), scales.patch_size)
+        windows = supports.centred(scales.fields_of_view[scale])
+        plain = plain_patches(parts[0], windows, scales.patch_size) if len(parts) == 1 else None
         patches = list(_patches(supports, parts, scales, scale)) if plain is None else plain
         found |= dict(zip(rows.tolist(), patches, strict=True))
     return [found[row] for row in range(len(passes))]

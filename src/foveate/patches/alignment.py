@@ -36,6 +36,8 @@ def crop_central(output: Tensor, fraction: float, side: int) -> Tensor:
 
 def middle_of(output: Tensor, share: float) -> Tensor:
     """The middle, of a share of the side, of outputs (N, C, P', P') at their own resolution: (N, C, m, m)."""
+    if share == 1:
+        return output
     side = output.shape[-1]
     rim = (1 - share) * side / 2
     if rim == round(rim):

@@ -103,6 +103,11 @@ class ScaleSet:
         """Side of the part of a patch that shows its field of view, in patch pixels: all of it without a surround."""
         return middle_side(self.patch_size, self.surround)
 
+    @property
+    def middle_share(self) -> float:
+        """Side of that part as a share of the patch's."""
+        return self.middle / self.patch_size
+
     def downsample(self, scale: int) -> float:
         """Level-0 pixels per patch pixel at this scale, at least 1; of a patch with a surround, in its middle."""
         return self.fields_of_view[scale] / self.middle
@@ -150,8 +155,9 @@ def assembled(parts: Sequence[Tensor], scales: ScaleSet) -> Tensor:
 def _squeezing(rim: int, middle: int, surround: float, pixels: int, device: torch.device) -> Tensor:
     """How each pixel of a row of the patch is read, bilinearly, off a row of the picture around it: (P, pixels)."""
     share = 1 / surround
-    outside = (torch.arange(rim) + 0.5) / rim * (1 - share) + share
-    inside = ((torch.arange(middle) + 0.5) / middle * 2 - 1) * share
-    places = (torch.cat([-outside.flip(0), inside, outside]) + 1) / 2 * pixels - 0.5
-    distance = (places.clamp(0, pixels - 1)[:, None] - torch.arange(pixels)).abs()
-    return (1 - distance).clamp(min=0).to(device)
+    with torch.inference_mode(False):  # it is kept, and a later call may have gradients
+        outside = (torch.arange(rim) + 0.5) / rim * (1 - share) + share
+        inside = ((torch.arange(middle) + 0.5) / middle * 2 - 1) * share
+        places = (torch.cat([-outside.flip(0), inside, outside]) + 1) / 2 * pixels - 0.5
+        distance = (places.clamp(0, pixels - 1)[:, None] - torch.arange(pixels)).abs()
+        return (1 - distance).clamp(min=0).to(device)

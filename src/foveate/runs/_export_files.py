@@ -115,7 +115,7 @@ class ExportedWithSurround(ExportedLook):
         """
         patches = self._taken(assembled([pixels, around], self._scales))
         logits: Any = heads_of(self.network(patches))[0]
-        return self._probabilities(middle_of(logits, self._scales.middle / self._scales.patch_size))
+        return self._probabilities(middle_of(logits, self._scales.middle_share))
 
 
 class LookToExport(NamedTuple):
@@ -182,8 +182,8 @@ def metadata(run: TrainedRun, look: LookToExport, pixel_size: float | None) -> d
     metadata: dict[str, Any] = {
         "model_type": "Segmentor",
         "class_names": {str(label): name for label, name in enumerate(data.class_names)},
-        "tile_size": scales.patch_size,
-        "tiles_size": scales.patch_size,  # as its documentation calls it
+        "tile_size": scales.middle,
+        "tiles_size": scales.middle,  # as its documentation calls it
         "tiles_overlap": round(100 * run.config.inference.overlap),
         "seg_thresh": 0.0,
         "standardization_mean": [0.0] * data.in_channels,
@@ -211,7 +211,7 @@ def metadata(run: TrainedRun, look: LookToExport, pixel_size: float | None) -> d
             "corners": f"top and left of the windows in those of {look.wider} px, as shares of their side",
         }
     if pixel_size is not None:
-        metadata["resolution"] = round(100 * pixel_size * view / scales.patch_size, 6)
+        metadata["resolution"] = round(100 * pixel_size * view / scales.middle, 6)
     return metadata
 
 

@@ -59,8 +59,7 @@ def resolve_lengths(values: ConfigTree) -> ConfigTree:
     """A copy of a run's configuration whose fields of view are pixels of `data.pixel_size`.
 
     Without `data.pixel_size` it becomes the narrowest field of view over the patch size, or over the side of the middle
-    of a patch with a surround. Unchanged where no field of
-    view is a length.
+    of a patch with a surround. Unchanged where no field of view is a length.
 
     Raises:
         ConfigError: when pixels and lengths are mixed, or one is no length.

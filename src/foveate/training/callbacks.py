@@ -283,7 +283,7 @@ def _inputs(batch: LocationBatch, scales: ScaleSet) -> Tensor:
     """The closest patches (n, C, T, T) of some places, over their targets, in the file's range."""
     closest = int(batch.scales[0].argmin())
     share = scales.target / scales.fields_of_view[int(batch.scales[0, closest])]
-    patches = middle_of(batch.patches[:MOST_PLACES, closest].float(), scales.middle / scales.patch_size)
+    patches = middle_of(batch.patches[:MOST_PLACES, closest].float(), scales.middle_share)
     return resize_logits(patches, scales.target) if share == 1 else crop_central(patches, share, scales.target)
 
 
