@@ -1,7 +1,7 @@
 """How long a tile of the viewer takes: real rasters, and a synthetic one of ten gigapixels with a pyramid.
 
-Tiles are drawn at random over all levels with more than one tile and made one after the other without the cache of
-tiles, once the readers are open. Wall times depend on what else the machine does, the processor's mean time a tile does
+Tiles are drawn at random over all levels with more than one tile and made one after the other,
+once the readers are open. Wall times depend on what else the machine does, the processor's mean time a tile does
 not. Ten gigapixels are a sparse TIFF, of which a part of the tiles holds a texture: its size on disk is small, its grid
 and its levels are not. Usage: python benchmarks/viewer.py
 """
@@ -25,7 +25,7 @@ from timing import report
 
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
-from foveate.viewer.tiles import TileGrid, TileIndex, TileService
+from foveate.viewer.scene import TileGrid, TileIndex, TileService
 
 REAL = ("slides/CMU-1-Small-Region.svs", "idrid/images/IDRiD_01.jpg", "geo/mosaic_cog1.tif")
 TILE, WARM_UP = 512, 30
@@ -51,7 +51,7 @@ def measure(paths: list[Path], count: int) -> list[dict[str, Any]]:
     scene, rows = build_scene(find_inputs(paths)), []
     for number, layer in enumerate(scene.layers):
         tiles = drawn(TileGrid(layer.size), count + WARM_UP)
-        with TileService(scene, cache_bytes=0, threads=1) as service:
+        with TileService(scene, threads=1) as service:
             for index in tiles[:WARM_UP]:
                 seconds(service, number, index)
             processor = time.process_time()

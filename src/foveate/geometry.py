@@ -36,6 +36,11 @@ class Size:
         return abs(down - across) <= 1.01 * max(down / level.height, across / level.width)
 
     @property
+    def text(self) -> str:
+        """Width and height, in words."""
+        return f"{self.width} x {self.height}"
+
+    @property
     def pixels(self) -> int:
         """Height times width."""
         return self.height * self.width

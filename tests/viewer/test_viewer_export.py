@@ -14,7 +14,7 @@ from foveate.errors import ImageReadError, OutputExistsError, UnsupportedImageEr
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
 from foveate.viewer.page import MARK, export
-from foveate.viewer.tiles import TileGrid
+from foveate.viewer.scene import TileGrid
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,7 @@ from foveate.errors import ConfigError, ImageReadError
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import _zarr_facts, find_inputs
 from foveate.viewer.page import manifest
-from foveate.viewer.scene import Options
-from foveate.viewer.tiles import TileIndex, TileService
+from foveate.viewer.scene import Options, TileIndex, TileService
 from server_toys import served
 from toys import write_image
 

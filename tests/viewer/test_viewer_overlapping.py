@@ -14,9 +14,9 @@ from foveate.data.readers import open_image
 from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window
-from foveate.viewer.answers import MISSED, RIGHT, TOO_MUCH, WRONG
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
+from foveate.viewer.rendering import RIGHT, TOO_MUCH, WRONG
 from foveate.viewer.scene import Options
 from toys import write_image
 
@@ -52,7 +52,7 @@ def layers_of(toy, labels, options=None):
 
 
 def codes_of(layer):
-    return layer.rendering(open_image, Window(0, 0, HEIGHT, WIDTH), Size(HEIGHT, WIDTH))
+    return layer.rendering.draw(open_image, Window(0, 0, HEIGHT, WIDTH), Size(HEIGHT, WIDTH))
 
 
 def bits(masks):
@@ -96,7 +96,7 @@ def test_errors_are_told_for_any_class_and_for_each_as_missed_or_too_much(overla
     )
     for number, name in enumerate(NAMES):
         found, truth = overlap.found[number], overlap.truth[number]
-        expected = np.select([unknown, found == truth, truth == 1], [255, RIGHT, MISSED], TOO_MUCH)
+        expected = np.select([unknown, found == truth, truth == 1], [255, RIGHT, WRONG], TOO_MUCH)
         assert np.array_equal(codes_of(layers["errors", name]), expected)
 
 

@@ -11,11 +11,10 @@ from foveate.data.readers import open_image
 from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
-from foveate.viewer.answers import RIGHT, WRONG
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
 from foveate.viewer.polygons import BORDER, Polygons
-from foveate.viewer.rendering import NOT_COUNTED
+from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG
 from foveate.viewer.scene import Options
 
 WHOLE = Window(0, 0, HEIGHT, WIDTH)
@@ -26,7 +25,7 @@ def layer_of(scene, kind):
 
 
 def drawn(layer, window=WHOLE, size=None):
-    return layer.rendering(None, window, size or window.size)
+    return layer.rendering.draw(None, window, size or window.size)
 
 
 def test_the_polygons_of_a_prediction_are_drawn_where_they_lie(toy):
@@ -65,7 +64,7 @@ def test_small_polygons_stay_in_sight_however_far_away():
 
 def test_labels_may_be_polygons_and_errors_are_found_by_the_names_of_classes(toy):
     scene = build_scene(find_inputs([toy.image, toy.first], toy.first / "scene.polygons.geojson"))
-    verdict = layer_of(scene, "errors").rendering(open_image, WHOLE, WHOLE.size)
+    verdict = layer_of(scene, "errors").rendering.draw(open_image, WHOLE, WHOLE.size)
     disc, ground = NAMES.index("disc"), NAMES.index("ground")
     assert verdict[150, 150] == (RIGHT if toy.classes[150, 150] == disc else WRONG)
     assert verdict[250, 250] == (RIGHT if toy.classes[250, 250] == ground else WRONG)
@@ -76,7 +75,7 @@ def test_with_a_run_the_outside_and_the_order_are_as_in_training(toy):
     classes = [ClassConfig(name=name, color="#000000") for name in NAMES]
     options = Options(classes=classes, vectors=VectorsConfig(order="classes", classes={"ground": "<b>hostile</b>"}))
     scene = build_scene(find_inputs([toy.image, toy.first], toy.first / "scene.polygons.geojson"), options)
-    verdict = layer_of(scene, "errors").rendering(open_image, WHOLE, WHOLE.size)
+    verdict = layer_of(scene, "errors").rendering.draw(open_image, WHOLE, WHOLE.size)
     assert verdict[600, 600] == (RIGHT if toy.classes[600, 600] == 0 else WRONG)  # the first class
     assert verdict[250, 250] == (RIGHT if toy.classes[250, 250] == 2 else WRONG)
 

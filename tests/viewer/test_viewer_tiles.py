@@ -11,12 +11,10 @@ from viewer_toys import CELL, HEIGHT, PLACE, WIDTH
 
 from foveate.data.readers import ArrayReader, open_image
 from foveate.geometry import Size, Window
-from foveate.viewer.answers import RIGHT, WRONG
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
-from foveate.viewer.rendering import NOT_COUNTED, read_nearest
-from foveate.viewer.scene import Options
-from foveate.viewer.tiles import ByteCache, TileGrid, TileIndex, TileService
+from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG, read_nearest
+from foveate.viewer.scene import Options, TileGrid, TileIndex, TileService
 from toys import write_image
 
 
@@ -159,25 +157,7 @@ def test_16_bit_images_are_stretched(tmp_path):
     with TileService(scene, threads=1) as service:
         tile = pixels(service, "image", 9, 0, 0)
     assert tile.min() < 5
-    assert service.scene.layers[0].rendering.high == pytest.approx(2960, abs=10)
-
-
-def test_tiles_are_kept_within_bytes():
-    cache = ByteCache(1000)
-    for number in range(50):
-        cache.put(number, bytes(100))
-    assert cache.held_bytes == 1000
-    assert cache.get(39) is None
-    assert cache.get(40) == bytes(100)
-    cache.put("large", bytes(1001))
-    assert cache.get("large") is None
-    cache.put(49, bytes(300))
-    assert cache.held_bytes <= 1000
-
-
-def test_a_kept_tile_is_the_same_object(service):
-    first = service.submit(0, TileIndex(8, 0, 0)).result()
-    assert service.submit(0, TileIndex(8, 0, 0)).result() is first
+    assert service.scene.layers[0].tone.high == pytest.approx(2960, abs=10)
 
 
 def test_unknown_layers_and_tiles_are_refused_before_any_work(service):

@@ -155,13 +155,12 @@ def _shares(summary: Mapping[str, Any]) -> Text:
 
 def image_facts(reader: ImageReader) -> dict[str, str]:
     """Size, bands, levels, georeference, pixel size, reader and reading cost, ready for a table."""
-    levels = ", ".join(f"{size.width} x {size.height}" for size in reader.levels)
     return {
         "format": f"{reader.format}, read by {type(reader).__name__}",
-        "width x height": f"{reader.size.width} x {reader.size.height} ({reader.size.megapixels:.1f} megapixels)",
+        "width x height": f"{reader.size.text} ({reader.size.megapixels:.1f} megapixels)",
         "bands": _bands(reader),
         **({"no data": _NO_DATA[int(reader.dtype.kind == "f")]} if reader.masked else {}),
-        "levels": levels,
+        "levels": ", ".join(size.text for size in reader.levels),
         "georeference": _georeference(reader),
         "pixel size": _pixel_size(reader),
         "reading": _reading_cost(reader),

@@ -165,8 +165,8 @@ def _wider_than(image: Size, run: TrainedRun) -> tuple[str, ...]:
     narrower = [one for one in segmenter.views_passed if one <= longest]
     advice = f"; --set 'inference.looks=[[{narrower[-1]},1]]' uses only looks that fit" if narrower else ""
     return (
-        f"the image of {image.width} x {image.height} px is smaller than the widest look of {view} px, which shows "
-        f"mirrored borders{advice}",
+        f"the image of {image.text} px is smaller than the widest look of {view} px, which shows mirrored "
+        f"borders{advice}",
     )
 
 

@@ -1,18 +1,20 @@
-"""From files to a scene: which layers there are, and what to say about them."""
+"""From files to a scene: the layers of an image, its labels and predictions, and what to say about them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from foveate.data.labels.raster import CLASS, class_files
+from foveate.data.labels.shapes import VECTORS
 from foveate.data.sections import VectorsConfig
 from foveate.errors import ConfigError
-from foveate.viewer.answers import Band
+from foveate.viewer import rendering as draw
 from foveate.viewer.inputs import Inputs, Prediction, RasterFacts, raster_facts
-from foveate.viewer.labels import Truth, error_layers, labels_of, overlapping_layers
 from foveate.viewer.layers import (
     LARGE,
+    category,
     class_legend,
     image_layer,
     pixel_of,
@@ -21,9 +23,19 @@ from foveate.viewer.layers import (
     windows_layer,
     with_shares,
 )  # fmt: skip
-from foveate.viewer.polygons import BORDER, Polygons, read_polygons
-from foveate.viewer.rendering import Ids, Rendering
+from foveate.viewer.polygons import BORDER, Polygons, joined, polygon_answer, polygon_ids, read_polygons
+from foveate.viewer.rendering import RIGHT, TOO_MUCH, WRONG, Rendering
 from foveate.viewer.scene import ClassEntry, Layer, Options, Scene
+
+MOST_IN_SET = 7  # classes: a bit each, so that all of them are not the code of "not counted"
+_WRONG_COLOR, _TOO_MUCH_COLOR = "#e4004f", "#0072b2"
+ERRORS = (ClassEntry(WRONG, "differs from the labels", _WRONG_COLOR), ClassEntry(RIGHT, "agrees", ""))
+YES_NO_ERRORS = (
+    ClassEntry(WRONG, "only in the labels", _WRONG_COLOR),
+    ClassEntry(TOO_MUCH, "only in the prediction", _TOO_MUCH_COLOR),
+    ClassEntry(RIGHT, "agrees", ""),
+)
+ALL, ANY = "all classes", "any class"
 
 
 def build_scene(inputs: Inputs, options: Options | None = None) -> Scene:
@@ -84,15 +96,14 @@ def _of_prediction(prediction: Prediction, truth: Truth, base: RasterFacts, opti
         facts = raster_facts(path)
         yield from value_layers(kind, facts, pixel_of(facts, base), prediction.summary)
     if prediction.classes is not None and raster_facts(prediction.classes).size == base.size:
-        found, _ = _found(prediction.classes, options)
-        yield from error_layers(found, truth, base)
+        yield from error_layers(_found(prediction.classes, options)[0], truth, base)
     if prediction.polygons is not None:
         polygons = read_polygons(prediction.polygons, base, VectorsConfig())
-        known = run_legend(options.classes or ()) or _legend_of(prediction)
+        known = _found(prediction.classes, options)[1] if prediction.classes else run_legend(options.classes or ())
         # Where there is a class map, they would be drawn over the same classes.
-        shown = prediction.classes is None
-        legend = polygons.legend(known)
-        yield Layer("polygons", "Polygons", polygons, base.size, classes=legend, border=BORDER, shown=shown)
+        shown, legend = prediction.classes is None, polygons.legend(known)
+        drawn = Rendering(polygons)
+        yield Layer("polygons", "Polygons", drawn, base.size, classes=legend, border=BORDER, shown=shown)
     if prediction.passes is not None:
         facts = raster_facts(prediction.passes)
         yield windows_layer(facts, pixel_of(facts, base))
@@ -102,7 +113,7 @@ def _of_classes(prediction: Prediction, path: Path, base: RasterFacts, options: 
     facts = raster_facts(path)
     found, legend = _found(path, options)
     look = Layer(
-        "classes", "Classes", Ids(path), facts.size, pixel_of(facts, base),
+        "classes", "Classes", draw.ids(path), facts.size, pixel_of(facts, base),
         classes=with_shares(legend, prediction.summary, facts.size.pixels if facts.overlapping else None),
         shown=True, opacity=1 if base.path == path else 0.55,
     )  # fmt: skip
@@ -114,12 +125,8 @@ def _found(path: Path, options: Options) -> tuple[Rendering | Mapping[str, Rende
     facts = raster_facts(path)
     legend = run_legend(options.classes) if options.classes else class_legend(facts)
     if not facts.overlapping:
-        return Ids(path), legend
-    return {entry.name: Band(path, entry.code, unknown=facts.unknown) for entry in legend}, legend
-
-
-def _legend_of(prediction: Prediction) -> tuple[ClassEntry, ...]:
-    return class_legend(raster_facts(prediction.classes)) if prediction.classes else ()
+        return draw.ids(path), legend
+    return {entry.name: draw.answer(path, entry.code, unknown=facts.unknown) for entry in legend}, legend
 
 
 def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
@@ -127,9 +134,169 @@ def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
         named = inputs.predictions[0].summary.get("image")
         which = f"image {named}" if named else "image"
         yield f"The {which} was not found; give it on the command line to see it under the classes."
-    for polygons in (layer.rendering for layer in layers if isinstance(layer.rendering, Polygons)):
-        yield from polygons.notes
+    for polygons in (layer.rendering.draw for layer in layers):
+        yield from polygons.notes if isinstance(polygons, Polygons) else ()
     for path in dict.fromkeys(path for layer in layers for path in layer.rendering.paths):
         facts = raster_facts(path)
         if facts.stored_levels == 1 and facts.size.pixels > LARGE:
             yield f"{facts.name} has no pyramid, so wide views read all of it: `foveate convert` adds one."
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What labels say.
+
+    Attributes:
+        ids: class ids, of labels with one class a pixel.
+        answers: yes or no by the name of the class, of overlapping classes.
+        layers: that show them.
+        notes: what was taken for granted.
+    """
+
+    ids: Rendering | None = None
+    answers: Mapping[str, Rendering] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def overlapping_layers(layer: Layer, answers: Mapping[str, Rendering]) -> Iterator[Layer]:
+    """Layers of overlapping classes, of which one is shown at a time: all classes, if they are few, and each alone.
+
+    Args:
+        layer: with their legend.
+        answers: yes or no by the name of the class.
+    """
+    entries = [entry for entry in layer.classes if entry.name in answers]
+    if 1 < len(entries) <= MOST_IN_SET and max(entry.code for entry in entries) < MOST_IN_SET:
+        together = draw.sets([(entry.code, answers[entry.name]) for entry in entries])
+        yield replace(layer, rendering=together, option=ALL, sets=True)
+    for entry in entries:
+        yield replace(layer, rendering=draw.alone(answers[entry.name], entry.code), option=entry.name)
+
+
+def labels_of(
+    path: Path, base: RasterFacts, legend: tuple[ClassEntry, ...] | None, overlapping: bool, options: Options
+) -> Truth:
+    """Read what labels say.
+
+    Args:
+        path: a mask, polygons, or a path with `{class}` for a file of each class.
+        base: what they lie on.
+        legend: the classes, where they are known.
+        overlapping: whether a pixel may belong to several of them.
+        options: what the values and the polygons mean.
+
+    Raises:
+        ConfigError: when they lie on another grid, or are no labels.
+        DatasetError: when polygons cannot be read.
+    """
+    files = _files(path, legend)
+    if path.suffix.lower() in VECTORS:
+        return _of_polygons(files or path, base, legend or (), overlapping, options)
+    if files:
+        known = legend or tuple(ClassEntry(code, name, "") for code, name in enumerate(files))
+        return _of_masks(files, base, known, options)
+    facts = raster_facts(path)
+    if legend is not None and facts.bands == len(legend) > 1:
+        _check_size(facts, base)
+        answers = {entry.name: draw.answer(path, place, options.label_map) for place, entry in enumerate(legend)}
+        return Truth(answers=answers, layers=tuple(overlapping_layers(_labels_layer(base, legend), answers)))
+    if facts.bands != 1 or facts.dtype.kind not in "bui":
+        raise ConfigError(f"{facts.place} has {facts.bands} bands of {facts.dtype}; labels are one band of class ids")
+    _check_size(facts, base)
+    ids = draw.ids(path, options.label_map)
+    return Truth(ids, layers=(_labels_layer(base, legend or class_legend(facts), ids),))
+
+
+def error_layers(found: Rendering | Mapping[str, Rendering], truth: Truth, base: RasterFacts) -> Iterator[Layer]:
+    """Where a prediction differs from the labels; nothing where one has one class a pixel and the other any number.
+
+    Args:
+        found: class ids, or yes or no by the name of overlapping classes.
+        truth: the labels.
+        base: of the same size.
+    """
+    if not isinstance(found, Mapping):
+        if truth.ids is not None:
+            yield Layer("errors", "Errors", draw.differences(found, truth.ids), base.size, classes=ERRORS)
+        return
+    pairs = {name: (found[name], truth.answers[name]) for name in found if name in truth.answers}
+    if 1 < len(pairs) <= MOST_IN_SET:
+        both = (draw.sets(list(enumerate(one))) for one in zip(*pairs.values(), strict=True))
+        yield Layer("errors", "Errors", draw.differences(*both), base.size, classes=ERRORS, option=ANY)
+    for name, pair in pairs.items():
+        wrong = draw.differences(*pair, by_kind=True)
+        yield Layer("errors", "Errors", wrong, base.size, classes=YES_NO_ERRORS, option=name)
+
+
+def _files(path: Path, legend: Sequence[ClassEntry] | None) -> dict[str, Path | None]:
+    """The file of each class by its name, of a path with `{class}`; empty for other paths."""
+    if CLASS not in str(path):
+        return {}
+    names = [entry.name for entry in legend] if legend else _names(path)
+    files = dict(zip(names, class_files(path, names), strict=True))
+    if not any(files.values()):
+        raise ConfigError(f"no labels at {path}: none of the classes {', '.join(names[:10])} has a file there")
+    return files
+
+
+def _names(path: Path) -> list[str]:
+    """What `{class}` stands for, by the files that are there."""
+    place = next(number for number, part in enumerate(path.parts) if CLASS in part)
+    before, _, after = path.parts[place].partition(CLASS)
+    folder = Path(*path.parts[:place])
+    entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    fits = [name for name in entries if name.startswith(before) and name.endswith(after)]
+    names = sorted(name[len(before) : len(name) - len(after)] for name in fits)
+    there = [name for name, file in zip(names, class_files(path, names), strict=True) if file is not None]
+    if not there:
+        raise ConfigError(f"no labels at {path}: no file has this name with a class for {CLASS}")
+    return there
+
+
+def _of_masks(
+    files: Mapping[str, Path | None], base: RasterFacts, legend: tuple[ClassEntry, ...], options: Options
+) -> Truth:
+    for path in filter(None, files.values()):
+        _check_size(raster_facts(path), base)
+    answers = {
+        name: draw.NOWHERE if path is None else draw.answer(path, 0, options.label_map) for name, path in files.items()
+    }
+    missing = [name for name, path in files.items() if path is None]
+    notes = (f"There is no mask of {', '.join(missing)}: taken as not in the image.",) if missing else ()
+    known = tuple(entry._replace(color=entry.color or category(place)) for place, entry in enumerate(legend))
+    return Truth(None, answers, tuple(overlapping_layers(_labels_layer(base, known), answers)), notes)
+
+
+def _of_polygons(
+    files: Path | Mapping[str, Path | None],
+    base: RasterFacts,
+    legend: tuple[ClassEntry, ...],
+    overlapping: bool,
+    options: Options,
+) -> Truth:
+    names, vectors = [entry.name for entry in legend], options.vectors
+    if isinstance(files, Path):
+        polygons = read_polygons(files, base, vectors, names)
+    else:
+        polygons = joined({name: read_polygons(path, base, vectors) for name, path in files.items() if path})
+    known = polygons.legend(legend)
+    layer = replace(_labels_layer(base, known, Rendering(polygons)), border=BORDER)
+    if overlapping or not isinstance(files, Path):
+        classes = legend or known
+        answers = {entry.name: polygon_answer(polygons, entry.name, vectors.unlabelled) for entry in classes}
+        return Truth(None, answers, (layer,))
+    outside = vectors.unlabelled or (options.classes[0].name if options.classes else None)
+    return Truth(polygon_ids(polygons, polygons.ids_by_code(legend, outside)), {}, (layer,))
+
+
+def _labels_layer(base: RasterFacts, legend: Sequence[ClassEntry], drawn: Rendering = draw.NOWHERE) -> Layer:
+    return Layer("labels", "Labels", drawn, base.size, classes=legend, opacity=0.55)
+
+
+def _check_size(facts: RasterFacts, base: RasterFacts) -> None:
+    if facts.size != base.size:
+        raise ConfigError(
+            f"the labels {facts.place} are {facts.size.text} pixels and {base.place} is {base.size.text}; they must be "
+            "the same"
+        )

@@ -232,7 +232,7 @@ def _prediction(path: Path, name: str | None) -> Prediction | None:
         raise ImageReadError(f"nothing at {path}; give an image, a class map or a folder of predictions")
     for suffix in _SUFFIXES:
         stem = path.name.removesuffix(suffix)
-        if stem != path.name and _class_map(path.parent, stem):
+        if stem != path.name and _there(path.parent, stem, CLASSES):
             return _in_folder(path.parent, stem)
     if path.suffix.lower() in VECTORS:
         return Prediction(location.path.stem, None, polygons=path)
@@ -251,25 +251,21 @@ def _stem_in(folder: Path, name: str | None) -> str:
     return name or stems[0]
 
 
-def _class_map(folder: Path, stem: str) -> Path | None:
-    return next((folder / (stem + end) for end in CLASSES if (folder / (stem + end)).exists()), None)
+def _there(folder: Path, stem: str, ends: Sequence[str]) -> Path | None:
+    return next((folder / (stem + end) for end in ends if (folder / (stem + end)).exists()), None)
 
 
 def _in_folder(folder: Path, stem: str) -> Prediction:
-    beside = {kind: folder / f"{stem}.{kind}.tif" for kind in VALUE_KINDS}
+    beside = {kind: _there(folder, stem, [f".{kind}.tif"]) for kind in VALUE_KINDS}
     return Prediction(
         name=stem,
-        classes=_class_map(folder, stem),
-        values={kind: file for kind, file in beside.items() if file.exists()},
-        passes=_existing(folder / (stem + PASSES)),
-        polygons=_existing(folder / (stem + POLYGONS)),
-        labels=next((folder / (stem + end) for end in _LABELS if (folder / (stem + end)).exists()), None),
+        classes=_there(folder, stem, CLASSES),
+        values={kind: file for kind, file in beside.items() if file},
+        passes=_there(folder, stem, [PASSES]),
+        polygons=_there(folder, stem, [POLYGONS]),
+        labels=_there(folder, stem, _LABELS),
         summary=_summary(folder / f"{stem}.json"),
     )
-
-
-def _existing(path: Path) -> Path | None:
-    return path if path.exists() else None
 
 
 def _summary(path: Path) -> dict[str, Any]:

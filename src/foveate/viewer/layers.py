@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,8 +16,9 @@ from foveate.data.readers import open_image
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div
+from foveate.viewer import rendering as draw
 from foveate.viewer.inputs import RasterFacts
-from foveate.viewer.rendering import NOT_COUNTED, Passes, Picture, Values, read_nearest
+from foveate.viewer.rendering import NOT_COUNTED, read_nearest
 from foveate.viewer.scene import ClassEntry, Kind, Layer, Look, Scale, Tone
 
 # Okabe and Ito, for classes without a colour of their own.
@@ -67,7 +68,7 @@ def with_shares(
     counted = total or (sum(pixels.values()) if isinstance(pixels, dict) else 0)
     if not isinstance(pixels, dict) or not counted:
         return tuple(legend)
-    return tuple(ClassEntry(item.code, item.name, item.color, pixels.get(item.name, 0) / counted) for item in legend)
+    return tuple(entry._replace(share=pixels.get(entry.name, 0) / counted) for entry in legend)
 
 
 def _found(facts: RasterFacts) -> list[int]:
@@ -80,20 +81,14 @@ def _found(facts: RasterFacts) -> list[int]:
 _BYTE_OF_ONE = 254  # see foveate.inference.block
 
 
-class _Look(NamedTuple):
-    title: str
-    colors: str
-    unit: str
-    span: tuple[float, float] | None
-
-
-_LOOKS = {
-    "fov": _Look("Field of view", "viridis", "px", None),
-    "confidence": _Look("Confidence", "cividis", "", (0, 1)),
-    "entropy": _Look("Entropy", "magma", "", (0, 1)),
-    "loss": _Look("Loss", "magma", "", None),
-    "iou": _Look("IoU", "cividis", "", (0, 1)),
-    "probabilities": _Look("Probability", "cividis", "", (0, 1)),
+# Title, colours, unit, and the range where it is known before.
+_VALUES: dict[str, tuple[str, str, str, tuple[float, float] | None]] = {
+    "fov": ("Field of view", "viridis", "px", None),
+    "confidence": ("Confidence", "cividis", "", (0, 1)),
+    "entropy": ("Entropy", "magma", "", (0, 1)),
+    "loss": ("Loss", "magma", "", None),
+    "iou": ("IoU", "cividis", "", (0, 1)),
+    "probabilities": ("Probability", "cividis", "", (0, 1)),
 }
 
 
@@ -106,19 +101,19 @@ def value_layers(kind: str, facts: RasterFacts, pixel: float, summary: dict[str,
         pixel: side of its pixels in base pixels.
         summary: of the prediction.
     """
-    look = _LOOKS[kind]
-    low, high = look.span or _span(facts, _views(facts, summary) if kind == "fov" else ())
+    title, colors, unit, span = _VALUES[kind]
+    low, high = span or _span(facts, _views(facts, summary) if kind == "fov" else ())
     gain = facts.gain
-    if facts.dtype == np.uint8 and gain == 1 and look.span:
+    if facts.dtype == np.uint8 and gain == 1 and span:
         gain = 1 / _BYTE_OF_ONE
     for band in range(1, facts.bands + 1 if kind == "probabilities" else 2):
         yield Layer(
             cast("Kind", kind),
-            look.title,
-            Values(facts.path, low, high, gain, facts.offset, facts.unknown, band),
+            title,
+            draw.values(facts.path, (low, high), band, gain=gain, offset=facts.offset, unknown=facts.unknown),
             facts.size,
             pixel,
-            scale=Scale(low, high, look.unit, stops(look.colors)),
+            scale=Scale(low, high, unit, stops(colors)),
             option=facts.band_name(band) if kind == "probabilities" else "",
             opacity=0.7,
         )
@@ -169,7 +164,9 @@ def windows_layer(facts: RasterFacts, pixel: float) -> Layer:
     # Lengths are in pixels of the prediction, which may be coarser than the image.
     unit = pixel / float(facts.tags.get("cell", pixel))
     looks = tuple(Look(1 << place, view * unit, side * unit) for place, (view, side) in enumerate(pairs))
-    return Layer("windows", "Windows", Passes(facts.path, len(pairs)), facts.size, pixel, classes=legend, looks=looks)
+    return Layer(
+        "windows", "Windows", draw.passes(facts.path, len(pairs)), facts.size, pixel, classes=legend, looks=looks
+    )
 
 
 def _looks(facts: RasterFacts) -> list[tuple[int, int]]:
@@ -203,16 +200,15 @@ def image_layer(facts: RasterFacts, bands: Sequence[int] | None) -> Layer:
     """The layer of an image; its first three bands when none are given."""
     chosen = tuple(bands or range(1, min(3, facts.bands) + 1))
     if len(chosen) not in (1, 3) or not all(1 <= band <= facts.bands for band in chosen):
-        chosen = chosen[:1] if bands is None else _refused(chosen, facts)
-    red, green, blue = chosen if len(chosen) == 3 else chosen * 3
+        if bands is not None:
+            given = ", ".join(map(str, bands))
+            raise ConfigError(
+                f"--bands {given}: give one or three numbers from 1 to {facts.bands}, the bands of {facts.place}"
+            )
+        chosen = chosen[:1]
     tone = _tone(facts, chosen)
-    picture = Picture(facts.path, (red, green, blue), tone.low, tone.high)
+    picture = draw.picture(facts.path, chosen if len(chosen) == 3 else chosen * 3, tone.low, tone.high)
     return Layer("image", "Image", picture, facts.size, tone=tone, shown=True)
-
-
-def _refused(bands: Sequence[int], facts: RasterFacts) -> tuple[int, ...]:
-    given = ", ".join(map(str, bands))
-    raise ConfigError(f"--bands {given}: give one or three numbers from 1 to {facts.bands}, the bands of {facts.place}")
 
 
 def _tone(facts: RasterFacts, bands: Sequence[int]) -> Tone:
@@ -259,12 +255,7 @@ def pixel_of(facts: RasterFacts, base: RasterFacts) -> float:
     across, down = base.size.width / facts.size.width, base.size.height / facts.size.height
     if abs(across - down) > max(across / facts.size.width, down / facts.size.height):
         raise ConfigError(
-            f"{facts.place} is {shown_size(facts.size)} pixels and {base.place} is {shown_size(base.size)}: "
-            "they do not show the same place"
+            f"{facts.place} is {facts.size.text} pixels and {base.place} is {base.size.text}: they do not show the "
+            "same place"
         )
     return across
-
-
-def shown_size(size: Size) -> str:
-    """A size in words."""
-    return f"{size.width} x {size.height}"

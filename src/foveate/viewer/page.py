@@ -26,8 +26,7 @@ from rasterio.errors import CRSError
 from foveate.data.readers import Georeference
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 from foveate.files import refuse_existing
-from foveate.viewer.scene import Layer, Scene
-from foveate.viewer.tiles import TileGrid, TileIndex, TileService
+from foveate.viewer.scene import Layer, Scene, TileGrid, TileIndex, TileService
 
 
 def manifest(scene: Scene, tiles: str, *, scripts: bool = False) -> dict[str, Any]:
@@ -56,28 +55,18 @@ def manifest(scene: Scene, tiles: str, *, scripts: bool = False) -> dict[str, An
 
 
 def _layer(number: int, layer: Layer, tile: int) -> dict[str, Any]:
-    scale = layer.scale
+    same = ("kind", "title", "pixel", "prediction", "shown", "opacity", "option", "sets", "border")
     return {
         "index": number,
-        "kind": layer.kind,
-        "title": layer.title,
+        **{name: getattr(layer, name) for name in same},
         "media": layer.rendering.media,
         "width": layer.size.width,
         "height": layer.size.height,
         "maxLevel": TileGrid(layer.size, tile).max_level,
-        "pixel": layer.pixel,
-        "prediction": layer.prediction,
-        "shown": layer.shown,
-        "opacity": layer.opacity,
-        "classes": [
-            {"code": item.code, "name": item.name, "color": item.color, "share": item.share} for item in layer.classes
-        ],
-        "option": layer.option,
-        "sets": layer.sets,
+        "classes": [entry._asdict() for entry in layer.classes],
         "looks": [look._asdict() for look in layer.looks],
         "tone": layer.tone and layer.tone._asdict(),
-        "border": layer.border,
-        "scale": scale and {"low": scale.low, "high": scale.high, "unit": scale.unit, "stops": scale.stops},
+        "scale": layer.scale and layer.scale._asdict(),
     }
 
 
@@ -166,7 +155,7 @@ def export(
     total = sum(len(TileGrid(layer.size, scene.tile)) for layer in scene.layers)
     with _written_folder(folder, overwrite) as partial:
         _write_page(scene, partial)
-        with TileService(scene, cache_bytes=0) as service:
+        with TileService(scene) as service:
             for done, (layer, index, tile) in enumerate(_made(service), start=1):
                 _write_tile(partial / "tiles", layer, index, tile, scene.layers[layer])
                 if progress is not None:

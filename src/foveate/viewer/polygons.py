@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import shapely
@@ -19,11 +19,9 @@ from foveate.data.readers import open_image
 from foveate.data.sections import VectorsConfig
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
-from foveate.types import LabelArray
-from foveate.viewer.answers import NO, YES
 from foveate.viewer.inputs import RasterFacts
 from foveate.viewer.layers import category
-from foveate.viewer.rendering import NOT_COUNTED, Media, OpenReader
+from foveate.viewer.rendering import NO, NOT_COUNTED, YES, OpenReader, Pixels, Rendering
 from foveate.viewer.scene import ClassEntry
 
 BORDER = 128  # added to the code of a polygon on its border
@@ -50,8 +48,6 @@ class Polygons:
     tree: shapely.STRtree = field(init=False)
     sides: NDArray[np.float64] = field(init=False)
     centres: NDArray[np.float64] = field(init=False)
-    media: ClassVar[Media] = "png"
-    paths: ClassVar[tuple[Path, ...]] = ()  # all is in memory by now
 
     def __post_init__(self) -> None:
         left, top, right, bottom = shapely.bounds(self.geometries).reshape(-1, 4).T
@@ -60,8 +56,7 @@ class Polygons:
         object.__setattr__(self, "centres", np.stack([left + right, top + bottom]) / 2)
 
     def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """Codes (h, w); 0 outside all polygons."""
-        del open_reader
+        """Codes (h, w) for a `Rendering`; 0 outside all polygons."""
         return self._drawn(window, size, 2 * window.width / size.width, border=BORDER)
 
     def areas(self, window: Window, size: Size) -> NDArray[np.uint8]:
@@ -123,60 +118,36 @@ class Polygons:
         return tuple(ids.get((name or "").casefold(), NOT_COUNTED) for name in (outside, *self.names))
 
 
-@dataclass(frozen=True, slots=True)
-class PolygonIds:
-    """Class ids of polygons, to be compared with a prediction.
+def polygon_ids(polygons: Polygons, ids: Sequence[int]) -> Rendering:
+    """Class ids of polygons, given by their codes, to be compared with a prediction."""
+    table = np.array(ids, np.uint8)
 
-    Attributes:
-        polygons: which.
-        ids: class id of each code.
-    """
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        found: Pixels = table[polygons.areas(window, size)]
+        return found
 
-    polygons: Polygons
-    ids: tuple[int, ...]
-    media: ClassVar[Media] = "png"
-    paths: ClassVar[tuple[Path, ...]] = ()
-
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> LabelArray:
-        """Ids (h, w)."""
-        del open_reader
-        codes = self.polygons.areas(window, size)
-        ids: LabelArray = np.array(self.ids, np.uint8)[codes]
-        return ids
+    return Rendering(draw)
 
 
-@dataclass(frozen=True, slots=True)
-class PolygonAnswer:
+def polygon_answer(polygons: Polygons, name: str, unlabelled: str | None) -> Rendering:
     """Yes or no of one of several overlapping classes: yes in its polygons, whatever else lies there.
 
-    Attributes:
-        every: all polygons.
-        own: those of the class.
-        lost: those without a class, in which nothing is counted.
-        outside: answer outside all polygons.
+    Args:
+        polygons: all; in those without a class nothing is counted.
+        name: of the class.
+        unlabelled: the class outside all polygons, or "ignore".
     """
+    outside = NOT_COUNTED if unlabelled == IGNORE else YES if unlabelled == name else NO
+    parts = polygons, polygons.only(name), polygons.only(_NO_CLASS, IGNORE)
 
-    every: Polygons
-    own: Polygons
-    lost: Polygons
-    outside: int
-    media: ClassVar[Media] = "png"
-    paths: ClassVar[tuple[Path, ...]] = ()
-
-    @classmethod
-    def of(cls, polygons: Polygons, name: str, unlabelled: str | None) -> PolygonAnswer:
-        """The answer of a class; `unlabelled` is the class outside all polygons, or "ignore"."""
-        outside = NOT_COUNTED if unlabelled == IGNORE else YES if unlabelled == name else NO
-        return cls(polygons, polygons.only(name), polygons.only(_NO_CLASS, IGNORE), outside)
-
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """Answers (h, w)."""
-        del open_reader
-        every, own, lost = (part.areas(window, size) > 0 for part in (self.every, self.own, self.lost))
-        answers = np.where(every, np.uint8(NO), np.uint8(self.outside))
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        every, own, lost = (part.areas(window, size) > 0 for part in parts)
+        answers = np.where(every, np.uint8(NO), np.uint8(outside))
         answers[own] = YES
         answers[lost] = NOT_COUNTED
         return answers
+
+    return Rendering(draw)
 
 
 def joined(files: Mapping[str, Polygons]) -> Polygons:

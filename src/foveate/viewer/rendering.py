@@ -7,10 +7,9 @@ tile serves for the colours, for the value under the pointer and for hiding a cl
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,15 @@ from foveate.data.labels import strips
 from foveate.data.readers.base import ImageReader
 from foveate.data.readers.pyramid import PyramidReader
 from foveate.geometry import Size, Window
-from foveate.types import IntArray, LabelArray, Raster
+from foveate.types import IntArray, Raster
 
 Media: TypeAlias = Literal["jpg", "png"]
 OpenReader: TypeAlias = Callable[[Path], ImageReader]
+Pixels: TypeAlias = NDArray[np.uint8]  # (h, w, 3) colours or (h, w) codes
+Draw: TypeAlias = Callable[[OpenReader, Window, Size], Pixels]
 NOT_COUNTED = 255
+NO, YES = 0, 1  # codes of the answer whether a pixel belongs to one of several overlapping classes
+WRONG, RIGHT, TOO_MUCH = 1, 2, 3  # codes of errors; of a yes or no WRONG means that it was missed
 _JPEG_QUALITY = 88
 _LABEL_VALUES = 1 << 16
 
@@ -73,156 +76,177 @@ def _under(start: int, length: int, count: int, scale: float, limit: int) -> Int
     return positions
 
 
-class Rendering(Protocol):
+class Rendering(NamedTuple):
     """How a layer's tiles are made.
 
     Attributes:
-        media: file type of a tile: "jpg" of pictures, "png" of codes.
+        draw: makes the pixels of a window, at a size.
         paths: the files that are read.
+        media: file type of a tile: "jpg" of pictures, "png" of codes.
     """
 
-    @property
-    def media(self) -> Media: ...  # noqa: D102
-
-    @property
-    def paths(self) -> tuple[Path, ...]: ...  # noqa: D102
-
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """The pixels of a window: (h, w, 3) colours or (h, w) codes."""
-        ...
+    draw: Draw
+    paths: tuple[Path, ...] = ()
+    media: Media = "png"
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image as colours.
+def picture(path: Path, bands: Sequence[int], low: float = 0, high: float = 255) -> Rendering:
+    """An image as colours, each the mean over its pixel; black where no value means something.
 
-    Attributes:
+    Args:
         path: the image.
         bands: 1-based numbers of the bands that are red, green and blue.
-        low, high: values shown as black and as white.
+        low: value shown as black.
+        high: value shown as white.
     """
+    wanted = [band - 1 for band in bands]
 
-    path: Path
-    bands: tuple[int, int, int]
-    low: float = 0
-    high: float = 255
-    media: ClassVar[Media] = "jpg"
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The image."""
-        return (self.path,)
-
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """Colours (h, w, 3), each the mean over its pixel; black where no value means something."""
-        wanted = [band - 1 for band in self.bands]
-        pixels, known = open_reader(self.path).read_known(window, size)
-        pixels = pixels[wanted] if known is None else np.where(known[wanted], pixels[wanted], self.low)
-        if pixels.dtype != np.uint8 or (self.low, self.high) != (0, 255):
-            pixels = _spread(pixels, self.low, self.high, 0)
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        pixels, known = open_reader(path).read_known(window, size)
+        pixels = pixels[wanted] if known is None else np.where(known[wanted], pixels[wanted], low)
+        if pixels.dtype != np.uint8 or (low, high) != (0, 255):
+            pixels = _spread(pixels, low, high, 0)
         return np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
 
+    return Rendering(draw, (path,), "jpg")
 
-@dataclass(frozen=True, slots=True)
-class Ids:
-    """Class ids.
 
-    Attributes:
-        path: a raster of one band of integers.
+def ids(path: Path, label_map: Mapping[int, int] | None = None) -> Rendering:
+    """Class ids of a raster of one band, each the one at the centre of its pixel; 255 where there is none.
+
+    Args:
+        path: the raster.
         label_map: value in the file -> class id; other values are not counted. None: the values are the ids.
     """
+    # Its last entry, which is also -1, stands for all that is out of range.
+    table = np.full(_LABEL_VALUES, NOT_COUNTED, np.uint8)
+    named = {value: value for value in range(NOT_COUNTED)} if label_map is None else label_map
+    table[list(named)] = list(named.values())
 
-    path: Path
-    label_map: tuple[tuple[int, int], ...] | None = None
-    media: ClassVar[Media] = "png"
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        (found,) = read_nearest(open_reader(path), window, size)
+        labels: Pixels = table[np.clip(found, -1, _LABEL_VALUES - 1).astype(np.intp)]
+        return labels
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The raster."""
-        return (self.path,)
-
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> LabelArray:
-        """Ids (h, w), each the one at the centre of its pixel; 255 where there is none."""
-        (values,) = read_nearest(open_reader(self.path), window, size)
-        ids: LabelArray = self._table()[np.clip(values, -1, _LABEL_VALUES - 1).astype(np.intp)]
-        return ids
-
-    def _table(self) -> LabelArray:
-        """Id by value; its last entry, which is also -1, stands for all that is out of range."""
-        table = np.full(_LABEL_VALUES, NOT_COUNTED, np.uint8)
-        if self.label_map is None:
-            table[:NOT_COUNTED] = np.arange(NOT_COUNTED)
-        for value, label in self.label_map or ():
-            table[value] = label
-        return table
+    return Rendering(draw, (path,))
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
-    """Numbers, such as a confidence or an expected field of view.
+def values(
+    path: Path,
+    span: tuple[float, float],
+    band: int = 1,
+    *,
+    gain: float = 1,
+    offset: float = 0,
+    unknown: float | None = None,
+) -> Rendering:
+    """Numbers, such as a confidence: picked where a stored value means unknown, as it must not be blended, else means.
 
-    Attributes:
+    Args:
         path: a raster.
-        low, high: the values of the codes 1 and 255; beyond them codes are clipped.
-        gain, offset: value = gain * stored + offset.
-        unknown: stored value that means that nothing is known; NaN does always.
+        span: the values of the codes 1 and 255; beyond them codes are clipped.
         band: 1-based.
+        gain: value = gain * stored + offset.
+        offset: see `gain`.
+        unknown: stored value that means that nothing is known; NaN does always.
     """
 
-    path: Path
-    low: float
-    high: float
-    gain: float = 1
-    offset: float = 0
-    unknown: float | None = None
-    band: int = 1
-    media: ClassVar[Media] = "png"
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The raster."""
-        return (self.path,)
-
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """Codes (h, w): picked where a stored value means unknown, as it must not be blended, else means."""
-        stored = self._read(open_reader(self.path), window, size).astype(np.float64)
-        lost = ~np.isfinite(stored) if self.unknown is None else ~np.isfinite(stored) | (stored == self.unknown)
-        codes = _spread(np.where(lost, 0, self.gain * stored + self.offset), self.low, self.high, 1)
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        reader = open_reader(path)
+        if unknown is None:
+            read = reader.read(window, size)[band - 1]
+        else:
+            (read,) = read_nearest(reader, window, size, (band - 1,))
+        stored = read.astype(np.float64)
+        lost = ~np.isfinite(stored) if unknown is None else ~np.isfinite(stored) | (stored == unknown)
+        codes = _spread(np.where(lost, 0, gain * stored + offset), *span, 1)
         codes[lost] = 0
         return codes
 
-    def _read(self, reader: ImageReader, window: Window, size: Size) -> Raster:
-        if self.unknown is not None:
-            (values,) = read_nearest(reader, window, size, (self.band - 1,))
-        else:
-            values = reader.read(window, size)[self.band - 1]
-        known: Raster = values
-        return known
+    return Rendering(draw, (path,))
 
 
-@dataclass(frozen=True, slots=True)
-class Passes:
-    """Which looks were made: a bit for each band that is not 0.
+def passes(path: Path, bands: int) -> Rendering:
+    """Which looks were made, of a map of passes: a bit for each of its at most 8 bands that is not 0."""
 
-    Attributes:
-        path: a map of passes.
-        bands: how many there are, at most 8.
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        made = read_nearest(open_reader(path), window, size, range(bands)) > 0
+        codes: Pixels = np.packbits(made, axis=0, bitorder="little")[0]
+        return codes
+
+    return Rendering(draw, (path,))
+
+
+def answer(path: Path, band: int, meaning: Mapping[int, int] | None = None, unknown: float | None = None) -> Rendering:
+    """Yes or no from a band of a raster, at the centre of each pixel: yes where it is not 0.
+
+    Args:
+        path: the raster.
+        band: which, from 0.
+        meaning: value in the file -> answer, where that is another; values that are not named are not counted.
+        unknown: stored value that means that nothing is known.
     """
 
-    path: Path
-    bands: int
-    media: ClassVar[Media] = "png"
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        (found,) = read_nearest(open_reader(path), window, size, (band,))
+        answers = (found > 0).astype(np.uint8) if meaning is None else np.full(found.shape, NOT_COUNTED, np.uint8)
+        for value, code in (meaning or {}).items():
+            answers[found == value] = code
+        if unknown is not None:
+            answers[found == unknown] = NOT_COUNTED
+        return answers
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The map."""
-        return (self.path,)
+    return Rendering(draw, (path,))
 
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
-        """Codes (h, w), exact at full resolution."""
-        made = read_nearest(open_reader(self.path), window, size, range(self.bands)) > 0
-        codes: NDArray[np.uint8] = np.packbits(made, axis=0, bitorder="little")[0]
+
+# Of a class without a mask.
+NOWHERE = Rendering(lambda open_reader, window, size: np.full((size.height, size.width), NO, np.uint8))
+
+
+def alone(answered: Rendering, code: int) -> Rendering:
+    """One of several overlapping classes: its code where the answer is yes, else `NOT_COUNTED`."""
+
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        yes = answered.draw(open_reader, window, size) == YES
+        return np.where(yes, np.uint8(code), np.uint8(NOT_COUNTED))
+
+    return Rendering(draw, answered.paths)
+
+
+def sets(answers: Sequence[tuple[int, Rendering]]) -> Rendering:
+    """All classes of a pixel, from answers by code: bit k is that of code k; `NOT_COUNTED` where one class is not."""
+
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        codes = np.zeros((size.height, size.width), np.uint8)
+        unknown = np.zeros(codes.shape, np.bool_)
+        for code, answered in answers:
+            found = answered.draw(open_reader, window, size)
+            codes |= (found == YES).astype(np.uint8) << np.uint8(code)
+            unknown |= found == NOT_COUNTED
+        codes[unknown] = NOT_COUNTED
         return codes
+
+    return Rendering(draw, tuple(dict.fromkeys(path for _, answered in answers for path in answered.paths)))
+
+
+def differences(found: Rendering, truth: Rendering, *, by_kind: bool = False) -> Rendering:
+    """Where a prediction differs from labels: WRONG or RIGHT; NOT_COUNTED where either has none.
+
+    Args:
+        found: codes of the prediction.
+        truth: codes of the labels, of the same size.
+        by_kind: both are yes or no, and what is in the prediction only is TOO_MUCH.
+    """
+
+    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
+        guess, right = (side.draw(open_reader, window, size) for side in (found, truth))
+        verdict = np.where(guess == right, np.uint8(RIGHT), np.uint8(WRONG))
+        if by_kind:
+            verdict[(guess == YES) & (right == NO)] = TOO_MUCH
+        verdict[(right == NOT_COUNTED) | (guess == NOT_COUNTED)] = NOT_COUNTED
+        return verdict
+
+    return Rendering(draw, (*found.paths, *truth.paths))
 
 
 def _spread(values: Raster, low: float, high: float, first: int) -> NDArray[np.uint8]:

@@ -1,15 +1,21 @@
-"""A scene: the layers that are shown, each a raster on the ground of one base grid."""
+"""A scene: its layers, each a raster on the ground of one base grid, and `TileService`, which makes their tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from foveate.data.readers import Georeference
+from foveate.data.images import ReaderCache
+from foveate.data.readers import Georeference, ImageReader, open_image
 from foveate.data.sections import ClassConfig, VectorsConfig
-from foveate.geometry import Size
-from foveate.viewer.rendering import Rendering
+from foveate.files import Closing
+from foveate.geometry import Size, Window, ceil_div
+from foveate.viewer.rendering import Rendering, encoded
 
 Kind: TypeAlias = Literal[
     "image", "labels", "classes", "errors", "probabilities", "confidence", "entropy", "fov", "loss", "iou", "windows",
@@ -38,8 +44,7 @@ class Options:
     tile: int = 256
 
 
-@dataclass(frozen=True, slots=True)
-class ClassEntry:
+class ClassEntry(NamedTuple):
     """A line of a legend.
 
     Attributes:
@@ -55,8 +60,7 @@ class ClassEntry:
     share: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(NamedTuple):
     """What the codes of a layer of values mean.
 
     Attributes:
@@ -163,3 +167,131 @@ class Scene:
     georeference: Georeference | None = None
     notices: tuple[str, ...] = field(default=())
     tile: int = 256
+
+
+class TileIndex(NamedTuple):
+    """Which tile: its level (0 is one pixel, the highest is the raster itself), column and row."""
+
+    level: int
+    col: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """All tiles of a raster.
+
+    Attributes:
+        size: of the raster.
+        side: of a tile in pixels; the last of a row or column may be smaller.
+    """
+
+    size: Size
+    side: int = 256
+
+    @property
+    def max_level(self) -> int:
+        """The level at full resolution."""
+        return (max(self.size.height, self.size.width) - 1).bit_length()
+
+    def level_size(self, level: int) -> Size:
+        """Size of a level, rounded up to whole pixels."""
+        step = 1 << (self.max_level - level)
+        return Size(ceil_div(self.size.height, step), ceil_div(self.size.width, step))
+
+    def place(self, index: TileIndex) -> tuple[Window, Size]:
+        """What a tile shows: its window in pixels of the raster, and its own size.
+
+        The window may reach over the lower and right border by less than a pixel of the level, so that the pixels of
+        all tiles of a level have one size.
+
+        Raises:
+            IndexError: when there is no such tile.
+        """
+        if not 0 <= index.level <= self.max_level or min(index.col, index.row) < 0:
+            raise IndexError(index)
+        size, step = self.level_size(index.level), 1 << (self.max_level - index.level)
+        top, left = index.row * self.side, index.col * self.side
+        if top >= size.height or left >= size.width:
+            raise IndexError(index)
+        shown = Size(min(self.side, size.height - top), min(self.side, size.width - left))
+        return Window(top * step, left * step, shown.height * step, shown.width * step), shown
+
+    def __iter__(self) -> Iterator[TileIndex]:
+        for level in range(self.max_level + 1):
+            size = self.level_size(level)
+            for row in range(ceil_div(size.height, self.side)):
+                for col in range(ceil_div(size.width, self.side)):
+                    yield TileIndex(level, col, row)
+
+    def __len__(self) -> int:
+        sizes = map(self.level_size, range(self.max_level + 1))
+        return sum(ceil_div(size.height, self.side) * ceil_div(size.width, self.side) for size in sizes)
+
+
+MAX_OPEN = 16  # files a thread keeps open
+_DECODED_BYTES = 2 << 30
+_MOST_THREADS = 8
+
+
+class TileService(Closing):
+    """Makes tiles, each as the bytes of a file; close it when done.
+
+    Files that can only be decoded whole (PNG, JPEG) are read by one thread, so that they are decoded once.
+
+    Args:
+        scene: whose layers.
+        threads: that read; the number of cores, at most 8, when None.
+    """
+
+    def __init__(self, scene: Scene, *, threads: int | None = None) -> None:
+        self.scene = scene
+        self.threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
+        self._own, self._caches = threading.local(), list[ReaderCache]()
+        self._many = ThreadPoolExecutor(self.threads, thread_name_prefix="tiles")
+        self._one = ThreadPoolExecutor(1, thread_name_prefix="tiles-of-decoded")
+        paths = {path for layer in scene.layers for path in layer.rendering.paths}
+        self._decoded = set(filter(_is_decoded_whole, paths))
+
+    def submit(self, layer: int, index: TileIndex) -> Future[bytes]:
+        """Make a tile in a thread.
+
+        Args:
+            layer: its place in the scene's layers.
+            index: which tile of it.
+
+        Returns:
+            Its JPEG or PNG bytes, or the `ImageReadError` of a damaged file.
+
+        Raises:
+            IndexError: when there is no such layer or tile.
+        """
+        if not 0 <= layer < len(self.scene.layers):
+            raise IndexError(layer)
+        chosen = self.scene.layers[layer]
+        place = TileGrid(chosen.size, self.scene.tile).place(index)
+        lane = self._one if self._decoded.intersection(chosen.rendering.paths) else self._many
+        return lane.submit(self._make, chosen.rendering, *place)
+
+    def _make(self, rendering: Rendering, window: Window, size: Size) -> bytes:
+        return encoded(rendering.draw(self._reader, window, size), rendering.media)
+
+    def close(self) -> None:
+        """Stop the threads and close all files; may be called twice."""
+        for pool in (self._many, self._one):
+            pool.shutdown(cancel_futures=True)
+        while self._caches:
+            self._caches.pop().close()
+
+    def _reader(self, path: Path) -> ImageReader:
+        """An open reader of this thread: a reader belongs to one."""
+        if not hasattr(self._own, "cache"):
+            self._own.cache = ReaderCache(_DECODED_BYTES, max_open=MAX_OPEN, overviews=True)
+            self._caches.append(self._own.cache)
+        reader: ImageReader = self._own.cache.get(path)
+        return reader
+
+
+def _is_decoded_whole(path: Path) -> bool:
+    with open_image(path) as reader:
+        return not reader.random_access
