@@ -10,7 +10,6 @@ from foveate.data.convert import convert
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
 from foveate.data.readers.base import Address
 from foveate.data.readers.derived import RescaledReader, resized, size_at, stored_orientation
-from foveate.errors import UnsupportedImageError
 from foveate.geometry import Size, Window
 
 HEIGHT, WIDTH = 301, 414
@@ -59,14 +58,6 @@ def test_the_same_scene_scanned_twice_looks_the_same():
     assert readers[0].size == readers[1].size == Size(125, 188)
     window, size = Window(-10, 40, 80, 80), Size(32, 32)
     np.testing.assert_allclose(readers[0].read(window, size), readers[1].read(window, size), atol=0.01)
-
-
-def test_another_reader_is_refused():
-    class Other:
-        location, size = "other", Size(4, 4)
-
-    with pytest.raises(UnsupportedImageError, match="derive the reader from PyramidReader"):
-        resized(Other(), Size(2, 2))
 
 
 def test_georeferenced_file(tmp_path):

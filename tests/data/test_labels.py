@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data import labels as labels_module
 from foveate.data.labels.place import placement_of
-from foveate.data.readers import ArrayReader
+from foveate.data.readers import ArrayReader, pyramid
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from toys import labels_of
@@ -37,7 +36,7 @@ def test_nearest_at_centres(top, left, height, width, shape):
 def test_strips_change_nothing(monkeypatch):
     reader = labels_of(ArrayReader(MASK), 3)
     whole = reader.read(Window(-3, -3, 50, 60), Size(20, 20))
-    monkeypatch.setattr(labels_module, "STRIP_BYTES", 100)
+    monkeypatch.setattr(pyramid, "STRIP_BYTES", 100)
     np.testing.assert_array_equal(reader.read(Window(-3, -3, 50, 60), Size(20, 20)), whole)
 
 

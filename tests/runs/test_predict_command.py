@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from foveate import predict
 from foveate.cli.app import app
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, StoppedError
 from foveate.geometry import Size
@@ -165,14 +165,14 @@ def test_the_command_says_how_much_memory_it_needs(workspace, tmp_path):
 def test_a_part_that_cannot_be_read_is_left_empty_or_stops(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(pixel_source, "PAUSES", ())
     monkeypatch.setattr("foveate.inference.field.TILE_CELLS", 4)
-    whole = PyramidReader.read
+    whole = ImageReader.read
 
     def torn(reader, window, size=None):
         if window.bottom > 290 and window.top > 200:
             raise ImageReadError(f"could not read {reader.path} at {window}")
         return whole(reader, window, size)
 
-    monkeypatch.setattr(PyramidReader, "read", torn)
+    monkeypatch.setattr(ImageReader, "read", torn)
     arguments = ("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
     strict = invoke(*arguments, "--strict")
     assert strict.exit_code == 1

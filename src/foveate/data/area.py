@@ -18,7 +18,7 @@ from shapely.geometry import shape
 from shapely.ops import unary_union
 
 from foveate.config_base import ConfigTree
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.geometry import Size, Window, ceil_div, ceil_to, windows_over
 from foveate.types import BoolArray, Raster
 

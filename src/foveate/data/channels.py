@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.config import DataConfig
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import DatasetError
 
 _RANGES = {"uint8": 255.0, "uint16": 65535.0}

@@ -9,10 +9,11 @@ from pathlib import Path
 import rasterio
 
 from foveate.data.readers import open_image
-from foveate.data.readers.base import Address, ImageReader, Plane
+from foveate.data.readers.base import Address, Plane
 from foveate.data.readers.decoded import DecodedReader, source_of_dataset
 from foveate.data.readers.derived import OrientedReader
 from foveate.data.readers.gdal import open_dataset, reading
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.tiff.pyramid import Compression, Progress, TiffSource, write_pyramid
 
@@ -60,7 +61,7 @@ def convert(
 def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSource:
     """Of what GDAL reads all that the file holds, also what a reader leaves out; of others what their reader gives."""
     reader = opened.enter_context(open_image(place, keep_alpha=True, plane=plane))
-    stored = reader.inner if isinstance(reader, OrientedReader) else reader
+    stored = reader._inner if isinstance(reader, OrientedReader) else reader
     if isinstance(stored, RasterioReader):
         source = source_of_dataset(stored.dataset, reader.location)
     elif isinstance(stored, DecodedReader):

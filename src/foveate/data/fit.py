@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from foveate.data.channels import Normalisation, select_channels
 from foveate.data.config import DataConfig
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sections import TrainedOn
 from foveate.errors import DatasetError, ImageReadError
 from foveate.geometry import Size, Window

@@ -22,7 +22,6 @@ from foveate.data.readers import ImageReader, Resolution, open_image
 from foveate.data.readers.bands import is_pattern, pattern_of
 from foveate.data.readers.derived import FilledReader, resized, size_at
 from foveate.data.readers.overviews import with_overviews
-from foveate.data.readers.pyramid import PyramidReader
 from foveate.data.roi import Roi, area_of
 from foveate.data.sampling import Planned
 from foveate.errors import DatasetError
@@ -73,9 +72,7 @@ class ReaderCache:
             self._readers, self._process = OrderedDict(), os.getpid()
         if path not in self._readers:
             reader = self._open(path)
-            if self._with_overviews and isinstance(reader, PyramidReader):
-                reader = with_overviews(reader)
-            self._readers[path] = reader
+            self._readers[path] = with_overviews(reader) if self._with_overviews else reader
             self._evict()
         self._readers.move_to_end(path)
         return self._readers[path]
@@ -146,7 +143,7 @@ def working(reader: ImageReader, config: DataConfig, pixel_size: float | None = 
         reader = resized(reader, size_at(reader, own, config.working_pixel), own)
     # A file that may lack values; of all others, the most, nothing need be asked.
     may_lack = reader.masked or reader.dtype.kind == "f"
-    return FilledReader(reader, _neutral(reader, config)) if may_lack and isinstance(reader, PyramidReader) else reader
+    return FilledReader(reader, _neutral(reader, config)) if may_lack else reader
 
 
 def _neutral(reader: ImageReader, config: DataConfig) -> list[float]:

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from foveate.data.labels import LabelReader
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sampling import Nesting, Planned, moved_nesting, nesting_of
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError

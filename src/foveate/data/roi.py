@@ -13,7 +13,7 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
 from foveate.data.area import Area, Outline, Polygons, Ring, TissueMask, is_slide
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, reason_of, translated
 from foveate.geometry import Georeference
 from foveate.texts import read_json

@@ -15,9 +15,9 @@ import torch
 
 from foveate.config_base import ConfigTree
 from foveate.data.readers.bands import band_files, is_pattern
-from foveate.data.readers.base import ImageReader
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.openslide_reader import dicom_files
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, FoveateError, ImageReadError
 from foveate.files import checksum, files_in, write_text
 from foveate.geometry import Size, Window

@@ -18,7 +18,7 @@ from torch import Tensor
 from foveate.data.channels import Normalisation
 from foveate.data.config import DataConfig
 from foveate.data.fit import fit
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.devices import available_cores, on_device
 from foveate.errors import ImageReadError
 from foveate.foveation.estimator import Estimator, Joint

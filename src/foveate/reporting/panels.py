@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from foveate.data.channels import select_channels
 from foveate.data.labels import LabelReader
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sections import ClassConfig
 from foveate.files import written
 from foveate.geometry import Size, Window

@@ -11,8 +11,8 @@ import numpy as np
 from rasterio.errors import RasterioError
 
 from foveate.data.readers import open_image
-from foveate.data.readers.base import ImageReader
 from foveate.data.readers.gdal import open_dataset
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ImageReadError
 from foveate.foveation.config import FoveationConfig
 from foveate.geometry import Size, Window

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from foveate.data.label_index import ClassTable
 from foveate.data.labels import LEFT_OUT
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.runs.tune import Trial
 from foveate.texts import length
 

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from foveate.data.labels import strips
-from foveate.data.readers.base import ImageReader
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.pyramid import ImageReader, strips
 from foveate.geometry import Size, Window
 from foveate.types import IntArray, Raster
 
@@ -61,7 +59,7 @@ def read_nearest(reader: ImageReader, window: Window, size: Size, bands: Sequenc
 
 def _source(reader: ImageReader, downsample: float) -> tuple[Callable[[Window], Raster], Size]:
     """How to read windows of the coarsest level that is fine enough, and that level's size."""
-    if not isinstance(reader, PyramidReader) or not reader.random_access:
+    if not reader.random_access:
         return reader.read, reader.size
     levels, finest = reader.levels, reader.size.width
     # 1% off is allowed, as pyramids round their sizes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -24,10 +24,10 @@ from foveate.data.labels.shapes import VECTORS
 from foveate.data.labels.table import ColourTable, LabelTable, Meaning
 from foveate.data.labels.vector import VectorLabels
 from foveate.data.readers import ImageReader, open_image
-from foveate.data.readers.pyramid import STRIP_BYTES
+from foveate.data.readers.pyramid import strips
 from foveate.errors import DatasetError
 from foveate.files import Closing
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import Size, Window
 from foveate.membership import Membership
 from foveate.types import BoolArray, IntArray, LabelArray
 
@@ -165,14 +165,6 @@ def _centres(start: int, length: int, count: int, image: int) -> tuple[IntArray,
     position = start + ((2 * np.arange(count) + 1) * length) // (2 * count)
     inside = np.flatnonzero((position >= 0) & (position < image))
     return position[inside], inside
-
-
-def strips(rows: IntArray, row_bytes: int) -> Iterator[slice]:
-    """Parts of the output rows whose source stays small, of a file without levels too."""
-    span = (int(rows[-1]) - int(rows[0]) + 1) * row_bytes
-    step = max(1, len(rows) // max(1, ceil_div(span, STRIP_BYTES)))
-    for start in range(0, len(rows), step):
-        yield slice(start, start + step)
 
 
 def open_source(

@@ -13,8 +13,8 @@ from rasterio import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
-from foveate.data.readers.base import ImageReader
 from foveate.data.readers.derived import size_at
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import DatasetError
 from foveate.geometry import Georeference, Size
 from foveate.types import IntArray

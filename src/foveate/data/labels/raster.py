@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from foveate.data.labels.place import Placed, Placement, Positions, Stretched, placement_of
 from foveate.data.labels.table import NO_CLASS, LabelTable, Meaning
-from foveate.data.readers.base import ImageReader
 from foveate.data.readers.decoded import DecodedReader
 from foveate.data.readers.gdal import open_dataset
-from foveate.data.readers.pyramid import STRIP_BYTES
+from foveate.data.readers.pyramid import STRIP_BYTES, ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window

@@ -18,7 +18,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_bounds
 
 from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shapes
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.roi import pixel_transform
 from foveate.errors import ConfigError, DatasetError
 from foveate.types import BoolArray, Coordinates, IntArray, LabelArray

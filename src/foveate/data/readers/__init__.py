@@ -5,33 +5,24 @@ Which reader opens which file is an ordered list, the first match wins. A new fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from foveate.data.readers.array import ArrayReader, open_numpy
 from foveate.data.readers.bands import is_pattern, open_bands
-from foveate.data.readers.base import DECODE_LIMIT_BYTES, Address, ImageReader, OpenOptions, Plane, check_size, redacted
+from foveate.data.readers.base import DECODE_LIMIT_BYTES, Address, OpenOptions, Plane, check_size, redacted
 from foveate.data.readers.decoded import open_decoded
 from foveate.data.readers.derived import as_shown
 from foveate.data.readers.ngff import open_zarr
 from foveate.data.readers.openslide_reader import open_openslide
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import FoveateError, ImageReadError, SeveralPlanesError, UnsupportedImageError, reason_of
 from foveate.geometry import Georeference, Resolution
 
 __all__ = ["ArrayReader", "Georeference", "ImageReader", "Resolution", "open_image"]
-
-
-class OpenReader(Protocol):
-    """Opens a file, or returns None or raises `UnsupportedImageError` when it is not of this family."""
-
-    def __call__(self, location: Address, options: OpenOptions) -> ImageReader | None:
-        """The reader, or None; `ModuleNotFoundError` when the family's package is not installed."""
-        ...
 
 
 _NOT_OURS = "not of this format"
@@ -43,14 +34,15 @@ class Family:
 
     Attributes:
         name: shown in errors.
-        open: see `OpenReader`; imports of optional packages belong inside it.
+        open: opens a file; returns None or raises `UnsupportedImageError` when it is not of this family. Imports of
+            optional packages belong inside it.
         extra: the extra of this package that installs what `open` needs, None when nothing.
         final: whether no other family is tried when this one raises: it is sure of its files, others misread them.
         own: suffixes of files for which it is final.
     """
 
     name: str
-    open: OpenReader
+    open: Callable[[Address, OpenOptions], ImageReader | None]
     extra: str | None = None
     final: bool = False
     own: tuple[str, ...] = ()
@@ -107,11 +99,11 @@ def open_image(  # noqa: PLR0913 - the doors of all formats
         raise ImageReadError(f"no image at {location}")
     chosen = None if bands is None else tuple(bands)
     reader = _first(location, OpenOptions(keep_alpha, chosen, plane, use_nodata, decode_limit_bytes))
-    if nodata is not None and isinstance(reader, PyramidReader):
+    if nodata is not None:
         reader.also_nodata(nodata)
     reader = as_shown(reader, location)
     try:
-        check_size(reader, max_pixels)
+        check_size(reader.location, reader.size, max_pixels)
     except Exception:
         reader.close()
         raise

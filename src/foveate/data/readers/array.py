@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from foveate.data.readers.base import Address, OpenOptions, Plane
-from foveate.data.readers.pyramid import MemoryPyramid, PyramidReader
+from foveate.data.readers.pyramid import ImageReader, MemoryPyramid
 from foveate.errors import ImageReadError, SeveralPlanesError, UnsupportedImageError
 from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.types import Raster
@@ -150,7 +150,7 @@ def _check_filled(shape: Sequence[int], image: str) -> None:
         raise UnsupportedImageError(f"{image} has shape {list(shape)}; no axis of an image may be empty")
 
 
-class ArrayReader(PyramidReader):
+class ArrayReader(ImageReader):
     """Reads windows of an array; the array is not copied, its pyramid is made when first needed.
 
     Args:
@@ -203,7 +203,7 @@ class ArrayReader(PyramidReader):
         self._pyramid = None
 
 
-class NumpyReader(PyramidReader):
+class NumpyReader(ImageReader):
     """Reads windows of an array in a `.npy` file: (H, W), (H, W, bands) or (bands, H, W).
 
     Of three axes the shortest, which must be the first or the last, is that of the bands. There is no pyramid: wide

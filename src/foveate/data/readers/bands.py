@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.readers.base import BAND, SEPARATORS, ImageReader, Known
+from foveate.data.readers.base import BAND, SEPARATORS, Known
 from foveate.data.readers.derived import resized
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Georeference, Size, Window
-from foveate.types import BoolArray, Raster
+from foveate.types import BoolArray
 
 
 def is_pattern(path: Path | str) -> bool:
@@ -53,7 +53,7 @@ def pattern_of(path: Path, names: Sequence[str]) -> Path:
     return path.with_name(path.name[:start] + BAND + path.name[end:])
 
 
-class BandFiles(PyramidReader):
+class BandFiles(ImageReader):
     """Reads windows of several files as bands of one image, on the grid of the finest.
 
     Args:
@@ -91,29 +91,22 @@ class BandFiles(PyramidReader):
         for part in self._parts:
             part.also_nodata(value)
 
-    def read(self, window: Window, size: Size | None = None) -> Raster:
-        """As `ImageReader.read`, each file from its own pyramid."""
-        return np.concatenate([part.read(window, size) for part in self._parts])
-
-    def read_known(self, window: Window, size: Size | None = None) -> Known:
-        """As `ImageReader.read_known`."""
-        return _joined([part.read_known(window, size) for part in self._parts])
+    def _read(self, window: Window, size: Size | None, ask: bool) -> Known:
+        """Each file from its own pyramid."""
+        return _joined([part._read(window, size, ask) for part in self._parts])
 
     def valid(self, window: Window) -> BoolArray:
         """Where any file holds data."""
         there: BoolArray = np.logical_or.reduce([part.valid(window) for part in self._parts])
         return there
 
-    def _read_level(self, level: int, window: Window) -> Raster:
-        return np.concatenate([part._read_level(self._level_of(part, level), window) for part in self._parts])
-
-    def _known_level(self, level: int, window: Window) -> Known:
-        return _joined([part._known_level(self._level_of(part, level), window) for part in self._parts])
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
+        return _joined([part._level(self._level_of(part, level), window, ask) for part in self._parts])
 
     def _extent(self, level: int) -> Size:
         return self._parts[0]._extent(self._level_of(self._parts[0], level))
 
-    def _level_of(self, part: PyramidReader, level: int) -> int:
+    def _level_of(self, part: ImageReader, level: int) -> int:
         return part.levels.index(self.levels[level])
 
     def close(self) -> None:
@@ -145,7 +138,7 @@ def open_bands(path: Path, names: Sequence[str] | None, open_file: Callable[[Pat
         raise
 
 
-def _on_one_grid(path: Path, parts: Mapping[str, ImageReader]) -> tuple[list[PyramidReader], list[str]]:
+def _on_one_grid(path: Path, parts: Mapping[str, ImageReader]) -> tuple[list[ImageReader], list[str]]:
     """The files on the grid of the finest, and what is to be said of those that are coarser."""
     finest = max(parts.values(), key=lambda part: part.size.pixels)
     types = {name: part.dtype.name for name, part in parts.items()}
@@ -164,10 +157,7 @@ def _on_one_grid(path: Path, parts: Mapping[str, ImageReader]) -> tuple[list[Pyr
             raise UnsupportedImageError(f"the files of {path} lie at different places: {name} is not where others are")
         if times > 1:
             remarks.append(f"the pixels of {name} are {times:.0f} times as large as the finest; each is repeated")
-        reader = resized(part, finest.size)
-        if not isinstance(reader, PyramidReader):
-            raise UnsupportedImageError(f"{part.location} cannot be read as a band of {path}")
-        result.append(reader)
+        result.append(resized(part, finest.size))
     return result, remarks
 
 

@@ -1,4 +1,4 @@
-"""The reader contract: where an image is, what it looks like to the rest of the library, what may be asked of it."""
+"""What readers share: where an image is, how it is opened, which of its values mean something, and limits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, cast, runtime_checkable
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
 from rasterio.enums import Interleaving
 
 from foveate.errors import ConfigError, UnsupportedImageError
-from foveate.geometry import Georeference, Resolution, Size, Window
+from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
 
 # What GDAL calls files on servers and in object stores. Credentials come from the usual environment variables.
@@ -28,6 +27,9 @@ Plane: TypeAlias = int | Mapping[str, int] | Literal["bands"]
 MAX_PIXELS = 10**12
 MOST_BLOCK_BYTES = 512 << 20
 VARIABLE = "FOVEATE_MAX_PIXELS"
+NoData: TypeAlias = tuple[tuple[float, ...], ...]  # per band the values that mean that there is none
+# Floats this large mean that there is no value, as infinity does: what programs write for "none" begins at 1e36.
+_NO_VALUE = 1e30
 
 
 def redacted(text: str) -> str:
@@ -125,106 +127,36 @@ class Known(NamedTuple):
     known: BoolArray | None
 
 
-@runtime_checkable
-class ImageReader(Protocol):
-    """Reads windows of an image that is too large to load.
+def known_values(pixels: Raster, marked: BoolArray | None, nodata: NoData) -> BoolArray | None:
+    """Which values (bands, h, w) mean something; None when all do."""
+    known = None if marked is None else np.broadcast_to(marked, pixels.shape).copy()
+    if pixels.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            finite = np.abs(pixels) < _NO_VALUE
+        known = finite if known is None else known & finite
+    for band, values in enumerate(nodata):
+        for value in values:
+            known = np.ones(pixels.shape, np.bool_) if known is None else known
+            known[band] &= pixels[band] != value
+    return None if known is None or known.all() else known
 
-    A reader belongs to one process and one thread: file handles are neither shared nor locked. Every implementation
-    passes the tests in `tests/data/test_reader_contract.py`.
 
-    Attributes:
-        path: the file. Of an image in memory or of a URL a path that names no file; its stem names results.
-        location: what messages call it: the path or URL it was opened from.
-        format: short name of the file format, for example "GTiff" or "PNG".
-        size: size of level 0.
-        stored_size: that of the file, where it is read as if its pixels had another size; else `size`.
-        bands: number of bands that `read` returns; an alpha band is left out unless it was asked for.
-        alpha: whether the file has an alpha band.
-        masked: whether pixels may hold no data: by a nodata value, a mask, an alpha band, or as floats that are not
-            finite.
-        palette: whether the pixels are indices into a colour table.
-        dtype: type of the pixels in the file, and of what `read` returns.
-        levels: sizes of the stored pyramid, finest first; `levels[0] == size`.
-        band_names: what the file says of each band, such as "red" or "NIR"; "" where it says nothing.
-        scaling: per band a gain and an offset from stored values to what they mean, as the file says; `read` gives
-            stored values.
-        remarks: what else a user should know of how the file is read, in sentences.
-        georeference: place on the ground, when the file knows it.
-        resolution: size of a pixel of level 0 in metres, when the file knows it.
-        random_access: whether a window is read without decoding the whole file.
-        resident_bytes: bytes the reader holds in memory once it was read from.
-        handles: files it keeps open.
-    """
+def any_band(known: BoolArray | None, window: Window) -> BoolArray:
+    """Whether any band of the pixels of a window has a value, (h, w)."""
+    if known is None:
+        return np.ones((window.height, window.width), np.bool_)
+    there: BoolArray = np.logical_or.reduce(known, axis=0)
+    return there
 
-    path: Path
-    format: str
-    size: Size
-    bands: int
-    alpha: bool
-    masked: bool
-    palette: bool
-    dtype: np.dtype[Any]
-    levels: tuple[Size, ...]
-    band_names: tuple[str, ...]
-    scaling: tuple[tuple[float, float], ...]
-    remarks: tuple[str, ...]
-    georeference: Georeference | None
-    resolution: Resolution | None
-    random_access: bool
-    resident_bytes: int
-    handles: int
 
-    @property
-    def location(self) -> str:
-        """What messages call it; see the attributes."""
-        ...
-
-    @property
-    def stored_size(self) -> Size:
-        """Size of level 0 in the file; see the attributes."""
-        ...
-
-    def read(self, window: Window, size: Size | None = None) -> Raster:
-        """The pixels of a window, each the mean of the image over its own footprint.
-
-        Args:
-            window: level-0 pixels; it may reach outside the image, where the image is mirrored at its edges (the edge
-                pixel is repeated).
-            size: height and width of the result; the window's own size when None.
-
-        Returns:
-            (bands, height, width) in the file's dtype; means of integers are rounded. The caller owns the array.
-
-        Raises:
-            ImageReadError: when the file is damaged.
-        """
-        ...
-
-    def read_known(self, window: Window, size: Size | None = None) -> Known:
-        """As `read`, but each mean is taken over the values that mean something, and which pixels have one is told.
-
-        Raises:
-            ImageReadError: when the file is damaged.
-        """
-        ...
-
-    def valid(self, window: Window) -> BoolArray:
-        """Whether the pixels of a window inside the image hold data, (height, width); all do where not `masked`.
-
-        Raises:
-            ImageReadError: when the file is damaged.
-        """
-        ...
-
-    def close(self) -> None:
-        """Release handles and memory; may be called twice."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+def representable(value: float | None, dtype: np.dtype[Any]) -> tuple[float, ...]:
+    """A value as pixels of a type have it; nothing where they cannot, and of NaN, which no pixel equals."""
+    if value is None or not np.isfinite(value):
+        return ()
+    if dtype.kind == "f":
+        return (float(value),)
+    limits = np.iinfo(dtype)
+    return (int(value),) if float(value).is_integer() and limits.min <= value <= limits.max else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +196,12 @@ def plane_of(text: str | None) -> Plane | None:
 PLAIN = OpenOptions()
 
 
-def check_size(reader: ImageReader, max_pixels: int | None = None) -> None:
+def check_size(location: str, size: Size, max_pixels: int | None = None) -> None:
     """Refuse an image of more pixels than allowed.
 
     Args:
-        reader: the opened image, of which only the header was read.
+        location: what messages call it.
+        size: as its header says.
         max_pixels: most rows times columns; of the environment variable, else `MAX_PIXELS`, when None.
 
     Raises:
@@ -276,9 +209,9 @@ def check_size(reader: ImageReader, max_pixels: int | None = None) -> None:
         UnsupportedImageError: naming the size and how to allow more.
     """
     limit = _from_environment() if max_pixels is None else max_pixels
-    if reader.size.pixels > limit:
+    if size.pixels > limit:
         raise UnsupportedImageError(
-            f"{reader.location} claims {reader.size.height} x {reader.size.width} pixels, but {limit:.3g} pixels are "
+            f"{location} claims {size.height} x {size.width} pixels, but {limit:.3g} pixels are "
             f"allowed; the header may be damaged. If it is right, set the environment variable {VARIABLE} to a larger "
             "number, or pass max_pixels to open_image"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -13,7 +13,7 @@ from rasterio.enums import MaskFlags
 
 from foveate.data.readers.base import PLAIN, Address, OpenOptions
 from foveate.data.readers.gdal import describe, open_dataset, read_header, read_valid, reading
-from foveate.data.readers.pyramid import MemoryPyramid, PyramidReader
+from foveate.data.readers.pyramid import ImageReader, MemoryPyramid
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.resolution import resolution_of
 from foveate.files import TemporaryFolder, written
@@ -79,19 +79,7 @@ def _copy_colours(image: Any, output: Any) -> None:
         output.colorinterp = image.colorinterp
 
 
-class _Store(Protocol):
-    """Where the decoded pixels are."""
-
-    def extent(self, level: int) -> Size: ...
-
-    def read_level(self, level: int, window: Window) -> Raster: ...
-
-    def valid(self, level: int, window: Window) -> BoolArray | None: ...
-
-    def close(self) -> None: ...
-
-
-class DecodedReader(PyramidReader):
+class DecodedReader(ImageReader):
     """Decodes the file at the first read and keeps it, in memory or, when it is large, in a temporary tiled TIFF.
 
     Args:
@@ -108,7 +96,7 @@ class DecodedReader(PyramidReader):
 
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
         self.path, self._location, self._options = location.path, location, options
-        self._store: _Store | None = None
+        self._store: MemoryPyramid | _Spilled | None = None
         with open_dataset(location) as dataset:
             header = read_header(dataset, options)
         self._indexes = list(header.indexes)
@@ -129,19 +117,15 @@ class DecodedReader(PyramidReader):
     def _marked(self, level: int, window: Window) -> BoolArray | None:
         return self._decoded().valid(level, window) if self._by_mask else None
 
-    def _decoded(self) -> _Store:
-        if self._store is None:
-            self._store = self._decode() if self._in_memory else self._spill()
+    def _decoded(self) -> MemoryPyramid | _Spilled:
+        if self._store is None and self._in_memory:
+            with reading(self.location), open_dataset(self._location) as dataset:
+                valid = read_valid(dataset) if self._by_mask else None
+                self._store = MemoryPyramid(dataset.read(self._indexes), valid, self.nodata)
+        elif self._store is None:
+            needed = self.size.pixels * (self.bands * self.dtype.itemsize + 1)  # with a mask
+            self._store = _Spilled(self._location, self._options, needed)
         return self._store
-
-    def _decode(self) -> _Store:
-        with reading(self.location), open_dataset(self._location) as dataset:
-            valid = read_valid(dataset) if self._by_mask else None
-            return MemoryPyramid(dataset.read(self._indexes), valid, self.nodata)
-
-    def _spill(self) -> _Store:
-        needed = self.size.pixels * (self.bands * self.dtype.itemsize + 1)  # with a mask
-        return _Spilled(self._location, self._options, needed)
 
     def close(self) -> None:
         """Drop the decoded image, or delete the temporary file; a later read decodes again."""

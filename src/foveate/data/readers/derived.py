@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from foveate.data.readers._gdal_checks import TIFF, tiff_directories
-from foveate.data.readers.base import Address, ImageReader, Known
-from foveate.data.readers.pyramid import PyramidReader
-from foveate.errors import UnsupportedImageError
-from foveate.geometry import Resolution, Size, Window, ceil_div
+from foveate.data.readers.base import Address, Known
+from foveate.data.readers.pyramid import ImageReader, strips
+from foveate.geometry import Resolution, Size, Window
 from foveate.patches.extraction import window_taps
-from foveate.types import BoolArray, Raster
+from foveate.types import BoolArray, IntArray, Raster
 
 # A stored level this much coarser than asked for is taken as it is, as pyramids round their sizes.
 _TOLERANCE = 1.01
 _TAG = 274
 _PNG, _JPEG, _SCAN = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", 0xDA
 _MOST_PARTS = 1 << 17  # of a file, before it is taken for damaged
+_TAKEN_OVER = (
+    "path", "format", "dtype", "bands", "alpha", "masked", "palette", "nodata", "band_names", "scaling", "remarks",
+    "random_access", "resident_bytes", "handles",
+)  # fmt: skip
 
 
-class Derived(PyramidReader):
+class Derived(ImageReader):
     """What a reader on top of another takes over from it; closing it closes the other."""
 
-    def __init__(self, inner: PyramidReader, size: Size, resolution: Resolution | None = None) -> None:
+    def __init__(self, inner: ImageReader, size: Size, resolution: Resolution | None = None) -> None:
         self._inner, self.size = inner, size
-        self.path, self.format, self.dtype, self.bands = inner.path, inner.format, inner.dtype, inner.bands
-        self.alpha, self.masked, self.palette = inner.alpha, inner.masked, inner.palette
-        self.nodata, self.band_names = inner.nodata, inner.band_names
-        self.scaling, self.remarks = inner.scaling, inner.remarks
-        self.random_access, self.resident_bytes, self.handles = inner.random_access, inner.resident_bytes, inner.handles
+        for name in _TAKEN_OVER:
+            setattr(self, name, getattr(inner, name))
         rows, cols = inner.size.height / size.height, inner.size.width / size.width
         self.georeference = inner.georeference and inner.georeference.scaled(rows, cols)
         known = resolution or inner.resolution
@@ -51,22 +50,14 @@ class Derived(PyramidReader):
 
     def valid(self, window: Window) -> BoolArray:
         """Those of the other under the centres of the pixels."""
-        result = np.empty((1, window.height, window.width), np.bool_)
-        valid: BoolArray = self._picked(result, window, lambda area: self._inner.valid(area)[None])[0]
-        return valid
-
-    def _picked(self, result: Raster, window: Window, read: Callable[[Window], Raster]) -> Raster:
-        """The pixels of the other under the centres of those of a window, strip by strip."""
         rows = _under_centres(window.top, window.height, self.size.height, self._inner.size.height)
         cols = _under_centres(window.left, window.width, self.size.width, self._inner.size.width)
         left, width = int(cols[0]), int(cols[-1] - cols[0]) + 1
-        span = (int(rows[-1] - rows[0]) + 1) * width * len(result) * result.itemsize
-        step = max(1, window.height // ceil_div(span, self.strip_bytes))
-        for start in range(0, window.height, step):
-            part = rows[start : start + step]
-            top = int(part[0])
-            pixels = read(Window(top, left, int(part[-1]) - top + 1, width))
-            result[:, start : start + step] = pixels[:, part - top][:, :, cols - left]
+        result = np.empty((window.height, window.width), np.bool_)
+        for part in strips(rows, width):
+            top = int(rows[part][0])
+            found = self._inner.valid(Window(top, left, int(rows[part][-1]) - top + 1, width))
+            result[part] = found[np.ix_(rows[part] - top, cols - left)]
         return result
 
     def close(self) -> None:
@@ -86,7 +77,7 @@ class RescaledReader(Derived):
         resolution: of the inner's level 0, where it is known better than by the inner.
     """
 
-    def __init__(self, inner: PyramidReader, size: Size, resolution: Resolution | None = None) -> None:
+    def __init__(self, inner: ImageReader, size: Size, resolution: Resolution | None = None) -> None:
         super().__init__(inner, size, resolution)
         sides = [self._scaled(inner._extent(level)) for level in range(len(inner.levels))]
         factors = [max(e.height / s.height, e.width / s.width) for e, s in zip(sides, inner.levels, strict=True)]
@@ -103,17 +94,11 @@ class RescaledReader(Derived):
     def _extent(self, level: int) -> Size:
         return self._extents[level]
 
-    def _read_level(self, level: int, window: Window) -> Raster:
-        return self._at(level, window, lambda stored, part: Known(self._inner._read_level(stored, part), None)).pixels
-
-    def _known_level(self, level: int, window: Window) -> Known:
-        return self._at(level, window, self._inner._known_level)
-
-    def _at(self, level: int, window: Window, read: Callable[[int, Window], Known]) -> Known:
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
         if level > 0:
-            return read(self._sources[level], window)
+            return self._inner._level(self._sources[level], window, ask)
         plan = window_taps(window, window.size, self._base_extent, self._inner.levels[self._base])
-        return self._resampled(partial(read, self._base), plan, window.size)
+        return self._resampled(lambda part: self._inner._level(self._base, part, ask), plan, window.size)
 
 
 class FilledReader(Derived):
@@ -124,7 +109,7 @@ class FilledReader(Derived):
         fill: per band what stands where no value is known.
     """
 
-    def __init__(self, inner: PyramidReader, fill: Sequence[float]) -> None:
+    def __init__(self, inner: ImageReader, fill: Sequence[float]) -> None:
         super().__init__(inner, inner.size)
         self.levels = inner.levels
         values = np.array(fill, np.float64)[:, None, None]
@@ -132,26 +117,24 @@ class FilledReader(Derived):
             values = np.rint(np.clip(values, np.iinfo(self.dtype).min, np.iinfo(self.dtype).max))
         self._fill = values.astype(self.dtype)
 
-    def _read_level(self, level: int, window: Window) -> Raster:
-        return self._filled(self._inner._known_level(level, window))
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
+        return self._filled(self._inner._level(level, window, True), ask)
 
-    def read(self, window: Window, size: Size | None = None) -> Raster:
-        """Those of the other, with what means nothing replaced."""
-        return self._filled(self._inner.read_known(window, size))
-
-    def read_known(self, window: Window, size: Size | None = None) -> Known:
-        """Those of the other."""
-        return self._inner.read_known(window, size)
+    def _read(self, window: Window, size: Size | None, ask: bool) -> Known:
+        return self._filled(self._inner.read_known(window, size), ask)
 
     def valid(self, window: Window) -> BoolArray:
         """Those of the other."""
         return self._inner.valid(window)
 
-    def _filled(self, found: Known) -> Raster:
-        return found.pixels if found.known is None else np.where(found.known, found.pixels, self._fill)
+    def _filled(self, found: Known, ask: bool) -> Known:
+        """With what means nothing replaced, unless it is asked what does."""
+        if ask or found.known is None:
+            return found
+        return Known(np.where(found.known, found.pixels, self._fill), None)
 
 
-def _under_centres(start: int, count: int, length: int, inner: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _under_centres(start: int, count: int, length: int, inner: int) -> IntArray:
     """Inner positions under the centres of pixels, in whole numbers so that no window decides otherwise."""
     return (2 * np.arange(start, start + count, dtype=np.int64) + 1) * inner // (2 * length)
 
@@ -170,18 +153,8 @@ def resized(reader: ImageReader, size: Size, resolution: Resolution | None = Non
         reader: of an image; belongs to the result.
         size: of the new level 0.
         resolution: of the reader's level 0, where it is known better than by the reader.
-
-    Raises:
-        UnsupportedImageError: when the reader is none of this package.
     """
-    if reader.size == size:
-        return reader
-    if not isinstance(reader, PyramidReader):
-        raise UnsupportedImageError(
-            f"{reader.location} is read by {type(reader).__name__}, which does not support other pixel sizes; derive "
-            "the reader from PyramidReader, or remove data.pixel_size"
-        )
-    return RescaledReader(reader, size, resolution)
+    return reader if reader.size == size else RescaledReader(reader, size, resolution)
 
 
 class _Turn(NamedTuple):
@@ -223,7 +196,7 @@ class OrientedReader(Derived):
         orientation: 2 to 8, as EXIF numbers them.
     """
 
-    def __init__(self, inner: PyramidReader, orientation: int) -> None:
+    def __init__(self, inner: ImageReader, orientation: int) -> None:
         turn = _TURNS[orientation]
         super().__init__(inner, inner.size)
         self._turn, self.size = turn, turn.size(inner.size)
@@ -240,16 +213,8 @@ class OrientedReader(Derived):
         """As it is shown, which is all that anybody else sees."""
         return self.size
 
-    @property
-    def inner(self) -> PyramidReader:
-        """The image as it is stored."""
-        return self._inner
-
-    def _read_level(self, level: int, window: Window) -> Raster:
-        return self._turn(self._inner._read_level(level, self._turn.stored(window, self.levels[level])))
-
-    def _known_level(self, level: int, window: Window) -> Known:
-        pixels, known = self._inner._known_level(level, self._turn.stored(window, self.levels[level]))
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
+        pixels, known = self._inner._level(level, self._turn.stored(window, self.levels[level]), ask)
         return Known(self._turn(pixels), None if known is None else self._turn(known))
 
     def valid(self, window: Window) -> BoolArray:
@@ -265,9 +230,7 @@ def as_shown(reader: ImageReader, location: Address) -> ImageReader:
     asked.
     """
     placed = reader.georeference is not None or not (location.is_local and location.path.is_file())
-    if placed or not isinstance(reader, PyramidReader):
-        return reader
-    orientation = stored_orientation(location)
+    orientation = 1 if placed else stored_orientation(location)
     return reader if orientation == 1 else OrientedReader(reader, orientation)
 
 

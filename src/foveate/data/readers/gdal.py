@@ -16,8 +16,8 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from foveate.data.readers._gdal_checks import check_length, check_overviews, drivers_for
-from foveate.data.readers.base import PLAIN, Address, OpenOptions, check_blocks, redacted
-from foveate.data.readers.pyramid import PyramidReader, representable
+from foveate.data.readers.base import PLAIN, Address, OpenOptions, check_blocks, redacted, representable
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Georeference, Resolution, Size, Window
@@ -182,7 +182,7 @@ def read_header(dataset: Any, options: OpenOptions = PLAIN) -> Header:
     )
 
 
-def describe(reader: PyramidReader, header: Header) -> bool:
+def describe(reader: ImageReader, header: Header) -> bool:
     """Give a reader what a header says.
 
     Returns:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foveate.data.readers.base import Address, OpenOptions
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Resolution, Size, Window
 from foveate.types import Raster
@@ -29,7 +29,7 @@ _TILE = 512
 _WHITE = (255, 255, 255)
 
 
-class OpenSlideReader(PyramidReader):
+class OpenSlideReader(ImageReader):
     """Reads windows of a slide: three bands, red, green and blue.
 
     Where nothing was scanned a slide is transparent; its background colour, white unless the file says another, is put

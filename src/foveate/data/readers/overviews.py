@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.readers.base import Address, Known, OpenOptions
+from foveate.data.readers.base import Address, Known, OpenOptions, any_band
 from foveate.data.readers.derived import Derived
-from foveate.data.readers.pyramid import PyramidReader, any_band
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError
 from foveate.files import TemporaryFolder, written
@@ -32,7 +32,7 @@ _SAMPLES, _SAMPLE_SIDE = 5, 64
 _known_whole: set[tuple[int, int]] = set()
 
 
-def with_overviews(reader: PyramidReader) -> PyramidReader:
+def with_overviews(reader: ImageReader) -> ImageReader:
     """The same image with coarse levels where its file has too few; itself where it has enough.
 
     Only of images on this computer that are read by windows, in three bands or more: one band may be class ids, which
@@ -59,7 +59,7 @@ class OverviewedReader(Derived):
         kept: number of its own levels that stay.
     """
 
-    def __init__(self, inner: PyramidReader, kept: int) -> None:
+    def __init__(self, inner: ImageReader, kept: int) -> None:
         super().__init__(inner, inner.size)
         self._kept = kept
         self._factor = _STEP * round(inner._downsample(kept - 1))
@@ -76,27 +76,15 @@ class OverviewedReader(Derived):
     def _extent(self, level: int) -> Size:
         return self._inner._extent(level) if level < self._kept else self._whole
 
-    def _read_level(self, level: int, window: Window) -> Raster:
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
         if level < self._kept:
-            return self._inner._read_level(level, window)
-        coarse = self._coarse_levels()
-        if coarse is None:
-            return self._from_inner(window, self._factor << (level - self._kept)).pixels
-        return coarse._read_level(level - self._kept, window)
-
-    def _known_level(self, level: int, window: Window) -> Known:
-        if level < self._kept:
-            return self._inner._known_level(level, window)
-        coarse = self._coarse_levels()
-        if coarse is None:
-            return self._from_inner(window, self._factor << (level - self._kept))
-        return coarse._known_level(level - self._kept, window)
-
-    def _coarse_levels(self) -> RasterioReader | None:
-        """The file of them, made where it is not there; None where that needs what cannot be read."""
+            return self._inner._level(level, window, ask)
         if self._overviews is None and not self._damaged:
             self._open()
-        return self._overviews
+        if self._overviews is None:  # making them needs what cannot be read
+            found = self._from_inner(window, self._factor << (level - self._kept))
+            return found if ask else Known(found.pixels, None)
+        return self._overviews._level(level - self._kept, window, ask)
 
     def _from_inner(self, window: Window, factor: int) -> Known:
         size = window.size
@@ -156,7 +144,7 @@ class OverviewedReader(Derived):
             self._temporary = None
 
 
-def _coarse_source(size: Size, image: PyramidReader, read: Callable[[Window], Known]) -> TiffSource:
+def _coarse_source(size: Size, image: ImageReader, read: Callable[[Window], Known]) -> TiffSource:
     """A coarse level of an image; where nothing is known it holds NaN, the value that means so, or a mask says so."""
     values = {value for band in image.nodata for value in band[:1]} if all(image.nodata) else set()
     hole = math.nan if image.dtype.kind == "f" else values.pop() if len(values) == 1 else None
@@ -205,7 +193,7 @@ def cache_folder() -> Path | None:
     return Path(text).expanduser() if text else None
 
 
-def _levels_before_gap(reader: PyramidReader) -> int | None:
+def _levels_before_gap(reader: ImageReader) -> int | None:
     """How many levels lie before a step that is too wide, or None when no step is; the last one may be too large."""
     for level in range(len(reader.levels) - 1):
         if reader._downsample(level + 1) > _WIDEST_STEP * reader._downsample(level):
@@ -213,7 +201,7 @@ def _levels_before_gap(reader: PyramidReader) -> int | None:
     return len(reader.levels) if reader.levels[-1].pixels > _MOST_PIXELS else None
 
 
-def _key(reader: PyramidReader, factor: int) -> str:
+def _key(reader: ImageReader, factor: int) -> str:
     """Name of the levels: by the file, when it was written, and samples of its pixels along the diagonal."""
     about = reader.path.stat()
     total = hashlib.sha256(f"{reader.path.resolve()} {about.st_size} {about.st_mtime_ns}".encode())

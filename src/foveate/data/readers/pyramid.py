@@ -1,54 +1,70 @@
-"""`PyramidReader`: everything about reading a window but the file format; `MemoryPyramid`: the levels of an array."""
+"""`ImageReader`: everything about reading a window but the file format; `MemoryPyramid`: the levels of an array."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.readers.base import Address, Known
+from foveate.data.readers.base import Address, Known, NoData, any_band, known_values, representable
 from foveate.files import Closing
 from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, halvings
 from foveate.patches.extraction import Taps, WindowTaps, resample, to_dtype, window_taps
-from foveate.types import BoolArray, Raster
+from foveate.types import BoolArray, IntArray, Raster
 
-NoData: TypeAlias = tuple[tuple[float, ...], ...]  # per band the values that mean that there is none
 STRIP_BYTES = 64 << 20
-# Floats this large mean that there is no value, as infinity does: what programs write for "none" begins at 1e36.
-_NO_VALUE = 1e30
 # Types torch cannot index or add; the wider one holds every value.
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64, "bool": np.uint8}
 
 
-class PyramidReader(Closing, ABC):
-    """An `ImageReader` that lacks only opening and `_read_level`.
+class ImageReader(Closing):
+    """Reads windows of an image that is too large to load.
 
-    A subclass sets the attributes of `ImageReader`. A read takes the coarsest level that is still at least as fine as
-    the request and takes means of its pixels; a large request is worked off in parts of `strip_bytes`, so that the
-    overview of a file without a pyramid does not load the file.
+    A reader belongs to one process and one thread: file handles are neither shared nor locked. A subclass opens the
+    file, sets the attributes and writes `_read_level`; it passes the tests in `tests/data/test_reader_contract.py`. A
+    read takes the coarsest level that is still at least as fine as the request and takes means of its pixels; a large
+    request is worked off in parts of `strip_bytes`, so that the overview of a file without a pyramid does not load the
+    file.
 
     Limits: 32-bit integers above 2**24 lose their last digits where a mean is taken.
 
     Attributes:
+        path: the file. Of an image in memory or of a URL a path that names no file; its stem names results.
+        format: short name of the file format, for example "GTiff" or "PNG".
+        size: size of level 0.
+        bands: number of bands that `read` returns; an alpha band is left out unless it was asked for.
+        dtype: type of the pixels in the file, and of what `read` returns.
+        levels: sizes of the stored pyramid, finest first; `levels[0] == size`.
+        alpha: whether the file has an alpha band.
+        masked: whether pixels may hold no data: by a nodata value, a mask, an alpha band, or as floats that are not
+            finite.
+        palette: whether the pixels are indices into a colour table.
         nodata: per band the values that mean that there is none.
+        band_names: what the file says of each band, such as "red" or "NIR"; "" where it says nothing.
+        scaling: per band a gain and an offset from stored values to what they mean, as the file says; `read` gives
+            stored values.
+        remarks: what else a user should know of how the file is read, in sentences.
+        georeference: place on the ground, when the file knows it.
+        resolution: size of a pixel of level 0 in metres, when the file knows it.
+        random_access: whether a window is read without decoding the whole file.
+        resident_bytes: bytes the reader holds in memory once it was read from.
+        handles: files it keeps open.
     """
 
     path: Path
     format: str
     size: Size
     bands: int
+    dtype: np.dtype[Any]
+    levels: tuple[Size, ...]
     alpha: bool = False
     masked: bool = False
     palette: bool = False
-    dtype: np.dtype[Any]
-    levels: tuple[Size, ...]
     nodata: NoData = ()
     band_names: tuple[str, ...] = ()
     scaling: tuple[tuple[float, float], ...] = ()
@@ -63,12 +79,12 @@ class PyramidReader(Closing, ABC):
 
     @property
     def location(self) -> str:
-        """The path or URL; readers on top of another override it."""
+        """What messages call it: the path or URL it was opened from."""
         return str(self._location or self.path)
 
     @property
     def stored_size(self) -> Size:
-        """The size; readers on top of another override it."""
+        """Size of level 0 in the file, where it is read as if its pixels had another size; else `size`."""
         return self.size
 
     def also_nodata(self, value: float) -> None:
@@ -77,50 +93,64 @@ class PyramidReader(Closing, ABC):
         self.nodata = tuple((*values, *representable(value, self.dtype)) for values in own)
         self.masked = self.masked or any(self.nodata)
 
-    @abstractmethod
     def _read_level(self, level: int, window: Window) -> Raster:
         """Pixels of a window, in pixels of the level and inside it; may be a view, which is never written to."""
-
-    def close(self) -> None:
-        """Release handles and memory; may be called twice."""
-
-    def valid(self, window: Window) -> BoolArray:
-        """Whether the pixels of a window inside the image hold data, (height, width): a value in any band."""
-        marked = self._marked(0, window)
-        if self.dtype.kind != "f" and not any(self.nodata):
-            return np.ones((window.height, window.width), np.bool_) if marked is None else marked
-        return any_band(self._known_level(0, window).known, window)
+        return self._level(level, window, False).pixels
 
     def _marked(self, level: int, window: Window) -> BoolArray | None:
         """Where a mask or an alpha band says that there is data, (h, w); None when there is neither."""
         del level, window
         return None
 
-    def _known_level(self, level: int, window: Window) -> Known:
-        """As `_read_level`, and which values mean something."""
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
+        """As `_read_level`, and which values mean something, where that is asked for."""
         pixels = self._read_level(level, window)
-        return Known(pixels, known_values(pixels, self._marked(level, window), self.nodata))
+        return Known(pixels, known_values(pixels, self._marked(level, window), self.nodata) if ask else None)
 
     def _extent(self, level: int) -> Size:
         """Level-0 pixels that the level covers; more than the image when the level was padded to whole pixels."""
         return self.size
 
+    def valid(self, window: Window) -> BoolArray:
+        """Whether the pixels of a window inside the image hold data, (height, width): a value in any band.
+
+        Raises:
+            ImageReadError: when the file is damaged.
+        """
+        marked = self._marked(0, window)
+        if self.dtype.kind != "f" and not any(self.nodata):
+            return np.ones((window.height, window.width), np.bool_) if marked is None else marked
+        return any_band(self._level(0, window, True).known, window)
+
     def read(self, window: Window, size: Size | None = None) -> Raster:
-        """The pixels of a window, as `ImageReader.read` promises."""
-        return self._read(window, size, lambda level, part: Known(self._read_level(level, part), None)).pixels
+        """The pixels of a window, each the mean of the image over its own footprint.
+
+        Args:
+            window: level-0 pixels; it may reach outside the image, where the image is mirrored at its edges (the edge
+                pixel is repeated).
+            size: height and width of the result; the window's own size when None.
+
+        Returns:
+            (bands, height, width) in the file's dtype; means of integers are rounded. The caller owns the array.
+
+        Raises:
+            ImageReadError: when the file is damaged.
+        """
+        return self._read(window, size, False).pixels
 
     def read_known(self, window: Window, size: Size | None = None) -> Known:
-        """The pixels of a window and which mean something, as `ImageReader.read_known` promises."""
-        return self._read(window, size, self._known_level)
+        """As `read`, but each mean is taken over the values that mean something, and which pixels have one is told."""
+        return self._read(window, size, True)
 
-    def _read(self, window: Window, size: Size | None, read: Callable[[int, Window], Known]) -> Known:
+    def _read(self, window: Window, size: Size | None, ask: bool) -> Known:
         out = size or window.size
         if out == window.size and Window.of(self.size).contains(window):
-            pixels, known = read(0, window)
+            pixels, known = self._level(0, window, ask)
             return Known(pixels if pixels.base is None else pixels.copy(), known)
-        level = self._level_for(window, out)
+        asked = 1.01 * min(window.height / out.height, window.width / out.width)  # as pyramids round their sizes
+        level = max((k for k in range(1, len(self.levels)) if self._downsample(k) <= asked), default=0)
         plan = window_taps(window, out, self._extent(level), self.levels[level])
-        return self._resampled(partial(read, level), plan, out)
+        return self._resampled(lambda part: self._level(level, part, ask), plan, out)
 
     def _resampled(self, read: Callable[[Window], Known], plan: WindowTaps, out: Size) -> Known:
         """Carry out a plan on what `read` gives, in parts of `strip_bytes`."""
@@ -136,12 +166,6 @@ class PyramidReader(Closing, ABC):
                 known[:, rows, cols] = some
         return Known(result, known)
 
-    def _level_for(self, window: Window, out: Size) -> int:
-        """The coarsest level not coarser than asked for; 1% off is allowed, as pyramids round their sizes."""
-        asked = 1.01 * min(window.height / out.height, window.width / out.width)
-        fine = [level for level in range(1, len(self.levels)) if self._downsample(level) <= asked]
-        return max(fine, default=0)
-
     def _downsample(self, level: int) -> float:
         extent, size = self._extent(level), self.levels[level]
         return max(extent.height / size.height, extent.width / size.width)
@@ -155,7 +179,7 @@ class PyramidReader(Closing, ABC):
 
     def _read_part(self, read: Callable[[Window], Known], plan: WindowTaps) -> Known:
         pixels, known = read(plan.needed)
-        source = as_tensor(pixels)
+        source = _as_tensor(pixels)
         if known is None:
             values, weight = resample(source, plan.rows, plan.cols), None
         else:
@@ -167,39 +191,15 @@ class PyramidReader(Closing, ABC):
         return Known(result, None if weight is None else (weight > 0).numpy())
 
 
-def known_values(pixels: Raster, marked: BoolArray | None, nodata: NoData) -> BoolArray | None:
-    """Which values (bands, h, w) mean something; None when all do."""
-    known = None if marked is None else np.broadcast_to(marked, pixels.shape).copy()
-    if pixels.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            finite = np.abs(pixels) < _NO_VALUE
-        known = finite if known is None else known & finite
-    for band, values in enumerate(nodata):
-        for value in values:
-            known = np.ones(pixels.shape, np.bool_) if known is None else known
-            known[band] &= pixels[band] != value
-    return None if known is None or known.all() else known
+def strips(rows: IntArray, row_bytes: int) -> Iterator[slice]:
+    """Parts of some ascending rows whose source stays small, of a file without levels too."""
+    span = (int(rows[-1]) - int(rows[0]) + 1) * row_bytes
+    step = max(1, len(rows) // max(1, ceil_div(span, STRIP_BYTES)))
+    for start in range(0, len(rows), step):
+        yield slice(start, start + step)
 
 
-def any_band(known: BoolArray | None, window: Window) -> BoolArray:
-    """Whether any band of the pixels of a window has a value, (h, w)."""
-    if known is None:
-        return np.ones((window.height, window.width), np.bool_)
-    there: BoolArray = np.logical_or.reduce(known, axis=0)
-    return there
-
-
-def representable(value: float | None, dtype: np.dtype[Any]) -> tuple[float, ...]:
-    """A value as pixels of a type have it; nothing where they cannot, and of NaN, which no pixel equals."""
-    if value is None or not np.isfinite(value):
-        return ()
-    if dtype.kind == "f":
-        return (float(value),)
-    limits = np.iinfo(dtype)
-    return (int(value),) if float(value).is_integer() and limits.min <= value <= limits.max else ()
-
-
-def as_tensor(raster: Raster) -> Tensor:
+def _as_tensor(raster: Raster) -> Tensor:
     """A raster as a tensor, in a type torch computes with; not copied where that can be avoided."""
     if raster.dtype.name in _WIDER:
         return torch.from_numpy(raster.astype(_WIDER[raster.dtype.name]))

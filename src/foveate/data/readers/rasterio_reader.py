@@ -18,7 +18,7 @@ import numpy as np
 from foveate.data.readers.array import planes_chosen
 from foveate.data.readers.base import PLAIN, Address, OpenOptions, Plane
 from foveate.data.readers.gdal import describe, open_dataset, open_level, open_made, read_header, read_valid, reading
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import FoveateError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
@@ -177,7 +177,7 @@ def _gdal_type(dtype: str) -> str:
     return "Byte" if dtype == "uint8" else dtype.replace("int", "Int").replace("u", "U").replace("f", "F")
 
 
-class RasterioReader(PyramidReader):
+class RasterioReader(ImageReader):
     """Reads windows from a file and from its overviews.
 
     The overviews are trusted to be means (or wavelet averages, as in JPEG 2000): those made by

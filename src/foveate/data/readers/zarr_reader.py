@@ -14,7 +14,7 @@ from zarr.storage import WrapperStore
 from foveate.data.readers.array import pixel_type
 from foveate.data.readers.base import Address, Plane, redacted
 from foveate.data.readers.ngff import ZarrImage, image_in
-from foveate.data.readers.pyramid import PyramidReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import Raster
@@ -164,7 +164,7 @@ def _refuse(wrong: bool, name: str, reason: str) -> None:
         raise ImageReadError(f"{name} in it is damaged: {reason}")
 
 
-class ZarrReader(PyramidReader):
+class ZarrReader(ImageReader):
     """Reads windows of an OME-Zarr image (NGFF 0.4, 0.5), of a Zarr array (v2, v3) or of a group of arrays.
 
     Without names of axes, those of `ImageAxes.guessed` are taken. A chunk that is not stored holds the array's fill

@@ -13,7 +13,7 @@ from foveate.data.config import DataConfig
 from foveate.data.images import open_sample
 from foveate.data.manifest import Sample
 from foveate.data.readers import ArrayReader
-from foveate.data.readers.base import ImageReader
+from foveate.data.readers.pyramid import ImageReader
 from foveate.geometry import CellGrid, Size, Window
 from foveate.inference.maps import MapFiles
 from foveate.membership import Membership
