@@ -104,7 +104,6 @@ def maps_of(run: TrainedRun, split: str, options: argparse.Namespace) -> Iterato
         with open_image(sample.image) as reader, open_labels(sample, data) as labels:
             source = PixelSource.of(reader, data, run.device)
             truth = torch.from_numpy(labels.read(Window.of(reader.size))).long()
-            truth[truth == data.ignore_index] = 255
             wide, close = (cover(run, source, look) for look in ((options.wide, 1.0), (options.close, options.keep)))
             yield Maps(wide, close, truth)
 

@@ -30,6 +30,7 @@ from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics import confusion_matrix, loss_per_cell, scores_from
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
+from foveate.types import IGNORE
 
 
 def whole_image(path: Path, keep: float) -> TrainedRun:
@@ -94,19 +95,19 @@ def chosen_blocks(runs: list[TrainedRun], sample: Sample, data: DataConfig) -> I
             source = PixelSource.of(reader, data, run.device)
             blocks = list(BlockGrid(source.size, side))
             segmenter = ready_to_predict(run.segmenter, run.device)
-            each.append(finished_blocks(segmenter, source, run.config.inference, blocks=labelled(blocks, labels, data)))
+            each.append(finished_blocks(segmenter, source, run.config.inference, blocks=labelled(blocks, labels)))
         for parts in zip(*each, strict=True):
             truth = torch.from_numpy(labels.read(parts[0].window)).long()
-            yield best_of([part.logits for part in parts], truth, target, data.ignore_index), truth
+            yield best_of([part.logits for part in parts], truth, target), truth
 
 
-def labelled(blocks: list[Window], labels: LabelReader, data: DataConfig) -> list[Window]:
-    return [block for block in blocks if (labels.read(block) != data.ignore_index).any()]
+def labelled(blocks: list[Window], labels: LabelReader) -> list[Window]:
+    return [block for block in blocks if (labels.read(block) != IGNORE).any()]
 
 
-def best_of(logits: list[Tensor], truth: Tensor, target: int, ignore_index: int) -> Tensor:
+def best_of(logits: list[Tensor], truth: Tensor, target: int) -> Tensor:
     """Class ids (h, w), from the logits (C, h, w) with the smallest loss in each target."""
-    losses = torch.stack([loss_per_cell(one, truth, target, Exclusive(ignore_index)) for one in logits])
+    losses = torch.stack([loss_per_cell(one, truth, target, Exclusive()) for one in logits])
     choice = losses.nan_to_num().argmin(dim=0)
     choice = choice.repeat_interleave(target, 0).repeat_interleave(target, 1)[: truth.shape[0], : truth.shape[1]]
     ids = torch.stack([one.argmax(dim=0) for one in logits])

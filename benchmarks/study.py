@@ -83,7 +83,6 @@ def changed(near: int, middle: int, far: int) -> dict[str, tuple[str, str]]:
         "untold-scale": ("mixture", "foveation.tell_scale=false"),
         "two-scales-near": ("mixture", f"foveation.fields_of_view=[{near},{middle}]"),
         "two-scales-far": ("mixture", f"foveation.fields_of_view=[{near},{far}]"),
-        "mostly-narrow": ("coarse_first", "foveation.estimator={name: coarse_first, narrowest: 0.75}"),
     }
 
 

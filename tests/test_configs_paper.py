@@ -31,7 +31,6 @@ def test_configs_take_what_is_prepared(path, monkeypatch):
     assert config.name == path.stem
     assert tuple(config.data.class_names) == RECIPES[name].classes
     assert config.data.manifest == Path(f"{path.stem if size == 'small' else name}/manifest.csv")
-    assert config.data.ignore_index == 255
     assert RunConfig.parse(config.tree()) == config
 
 

@@ -57,7 +57,7 @@ def test_own_dataset(tmp_path):
     "network",
     [
         "own_network:build",
-        {"factory": "own_network:build", "options": {"width": 4}},
+        {"architecture": "own_network:build", "options": {"width": 4}},
         {"architecture": "c1_deepsup", "encoder": "resnet18", "weights": "none", "options": {"depth": 3}},
     ],
 )

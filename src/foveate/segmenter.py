@@ -194,7 +194,7 @@ class FoveatedSegmenter(nn.Module):
         """The network's input (N, C_in, P, P): the sum of a location's patches, or the only one that was read."""
         reading = self._reading
         read = list(reading.scales)
-        if patches.shape[1] == 1 and reading.shares:
+        if patches.shape[1] == 1 and reading.drawn:
             return patches[:, 0]
         if patches.shape[1] not in (len(read), len(self.scales)):
             raise GeometryError(f"expected patches of {len(read)} or {len(self.scales)} scales, got {patches.shape[1]}")

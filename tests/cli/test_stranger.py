@@ -32,8 +32,8 @@ def save(run, network):
     (run / "config.yaml").write_text(yaml.safe_dump(config.tree()))
 
 
-OWN = {"factory": "evil:build"}
-HUB = {"factory": "torch.hub:load", "options": {"repo_or_dir": ".", "model": "build", "source": "local"}}
+OWN = {"architecture": "evil:build"}
+HUB = {"architecture": "torch.hub:load", "options": {"repo_or_dir": ".", "model": "build", "source": "local"}}
 COMMANDS = {
     "predict": ["predict", "{run}", "{image}", "--out", "{out}"],
     "evaluate": ["evaluate", "{run}"],

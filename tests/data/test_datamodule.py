@@ -80,7 +80,7 @@ def test_processes_share_out_validation_without_repeats(folder):
 
 
 def test_does_not_touch_the_global_generators(folder):
-    data = module(folder, augmentation={"brightness": 0.3})
+    data = module(folder, augmentation={"color_jitter": [0.3]})
     data.setup()
     before = torch.get_rng_state()
     list(data.train_dataloader())

@@ -29,7 +29,7 @@ def dataset(tmp_path):
     config = data_config(write_data_set(tmp_path))
     samples = load_samples(config)
     index = LabelIndex.build([lambda s=s: open_labels(s, config) for s in samples], 2, 4)
-    augmentation = Augmentation(AugmentationConfig(brightness=0.2, hue=0.1), 255)
+    augmentation = Augmentation(AugmentationConfig(color_jitter=(0.2, 0, 0, 0.1)), 255)
     sampler = CellSampler(index, 0.5)
     return LocationDataset(
         samples, SampleReader(config, SPEC), sampler, augmentation, locations_per_image=3, length=24, seed=7

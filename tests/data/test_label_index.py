@@ -74,7 +74,8 @@ def test_a_class_that_is_the_ignored_value(tmp_path):
     refused(
         scenes(tmp_path, masks),
         "class water has no labelled pixel",
-        f"{pixels:,} pixels of the masks are 255 = data.ignore_index; if they are water, set data.label_map={{255: 1}}",
+        f"{pixels:,} pixels of the masks are 255, which does not count; if they are water, set "
+        "data.label_map={255: 1}",
         "data.allow_absent_classes=true",
         "val: ground",
     )
@@ -88,7 +89,7 @@ def test_a_label_map_that_is_given_is_kept(tmp_path):
     masks = {name: np.array([7, 50, 9], np.uint8)[squares(i) + squares(i + 9)] for i, name in enumerate("abv")}
     refused(
         scenes(tmp_path, masks),
-        "which data.label_map maps to data.ignore_index; if they are road, set data.label_map={7: 0, 50: 1, 9: 2}",
+        "which data.label_map maps to 255; if they are road, set data.label_map={7: 0, 50: 1, 9: 2}",
         classes=THREE,
         label_map={7: 0, 50: 1, 9: 255},
     )

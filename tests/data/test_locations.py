@@ -119,7 +119,7 @@ def test_moving_a_location_is_reading_the_moved_image():
 
 
 def test_upright_scenes_are_mirrored_left_to_right_only():
-    augmentation = Augmentation(AugmentationConfig(flip="horizontal", rotate90=False), 1.0)
+    augmentation = Augmentation(AugmentationConfig(orientations="horizontal"), 1.0)
     location = read(IMAGE, MASK, (2, 9))
     changed = [augmentation(location, np.random.default_rng(seed)).label for seed in range(30)]
     mirrored = [not torch.equal(label, location.label) for label in changed]
@@ -129,8 +129,8 @@ def test_upright_scenes_are_mirrored_left_to_right_only():
 
 @pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (3, np.float32), (1, np.uint8), (5, np.uint16)])
 def test_colours_change_alike_and_repeatably(channels, dtype):
-    colour = {"saturation": 0.5, "hue": 0.2} if channels == 3 else {}
-    config = AugmentationConfig(flip=False, rotate90=False, brightness=0.5, **colour)
+    jitter = (0.5, 0, 0.5, 0.2) if channels == 3 else (0.5,)
+    config = AugmentationConfig(orientations="none", color_jitter=jitter)
     scale = 1.0 if np.dtype(dtype).kind == "f" else float(np.iinfo(dtype).max)
     image = np.ones((channels, HEIGHT, WIDTH)) * np.linspace(0.2, 0.5, channels)[:, None, None]
     image = (image * scale).astype(dtype)
@@ -153,5 +153,5 @@ def test_colours_change_alike_and_repeatably(channels, dtype):
 def test_switches_do_not_change_what_is_drawn():
     plain = read(IMAGE, MASK, (5, 5))
     moved = Augmentation(AugmentationConfig(), 1.0)(plain, np.random.default_rng(3))
-    both = Augmentation(AugmentationConfig(brightness=0.3), 1.0)(plain, np.random.default_rng(3))
+    both = Augmentation(AugmentationConfig(color_jitter=(0.3,)), 1.0)(plain, np.random.default_rng(3))
     assert (moved.label == both.label).all()

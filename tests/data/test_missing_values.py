@@ -235,5 +235,5 @@ def test_training_and_prediction_see_no_value_that_means_nothing(path, tmp_path)
     assert values.min() > -1
     assert values.max() < 40000
     around = Window(12, 12, 16, 16)
-    np.testing.assert_array_equal(place.label == config.ignore_index, holes()[12:28, 12:28])
+    np.testing.assert_array_equal(place.label == 255, holes()[12:28, 12:28])
     assert around.size == Size(*place.label.shape)

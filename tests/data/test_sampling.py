@@ -172,7 +172,7 @@ SPEC = LocationSpec(SCALES, 4, 3, (0, 1, 2), window_labels=True, nesting=Nesting
 
 
 def module(root, spec=SPEC, **options):
-    config = data_config(write_data_set(root), split={"val": ["im2"]}, augmentation={"flip": False, "rotate90": False})
+    config = data_config(write_data_set(root), split={"val": ["im2"]}, augmentation={"orientations": "none"})
     data = FoveateDataModule(config, spec, steps=3, images_per_step=2, locations_per_image=3, **options)
     data.setup()
     return data

@@ -23,10 +23,10 @@ def test_estimators_are_chosen_by_name():
         ({"fields_of_view": [32, 64]}, "smaller than the patch"),
         ({"fields_of_view": [128, 64]}, "ascending"),
         ({"estimator": {"name": "fixed", "index": 3}}, "beyond the 3 fields of view"),
-        ({"estimator": {"name": "gumbel", "tua": 1}}, "did you mean 'tau'"),
+        ({"estimator": {"name": "gumbel", "tua_end": 1}}, "did you mean 'tau_end'"),
         ({"field_of_view": [64]}, "did you mean 'fields_of_view'"),
         ({"estimator": {"name": "cascade", "gian": 2}}, "did you mean 'gain'"),
-        ({"estimator": {"name": "gumbel", "tau": 0}}, "greater than 0"),
+        ({"estimator": {"name": "gumbel", "tau_end": 0}}, "greater than 0"),
     ],
 )
 def test_mistakes_are_named(change, message):

@@ -75,7 +75,7 @@ def test_a_method_of_an_earlier_version_means_what_it_meant(method, estimator):
 @pytest.mark.parametrize(
     ("saved", "estimator"),
     [
-        ({"name": "gumbel", "hard": False, "tau": 2.0}, GumbelSoftmax(name="gumbel_soft", tau=2.0)),
+        ({"name": "gumbel", "hard": False, "tau_end": 2.0}, GumbelSoftmax(name="gumbel_soft", tau_end=2.0)),
         ({"name": "gumbel", "hard": True}, GumbelSoftmax()),
         ({"name": "mode", "inverse": False}, StraightThroughArgmax(name="mode_plain")),
         ({"name": "mode", "inverse": True}, StraightThroughArgmax()),
@@ -95,8 +95,8 @@ def test_a_method_and_a_setting_of_another_are_a_contradiction():
 
 
 def test_settings_of_the_estimator_are_kept():
-    config = RunConfig.parse({**values(estimator={"name": "gumbel", "tau": 3.0}), "method": "gsm"})
-    assert config.foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau=3.0)
+    config = RunConfig.parse({**values(estimator={"name": "gumbel", "tau_end": 3.0}), "method": "gsm"})
+    assert config.foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau_end=3.0)
 
 
 def test_a_method_and_another_estimator_are_a_contradiction():
@@ -127,8 +127,8 @@ def test_members_are_for_ensembles():
 
 
 def test_another_name_keeps_the_settings_of_its_own_estimator_only():
-    gumbel = RunConfig.parse(values(estimator={"name": "gumbel", "hard": True, "tau": 3.0}))
-    assert gumbel.changed([], "gumbel_soft").foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau=3.0)
+    gumbel = RunConfig.parse(values(estimator={"name": "gumbel", "hard": True, "tau_end": 3.0}))
+    assert gumbel.changed([], "gumbel_soft").foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau_end=3.0)
     assert gumbel.changed([], "mode_plain").foveation.estimator == StraightThroughArgmax(name="mode_plain")
 
 
@@ -143,7 +143,7 @@ def test_the_ending_paper_is_the_papers_alignment():
 def test_a_configuration_of_an_earlier_version_gets_the_new_keys_at_their_defaults():
     config = RunConfig.parse(values(estimator="mixture"))
     older = config.tree()
-    del older["foveation"]["estimator"]["top"], older["inference"]["planner"], older["training"]["losses"]["ohem"]
+    del older["foveation"]["estimator"]["top"], older["inference"]["planner"], older["training"]["losses"]["focal"]
     assert RunConfig.completed({**older, "method": "mixture"}) == config.tree()
 
 
@@ -165,14 +165,14 @@ def test_every_name_is_a_configuration_of_every_setting_of_the_paper(path):
 
 def test_an_override_is_for_the_estimator_that_is_given_with_it(tmp_path):
     path = write_config(tmp_path / "mean.yaml", values(estimator="mean"))
-    config = RunConfig.load(path, ["foveation.estimator=gumbel_soft", "foveation.estimator.tau=3"])
-    assert config.foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau=3.0)
+    config = RunConfig.load(path, ["foveation.estimator=gumbel_soft", "foveation.estimator.tau_end=3"])
+    assert config.foveation.estimator == GumbelSoftmax(name="gumbel_soft", tau_end=3.0)
     wider = RunConfig.load(path, ["foveation.fields_of_view=[32,64,96]", "foveation.estimator=fixed_3"])
     assert name(wider) == "fixed_3"
     settings = RunConfig.load(path, ["foveation.estimator={name: fixed, own_window: 0.5}"], estimator="fixed_2")
     assert settings.foveation.estimator == FixedScale(index=1, own_window=0.5)
-    with pytest.raises(ConfigError, match="tau"):
-        RunConfig.load(path, ["foveation.estimator=mode", "foveation.estimator.tau=3"])
+    with pytest.raises(ConfigError, match="tau_end"):
+        RunConfig.load(path, ["foveation.estimator=mode", "foveation.estimator.tau_end=3"])
 
 
 def test_the_help_of_compare_names_every_estimator():

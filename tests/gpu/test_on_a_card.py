@@ -23,6 +23,7 @@ from foveate.inference.source import PixelSource
 from foveate.inference.team import started_team
 from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
+from foveate.training.config import TrainingConfig
 from foveate.training.fit import fit
 from foveate.training.processes import Processes
 
@@ -130,9 +131,10 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path):
         torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-3)
 
 
-def test_no_step_of_a_training_waits_for_the_card(tmp_path):
+def test_no_step_of_a_training_waits_for_the_card(tmp_path, monkeypatch):
     """Between two logged steps nothing synchronises: torch raises where something does."""
-    task = toy_task(toy_config(steps=12, log_every=12, validate_every=12))
+    monkeypatch.setattr(TrainingConfig, "log_interval", 12)
+    task = toy_task(toy_config(steps=12, validate_every=12))
     begin, end = 4, 8
 
     class Watch(pl.Callback):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from predict_toys import (
     AREA,
-    CLASSES,
     CONFIG,
     HOLE,
     IMAGE,
@@ -132,24 +131,15 @@ def test_an_interrupted_run_is_gone_on_with_and_another_region_refused(tmp_path)
     assert summary_of(tmp_path / "part")["skipped_passes"] == summary_of(tmp_path / "whole")["skipped_passes"]
 
 
-def test_glass_may_be_a_class_of_its_own(tmp_path):
+def test_glass_is_left_out(tmp_path):
     mask = np.zeros((15, 20), bool)
     mask[4:12, 3:15] = True
     tissue = TissueMask(mask, IMAGE, 8)
-    for glass in (None, "c"):
-        area = Area(IMAGE, AREA.region, tissue=tissue)
-        toy_prediction(tmp_path / str(glass), config=config(glass=glass), area=area).run()
+    toy_prediction(tmp_path, config=config(), area=Area(IMAGE, AREA.region, tissue=tissue)).run()
     part = Area(IMAGE, AREA.region, tissue=tissue).part(Window.of(IMAGE))
     assert part.glass.any()
     assert np.array_equal(INSIDE, part.inside | part.glass)
-    plain, named = layers(tmp_path / "None"), layers(tmp_path / "c")
-    assert np.array_equal(plain[0] == 255, ~part.inside)
-    assert np.array_equal(named[0], np.where(part.glass, 2, plain[0]))
-    for before, after in zip(plain[1:], named[1:], strict=True):  # nothing is known of what was not looked at
-        assert np.array_equal(before, after)
-    with pytest.raises(ConfigError, match=r"inference\.glass names the class 'x'; the classes are a, b, c, d"):
-        toy_prediction(tmp_path / "x", config=config(glass="x"))
-    assert [c.name for c in CLASSES] == list("abcd")
+    assert np.array_equal(layers(tmp_path)[0] == 255, ~part.inside)
 
 
 class Holed(ArrayReader):

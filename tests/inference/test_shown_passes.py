@@ -7,7 +7,7 @@ from predict_toys import toy_prediction, toy_segmenter
 
 from foveate.errors import ImageReadError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import CoarseFirst, FixedScale, GumbelSoftmax, Mixture, SoftExpectation
+from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture, SoftExpectation
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.reporting import passes as module
@@ -115,14 +115,3 @@ def test_the_last_validation_of_a_training_is_what_counts():
     assert note_of_training(history[:1], learned) is None
     assert note_of_training([], learned) is None
     assert note_of_training(history, fixed) is None
-
-
-def test_the_original_draws_a_scale_at_inference(tmp_path):
-    policy = predicted(tmp_path / "most", GumbelSoftmax())[1]
-    drawn = [predicted(tmp_path / name, GumbelSoftmax(sample=True))[1] for name in ("one", "other")]
-    one, other, most = (
-        PassesFile.read(path).made(Window(0, 0, HEIGHT, WIDTH), Size(15, 20)) for path in (*drawn, policy)
-    )
-    assert np.array_equal(one, other)
-    assert set(np.unique(one)) == {16, 32}  # of nearly equal probabilities both are drawn
-    assert not np.array_equal(one, most)

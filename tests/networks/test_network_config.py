@@ -52,7 +52,7 @@ def test_a_string_names_a_network_in_an_allowed_folder(name, path):
 
 
 def test_options_are_passed_on(name):
-    network = build({"factory": f"{name}:build", "options": {"kernel": 3}})
+    network = build({"architecture": f"{name}:build", "options": {"kernel": 3}})
     assert isinstance(network, nn.Conv2d)
     assert network.kernel_size == (3, 3)
 
@@ -70,19 +70,19 @@ def test_options_are_passed_on(name):
 )
 def test_what_is_wrong_is_said(name, path, message):
     with pytest.raises(NetworkError, match=message.format(name)):
-        build({"factory": path.format(name)})
+        build({"architecture": path.format(name)})
 
 
 def test_what_a_factory_raises_is_said_with_its_arguments(name):
     with pytest.raises(
         NetworkError, match=r"classes=4, in_channels=2 and the options \{'colour': 1\} failed: TypeError"
     ):
-        build({"factory": f"{name}:build", "options": {"colour": 1}})
+        build({"architecture": f"{name}:build", "options": {"colour": 1}})
 
 
 def test_the_import_path_is_left_as_it_was(name):
     before = sys.path.copy()
-    build({"factory": f"{name}:build"})
+    build({"architecture": f"{name}:build"})
     assert sys.path == before
 
 
@@ -95,29 +95,29 @@ def test_a_name_alone_imports_nothing(name, tmp_path, monkeypatch, place):
     else:
         monkeypatch.chdir(tmp_path)
     with pytest.raises(NetworkError, match=r"a name in a configuration is not enough to run code.*--code FOLDER"):
-        build({"factory": f"evil_{name}:build"})
+        build({"architecture": f"evil_{name}:build"})
     assert f"evil_{name}" not in sys.modules
 
 
 def test_a_folder_in_pythonpath_is_allowed_as_by_code(name, tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert build({"factory": f"{name}:build"}).in_channels == 2
+    assert build({"architecture": f"{name}:build"}).in_channels == 2
 
 
 def test_what_is_installed_is_allowed_by_its_whole_name(name, tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE)
     monkeypatch.syspath_prepend(tmp_path)
     trust_code(f"{name}:build")
-    assert build({"factory": f"{name}:build"}).in_channels == 2
+    assert build({"architecture": f"{name}:build"}).in_channels == 2
     with pytest.raises(NetworkError, match="not enough to run code"):
-        build({"factory": f"{name}:Wrapped"})
+        build({"architecture": f"{name}:Wrapped"})
 
 
 def test_what_an_allowed_module_imports_is_not_allowed(name, tmp_path):
     (tmp_path / f"imports_{name}.py").write_text("from subprocess import run")
     with pytest.raises(NetworkError, match=r"it is defined in subprocess; name a function or class that .* defines"):
-        build({"factory": f"imports_{name}:run", "options": {"args": "true"}})
+        build({"architecture": f"imports_{name}:run", "options": {"args": "true"}})
 
 
 def test_torch_hub_is_never_allowed(name, tmp_path):
@@ -125,13 +125,13 @@ def test_torch_hub_is_never_allowed(name, tmp_path):
     trust_code("torch.hub:load")
     options = {"repo_or_dir": str(tmp_path), "model": "build", "source": "local"}
     with pytest.raises(NetworkError, match=r"torch\.hub runs code from any folder"):
-        build({"factory": "torch.hub:load", "options": options})
+        build({"architecture": "torch.hub:load", "options": options})
 
 
 def test_a_module_of_a_name_that_is_loaded_already_is_refused(name, tmp_path):
     (tmp_path / "pytest.py").write_text("def build(**options): ...")
     with pytest.raises(NetworkError, match="another module 'pytest' is already loaded"):
-        build({"factory": "pytest:build"})
+        build({"architecture": "pytest:build"})
 
 
 def test_code_in_the_folder_of_a_run_is_refused_even_where_it_is_allowed(name, tmp_path):
@@ -147,7 +147,7 @@ def test_code_of_a_run_is_refused_before_anything_of_the_run_is_used(name, tmp_p
 
 
 def test_what_is_imported_is_said(name, tmp_path, caplog):
-    build({"factory": f"{name}:build"})
+    build({"architecture": f"{name}:build"})
     assert f"network {name}:build is imported from {tmp_path}" in caplog.text
 
 
@@ -171,7 +171,12 @@ def test_weights_none_in_words(text):
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"architecture": "ppm", "encoder": "hrnetv2", "weights": "none"}, "pkg.mod:build", {"factory": "mod:Net"}],
+    [
+        {},
+        {"architecture": "ppm", "encoder": "hrnetv2", "weights": "none"},
+        "pkg.mod:build",
+        {"architecture": "mod:Net"},
+    ],
 )
 def test_a_tree_is_read_back_to_the_same(values):
     config = Holder.parse({"network": values})
@@ -179,8 +184,11 @@ def test_a_tree_is_read_back_to_the_same(values):
     assert Holder.parse(config.tree()) == config
 
 
-def test_a_tree_holds_either_names_or_a_factory():
-    assert parsed("pkg.mod:build").tree() == {"factory": "pkg.mod:build", "options": {}}
+def test_a_tree_of_ones_own_network_holds_no_encoder():
+    own = {"architecture": "pkg.mod:build", "options": {}}
+    assert parsed("pkg.mod:build").tree() == own
+    assert parsed({"factory": "pkg.mod:build"}).tree() == own  # as earlier versions wrote it
+    assert parsed({"factory": None, "encoder": "resnet18"}).encoder == "resnet18"
     assert list(NetworkConfig().tree()) == ["architecture", "encoder", "weights", "options"]
 
 
@@ -188,8 +196,10 @@ def test_a_tree_holds_either_names_or_a_factory():
     ("values", "message"),
     [
         ("unet", r"\{architecture: NAME, encoder: NAME\}, or the import path of your own, package.module:callable"),
-        ({"factory": "mod:build", "encoder": "resnet18"}, "factory mod:build builds the whole network; remove encoder"),
-        ({"factory": "mod:build", "weights": None}, "remove weights or factory"),
+        ({"architecture": "mod:build", "encoder": "resnet18"}, "mod:build builds the whole network; remove encoder"),
+        ({"architecture": "mod:build", "weights": None}, "remove weights"),
+        ({"architecture": "mod:build:x"}, "package.module:callable"),
+        ({"factory": "mod:build", "architecture": "unet"}, "package.module:callable"),
         ({"options": {"classes": 2}}, "options: classes cannot be options; they are set elsewhere"),
         ({"encodr": "resnet18"}, "did you mean 'encoder'"),
     ],

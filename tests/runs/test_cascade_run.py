@@ -118,7 +118,7 @@ def test_a_resumed_training_ends_with_the_same_weights(root, tmp_path):
 
 def test_two_processes_learn_what_one_does(root, tmp_path):
     """Where nothing is random in a step; up to rounding."""
-    sgd = {"optimizer": "sgd", "learning_rate": 0.01, "steps": 3, "log_every": 1}
+    sgd = {"optimizer": "sgd", "learning_rate": 0.01, "steps": 3}
     path = write_config(root / "two.yaml", config(root, {"drop_context": 0.0}, **sgd))
     for devices in ("1", "2"):
         command = ["-m", "foveate", "train", str(path), "--accelerator", "cpu", "--devices", devices]

@@ -208,7 +208,7 @@ def test_maps_are_turned_and_photographs_with_a_sky_are_not(here):
     profile = {"crs": "EPSG:32632", "transform": Affine(0.5, 0, 500000, 0, -0.5, 5400000)}
     folder = discs(here / "map", write=lambda path, label: png(path, label[None]), **profile)
     flips = init(folder).config.data.augmentation
-    assert (flips.flip, flips.rotate90) == (True, True)
+    assert flips.orientations == "d4"
     for i in range(8):
         image, label = shapes(i)
         label[:, :60] = 2
@@ -216,10 +216,10 @@ def test_maps_are_turned_and_photographs_with_a_sky_are_not(here):
         write_image(here / "street" / "images" / f"{i}.png", image)
         write_image(here / "street" / "masks" / f"{i}.png", label)
     done = init(here / "street")
-    assert (done.config.data.augmentation.flip, done.config.data.augmentation.rotate90) == ("horizontal", False)
+    assert done.config.data.augmentation.orientations == "horizontal"
     assert "up means something" in done.path.read_text()
     flat = init(make_data_set(here / "flat", names="abcdefgh")).config.data.augmentation
-    assert flat.flip is True
+    assert flat.orientations == "d4"
 
 
 def test_validation_takes_no_class_away_from_training(here):
@@ -285,4 +285,4 @@ def test_real_data(real_data, here, name, classes, share, val):
     assert len(config.data.classes) == classes
     assert len(config.data.split.val) == val
     assert config.foveation.patch_size in (128, 256)
-    assert config.data.augmentation.flip is True
+    assert config.data.augmentation.orientations == "d4"

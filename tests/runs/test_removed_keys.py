@@ -51,7 +51,10 @@ REMOVED = [
     ("training.momentum", 0.9, 0.5),
     ("training.losses.auxiliary", 0.4, 1.0),
     ("training.losses.focal_gamma", 2.0, 1.0),
+    ("training.losses.ohem", 0.0, 1.0),
     ("training.losses.ohem_keep", 0.25, 0.5),
+    ("data.ignore_index", 255, 254),
+    ("inference.glass", "null", "ground"),
     ("inference.keep", 0.5, 0.75),
     ("foveation.estimator.sharp", 0.75, 0.5),
 ]
@@ -65,13 +68,50 @@ def test_a_setting_that_nobody_turned_loads_at_its_value(tmp_path, path, default
         RunConfig.parse(with_overrides(tree, [f"{path}={other}"]))
 
 
-@pytest.mark.parametrize("name", ["coarse_first", "glnet"])
-def test_the_loss_on_whole_windows_of_two_estimators_has_one_weight(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "key", "default", "other"),
+    [
+        ("coarse_first", "own_window", 1.0, 0.5),
+        ("coarse_first", "narrowest", "null", 0.75),
+        ("glnet", "own_window", 1.0, 0.5),
+        ("gumbel", "tau", 1.0, 2.0),
+        ("gumbel_soft", "sample", "false", "true"),
+    ],
+)
+def test_a_setting_of_an_estimator_that_nobody_turned_loads_at_its_value(tmp_path, name, key, default, other):
     tree = earlier(tmp_path, fields_of_view=[32, 64], estimator={"name": name})
-    path = "foveation.estimator.own_window"
-    assert RunConfig.completed(with_overrides(tree, [f"{path}=1.0"])) == RunConfig.completed(tree)
-    with pytest.raises(ConfigError, match=rf"{path}=0\.5 is no longer there"):
-        RunConfig.parse(with_overrides(tree, [f"{path}=0.5"]))
+    path = f"foveation.estimator.{key}"
+    assert RunConfig.completed(with_overrides(tree, [f"{path}={default}"])) == RunConfig.completed(tree)
+    with pytest.raises(ConfigError, match=rf"(?i){path}={other} is no longer there"):
+        RunConfig.parse(with_overrides(tree, [f"{path}={other}"]))
+
+
+@pytest.mark.parametrize(
+    ("path", "default", "other"),
+    [("data.cache_mb", 512, 64), ("training.log_every", 10, 1), ("training.compile", "false", "true")],
+)
+def test_a_setting_that_changed_no_result_is_left_out_with_a_warning(tmp_path, path, default, other):
+    tree = toy_config(tmp_path)
+    assert RunConfig.completed(with_overrides(tree, [f"{path}={default}"])) == RunConfig.completed(tree)
+    with pytest.warns(UserWarning, match=f"{path} is no longer a setting; .* is left out"):
+        assert RunConfig.completed(with_overrides(tree, [f"{path}={other}"])) == RunConfig.completed(tree)
+
+
+def test_the_switches_of_augmentation_became_two_settings(tmp_path):
+    saved = {"flip": True, "rotate90": False, "brightness": 0.2, "contrast": 0.2, "saturation": 0.1, "hue": 0.0}
+    now = augmented(tmp_path, saved)
+    assert (now.orientations, now.color_jitter) == ("flips", (0.2, 0.2, 0.1))
+    assert augmented(tmp_path, {"hue": 0.1}).color_jitter == (0, 0, 0, 0.1)
+    for flip, turn, name in ((True, True, "d4"), ("horizontal", False, "horizontal"), (False, False, "none")):
+        assert augmented(tmp_path, {"flip": flip, "rotate90": turn}).orientations == name
+    for wrong in ({"flip": False}, {"flip": True, "orientations": "d4"}, {"hue": 0.1, "color_jitter": [0.2]}):
+        with pytest.raises(ConfigError, match=r"two settings now\. Give orientations .* and color_jitter"):
+            augmented(tmp_path, wrong)
+
+
+def augmented(tmp_path, values):
+    tree = toy_config(tmp_path)
+    return RunConfig.parse({**tree, "data": {**tree["data"], "augmentation": values}}).data.augmentation
 
 
 def test_settings_that_became_one_load(tmp_path):

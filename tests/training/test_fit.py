@@ -87,7 +87,7 @@ def stopped_at(step):
         (3, {"validate_every": 3}, 3),  # after a validation
         (5, {"validate_every": 6, "checkpoint_every": 2}, 4),  # between validations
         (5, {"validate_every": 2, "checkpoint_every": 3}, 3),  # after a checkpoint that no validation followed
-        (5, {"validate_every": 4, "checkpoint_every": 2, "log_every": 3}, 4),
+        (5, {"validate_every": 4, "checkpoint_every": 2}, 4),
         (1, {"validate_every": 2}, 0),  # before any checkpoint
     ],
 )
@@ -110,7 +110,7 @@ def test_resume_is_exact(tmp_path, stop, changes, resumed_after):
 @pytest.mark.parametrize("stop", range(1, 6))
 @pytest.mark.parametrize(
     "changes",
-    [{"validate_every": 3}, {"validate_every": 6, "checkpoint_every": 4, "log_every": 3}, {"validate_every": 2}],
+    [{"validate_every": 3}, {"validate_every": 6, "checkpoint_every": 4}, {"validate_every": 2}],
 )
 def test_what_is_asked_to_stop_at_any_step_resumes_exactly(tmp_path, stop, changes):
     config = toy_config(**changes, schedule="cosine", warmup_steps=2)
@@ -338,7 +338,7 @@ def test_every_optimizer_and_schedule_steps(tmp_path, optimizer, schedule):
     assert (first["lr/network"], first["lr/policy"]) == (0.01, 0.02)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "dice", "focal", "ohem"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "dice", "focal"])
 def test_every_loss_trains(tmp_path, loss):
     config = toy_config(steps=25, validate_every=25, losses={"cross_entropy": 0} | {loss: 1})
     train(toy_task(config), tmp_path)
@@ -403,7 +403,7 @@ def test_batches_without_a_label_do_no_harm(tmp_path):
             batch = super().__getitem__(index)
             return batch._replace(label=torch.full_like(batch.label, 255))
 
-    losses = {"cross_entropy": 1, "dice": 1, "focal": 1, "ohem": 1}
+    losses = {"cross_entropy": 1, "dice": 1, "focal": 1}
     result = train(toy_task(toy_config(losses=losses)), tmp_path, data=ToyData(6, items=Unlabelled))
     assert math.isnan(result.best_miou)
     assert read_history(tmp_path / "metrics.csv")[-1]["train/loss"] == 0
@@ -474,8 +474,9 @@ class Unasked(SegmentationTask):
             self.weights_before = {name: value.clone() for name, value in self.named_parameters()}
 
 
-def test_without_asking_the_device_a_step_that_is_not_finite_is_skipped_and_told_before_a_checkpoint(tmp_path):
-    task = toy_task(toy_config(steps=6, validate_every=6, log_every=6), kind=Unasked)
+def test_without_asking_the_device_a_step_that_is_not_finite_is_skipped_and_told_at_a_logged_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingConfig, "log_interval", 6)
+    task = toy_task(toy_config(steps=6, validate_every=6), kind=Unasked)
     with pytest.raises(NonFiniteLossError, match=r"not finite in step 3 .*learning_rate"):
         train(task, tmp_path, data=ToyData(6, items=NotANumber))
     assert not (tmp_path / "checkpoints/last.ckpt").exists()

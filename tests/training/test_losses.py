@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from foveate.membership import Exclusive, Overlapping
-from foveate.training import losses
 from foveate.training.config import LossConfig
 from foveate.training.losses import SegmentationLoss
 
@@ -70,18 +69,7 @@ def test_focal_is_the_mean_weighted_by_difficulty():
     assert float(loss_of("focal", logits, label)) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("keep", [0.01, 0.3, 1.0])
-def test_ohem_is_the_mean_of_the_hardest(keep, monkeypatch):
-    monkeypatch.setattr(losses, "OHEM_KEEP", keep)
-    logits, label = case()
-    values = sorted((pixel_cross_entropy(*pixel) for pixel in valid_pixels(logits, label)), reverse=True)
-    count = math.ceil(keep * len(values))
-    assert count >= 1
-    found = loss_of("ohem", logits, label)
-    assert float(found) == pytest.approx(sum(values[:count]) / count, rel=1e-5)
-
-
-@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal", "ohem"])
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal"])
 def test_ignored_pixels_do_not_count(name):
     logits, label = case()
     other = logits.clone()
@@ -90,7 +78,7 @@ def test_ignored_pixels_do_not_count(name):
     assert torch.equal(loss_of(name, logits, label, weights), loss_of(name, other, label, weights))
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal", "ohem"])
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal"])
 @pytest.mark.parametrize("weights", [None, (1.0, 0.0, 2.0)])
 def test_no_valid_pixel_gives_zero_with_a_gradient(name, weights):
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
@@ -100,7 +88,7 @@ def test_no_valid_pixel_gives_zero_with_a_gradient(name, weights):
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal", "ohem"])
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal"])
 def test_a_perfect_prediction_costs_nothing(name):
     _, label = case()
     logits = 60 * F.one_hot(torch.where(label == IGNORED, 0, label), 3).permute(0, 3, 1, 2).float() - 30
@@ -109,9 +97,9 @@ def test_a_perfect_prediction_costs_nothing(name):
 
 def test_total_is_the_weighted_sum_of_its_parts():
     logits, label = case()
-    config = LossConfig(cross_entropy=0.5, dice=2, ohem=0.25)
+    config = LossConfig(cross_entropy=0.5, dice=2, focal=0.25)
     loss = SegmentationLoss(config, Exclusive(IGNORED))(logits, label)
-    assert list(loss.parts) == ["cross_entropy", "dice", "ohem"]
+    assert list(loss.parts) == ["cross_entropy", "dice", "focal"]
     expected = sum(getattr(config, name) * value for name, value in loss.parts.items())
     assert float(loss.total) == pytest.approx(float(expected))
 
@@ -147,8 +135,6 @@ def test_losses_of_overlapping_classes_are_those_of_each_yes_or_no():
     right = torch.where(yes == 1, logits.sigmoid(), 1 - logits.sigmoid())
     each = -right.log().movedim(1, -1)[counted]  # (pixels, classes)
     assert overlapping_loss("cross_entropy", logits, label) == pytest.approx(float(each.mean()), rel=1e-5)
-    hardest = each.mean(dim=1).sort(descending=True).values[: math.ceil(0.25 * len(each))]
-    assert overlapping_loss("ohem", logits, label) == pytest.approx(float(hardest.mean()), rel=1e-5)
     factor = (1 - right.movedim(1, -1)[counted]) ** 2
     expected = float((factor * each).sum() / factor.sum())
     assert overlapping_loss("focal", logits, label) == pytest.approx(expected, rel=1e-4)
@@ -165,7 +151,7 @@ def test_class_weights_of_overlapping_classes():
     assert float(loss) == pytest.approx(float((each * weights).sum() / (weights.sum() * len(each))), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal", "ohem"])
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal"])
 def test_nothing_counted_of_overlapping_classes_is_a_loss_of_zero(name):
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     config = LossConfig.parse({"cross_entropy": 0} | {name: 1})

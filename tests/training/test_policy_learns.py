@@ -91,7 +91,7 @@ def setting(folder, config, estimator, validation=1000):
             3,
             estimator.reads(2).scales,
             window_labels=estimator.reads(2).windows,
-            scale_shares=estimator.reads(2).shares,
+            draws_scale=estimator.reads(2).drawn,
         ),
         steps=config.steps,
         images_per_step=config.images_per_step,
@@ -177,7 +177,7 @@ def test_coarse_first_looks_closer_at_texture_only(folder):
         class_weights="balanced",
         validate_every=200,
     )
-    task, data = setting(folder, config, CoarseFirst(narrowest=0.5))
+    task, data = setting(folder, config, CoarseFirst())
     fit(task, data, folder / "run", processes=ON_CPU, progress=False)
     image = world(2)[0]
     narrow = looked_at_closely(task, image, budget=1e6 * (TILES**2 + 9 * TILES**2 // 2) / (3 * CELL * TILES) ** 2)

@@ -18,7 +18,7 @@ from foveate.training.step import step_seed
         ({"steps": 10, "warmup_steps": 10}, "warmup_steps 10 must be below steps 10"),
         ({"losses": {"cross_entropy": 0}}, "every loss has weight 0"),
         ({"losses": {"dice": -1}}, "losses.dice.*greater than or equal to 0"),
-        ({"losses": {"ohem": -1}}, "losses.ohem.*greater than or equal to 0"),
+        ({"losses": {"focal": -1}}, "losses.focal.*greater than or equal to 0"),
         ({"class_weights": [0, 0]}, "at least one class a weight above 0"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
         ({"losses": {"dise": 1}}, "did you mean 'dice'"),

@@ -79,7 +79,6 @@ def as_input(batch):
 def toy_config(**changes):
     return TrainingConfig.parse(
         {"steps": 6, "locations_per_step": 8, "images_per_step": 2, "learning_rate": 0.01, "validate_every": 2}
-        | {"log_every": 1}
         | changes
     )
 

@@ -24,7 +24,7 @@ from foveate.data.manifest import Sample
 from foveate.data.sections import some
 from foveate.errors import DatasetError
 from foveate.geometry import Size
-from foveate.types import IntArray
+from foveate.types import IGNORE, IntArray
 
 _OUTSIDE = (
     "lie outside the regions in the manifest's column roi",
@@ -242,11 +242,9 @@ class _NotCounted(NamedTuple):
             return (
                 f"{self.pixels:,} pixels of the masks are NaN, which never counts; if they are {name}, store a number"
             )
-        why = (
-            " which the masks declare as nodata" if self.lacking else " which data.label_map maps to data.ignore_index"
-        )
+        why = " which the masks declare as nodata" if self.lacking else f" which data.label_map maps to {IGNORE}"
         if not self.lacking and self.value == self.meaning.ignore_index:
-            why = " = data.ignore_index"
+            why = ", which does not count"
         return (
             f"{self.pixels:,} pixels of the masks are {self.meaning.shown(self.value)}{why}; if they are {name}, set "
             f"{self.meaning.setting(self.value, label)}"

@@ -68,7 +68,6 @@ class DataConfig(Section):
             or ignore_index.
         vectors: how polygons become labels, see `data.vectors`.
         round_labels: replace a value or colour that is not allowed by the nearest one that is, as JPEG masks need.
-        ignore_index: label of pixels that do not count, in losses and scores.
         allow_absent_classes: train even if a class has no labelled pixel in the training images.
         nodata: pixels that an image marks as having no data (nodata value, mask or alpha band), and pixels of float
             images that are not finite, are left out: their labels do not count, and no class is predicted for them. A
@@ -90,7 +89,6 @@ class DataConfig(Section):
         trained_on: properties of the training images, compared with each image at prediction. Training writes this.
         mismatch: what to do at prediction and evaluation with an image that differs from `trained_on`: "refuse" it;
             "scale" its values to the range of training; or "allow" it as it is.
-        cache_mb: megabytes of decoded PNG and JPEG files that each worker keeps.
         balance: share of locations that are drawn by class instead of by area, from 0 to 1.
         class_sampling: weights of classes, by name, for locations that are drawn by class. The default weight is 1.
         augmentation: random changes of the training data, see `data.augmentation`.
@@ -109,7 +107,6 @@ class DataConfig(Section):
     colors: bool | dict[Color, int] | None = None
     vectors: VectorsConfig = VectorsConfig()
     round_labels: bool = False
-    ignore_index: int = Field(default=IGNORE, ge=0, le=255)
     allow_absent_classes: bool = False
     nodata: Literal["ignore"] | Annotated[float, Field(allow_inf_nan=False)] | None = None
     tissue: Tissue = False
@@ -123,7 +120,6 @@ class DataConfig(Section):
     split: SplitConfig = SplitConfig()
     trained_on: TrainedOn | None = None
     mismatch: Literal["refuse", "scale", "allow"] = "refuse"
-    cache_mb: int = Field(default=512, ge=0)
     balance: float = Field(default=0.5, ge=0, le=1)
     class_sampling: dict[str, float] | None = None
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -161,9 +157,7 @@ class DataConfig(Section):
         names = self.class_names
         if len(set(names)) < len(names):
             raise ValueError(f"class names must be unique, got {names}")
-        if self.ignore_index < len(names):
-            raise ValueError(f"ignore_index {self.ignore_index} is a class id (0 to {len(names) - 1}); use {IGNORE}")
-        allowed = {*range(2 if self.overlapping else len(names)), self.ignore_index}
+        allowed = {*range(2 if self.overlapping else len(names)), IGNORE}
         for name, values in (("label_map", self.label_map), ("colors", self.mask_colours)):
             wrong = sorted(set((values or {}).values()) - allowed)
             if wrong:
@@ -209,8 +203,8 @@ class DataConfig(Section):
                 raise ValueError(f"{name} needs {self.in_channels} values (in_channels), got {len(values)}")
         if min(self.channel_std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
-        if self.in_channels != 3 and (self.augmentation.saturation or self.augmentation.hue):
-            raise ValueError("saturation and hue need in_channels 3; set them to 0")
+        if self.in_channels != 3 and self.augmentation.color_jitter[2:]:
+            raise ValueError("saturation and hue need in_channels 3; give color_jitter two numbers")
         return self
 
     def check_there(self) -> None:
@@ -256,7 +250,7 @@ class DataConfig(Section):
     @property
     def membership(self) -> Membership:
         """How classes are read off scores and labels."""
-        return Overlapping() if self.overlapping else Exclusive(self.ignore_index)
+        return Overlapping() if self.overlapping else Exclusive()
 
     @property
     def class_names(self) -> list[str]:

@@ -29,7 +29,7 @@ from foveate.types import IntArray
 
 _Place: TypeAlias = tuple[int, int, int]  # image, row, col
 _CELL = 16  # level-0 pixels; how finely places are drawn
-_NO_CHANGE = AugmentationConfig(flip=False, rotate90=False)
+_NO_CHANGE = AugmentationConfig(orientations="none")
 
 
 class LocationDataset(Dataset[LocationBatch]):
@@ -78,9 +78,9 @@ class LocationDataset(Dataset[LocationBatch]):
         if spec.nesting is not None:
             draw = partial(self._sampler.draw_window, rng, image)
             return [drawn_windows(rng, cell, spec.scales, spec.nesting, grid.image, draw) for cell in cells]
-        if spec.scale_shares is None:
+        if not spec.draws_scale:
             return None
-        scales = map(int, rng.choice(len(spec.scale_shares), self._locations, p=spec.scale_shares))
+        scales = (rng.random(self._locations) * len(spec.scales)).astype(int).tolist()
         return [[Planned(s, spec.scales.window(cell, s))] for s, cell in zip(scales, cells, strict=True)]
 
 
@@ -286,7 +286,4 @@ class PatchDataset(Dataset[Patch]):
 
 
 def _spec(scales: ScaleSet) -> LocationSpec:
-    count = len(scales)
-    return LocationSpec(
-        scales, _CELL, 0, tuple(range(count)), window_labels=True, scale_shares=tuple(np.full(count, 1 / count))
-    )
+    return LocationSpec(scales, _CELL, 0, tuple(range(len(scales))), window_labels=True, draws_scale=True)

@@ -168,11 +168,15 @@ def _resolution(image: ImageReader, config: DataConfig, working: float, own: flo
     return resolution
 
 
+# Bytes of decoded PNG and JPEG files that each reading process keeps.
+_CACHE = 512 * 10**6
+
+
 class SampleReader:
     """Reads locations of samples; can be sent to another process, where it opens its own files.
 
     Args:
-        config: bands, classes, label map and size of the cache.
+        config: bands, classes and label map.
         spec: what is read at a location.
 
     Attributes:
@@ -182,8 +186,8 @@ class SampleReader:
     def __init__(self, config: DataConfig, spec: LocationSpec) -> None:
         self._config, self.spec = config, spec
         # Separate, so that an image and its mask never push each other out while both are in use.
-        self._images = ReaderCache(config.cache_mb * 10**6, partial(open_stored, config=config), overviews=True)
-        self._masks = ReaderCache(config.cache_mb * 10**6 // 3, partial(open_image, plane=config.plane))
+        self._images = ReaderCache(_CACHE, partial(open_stored, config=config), overviews=True)
+        self._masks = ReaderCache(_CACHE // 3, partial(open_image, plane=config.plane))
         self._areas: dict[Sample, Area] = {}
         self._sources: dict[Sample, LabelSource] = {}
 

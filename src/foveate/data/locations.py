@@ -38,7 +38,7 @@ class LocationSpec:
         scales_read: indices of the scales whose patches are read, ascending; fixed-scale training reads one.
         window_labels: whether the labels of the patches' whole windows are read too.
         nesting: of a cascade, how many nested windows a training location has; None for windows around one centre.
-        scale_shares: where given, a training location is read at one of `scales_read` only, drawn with these shares.
+        draws_scale: whether a training location is read at one of the scales only, drawn by chance.
 
     Raises:
         GeometryError: when a scale index is not in `scales`, or a number is out of range.
@@ -49,7 +49,7 @@ class LocationSpec:
     policy_margin: int
     scales_read: tuple[int, ...]
     window_labels: bool = False
-    scale_shares: tuple[float, ...] | None = None
+    draws_scale: bool = False
     nesting: Nesting | None = None
 
     def __post_init__(self) -> None:
@@ -203,17 +203,19 @@ class Augmentation:
 
     def __init__(self, config: AugmentationConfig, scale: float) -> None:
         self._config, self._scale = config, scale
-        strengths = (config.brightness, config.contrast, config.saturation, config.hue)
-        self._jitter = v2.ColorJitter(*strengths) if any(strengths) else None
+        self._jitter = v2.ColorJitter(*config.color_jitter) if config.color_jitter else None
 
     def __call__(self, location: Location, rng: Generator) -> Location:
         """A changed copy; every draw comes from `rng`, and no global generator is touched."""
         # All draws are made whatever is switched on: one switch does not change what the others draw.
-        upright = self._config.flip == "horizontal"
-        vertical, horizontal = rng.random(2) < 0.5 * bool(self._config.flip)
-        vertical = vertical and not upright
-        turns, seed = int(rng.integers(4)) * self._config.rotate90, int(rng.integers(2**63))
-        how = bool(vertical), bool(horizontal), turns
+        orientations = self._config.orientations
+        vertical, horizontal = rng.random(2) < 0.5
+        turns, seed = int(rng.integers(4)), int(rng.integers(2**63))
+        how = (
+            bool(vertical) and orientations in ("d4", "flips"),
+            bool(horizontal) and orientations != "none",
+            turns if orientations == "d4" else 0,
+        )
         moved = location._replace(
             **{part: _moved(getattr(location, part), *how) for part in _RASTERS},
             nesting=moved_nesting(location.nesting, *how),

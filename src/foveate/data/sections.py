@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from colorsys import hsv_to_rgb
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from foveate.config_base import Section
 from foveate.errors import DatasetError
@@ -152,19 +152,50 @@ class AugmentationConfig(Section):
     """Random changes of a training location. Overview, patches and labels change in the same way.
 
     Attributes:
-        flip: mirror vertically and horizontally, each with probability 1/2; "horizontal" only swaps left and right, for
-            scenes that are never upside down.
-        rotate90: rotate by a random multiple of 90 degrees.
-        brightness, contrast, saturation: a factor is drawn from [1 - v, 1 + v]; 0 turns it off.
-        hue: a shift is drawn from [-v, v], in turns of the colour circle, at most 0.5; 0 turns it off.
+        orientations: "d4" rotates by multiples of 90 degrees and mirrors; "flips" mirrors vertically and horizontally;
+            "horizontal" only swaps left and right, for scenes that are never upside down; "none" changes nothing.
+        color_jitter: how much brightness, contrast, saturation and hue change, such as [0.2, 0.2, 0.1]; what is not
+            given stays. Of the first three a factor is drawn from [1 - v, 1 + v], of the hue a shift from [-v, v], in
+            turns of the colour circle, at most 0.5.
     """
 
-    flip: bool | Literal["horizontal"] = True
-    rotate90: bool = True
-    brightness: float = Field(default=0.0, ge=0, le=1)
-    contrast: float = Field(default=0.0, ge=0, le=1)
-    saturation: float = Field(default=0.0, ge=0, le=1)
-    hue: float = Field(default=0.0, ge=0, le=0.5)
+    orientations: Literal["d4", "flips", "horizontal", "none"] = "d4"
+    color_jitter: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(default=(), max_length=4)
+
+    @field_validator("color_jitter")
+    @classmethod
+    def _check_hue(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if any(hue > 0.5 for hue in values[3:]):
+            raise ValueError("a shift of the hue, the fourth number, is at most 0.5")
+        while values and not values[-1]:
+            values = values[:-1]
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_switches(cls, values: Any) -> Any:
+        """Earlier versions had a switch for turning and for mirroring, and a key for each number of `color_jitter`."""
+        earlier = set(values) & {*_SWITCHES, *_JITTER} if isinstance(values, dict) else set()
+        if not earlier:
+            return values
+        rest = {key: value for key, value in values.items() if key not in earlier}
+        how = tuple(values.get(key, True) for key in _SWITCHES)
+        name = next((name for name, switches in _ORIENTATIONS.items() if switches == how), None)
+        if name is None or rest.get("color_jitter") or "orientations" in rest:
+            raise ValueError(
+                f"{', '.join(sorted(earlier))}: these are two settings now. Give orientations (d4, flips, horizontal "
+                "or none) and color_jitter ([brightness, contrast, saturation, hue]) instead"
+            )
+        return {**rest, "orientations": name, "color_jitter": [values.get(key, 0) for key in _JITTER]}
+
+
+_SWITCHES, _JITTER = ("flip", "rotate90"), ("brightness", "contrast", "saturation", "hue")
+_ORIENTATIONS = {
+    "d4": (True, True),
+    "flips": (True, False),
+    "horizontal": ("horizontal", False),
+    "none": (False, False),
+}
 
 
 class TrainedOn(Section):

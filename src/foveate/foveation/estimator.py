@@ -62,14 +62,14 @@ class Reading(NamedTuple):
         scales: indices of the scales that are ever passed, ascending.
         passes: patches of a location that pass through the network.
         windows: whether the labels of the patches' whole windows are read too.
-        shares: where chance draws one of the scales for each location, how often each; else all of them are read.
+        drawn: whether only one of the scales is read of each location, drawn by chance; else all of them are.
         nested: of a cascade, closer windows of each look inside a wide one, and wide windows elsewhere.
     """
 
     scales: tuple[int, ...]
     passes: int = 1
     windows: bool = False
-    shares: tuple[float, ...] | None = None
+    drawn: bool = False
     nested: tuple[int, int] | None = None
 
 
@@ -186,10 +186,6 @@ class Estimator(Section):
     def logits(self, asked: Asked) -> Tensor:
         """What `weights` and `looks` get: zeros where nothing is learned, see `Learned`."""
         return torch.zeros(asked.shape)
-
-    def logits_of_image(self, logits: Tensor, seed: int) -> Tensor:
-        """What is used of the logits (S, h, w) in a part of an image, which has a seed: the logits."""
-        return logits
 
     def train(self, model: Passing, logits: Tensor, patches: Tensor, draw: Draw) -> LocationOutput:
         """The pass of a training step.

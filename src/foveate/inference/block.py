@@ -133,18 +133,15 @@ def unknown_layers(size: Size, classes: int, outputs: Collection[Output], member
     return {name: np.full(shape, NODATA, np.uint8) for name, shape in shapes.items() if name in wanted}
 
 
-def limit(layers: Layers, part: AreaPart, glass: int | None) -> None:
+def limit(layers: Layers, part: AreaPart) -> None:
     """Put `NODATA` into the layers of bytes wherever a block was not looked at.
 
     Args:
         layers: of the block; changed in place.
         part: what was looked at.
-        glass: class id of what was left out because it is glass; None for `NODATA` there too.
     """
     for values in layers.values():
         values[..., ~part.inside] = NODATA
-    if glass is not None:
-        layers["classes"][..., part.glass] = glass
 
 
 def _bytes(shares: Tensor) -> NDArray[np.uint8]:

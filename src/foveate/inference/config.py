@@ -63,7 +63,6 @@ class InferenceConfig(Section):
             that were trained with it).
         tissue: leave out the glass around tissue, which is found on the overview of the slide: "auto" (slides: in
             colour, with pixels of at most 10 micrometres), true (every image) or false (none).
-        glass: name of the class of glass that is left out. By default glass is nodata.
         outputs: what to write: "classes" (always), "probabilities", "confidence", "entropy", "foveation", "passes",
             "polygons".
         format: format of the class map: "geotiff" (cloud-optimised) or "ome-zarr" (labels; needs the extra `zarr`).
@@ -81,7 +80,6 @@ class InferenceConfig(Section):
     batch_size: Size = 16
     precision: Literal["32", "bf16", "auto"] = "32"
     tissue: Tissue = "auto"
-    glass: str | None = None
     outputs: tuple[Output, ...] = ("classes", "foveation", "passes")
     format: Format = "geotiff"
     polygons: PolygonsConfig = PolygonsConfig()

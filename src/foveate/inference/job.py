@@ -63,9 +63,6 @@ class Prediction:
         config: of inference.
         area: what is looked at, see `area_of`; everything when None. `config.tissue` is for whoever makes it.
         strict: stop at a block that cannot be read; otherwise it is left empty, and reported.
-
-    Raises:
-        ConfigError: when `config.glass` is none of the classes.
     """
 
     def __init__(
@@ -86,7 +83,6 @@ class Prediction:
         self.grid = BlockGrid(source.size, self.looks.block_side(config.block_size, segmenter.overview_downsample))
         self.config = config.model_copy(update={"block_size": self.grid.side})
         self.area, self.strict = area or Area(source.size), strict
-        self._glass = _id_of(config.glass, classes)
         self.plan = self._plan()
 
     def run(
@@ -227,7 +223,7 @@ class Prediction:
 
     def _work(self, session: Session) -> Work:
         return Work(
-            self.segmenter, self.source, self.config, self.grid, len(self.classes), self.area, self._glass, self.strict,
+            self.segmenter, self.source, self.config, self.grid, len(self.classes), self.area, self.strict,
             session.tell, tilings_of(self._spec(overwrite=True)),
         )  # fmt: skip
 
@@ -267,13 +263,6 @@ class _Progress:
 
 
 _OnPixels = Callable[[int], None] | None
-
-
-def _id_of(name: str | None, classes: list[ClassConfig]) -> int | None:
-    names = [item.name for item in classes]
-    if name is not None and name not in names:
-        raise ConfigError(f"inference.glass names the class {name!r}; the classes are {', '.join(names)}")
-    return None if name is None else names.index(name)
 
 
 def _ignore(pixels: int) -> None:

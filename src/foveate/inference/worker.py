@@ -53,7 +53,6 @@ class Work:
         grid: the blocks; their corners are multiples of the cell.
         classes: number of classes.
         area: what is looked at.
-        glass: class id of glass that is not looked at; None for none.
         strict: stop at a block that cannot be read, instead of leaving it empty.
         tell: told what the user should know.
         tilings: of the outputs that blocks are cut for, by name.
@@ -65,7 +64,6 @@ class Work:
     grid: BlockGrid
     classes: int
     area: Area
-    glass: int | None
     strict: bool
     tell: Callable[[str], None]
     tilings: Mapping[str, Tiling]
@@ -220,7 +218,7 @@ class Worker:
         else:
             layers = block_layers(done.logits, self._config.outputs, self._membership)
         if done.part is not None:
-            limit(layers, done.part, self._work.glass)
+            limit(layers, done.part)
         layers = self._with_cells(layers, done.window, done.scale_weights, done.part and done.part.inside)
         layers |= self._plan_layer(done.window, done.plan)
         return StoredBlock(done.window, layers, done.passes, _peak(), looked_at=done.pixels, skipped=done.skipped)

@@ -23,44 +23,55 @@ from foveate.config_base import Section, Weights
 from foveate.errors import ConfigError, NetworkError
 from foveate.package import torch
 
-_NAMED = ("architecture", "encoder", "weights")
-_NO_OPTIONS = {*_NAMED, "classes", "in_channels"}
+_OF_NAMED = ("encoder", "weights")
+_NO_OPTIONS = {"architecture", *_OF_NAMED, "classes", "in_channels"}
+
+
+_EITHER = (
+    "a network is {architecture: NAME, encoder: NAME}, or the import path of your own, package.module:callable, as its "
+    "architecture"
+)
 
 
 class NetworkConfig(Section):
-    """A network by name, or your own by import path. A plain string is read as `factory`.
+    """A network by name, or your own by import path. A plain string is the import path of your own.
 
     Attributes:
         architecture: an architecture of segmentation_models_pytorch, such as "unet", "fpn", "upernet" or "segformer",
-            or one of the original's decoders "c1", "c1_deepsup", "ppm" and "ppm_deepsup".
+            or one of the original's decoders "c1", "c1_deepsup", "ppm" and "ppm_deepsup"; or your own network,
+            "package.module:callable", without encoder and weights. It is called with `classes`, `in_channels` and the
+            options, and must return a module that returns logits.
         encoder: an encoder of segmentation_models_pytorch or timm, such as "resnet34" or "tf_efficientnet_lite0", or
             one of the original's, such as "resnet50dilated", "hrnetv2" or "u_net". `foveate networks` lists them.
         weights: "imagenet" (downloaded by the library), the path of a checkpoint of the encoder (.pth, .pt or
             .safetensors), or "none" for random weights.
-        factory: "package.module:callable", instead of the three above. It is called with `classes`, `in_channels` and
-            the options, and must return a module that returns logits.
-        options: further keyword arguments of the architecture (of the encoder for c1 and ppm), or of the factory.
+        options: further keyword arguments of the architecture (of the encoder for c1 and ppm).
     """
 
     architecture: str = "fpn"
     encoder: str = "tf_efficientnet_lite0"
     weights: Weights = "imagenet"
-    factory: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _read_string(cls, values: Any) -> Any:
-        return {"factory": values} if isinstance(values, str) else values
+        """A string alone; and earlier versions had the key `factory` for one's own network."""
+        values = {"factory": values} if isinstance(values, str) else values
+        if not isinstance(values, dict) or "factory" not in values:
+            return values
+        rest = {key: value for key, value in values.items() if key != "factory"}
+        if values["factory"] is None:
+            return rest
+        if ":" not in str(values["factory"]) or "architecture" in rest:
+            raise ValueError(_EITHER)
+        return {**rest, "architecture": values["factory"]}
 
-    @field_validator("factory")
+    @field_validator("architecture")
     @classmethod
-    def _check_path(cls, value: str | None) -> str | None:
-        if value is not None and not _NAME.fullmatch(value):
-            raise ValueError(
-                "a network is {architecture: NAME, encoder: NAME}, or the import path of your own, "
-                "package.module:callable"
-            )
+    def _check_path(cls, value: str) -> str:
+        if ":" in value and not _NAME.fullmatch(value):
+            raise ValueError(_EITHER)
         return value
 
     @field_validator("options")
@@ -73,15 +84,20 @@ class NetworkConfig(Section):
 
     @model_validator(mode="after")
     def _check_either(self) -> Self:
-        given = [name for name in _NAMED if name in self.model_fields_set]
+        given = [name for name in _OF_NAMED if name in self.model_fields_set]
         if self.factory is not None and given:
-            raise ValueError(f"factory {self.factory} builds the whole network; remove {', '.join(given)} or factory")
+            raise ValueError(f"{self.factory} builds the whole network; remove {' and '.join(given)}")
         return self
+
+    @property
+    def factory(self) -> str | None:
+        """The import path of one's own network; None for one by name."""
+        return self.architecture if ":" in self.architecture else None
 
     @model_serializer(mode="wrap")
     def _only_what_counts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Either the names or the factory, so that the tree is accepted again."""
-        left_out = _NAMED if self.factory is not None else ("factory",)
+        """No encoder beside one's own network, so that the tree is accepted again."""
+        left_out = _OF_NAMED if self.factory is not None else ()
         return {key: value for key, value in dump(self).items() if key not in left_out}
 
 

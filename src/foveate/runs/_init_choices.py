@@ -225,23 +225,17 @@ def validation_of(images: Sequence[ImageFacts], classes: Sequence[ClassFacts]) -
     return sorted(max(draws, key=worth))
 
 
-def flips_of(seen: Survey) -> tuple[str, str]:
+def orientations_of(seen: Survey) -> tuple[str, str]:
     """Whether images may be turned: where up means nothing."""
     if all(image.crs or (image.pixel_size and image.pixel_size < 1e-5) for image in seen.images):
-        return "flip: true, rotate90: true", "maps and slides have no fixed orientation"
+        return "d4", "maps and slides have no fixed orientation"
     if len(seen.images) < _FEW:
-        return (
-            "flip: horizontal, rotate90: false",
-            "too few images to tell whether up and down matter; if not, set flip: true",
-        )
+        return "horizontal", "too few images to tell whether up and down matter; if not, set orientations: d4"
     for facts in seen.classes.values():
         change = np.array(facts.upper) - np.array(facts.lower)
         if abs(change.mean()) > 0.02 and _one_sided(change) < 0.05:
-            return (
-                "flip: horizontal, rotate90: false",
-                "classes differ between upper and lower halves, so up means something",
-            )
-    return "flip: true, rotate90: true", "classes are equally frequent in upper and lower halves, so up means nothing"
+            return "horizontal", "classes differ between upper and lower halves, so up means something"
+    return "d4", "classes are equally frequent in upper and lower halves, so up means nothing"
 
 
 def _one_sided(change: Any) -> float:

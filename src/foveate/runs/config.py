@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,31 +28,47 @@ from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
 from foveate.patches.scales import middle_side
 from foveate.training.config import TrainingConfig
+from foveate.types import IGNORE
 
 # Keys of earlier versions whose feature is gone, with the only value that means the same today.
-_REMOVED: dict[tuple[str, ...], Any] = {
-    ("foveation", "policy", "dilations"): [1, 1, 1],
-    ("foveation", "policy", "encoder"): None,
-    ("foveation", "policy", "weights"): "imagenet",
-    ("foveation", "policy", "hidden"): None,
-    ("foveation", "policy", "normalisation"): "batch",
-    ("foveation", "estimator", "regress"): 0,
-    ("foveation", "estimator", "features"): None,
-    ("foveation", "estimator", "sharp"): 0.75,
-    ("inference", "keep"): 0.5,
-    ("inference", "stitching"): "average",
-    ("training", "losses", "auxiliary"): 0.4,
-    ("training", "losses", "focal_gamma"): 2,
-    ("training", "losses", "ohem_keep"): 0.25,
-    ("training", "momentum"): 0.9,
-    ("training", "policy_entropy"): 0,
+_REMOVED: dict[str, Any] = {
+    "data.cache_mb": 512,
+    "data.ignore_index": IGNORE,
+    "foveation.policy.dilations": [1, 1, 1],
+    "foveation.policy.encoder": None,
+    "foveation.policy.weights": "imagenet",
+    "foveation.policy.hidden": None,
+    "foveation.policy.normalisation": "batch",
+    "foveation.estimator.regress": 0,
+    "foveation.estimator.features": None,
+    "foveation.estimator.sharp": 0.75,
+    "inference.glass": None,
+    "inference.keep": 0.5,
+    "inference.stitching": "average",
+    "training.compile": False,
+    "training.log_every": 10,
+    "training.losses.auxiliary": 0.4,
+    "training.losses.focal_gamma": 2,
+    "training.losses.ohem": 0,
+    "training.losses.ohem_keep": 0.25,
+    "training.momentum": 0.9,
+    "training.policy_entropy": 0,
 }
 # The same, of some estimators only.
-_OWN_WINDOW: dict[tuple[str, ...], Any] = {("foveation", "estimator", "own_window"): 1}
-_REMOVED_OF = {"coarse_first": _OWN_WINDOW, "glnet": _OWN_WINDOW}
+_OF_GUMBEL = {"foveation.estimator.tau": 1, "foveation.estimator.sample": False}
+_REMOVED_OF: dict[str, dict[str, Any]] = {
+    "coarse_first": {"foveation.estimator.own_window": 1, "foveation.estimator.narrowest": None},
+    "glnet": {"foveation.estimator.own_window": 1},
+    "gumbel": _OF_GUMBEL,
+    "gumbel_soft": _OF_GUMBEL,
+}
+# Those that change no weight and no prediction: another value is left out, with a warning.
+_WITHOUT_EFFECT = {"data.cache_mb", "training.compile", "training.log_every"}
 # What says the same as such a key, where something does.
-_INSTEAD: dict[tuple[str, ...], str] = {
-    ("inference", "keep"): "inference.looks gives the share used of each field of view: [[256, 0.75], [512, 1]]",
+_INSTEAD = {
+    "data.ignore_index": f"masks have {IGNORE} for it, or data.label_map={{0: {IGNORE}}} maps their value",
+    "inference.glass": "what is left out is nodata, and inference.tissue=false predicts it. Remove the key",
+    "inference.keep": "inference.looks gives the share used of each field of view: [[256, 0.75], [512, 1]]",
 }
 
 
@@ -222,34 +239,41 @@ def without_removed(values: ConfigTree) -> ConfigTree:
         ConfigError: when such a feature was used.
     """
     # The key says nothing where there is no encoder that has weights.
-    encoder = _value_at(values, ("foveation", "policy", "encoder"))
-    name = _value_at(values, ("foveation", "estimator", "name"))
+    bare = _value_at(values, "foveation.policy.encoder") in (None, _ABSENT)
+    name = _value_at(values, "foveation.estimator.name")
     for path, neutral in (_REMOVED | _REMOVED_OF.get(str(name), {})).items():
         value = _value_at(values, path)
         if value is _ABSENT:
             continue
-        if value != neutral and not (path[-1] == "weights" and encoder in (None, _ABSENT)):
-            advice = _INSTEAD.get(path) or (
-                "nothing was better for it (see CHANGELOG.md). "
-                "Remove the key; a run that was trained with it needs the version that trained it"
-            )
-            raise ConfigError(f"{'.'.join(path)}={value} is no longer there: {advice}")
+        if value != neutral and not (path == "foveation.policy.weights" and bare):
+            _refuse(path, value)
         values = _without(values, path)
-    policy = ("foveation", "policy")  # all of whose keys are gone
+    policy = "foveation.policy"  # all of whose keys are gone
     return _without(values, policy) if _value_at(values, policy) == {} else values
+
+
+def _refuse(path: str, value: Any) -> None:
+    if path in _WITHOUT_EFFECT:
+        warnings.warn(f"{path} is no longer a setting; {value} is left out", stacklevel=2)
+        return
+    advice = _INSTEAD.get(path) or (
+        "nothing was better for it (see CHANGELOG.md). "
+        "Remove the key; a run that was trained with it needs the version that trained it"
+    )
+    raise ConfigError(f"{path}={value} is no longer there: {advice}")
 
 
 _ABSENT = object()
 
 
-def _value_at(values: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
+def _value_at(values: Any, path: str) -> Any:
+    for key in path.split("."):
         values = values.get(key, _ABSENT) if isinstance(values, dict) else _ABSENT
     return values
 
 
-def _without(values: ConfigTree, path: tuple[str, ...]) -> ConfigTree:
-    first, *rest = path
+def _without(values: ConfigTree, path: str) -> ConfigTree:
+    first, _, rest = path.partition(".")
     if not rest:
         return {key: value for key, value in values.items() if key != first}
-    return {**values, first: _without(values[first], tuple(rest))}
+    return {**values, first: _without(values[first], rest)}

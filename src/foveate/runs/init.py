@@ -16,7 +16,7 @@ from foveate.data.config import default_root
 from foveate.data.survey import Survey, survey
 from foveate.data.survey_labels import ImageFacts
 from foveate.files import refuse_existing, write_text
-from foveate.runs._init_choices import OVERLAPPING, Choices, flips_of, percent
+from foveate.runs._init_choices import OVERLAPPING, Choices, orientations_of, percent
 from foveate.runs.config import RunConfig
 from foveate.texts import length
 from foveate.types import IGNORE
@@ -206,10 +206,9 @@ class Draft(Choices):
         yield f"  balance: {balance}  # {why}"
         if self._is_slide():
             yield "  tissue: auto  # training places lie on tissue"
-        flips, why = flips_of(self.seen)
-        colours = ", brightness: 0.2, contrast: 0.2" if self.seen.low >= 0 else ""
-        colours += ", saturation: 0.1" if colours and self.seen.bands == 3 else ""
-        yield f"  augmentation: {{{flips}{colours}}}  # {why}"
+        orientations, why = orientations_of(self.seen)
+        jitter = f", color_jitter: [0.2, 0.2{', 0.1' if self.seen.bands == 3 else ''}]" if self.seen.low >= 0 else ""
+        yield f"  augmentation: {{orientations: {orientations}{jitter}}}  # {why}"
 
     def _foveation(self) -> Iterator[str]:
         least = min(image.shorter for image in self.seen.images)

@@ -202,7 +202,7 @@ def _data_module(config: RunConfig, on_progress: Callable[[float], None] | None)
         policy_margin=PolicyNetwork.margin,
         scales_read=reading.scales,
         window_labels=reading.windows,
-        scale_shares=reading.shares,
+        draws_scale=reading.drawn,
         nesting=None if reading.nested is None else Nesting(*reading.nested),
     )
     return FoveateDataModule(

@@ -22,7 +22,6 @@ from foveate.training.callbacks import (
     BEST,
     LAST,
     AtomicCheckpointIO,
-    Compilation,
     RunCheckpoints,
     SampleImages,
     StepBar,
@@ -44,10 +43,8 @@ _FREE_ON_RESUME = {
     "validate_every",
     "validation_locations",
     "checkpoint_every",
-    "log_every",
     "deterministic",
     "logger",
-    "compile",
 }
 
 # Warnings of Lightning and torch about what is so on purpose here.
@@ -227,10 +224,9 @@ def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Lo
 
 
 def _further(config: TrainingConfig, processes: Processes, progress: bool) -> list[pl.Callback]:
-    """What shows the progress (a bar asks a GPU for the loss only where that is logged), pictures, what compiles."""
-    bar = StepBar(refresh_rate=config.log_every if processes.on_gpu else 1) if _shows_bar(progress) else StepLines()
-    pictures = [] if config.logger == "csv" else [SampleImages()]
-    return [*([bar] if progress else []), *pictures, *([Compilation()] if config.compile else [])]
+    """What shows the progress (a bar asks a GPU for the loss only where that is logged), and pictures."""
+    bar = StepBar(refresh_rate=config.log_interval if processes.on_gpu else 1) if _shows_bar(progress) else StepLines()
+    return [*([bar] if progress else []), *([] if config.logger == "csv" else [SampleImages()])]
 
 
 def _shows_bar(progress: bool) -> bool:
@@ -242,7 +238,7 @@ def _options(config: TrainingConfig, exact: bool) -> dict[str, Any]:
     return {
         "val_check_interval": config.validate_every,
         "check_val_every_n_epoch": None,
-        "log_every_n_steps": config.log_every,
+        "log_every_n_steps": config.log_interval,
         "gradient_clip_val": config.gradient_clip,
         "precision": _PRECISIONS[config.precision],
         "benchmark": not exact,  # the shapes never change, so looking for the fastest kernel pays

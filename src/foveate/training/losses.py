@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -23,12 +22,11 @@ _Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 FOCAL_GAMMA = 2.0  # how much less easy pixels count (Lin et al. 2017)
-OHEM_KEEP = 0.25  # share of the valid pixels that count as hardest
 AUXILIARY_WEIGHT = 0.4  # of the auxiliary head of networks with deep supervision (PSPNet, arXiv 1612.01105)
 
 
 class SegmentationLoss(nn.Module):
-    """Weighted sum of cross entropy, Dice, focal and hardest-pixel losses.
+    """Weighted sum of cross entropy, Dice and focal loss.
 
     A batch without any valid pixel gives zero, with a gradient of zero: a batch of unlabelled places is no reason
     to stop, and every process of a distributed run must still have a gradient to share.
@@ -96,7 +94,7 @@ class SegmentationLoss(nn.Module):
 
     @property
     def _losses(self) -> dict[str, _Loss]:
-        return {"cross_entropy": self._cross_entropy, "dice": self.dice, "focal": self.focal, "ohem": self._ohem}
+        return {"cross_entropy": self._cross_entropy, "dice": self.dice, "focal": self.focal}
 
     def _cross_entropy(self, logits: Tensor, answers: Tensor) -> Tensor:
         losses = pixel_losses(logits, answers, self.membership, self.class_weights)
@@ -118,18 +116,6 @@ class SegmentationLoss(nn.Module):
     def _valid(self, answers: Tensor) -> Tensor:
         """Which pixels (N, H, W) count."""
         return (answers[:, 0] if self.membership.overlapping else answers) != self.membership.ignore_index
-
-    def _ohem(self, logits: Tensor, answers: Tensor) -> Tensor:
-        """The mean loss of the hardest pixels, at least one; 0 without any, with a gradient of 0.
-
-        Class weights do not enter: they would decide what is hard.
-
-        Source: Shrivastava et al. 2016, in the per-pixel form of segmentation.
-        """
-        losses = pixel_losses(logits, answers, self.membership)[self._valid(answers)]
-        if losses.numel() == 0:
-            return logits.sum() * 0
-        return losses.topk(math.ceil(OHEM_KEEP * losses.numel()), sorted=False).values.mean()
 
 
 # A class of a few pixels would otherwise dominate every batch it is in.

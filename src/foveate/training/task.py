@@ -234,7 +234,7 @@ class SegmentationTask(pl.LightningModule):
 
     def _log_training(self, total: Tensor, loss: LossParts, output: LocationOutput) -> None:
         step = self.global_step + 1
-        logs = step % self.config.log_every == 0 or step >= self.config.steps
+        logs = step % self.config.log_interval == 0 or step >= self.config.steps
         if self.waits or logs:
             self.log("train/loss", total, prog_bar=True)
         if not logs:

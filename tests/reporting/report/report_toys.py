@@ -15,7 +15,7 @@ SPLIT = {"train": ["a"], "val": ["b", "c", "d"]}
 def train_toy(root, name="run", *, classes=None, split=SPLIT, estimator=None, **training):
     """A run folder trained for a few steps on 170 x 150 pixels."""
     make_data_set(root / "toy")
-    tree = toy_config(root, **{"steps": 4, "validate_every": 2, "log_every": 1, **training})
+    tree = toy_config(root, **{"steps": 4, "validate_every": 2, **training})
     tree["data"]["split"] = split
     if classes:
         tree["data"]["classes"] = classes

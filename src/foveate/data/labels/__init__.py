@@ -29,7 +29,7 @@ from foveate.errors import DatasetError
 from foveate.files import Closing
 from foveate.geometry import Size, Window
 from foveate.membership import Membership
-from foveate.types import BoolArray, IntArray, LabelArray
+from foveate.types import IGNORE, BoolArray, IntArray, LabelArray
 
 __all__ = ["ColourTable", "LabelReader", "LabelSource", "LabelTable", "RasterLabels", "class_map", "open_source"]
 
@@ -210,5 +210,5 @@ def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
 def meaning_of(config: DataConfig) -> Meaning:
     """What the pixels of masks mean."""
     if config.mask_colours is None:
-        return LabelTable(len(config.classes), config.ignore_index, config.label_map, rounded=config.round_labels)
-    return ColourTable(config.mask_colours, config.ignore_index, rounded=config.round_labels)
+        return LabelTable(len(config.classes), IGNORE, config.label_map, rounded=config.round_labels)
+    return ColourTable(config.mask_colours, IGNORE, rounded=config.round_labels)

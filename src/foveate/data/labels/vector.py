@@ -21,7 +21,7 @@ from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shape
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.roi import pixel_transform
 from foveate.errors import ConfigError, DatasetError
-from foveate.types import BoolArray, Coordinates, IntArray, LabelArray
+from foveate.types import IGNORE, BoolArray, Coordinates, IntArray, LabelArray
 
 if TYPE_CHECKING:
     from foveate.data.config import DataConfig
@@ -50,7 +50,7 @@ class VectorLabels:
 
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
         self.location, self.size, self.membership = str(path), image.size, config.membership
-        self._ignored = config.ignore_index  # among the ids of polygons
+        self._ignored = IGNORE  # among the ids of polygons
         self._unlabelled = _unlabelled(config)
         table = _large_table(path, image, config)
         self._outlines: _Outlines = _Kept(path, image, config) if table is None else _ReadNear(table, image, config)
@@ -235,7 +235,7 @@ def class_ids(labels: list[Any], config: DataConfig, path: Path) -> NDArray[np.u
 
 def _known(label: Any, config: DataConfig) -> int | None:
     if label is None:
-        return config.ignore_index
+        return IGNORE
     named = config.vectors.classes or {}
     if str(label) in named:
         return id_of(named[str(label)], config)
@@ -248,7 +248,7 @@ def _known(label: Any, config: DataConfig) -> int | None:
 
 def id_of(name: str, config: DataConfig) -> int:
     """The id of a class by name, or `ignore_index` for "ignore"."""
-    return config.ignore_index if name == _IGNORE else config.class_names.index(name)
+    return IGNORE if name == _IGNORE else config.class_names.index(name)
 
 
 def _drawing_order(geometries: NDArray[Any], ids: NDArray[np.uint8], order: str) -> NDArray[np.int64]:
@@ -271,7 +271,7 @@ def _check_meets(placed: NDArray[Any], on_image: BoolArray, image: ImageReader, 
 
 def _counted(ids: NDArray[np.uint8], total: int, config: DataConfig, path: Path, about: str = "") -> tuple[str, ...]:
     """What is said of the polygons on the image, of so many in all."""
-    off, bare = total - len(ids), int((ids == config.ignore_index).sum())
+    off, bare = total - len(ids), int((ids == IGNORE).sum())
     notes = []
     if off:
         notes.append(f"{path.name}: {about}{off} of {total} polygons lie outside the image")

@@ -102,22 +102,17 @@ class GumbelSoftmax(Learned):
     (straight-through). As "gumbel_soft" it passes the mixture that the relaxed sample says.
 
     Attributes:
-        tau: temperature at the start of training.
-        tau_end: temperature at the end; it falls geometrically. If it equals `tau`, there is no annealing.
-        sample: also draw the scale of a place when images are predicted or evaluated, as the original code does. The
-            draw depends only on the place, so it is the same every time.
+        tau_end: temperature at the end of training. It begins at 1 and falls geometrically; with 1 it stays there.
 
     Source: "GSM" in arXiv 2007.15124, section 2.2; Jang et al. 2017, Maddison et al. 2017.
     """
 
     name: Literal["gumbel", "gumbel_soft"] = "gumbel"
-    tau: float = Field(default=1.0, gt=0)
     tau_end: float = Field(default=0.5, gt=0)
-    sample: bool = False
 
     def temperature(self, progress: float) -> float:
         """The temperature after this share of the training."""
-        return float(self.tau * (self.tau_end / self.tau) ** min(max(progress, 0.0), 1.0))
+        return float(self.tau_end ** min(max(progress, 0.0), 1.0))
 
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
         """A one-hot sample per row, (N, S); a relaxed one where it is soft."""
@@ -127,10 +122,6 @@ class GumbelSoftmax(Learned):
     def looks(self, logits: Tensor) -> list[Look]:
         """One pass of the most probable scale."""
         return one_look(one_hot_argmax(logits))
-
-    def logits_of_image(self, logits: Tensor, seed: int) -> Tensor:
-        """With the noise whose argmax is a draw, where that is asked for."""
-        return logits + gumbel_noise(logits, torch.Generator().manual_seed(seed)) if self.sample else logits
 
 
 class Mixture(Learned):

@@ -38,23 +38,18 @@ class CoarseFirst(Pyramid):
     passes the widest windows everywhere, and narrower ones, with a margin, where the prediction of the wide ones is
     uncertain, as far as the budget goes. No policy network is asked: the wide look, already paid for, is the policy.
 
-    Attributes:
-        narrowest: share of the training locations at the narrowest scale; the others divide the rest equally. By
-            default all scales have equal shares.
-
     Source: ours; `docs/decisions/0008-coarse-first.md`.
     """
 
     name: Literal["coarse_first"] = "coarse_first"
-    narrowest: float | None = Field(default=None, gt=0, lt=1)
 
     def weights(self, logits: Tensor, draw: Draw) -> Tensor:
         """One-hot rows (N, S) at the scales that were drawn."""
         return one_hot_argmax(logits)
 
     def reads(self, scales: int) -> Reading:
-        """One of the scales, which is drawn."""
-        return Reading(tuple(range(scales)), windows=True, shares=self._shares(scales))
+        """One of the scales, which is drawn; each as often as the others."""
+        return Reading(tuple(range(scales)), windows=True, drawn=True)
 
     def logits(self, asked: Asked) -> Tensor:
         """The scales that were drawn when the places were read; else noise, which makes each equally likely."""
@@ -63,11 +58,6 @@ class CoarseFirst(Pyramid):
     def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
         """Over the target and over the whole window, which count alike."""
         return with_own_windows(super().loss(model, output, batch, criterion), 1, output, batch, criterion)
-
-    def _shares(self, scales: int) -> tuple[float, ...]:
-        if scales == 1 or self.narrowest is None:
-            return (1 / scales,) * scales
-        return (self.narrowest, *[(1 - self.narrowest) / (scales - 1)] * (scales - 1))
 
 
 class Cascade(Pyramid):

@@ -120,4 +120,4 @@ def _training(config: RunConfig) -> Facts:
     ]
 
 
-_LOSSES = ("cross_entropy", "dice", "focal", "ohem")
+_LOSSES = ("cross_entropy", "dice", "focal")
