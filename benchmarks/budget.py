@@ -24,8 +24,8 @@ import torch
 from matplotlib.figure import Figure
 from timing import RESULTS, report
 
+from foveate.evaluation.tune import KEEPS
 from foveate.files import written
-from foveate.inference.tune import KEEPS
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.tune import tune

@@ -39,6 +39,8 @@ from foveate import FoveatedSegmenter, ScaleSet
 from foveate.foveation.estimators import FixedScale
 from inference import make_image
 
+# OpenSlide is asked whether a TIFF is a slide.
+IMPORTED = {"foveate": ("foveate.runs.predict", "openslide"), "monai": ("monai.inferers.utils",)}
 RATES = (2600, 4100)  # passes a second that one H100 makes with U-Net ResNet-50 and with FPN lite0
 
 
@@ -98,7 +100,8 @@ def measured(options: Namespace) -> dict[str, float]:
     segmenter = FoveatedSegmenter(network, ScaleSet(PATCH, (PATCH,)), estimator=FixedScale()).eval()
     options.out.mkdir(parents=True, exist_ok=True)
     # What is imported takes seconds, MONAI's a dozen, and is not what is measured.
-    import_module("foveate.runs.predict" if options.side == "foveate" else "monai.inferers.utils")
+    for module in IMPORTED["foveate" if options.side == "foveate" else "monai"]:
+        import_module(module)
     start = Clock.now()
     passes = with_foveate(segmenter, options) if options.side == "foveate" else with_monai(segmenter, options)
     if options.side == "monai":

@@ -19,10 +19,10 @@ from rasterio.enums import Resampling
 from foveate.config_base import with_overrides
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import FoveateError
+from foveate.evaluation.evaluate import Evaluation
 from foveate.files import write_text, written
 from foveate.geometry import Window
 from foveate.inference.assemble import PredictionFiles
-from foveate.inference.evaluate import Evaluation
 from foveate.reporting.panels import save_panels
 from foveate.reporting.previews import prediction_panels
 from foveate.runs.config import RunConfig

@@ -11,8 +11,8 @@ from rich.console import Console
 from foveate.data.readers import ArrayReader, open_image
 from foveate.data.sections import ClassConfig
 from foveate.demo import demo_config, methods
+from foveate.evaluation.evaluate import Evaluation
 from foveate.geometry import Size, Window
-from foveate.inference.evaluate import Evaluation
 from foveate.membership import Exclusive
 from foveate.metrics import mean_distances, scores_from
 from foveate.reporting.panels import (

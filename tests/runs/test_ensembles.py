@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import CheckpointError
-from foveate.inference.evaluate import Evaluation
+from foveate.evaluation.evaluate import Evaluation
 from foveate.runs.evaluate import evaluate_run, evaluate_split
 from foveate.runs.folder import load_run
 from foveate.runs.tune import tune

@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
+from foveate.evaluation.tune import Candidate, least_passes, ways_of_looking
 from foveate.foveation.estimator import Draw
 from foveate.foveation.estimators import CoarseFirst, FixedScale
 from foveate.geometry import Size, ceil_div
 from foveate.inference.config import InferenceConfig
-from foveate.inference.tune import Candidate, least_passes, ways_of_looking
 from foveate.looks.pyramid import PyramidGrid, PyramidLook
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run

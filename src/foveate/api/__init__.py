@@ -22,7 +22,7 @@ from foveate.runs.predict_array import ArrayPrediction, predict_array
 from foveate.texts import metres
 
 if TYPE_CHECKING:
-    from foveate.inference.evaluate import Evaluation
+    from foveate.evaluation.evaluate import Evaluation
 
 AnyPath = str | Path
 AnyArray = NDArray[Any] | Tensor

@@ -7,7 +7,6 @@ from foveate.package import door
 if TYPE_CHECKING:
     from foveate.inference.assemble import PredictionFiles
     from foveate.inference.config import InferenceConfig
-    from foveate.inference.evaluate import Evaluation
     from foveate.inference.job import Prediction
     from foveate.inference.memory import MemoryModel
     from foveate.inference.pipeline import ready_to_predict
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from foveate.inference.source import PixelSource
 
 __all__ = [
-    "Evaluation",
     "InferenceConfig",
     "MemoryModel",
     "PixelSource",
@@ -30,7 +28,6 @@ __getattr__, __dir__ = door(
     {
         "assemble": "PredictionFiles",
         "config": "InferenceConfig",
-        "evaluate": "Evaluation",
         "job": "Prediction",
         "memory": "MemoryModel",
         "pipeline": "ready_to_predict",

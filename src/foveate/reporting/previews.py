@@ -16,9 +16,9 @@ from foveate.data.labels import LabelReader, class_map
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
 from foveate.data.readers.base import Address
+from foveate.evaluation.maps import MapFiles
 from foveate.geometry import Size, Window
 from foveate.inference.assemble import PredictionFiles
-from foveate.inference.maps import MapFiles
 from foveate.membership import Exclusive
 from foveate.reporting.panels import (
     Panel,

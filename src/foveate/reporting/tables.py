@@ -19,7 +19,7 @@ from foveate.runs.tune import Trial
 from foveate.texts import length
 
 if TYPE_CHECKING:
-    from foveate.inference.evaluate import Evaluation
+    from foveate.evaluation.evaluate import Evaluation
     from foveate.metrics import ClassDistance
 
 _NO_DATA = ("pixels without data are marked in the file", "pixels that are marked, or are not finite")

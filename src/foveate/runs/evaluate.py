@@ -19,13 +19,13 @@ from foveate.data.manifest import Sample, load_samples
 from foveate.data.sections import SPLITS
 from foveate.devices import device_of
 from foveate.errors import ConfigError, DatasetError
+from foveate.evaluation.evaluate import Evaluation, LabelledImage, evaluation_of
+from foveate.evaluation.maps import MapFiles, MapSpec
+from foveate.evaluation.score import BlockScore, Scoring, score_blocks
 from foveate.geometry import Window
-from foveate.inference.evaluate import Evaluation, LabelledImage, evaluation_of
 from foveate.inference.executor import pieces_of, shared_out
-from foveate.inference.maps import MapFiles, MapSpec
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
-from foveate.inference.score import BlockScore, Scoring, score_blocks
 from foveate.inference.source import PixelSource
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun, load_run

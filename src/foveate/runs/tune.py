@@ -14,14 +14,7 @@ from foveate.cascade import CascadeSegmenter
 from foveate.data.images import open_labels, open_sample
 from foveate.devices import device_of
 from foveate.errors import ConfigError
-from foveate.files import refuse_existing, write_text
-from foveate.geometry import Size
-from foveate.inference.config import PASSES_OF_A_PATCH, Tta
-from foveate.inference.executor import shared_out
-from foveate.inference.field import closest_most
-from foveate.inference.pipeline import ready_to_predict
-from foveate.inference.source import PixelSource
-from foveate.inference.tune import (
+from foveate.evaluation.tune import (
     Candidate,
     Looks,
     SampledImage,
@@ -33,6 +26,13 @@ from foveate.inference.tune import (
     ways_down,
     ways_of_looking,
 )
+from foveate.files import refuse_existing, write_text
+from foveate.geometry import Size
+from foveate.inference.config import PASSES_OF_A_PATCH, Tta
+from foveate.inference.executor import shared_out
+from foveate.inference.field import closest_most
+from foveate.inference.pipeline import ready_to_predict
+from foveate.inference.source import PixelSource
 from foveate.metrics import scores_from
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import SCORES_ONLY, EvaluationPlan, plan_evaluation

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from foveate.data.config import DataConfig
 from foveate.data.manifest import Sample
-from foveate.inference.maps import MapFiles
-from foveate.inference.score import thinning_step
+from foveate.evaluation.maps import MapFiles
+from foveate.evaluation.score import thinning_step
 from foveate.membership import Exclusive
 from foveate.reporting.report import charts
 from foveate.reporting.report.charts import SampledMaps, counts_by_scale, image_counts, scale_of, scale_rows
@@ -65,7 +65,7 @@ def test_a_view_that_would_be_shown_with_no_pixels_is_not_seen():
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("longest", [2048, 40])
 def test_an_image_is_counted_at_every_step_th_pixel(tmp_path, monkeypatch, longest):
-    monkeypatch.setattr("foveate.inference.score.LONGEST_GRID", longest)
+    monkeypatch.setattr("foveate.evaluation.score.LONGEST_GRID", longest)
     monkeypatch.setattr(charts, "_ROWS", 5)
     height, width, cell, scales = 83, 101, 8, 3
     rng = np.random.default_rng(0)

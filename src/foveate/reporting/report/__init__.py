@@ -16,8 +16,8 @@ import torch
 from foveate.data.manifest import Sample
 from foveate.data.sections import SPLITS
 from foveate.errors import ConfigError, FoveateError
+from foveate.evaluation.maps import MapFiles
 from foveate.files import refuse_existing
-from foveate.inference.maps import MapFiles
 from foveate.reporting.passes import PassesFile, one_view_note
 from foveate.reporting.report import facts
 from foveate.reporting.report.charts import (

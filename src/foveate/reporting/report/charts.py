@@ -14,9 +14,9 @@ from foveate.data.config import DataConfig
 from foveate.data.images import open_labels
 from foveate.data.labels import class_map
 from foveate.data.manifest import Sample
+from foveate.evaluation.maps import MapFiles
+from foveate.evaluation.score import thinning_step
 from foveate.geometry import Size, Window
-from foveate.inference.maps import MapFiles
-from foveate.inference.score import thinning_step
 from foveate.membership import Membership
 from foveate.metrics import Scores, scores_from
 from foveate.reporting.panels import new_figure

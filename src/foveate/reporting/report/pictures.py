@@ -14,8 +14,8 @@ from foveate.data.images import open_sample
 from foveate.data.manifest import Sample
 from foveate.data.readers import ArrayReader
 from foveate.data.readers.pyramid import ImageReader
+from foveate.evaluation.maps import MapFiles
 from foveate.geometry import CellGrid, Size, Window
-from foveate.inference.maps import MapFiles
 from foveate.membership import Membership
 from foveate.patches.scales import ScaleSet
 from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size

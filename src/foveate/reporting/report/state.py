@@ -13,8 +13,8 @@ import torch
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.sections import SPLITS
 from foveate.errors import ConfigError, FoveateError, ImageReadError, reason_of
+from foveate.evaluation.maps import MapFiles
 from foveate.files import write_text
-from foveate.inference.maps import MapFiles
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import EvaluationOptions, evaluate_run
 from foveate.runs.folder import RunFolder, member_folders

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from foveate.devices import CostMeter
+from foveate.evaluation.maps import MapSpec, open_maps, write_coarse_classes
+from foveate.evaluation.score import BlockScore, Scoring, ThinnedIds, thinning_step
 from foveate.geometry import Georeference, Size, ceil_div
-from foveate.inference.maps import MapSpec, open_maps, write_coarse_classes
 from foveate.inference.plan import BlockGrid
-from foveate.inference.score import BlockScore, Scoring, ThinnedIds, thinning_step
 from foveate.metrics import Distances, Scores, hausdorff_distances, mean_distances, scores_from, without_nan
 from foveate.texts import table_html
 from foveate.types import IntArray

@@ -8,12 +8,12 @@ from torch import nn
 from foveate.cascade import CascadeSegmenter
 from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
+from foveate.evaluation.tune import Candidate, sample_labels, sample_look, sampling_step, simulate, ways_down
 from foveate.foveation.estimators import CoarseFirst
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
-from foveate.inference.tune import Candidate, sample_labels, sample_look, sampling_step, simulate, ways_down
 from foveate.looks.pyramid import PyramidLook
 from foveate.membership import Exclusive
 from foveate.patches import ScaleSet

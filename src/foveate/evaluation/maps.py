@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from foveate.data.sections import ClassConfig
+from foveate.evaluation.score import BlockScore
 from foveate.files import refuse_existing
 from foveate.geometry import CellGrid, Georeference, Size, Window
-from foveate.inference.score import BlockScore
 from foveate.looks.passes import PassMap
 from foveate.membership import Membership
 from foveate.tiff.raster import NODATA, RasterSpec, RasterWriter, open_raster

@@ -7,7 +7,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from foveate.inference.evaluate import Evaluation
+from foveate.evaluation.evaluate import Evaluation
 from foveate.metrics import scores_from
 from foveate.texts import table_html
 

@@ -10,15 +10,15 @@ from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
 from foveate.data.sections import ClassConfig
 from foveate.errors import OutputExistsError
+from foveate.evaluation import score as score_blocks_module
+from foveate.evaluation.evaluate import LabelledImage, evaluation_of
+from foveate.evaluation.maps import MapFiles, MapSpec
+from foveate.evaluation.score import Scoring, score_blocks, thinning_step
 from foveate.foveation.estimators import FixedScale, SoftExpectation
 from foveate.geometry import Georeference, Size
-from foveate.inference import score as score_blocks_module
 from foveate.inference.config import InferenceConfig
-from foveate.inference.evaluate import LabelledImage, evaluation_of
-from foveate.inference.maps import MapFiles, MapSpec
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
-from foveate.inference.score import Scoring, score_blocks, thinning_step
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics import hausdorff_distances, iou_per_cell, loss_per_cell, scores_from
