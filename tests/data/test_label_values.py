@@ -119,7 +119,7 @@ def test_a_transparent_mask(folder):
     Image.fromarray(np.dstack([ONES, ONES, ONES, opaque])).save(folder / "masks" / "a.png")
     assert (read(folder) == expected).all()
     Image.fromarray(np.dstack([ONES * 255, ONES * 0, ONES * 0, opaque])).save(folder / "masks" / "a.png")
-    assert (read(folder, classes=RED_ON_BLACK, colors=True) == expected).all()
+    assert (read(folder, classes=RED_ON_BLACK, label_map="colors") == expected).all()
 
 
 def colour_mask(folder, *palette):
@@ -128,31 +128,41 @@ def colour_mask(folder, *palette):
 
 def test_colours(folder):
     colour_mask(folder, BLACK, RED)
-    remedy = r"data\.colors=\{'#000000': 0, '#ff0000': 1\}"
+    remedy = r"data\.label_map=\{'#000000': 0, '#ff0000': 1\}"
     with pytest.raises(DatasetError, match=r"holds colours \(#000000, #ff0000\): map them .*" + remedy):
         read(folder, classes=RED_ON_BLACK)
-    assert (read(folder, classes=RED_ON_BLACK, colors=True) == ONES).all()
-    assert (read(folder, colors={"#000000": 255, "#FF0000": 0}) == np.where(ONES, 0, 255)).all()
+    assert (read(folder, classes=RED_ON_BLACK, label_map="colors") == ONES).all()
+    assert (read(folder, label_map={"#000000": 255, "#FF0000": 0}) == np.where(ONES, 0, 255)).all()
     colour_mask(folder, WHITE, RED)
     with pytest.raises(DatasetError, match=r"the colour #ffffff; allowed are #000000, #ff0000.*'#ffffff': 1.*with 255"):
-        read(folder, classes=RED_ON_BLACK, colors=True)
+        read(folder, classes=RED_ON_BLACK, label_map="colors")
     write(folder / "masks" / "a.png", ONES[None], driver="PNG")
-    with pytest.raises(DatasetError, match=r"data\.colors is for masks with three uint8 bands"):
-        read(folder, classes=RED_ON_BLACK, colors=True)
+    with pytest.raises(DatasetError, match=r"data\.label_map names colours, which masks with three uint8 bands"):
+        read(folder, classes=RED_ON_BLACK, label_map="colors")
 
 
 def test_colours_in_the_configuration(folder):
     same = [{"name": "a", "color": "#000000"}, {"name": "b", "color": "#000000"}]
     for values, message in (
-        ({"colors": {"red": 1}}, "colors"),
-        ({"colors": {"#ff0000": 9}}, r"colors maps to \[9\]"),
-        ({"colors": True, "classes": same}, "a different colour for each class"),
+        ({"label_map": {"red": 1}}, "a whole number, or a colour such as '#ff0000'"),
+        ({"label_map": {"#ff0000": 9}}, r"label_map maps to \[9\]"),
+        ({"label_map": {"#ff0000": 1, 7: 0}}, "one kind of values"),
+        ({"label_map": "colours"}, "'colors' or 'ids'"),
+        ({"label_map": "colors", "classes": same}, "a different colour for each class"),
         ({"colors": True, "label_map": {3: 1}}, "remove one of them"),
     ):
         with pytest.raises(ConfigError, match=message):
             data_config(folder, **values)
-    config = data_config(folder, colors={"#ff0000": 1, "#00ff00": 0})
-    assert type(config).parse(config.tree()) == config
+    for given in ({"#ff0000": 1, "#00FF00": 0}, {7: 1, "-3": 0}, "colors", "ids", None):
+        config = data_config(folder, label_map=given)
+        assert type(config).parse(config.tree()) == config
+    assert data_config(folder, label_map={7: 1, "-3": 0}).mask_values == {7: 1, -3: 0}
+
+
+def test_the_colours_of_earlier_versions_are_a_label_map(folder):
+    for colors, now in ((True, "colors"), (False, "ids"), ({"#FF0000": 1}, {"#ff0000": 1}), (None, None)):
+        assert data_config(folder, colors=colors).label_map == now
+    assert data_config(folder, colors=False, label_map={3: 1}).label_map == {3: 1}
 
 
 def indexed_mask(folder, name, *palette, index=ONES):
@@ -163,22 +173,22 @@ def indexed_mask(folder, name, *palette, index=ONES):
 
 def test_colour_tables(folder):
     indexed_mask(folder, "a", BLACK, RED)
-    for values in ({}, {"classes": RED_ON_BLACK}, {"classes": RED_ON_BLACK, "colors": True}):
+    for values in ({}, {"classes": RED_ON_BLACK}, {"classes": RED_ON_BLACK, "label_map": "colors"}):
         assert (read(folder, **values) == ONES).all()
-    assert (read(folder, colors={"#000000": 1, "#ff0000": 0}) == 1 - ONES).all()
+    assert (read(folder, label_map={"#000000": 1, "#ff0000": 0}) == 1 - ONES).all()
     indexed_mask(folder, "a", RED, BLACK)
     with pytest.raises(
         DatasetError, match=r"index 0, which would be ground, in the colour of disc; map the colours with"
     ):
         read(folder, classes=RED_ON_BLACK)
-    assert (read(folder, classes=RED_ON_BLACK, colors=True) == 1 - ONES).all()
-    assert (read(folder, classes=RED_ON_BLACK, colors=False) == ONES).all()
+    assert (read(folder, classes=RED_ON_BLACK, label_map="colors") == 1 - ONES).all()
+    assert (read(folder, classes=RED_ON_BLACK, label_map="ids") == ONES).all()
     indexed_mask(folder, "a", BLACK, RED)
     indexed_mask(folder, "b", GREEN, WHITE)
     write(folder / "images" / "b.tif", smooth_image(3, 40, 60, np.uint8).clip(1), driver="GTiff")
     with pytest.raises(DatasetError, match=r"a\.png and .*b\.png have different colour tables"):
         read(folder)
-    assert (read(folder, colors=False) == ONES).all()
+    assert (read(folder, label_map="ids") == ONES).all()
     assert (read(folder, label_map={0: 0, 1: 1}) == ONES).all()
 
 
@@ -192,7 +202,7 @@ def test_jpeg(folder):
     assert (read(folder, round_labels=True, label_map={255: 1}) == blocks).all()
     coloured = np.array([GREEN, RED], np.uint8)[blocks]
     Image.fromarray(coloured).save(folder / "masks" / "a.jpg", quality=95, subsampling=0)
-    rounded = read(folder, round_labels=True, colors={"#00ff00": 0, "#ff0000": 1})
+    rounded = read(folder, round_labels=True, label_map={"#00ff00": 0, "#ff0000": 1})
     assert (rounded == blocks).all()
 
 
@@ -207,6 +217,6 @@ def test_jpeg_in_a_tiff(folder):
 def test_picked_values_are_the_same(folder):
     """Smaller sizes pick among ids, never among blended colours."""
     colour_mask(folder, BLACK, RED)
-    config = data_config(folder, classes=RED_ON_BLACK, colors=True)
+    config = data_config(folder, classes=RED_ON_BLACK, label_map="colors")
     with open_labels(load_samples(config)[0], config) as labels:
         assert (labels.read(Window(0, 0, 40, 60), Size(20, 20)) == ONES[1::2, 1::3]).all()

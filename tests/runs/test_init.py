@@ -121,7 +121,7 @@ def test_colours(here):
     folder = discs(here / "toy", write=lambda path, label: png(path, palette[label].transpose(2, 0, 1)))
     (folder / "class_dict.csv").write_text("name,r,g,b\nsoil,10,20,30\ntree,200,0,60\n")
     config = init(folder).config
-    assert config.data.colors is True
+    assert config.data.label_map == "colors"
     assert [(item.name, item.color) for item in config.data.classes] == [("soil", "#0a141e"), ("tree", "#c8003c")]
     trained("toy.yaml", here / "run")
 

@@ -179,4 +179,4 @@ def test_from_masks_to_maps_and_scores(root, tmp_path, estimator):
 
 def test_what_holds_one_class_a_pixel_is_refused_by_name(root, tmp_path):
     with pytest.raises(ConfigError, match="colors and overlapping"):
-        RunConfig.parse(config(root, data={"colors": True}))
+        RunConfig.parse(config(root, data={"label_map": "colors"}))

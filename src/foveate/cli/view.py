@@ -119,7 +119,7 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
         bands=chosen or bands_of_run,
         classes=data.classes,
         overlapping=data.overlapping,
-        label_map=data.label_map,
+        label_map=data.mask_values,
         vectors=data.vectors,
         tile=tile,
     )

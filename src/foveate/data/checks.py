@@ -121,10 +121,10 @@ def _inspect(sample: Sample, config: DataConfig) -> _Facts:
 
 def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], config: DataConfig) -> None:
     """Refuse masks whose indices do not mean what their colours say, unless the configuration says what counts."""
-    if config.colors is not None or config.label_map is not None:
+    if config.label_map is not None:
         return
     classes = [item.rgb for item in config.classes]
-    remedy = "map the colours with data.colors=true, or use the indices as class ids with data.colors=false"
+    remedy = "map the colours with data.label_map=colors, or use the indices as class ids with data.label_map=ids"
     first: tuple[Sample, IntArray] | None = None
     for sample, fact in zip(samples, facts, strict=True):
         if fact.colours is None:
@@ -224,7 +224,8 @@ def _causes(
         causes.append(
             f"only {' and '.join(elsewhere)} images show {name}; move one of them to training with data.split"
         )
-    if config.label_map and label in config.label_map and label not in config.label_map.values():
+    mapped = config.mask_values or {}
+    if label in mapped and label not in mapped.values():
         causes.append(f"data.label_map maps the value {label} to another class, and no value to {name}")
     return causes or [f"no label is {name}; add images that show it, or remove it from data.classes"]
 

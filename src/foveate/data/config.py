@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from foveate.config_base import Section
 from foveate.data.sections import (
     AugmentationConfig,
     ClassConfig,
-    Color,
     SplitConfig,
     TrainedOn,
     VectorsConfig,
@@ -40,6 +48,21 @@ def _checked_length(text: str) -> str:
     return text
 
 
+def _mask_value(value: Any) -> Any:
+    """A number, or a colour as "#rrggbb"."""
+    text = str(value).lower()
+    if isinstance(value, bool) or not re.fullmatch(r"-?\d+|#[0-9a-f]{6}", text):
+        raise ValueError("a value of a mask is a whole number, or a colour such as '#ff0000'")
+    return text if text.startswith("#") else int(text)
+
+
+LabelMap: TypeAlias = Annotated[
+    Annotated[Literal["colors", "ids"], Tag("word")]
+    | Annotated[dict[Annotated[int | str, BeforeValidator(_mask_value)], int], Tag("values")],
+    Discriminator(lambda given: "word" if isinstance(given, str) else "values"),
+]
+
+
 def default_root() -> Path:
     """The folder in the environment variable FOVEATE_DATA, else `./data`."""
     return Path(os.environ.get("FOVEATE_DATA") or "data")
@@ -61,11 +84,11 @@ class DataConfig(Section):
         overlapping: a pixel may belong to several classes, or to none: each class is a yes or no of its own. Masks have
             one band per class, or there is one file per class: `masks/CLASS/a.png` in a `folder`, `masks/{class}/a.png`
             in a manifest. Polygons may overlap. Pixels without a label belong to no class.
-        label_map: maps values in the mask files to class ids or ignore_index; of overlapping classes to 0 (no), 1 (yes)
-            or ignore_index, where by default 0 is no, and 1 or 255 is yes. A class that no value maps to keeps its
-            own id as its value. Other values are errors.
-        colors: masks are pictures in colours. `true` takes the colours of `classes`; or map each colour to a class id
-            or ignore_index.
+        label_map: maps values in the mask files to class ids or 255 (not counted); of overlapping classes to 0 (no), 1
+            (yes) or 255, where by default 0 is no, and 1 or 255 is yes. A class that no value maps to keeps its own id
+            as its value. Other values are errors. Masks that are pictures in colours have colours for values:
+            {"#ff0000": 1, "#ffffff": 255}. "colors" takes the colours of `classes`, and "ids" the class ids of masks
+            with a colour table.
         vectors: how polygons become labels, see `data.vectors`.
         round_labels: replace a value or colour that is not allowed by the nearest one that is, as JPEG masks need.
         allow_absent_classes: train even if a class has no labelled pixel in the training images.
@@ -103,8 +126,7 @@ class DataConfig(Section):
     assumed_pixel_size: Annotated[str, AfterValidator(_checked_length)] | None = None
     classes: list[ClassConfig] = Field(min_length=2, max_length=255)
     overlapping: bool = False
-    label_map: dict[int, int] | None = None
-    colors: bool | dict[Color, int] | None = None
+    label_map: LabelMap | None = None
     vectors: VectorsConfig = VectorsConfig()
     round_labels: bool = False
     allow_absent_classes: bool = False
@@ -139,6 +161,19 @@ class DataConfig(Section):
             )
         return rest if values["use_nodata"] else {**rest, "nodata": "ignore"}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_colors(cls, values: Any) -> Any:
+        """Earlier versions had `colors` for masks that are pictures in colours."""
+        if not isinstance(values, dict) or "colors" not in values:
+            return values
+        rest, colors = {key: value for key, value in values.items() if key != "colors"}, values["colors"]
+        if colors is None or (colors is False and rest.get("label_map") is not None):
+            return rest
+        if rest.get("label_map") is not None:
+            raise ValueError("colors and label_map are one setting now, label_map; remove one of them")
+        return {**rest, "label_map": {True: "colors", False: "ids"}[colors] if isinstance(colors, bool) else colors}
+
     @field_validator("classes", mode="before")
     @classmethod
     def _names_alone(cls, value: Any) -> Any:
@@ -158,21 +193,21 @@ class DataConfig(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"class names must be unique, got {names}")
         allowed = {*range(2 if self.overlapping else len(names)), IGNORE}
-        for name, values in (("label_map", self.label_map), ("colors", self.mask_colours)):
-            wrong = sorted(set((values or {}).values()) - allowed)
-            if wrong:
-                raise ValueError(f"{name} maps to {wrong}; allowed are {sorted(allowed)}")
-        if self.label_map and self.mask_colours:
-            raise ValueError("label_map is for masks of numbers and colors is for masks of colours; remove one of them")
-        if self.colors is True and len(self.mask_colours or {}) < len(names):
-            raise ValueError("colors: true needs a different colour for each class")
+        mapped = self.label_map if isinstance(self.label_map, dict) else {}
+        wrong = sorted(set(mapped.values()) - allowed)
+        if wrong:
+            raise ValueError(f"label_map maps to {wrong}; allowed are {sorted(allowed)}")
+        if len({isinstance(value, str) for value in mapped}) > 1:
+            raise ValueError("label_map is for masks of numbers or for masks of colours; give one kind of values")
+        if self.label_map == "colors" and len(self.mask_colours or {}) < len(names):
+            raise ValueError("label_map: colors needs a different colour for each class")
         return self
 
     @model_validator(mode="after")
     def _check_overlapping(self) -> Self:
         if self.overlapping and len(self.classes) > MOST_OVERLAPPING:
             raise ValueError(f"at most {MOST_OVERLAPPING} classes may overlap, got {len(self.classes)}")
-        if self.overlapping and self.colors:
+        if self.overlapping and self.mask_colours:
             raise ValueError("masks in colours hold one class per pixel: colors and overlapping exclude each other")
         return self
 
@@ -242,10 +277,17 @@ class DataConfig(Section):
 
     @property
     def mask_colours(self) -> dict[tuple[int, int, int], int] | None:
-        """Class id or `ignore_index` by the colour in masks, None where these hold numbers."""
-        if isinstance(self.colors, dict):
-            return {rgb_of(color): label for color, label in self.colors.items()}
-        return {item.rgb: label for label, item in enumerate(self.classes)} if self.colors else None
+        """Class id or 255 by the colour in masks, None where these hold numbers."""
+        if self.label_map == "colors":
+            return {item.rgb: label for label, item in enumerate(self.classes)}
+        mapped = self.label_map if isinstance(self.label_map, dict) else {}
+        return {rgb_of(value): label for value, label in mapped.items() if isinstance(value, str)} or None
+
+    @property
+    def mask_values(self) -> dict[int, int] | None:
+        """Class id or 255 by the number in masks, None where these hold class ids or colours."""
+        mapped = self.label_map if isinstance(self.label_map, dict) else {}
+        return {value: label for value, label in mapped.items() if isinstance(value, int)} or None
 
     @property
     def membership(self) -> Membership:

@@ -166,7 +166,7 @@ class Draft(Choices):
             why = f"{OVERLAPPING[self.seen.kind]}: a pixel may belong to several classes, or to none"
             yield f"  overlapping: true  # {why}"
         elif self.seen.kind == "colours":
-            yield "  colors: true  # the masks show the classes in these colours"
+            yield "  label_map: colors  # the masks show the classes in these colours"
         elif self.seen.kind == "polygons":
             yield f"  vectors: {{unlabelled: {_quoted(self.names[0])}}}  # the class outside all polygons; or: ignore"
         elif self.label_map:

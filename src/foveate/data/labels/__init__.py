@@ -210,5 +210,5 @@ def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
 def meaning_of(config: DataConfig) -> Meaning:
     """What the pixels of masks mean."""
     if config.mask_colours is None:
-        return LabelTable(len(config.classes), IGNORE, config.label_map, rounded=config.round_labels)
+        return LabelTable(len(config.classes), IGNORE, config.mask_values, rounded=config.round_labels)
     return ColourTable(config.mask_colours, IGNORE, rounded=config.round_labels)

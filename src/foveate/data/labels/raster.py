@@ -295,7 +295,7 @@ def overlapping_source(
 def _part(
     path: Path, image: ImageReader, band: tuple[int, int], config: DataConfig, mask: Callable[[Path], ImageReader]
 ) -> RasterLabels:
-    meaning = YesNoTable(*band, IGNORE, config.label_map, rounded=config.round_labels)
+    meaning = YesNoTable(*band, IGNORE, config.mask_values, rounded=config.round_labels)
     placed = placement_of(image, mask(path))
     return YesNoLabels(lambda: mask(path), meaning, placed, size=image.size, use_nodata=config.use_nodata)
 

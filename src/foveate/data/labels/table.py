@@ -201,8 +201,8 @@ class ColourTable:
         """Refuse what is no picture in colours of 8 bits."""
         if (mask.bands != 3 or mask.dtype != np.uint8) and not mask.palette:
             raise DatasetError(
-                f"the mask {mask.location} has {mask.bands} bands of {mask.dtype}, but data.colors is for masks with "
-                "three uint8 bands or a colour table; remove data.colors if the masks hold class ids"
+                f"the mask {mask.location} has {mask.bands} bands of {mask.dtype}, but data.label_map names colours, "
+                "which masks with three uint8 bands or a colour table have; remove it if the masks hold class ids"
             )
         return ()
 
@@ -224,8 +224,8 @@ class ColourTable:
         found = _colour_names(np.unique(values[wrong]))
         return DatasetError(
             f"the mask {location} holds the colour {found}; allowed are {_colour_names(self._lookup.keys)}. Name every "
-            f"colour in data.colors, for example data.colors={{'{found.split(',')[0]}': 1}}, those that do not count "
-            f"with {self.ignore_index}"
+            f"colour in data.label_map, for example data.label_map={{'{found.split(',')[0]}': 1}}, those that do not "
+            f"count with {self.ignore_index}"
         )
 
     def shown(self, value: Any) -> str:
@@ -234,7 +234,7 @@ class ColourTable:
 
     def setting(self, value: Any, label: int) -> str:
         """The colour's entry among the others."""
-        return f"'{self.shown(value)}': {label} in data.colors"
+        return f"'{self.shown(value)}': {label} in data.label_map"
 
     def _nearest(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each by the squared distance of its red, green and blue."""
@@ -253,8 +253,8 @@ def _several_bands(pixels: Raster, location: str, classes: int) -> str:
     found = np.unique(packed(pixels))
     example = ", ".join(f"'{_colour_names(one[None])}': {label}" for label, one in enumerate(found[:classes]))
     return (
-        f"{text}. It holds colours ({_colour_names(found)}): map them to classes with data.colors, true for those of "
-        f"data.classes, or for example data.colors={{{example}}}"
+        f"{text}. It holds colours ({_colour_names(found)}): map them to classes with data.label_map=colors for "
+        f"those of data.classes, or for example data.label_map={{{example}}}"
     )
 
 
