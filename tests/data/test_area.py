@@ -13,7 +13,7 @@ from data_toys import write
 from PIL import Image
 from rasterio.warp import transform as warp
 
-from foveate.data.area import Area, Outline, Polygons, TissueMask, is_slide, otsu, saturation_of
+from foveate.data.area import Area, Polygons, TissueMask, is_slide, otsu, saturation_of
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
 from foveate.data.readers.derived import RescaledReader
 from foveate.data.roi import Roi, area_of, load_region, region_file
@@ -31,7 +31,7 @@ def closed(points):
 
 
 def outline(*rings):
-    return Outline(tuple(np.array(closed(ring), float) for ring in rings))
+    return tuple(np.array(closed(ring), float) for ring in rings)
 
 
 def even_odd(ring, rows, cols):

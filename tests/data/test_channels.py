@@ -4,7 +4,7 @@ import rasterio
 import torch
 from data_toys import data_config, write
 
-from foveate.data.channels import Normalisation, normalise, select_channels
+from foveate.data.channels import Normalisation, select_channels
 from foveate.data.readers import ArrayReader, open_image
 from foveate.errors import DatasetError
 
@@ -70,5 +70,5 @@ def test_range_of_the_type(tmp_path):
 
 def test_what_is_no_number_becomes_the_mean():
     batch = torch.tensor([0.5, torch.nan, torch.inf]).view(1, 1, 1, 3)
-    found = normalise(batch, 2.0, (0.1,), (0.5,))
+    found = Normalisation(2.0, (0.1,), (0.5,))(batch)
     assert found.flatten().tolist() == pytest.approx([0.3, 0.0, torch.inf])

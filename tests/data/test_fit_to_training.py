@@ -6,9 +6,9 @@ import torch
 from data_toys import CLASSES, smooth_image, write
 from rasterio.enums import ColorInterp
 
+from foveate.data.channels import Values
 from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
-from foveate.data.fit import Values
 from foveate.data.images import open_working
 from foveate.data.locations import LocationSpec
 from foveate.data.readers import ArrayReader

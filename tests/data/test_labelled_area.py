@@ -7,7 +7,7 @@ import pytest
 from data_toys import data_config, smooth_image, write
 from test_area import closed, slide_pixels
 
-from foveate.data.area import Area, Outline, Polygons
+from foveate.data.area import Area, Polygons
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.images import SampleReader, open_labels, open_sample, sample_area
 from foveate.data.label_index import index_labels
@@ -45,7 +45,7 @@ def config_of(folder, **changes):
 
 
 def inside(nodata=True):
-    found = Polygons([Outline((RING,))]).inside(Window.of(SIZE))
+    found = Polygons([(RING,)]).inside(Window.of(SIZE))
     found[:30] &= not nodata
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from foveate.data.area import Area, Outline, Polygons
+from foveate.data.area import Area, Polygons
 from foveate.data.channels import Normalisation
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
@@ -32,7 +32,7 @@ from foveate.segmenter import FoveatedSegmenter
 IMAGE = Size(150, 203)
 RING = np.array([[20, 10], [120, 30], [90, 110], [40, 90], [20, 10]], float)
 HOLE = np.array([[50, 40], [80, 40], [80, 70], [50, 70], [50, 40]], float)
-AREA = Area(IMAGE, Polygons([Outline((RING, HOLE))]))
+AREA = Area(IMAGE, Polygons([(RING, HOLE)]))
 CPU = torch.device("cpu")
 CLASSES = [ClassConfig(name=name, color="#808080") for name in "abcd"]
 PLAIN = Normalisation(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -18,7 +18,7 @@ from predict_toys import (
     toy_source,
 )
 
-from foveate.data.area import Area, Outline, Polygons, TissueMask
+from foveate.data.area import Area, Polygons, TissueMask
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, ImageReadError, StoppedError
@@ -89,7 +89,7 @@ class Noting(ArrayReader):
 
 
 def test_patches_outside_the_area_are_not_read(tmp_path):
-    corner = Area(IMAGE, Polygons([Outline((np.array([[100, 80], [110, 80], [110, 90], [100, 80]], float),))]))
+    corner = Area(IMAGE, Polygons([(np.array([[100, 80], [110, 80], [110, 90], [100, 80]], float),)]))
     prediction = toy_prediction(tmp_path, source=toy_source(reader=Noting), area=corner)
     Noting.seen.clear()
     summary = prediction.run()
@@ -121,7 +121,7 @@ def test_an_interrupted_run_is_gone_on_with_and_another_region_refused(tmp_path)
 
     with pytest.raises(StoppedError):
         toy_prediction(tmp_path / "part", area=AREA).run(Session(should_stop=stop))
-    moved = Area(IMAGE, Polygons([Outline((RING + 1, HOLE))]))
+    moved = Area(IMAGE, Polygons([(RING + 1, HOLE)]))
     with pytest.raises(ConfigError, match=r"area\.region was '[0-9a-f]+', is now '[0-9a-f]+'"):
         toy_prediction(tmp_path / "part", area=moved).run(resume=True)
     with pytest.raises(ConfigError, match=r"area\.region was '[0-9a-f]+', is now None"):
@@ -169,7 +169,7 @@ def test_pixels_without_data_get_no_class(tmp_path):
 
 @pytest.mark.parametrize("planner", ["per_target", "pyramid"])
 def test_an_area_without_a_pixel_costs_nothing(tmp_path, planner):
-    far = Area(IMAGE, Polygons([Outline((RING + 5000,))]))
+    far = Area(IMAGE, Polygons([(RING + 5000,)]))
     summary = toy_prediction(tmp_path, config=config(planner=planner, budget="fixed"), area=far).run()
     assert (summary["passes"], summary["share_looked_at"], summary["passes_per_megapixel"]) == (0, 0, 0)
     assert (raster(tmp_path / "toy.classes.tif") == 255).all()

@@ -9,7 +9,7 @@ from predict_toys import CPU, PLAIN, toy_pixels
 from torch import nn
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.area import Area, Outline, Polygons
+from foveate.data.area import Area, Polygons
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError
 from foveate.foveation.estimators import Cascade
@@ -115,7 +115,7 @@ def test_one_look_alone_is_a_fixed_view():
 
 def test_an_area_is_looked_at_alone():
     ring = np.array([[20, 10], [60, 30], [50, 40], [20, 10]], float)
-    area = Area(Size(150, 203), Polygons([Outline((ring,))]))
+    area = Area(Size(150, 203), Polygons([(ring,)]))
     model = cascade()
     everything = predicted(model, budget="all")[0]
     found, passes, _ = predicted(model, area=area, budget="all")

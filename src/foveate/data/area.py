@@ -34,6 +34,7 @@ _MARGIN = 2  # pixels around tissue that count as tissue
 # A slide is in colour, and its pixels are a scanner's, at most so large in metres.
 _LARGEST_PIXEL = 10e-6
 Ring = NDArray[np.float64]  # (n, 2) columns and rows, level-0 pixels; pixel i reaches from i to i + 1
+Outline = tuple[Ring, ...]  # the outer ring of a polygon, then its holes
 # Drawn at once, at the same places whatever is asked for, so that a centre on an edge is always in or always out.
 _TILE = 512
 _SCANNED = 2048  # side of the windows that a scan of a whole image asks for
@@ -140,16 +141,6 @@ def _without_small(mask: BoolArray) -> BoolArray:
     return found
 
 
-class Outline(NamedTuple):
-    """A polygon.
-
-    Attributes:
-        rings: the outer one, then its holes.
-    """
-
-    rings: tuple[Ring, ...]
-
-
 class Polygons:
     """The pixels whose centres lie in any of some polygons.
 
@@ -158,10 +149,8 @@ class Polygons:
     """
 
     def __init__(self, outlines: Sequence[Outline]) -> None:
-        self._shapes = [
-            {"type": "Polygon", "coordinates": [ring.tolist() for ring in outline.rings]} for outline in outlines
-        ]
-        bounds = [_bounds(outline.rings[0]) for outline in outlines]
+        self._shapes = [{"type": "Polygon", "coordinates": [ring.tolist() for ring in outline]} for outline in outlines]
+        bounds = [np.concatenate([outline[0].min(axis=0), outline[0].max(axis=0)]) for outline in outlines]
         self._bounds = np.array(bounds, np.float64).reshape(-1, 4)
         self.digest = _digest(outlines)
 
@@ -190,7 +179,9 @@ class Polygons:
             part = tile.intersection(window)
             shapes = self._near(tile)
             if part is not None and shapes:
-                result[part.within(window)] = _drawn(shapes, tile)[part.within(tile)]
+                place = Affine(1, 0, left, 0, 1, top)
+                drawn = rasterize(shapes, (_TILE, _TILE), transform=place, dtype="uint8")
+                result[part.within(window)] = drawn[part.within(tile)] > 0
         return result
 
     def _near(self, window: Window) -> list[dict[str, Any]]:
@@ -199,21 +190,10 @@ class Polygons:
         return [self._shapes[i] for i in np.flatnonzero(near)]
 
 
-def _drawn(shapes: list[dict[str, Any]], tile: Window) -> BoolArray:
-    drawn: BoolArray = rasterize(
-        shapes, (tile.height, tile.width), transform=Affine(1, 0, tile.left, 0, 1, tile.top), dtype="uint8"
-    ).astype(np.bool_)
-    return drawn
-
-
-def _bounds(ring: Ring) -> NDArray[np.float64]:
-    return np.concatenate([ring.min(axis=0), ring.max(axis=0)])
-
-
 def _digest(outlines: Sequence[Outline]) -> str:
     total = hashlib.sha256()
     for outline in outlines:
-        for ring in outline.rings:
+        for ring in outline:
             total.update(f"{len(ring)}".encode())
             # To a thousandth of a pixel, as other computers round a transformation otherwise.
             total.update(np.round(ring, 3).tobytes())

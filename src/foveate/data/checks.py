@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.area import Polygons
-from foveate.data.channels import select_channels
+from foveate.data.channels import Kind, sampled, select_channels
 from foveate.data.config import DataConfig
-from foveate.data.fit import Kind
 from foveate.data.images import open_labels, open_sample
 from foveate.data.label_index import MOST_PIXELS, ClassTable, spread_windows
 from foveate.data.labels import LabelReader, LabelSource
 from foveate.data.labels.raster import OverlappingLabels, RasterLabels
 from foveate.data.labels.table import Meaning
 from foveate.data.manifest import Sample
+from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sections import some
 from foveate.errors import DatasetError
 from foveate.geometry import Size
@@ -32,6 +32,7 @@ _OUTSIDE = (
     "lie on glass; data.tissue=false also draws locations there",
 )
 _SHOWN = 4
+_FREQUENT, _LONE = 0.005, 2.0  # share of a value, and how many ranges of the others it lies away from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,29 @@ class _Facts(NamedTuple):
     colours: IntArray | None = None
     region: Polygons | None = None
     kind: Kind | None = None
+
+
+def refuse_lone_value(image: ImageReader, channels: Sequence[int], config: DataConfig) -> None:
+    """Refuse to train on a value that may mean that there is none: frequent, far from others, not 0 and not named.
+
+    Raises:
+        DatasetError: naming it and the settings.
+    """
+    if config.mismatch == "allow" or image.dtype == np.uint8:
+        return
+    pixels = sampled(image, channels)
+    pixels = np.sort(pixels[np.isfinite(pixels)])
+    for end, others in ((pixels[:1], pixels[pixels > pixels[:1]]), (pixels[-1:], pixels[pixels < pixels[-1:]])):
+        if not others.size:
+            continue
+        value, low, high = float(end[0]), float(others[0]), float(others[-1])
+        share = 1 - others.size / pixels.size
+        if value and share >= _FREQUENT and min(abs(value - low), abs(value - high)) > _LONE * (high - low):
+            raise DatasetError(
+                f"{share:.1%} of the values of {image.location} are {value:g}, far from all other values, {low:g} to "
+                f"{high:g}. If this value means no data, set data.nodata={value:g}; if it is an ordinary value, set "
+                "data.mismatch=allow"
+            )
 
 
 def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection:

@@ -10,11 +10,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from foveate.data.channels import Normalisation, select_channels
-from foveate.data.checks import Inspection, check_classes, inspect_samples
+from foveate.data.channels import Normalisation, Values, misfits, other_values, select_channels, trained_on
+from foveate.data.checks import Inspection, check_classes, inspect_samples, refuse_lone_value
 from foveate.data.config import DataConfig
 from foveate.data.datasets import LocationDataset, StepBatches, ValidationDataset
-from foveate.data.fit import Values, misfits, other_values, refuse_lone_value, trained_on
 from foveate.data.images import SampleReader, open_labels, open_sample
 from foveate.data.label_index import ClassTable, LabelIndex, SplitLabels, count_split
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec

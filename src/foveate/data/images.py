@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from foveate.data.area import Area
-from foveate.data.channels import select_channels
+from foveate.data.channels import fit, select_channels
 from foveate.data.config import DataConfig
-from foveate.data.fit import fit
 from foveate.data.labels import LabelReader, LabelSource, open_source
 from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample

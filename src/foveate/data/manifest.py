@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from foveate.data.config import DataConfig
 from foveate.data.labels.raster import CLASS, class_files
@@ -14,9 +18,9 @@ from foveate.data.labels.shapes import VECTORS
 from foveate.data.readers.bands import band_files, is_pattern, pattern_of
 from foveate.data.readers.base import Address
 from foveate.data.readers.openslide_reader import dicom_files
-from foveate.data.rows import Row, rows_of
 from foveate.data.sections import SPLITS, Split, assign_splits, some
-from foveate.errors import DatasetError
+from foveate.errors import ConfigError, DatasetError, reason_of
+from foveate.texts import metres, read_text
 
 # What programs and systems leave beside images, and what people keep there; the last suffix, in small letters.
 _BESIDE = """
@@ -24,6 +28,8 @@ tfw tifw tiffw jgw jpgw jpegw pgw pngw j2w jp2w wld ovr msk aux rrd xml prj qpj 
 rpb imd til eph xmp thm icc idx db ini lnk lock tmp part crdownload bak log txt md rst pdf html csv tsv xls xlsx yaml
 yml toml md5 sha1 sha256
 """
+_LONGEST, _MOST_BYTES = 4000, 256 << 20  # letters of a path; bytes of a manifest
+_REMEDY = "a manifest is a CSV table, or one JSON object per line, with image and mask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,17 @@ class Sample:
     roi: Path | None = None
 
 
+class Row(NamedTuple):
+    """A sample whose `splits` are none when they are not known yet, several when it is in several on purpose."""
+
+    image: Path
+    mask: Path | None
+    name: str
+    splits: tuple[Split, ...] = ()
+    pixel_size: float | None = None
+    roi: Path | None = None
+
+
 def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]:
     """All images of the data set, sorted by name, with their splits.
 
@@ -58,29 +75,16 @@ def load_samples(config: DataConfig, *, need_masks: bool = True) -> list[Sample]
     Raises:
         DatasetError: when a folder, file or mask is missing, an image occurs twice, or a split list names no image.
     """
-    with _of_manifest(config):
-        return _samples(config, need_masks)
-
-
-@contextmanager
-def _of_manifest(config: DataConfig) -> Iterator[None]:
-    """Name the manifest in errors about what it names."""
+    config.check_there()
+    lists = [config.manifest] if isinstance(config.manifest, Path) else (config.manifest or {}).values()
     try:
-        yield
+        rows = _named(_rows(config))
+        _check_files(rows, config, need_masks)
+        drawn = assign_splits([row.name for row in rows if not row.splits], config.split)
     except DatasetError as error:
-        lists = [config.manifest] if isinstance(config.manifest, Path) else (config.manifest or {}).values()
         if not lists or any(path.name in str(error) for path in lists):
             raise
         raise DatasetError(f"{error}; see {', '.join(str(config.root / path) for path in lists)}") from None
-
-
-def _samples(config: DataConfig, need_masks: bool) -> list[Sample]:
-    config.check_there()
-    rows = _named(_rows(config))
-    if need_masks:
-        _check_masks(rows, config)
-    _check_files(rows, config)
-    drawn = assign_splits([row.name for row in rows if not row.splits], config.split)
     samples = [
         Sample(row.image, row.mask, row.name, split, row.pixel_size, row.roi)
         for row in rows
@@ -94,28 +98,35 @@ def masks_without_image(config: DataConfig) -> list[str]:
     if config.folder is None:
         return []
     folder = config.root / config.folder
-    images = {Address.of(path).name.removesuffix(".ome") for path in _images_in(folder / "images", config.band_files)}
-    return [path.name for path in _label_files(folder) if Address.of(path).name.removesuffix(".ome") not in images]
+    images, masks = _images_in(folder / "images", config.band_files), _label_files(folder)
+    named = {Address.of(path).name.removesuffix(".ome") for path in images}
+    return [path.name for path in masks if Address.of(path).name.removesuffix(".ome") not in named]
 
 
 def _rows(config: DataConfig) -> list[Row]:
     if config.folder is not None:
         return _from_folder(config.root / config.folder, config)
     if isinstance(config.manifest, Path):
-        return rows_of(config.root / config.manifest, config.root)
-    if config.manifest:
-        return _from_lists(config.manifest, config.root)
-    raise DatasetError("data.folder and data.manifest are both missing; set one")
+        return _listed(config.root / config.manifest, config.root)
+    # One list for two splits, as in the original's demonstration, is so on purpose.
+    splits: dict[Path, list[Split]] = defaultdict(list)
+    for split, path in (config.manifest or {}).items():
+        splits[config.root / path].append(split)
+    return [row for path, those in splits.items() for row in _listed(path, config.root, tuple(those))]
 
 
 def _from_folder(folder: Path, config: DataConfig) -> list[Row]:
     images = _images_in(folder / "images", config.band_files)
     if not images:
         raise DatasetError(f"no image in {folder / 'images'}")
-    masks = _by_class(folder / "masks", config.class_names if config.overlapping else ()) or _by_name(
-        "masks", _label_files(folder)
-    )
-    return [Row(path, _mask_of(name, masks), name) for name, path in _by_name("images", images).items()]
+    names = config.class_names if config.overlapping else ()
+    masks = _by_class(folder / "masks", names) or _by_name("masks", _label_files(folder))
+    found = []
+    for name, path in _by_name("images", images).items():  # an image and its mask may or may not have the ending .ome
+        plain = name.removesuffix(".ome")
+        mask = next((masks[one] for one in (name, plain, f"{plain}.ome") if one in masks), None)
+        found.append(Row(path, mask, name))
+    return found
 
 
 def _images_in(folder: Path, bands: Sequence[str] | None) -> list[Path]:
@@ -148,28 +159,20 @@ def _by_class(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _mask_of(image: str, masks: Mapping[str, Path]) -> Path | None:
-    """The mask called as its image, whose name may or may not have the ending .ome."""
-    plain = image.removesuffix(".ome")
-    return next((masks[name] for name in (image, plain, f"{plain}.ome") if name in masks), None)
-
-
 def _label_files(folder: Path) -> list[Path]:
     return data_files(folder / "masks", polygons=True) if (folder / "masks").is_dir() else []
 
 
 def data_files(folder: Path, *, polygons: bool = False) -> list[Path]:
     """The images in a folder, sorted; of labels also the polygons. What lies beside images is left out."""
-    return sorted(path for path in folder.iterdir() if _may_be_read(path, polygons))
-
-
-def _may_be_read(path: Path, polygons: bool) -> bool:
-    """Systems leave hidden files, and slides have folders of their own, of which those in DICOM are the slides."""
-    suffix = path.suffix.lower()
-    beside = suffix[1:] in _BESIDE.split() or (suffix in VECTORS and not polygons)
-    if beside or path.name.startswith((".", "~")) or path.name.endswith("~"):
-        return False
-    return path.is_file() or suffix == ".zarr" or bool(dicom_files(path))
+    beside = {*(f".{suffix}" for suffix in _BESIDE.split()), *(() if polygons else VECTORS)}
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() not in beside and not path.name.startswith((".", "~")) and not path.name.endswith("~")
+        # Slides have folders of their own, of which those in DICOM are the slides.
+        if path.is_file() or path.suffix.lower() == ".zarr" or dicom_files(path)
+    )
 
 
 def _by_name(kind: str, files: Iterable[Path]) -> dict[str, Path]:
@@ -183,14 +186,6 @@ def _by_name(kind: str, files: Iterable[Path]) -> dict[str, Path]:
                 "Remove one, or pair images and masks in a manifest"
             )
     return found
-
-
-def _from_lists(lists: Mapping[Split, Path], root: Path) -> list[Row]:
-    """Rows of one list a split. One list for two splits, as in the original's demonstration, is so on purpose."""
-    splits: dict[Path, list[Split]] = defaultdict(list)
-    for split, path in lists.items():
-        splits[root / path].append(split)
-    return [row for path, those in splits.items() for row in rows_of(path, root, tuple(those))]
 
 
 def _named(rows: list[Row]) -> list[Row]:
@@ -209,7 +204,12 @@ def _named(rows: list[Row]) -> list[Row]:
         groups = _groups(named, lambda row: row.name)
         if len(groups) == len(named):
             return named
-        named = [_deeper(row, depth) if len(same) > 1 else row for same in groups for row in same]
+        named = []
+        for same in groups:
+            for row in same:
+                folders = [part for part in row.image.parent.parts if part.strip("/.:\\")]
+                deeper = len(same) > 1 and depth <= len(folders)
+                named.append(row._replace(name=f"{folders[-depth]}-{row.name}") if deeper else row)
     twice = next(same for same in _groups(rows, lambda row: row.name) if len(same) > 1)
     raise DatasetError(
         f"images must have different file stems, but two have {twice[0].name} ({twice[0].image} and {twice[1].image})"
@@ -223,28 +223,98 @@ def _groups(rows: Iterable[Row], key: Callable[[Row], str]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _deeper(row: Row, depth: int) -> Row:
-    """The row with the name of one more of its folders before its own."""
-    folders = [part for part in row.image.parent.parts if part.strip("/.:\\")]
-    return row._replace(name=f"{folders[-depth]}-{row.name}") if depth <= len(folders) else row
-
-
-def _check_masks(rows: list[Row], config: DataConfig) -> None:
-    missing = [row.name for row in rows if row.mask is None]
-    if missing:
+def _check_files(rows: list[Row], config: DataConfig, need_masks: bool) -> None:
+    bare = [row.name for row in rows if row.mask is None]
+    if bare and need_masks:
         alone = masks_without_image(config)
         hint = f"; masks without an image of the same name: {some(alone)}" if alone else ""
-        raise DatasetError(f"{len(missing)} of {len(rows)} images have no mask: {some(missing)}{hint}")
+        raise DatasetError(f"{len(bare)} of {len(rows)} images have no mask: {some(bare)}{hint}")
 
+    def is_there(path: Path) -> bool:
+        if is_pattern(path):
+            return bool(band_files(path, config.band_files))
+        return path.exists() or (CLASS in str(path) and any(class_files(path, config.class_names)))
 
-def _is_there(path: Path, config: DataConfig) -> bool:
-    if is_pattern(path):
-        return bool(band_files(path, config.band_files))
-    return path.exists() or (CLASS in str(path) and any(class_files(path, config.class_names)))
-
-
-def _check_files(rows: list[Row], config: DataConfig) -> None:
     named = [path for row in rows for path in (row.image, row.mask, row.roi) if path is not None]
-    missing = [str(path) for path in named if Address.of(path).is_local and not _is_there(path, config)]
+    missing = [str(path) for path in named if Address.of(path).is_local and not is_there(path)]
     if missing:
         raise DatasetError(f"{len(missing)} files do not exist: {some(missing)}")
+
+
+def _listed(path: Path, root: Path, splits: tuple[Split, ...] = ()) -> list[Row]:
+    """The rows of a list, with these splits where they give none."""
+    text = read_text(path, DatasetError, _REMEDY, _MOST_BYTES)
+    records = _csv(text, path) if path.suffix.lower() in (".csv", ".tsv", ".txt") else _json(text, path)
+    if not records:
+        raise DatasetError(f"the manifest {path} has no images")
+    # The original's list of its demonstration lies in the folder that its paths begin with.
+    bases = [path.parent, root, path.parent.parent]
+    rows = [_row(record, bases, f"{path}, entry {number}") for number, record in enumerate(records, start=1)]
+    # The original's lists name some images twice, which made them count twice; here an image is either in or not.
+    return list(dict.fromkeys(row._replace(splits=row.splits or splits) for row in rows))
+
+
+def _csv(text: str, path: Path) -> list[dict[str, Any]]:
+    """Columns are divided by commas, or as spreadsheets of other countries write them by semicolons or tabs."""
+    header = text.partition("\n")[0]
+    try:
+        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
+        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
+        records = list(table)
+    except csv.Error as error:
+        raise DatasetError(f"{path} is not a table ({error}); {_REMEDY}") from None
+    long = next((number for number, record in enumerate(records, start=1) if None in record), None)
+    if long is not None:
+        raise DatasetError(f"{path}, entry {long} has more columns than the header; put names with commas into quotes")
+    return [{key: (value or "").strip() for key, value in record.items()} for record in records]
+
+
+def _json(text: str, path: Path) -> list[dict[str, Any]]:
+    try:
+        if text.lstrip().startswith("["):
+            records = json.loads(text)
+        else:
+            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is neither CSV (by its suffix) nor JSON lines: {error}") from None
+    if not all(isinstance(record, dict) for record in records):
+        raise DatasetError(f"{path}: every line must be a JSON object with 'image' and 'mask'")
+    return list(records)
+
+
+def _row(record: dict[str, Any], bases: list[Path], place: str) -> Row:
+    """A row from our keys or from those of the original's `.odgt` files."""
+    image, mask = _text(record, place, "image", "fpath_img"), _text(record, place, "mask", "fpath_segm")
+    split, roi = _text(record, place, "split"), _text(record, place, "roi")
+    if not image:
+        raise DatasetError(f"{place}: no 'image'; the keys are image, mask and split (or fpath_img, fpath_segm)")
+    if split and split not in SPLITS:
+        raise DatasetError(f"{place}: split {split!r}; allowed are {', '.join(SPLITS)}")
+    size = record.get("pixel_size")
+    try:
+        pixel_size = metres(str(size)) if size else None
+    except ConfigError as error:
+        raise DatasetError(f"{place}: pixel_size {error}") from None
+    found, (labels, region) = _resolve(image, bases), (_resolve(text, bases) if text else None for text in (mask, roi))
+    return Row(found, labels, Address.of(found).name, (split,) if split else (), pixel_size, region)
+
+
+def _text(record: dict[str, Any], place: str, *keys: str) -> str:
+    value = next((record[key] for key in keys if record.get(key)), "")
+    if not isinstance(value, str) or "\0" in value or len(value) > _LONGEST:
+        raise DatasetError(f"{place}: {keys[0]} is {str(value)[:60]!r}, which is not a file name")
+    return value
+
+
+def _resolve(text: str, bases: list[Path]) -> Path:
+    place = Address.of(text)
+    if not place.is_local:
+        return Path(text)  # `open_image` gives a URL its second slash back
+    candidates = [base / spelled for spelled in (text, text.replace("\\", "/")) for base in bases]
+    # Of files for each class or band, `masks/{class}/a.png`, the folder.
+    before = [re.split(r"(\{class\}|\{band\})", str(path)) for path in candidates]
+    places = [Path(f"{parts[0]}x").parent if len(parts) > 1 else Path(parts[0]) for parts in before]
+    try:
+        return next((path for path, place in zip(candidates, places, strict=True) if place.exists()), candidates[0])
+    except (OSError, ValueError) as error:  # a part of it is too long, or what no path may hold
+        raise DatasetError(f"{text[:60]!r} cannot be a file name: {reason_of(error)}") from None

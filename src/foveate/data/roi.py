@@ -12,7 +12,7 @@ from rasterio import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
 
-from foveate.data.area import Area, Outline, Polygons, Ring, TissueMask, is_slide
+from foveate.data.area import Area, Polygons, Ring, TissueMask, is_slide
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, reason_of, translated
 from foveate.geometry import Georeference
@@ -50,7 +50,7 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
         "check its coordinates",
     ):
         to_pixels = pixel_transform(named_system(tree, path), [r[0] for r in polygons], image, coordinates, path)
-        region = Polygons([Outline(tuple(to_pixels(ring) for ring in rings)) for rings in polygons])
+        region = Polygons([tuple(to_pixels(ring) for ring in rings) for rings in polygons])
         _check_meets(region, image, path)
     return region
 

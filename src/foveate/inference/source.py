@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.channels import Normalisation
+from foveate.data.channels import Normalisation, fit
 from foveate.data.config import DataConfig
-from foveate.data.fit import fit
 from foveate.data.readers.pyramid import ImageReader
 from foveate.devices import available_cores, on_device
 from foveate.errors import ImageReadError

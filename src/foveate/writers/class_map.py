@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.readers.gdal import open_dataset, read_header, reading
+from foveate.data.readers.base import Address
+from foveate.data.readers.gdal import reading
 from foveate.data.readers.ngff import multiscale_of
+from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.resolution import tagged
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
@@ -213,41 +215,41 @@ def open_class_maps(path: Path) -> Iterator[list[ClassMap]]:
     if path.is_dir():
         yield [_labels(path)]
         return
-    with open_dataset(path) as dataset:
-        yield _rasters(path, dataset)
+    with RasterioReader(Address.of(path)) as reader:
+        yield _rasters(path, reader)
 
 
-def _rasters(path: Path, dataset: Any) -> list[ClassMap]:
-    header, tags = read_header(dataset), dataset.tags()
+def _rasters(path: Path, reader: RasterioReader) -> list[ClassMap]:
+    dataset, tags = reader.dataset, reader.dataset.tags()
     overlapping = tags.get("overlapping") == "true"
-    if header.dtype != np.uint8 or (len(header.indexes) != 1 and not overlapping):
-        found = f"{len(header.indexes)} bands of {header.dtype}"
+    if reader.dtype != np.uint8 or (reader.bands != 1 and not overlapping):
         raise UnsupportedImageError(
-            f"{path} is not a class map: it has {found}; a class map has one band of uint8, or is one of overlapping "
-            f"classes that foveate predict wrote"
+            f"{path} is not a class map: it has {reader.bands} bands of {reader.dtype}; a class map has one band of "
+            f"uint8, or is one of overlapping classes that foveate predict wrote"
         )
 
     def band(number: int, window: Window) -> LabelArray:
         with reading(path, window):
-            ids: LabelArray = dataset.read(header.indexes[number], window=window.ranges)
+            ids: LabelArray = dataset.read(reader._indexes[number], window=window.ranges)
         return ids
 
     def of_class(number: int, window: Window) -> LabelArray:
         return np.where(band(number, window) == 1, np.uint8(number), np.uint8(NODATA))
 
     if not overlapping:
-        return [_class_map(header, tags, dataset, partial(band, 0))]
-    return [_class_map(header, tags, dataset, partial(of_class, number)) for number in range(len(header.indexes))]
+        return [_class_map(reader, tags, partial(band, 0))]
+    return [_class_map(reader, tags, partial(of_class, number)) for number in range(reader.bands)]
 
 
-def _class_map(header: Any, tags: Mapping[str, str], dataset: Any, read: Callable[[Window], LabelArray]) -> ClassMap:
+def _class_map(reader: RasterioReader, tags: Mapping[str, str], read: Callable[[Window], LabelArray]) -> ClassMap:
+    dataset = reader.dataset
     return ClassMap(
-        header.size,
-        _image_size(tags) or header.size,
-        header.georeference,
+        reader.size,
+        _image_size(tags) or reader.size,
+        reader.georeference,
         _sides(tagged(tags)),
         {int(key[6:]): value for key, value in tags.items() if key.startswith("class_") and key[6:].isdigit()},
-        {i: rgba[:3] for i, rgba in dataset.colormap(1).items()} if header.palette else {},
+        {i: rgba[:3] for i, rgba in dataset.colormap(1).items()} if reader.palette else {},
         None if dataset.nodata is None else int(dataset.nodata),
         read,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,45 +29,14 @@ from foveate.errors import DatasetError
 from foveate.files import Closing
 from foveate.geometry import Size, Window
 from foveate.membership import Membership
-from foveate.types import IGNORE, BoolArray, IntArray, LabelArray
+from foveate.types import IGNORE, IntArray, LabelArray
 
 __all__ = ["ColourTable", "LabelReader", "LabelSource", "LabelTable", "RasterLabels", "class_map", "open_source"]
 
 
-class LabelSource(Protocol):
-    """The labels of one image, on its grid at the working resolution: from a mask, from polygons, from anything else.
-
-    Attributes:
-        location: what messages call it.
-        size: of the image.
-        membership: how labels are read.
-        notes: what was taken for granted, or left out, in plain words.
-    """
-
-    location: str
-    size: Size
-    membership: Membership
-    notes: tuple[str, ...]
-
-    def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
-        """Labels at the crossings of some rows and columns of the image.
-
-        Args:
-            rows: (n,) ascending, inside the image.
-            cols: (m,) ascending, inside the image.
-            counted: (n, m) which of them count; elsewhere no label is an error.
-
-        Returns:
-            (n, m), of the membership's type, its `ignore_index` where nothing is labelled. Where it is not counted, the
-            class is still said.
-
-        Raises:
-            DatasetError: when a label that counts is no class.
-            ImageReadError: when the file is damaged.
-        """
-        ...
-
-
+# The labels of one image, on its grid at the working resolution. Each has `ids`, the `location` that messages call it,
+# the image's `size`, the `membership` by which labels are read, and `notes`: what was taken for granted, or left out.
+LabelSource: TypeAlias = RasterLabels | OverlappingLabels | VectorLabels
 LEFT_OUT = ("outside", "no data", "glass")
 
 
@@ -189,7 +158,12 @@ def open_source(
     if CLASS in str(place):
         raise DatasetError(f"{place} names one mask for each class, which takes data.overlapping=true")
     placed = placement_of(image, mask(place))
-    meaning = meaning_of(config)
+    colours, rounded = config.mask_colours, config.round_labels
+    meaning: Meaning
+    if colours is None:
+        meaning = LabelTable(len(config.classes), IGNORE, config.mask_values, rounded=rounded)
+    else:
+        meaning = ColourTable(colours, IGNORE, rounded=rounded)
     return RasterLabels(lambda: mask(place), meaning, placed, size=image.size, use_nodata=config.use_nodata)
 
 
@@ -205,10 +179,3 @@ def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
         parts = [YesNoLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
         source = OverlappingLabels(parts, str(path))
     return LabelReader(source, closing=reader.close)
-
-
-def meaning_of(config: DataConfig) -> Meaning:
-    """What the pixels of masks mean."""
-    if config.mask_colours is None:
-        return LabelTable(len(config.classes), IGNORE, config.mask_values, rounded=config.round_labels)
-    return ColourTable(config.mask_colours, IGNORE, rounded=config.round_labels)

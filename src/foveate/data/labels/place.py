@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from affine import Affine
@@ -35,14 +35,6 @@ class Positions(NamedTuple):
     cols: IntArray
 
 
-class Placement(Protocol):
-    """Where pixels of an image lie in its mask."""
-
-    def positions(self, rows: IntArray, cols: IntArray) -> Positions:
-        """Of the crossings of ascending rows (n,) and columns (m,) of the image."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Stretched:
     """Image and mask show the same rectangle, each with pixels of its own; whole numbers only.
@@ -56,7 +48,7 @@ class Stretched:
     mask: Size
 
     def positions(self, rows: IntArray, cols: IntArray) -> Positions:
-        """The pixels under the centres."""
+        """Of the crossings of ascending rows (n,) and columns (m,) of the image: the pixels under the centres."""
         return Positions(
             ((2 * rows + 1) * self.mask.height // (2 * self.image.height))[:, None],
             ((2 * cols + 1) * self.mask.width // (2 * self.image.width))[None],
@@ -167,7 +159,7 @@ class Placed(NamedTuple):
         note: what was taken for granted, or what of the image it leaves out; empty for nothing.
     """
 
-    placement: Placement
+    placement: Stretched | OnGround
     note: str = ""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.labels.place import Placed, Placement, Positions, Stretched, placement_of
+from foveate.data.labels.place import Placed, Positions, Stretched, placement_of
 from foveate.data.labels.table import NO_CLASS, LabelTable, Meaning
 from foveate.data.readers.decoded import DecodedReader
 from foveate.data.readers.gdal import open_dataset
@@ -83,7 +83,7 @@ class RasterLabels:
         self._get: Callable[[], ImageReader] = mask if callable(mask) else lambda: reader
         self.location, self.size = reader.location, size or reader.size
         placed = placed or Placed(Stretched(self.size, reader.size))
-        self._place: Placement = placed.placement
+        self._place = placed.placement
         self.notes: tuple[str, ...] = (placed.note,) if placed.note else ()
         self.meaning, self._use_nodata = meaning, use_nodata
         self.membership: Membership = Exclusive(meaning.ignore_index)
@@ -98,7 +98,7 @@ class RasterLabels:
         self.notes = (*self.notes, *meaning.check(reader))
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
-        """As `LabelSource.ids` says."""
+        """As `VectorLabels.ids`."""
         return self._ids(self._get(), rows, cols, counted)
 
     def _ids(self, mask: ImageReader, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
@@ -184,8 +184,7 @@ def _picked(place: Positions, window: Window) -> tuple[Any, Any]:
 
 def _runs(positions: IntArray) -> bool:
     """Whether these are all the numbers from the first to the last."""
-    flat = positions.ravel()
-    return bool(flat[-1] - flat[0] + 1 == len(flat) and (len(flat) == 1 or (np.diff(flat) == 1).all()))
+    return bool((np.diff(positions.ravel()) == 1).all())
 
 
 class YesNoTable(LabelTable):
@@ -251,7 +250,7 @@ class YesNoLabels(RasterLabels):
 
 
 class OverlappingLabels:
-    """One mask for each class on the grid of an image; see `LabelSource`.
+    """One mask for each class on the grid of an image.
 
     Args:
         parts: the mask of each class, with ids 0 for no and 1 for yes; None where nothing belongs to it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,48 +16,6 @@ NO_CLASS = -1
 _SHOWN = 12
 # Values nearer than this to each other are not told apart under a JPEG's noise.
 _APART = 16
-
-
-class Meaning(Protocol):
-    """What the pixels of a mask mean.
-
-    Attributes:
-        ignore_index: id of what is not counted.
-        rounded: whether the nearest number is taken for one that is not allowed.
-        in_colours: whether pixels are colours, (3, h, w), also where the mask holds indices into a colour table.
-    """
-
-    ignore_index: int
-    rounded: bool
-    in_colours: bool
-
-    def check(self, mask: ImageReader) -> tuple[str, ...]:
-        """What is taken for granted by a mask's header; `DatasetError` when that says that it is no mask."""
-        ...
-
-    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
-        """One number for each pixel (bands, h, w), (h, w); `DatasetError` when they are of another kind."""
-        ...
-
-    def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
-        """The class id or `ignore_index` of each number, `NO_CLASS` of one that is not allowed."""
-        ...
-
-    def names(self, values: NDArray[Any]) -> BoolArray:
-        """Which numbers count whatever the mask says of pixels without data, as the user named them."""
-        ...
-
-    def refusal(self, values: NDArray[Any], wrong: BoolArray, location: str) -> DatasetError:
-        """The error for numbers of a part of a file, of which some, at least one, are not allowed."""
-        ...
-
-    def shown(self, value: Any) -> str:
-        """A number as a user knows it."""
-        ...
-
-    def setting(self, value: Any, label: int) -> str:
-        """What in the configuration makes a number a class."""
-        ...
 
 
 class _Lookup:
@@ -121,13 +79,13 @@ class LabelTable:
             )
 
     def check(self, mask: ImageReader) -> tuple[str, ...]:
-        """Refuse what is no number; that several bands are equal is taken for granted."""
+        """Refuse a mask by its header; what is taken for granted of it: that several bands are equal."""
         if mask.dtype.kind not in "buif":
             raise DatasetError(f"the mask {mask.location} holds {mask.dtype}; a mask is one band of class ids")
         return (f"the mask has {mask.bands} equal bands; Foveate reads the first",) if mask.bands > 1 else ()
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
-        """The one band."""
+        """One number for each pixel (bands, h, w), (h, w); `DatasetError` when they are of another kind."""
         if self.rounded:
             keys = self._lookup.keys
             pixels = keys[np.searchsorted((keys[1:] + keys[:-1]) / 2, pixels)]
@@ -137,18 +95,18 @@ class LabelTable:
         return band
 
     def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
-        """By the table."""
+        """The class id or `ignore_index` of each number, `NO_CLASS` of one that is not allowed."""
         found = self._lookup(values)
         if values.dtype.kind == "f":
             found[np.isnan(values)] = self.ignore_index
         return found
 
     def names(self, values: NDArray[Any]) -> BoolArray:
-        """Those that are keys of the label map."""
+        """Which numbers count whatever the mask says of pixels without data: those that are keys of the label map."""
         return np.isin(values, self._named)
 
     def refusal(self, values: NDArray[Any], wrong: BoolArray, location: str) -> DatasetError:
-        """Naming the values, those that are allowed, and a label map."""
+        """The error for numbers of a part of a file, of which some, at least one, are not allowed."""
         found = np.unique(values[wrong])
         if found.dtype.kind == "f" and (broken := found[found != np.floor(found)]).size:
             return DatasetError(
@@ -163,11 +121,11 @@ class LabelTable:
         )
 
     def shown(self, value: Any) -> str:
-        """The number."""
+        """A number as a user knows it."""
         return _number(value)
 
     def setting(self, value: Any, label: int) -> str:
-        """The label map with one entry more."""
+        """What in the configuration makes a number a class: the label map with one entry more."""
         entries = ", ".join(f"{key}: {meant}" for key, meant in {**self._map, int(value): label}.items())
         return f"data.label_map={{{entries}}}"
 
@@ -244,6 +202,9 @@ class ColourTable:
         nearest = self._colours[distance.argmin(axis=1)] @ np.array([1 << 16, 1 << 8, 1])
         result: NDArray[Any] = nearest[back].reshape(values.shape)
         return result
+
+
+Meaning: TypeAlias = LabelTable | ColourTable
 
 
 def _several_bands(pixels: Raster, location: str, classes: int) -> str:

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -53,12 +53,26 @@ class VectorLabels:
         self._ignored = IGNORE  # among the ids of polygons
         self._unlabelled = _unlabelled(config)
         table = _large_table(path, image, config)
-        self._outlines: _Outlines = _Kept(path, image, config) if table is None else _ReadNear(table, image, config)
+        self._outlines = _Kept(path, image, config) if table is None else _ReadNear(table, image, config)
         self.notes = self._outlines.notes
         self._tile = lru_cache(_TILES_KEPT)(self._drawn)
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
-        """As `LabelSource.ids` says."""
+        """Labels at the crossings of some rows and columns of the image.
+
+        Args:
+            rows: (n,) ascending, inside the image.
+            cols: (m,) ascending, inside the image.
+            counted: (n, m) which of them count; elsewhere no label is an error.
+
+        Returns:
+            (n, m), of the membership's type, its `ignore_index` where nothing is labelled. Where it is not counted, the
+            class is still said.
+
+        Raises:
+            DatasetError: when a label that counts is no class.
+            ImageReadError: when the file is damaged.
+        """
         del counted  # everything drawn is a class
         result = np.empty((len(rows), len(cols)), self.membership.dtype)
         for (top, some), (left, others) in product(_by_tile(rows), _by_tile(cols)):
@@ -99,18 +113,8 @@ def _unlabelled(config: DataConfig) -> int:
     return 0 if name is None else config.membership.ignore_index if name == _IGNORE else 1 << id_of(name, config)
 
 
-class _Outlines(Protocol):
-    """The polygons of an image, in its pixels."""
-
-    notes: tuple[str, ...]
-
-    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Those that may meet a box, and their class ids, in the order in which they are drawn."""
-        ...
-
-
 class _Kept:
-    """All of them, in memory."""
+    """All polygons of an image, in memory, in its pixels."""
 
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
         vectors = config.vectors
@@ -125,7 +129,7 @@ class _Kept:
         self.notes: tuple[str, ...] = (*shapes.notes, *notes, *_counted(ids[on_image], len(ids), config, path))
 
     def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """By a tree in memory."""
+        """Those that may meet a box, and their class ids, in the order in which they are drawn."""
         chosen = np.sort(self._tree.query(shapely.box(left, top, right, bottom)))
         return self._geometries[chosen], self._ids[chosen]
 

@@ -12,8 +12,8 @@ import rasterio
 from rasterio.enums import MaskFlags
 
 from foveate.data.readers.base import PLAIN, Address, OpenOptions
-from foveate.data.readers.gdal import describe, open_dataset, read_header, read_valid, reading
-from foveate.data.readers.pyramid import ImageReader, MemoryPyramid
+from foveate.data.readers.gdal import GdalReader, georeference_of, open_dataset, read_valid, reading
+from foveate.data.readers.pyramid import MemoryPyramid
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.resolution import resolution_of
 from foveate.files import TemporaryFolder, written
@@ -40,7 +40,7 @@ def source_of_dataset(dataset: Any, name: str) -> TiffSource:
             pixels: Raster = dataset.read(window=window.ranges)
         return pixels
 
-    place = read_header(dataset, OpenOptions(keep_alpha=True)).georeference
+    place, _ = georeference_of(dataset)
     flags = dataset.mask_flag_enums[0]
     masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
     return TiffSource(
@@ -79,7 +79,7 @@ def _copy_colours(image: Any, output: Any) -> None:
         output.colorinterp = image.colorinterp
 
 
-class DecodedReader(ImageReader):
+class DecodedReader(GdalReader):
     """Decodes the file at the first read and keeps it, in memory or, when it is large, in a temporary tiled TIFF.
 
     Args:
@@ -92,15 +92,12 @@ class DecodedReader(ImageReader):
 
     random_access = False
     handles = 0
-    _location: Address
 
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
         self.path, self._location, self._options = location.path, location, options
         self._store: MemoryPyramid | _Spilled | None = None
         with open_dataset(location) as dataset:
-            header = read_header(dataset, options)
-        self._indexes = list(header.indexes)
-        self._by_mask = describe(self, header)
+            self._describe(dataset, options)
         self.levels = halvings(self.size)
         decoded = self.size.pixels * self.bands * self.dtype.itemsize
         self._in_memory = decoded <= options.decode_limit_bytes

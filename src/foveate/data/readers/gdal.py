@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from foveate.data.readers._gdal_checks import check_length, check_overviews, drivers_for
-from foveate.data.readers.base import PLAIN, Address, OpenOptions, check_blocks, redacted, representable
+from foveate.data.readers.base import Address, OpenOptions, check_blocks, redacted, representable
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
-from foveate.geometry import Georeference, Resolution, Size, Window
+from foveate.geometry import Georeference, Size, Window
 from foveate.tiff.raster import quiet
 from foveate.types import BoolArray
 
@@ -123,78 +122,34 @@ def reading(path: Path | str, window: Window | None = None) -> Iterator[None]:
         raise ImageReadError(f"could not read {path}{place}: {reason}; the file is damaged or incomplete") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a file says about itself; see `ImageReader` for the fields.
+class GdalReader(ImageReader):
+    """What a reader says of a file that GDAL reads, from its header."""
 
-    Attributes:
-        indexes: 1-based numbers of the bands that are read.
-        nodata: per band of these the values that mean that there is none.
-        by_mask: whether a mask or an alpha band says where there is data.
-    """
+    _location: Address
 
-    format: str
-    size: Size
-    indexes: tuple[int, ...]
-    alpha: bool
-    nodata: tuple[tuple[float, ...], ...]
-    by_mask: bool
-    palette: bool
-    dtype: np.dtype[Any]
-    band_names: tuple[str, ...]
-    scaling: tuple[tuple[float, float], ...]
-    remarks: tuple[str, ...]
-    georeference: Georeference | None
-    resolution: Resolution | None
+    def _describe(self, dataset: Any, options: OpenOptions) -> None:
+        """Set what the header of an open dataset says.
 
-
-def read_header(dataset: Any, options: OpenOptions = PLAIN) -> Header:
-    """The header of an open dataset.
-
-    Args:
-        dataset: an open rasterio dataset.
-        options: which bands count, and what is believed to be no data.
-
-    Raises:
-        UnsupportedImageError: when there is no band, or the pixels are complex numbers.
-    """
-    colours, (place, remarks) = dataset.colorinterp, _georeference(dataset)
-    dtype = np.result_type(*dataset.dtypes) if dataset.dtypes else np.dtype(np.complex64)
-    keep_alpha = options.keep_alpha or options.bands is not None
-    indexes = tuple(i + 1 for i, colour in enumerate(colours) if keep_alpha or colour != ColorInterp.alpha)
-    if not indexes or dtype.kind == "c":
-        found = ", ".join(dataset.dtypes) or "none"
-        raise UnsupportedImageError(f"{dataset.name} has no band of real numbers (bands: {found})")
-    return Header(
-        format=dataset.driver,
-        size=Size(*dataset.shape),
-        indexes=indexes,
-        alpha=ColorInterp.alpha in colours,
-        nodata=tuple(_nodata(dataset, index, dtype, options) for index in indexes),
-        by_mask=options.use_nodata and _by_mask(dataset, options.bands or ()),
-        palette=ColorInterp.palette in colours,
-        dtype=dtype,
-        band_names=tuple(_band_name(dataset, index) for index in indexes),
-        scaling=tuple((dataset.scales[index - 1], dataset.offsets[index - 1]) for index in indexes),
-        remarks=remarks,
-        georeference=place,
-        resolution=resolution_of(dataset, place),
-    )
-
-
-def describe(reader: ImageReader, header: Header) -> bool:
-    """Give a reader what a header says.
-
-    Returns:
-        Whether a mask or an alpha band says where there is data.
-    """
-    reader.format, reader.size, reader.bands = header.format, header.size, len(header.indexes)
-    reader.alpha, reader.palette, reader.dtype = header.alpha, header.palette, header.dtype
-    reader.nodata, reader.band_names, reader.scaling = header.nodata, header.band_names, header.scaling
-    reader.masked = header.by_mask or any(header.nodata) or header.dtype.kind == "f"
-    reader.remarks = header.remarks
-    reader.georeference, reader.resolution = header.georeference, header.resolution
-    return header.by_mask
+        Raises:
+            UnsupportedImageError: when there is no band, or the pixels are complex numbers.
+        """
+        colours, keep_alpha = dataset.colorinterp, options.keep_alpha or options.bands is not None
+        dtype = np.result_type(*dataset.dtypes) if dataset.dtypes else np.dtype(np.complex64)
+        indexes = [i + 1 for i, colour in enumerate(colours) if keep_alpha or colour != ColorInterp.alpha]
+        if not indexes or dtype.kind == "c":
+            found = ", ".join(dataset.dtypes) or "none"
+            raise UnsupportedImageError(f"{dataset.name} has no band of real numbers (bands: {found})")
+        self._indexes, self.bands, self.dtype = indexes, len(indexes), dtype
+        self.format, self.size = dataset.driver, Size(*dataset.shape)
+        self.alpha, self.palette = ColorInterp.alpha in colours, ColorInterp.palette in colours
+        self._by_mask = options.use_nodata and _by_mask(dataset, options.bands or ())
+        said = [dataset.nodatavals[index - 1] if options.use_nodata else None for index in indexes]
+        self.nodata = tuple(representable(value, dtype) for value in said)
+        self.masked = self._by_mask or any(self.nodata) or dtype.kind == "f"
+        self.band_names = tuple(_band_name(dataset, index) for index in indexes)
+        self.scaling = tuple((dataset.scales[index - 1], dataset.offsets[index - 1]) for index in indexes)
+        self.georeference, self.remarks = georeference_of(dataset)
+        self.resolution = resolution_of(dataset, self.georeference)
 
 
 def _by_mask(dataset: Any, used: Sequence[int]) -> bool:
@@ -204,11 +159,6 @@ def _by_mask(dataset: Any, used: Sequence[int]) -> bool:
     if MaskFlags.alpha in flags and set(alphas) & set(used):
         return False
     return MaskFlags.per_dataset in flags and MaskFlags.nodata not in flags
-
-
-def _nodata(dataset: Any, index: int, dtype: np.dtype[Any], options: OpenOptions) -> tuple[float, ...]:
-    """The values of a band that mean that there is none, of those that its type can hold."""
-    return representable(dataset.nodatavals[index - 1], dtype) if options.use_nodata else ()
 
 
 def _band_name(dataset: Any, index: int) -> str:
@@ -224,7 +174,7 @@ def read_valid(dataset: Any, window: Window | None = None) -> BoolArray:
     return valid
 
 
-def _georeference(dataset: Any) -> tuple[Georeference | None, tuple[str, ...]]:
+def georeference_of(dataset: Any) -> tuple[Georeference | None, tuple[str, ...]]:
     """Where an image lies, and what is to be said of that."""
     if dataset.crs is None and dataset.transform.is_identity:
         points, crs = dataset.gcps

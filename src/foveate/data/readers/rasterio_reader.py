@@ -17,8 +17,7 @@ import numpy as np
 
 from foveate.data.readers.array import planes_chosen
 from foveate.data.readers.base import PLAIN, Address, OpenOptions, Plane
-from foveate.data.readers.gdal import describe, open_dataset, open_level, open_made, read_header, read_valid, reading
-from foveate.data.readers.pyramid import ImageReader
+from foveate.data.readers.gdal import GdalReader, open_dataset, open_level, open_made, read_valid, reading
 from foveate.errors import FoveateError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
@@ -177,7 +176,7 @@ def _gdal_type(dtype: str) -> str:
     return "Byte" if dtype == "uint8" else dtype.replace("int", "Int").replace("u", "U").replace("f", "F")
 
 
-class RasterioReader(ImageReader):
+class RasterioReader(GdalReader):
     """Reads windows from a file and from its overviews.
 
     The overviews are trusted to be means (or wavelet averages, as in JPEG 2000): those made by
@@ -192,21 +191,17 @@ class RasterioReader(ImageReader):
         UnsupportedImageError: when GDAL cannot open it.
     """
 
-    _location: Address
-
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
         self.path, self._location = location.path, location
         self._datasets = [open_dataset(location)]
         try:
             stack = stack_in(self._datasets[0], location, options.plane)
             self._datasets = _pyramid(_levels(self._datasets[0], location) if stack is None else self._of_pages(stack))
-            header = read_header(self._datasets[0], options)
+            self._describe(self._datasets[0], options)
         except Exception:
             self.close()
             raise
-        self._indexes = list(header.indexes)
-        self._by_mask = describe(self, header)
-        self.format = header.format if stack is None else stack.format
+        self.format = self.format if stack is None else stack.format
         self.handles = sum(1 if stack is None else level.count for level in self._datasets)
         self.levels = tuple(Size(*level.shape) for level in self._datasets)
 
