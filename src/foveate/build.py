@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
-from foveate.config_base import ABSENT, ConfigTree, differences
+from foveate.config_base import ConfigTree, differences, value_at
 from foveate.errors import CheckpointError, translated
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Cascade
@@ -32,23 +32,14 @@ _SEAL_BYTES = len(_SEAL) + 64
 
 
 class SegmenterState(NamedTuple):
-    """What inference needs of a checkpoint.
+    """What inference needs of a checkpoint."""
 
-    Attributes:
-        weights: the state dictionary of the `FoveatedSegmenter`.
-        config: the resolved configuration of the run that made it.
-    """
-
-    weights: dict[str, Tensor]
-    config: ConfigTree
+    weights: dict[str, Tensor]  # the state dictionary of the `FoveatedSegmenter`
+    config: ConfigTree  # the resolved configuration of the run that made it
 
 
 def seal(path: Path) -> None:
-    """Append a checksum to a checkpoint, as the comment of the archive that it is; any version of torch reads it.
-
-    Raises:
-        OSError: when that fails.
-    """
+    """Append a checksum to a checkpoint, as the comment of the archive that it is; any version of torch reads it."""
     with path.open("r+b") as file:
         file.seek(-2, os.SEEK_END)
         file.write(_SEAL_BYTES.to_bytes(2, "little"))
@@ -85,11 +76,7 @@ def load_checkpoint(path: Path, keys: Collection[str] = ("state_dict", "config")
 
 
 def _check_content(path: Path) -> None:
-    """Compare the checksums.
-
-    Raises:
-        ValueError, OSError, zipfile.BadZipFile: when one is wrong.
-    """
+    """Compare the checksums."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _SEAL_BYTES))
         end = file.read()
@@ -149,7 +136,7 @@ def check_same_config(
     lines = [
         line
         for section in sections
-        for path, line in differences(_at(saved, section), _at(current, section), section)
+        for path, line in differences(value_at(saved, section), value_at(current, section), section)
         if path not in free
     ]
     if lines:
@@ -158,15 +145,6 @@ def check_same_config(
             + "; ".join(lines)
             + "; use the configuration saved with that run, or start a new run"
         )
-
-
-def _at(tree: ConfigTree, path: str) -> Any:
-    node: Any = tree
-    for part in path.split("."):
-        if not isinstance(node, dict) or part not in node:
-            return ABSENT
-        node = node[part]
-    return node
 
 
 def build_segmenter(

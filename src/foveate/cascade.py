@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from foveate.errors import GeometryError
 from foveate.foveation.estimator import Draw, LocationOutput
 from foveate.foveation.estimators import Cascade
 from foveate.geometry import ceil_div
@@ -25,16 +24,11 @@ CLOSER_COUNTS = 10.0
 
 
 class LookOutput(NamedTuple):
-    """What a look makes of N patches.
+    """What a look makes of N patches."""
 
-    Attributes:
-        logits: (N, C, P', P') over the patches' windows, float32.
-        handed: (N, D, m, m) what closer looks get of it.
-        auxiliary: (N, C, P', P') of the further head that a network with deep supervision has in training.
-    """
-
-    logits: Tensor
-    handed: Tensor
+    logits: Tensor  # (N, C, P', P') over the patches' windows, float32
+    handed: Tensor  # (N, D, m, m) what closer looks get of it
+    # (N, C, P', P') of the further head that a network with deep supervision has in training
     auxiliary: tuple[Tensor, ...] = ()
 
 
@@ -117,8 +111,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         Returns:
             Logits (B, classes, H, W) of each look.
         """
-        if image.dim() != 4 or image.shape[1] != self.in_channels:
-            raise GeometryError(f"expected an image (B, {self.in_channels}, H, W), got {tuple(image.shape)}")
+        self._check_image(image)
         found: list[Tensor] = []
         handed: Tensor | None = None
         for scale in reversed(range(len(self.scales))):

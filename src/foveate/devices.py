@@ -191,15 +191,10 @@ def _resident() -> int:
 
 
 class PeakMemory(NamedTuple):
-    """The most memory that a process held since it started, MiB.
+    """The most memory that a process held since it started, MiB."""
 
-    Attributes:
-        resident: in main memory.
-        device: on the accelerator it used most; 0 without one.
-    """
-
-    resident: float
-    device: float
+    resident: float  # in main memory
+    device: float  # on the accelerator it used most; 0 without one
 
     @classmethod
     def of_this_process(cls) -> PeakMemory:

@@ -118,15 +118,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class CellGrid:
-    """The grid of decisions: `ceil(H / s) x ceil(W / s)` cells, so that every pixel belongs to exactly one.
+    """The grid of decisions: `ceil(H / s) x ceil(W / s)` cells, so that every pixel belongs to exactly one."""
 
-    Attributes:
-        image: size of the image, level-0 pixels.
-        cell: side s of a cell, level-0 pixels; equals the overview's downsample.
-    """
-
-    image: Size
-    cell: int
+    image: Size  # size of the image, level-0 pixels
+    cell: int  # side s of a cell, level-0 pixels; equals the overview's downsample
 
     def __post_init__(self) -> None:
         if self.cell < 1:
@@ -185,14 +180,10 @@ def halvings(size: Size, longest: int = SMALLEST_LEVEL) -> tuple[Size, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Georeference:
-    """Where an image lies on the ground.
+    """Where an image lies on the ground."""
 
-    Attributes:
-        crs: coordinate reference system as WKT; empty when the file gives a transform only.
-        transform: (a, b, c, d, e, f) with x = a col + b row + c and y = d col + e row + f, for corners of pixels.
-    """
-
-    crs: str
+    crs: str  # coordinate reference system as WKT; empty when the file gives a transform only
+    # (a, b, c, d, e, f) with x = a col + b row + c and y = d col + e row + f, for corners of pixels
     transform: tuple[float, float, float, float, float, float]
 
     def coarser(self, downsample: float) -> Georeference:
@@ -207,15 +198,10 @@ class Georeference:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """How large a pixel of level 0 is on the ground or on the glass.
+    """How large a pixel of level 0 is on the ground or on the glass."""
 
-    Attributes:
-        row: its height in metres.
-        col: its width in metres.
-    """
-
-    row: float
-    col: float
+    row: float  # its height in metres
+    col: float  # its width in metres
 
     @classmethod
     def known(cls, row: float, col: float) -> Resolution | None:

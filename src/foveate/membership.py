@@ -26,17 +26,11 @@ NOT_COUNTED_GREY, NO_CLASS_GREY = 128, 244
 
 
 class Membership(ABC):
-    """What a pixel's scores and its label say of C classes.
+    """What a pixel's scores and its label say of C classes."""
 
-    Attributes:
-        ignore_index: the label that is not counted.
-        dtype: of labels in arrays.
-        overlapping: whether a pixel may belong to several classes, or to none.
-    """
-
-    ignore_index: int
-    dtype: ClassVar[type[np.generic]]
-    overlapping: ClassVar[bool]
+    ignore_index: int  # the label that is not counted
+    dtype: ClassVar[type[np.generic]]  # of labels in arrays
+    overlapping: ClassVar[bool]  # whether a pixel may belong to several classes, or to none
 
     @abstractmethod
     def probabilities(self, logits: Tensor, dim: int = 1) -> Tensor:

@@ -27,42 +27,25 @@ PERCENTILE = 95  # of the boundary's distances
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """Scores of one class, each in [0, 1], or NaN for a class without a labelled pixel.
+    """Scores of one class, each in [0, 1], or NaN for a class without a labelled pixel."""
 
-    Attributes:
-        name: the class.
-        iou: intersection over union.
-        dice: twice the intersection over the sum of both.
-        precision: share of the predicted pixels that are right; NaN when none is predicted.
-        recall: share of the labelled pixels that are found.
-        pixels: labelled pixels.
-    """
-
-    name: str
-    iou: float
-    dice: float
-    precision: float
-    recall: float
-    pixels: int
+    name: str  # the class
+    iou: float  # intersection over union
+    dice: float  # twice the intersection over the sum of both
+    precision: float  # share of the predicted pixels that are right; NaN when none is predicted
+    recall: float  # share of the labelled pixels that are found
+    pixels: int  # labelled pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores of a data set.
+    """Scores of a data set."""
 
-    Attributes:
-        miou: mean intersection over union of the classes that have a labelled pixel.
-        mean_dice: mean Dice of the same classes.
-        pixel_accuracy: share of labelled pixels that are right; of overlapping classes of all their yes and no.
-        absent: classes without a labelled pixel, left out of the means.
-        classes: scores per class, in the order of the class ids.
-    """
-
-    miou: float
-    mean_dice: float
-    pixel_accuracy: float
-    absent: tuple[str, ...]
-    classes: tuple[ClassScores, ...]
+    miou: float  # mean intersection over union of the classes that have a labelled pixel
+    mean_dice: float  # mean Dice of the same classes
+    pixel_accuracy: float  # share of labelled pixels that are right; of overlapping classes of all their yes and no
+    absent: tuple[str, ...]  # classes without a labelled pixel, left out of the means
+    classes: tuple[ClassScores, ...]  # scores per class, in the order of the class ids
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON, where NaN is null."""
@@ -242,34 +225,21 @@ def _cell_sums(values: Tensor, cell: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ClassDistance:
-    """The distance of one class over several images.
+    """The distance of one class over several images."""
 
-    Attributes:
-        name: the class.
-        mean: over the images that have the class in label and prediction, level-0 pixels; NaN when there is none.
-        images: number of these images.
-        undefined: number of images that have the class in only one of both, where there is no distance.
-    """
-
-    name: str
-    mean: float
-    images: int
-    undefined: int
+    name: str  # the class
+    mean: float  # over the images that have the class in label and prediction, level-0 pixels; NaN when there is none
+    images: int  # number of these images
+    undefined: int  # number of images that have the class in only one of both, where there is no distance
 
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """The distances of a data set.
+    """The distances of a data set."""
 
-    Attributes:
-        mean: of the classes' means, level-0 pixels.
-        largest_step: of the grids that were compared, level-0 pixels; a distance is known to about this.
-        classes: in the order of the class ids.
-    """
-
-    mean: float
-    largest_step: int
-    classes: tuple[ClassDistance, ...]
+    mean: float  # of the classes' means, level-0 pixels
+    largest_step: int  # of the grids that were compared, level-0 pixels; a distance is known to about this
+    classes: tuple[ClassDistance, ...]  # in the order of the class ids
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON, where NaN is null."""

@@ -30,19 +30,12 @@ from foveate.types import Alignment
 
 
 class Places(NamedTuple):
-    """N locations as they are read for training, in the network's range.
+    """N locations as they are read for training, in the network's range."""
 
-    Attributes:
-        patches: (N, S', C_in, P, P).
-        scales: (N, S') scale of each.
-        nesting: (N, S', 4) see `foveate.data.locations.Location`.
-        overview: gives the overviews (N, C_in, 2r+1, 2r+1), where the policy is asked.
-    """
-
-    patches: Tensor
-    scales: Tensor
-    nesting: Tensor
-    overview: Callable[[], Tensor]
+    patches: Tensor  # (N, S', C_in, P, P)
+    scales: Tensor  # (N, S') scale of each
+    nesting: Tensor  # (N, S', 4) see `foveate.data.locations.Location`
+    overview: Callable[[], Tensor]  # gives the overviews (N, C_in, 2r+1, 2r+1), where the policy is asked
 
 
 class FoveatedSegmenter(nn.Module):
@@ -107,8 +100,7 @@ class FoveatedSegmenter(nn.Module):
             GeometryError: when the tensor has not this shape.
             NetworkError: when the network's output is not (N, classes, P', P').
         """
-        if image.dim() != 4 or image.shape[1] != self.in_channels:
-            raise GeometryError(f"expected an image (B, {self.in_channels}, H, W), got {tuple(image.shape)}")
+        self._check_image(image)
         target, (height, width) = self.scales.target, image.shape[-2:]
         tops = torch.tensor(tile_starts(height, target, target), device=image.device)
         lefts = torch.tensor(tile_starts(width, target, target), device=image.device)
@@ -118,6 +110,10 @@ class FoveatedSegmenter(nn.Module):
         logits = self.forward_locations(scale_logits, patches, draw).logits
         tiles = logits.view(len(image), len(tops), len(lefts), -1, target, target).permute(0, 3, 1, 4, 2, 5)
         return tiles.reshape(len(image), tiles.shape[1], len(tops) * target, -1)[..., :height, :width]
+
+    def _check_image(self, image: Tensor) -> None:
+        if image.dim() != 4 or image.shape[1] != self.in_channels:
+            raise GeometryError(f"expected an image (B, {self.in_channels}, H, W), got {tuple(image.shape)}")
 
     @property
     def views_passed(self) -> tuple[int, ...]:
@@ -179,13 +175,13 @@ class FoveatedSegmenter(nn.Module):
 
     def _each_over_target(self, output: Tensor, one_hot: Tensor) -> Tensor:
         """Aligned outputs (N, S, D, T, T) of a pass of every scale at every place, (N S, D, P', P')."""
-        aligned = self._over_target(output, one_hot, self.scales.target)
+        aligned = self.over_supports(output, one_hot, self.scales.target)
         return aligned.view(-1, len(self.scales), *aligned.shape[1:])
 
     def pass_mixed(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location: the network sees the weighted sum of the patches."""
         heads = self._run_network(self._mixed(patches, weights), weights)
-        logits, *auxiliary = (self._over_target(head, weights, self.scales.target) for head in heads)
+        logits, *auxiliary = (self.over_supports(head, weights, self.scales.target) for head in heads)
         keeps = self.training and self._reading.windows
         own = heads[0][:, None] if keeps else logits.new_empty(len(logits), 0)
         return LocationOutput(logits, scale_logits, weights, own, tuple(auxiliary))
@@ -231,19 +227,6 @@ class FoveatedSegmenter(nn.Module):
             return patch
         return self.estimator.joined(patch[:, None].repeat(1, 2, 1, 1, 1), self.scales)
 
-    def over_supports(self, output: Tensor, scale_weights: Tensor, side: int) -> Tensor:
-        """Read the network's output over the supports around the patches' centres.
-
-        Args:
-            output: (N, classes, P', P'), from `predict_windows`.
-            scale_weights: (N, S) of the patches; they say at which fields of view the output is read.
-            side: side of the support in level-0 pixels, at most the narrowest field of view in use.
-
-        Returns:
-            Logits (N, classes, side, side).
-        """
-        return self._over_target(output, scale_weights, side)
-
     def _run_network(self, patches: Tensor, scale_weights: Tensor) -> list[Tensor]:
         """The network's logits, and in training those of its auxiliary head where it has one."""
         if self.scale_embedding is not None:
@@ -258,8 +241,17 @@ class FoveatedSegmenter(nn.Module):
         # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
         return [head.float() if head.dtype in (torch.float16, torch.bfloat16) else head for head in heads]
 
-    def _over_target(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
-        """The part of each output (N, C, P', P') over its target, by the weights (N, S) of its scales."""
+    def over_supports(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
+        """Read the network's output over the supports around the patches' centres.
+
+        Args:
+            output: (N, classes, P', P'), from `predict_windows`.
+            weights: (N, S) of the patches' scales; they say at which fields of view the output is read.
+            side: side of the support in level-0 pixels, at most the narrowest field of view in use.
+
+        Returns:
+            Logits (N, classes, side, side).
+        """
         if self.alignment == "paper" or isinstance(self.estimator, Joint):
             return resize_logits(output, side)
         views = self.scales.fields_of_view

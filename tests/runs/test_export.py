@@ -17,10 +17,10 @@ from foveate.errors import ConfigError, NetworkError, OutputExistsError
 from foveate.networks.cascade import NetworkPerScale
 from foveate.patches.alignment import Context
 from foveate.patches.scales import assembled
-from foveate.runs import export as module
-from foveate.runs._export_files import ExportedLook
+from foveate.runs import share as module
+from foveate.runs._exported import ExportedLook
 from foveate.runs.config import RunConfig
-from foveate.runs.export import export
+from foveate.runs.share import export
 from foveate.segmenter import FoveatedSegmenter
 from toys import make_data_set, toy_config
 

@@ -11,7 +11,7 @@ import pytest
 
 import foveate
 from foveate.errors import ConfigError, FoveateError
-from foveate.runs import hub
+from foveate.runs import share as hub
 from foveate.runs.config import RunConfig
 from toys import make_data_set, shapes, toy_config
 
@@ -119,8 +119,9 @@ def test_nothing_of_this_computer_is_told(run, endpoint):
     assert "val: null" in config
 
 
-def test_the_card_has_classes_scores_and_how_to_load(run):
-    card = hub.model_card(run, run.path, "ada/vessels")
+def test_the_card_has_classes_scores_and_how_to_load(run, endpoint):
+    hub.push(run, run.path, "ada/vessels", endpoint=endpoint.url)
+    card = endpoint.models["ada/vessels"]["README.md"].decode()
     assert "library_name: foveate" in card.split("---")[1]
     assert 'foveate.load("hf://ada/vessels")' in card
     assert "| disc |" in card

@@ -30,8 +30,7 @@ from foveate.inference.session import Session
 from foveate.reporting.panels import Panel, panels_figure, screen_size
 from foveate.runs import predict as predict_runs
 from foveate.runs.folder import load_run
-from foveate.runs.predict import PredictionRequest, files_of, stem_of
-from foveate.runs.predict_team import shared_by
+from foveate.runs.predict import PredictionRequest, files_of, shared_by, stem_of
 from process_toys import children, runs, wait_for
 from toys import make_data_set, shapes, toy_config, write_config, write_image
 

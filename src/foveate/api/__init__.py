@@ -133,7 +133,7 @@ class Run(TrainedRun):
         Raises:
             NetworkError: when the network cannot be exported, or the export's output differs from torch's.
         """
-        from foveate.runs.export import export  # noqa: PLC0415 - predictions do not need it
+        from foveate.runs.share import export  # noqa: PLC0415 - predictions do not need it
 
         size = None if pixel_size is None else metres(pixel_size)
         done = export(self, Path(path), view=view, pixel_size=size, overwrite=overwrite)
@@ -280,7 +280,7 @@ def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = F
     Raises:
         FoveateError: when the name is not valid, or the hub refuses.
     """
-    from foveate.runs.hub import push  # noqa: PLC0415 - predictions do not need it
+    from foveate.runs.share import push  # noqa: PLC0415 - predictions do not need it
 
     trained = load(run, checkpoint=checkpoint, device="cpu")
     assert trained.path is not None
@@ -292,7 +292,7 @@ def _folder_of(run: AnyPath) -> Path:
     text = str(run)
     if not text.startswith("hf:/"):
         return Path(run)
-    from foveate.runs.hub import SCHEME, fetch  # noqa: PLC0415 - others do not need it
+    from foveate.runs.share import SCHEME, fetch  # noqa: PLC0415 - others do not need it
 
     return fetch(SCHEME + text.removeprefix("hf:").lstrip("/"))
 

@@ -27,7 +27,7 @@ def _run_folder(text: str) -> Path:
     """The folder of a run; one on the hub is downloaded first."""
     if not text.startswith("hf:/"):
         return Path(text)
-    from foveate.runs.hub import fetch
+    from foveate.runs.share import fetch
 
     return fetch(text)
 
@@ -86,11 +86,7 @@ def places(devices: str | None, device: str, processes: int) -> tuple[str, int]:
 
 
 def coordinates_of(name: str) -> Coordinates:
-    """The coordinates of this name.
-
-    Raises:
-        ConfigError: when there are none.
-    """
+    """The coordinates of this name."""
     from typing import cast, get_args
 
     from foveate.types import Coordinates
@@ -101,16 +97,7 @@ def coordinates_of(name: str) -> Coordinates:
 
 
 def check_run(run: Path, overrides: list[str] | None = None, *, data: bool = False) -> None:
-    """Refuse at once, before torch is loaded, what is no run, a bad setting, or data that are not there.
-
-    Args:
-        run: its folder.
-        overrides: changes to its configuration.
-        data: whether the data set is needed.
-
-    Raises:
-        ConfigError, CheckpointError, DatasetError: saying so.
-    """
+    """Refuse at once, before torch is loaded, what is no run, a bad setting, or data that are not there."""
     from foveate.runs.config import RunConfig
 
     config = RunConfig.load(run / "config.yaml", overrides)
@@ -125,11 +112,7 @@ def check_run(run: Path, overrides: list[str] | None = None, *, data: bool = Fal
 
 
 def check_run_or_comparison(folder: Path, overrides: list[str]) -> None:
-    """Refuse at once what `foveate report` can make no page of.
-
-    Raises:
-        ConfigError: when the folder is neither a run nor a comparison, or a setting is not allowed.
-    """
+    """Refuse at once what `foveate report` can make no page of."""
     from foveate.runs.config import RunConfig
 
     if not (folder / "comparison.json").is_file() and not (folder / "runs").is_dir():
@@ -139,11 +122,7 @@ def check_run_or_comparison(folder: Path, overrides: list[str]) -> None:
 
 
 def check_not_trained(run: Path) -> None:
-    """Refuse a folder with weights of an earlier training at once, before its labels are read.
-
-    Raises:
-        OutputExistsError: saying what to do.
-    """
+    """Refuse a folder with weights of an earlier training at once, before its labels are read."""
     found = [name for name in ("best.ckpt", "last.ckpt") if (run / "checkpoints" / name).exists()]
     if found:
         raise OutputExistsError(
@@ -152,32 +131,14 @@ def check_not_trained(run: Path) -> None:
         )
 
 
-def check_export(path: Path) -> None:
-    """Refuse a name whose ending says no format of an export, before torch is loaded.
-
-    Raises:
-        ConfigError: saying which can.
-    """
-    if path.suffix not in (".onnx", ".pt2"):
-        raise ConfigError(f"{path}: the name of an export ends in .onnx or .pt2")
-
-
 def check_folder(folder: Path) -> None:
-    """Refuse a folder of images that is not there.
-
-    Raises:
-        DatasetError: saying so.
-    """
+    """Refuse a folder of images that is not there."""
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder}; give a folder with images/ and masks/ (or labels/) in it")
 
 
 def check_all_there(paths: list[Path]) -> None:
-    """Refuse files and folders that are not there at once; addresses on servers are not asked.
-
-    Raises:
-        ImageReadError: naming the first.
-    """
+    """Refuse files and folders that are not there at once; addresses on servers are not asked."""
     for path in paths:
         # A path has made one slash of the two of an address.
         if not path.exists() and ":/" not in str(path) and not str(path).startswith("/vsi"):
@@ -185,33 +146,24 @@ def check_all_there(paths: list[Path]) -> None:
 
 
 def check_image(image: str) -> None:
-    """Refuse a file that is not there at once, before what reads images is loaded.
-
-    Raises:
-        ImageReadError: saying so.
-    """
+    """Refuse a file that is not there at once, before what reads images is loaded."""
     elsewhere = "://" in image or image.startswith("/vsi") or "{band}" in image
     if not elsewhere and not Path(image).exists():
         raise ImageReadError(f"no image at {image}")
 
 
 def refuse_settings(images: list[str]) -> None:
-    """Refuse what looks like a setting among images: other commands take it there.
+    """Refuse what looks like a setting among images: other commands take it there."""
+    from foveate.runs.config import RunConfig
 
-    Raises:
-        ConfigError: saying how to give it.
-    """
+    setting = re.compile(rf"({'|'.join(RunConfig.model_fields)})\.[\w.]+=")
     for image in images:
-        if re.match(r"(data|foveation|network|training|inference)\.[\w.]+=", image) and not Path(image).exists():
+        if setting.match(image) and not Path(image).exists():
             raise ConfigError(f"{image} is a setting, not an image; write --set {image}")
 
 
 def refuse_method(option: str, names: str | None, today: str) -> None:
-    """Refuse an option of earlier versions, which named estimators a second time.
-
-    Raises:
-        ConfigError: with the names of today.
-    """
+    """Refuse an option of earlier versions, which named estimators a second time."""
     if names is None:
         return
     from foveate.foveation.estimators import name_today

@@ -21,7 +21,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
-    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -89,11 +88,12 @@ def speaking(wanted: bool) -> Iterator[None]:
 
 
 class Bar:
-    """A progress bar over a share from 0 to 1."""
+    """A share of work from 0 to 1: a bar with its rate; for a file or a pipe a line every half minute."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress = progress
-        self._task = task
+    def __init__(self, progress: Progress, description: str) -> None:
+        self._progress, self._description, self._done = progress, description, 0.0
+        progress.add_task(printable(description), total=1.0, rate="")
+        self._start = self._said = time.monotonic()
         self._whole, self._unit = 100.0, "%"
 
     def of(self, whole: float, unit: str) -> None:
@@ -102,52 +102,26 @@ class Bar:
 
     def by(self, share: float) -> None:
         """This much more is done."""
-        self._progress.advance(self._task, share)
-        self._show_rate()
-
-    def to(self, share: float) -> None:
-        """This much is done in all."""
-        self._progress.update(self._task, completed=share)
-        self._show_rate()
-
-    def _show_rate(self) -> None:
-        speed = self._progress.tasks[0].speed
-        self._progress.update(self._task, rate=f"{self._whole * speed:.1f} {self._unit}/s" if speed else "")
-
-
-class Lines:
-    """The same in lines, for a file or a pipe: one every half minute."""
-
-    def __init__(self, description: str) -> None:
-        self._description, self._done = description, 0.0
-        self._start = self._said = time.monotonic()
-        self._whole, self._unit = 100.0, "%"
-
-    def of(self, whole: float, unit: str) -> None:
-        """Say the rate in a unit of which this many make the whole."""
-        self._whole, self._unit = whole, unit
-
-    def by(self, share: float) -> None:
-        """This much more is done."""
         self.to(self._done + share)
 
     def to(self, share: float) -> None:
         """This much is done in all."""
-        self._done = share
+        self._done, task = share, self._progress.tasks[0]
+        self._progress.update(task.id, completed=share)
+        self._progress.update(task.id, rate=self._rate(task.speed) if task.speed else "")
         now = time.monotonic()
-        if now - self._said >= _SECONDS_A_LINE and 0 < share < 1:
+        if not errors.is_terminal and now - self._said >= _SECONDS_A_LINE and 0 < share < 1:
             self._said, speed = now, share / (now - self._start)
             left = timedelta(seconds=round((1 - share) / speed))
-            rate = f"{self._whole * speed:.1f} {self._unit}/s"
-            errors.say(f"{self._description}: {share:.0%} done, {rate}, about {left} left")
+            errors.say(f"{self._description}: {share:.0%} done, {self._rate(speed)}, about {left} left")
+
+    def _rate(self, speed: float) -> str:
+        return f"{self._whole * speed:.1f} {self._unit}/s"
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Bar | Lines]:
+def progress_bar(description: str) -> Iterator[Bar]:
     """A bar with its rate and the remaining time, gone when done; lines where there is no terminal."""
-    if not errors.is_terminal:
-        yield Lines(description)
-        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -156,38 +130,26 @@ def progress_bar(description: str) -> Iterator[Bar | Lines]:
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, transient=True) as progress:
-        yield Bar(progress, progress.add_task(printable(description), total=1.0, rate=""))
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        yield Bar(progress, description)
 
 
 class JobsBar:
-    """A progress bar over jobs that run side by side."""
+    """Jobs that run side by side: a bar; for a file or a pipe a line for each that begins."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress = progress
-        self._task = task
-
-    def show(self, running: list[str], done: int, total: int) -> None:
-        """What runs now, and how much of all is done."""
-        self._progress.update(self._task, completed=done, total=total, running=", ".join(running))
-
-
-class JobLines:
-    """The same in lines, for a file or a pipe: one for each job that begins."""
-
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._task = progress, progress.add_task("", total=None, running="")
         self._begun: set[str] = set()
         self._start, self._first = time.monotonic(), -1
 
     def show(self, running: list[str], done: int, total: int) -> None:
-        """What has begun since, how much of all is done, the time passed, and about how much is left."""
+        """What runs now, how much of all is done, and in lines the time passed, and about how much is left."""
+        self._progress.update(self._task, completed=done, total=total, running=", ".join(running))
         self._first = done if self._first < 0 else self._first
-        for name in running:
-            if name not in self._begun:
-                errors.say(f"{done} of {total} done{self._times(done, total)}; now {name}")
+        new = [f"; now {name}" for name in running if name not in self._begun] if running else [""]
+        for begun in [] if errors.is_terminal else new:
+            errors.say(f"{done} of {total} done{self._times(done, total)}{begun}")
         self._begun.update(running)
-        if not running:
-            errors.say(f"{done} of {total} done{self._times(done, total)}")
 
     def _times(self, done: int, total: int) -> str:
         passed, made = time.monotonic() - self._start, done - self._first
@@ -198,11 +160,8 @@ class JobLines:
 
 
 @contextmanager
-def jobs_bar() -> Iterator[JobsBar | JobLines]:
+def jobs_bar() -> Iterator[JobsBar]:
     """A bar with the jobs done, the time passed and left, and what runs now; lines where there is no terminal."""
-    if not errors.is_terminal:
-        yield JobLines()
-        return
     columns = (
         SpinnerColumn(),
         BarColumn(),
@@ -211,5 +170,5 @@ def jobs_bar() -> Iterator[JobsBar | JobLines]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[running]}", markup=False),
     )
-    with Progress(*columns, console=errors, transient=True) as progress:
-        yield JobsBar(progress, progress.add_task("", total=None, running=""))
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        yield JobsBar(progress)

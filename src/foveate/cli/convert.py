@@ -236,15 +236,11 @@ def _split_lists(texts: list[str]) -> dict[Split, Path]:
 
 
 def _contents(name: str, summary: Summary) -> Table:
-    from rich.table import Table
-
     from foveate.data.sections import SPLITS
+    from foveate.reporting.tables import table_of
 
     images = ", ".join(f"{summary.images.get(split, 0)} {split}" for split in SPLITS)
-    table = Table(title=f"{name}: {images}", title_justify="left")
-    table.add_column("class")
-    table.add_column("pixels", justify="right")
-    table.add_column("share %", justify="right")
+    table = table_of(f"{name}: {images}", "class", ">pixels", ">share %")
     pixels = {**summary.pixels, "(ignored)": summary.ignored}
     for label, count in pixels.items():
         table.add_row(label, f"{count:,}", f"{100 * count / max(1, sum(pixels.values())):.2f}")
@@ -252,13 +248,9 @@ def _contents(name: str, summary: Summary) -> Table:
 
 
 def _oddities(summary: Summary) -> Table:
-    from rich.table import Table
+    from foveate.reporting.tables import table_of
 
-    table = Table(title="Odd", title_justify="left")
-    table.add_column("what", overflow="fold")
-    for name in ("images", "pixels"):
-        table.add_column(name, justify="right")
-    table.add_column("such as", overflow="fold")
+    table = table_of("Odd", "what", ">images", ">pixels", "such as")
     for kind, oddity in list(summary.odd.items())[:_MOST_ODDITIES]:
         table.add_row(kind, f"{oddity.images:,}", f"{oddity.pixels:,}" if oddity.pixels else "", oddity.example)
     if len(summary.odd) > _MOST_ODDITIES:

@@ -148,7 +148,7 @@ class _Command:
     def run(self, devices: list[str]) -> int:
         """The exit code."""
         from foveate.processes import stopping
-        from foveate.runs.predict_team import help_predict, predicting
+        from foveate.runs.predict import help_predict, predicting
 
         with stopping(_say_stopping, show_cursor) as stop, predicting(self._request, devices) as team:
             if not team.leads:
@@ -160,7 +160,7 @@ class _Command:
         """The exit code; the workers of a cluster predict, this process writes the results."""
         from foveate.inference.team import Team
         from foveate.processes import stopping
-        from foveate.runs.predict_team import on_dask
+        from foveate.runs.predict import on_dask
 
         workers = len(devices) if len(devices) > 1 else None
         with (
@@ -204,6 +204,7 @@ class _Command:
         from foveate.runs.predict import predict
 
         request = self._request
+        limit = None if request.memory is None else request.memory // team.local
         with progress_bar(Path(image).name) as bar:
 
             def on_start(start: Start) -> None:
@@ -218,7 +219,7 @@ class _Command:
                 resume=request.resume,
                 strict=request.strict,
                 roi=request.roi,
-                session=Session(team, number, request.memory_of_each(team.local), on_start, _warn, stop, self._share),
+                session=Session(team, number, limit, on_start, _warn, stop, self._share),
                 on_progress=bar.by,
             )
         self._preview(image, trained)

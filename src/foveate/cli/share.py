@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder, check_export, check_run
+from foveate.cli.arguments import Checkpoint, Code, Overwrite, RunFolder, check_run
 from foveate.cli.console import output
 
 
@@ -46,12 +46,11 @@ def export(
     from foveate.texts import metres
 
     check_run(run)
-    check_export(out)
     size = metres(pixel_size) if pixel_size else None
 
     from foveate.api import load
-    from foveate.runs.export import check_format
-    from foveate.runs.export import export as write
+    from foveate.runs.share import check_format
+    from foveate.runs.share import export as write
 
     check_format(out)
     trained = load(run, checkpoint=checkpoint, device="cpu")

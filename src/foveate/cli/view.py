@@ -290,13 +290,11 @@ def networks(
 
 
 def _table(title: str, costs: Costs) -> Table:
-    from rich.table import Table
+    from foveate.reporting.tables import table_of
 
-    table = Table(title=title, title_justify="left")
-    for name in ("encoder", "architecture"):
-        table.add_column(name, overflow="fold")
-    for name in ("parameters", "multiply-adds"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = table_of(title, "encoder", "architecture", ">parameters", ">multiply-adds")
+    for column in table.columns[2:]:
+        column.no_wrap = True
     for (architecture, encoder), cost in costs.items():
         table.add_row(encoder, architecture, f"{cost.parameters / 1e6:.1f} M", f"{cost.multiply_adds / 1e9:.1f} G")
     return table

@@ -12,14 +12,13 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
 from foveate.files import write_text, written
-from foveate.metrics import permutation_p_value
-from foveate.reporting.tables import percent
+from foveate.metrics import permutation_p_value, without_nan
+from foveate.reporting.panels import new_figure
+from foveate.reporting.tables import percent, table_of
 from foveate.texts import sealed, table_html
 
 # Three seeds against three reach 0.1 only if all of one side are better than all of the other.
@@ -35,21 +34,14 @@ _BASELINES = ("random", "average")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was measured of one estimator.
+    """What was measured of one estimator."""
 
-    Attributes:
-        estimator: its name.
-        seeds: those that are done.
-        scores: by column ("mIoU" and the classes), one value in [0, 1] a seed; NaN where a class has no label.
-        cost: mean passes per megapixel and seconds, largest peak memory in MiB.
-        training_passes: of one training.
-    """
-
-    estimator: str
-    seeds: tuple[int, ...]
+    estimator: str  # its name
+    seeds: tuple[int, ...]  # those that are done
+    # by column ("mIoU" and the classes), one value in [0, 1] a seed; NaN where a class has no label
     scores: dict[str, list[float]]
-    cost: dict[str, float]
-    training_passes: int
+    cost: dict[str, float]  # mean passes per megapixel and seconds, largest peak memory in MiB
+    training_passes: int  # of one training
 
     @classmethod
     def of(cls, estimator: str, results: Results, training_passes: int) -> Row:
@@ -77,11 +69,7 @@ class Row:
 
 
 class ComparisonTable:
-    """Rows of estimators, with the best of each column, and the values that do not differ significantly from it.
-
-    Args:
-        rows: estimators with at least one evaluation, in the order shown.
-    """
+    """Rows of estimators, with the best of each column, and the values that do not differ significantly from it."""
 
     header_cost = ("passes/MP", "seconds", "memory MiB", "training passes")
 
@@ -135,14 +123,12 @@ class ComparisonTable:
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {row.estimator: self._row_tree(row) for row in self.rows}
+        return {row.estimator: without_nan(self._row_tree(row)) for row in self.rows}
 
     def rich(self, title: str) -> Table:
         """For the terminal, which has no room for the classes."""
-        table = Table(title=title, caption=self.note, title_justify="left", caption_justify="left")
-        table.add_column("estimator")
-        for name in (f"{MEAN} %", *self.header_cost):
-            table.add_column(name, justify="right")
+        columns = (f">{name}" for name in (f"{MEAN} %", *self.header_cost))
+        table = table_of(title, "estimator", *columns, caption=self.note)
         for row in self.rows:
             style = "bold" if self.is_best(row, MEAN) else ""
             table.add_row(row.estimator, Text(self._score(row, MEAN, ""), style), *self._cost(row))
@@ -172,9 +158,9 @@ class ComparisonTable:
     def _row_tree(self, row: Row) -> dict[str, Any]:
         scores = {
             column: {
-                "mean": _plain(row.mean(column)),
-                "std": _plain(row.spread(column)),
-                "seeds": [_plain(value) for value in row.scores[column]],
+                "mean": row.mean(column),
+                "std": row.spread(column),
+                "seeds": row.scores[column],
                 "best": self.is_best(row, column),
                 "within_noise_of_best": self.is_within_noise(row, column),
             }
@@ -197,21 +183,10 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
 def save_comparison_figure(path: Path, table: ComparisonTable, title: str) -> None:
-    """Write a PNG or SVG; it follows from the runs, so an earlier one is replaced.
-
-    Args:
-        path: of the picture.
-        table: with at least one row.
-        title: above both parts.
-    """
+    """Write a PNG or SVG; it follows from the runs, so an earlier one is replaced."""
     height = 1.6 + 0.36 * len(table.rows)
-    figure = Figure(figsize=(11, max(3.6, height)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, max(3.6, height))
     by_estimator, by_cost = figure.subplots(1, 2, width_ratios=(3, 2))
     figure.suptitle(title, fontsize=12, x=0.01, ha="left")
     draw_estimators(by_estimator, table)

@@ -37,21 +37,13 @@ _NAME = 48  # letters of a class's name on a line
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture with its title.
+    """One picture with its title."""
 
-    Attributes:
-        title: shown above.
-        pixels: (h, w, 3) uint8 colours, or (h, w) float values drawn with a colour bar.
-        ticks: values marked on the colour bar, which spans the first to the last.
-        unit: label of the colour bar.
-        colors: name of matplotlib's colour map for values; NaN is grey.
-    """
-
-    title: str
-    pixels: Picture | FloatArray
-    ticks: tuple[float, ...] = ()
-    unit: str = ""
-    colors: str = "viridis"
+    title: str  # shown above
+    pixels: Picture | FloatArray  # (h, w, 3) uint8 colours, or (h, w) float values drawn with a colour bar
+    ticks: tuple[float, ...] = ()  # values marked on the colour bar, which spans the first to the last
+    unit: str = ""  # label of the colour bar
+    colors: str = "viridis"  # name of matplotlib's colour map for values; NaN is grey
 
 
 def screen_size(size: Size, longest: int) -> Size:
@@ -146,14 +138,7 @@ def save_panels(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write panels as one PNG, with a legend of the classes.
-
-    Args:
-        path: of the picture.
-        panels: in reading order.
-        classes: for the legend; none, no legend.
-        overwrite: replace an existing file.
-    """
+    """Write panels as one PNG, with a legend of the classes."""
     with plain_text():
         figure = panels_figure(panels, classes)
         with written(path, overwrite=overwrite) as partial:

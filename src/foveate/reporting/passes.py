@@ -28,19 +28,12 @@ _AT_ONCE = 2**24  # values that are read at a time
 
 @dataclass(frozen=True, slots=True)
 class PassesFile:
-    """A map of passes, see `foveate.looks.passes.PassMap`.
+    """A map of passes, see `foveate.looks.passes.PassMap`."""
 
-    Attributes:
-        path: the file.
-        size: of the map.
-        step: side of a pixel of the map, level-0 pixels.
-        looks: by band.
-    """
-
-    path: Path
-    size: Size
-    step: int
-    looks: tuple[MappedLook, ...]
+    path: Path  # the file
+    size: Size  # of the map
+    step: int  # side of a pixel of the map, level-0 pixels
+    looks: tuple[MappedLook, ...]  # by band
 
     @classmethod
     def read(cls, path: Path) -> PassesFile:

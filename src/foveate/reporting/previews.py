@@ -43,14 +43,7 @@ if TYPE_CHECKING:
 
 
 def save_preview(image: Path | str, files: PredictionFiles, config: RunConfig, *, overwrite: bool = False) -> None:
-    """Write the preview of a finished prediction.
-
-    Args:
-        image: the image that was segmented.
-        files: its results; the preview is written to `files.preview`.
-        config: of the run that made them.
-        overwrite: replace an existing preview.
-    """
+    """Write the preview of a finished prediction."""
     save_panels(files.preview, prediction_panels(image, files, config), config.data.classes, overwrite=overwrite)
 
 
@@ -114,13 +107,6 @@ def save_map_previews(
 ) -> None:
     """Write a picture for every image of a split whose maps are in a folder.
 
-    Args:
-        config: of the run that was evaluated.
-        split: "train", "val" or "test".
-        folder: of the maps; the pictures go there too.
-        overwrite: replace existing pictures.
-        on_progress: told how much more is done, in shares that add up to 1.
-
     Raises:
         ImageReadError: when an image, its labels or its maps cannot be read.
         OutputExistsError: when a picture exists and `overwrite` is false.
@@ -134,13 +120,7 @@ def save_map_previews(
 
 
 def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel]:
-    """Image, labels and prediction; loss, IoU and the passes; what the policy made of every field of view.
-
-    Args:
-        sample: an evaluated image.
-        files: its maps.
-        config: of the run that was evaluated.
-    """
+    """Image, labels and prediction; loss, IoU and the passes; what the policy made of every field of view."""
     data, views, cell = config.data, config.foveation.fields_of_view, config.foveation.overview_downsample
     with open_sample(sample, data) as image:
         picture = image_picture(image, bands=channels_shown(image, data.bands, data.in_channels))
@@ -215,9 +195,6 @@ class PredictionResult(dict[str, Any]):
         Raises:
             ImageReadError: when the image, the labels or the results cannot be read.
         """
-        # Slow to import, and who draws nothing does not need them.
-        from foveate.reporting.previews import prediction_panels  # noqa: PLC0415
-
         truth = None if labels is None else Path(labels)
         panels = prediction_panels(self.image, self.files, self.config, truth, window)
         return panels_figure(panels, self.config.data.classes)

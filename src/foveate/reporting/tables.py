@@ -31,6 +31,17 @@ def percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
+def table_of(title: str, *columns: str, caption: str | None = None) -> Table:
+    """A table without rows; a column whose name begins with ">" is aligned right, the others fold what is too long."""
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    for name in columns:
+        if name.startswith(">"):
+            table.add_column(name[1:], justify="right")
+        else:
+            table.add_column(name, overflow="fold")
+    return table
+
+
 def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
     """Two columns: what, and its value."""
     table = Table(title=title, show_header=False, title_justify="left")
@@ -43,8 +54,7 @@ def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
 
 def labels_table(labels: ClassTable) -> Table:
     """Pixels of each class in each split, and what of them does not count and why."""
-    table = Table(title="Labels, pixels", title_justify="left")
-    table.add_column("class", overflow="fold")
+    table = table_of("Labels, pixels", "class")
     columns: list[list[str]] = []
     for part in labels.splits:
         about = "about " if part.estimated else ""
@@ -62,10 +72,8 @@ def labels_table(labels: ClassTable) -> Table:
 def evaluation_table(title: str, evaluation: Evaluation) -> Table:
     """Scores per class in percent, their means, Hausdorff distances where measured, and the cost below."""
     scores, distances = evaluation.scores, evaluation.distances
-    table = Table(title=title, caption=_caption(evaluation), title_justify="left", caption_justify="left")
-    table.add_column("class")
-    for name in ("IoU %", "Dice %", "precision %", "recall %", "share %", *(["HD95 px"] if distances else [])):
-        table.add_column(name, justify="right")
+    columns = ("class", ">IoU %", ">Dice %", ">precision %", ">recall %", ">share %", *[">HD95 px"][: bool(distances)])
+    table = table_of(title, *columns, caption=_caption(evaluation))
     pixels = max(1, sum(c.pixels for c in scores.classes))
     for i, c in enumerate(scores.classes):
         shown = [percent(v) for v in (c.iou, c.dice, c.precision, c.recall, c.pixels / pixels)]
@@ -109,30 +117,24 @@ def comparison_table(title: str, rows: Mapping[str, Evaluation]) -> Table:
         method: [evaluation.scores.miou, *(c.iou for c in evaluation.scores.classes)]
         for method, evaluation in rows.items()
     }
-    table = Table(title=f"{title}; IoU in %", title_justify="left")
-    table.add_column("method")
-    for name in ("mIoU", *names, "passes/MP", "seconds"):
-        table.add_column(name, justify="right")
-    best = [_largest(column) for column in zip(*columns.values(), strict=True)]
+    shown = (f">{name}" for name in ("mIoU", *names, "passes/MP", "seconds"))
+    table = table_of(f"{title}; IoU in %", "method", *shown)
+    best = [
+        max((value for value in column if not math.isnan(value)), default=math.nan)
+        for column in zip(*columns.values(), strict=True)
+    ]
     for method, values in columns.items():
-        shown = [Text(percent(v), "bold" if v == top else "") for v, top in zip(values, best, strict=True)]
+        cells = [Text(percent(v), "bold" if v == top else "") for v, top in zip(values, best, strict=True)]
         cost = rows[method].cost
-        table.add_row(method, *shown, f"{cost['passes_per_megapixel']:.0f}", f"{cost['seconds']:.1f}")
+        table.add_row(method, *cells, f"{cost['passes_per_megapixel']:.0f}", f"{cost['seconds']:.1f}")
     return table
-
-
-def _largest(values: tuple[float, ...]) -> float:
-    return max((v for v in values if not math.isnan(v)), default=math.nan)
 
 
 def predictions_table(done: Mapping[Path, Mapping[str, Any]], failed: Mapping[Path, str]) -> Table:
     """One row an image: size, cost and classes; below, over the whole width, why the others failed."""
     reasons = "\n".join(f"{image.name} failed: {reason}" for image, reason in failed.items())
-    table = Table(title="Predictions", title_justify="left", caption=reasons or None, caption_justify="left")
-    table.add_column("image")
-    for name in ("megapixels", "passes/MP", "seconds", "peak MiB"):
-        table.add_column(name, justify="right")
-    table.add_column("classes, % of pixels", overflow="fold")
+    columns = ("image", ">megapixels", ">passes/MP", ">seconds", ">peak MiB", "classes, % of pixels")
+    table = table_of("Predictions", *columns, caption=reasons or None)
     for image, summary in done.items():
         numbers = (
             f"{summary['megapixels']:.1f}",
@@ -205,15 +207,8 @@ def _reading_cost(reader: ImageReader) -> str:
 
 
 def tuning_table(title: str, trials: Sequence[Trial]) -> Table:
-    """The best few trials of each budget, the chosen one bold, and the best fixed field of view.
-
-    Args:
-        title: above the table.
-        trials: best first within each budget, budgets together.
-    """
-    table = Table(title=title, title_justify="left")
-    for column in ("budget, passes/MP", "looks", "weights", "mIoU %", "passes/MP"):
-        table.add_column(column, justify="left" if column in ("looks", "weights") else "right")
+    """The best few trials of each budget, the chosen one bold, and the best fixed field of view."""
+    table = table_of(title, ">budget, passes/MP", "looks", "weights", ">mIoU %", ">passes/MP")
     for budget, group in groupby(trials, attrgetter("budget")):
         for place, trial in enumerate(_shown(list(group))):
             scores = (f"{100 * trial.miou:.1f}", f"{trial.passes_per_megapixel:.1f}")

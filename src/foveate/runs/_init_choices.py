@@ -29,19 +29,12 @@ _TABLES = ("class_dict.csv", "class_dict_seg.csv", "classes.csv", "label_classes
 
 @dataclass
 class Choices:
-    """What is concluded of a data set.
+    """What is concluded of a data set."""
 
-    Attributes:
-        seen: the data set.
-        name: of the run.
-        manifest: the table of files, where one was written.
-        guesses: what was not understood, left out or guessed.
-    """
-
-    seen: Survey
-    name: str
-    manifest: Path | None
-    guesses: list[str] = field(default_factory=list)
+    seen: Survey  # the data set
+    name: str  # of the run
+    manifest: Path | None  # the table of files, where one was written
+    guesses: list[str] = field(default_factory=list)  # what was not understood, left out or guessed
 
     def __post_init__(self) -> None:
         self.device = best_device()

@@ -27,17 +27,11 @@ _PER_CELL = ("members",)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One estimator with one seed.
+    """One estimator with one seed."""
 
-    Attributes:
-        estimator: its name.
-        seed: of the training.
-        run: its run folder.
-    """
-
-    estimator: str
-    seed: int
-    run: RunFolder
+    estimator: str  # its name
+    seed: int  # of the training
+    run: RunFolder  # its run folder
 
     @property
     def name(self) -> str:
@@ -81,10 +75,6 @@ class Comparison:
 
     def run(self, slots: Sequence[dict[str, str]], on_change: Callable[[list[str], int, int], None]) -> dict[str, str]:
         """Do what is not done yet.
-
-        Args:
-            slots: for each process that runs at a time, the environment variables that give it its share.
-            on_change: told the jobs that run now, how many are done, and how many there are.
 
         Returns:
             By name of the failed job, the end of its log.

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import model_validator
 
-from foveate.config_base import ConfigTree, Section, read_yaml, with_overrides
+from foveate.config_base import ABSENT, ConfigTree, Section, read_yaml, value_at, with_overrides
 from foveate.data.config import DataConfig
 from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
@@ -152,11 +152,7 @@ class RunConfig(Section):
         return cls.parse(_overridden(read_yaml(Path(path)), overrides or [], estimator), source=str(path))
 
     def changed(self, overrides: Sequence[str], estimator: str | None = None) -> RunConfig:
-        """This configuration with `key.subkey=value` overrides, and with another estimator where one is named.
-
-        Raises:
-            ConfigError: when a key or value is not allowed.
-        """
+        """This configuration with `key.subkey=value` overrides, and with another estimator where one is named."""
         if not overrides and estimator is None:
             return self
         return RunConfig.parse(_overridden(self.tree(), list(overrides), estimator), source=self.name)
@@ -210,11 +206,7 @@ def _with_views(values: ConfigTree) -> ConfigTree:
 
 
 def without_method(values: ConfigTree) -> ConfigTree:
-    """A copy without `method`, by which earlier versions named an estimator a second time, and with that estimator.
-
-    Raises:
-        ConfigError: when the estimator contradicts it.
-    """
+    """A copy without `method`, by which earlier versions named an estimator a second time, and with that estimator."""
     rest = {key: value for key, value in values.items() if key != "method"}
     method, foveation = values.get("method"), values.get("foveation")
     if method is None or not isinstance(foveation, dict):
@@ -233,23 +225,19 @@ def without_method(values: ConfigTree) -> ConfigTree:
 
 
 def without_removed(values: ConfigTree) -> ConfigTree:
-    """A copy without the keys of features that no longer exist, so that runs of earlier versions load.
-
-    Raises:
-        ConfigError: when such a feature was used.
-    """
+    """A copy without the keys of features that no longer exist, so that runs of earlier versions load."""
     # The key says nothing where there is no encoder that has weights.
-    bare = _value_at(values, "foveation.policy.encoder") in (None, _ABSENT)
-    name = _value_at(values, "foveation.estimator.name")
+    bare = value_at(values, "foveation.policy.encoder") in (None, ABSENT)
+    name = value_at(values, "foveation.estimator.name")
     for path, neutral in (_REMOVED | _REMOVED_OF.get(str(name), {})).items():
-        value = _value_at(values, path)
-        if value is _ABSENT:
+        value = value_at(values, path)
+        if value is ABSENT:
             continue
         if value != neutral and not (path == "foveation.policy.weights" and bare):
             _refuse(path, value)
         values = _without(values, path)
     policy = "foveation.policy"  # all of whose keys are gone
-    return _without(values, policy) if _value_at(values, policy) == {} else values
+    return _without(values, policy) if value_at(values, policy) == {} else values
 
 
 def _refuse(path: str, value: Any) -> None:
@@ -261,15 +249,6 @@ def _refuse(path: str, value: Any) -> None:
         "Remove the key; a run that was trained with it needs the version that trained it"
     )
     raise ConfigError(f"{path}={value} is no longer there: {advice}")
-
-
-_ABSENT = object()
-
-
-def _value_at(values: Any, path: str) -> Any:
-    for key in path.split("."):
-        values = values.get(key, _ABSENT) if isinstance(values, dict) else _ABSENT
-    return values
 
 
 def _without(values: ConfigTree, path: str) -> ConfigTree:

@@ -53,19 +53,12 @@ SCORES_ONLY = EvaluationOptions()
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """The images of a split and how they are scored; the blocks of all of them are numbered through.
+    """The images of a split and how they are scored; the blocks of all of them are numbered through."""
 
-    Attributes:
-        samples: their files.
-        images: the same images, as the evaluation knows them.
-        scoring: what is measured.
-        maps: where maps are written; None for none.
-    """
-
-    samples: tuple[Sample, ...]
-    images: tuple[LabelledImage, ...]
-    scoring: Scoring
-    maps: MapSpec | None
+    samples: tuple[Sample, ...]  # their files
+    images: tuple[LabelledImage, ...]  # the same images, as the evaluation knows them
+    scoring: Scoring  # what is measured
+    maps: MapSpec | None  # where maps are written; None for none
 
     def grid(self, index: int) -> BlockGrid:
         """The blocks of an image."""
@@ -91,11 +84,6 @@ def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -
 
     What was taken for granted of the labels is logged as warnings.
 
-    Args:
-        config: of the run.
-        split: "train", "val" or "test".
-        options: further measurements besides the scores.
-
     Raises:
         ConfigError: for another split.
         DatasetError: when the split holds no image, or a mask is not of its image's size.
@@ -114,33 +102,22 @@ def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -
     for note in gathered((image.name, notes) for image, notes in checked):
         _log.warning(note)
     images = tuple(image for image, _ in checked)
-    return EvaluationPlan(samples, images, _scoring(config, options), _map_spec(config, options))
-
-
-def _scoring(config: RunConfig, options: EvaluationOptions) -> Scoring:
-    return Scoring(
+    looks = LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales)
+    cell, views = config.foveation.overview_downsample, tuple(config.foveation.fields_of_view)
+    scoring = Scoring(
         config.inference,
-        tuple(config.data.class_names),
-        config.data.membership,
-        config.foveation.overview_downsample,
-        LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales).root,
+        tuple(data.class_names),
+        data.membership,
+        cell,
+        looks.root,
         maps=options.maps is not None,
         hausdorff=options.hausdorff,
     )
-
-
-def _map_spec(config: RunConfig, options: EvaluationOptions) -> MapSpec | None:
     if options.maps is None:
-        return None
-    return MapSpec(
-        options.maps,
-        config.foveation.overview_downsample,
-        tuple(config.foveation.fields_of_view),
-        tuple(config.data.classes),
-        config.data.membership,
-        LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales).map,
-        options.overwrite,
-    )
+        return EvaluationPlan(samples, images, scoring, None)
+    classes = tuple(data.classes)
+    maps = MapSpec(options.maps, cell, views, classes, data.membership, looks.map, options.overwrite)
+    return EvaluationPlan(samples, images, scoring, maps)
 
 
 def _checked(sample: Sample, config: RunConfig) -> tuple[LabelledImage, tuple[str, ...]]:

@@ -56,10 +56,6 @@ def _default_folder(folder: Path, name: str) -> Path:
 def join_members(config: RunConfig, members: Sequence[tuple[Path, RunConfig, FoveatedSegmenter]]) -> FoveatedSegmenter:
     """The segmenter that averages its members' predictions.
 
-    Args:
-        config: of the ensemble.
-        members: folder, configuration and segmenter of each, narrowest field of view first.
-
     Raises:
         CheckpointError: when a member has other fields of view or classes, or is not the fixed model it should be.
     """
@@ -229,11 +225,7 @@ class RunFolder:
         return config.model_copy(update={"inference": inference})
 
     def note_of_tuning(self, config: RunConfig) -> str:
-        """What to tell of a run whose looks could be tuned and are not; empty where there is nothing to tell.
-
-        Args:
-            config: with overrides, as `configured` gives it.
-        """
+        """What to tell of a run whose looks could be tuned and are not; empty where there is nothing to tell."""
         planner = config.inference.planner or config.foveation.estimator.walk.planner
         if planner != "pyramid" or config.inference.looks is not None or self.tuned_file.exists():
             return ""

@@ -29,36 +29,17 @@ _WORDS = {"true", "false", "null", "none", "yes", "no", "on", "off", "y", "n"}
 
 
 class Initialised(NamedTuple):
-    """What `init` found and wrote.
+    """What `init` found and wrote."""
 
-    Attributes:
-        path: the configuration.
-        config: the same, parsed.
-        found: facts of the data set, each with a name.
-        problems: what was not understood, left out or guessed.
-        files: what was written.
-    """
-
-    path: Path
-    config: RunConfig
-    found: dict[str, str]
-    problems: tuple[str, ...]
-    files: tuple[Path, ...]
+    path: Path  # the configuration
+    config: RunConfig  # the same, parsed
+    found: dict[str, str]  # facts of the data set, each with a name
+    problems: tuple[str, ...]  # what was not understood, left out or guessed
+    files: tuple[Path, ...]  # what was written
 
 
 def init(folder: Path, out: Path | None = None, *, overwrite: bool = False) -> Initialised:
-    """Look at a folder of images and labels, and write a configuration to train on it.
-
-    Args:
-        folder: holds images/ and masks/ (or labels/, annotations/): masks of class ids or of colours, or polygons,
-            under the names of the images. Of overlapping classes masks with a band for each, or a folder for each.
-        out: the configuration; NAME.yaml in the current folder when None.
-        overwrite: replace an earlier one.
-
-    Raises:
-        DatasetError: when the folder holds no images with labels, or they do not make a data set.
-        OutputExistsError: when a file is there and may not be replaced.
-    """
+    """Look at a folder of images and labels, and write a configuration to train on it; see `foveate.init`."""
     name = name_of(folder)
     path = out or Path(f"{name}.yaml")
     refuse_existing(path, overwrite)

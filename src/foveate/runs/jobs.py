@@ -22,21 +22,13 @@ _MOMENT = 10.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A command that leaves a file when it is done.
+    """A command that leaves a file when it is done."""
 
-    Attributes:
-        name: unique among the jobs.
-        command: program and arguments.
-        done: the file by which a finished job is told; a job whose file is there is not run.
-        log: gets its output; what an earlier try wrote is kept.
-        after: names of the jobs that must be done before.
-    """
-
-    name: str
-    command: list[str]
-    done: Path
-    log: Path
-    after: tuple[str, ...] = ()
+    name: str  # unique among the jobs
+    command: list[str]  # program and arguments
+    done: Path  # the file by which a finished job is told; a job whose file is there is not run
+    log: Path  # gets its output; what an earlier try wrote is kept
+    after: tuple[str, ...] = ()  # names of the jobs that must be done before
 
 
 def slots_of(devices: str) -> list[dict[str, str]]:
@@ -44,9 +36,6 @@ def slots_of(devices: str) -> list[dict[str, str]]:
 
     Args:
         devices: as `foveate.devices.devices_of` reads it; "auto" without a GPU is one process for each core.
-
-    Raises:
-        ConfigError: when there is no such device.
     """
     cores = available_cores()
     places = devices_of(devices)
@@ -62,11 +51,6 @@ def run_jobs(
     jobs: Sequence[Job], slots: Sequence[dict[str, str]], on_change: Callable[[list[str], int, int], None]
 ) -> dict[str, str]:
     """Run what is not done, as many at a time as there are slots.
-
-    Args:
-        jobs: in the order in which they are preferred; each later than those it comes after.
-        slots: environment variables of each place for a process.
-        on_change: told the jobs that run now, how many are done or failed, and how many there are.
 
     Returns:
         By name of the failed job, the end of its log. Jobs that needed it are not run, and not named. Where the first

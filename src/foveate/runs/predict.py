@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,57 +21,47 @@ from foveate.data.area import Area
 from foveate.data.images import open_working
 from foveate.data.readers.base import Address
 from foveate.data.roi import Roi, area_of, tissue_is_sought
-from foveate.errors import ConfigError
+from foveate.devices import share_cores
+from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.geometry import Size
 from foveate.inference.assemble import PredictionFiles
 from foveate.inference.config import InferenceConfig
+from foveate.inference.executor import dask_executor, pieces_of
 from foveate.inference.job import ALONE, Prediction, on_disk
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import LookPlan
 from foveate.inference.runner import in_passes, in_seconds
-from foveate.inference.session import Session, Start
+from foveate.inference.session import Session, Share, Start
 from foveate.inference.source import PixelSource
-from foveate.inference.team import LEFT_OUT
+from foveate.inference.team import LEFT_OUT, Team, launched_team, started_team
 from foveate.inference.worker import SIZES, SPENDING
+from foveate.processes import stopping
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
+
+_WORKERS_GUESSED = 8  # workers may come and go; each gets pieces of an image again and again
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """What to do with images; sent to the processes that help.
+    """What to do with images; sent to the processes that help."""
 
-    Attributes:
-        run: folder of the trained run.
-        images: files or URLs.
-        out: folder for the results.
-        checkpoint: "best" or "last".
-        overrides: `key.subkey=value` changes to the configuration.
-        overwrite: replace existing results.
-        resume: go on with what an interrupted run left.
-        strict: stop at a block that cannot be read.
-        memory: most bytes for all processes of a computer together; None for no limit.
-        roi: regions of interest; None for none.
-    """
-
-    run: Path
-    images: tuple[str, ...]
-    out: Path
-    checkpoint: str = "best"
-    overrides: tuple[str, ...] = ()
-    overwrite: bool = False
-    resume: bool = False
-    strict: bool = False
-    memory: int | None = None
-    roi: Roi | None = None
+    run: Path  # folder of the trained run
+    images: tuple[str, ...]  # files or URLs
+    out: Path  # folder for the results
+    checkpoint: str = "best"  # "best" or "last"
+    overrides: tuple[str, ...] = ()  # `key.subkey=value` changes to the configuration
+    overwrite: bool = False  # replace existing results
+    resume: bool = False  # go on with what an interrupted run left
+    strict: bool = False  # stop at a block that cannot be read
+    memory: int | None = None  # most bytes for all processes of a computer together; None for no limit
+    roi: Roi | None = None  # regions of interest; None for none
 
     def __post_init__(self) -> None:
-        check_stems(self.images)
-
-    def memory_of_each(self, processes: int) -> int | None:
-        """What each of the processes of a computer may have of the limit."""
-        return None if self.memory is None else self.memory // processes
+        repeated = [stem for stem, count in Counter(map(stem_of, self.images)).items() if count > 1]
+        if repeated:
+            raise ConfigError(f"several images are called {', '.join(repeated)}; give each its own --out folder")
 
     def load(self, device: str) -> TrainedRun:
         """The trained run on a device."""
@@ -81,17 +76,6 @@ def stem_of(image: Path | str) -> str:
 def files_of(image: Path | str, out: Path | str) -> PredictionFiles:
     """Where the results of an image go."""
     return PredictionFiles.in_folder(Path(out), stem_of(image))
-
-
-def check_stems(images: Sequence[Path | str]) -> None:
-    """Refuse images whose results would have the same names.
-
-    Raises:
-        ConfigError: naming the stems.
-    """
-    repeated = [stem for stem, count in Counter(map(stem_of, images)).items() if count > 1]
-    if repeated:
-        raise ConfigError(f"several images are called {', '.join(repeated)}; give each its own --out folder")
 
 
 def predict(  # noqa: PLR0913 - the ways to ask for one image
@@ -174,8 +158,7 @@ def _wider_than(image: Size, run: TrainedRun) -> tuple[str, ...]:
 def opened(run: TrainedRun, image: Path | str) -> Iterator[PixelSource]:
     """The pixels of an image as a run sees them; each reading thread opens it for itself."""
     data = run.config.data
-    with ExitStack() as stack:
-        reader = stack.enter_context(open_working(image, data))
+    with open_working(image, data) as reader:
         yield PixelSource.of(reader, data, run.device, lambda: open_working(image, data))
 
 
@@ -227,3 +210,109 @@ def counted_in_passes(
 def updated(config: InferenceConfig, values: ConfigTree, names: Sequence[str]) -> InferenceConfig:
     """The configuration with those values of the given names."""
     return InferenceConfig.parse({**config.tree(), **{name: values[name] for name in names}})
+
+
+@contextmanager
+def predicting(request: PredictionRequest, devices: Sequence[str]) -> Iterator[Team]:
+    """The team for a request: one that torchrun started, whose processes use the devices in turns, or one a device."""
+    with ExitStack() as stack:
+        team = stack.enter_context(launched_team(devices, request.out))
+        if team is None:
+            team = stack.enter_context(started_team(devices, _help_in_process, request))
+        if team.local > 1:
+            share_cores(team.local)
+        stack.enter_context(team.ending_with_the_leader())
+        yield team
+
+
+@contextmanager
+def on_dask(request: PredictionRequest, device: str, address: str, workers: int | None = None) -> Iterator[Share]:
+    """`shared_by` the workers of a Dask cluster: by the address of its scheduler, or "local" with so many workers."""
+    with dask_executor(address, workers) as executor:
+        yield shared_by(executor, request, device)
+
+
+def shared_by(executor: Executor, request: PredictionRequest, device: str) -> Share:
+    """What gives the blocks of a request's images to an executor, whose workers see the same files."""
+    # On a worker the folder that it runs in is another.
+    images = tuple(str(Path(image).resolve()) if Path(image).exists() else image for image in request.images)
+    there = replace(request, run=request.run.resolve(), out=request.out.resolve(), images=images)
+
+    def share(number: int, settled: ConfigTree, blocks: Sequence[int]) -> list[Future[list[str]]]:
+        pieces = [[blocks[i] for i in piece] for piece in pieces_of(len(blocks), _WORKERS_GUESSED)]
+        return [executor.submit(do_blocks, there, number, device, settled, piece) for piece in pieces]
+
+    return share
+
+
+def do_blocks(
+    request: PredictionRequest, number: int, device: str, settled: ConfigTree, blocks: Sequence[int]
+) -> list[str]:
+    """Predict numbered blocks of an image into its store, on any computer; what the user should be told."""
+    told: list[str] = []
+    with _settled(request, _loaded(request, device), number, settled) as prediction:
+        prediction.do(blocks, told.append)
+    return told
+
+
+@contextmanager
+def _settled(request: PredictionRequest, run: TrainedRun, number: int, settled: ConfigTree) -> Iterator[Prediction]:
+    """The job of an image as the process that leads has settled it."""
+    image = request.images[number]
+    with opened(run, image) as source:
+        config = updated(run.config.inference, settled, list(settled))
+        area = area_for(run, source, image, request.roi)
+        yield prediction_of(run, source, files_of(image, request.out), config, area, request.strict)
+
+
+@lru_cache(maxsize=1)
+def _loaded(request: PredictionRequest, device: str) -> TrainedRun:
+    return request.load(device)
+
+
+def help_predict(
+    request: PredictionRequest, team: Team, tell: Callable[[str], None], should_stop: Callable[[], bool]
+) -> None:
+    """Work on the images of a request beside the process that leads, until all are done or it ends."""
+    run = request.load(team.device)
+    for number, image in enumerate(request.images):
+        session = Session(team, number, tell=tell, should_stop=should_stop)
+        try:
+            word = _word(session)
+            if word != LEFT_OUT:
+                with _settled(request, run, number, json.loads(word)) as prediction:
+                    prediction.help(session)
+        except (StoppedError, WorkerError):
+            if should_stop() or not _leader_is_there(session):
+                return
+        except FoveateError as error:
+            tell(f"process {team.rank} cannot help with {image}: {error}")
+
+
+def _help_in_process(team: Team, request: PredictionRequest) -> None:
+    """What a started process does; it stops where the one that started it is gone."""
+    parent = os.getppid()
+    share_cores(team.local)
+    with stopping(lambda: None) as stop:  # the process that leads says that it stops
+        help_predict(request, team, _say, lambda: stop() or os.getppid() != parent)
+
+
+def _say(text: str) -> None:
+    os.write(2, f"{text}\n".encode())
+
+
+def _word(session: Session) -> str:
+    """Wait for what the leader says about an image."""
+    while (word := session.team.hears(session.number)) is None:
+        if session.should_stop():
+            raise StoppedError("stopped")
+        time.sleep(0.1)
+    return word
+
+
+def _leader_is_there(session: Session) -> bool:
+    try:
+        session.team.hears(session.number)
+    except WorkerError:
+        return False
+    return True

@@ -85,11 +85,7 @@ def _type_of(data: DataConfig) -> np.dtype[Any]:
 
 
 def scale_of(array: NDArray[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:
-    """What the values of an array are divided by, so that they mean what they meant in training.
-
-    Raises:
-        DatasetError: when they cannot be of the kind that the run was trained on.
-    """
+    """What the values of an array are divided by, so that they mean what they meant in training."""
     trained = Normalisation.of(data, trained_on).scale
     if array.dtype == trained_on:
         return trained
@@ -134,11 +130,7 @@ def _ordered(array: NDArray[Any], axes: str | None, data: DataConfig) -> NDArray
 
 
 def _axes_of(shape: Sequence[int], data: DataConfig) -> str:
-    """The axes of a shape: the one that is as long as the run has bands is that of the bands.
-
-    Raises:
-        UnsupportedImageError: when none or both of the outer axes are.
-    """
+    """The axes of a shape: the one that is as long as the run has bands is that of the bands."""
     if len(shape) == 2:
         return "HW"
     if len(shape) != 3 or 0 in shape:

@@ -43,12 +43,6 @@ def trainings(
 
     Meanwhile no other process trains there.
 
-    Args:
-        config: of the run.
-        run: its folder; an ensemble's is made here.
-        resume: continue what is there.
-        overwrite: replace what is there.
-
     Raises:
         OutputExistsError: when an ensemble's folder holds a run and neither `resume` nor `overwrite` is set.
         OutputInUseError: when another process trains there, naming it.

@@ -46,21 +46,13 @@ _FACTORS = (1.0, 3.0, 50.0)
 
 
 class Trial(NamedTuple):
-    """A candidate at a budget, and how well it did.
+    """A candidate at a budget, and how well it did."""
 
-    Attributes:
-        budget: passes per megapixel that were allowed.
-        candidate: the way of looking.
-        miou: at evenly spread pixels of the labelled images, in [0, 1].
-        passes_per_megapixel: what it cost.
-        tta: test-time augmentation, as `InferenceConfig.tta`.
-    """
-
-    budget: float
-    candidate: Candidate
-    miou: float
-    passes_per_megapixel: float
-    tta: Tta | None = None
+    budget: float  # passes per megapixel that were allowed
+    candidate: Candidate  # the way of looking
+    miou: float  # at evenly spread pixels of the labelled images, in [0, 1]
+    passes_per_megapixel: float  # what it cost
+    tta: Tta | None = None  # test-time augmentation, as `InferenceConfig.tta`
 
 
 class _Job(NamedTuple):
@@ -95,25 +87,8 @@ def tune(  # noqa: PLR0913 - as evaluate_run
     evenly spread pixels. One fixed field of view is among the candidates, with every margin that fits: what is chosen
     is not worse there than the best fixed field of view of the same network at the same cost.
 
-    Args:
-        path: the run's folder.
-        split: the images to choose on; never those that are reported.
-        budgets: as shares of what one fixed field of view costs, one pass a target.
-        ttas: test-time augmentations to try too, each paid for in passes; not for cascades.
-        checkpoint: "best" or "last".
-        device: to run on.
-        overrides: `key.subkey=value` changes to the configuration.
-        processes: how many share the looks.
-        overwrite: replace an earlier choice.
-        loaded: the run of this folder, where it is loaded already; for one process.
-        on_progress: told how much more of the work is done, in shares that add up to 1.
-
-    Returns:
-        All trials, best first within each budget.
-
-    Raises:
-        ConfigError: when no budget pays for any way of looking, or one is not above zero.
-        OutputExistsError: when there is a choice already and `overwrite` is false.
+    Budgets are shares of what one fixed field of view costs, one pass a target. `loaded` is the run of this folder,
+    where it is loaded already; for one process. Trials are best first within each budget. See `foveate.Run.tune`.
     """
     folder = RunFolder(path)
     refuse_existing(folder.tuned_file, overwrite)

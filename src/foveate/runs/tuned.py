@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from foveate.errors import ConfigError, reason_of
 from foveate.foveation.estimator import Estimator
@@ -16,26 +16,19 @@ from foveate.inference.runner import in_seconds
 from foveate.looks.pyramid import PyramidLook, share_of_fixed
 from foveate.texts import read_tree
 
+_Read = TypeVar("_Read")
 SLACK = 1.02  # a cover of whole windows costs a little more than its share where it reaches over the border
 
 
 @dataclass(frozen=True, slots=True)
 class TunedLooks:
-    """The best way to spend a budget.
+    """The best way to spend a budget."""
 
-    Attributes:
-        budget: passes per megapixel.
-        looks: smallest kept part first.
-        fusion: how much each of them counts.
-        miou: at evenly spread pixels of the labelled images, in [0, 1].
-        tta: test-time augmentation, as `InferenceConfig.tta`; the budget pays for its passes.
-    """
-
-    budget: float
-    looks: tuple[PyramidLook, ...]
-    fusion: Fusion
-    miou: float
-    tta: Tta | None = None
+    budget: float  # passes per megapixel
+    looks: tuple[PyramidLook, ...]  # smallest kept part first
+    fusion: Fusion  # how much each of them counts
+    miou: float  # at evenly spread pixels of the labelled images, in [0, 1]
+    tta: Tta | None = None  # test-time augmentation, as `InferenceConfig.tta`; the budget pays for its passes
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -45,70 +38,50 @@ class TunedLooks:
 
 
 def read_tuned(path: Path) -> list[TunedLooks]:
-    """The choices in a file, smallest budget first; none where there is no file.
+    """The choices in a file, smallest budget first; none where there is no file."""
 
-    Raises:
-        ConfigError: when the file is damaged.
-    """
+    def choice(one: Any) -> TunedLooks:
+        fusion, tta = tuple(map(float, one["fusion"])), InferenceConfig(tta=one.get("tta")).tta
+        return TunedLooks(float(one["budget"]), _looks(one), fusion, float(one["miou"]), tta)
+
+    return sorted(_listed(path, "chosen", choice), key=lambda one: one.budget)
+
+
+def _listed(path: Path, key: str, read: Callable[[Any], _Read]) -> list[_Read]:
+    """What the file of `foveate tune` lists under a key; nothing without a file."""
     if not path.exists():
         return []
     remedy = "run `foveate tune` again with --overwrite"
     tree = read_tree(path, ConfigError, remedy, ours=True)
     try:
-        found = [
-            TunedLooks(
-                float(one["budget"]),
-                tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"]),
-                tuple(map(float, one["fusion"])),
-                float(one["miou"]),
-                InferenceConfig(tta=one.get("tta")).tta,
-            )
-            for one in tree["chosen"]
-        ]
+        return [read(one) for one in tree[key]]
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ConfigError(f"{path} is damaged ({reason_of(error)}); {remedy}") from None
-    return sorted(found, key=lambda one: one.budget)
+
+
+def _looks(one: Any) -> tuple[PyramidLook, ...]:
+    return tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"])
 
 
 class CurvePoint(NamedTuple):
-    """The best of a budget on the images that were tuned on.
+    """The best of a budget on the images that were tuned on."""
 
-    Attributes:
-        budget: passes per megapixel that were allowed.
-        passes: passes per megapixel that were made.
-        miou: in [0, 1].
-        looks: smallest kept part first.
-    """
-
-    budget: float
-    passes: float
-    miou: float
-    looks: tuple[PyramidLook, ...]
+    budget: float  # passes per megapixel that were allowed
+    passes: float  # passes per megapixel that were made
+    miou: float  # in [0, 1]
+    looks: tuple[PyramidLook, ...]  # smallest kept part first
 
 
 def read_curve(path: Path, *, fixed: bool = False) -> list[CurvePoint]:
-    """The mIoU that every budget buys, from the file of `foveate tune`, smallest budget first; none without a file.
+    """The mIoU that every budget buys, smallest first; of one field of view alone if `fixed`. None without a file."""
 
-    Args:
-        path: the file.
-        fixed: of one field of view alone.
+    def trial(one: Any) -> CurvePoint:
+        return CurvePoint(float(one["budget"]), float(one["passes_per_megapixel"]), float(one["miou"]), _looks(one))
 
-    Raises:
-        ConfigError: when the file is damaged.
-    """
-    if not path.exists():
-        return []
-    remedy = "run `foveate tune` again with --overwrite"
+    trials = [one for one in _listed(path, "trials", trial) if not fixed or len(one.looks) == 1]
     best: dict[float, CurvePoint] = {}
-    try:
-        for one in read_tree(path, ConfigError, remedy, ours=True)["trials"]:
-            looks = tuple(PyramidLook(int(view), float(keep)) for view, keep in one["looks"])
-            point = CurvePoint(float(one["budget"]), float(one["passes_per_megapixel"]), float(one["miou"]), looks)
-            known = best.get(point.budget)
-            if (not fixed or len(looks) == 1) and (known is None or point.miou > known.miou):
-                best[point.budget] = point
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ConfigError(f"{path} is damaged ({reason_of(error)}); {remedy}") from None
+    for one in trials:
+        best[one.budget] = max(best.get(one.budget, one), one, key=lambda point: point.miou)
     return [best[budget] for budget in sorted(best)]
 
 
@@ -122,12 +95,6 @@ def with_tuned(
 
     Of several choices the one for the largest budget that is not above this one is taken. Where neither the
     configuration nor the estimator names a budget, it is the largest that was tuned.
-
-    Args:
-        config: of inference.
-        tuned: what was chosen.
-        estimator: of the model, which has a budget of its own.
-        target: side of a target, level-0 pixels.
     """
     budget = config.budget or estimator.walk.budget
     given = config.looks is not None or config.planner == "per_target"

@@ -96,10 +96,6 @@ def make_app(scene: Scene, host: str = "127.0.0.1") -> Starlette:
     """The application that shows a scene.
 
     No address holds a path: tiles are named by the numbers of layer, level, column and row.
-
-    Args:
-        scene: what to show.
-        host: that it is served on; decides which names it answers to.
     """
     tiles = TileService(scene)
     # New for every start, so that a browser may keep tiles and yet never shows those of another image.

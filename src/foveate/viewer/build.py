@@ -144,28 +144,17 @@ def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What labels say.
+    """What labels say."""
 
-    Attributes:
-        ids: class ids, of labels with one class a pixel.
-        answers: yes or no by the name of the class, of overlapping classes.
-        layers: that show them.
-        notes: what was taken for granted.
-    """
-
-    ids: Rendering | None = None
+    ids: Rendering | None = None  # class ids, of labels with one class a pixel
+    # yes or no by the name of the class, of overlapping classes
     answers: Mapping[str, Rendering] = field(default_factory=dict)
-    layers: tuple[Layer, ...] = ()
-    notes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()  # that show them
+    notes: tuple[str, ...] = ()  # what was taken for granted
 
 
 def overlapping_layers(layer: Layer, answers: Mapping[str, Rendering]) -> Iterator[Layer]:
-    """Layers of overlapping classes, of which one is shown at a time: all classes, if they are few, and each alone.
-
-    Args:
-        layer: with their legend.
-        answers: yes or no by the name of the class.
-    """
+    """Layers of overlapping classes, of which one is shown at a time: all classes, if they are few, and each alone."""
     entries = [entry for entry in layer.classes if entry.name in answers]
     if 1 < len(entries) <= MOST_IN_SET and max(entry.code for entry in entries) < MOST_IN_SET:
         together = draw.sets([(entry.code, answers[entry.name]) for entry in entries])
@@ -178,13 +167,6 @@ def labels_of(
     path: Path, base: RasterFacts, legend: tuple[ClassEntry, ...] | None, overlapping: bool, options: Options
 ) -> Truth:
     """Read what labels say.
-
-    Args:
-        path: a mask, polygons, or a path with `{class}` for a file of each class.
-        base: what they lie on.
-        legend: the classes, where they are known.
-        overlapping: whether a pixel may belong to several of them.
-        options: what the values and the polygons mean.
 
     Raises:
         ConfigError: when they lie on another grid, or are no labels.
@@ -209,13 +191,7 @@ def labels_of(
 
 
 def error_layers(found: Rendering | Mapping[str, Rendering], truth: Truth, base: RasterFacts) -> Iterator[Layer]:
-    """Where a prediction differs from the labels; nothing where one has one class a pixel and the other any number.
-
-    Args:
-        found: class ids, or yes or no by the name of overlapping classes.
-        truth: the labels.
-        base: of the same size.
-    """
+    """Where a prediction differs from the labels; nothing where one has one class a pixel and the other any number."""
     if not isinstance(found, Mapping):
         if truth.ids is not None:
             yield Layer("errors", "Errors", draw.differences(found, truth.ids), base.size, classes=ERRORS)

@@ -23,32 +23,20 @@ _CLASS_TAG = "class_"
 
 @dataclass(frozen=True, slots=True)
 class RasterFacts:
-    """What is known about a raster before it is read.
+    """What is known about a raster before it is read."""
 
-    Attributes:
-        path: the file, or the URL as a path.
-        size, bands, dtype, georeference: as of its reader.
-        resolution: metres that a pixel is high and wide, or None.
-        stored_levels: number of stored levels; 0 when the file can only be decoded whole.
-        descriptions: what each band is, as far as the file says.
-        palette: colour by value, for files with a colour table.
-        tags: metadata of the file.
-        unknown: value that means that nothing is known.
-        gain, offset: value = gain * stored + offset.
-    """
-
-    path: Path
-    size: Size
+    path: Path  # the file, or the URL as a path
+    size: Size  # size, bands, dtype, georeference: as of its reader
     bands: int
     dtype: np.dtype[Any]
     georeference: Georeference | None
-    resolution: tuple[float, float] | None
-    stored_levels: int
-    descriptions: tuple[str | None, ...] = ()
-    palette: dict[int, Colour] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    unknown: float | None = None
-    gain: float = 1
+    resolution: tuple[float, float] | None  # metres that a pixel is high and wide, or None
+    stored_levels: int  # number of stored levels; 0 when the file can only be decoded whole
+    descriptions: tuple[str | None, ...] = ()  # what each band is, as far as the file says
+    palette: dict[int, Colour] = field(default_factory=dict)  # colour by value, for files with a colour table
+    tags: dict[str, str] = field(default_factory=dict)  # metadata of the file
+    unknown: float | None = None  # value that means that nothing is known
+    gain: float = 1  # value = gain * stored + offset
     offset: float = 0
 
     @property
@@ -84,11 +72,7 @@ class RasterFacts:
 
 
 def raster_facts(path: Path) -> RasterFacts:
-    """Read the header of a raster.
-
-    Raises:
-        ImageReadError, UnsupportedImageError: when it cannot be opened.
-    """
+    """Read the header of a raster."""
     with open_image(path) as reader:
         return RasterFacts(
             path=path,
@@ -158,40 +142,24 @@ _SUFFIXES = (*CLASSES, ".preview.png", ".json", PASSES, POLYGONS, *(f".{kind}.ti
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What was predicted on one image.
+    """What was predicted on one image."""
 
-    Attributes:
-        name: shown to people; unique among the predictions of a view.
-        classes: class map.
-        values: rasters of numbers by kind, in the order of `VALUE_KINDS`.
-        passes: map of the passes.
-        polygons: a file of them.
-        labels: a mask that lies beside them.
-        summary: what the JSON file beside them holds.
-    """
-
-    name: str
-    classes: Path | None
-    values: dict[str, Path] = field(default_factory=dict)
-    passes: Path | None = None
-    polygons: Path | None = None
-    labels: Path | None = None
-    summary: dict[str, Any] = field(default_factory=dict)
+    name: str  # shown to people; unique among the predictions of a view
+    classes: Path | None  # class map
+    values: dict[str, Path] = field(default_factory=dict)  # rasters of numbers by kind, in the order of `VALUE_KINDS`
+    passes: Path | None = None  # map of the passes
+    polygons: Path | None = None  # a file of them
+    labels: Path | None = None  # a mask that lies beside them
+    summary: dict[str, Any] = field(default_factory=dict)  # what the JSON file beside them holds
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What to show: at least an image or a prediction.
+    """What to show: at least an image or a prediction."""
 
-    Attributes:
-        image: the image, where it was given or found.
-        labels: a mask of it.
-        predictions: on it.
-    """
-
-    image: Path | None
-    labels: Path | None
-    predictions: tuple[Prediction, ...]
+    image: Path | None  # the image, where it was given or found
+    labels: Path | None  # a mask of it
+    predictions: tuple[Prediction, ...]  # on it
 
 
 def find_inputs(paths: Sequence[Path], labels: Path | None = None, name: str | None = None) -> Inputs:

@@ -93,14 +93,7 @@ _VALUES: dict[str, tuple[str, str, str, tuple[float, float] | None]] = {
 
 
 def value_layers(kind: str, facts: RasterFacts, pixel: float, summary: dict[str, Any]) -> Iterator[Layer]:
-    """The layer of a raster of numbers; of probabilities one for each class.
-
-    Args:
-        kind: one of `VALUE_KINDS`.
-        facts: of the raster.
-        pixel: side of its pixels in base pixels.
-        summary: of the prediction.
-    """
+    """The layer of a raster of numbers; of probabilities one for each class."""
     title, colors, unit, span = _VALUES[kind]
     low, high = span or _span(facts, _views(facts, summary) if kind == "fov" else ())
     gain = facts.gain
@@ -147,10 +140,6 @@ _MOST = 8  # bits of a code
 
 def windows_layer(facts: RasterFacts, pixel: float) -> Layer:
     """The layer of a map of passes, see `foveate.looks.passes`.
-
-    Args:
-        facts: of the map.
-        pixel: side of its pixels in base pixels.
 
     Raises:
         ConfigError: when the map does not say what its bands are, or has more than can be told apart.

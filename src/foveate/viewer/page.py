@@ -138,12 +138,6 @@ def export(
 ) -> int:
     """Write a scene as a folder of static files, in memory bounded by a few tiles.
 
-    Args:
-        scene: what to show.
-        folder: to write; it appears under its name only when complete.
-        overwrite: replace an earlier export.
-        progress: told the share done, from 0 to 1.
-
     Returns:
         The number of tiles.
 

@@ -31,20 +31,13 @@ _OTHERS, _NO_CLASS, IGNORE = "other classes", "no class", "ignore"
 
 @dataclass(frozen=True, slots=True)
 class Polygons:
-    """The polygons of a file.
+    """The polygons of a file."""
 
-    Attributes:
-        geometries: (n,) in pixels of the base grid, in the order in which they are drawn.
-        codes: (n,) of their classes, from 1; on its border a polygon has its code + `BORDER`.
-        names: of the classes; that of code i is names[i - 1].
-        notes: what was taken for granted, or left out.
-        tree, sides, centres: of the geometries: where they are, (n,) their longer sides, (2, n) x and y.
-    """
-
-    geometries: NDArray[Any]
-    codes: NDArray[np.uint8]
-    names: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    geometries: NDArray[Any]  # (n,) in pixels of the base grid, in the order in which they are drawn
+    codes: NDArray[np.uint8]  # (n,) of their classes, from 1; on its border a polygon has its code + `BORDER`
+    names: tuple[str, ...]  # of the classes; that of code i is names[i - 1]
+    notes: tuple[str, ...] = ()  # what was taken for granted, or left out
+    # tree, sides, centres: of the geometries: where they are, (n,) their longer sides, (2, n) x and y
     tree: shapely.STRtree = field(init=False)
     sides: NDArray[np.float64] = field(init=False)
     centres: NDArray[np.float64] = field(init=False)
@@ -108,12 +101,7 @@ class Polygons:
         )
 
     def ids_by_code(self, known: Sequence[ClassEntry], outside: str | None) -> tuple[int, ...]:
-        """The class id of each code, by name or number; `NOT_COUNTED` for what is no class.
-
-        Args:
-            known: the classes.
-            outside: name of the class outside all polygons.
-        """
+        """The class id of each code, by name or number; `NOT_COUNTED` for what is no class."""
         ids = {entry.name.casefold(): entry.code for entry in known} | {str(entry.code): entry.code for entry in known}
         return tuple(ids.get((name or "").casefold(), NOT_COUNTED) for name in (outside, *self.names))
 

@@ -75,17 +75,11 @@ def _under(start: int, length: int, count: int, scale: float, limit: int) -> Int
 
 
 class Rendering(NamedTuple):
-    """How a layer's tiles are made.
+    """How a layer's tiles are made."""
 
-    Attributes:
-        draw: makes the pixels of a window, at a size.
-        paths: the files that are read.
-        media: file type of a tile: "jpg" of pictures, "png" of codes.
-    """
-
-    draw: Draw
-    paths: tuple[Path, ...] = ()
-    media: Media = "png"
+    draw: Draw  # makes the pixels of a window, at a size
+    paths: tuple[Path, ...] = ()  # the files that are read
+    media: Media = "png"  # file type of a tile: "jpg" of pictures, "png" of codes
 
 
 def picture(path: Path, bands: Sequence[int], low: float = 0, high: float = 255) -> Rendering:

@@ -25,148 +25,88 @@ Kind: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What may be said about the files beside their names.
+    """What may be said about the files beside their names."""
 
-    Attributes:
-        bands: 1-based numbers of the bands shown as red, green and blue, or one for grey; the first three when None.
-        classes: names and colours; those of the class maps when None.
-        overlapping: whether a pixel may belong to several classes; as the class maps say when None.
-        label_map: value in the labels -> class id, of overlapping classes -> 0 or 1; the values themselves when None.
-        vectors: how labels that are polygons are read.
-        tile: side of the tiles, 64 to 1024.
-    """
-
+    # 1-based numbers of the bands shown as red, green and blue, or one for grey; the first three when None
     bands: tuple[int, ...] | None = None
-    classes: Sequence[ClassConfig] | None = None
-    overlapping: bool | None = None
+    classes: Sequence[ClassConfig] | None = None  # names and colours; those of the class maps when None
+    overlapping: bool | None = None  # whether a pixel may belong to several classes; as the class maps say when None
+    # value in the labels -> class id, of overlapping classes -> 0 or 1; the values themselves when None
     label_map: dict[int, int] | None = None
-    vectors: VectorsConfig = field(default_factory=VectorsConfig)
-    tile: int = 256
+    vectors: VectorsConfig = field(default_factory=VectorsConfig)  # how labels that are polygons are read
+    tile: int = 256  # side of the tiles, 64 to 1024
 
 
 class ClassEntry(NamedTuple):
-    """A line of a legend.
+    """A line of a legend."""
 
-    Attributes:
-        code: byte in the tiles.
-        name: shown to people.
-        color: "#rrggbb"; empty is not drawn.
-        share: of the pixels, where a summary says so.
-    """
-
-    code: int
-    name: str
-    color: str
-    share: float | None = None
+    code: int  # byte in the tiles
+    name: str  # shown to people
+    color: str  # "#rrggbb"; empty is not drawn
+    share: float | None = None  # of the pixels, where a summary says so
 
 
 class Scale(NamedTuple):
-    """What the codes of a layer of values mean.
+    """What the codes of a layer of values mean."""
 
-    Attributes:
-        low, high: values of the codes 1 and 255; 0 is unknown.
-        unit: shown after a value.
-        stops: colours "#rrggbb" from low to high, evenly spaced.
-    """
-
-    low: float
+    low: float  # values of the codes 1 and 255; 0 is unknown
     high: float
-    unit: str
-    stops: tuple[str, ...]
+    unit: str  # shown after a value
+    stops: tuple[str, ...]  # colours "#rrggbb" from low to high, evenly spaced
 
 
 class Tone(NamedTuple):
-    """How bright a picture is drawn at first.
+    """How bright a picture is drawn at first."""
 
-    Attributes:
-        low, high: values of the file that its tiles show as black and as white.
-        black, white: shares of that range that become black and white.
-        gamma: above 1 lifts what is dark.
-    """
-
-    low: float = 0
+    low: float = 0  # values of the file that its tiles show as black and as white
     high: float = 255
-    black: float = 0
+    black: float = 0  # shares of that range that become black and white
     white: float = 1
-    gamma: float = 1
+    gamma: float = 1  # above 1 lifts what is dark
 
 
 class Look(NamedTuple):
-    """Passes of one way of looking: of a pixel of their layer, whose code has the bit, the used part begins at it.
+    """Passes of one way of looking: of a pixel of their layer, whose code has the bit, the used part begins at it."""
 
-    Attributes:
-        code: the bit; also that of its line in the legend.
-        view: field of view, base pixels.
-        side: of the central part that is used, base pixels.
-    """
-
-    code: int
-    view: float
-    side: float
+    code: int  # the bit; also that of its line in the legend
+    view: float  # field of view, base pixels
+    side: float  # of the central part that is used, base pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One raster to show.
+    """One raster to show."""
 
-    Attributes:
-        kind: what it is; the same kind of two predictions is switched on and off together.
-        title: shown to people.
-        rendering: makes its tiles.
-        size: of the raster.
-        pixel: side of one of its pixels, in pixels of the base grid.
-        prediction: index of the prediction it belongs to; None is shown with all.
-        classes: legend of ids; empty for others.
-        scale: legend of values; None for others.
-        option: which of several layers of one kind it is, of which one is shown at a time; empty where there is one.
-        sets: whether codes are sets: bit k is the class with code k. 255 is not counted.
-        looks: of a layer of windows, narrowest first; such a layer is outlined, not coloured.
-        tone: of a picture.
-        border: added to the code of a polygon on its border; 0 for other layers.
-        shown: whether it is on at first.
-        opacity: at first.
-    """
-
-    kind: Kind
-    title: str
-    rendering: Rendering
-    size: Size
-    pixel: float = 1
-    prediction: int | None = None
-    classes: Sequence[ClassEntry] = ()
-    scale: Scale | None = None
+    kind: Kind  # what it is; the same kind of two predictions is switched on and off together
+    title: str  # shown to people
+    rendering: Rendering  # makes its tiles
+    size: Size  # of the raster
+    pixel: float = 1  # side of one of its pixels, in pixels of the base grid
+    prediction: int | None = None  # index of the prediction it belongs to; None is shown with all
+    classes: Sequence[ClassEntry] = ()  # legend of ids; empty for others
+    scale: Scale | None = None  # legend of values; None for others
+    # which of several layers of one kind it is, of which one is shown at a time; empty where there is one
     option: str = ""
-    sets: bool = False
-    looks: Sequence[Look] = ()
-    tone: Tone | None = None
-    border: int = 0
-    shown: bool = False
-    opacity: float = 1
+    sets: bool = False  # whether codes are sets: bit k is the class with code k. 255 is not counted.
+    looks: Sequence[Look] = ()  # of a layer of windows, narrowest first; such a layer is outlined, not coloured
+    tone: Tone | None = None  # of a picture
+    border: int = 0  # added to the code of a polygon on its border; 0 for other layers
+    shown: bool = False  # whether it is on at first
+    opacity: float = 1  # at first
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that a view shows.
+    """All that a view shows."""
 
-    Attributes:
-        title: name of the image.
-        size: of the base grid: the image, or the class map where there is no image.
-        layers: from the lowest to the topmost.
-        predictions: their names.
-        resolution: metres that a base pixel is high and wide, or None.
-        georeference: of the base grid, or None.
-        notices: what should be said to whoever opens it.
-        tile: side of the tiles.
-    """
-
-    title: str
-    size: Size
-    layers: tuple[Layer, ...]
-    predictions: tuple[str, ...] = ()
-    resolution: tuple[float, float] | None = None
-    georeference: Georeference | None = None
-    notices: tuple[str, ...] = field(default=())
-    tile: int = 256
+    title: str  # name of the image
+    size: Size  # of the base grid: the image, or the class map where there is no image
+    layers: tuple[Layer, ...]  # from the lowest to the topmost
+    predictions: tuple[str, ...] = ()  # their names
+    resolution: tuple[float, float] | None = None  # metres that a base pixel is high and wide, or None
+    georeference: Georeference | None = None  # of the base grid, or None
+    notices: tuple[str, ...] = field(default=())  # what should be said to whoever opens it
+    tile: int = 256  # side of the tiles
 
 
 class TileIndex(NamedTuple):
@@ -179,15 +119,10 @@ class TileIndex(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """All tiles of a raster.
+    """All tiles of a raster."""
 
-    Attributes:
-        size: of the raster.
-        side: of a tile in pixels; the last of a row or column may be smaller.
-    """
-
-    size: Size
-    side: int = 256
+    size: Size  # of the raster
+    side: int = 256  # of a tile in pixels; the last of a row or column may be smaller
 
     @property
     def max_level(self) -> int:
@@ -238,10 +173,6 @@ class TileService(Closing):
     """Makes tiles, each as the bytes of a file; close it when done.
 
     Files that can only be decoded whole (PNG, JPEG) are read by one thread, so that they are decoded once.
-
-    Args:
-        scene: whose layers.
-        threads: that read; the number of cores, at most 8, when None.
     """
 
     def __init__(self, scene: Scene, *, threads: int | None = None) -> None:
@@ -255,10 +186,6 @@ class TileService(Closing):
 
     def submit(self, layer: int, index: TileIndex) -> Future[bytes]:
         """Make a tile in a thread.
-
-        Args:
-            layer: its place in the scene's layers.
-            index: which tile of it.
 
         Returns:
             Its JPEG or PNG bytes, or the `ImageReadError` of a damaged file.

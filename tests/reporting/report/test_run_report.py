@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
 from foveate.reporting.report import ReportOptions, write_report
-from foveate.reporting.report.facts import training_cost
-from foveate.reporting.report.state import RunState, find_evaluation
+from foveate.reporting.report.state import RunState, find_evaluation, training_cost
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = [{"name": HOSTILE, "color": "#202020"}, {"name": "disc", "color": "#e0c040"}]

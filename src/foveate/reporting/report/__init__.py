@@ -19,7 +19,6 @@ from foveate.errors import ConfigError, FoveateError
 from foveate.evaluation.maps import MapFiles
 from foveate.files import refuse_existing
 from foveate.reporting.passes import PassesFile, one_view_note
-from foveate.reporting.report import facts
 from foveate.reporting.report.charts import (
     ScaleRow,
     budget_chart,
@@ -30,7 +29,17 @@ from foveate.reporting.report.charts import (
 )
 from foveate.reporting.report.page import FigureFolder, Report, data_uri, link_to, write_page
 from foveate.reporting.report.pictures import Example, Rendering, chosen_picture, example, ranked, render
-from foveate.reporting.report.state import RunState, ShownEvaluation, find_evaluation, make_evaluation
+from foveate.reporting.report.state import (
+    Facts,
+    RunState,
+    ShownEvaluation,
+    evaluation_cost,
+    find_evaluation,
+    headline,
+    make_evaluation,
+    setup_facts,
+    training_cost,
+)  # fmt: skip
 from foveate.reporting.report.training import animate, training_charts
 from foveate.types import IntArray
 
@@ -190,9 +199,9 @@ class _Gathered:
         return {
             **empty, "cost": self._cost(), "examples": [], "scales_differ": len(self._views) > 1,
             "overlapping": self.state.config.data.overlapping, **self.parts,
-            "title": config.name, "state": state, "status": f"{facts.headline(state)}. {state.status}",
+            "title": config.name, "state": state, "status": f"{headline(state)}. {state.status}",
             "missing": self.missing,
-            "classes": config.data.classes, "setup": facts.setup_facts(state), "config_text": config.to_yaml(),
+            "classes": config.data.classes, "setup": setup_facts(state), "config_text": config.to_yaml(),
             "best_miou": max((row["val/miou"] for row in state.history if row.get("val/miou", -1) >= 0), default=None),
             "members": [(folder.name, link_to(page_of(folder), path)) for folder in state.members],
             "legend": {"stops": _viridis(), "views": self._views},
@@ -202,10 +211,10 @@ class _Gathered:
     def _views(self) -> tuple[int, ...]:
         return self.state.config.foveation.fields_of_view
 
-    def _cost(self) -> dict[str, facts.Facts]:
+    def _cost(self) -> dict[str, Facts]:
         found = self.parts.get("evaluation")
-        evaluated = {} if found is None else {f"Evaluation of {found.split}": facts.evaluation_cost(found.tree)}
-        return {**facts.training_cost(self.state), **evaluated}
+        evaluated = {} if found is None else {f"Evaluation of {found.split}": evaluation_cost(found.tree)}
+        return {**training_cost(self.state), **evaluated}
 
     def _guarded(self, what: str, make: Callable[[], Made]) -> Made | None:
         try:
@@ -230,15 +239,8 @@ class _Gathered:
         if options.evaluate and state.can_predict:
             there = "of these settings" if anew else "of the present weights with maps"
             say(f"no evaluation {there} exists; evaluating {split} for the report")
-            return make_evaluation(
-                state,
-                split,
-                folder,
-                device=options.device,
-                processes=options.processes,
-                overrides=options.overrides,
-                on_progress=on_progress,
-            )
+            how = {"device": options.device, "processes": options.processes, "on_progress": on_progress}
+            return make_evaluation(state, split, folder, list(options.overrides), **how)
         if found is None:
             reason = "was not asked for" if state.can_predict else "needs a checkpoint, and none is there"
             self.missing.append(f"There is no evaluation of {split}, and making one {reason}.")

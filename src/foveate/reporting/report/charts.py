@@ -43,31 +43,19 @@ _MARKERS = "osD^vP*X"
 
 
 class SampledMaps(NamedTuple):
-    """Rows of an image at every `step`-th pixel, all (h, w).
+    """Rows of an image at every `step`-th pixel, all (h, w)."""
 
-    Attributes:
-        prediction: labels, see `Membership`.
-        labels: the true ones.
-        chosen: the scale that was passed; -1 where none was.
-    """
-
-    prediction: LabelArray
-    labels: LabelArray
-    chosen: IntArray
+    prediction: LabelArray  # labels, see `Membership`
+    labels: LabelArray  # the true ones
+    chosen: IntArray  # the scale that was passed; -1 where none was
 
 
 class ScaleRow(NamedTuple):
-    """What is known of the places where one field of view was passed.
+    """What is known of the places where one field of view was passed."""
 
-    Attributes:
-        view: the field of view, level-0 pixels.
-        share: of the labelled pixels that lie there, in [0, 1].
-        scores: there; NaN where nothing is labelled.
-    """
-
-    view: int
-    share: float
-    scores: Scores
+    view: int  # the field of view, level-0 pixels
+    share: float  # of the labelled pixels that lie there, in [0, 1]
+    scores: Scores  # there; NaN where nothing is labelled
 
     @property
     def is_seen(self) -> bool:
@@ -102,17 +90,7 @@ def counts_by_scale(maps: SampledMaps, scales: int, classes: int, membership: Me
 
 
 def image_counts(sample: Sample, files: MapFiles, config: DataConfig, views: Sequence[int]) -> IntArray:
-    """Counts of one evaluated image at every step-th pixel, see `counts_by_scale` and `thinning_step`; strip by strip.
-
-    Args:
-        sample: the image with its labels.
-        files: its maps.
-        config: classes and label values.
-        views: fields of view there are, level-0 pixels, ascending.
-
-    Raises:
-        ImageReadError: when a file is missing or damaged.
-    """
+    """Counts of one evaluated image at every step-th pixel, see `counts_by_scale`, strip by strip."""
     scales, classes = len(views), len(config.classes)
     strips = sampled_maps(sample, files, config, views)
     first, *others = (counts_by_scale(strip, scales, classes, config.membership) for strip in strips)
@@ -202,11 +180,7 @@ def scale_chart(rows: Sequence[ScaleRow], names: Sequence[str], figures: FigureF
 
 
 def budget_chart(path: Path, figures: FigureFolder) -> Chart | None:
-    """What `foveate tune` found that every budget buys, beside one field of view alone; None where it was not run.
-
-    Raises:
-        ConfigError: when its file is damaged.
-    """
+    """What `foveate tune` found that every budget buys, beside one field of view alone; None where it was not run."""
     lines = {"chosen": read_curve(path), "one field of view": read_curve(path, fixed=True)}
     if not lines["chosen"]:
         return None

@@ -5,32 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from foveate.config_base import read_yaml
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing
-from foveate.reporting.comparison import MEAN, ComparisonTable, Row, draw_cost, draw_estimators
+from foveate.reporting.comparison import COST, MEAN, ComparisonTable, Row, draw_cost, draw_estimators
 from foveate.reporting.panels import new_figure
 from foveate.reporting.report import FIGURES, FOLDER, page_of
 from foveate.reporting.report.page import Chart, FigureFolder, Report, link_to, style, write_page
 from foveate.texts import read_tree
 
 _TABLE = "comparison.json"
-
-
-class RunLink(NamedTuple):
-    """A run of a comparison.
-
-    Attributes:
-        name: of its folder.
-        miou: on the compared split, in [0, 1]; None where that is not evaluated.
-        page: address of its report relative to the page; None where none is written.
-    """
-
-    name: str
-    miou: float | None
-    page: str | None
 
 
 def is_comparison(folder: Path) -> bool:
@@ -91,26 +77,27 @@ def _row(estimator: str, values: Mapping[str, Any]) -> Row:
         column: [math.nan if value is None else float(value) for value in measured["seeds"]]
         for column, measured in values["iou"].items()
     }
-    cost = {name: float(values[name]) for name in ("passes_per_megapixel", "seconds", "peak_memory_mb")}
+    cost = {name: float(values[name]) for name in COST}
     return Row(estimator, tuple(values["seeds"]), scores, cost, int(values["training_passes"]))
 
 
-def _links(folder: Path, split: str, page: Path) -> Iterator[RunLink]:
+def _links(folder: Path, split: str, page: Path) -> Iterator[dict[str, Any]]:
+    """Name, mIoU in [0, 1], and address of the report of each run; None where that is not there."""
     for run in run_folders(folder):
         scores = run / "evaluation" / f"{split}.json"
         advice = "evaluate again with --overwrite"
         miou = read_tree(scores, ConfigError, advice, ours=True).get("miou") if scores.exists() else None
-        yield RunLink(run.name, miou, link_to(page_of(run), page))
+        yield {"name": run.name, "miou": miou, "page": link_to(page_of(run), page)}
 
 
-def _missing(tree: Mapping[str, Any], runs: list[RunLink]) -> list[str]:
+def _missing(tree: Mapping[str, Any], runs: list[dict[str, Any]]) -> list[str]:
     missing = []
     if "estimators" not in tree:
         missing.append("There is no table yet, because nothing is evaluated. Repeat foveate compare to continue.")
-    without = [run.name for run in runs if run.miou is None]
+    without = [run["name"] for run in runs if run["miou"] is None]
     if without:
         missing.append(f"Not evaluated yet: {', '.join(without)}.")
-    if any(run.page is None for run in runs):
+    if any(run["page"] is None for run in runs):
         missing.append("Runs without a link have no report yet. foveate report --runs writes them.")
     return missing
 

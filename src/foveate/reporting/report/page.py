@@ -64,27 +64,16 @@ _LARGEST_SCALE = 1.4  # pixels of a page for a point of a figure, beyond which i
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A figure of lines and areas.
+    """A figure of lines and areas."""
 
-    Attributes:
-        name: of its files, and unique in a page.
-        title: what it shows.
-        alt: what there is to see, in a sentence, for readers who cannot.
-        svg: to put into a page.
-    """
-
-    name: str
-    title: str
-    alt: str
-    svg: Markup
+    name: str  # of its files, and unique in a page
+    title: str  # what it shows
+    alt: str  # what there is to see, in a sentence, for readers who cannot
+    svg: Markup  # to put into a page
 
 
 class FigureFolder:
-    """Where the figures of a report are kept as files; these follow from the run, so earlier ones are replaced.
-
-    Args:
-        path: the folder.
-    """
+    """Where the figures of a report are kept as files; these follow from the run, so earlier ones are replaced."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -211,17 +200,7 @@ class Report:
 
 
 def write_page(path: Path, template: str, values: dict[str, Any], *, overwrite: bool) -> None:
-    """Fill a template and write it in one step.
-
-    Args:
-        path: of the page.
-        template: file in templates/.
-        values: what it asks for; text is escaped.
-        overwrite: replace an existing page.
-
-    Raises:
-        OutputExistsError: when the page exists and `overwrite` is false.
-    """
+    """Fill a template and write it in one step."""
     now = datetime.now().astimezone()
     text = _environment().get_template(template).render(**values, version=__version__, made=f"{now:%Y-%m-%d %H:%M %Z}")
     write_text(path, text, overwrite=overwrite)

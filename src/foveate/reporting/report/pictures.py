@@ -18,7 +18,7 @@ from foveate.evaluation.maps import MapFiles
 from foveate.geometry import CellGrid, Size, Window
 from foveate.membership import Membership
 from foveate.patches.scales import ScaleSet
-from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size
+from foveate.reporting.panels import Picture, centres, channels_shown, image_picture, screen_size
 from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.charts import sampled_maps, scale_of
 from foveate.reporting.report.page import FigureFolder, value_picture
@@ -34,36 +34,22 @@ _GRID = 256  # cells a side of the grid on which the part is looked for
 
 @dataclass(frozen=True, slots=True)
 class ShownPicture:
-    """A picture of a page.
+    """A picture of a page."""
 
-    Attributes:
-        title: what it is.
-        alt: the same for those who cannot see it.
-        uri: data URI.
-        pixelated: whether its pixels mean something.
-    """
-
-    title: str
-    alt: str
-    uri: str
-    pixelated: bool = False
+    title: str  # what it is
+    alt: str  # the same for those who cannot see it
+    uri: str  # data URI
+    pixelated: bool = False  # whether its pixels mean something
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An image of the evaluation.
+    """An image of the evaluation."""
 
-    Attributes:
-        rank: "best", "median" or "worst"; "only image" where there is one.
-        name: stem of the file.
-        miou: of the image, in [0, 1].
-        pictures: image, labels, prediction, errors, field of view of the passes.
-    """
-
-    rank: str
-    name: str
-    miou: float
-    pictures: list[ShownPicture]
+    rank: str  # "best", "median" or "worst"; "only image" where there is one
+    name: str  # stem of the file
+    miou: float  # of the image, in [0, 1]
+    pictures: list[ShownPicture]  # image, labels, prediction, errors, field of view of the passes
 
 
 def ranked(images: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -78,11 +64,7 @@ def ranked(images: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]
 def example(
     rank: str, scores: dict[str, Any], sample: Sample, files: MapFiles, config: RunConfig, figures: FigureFolder
 ) -> Example:
-    """The pictures of one image; it, its labels and its maps are read at a size for a screen.
-
-    Raises:
-        ImageReadError: when a file is missing or damaged.
-    """
+    """The pictures of one image; it, its labels and its maps are read at a size for a screen."""
     name = rank.replace(" ", "-")
     prediction, labels = _class_maps(sample, files, config)
     photo, passes = _photo_and_passes(sample, files, config)
@@ -136,36 +118,17 @@ def _photo_and_passes(sample: Sample, files: MapFiles, config: RunConfig) -> tup
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """A part of an image, twice.
+    """A part of an image, twice."""
 
-    Attributes:
-        window: level-0 pixels.
-        plain: as it is.
-        foveated: each cell at the resolution of its chosen field of view.
-        chosen: (rows, cols) scale that was passed at each cell; -1 where none was.
-        variety: entropy of the shares of the chosen fields of view in the part, in nats.
-    """
-
-    window: Window
-    plain: Picture
-    foveated: Picture
-    chosen: IntArray
-    variety: float
+    window: Window  # level-0 pixels
+    plain: Picture  # as it is
+    foveated: Picture  # each cell at the resolution of its chosen field of view
+    chosen: IntArray  # (rows, cols) scale that was passed at each cell; -1 where none was
+    variety: float  # entropy of the shares of the chosen fields of view in the part, in nats
 
 
 def render(sample: Sample, files: MapFiles, data: DataConfig, scales: ScaleSet, cell: int) -> Rendering:
-    """Draw the part of an image where the most different fields of view were passed.
-
-    Args:
-        sample: the image.
-        files: its maps.
-        data: which bands are shown.
-        scales: patch size and fields of view.
-        cell: side of a cell, level-0 pixels.
-
-    Raises:
-        ImageReadError: when a file is missing or damaged.
-    """
+    """Draw the part of an image where the most different fields of view were passed."""
     passes = PassesFile.read(files.passes)
     with open_sample(sample, data) as image:
         window, variety = _varied_part(image.size, passes, scales, cell)
@@ -189,7 +152,7 @@ def compose(image: ImageReader, window: Window, chosen: IntArray, scales: ScaleS
         cell: side of a cell, level-0 pixels.
     """
     out = screen_size(window.size, PART_LONGEST)
-    rows, cols = (_centres(length, count) for length, count in zip(_pair(window.size), _pair(out), strict=True))
+    rows, cols = (centres(0, length, count) for length, count in zip(_pair(window.size), _pair(out), strict=True))
     chosen_at = np.maximum(chosen, 0)[np.ix_(rows // cell, cols // cell)]
     first, *others = np.unique(chosen_at).tolist()
     result = _layer(image, window, scales.downsample(first), rows, cols)
@@ -211,7 +174,7 @@ def chosen_picture(chosen: IntArray, views: Sequence[int], cell: int = 1, size: 
     """
     if size is not None:
         out = screen_size(size, PART_LONGEST)
-        rows, cols = (_centres(length, count) // cell for length, count in zip(_pair(size), _pair(out), strict=True))
+        rows, cols = (centres(0, length, count) // cell for length, count in zip(_pair(size), _pair(out), strict=True))
         chosen = chosen[np.ix_(rows, cols)]
     values = np.where(chosen >= 0, np.array(views, np.float32)[np.maximum(chosen, 0)], np.nan)
     return value_picture(values, views[0], views[-1])
@@ -241,7 +204,7 @@ def _varied_part(size: Size, passes: PassesFile, scales: ScaleSet, cell: int) ->
     cells = CellGrid(size, cell)
     grid = screen_size(Size(cells.rows, cells.cols), _GRID)
     factor = cells.rows / grid.height, cells.cols / grid.width
-    places = (_centres(length, count) for length, count in zip(_pair(size), _pair(grid), strict=True))
+    places = (centres(0, length, count) for length, count in zip(_pair(size), _pair(grid), strict=True))
     chosen = scale_of(passes.chosen(*places), scales.fields_of_view)
     sides = (
         max(1, min(n, int(side / cell / f))) for n, side, f in zip(_pair(grid), (height, width), factor, strict=True)
@@ -276,11 +239,6 @@ def _box_sums(mask: np.ndarray, side: Size) -> IntArray:
     h, w = side.height, side.width
     boxes: IntArray = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
     return boxes
-
-
-def _centres(length: int, count: int) -> IntArray:
-    """Positions in a length under the centres of `count` equal parts."""
-    return ((2 * np.arange(count) + 1) * length) // (2 * count)
 
 
 def _pair(size: Size) -> Sequence[int]:

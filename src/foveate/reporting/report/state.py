@@ -1,20 +1,20 @@
-"""What a run folder tells: how far its training came, what it measured, and the evaluation that is shown."""
+"""What a run folder tells: what was trained on what, how far it came, what it cost, and the evaluation shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.sections import SPLITS
 from foveate.errors import ConfigError, FoveateError, ImageReadError, reason_of
 from foveate.evaluation.maps import MapFiles
 from foveate.files import write_text
+from foveate.foveation.estimators import name_of
+from foveate.reporting.report.page import number
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import EvaluationOptions, evaluate_run
 from foveate.runs.folder import RunFolder, member_folders
@@ -22,38 +22,27 @@ from foveate.texts import read_tree, sealed
 from foveate.training.history import FOLDER, kept_steps, read_history
 
 History = list[dict[str, float]]
+Facts = list[tuple[str, str]]
+_SPLITS = {"train": "training", "val": "validation", "test": "test"}
+_LOSSES = ("cross_entropy", "dice", "focal")
 MADE_FOLDER = "evaluation"  # of what is made for the report, in its own folder
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What is there of a run.
+    """What is there of a run."""
 
-    Attributes:
-        run: its folder.
-        config: its resolved configuration.
-        history: the rows of metrics.csv; empty where nothing is logged.
-        samples: the images of the data set by split; None where it cannot be found now.
-        data_problem: why not; empty where it can.
-        maps: steps and files of the kept foveation maps.
-        members: folders of the runs an ensemble joins; empty for others.
-    """
-
-    run: RunFolder
-    config: RunConfig
-    history: History
-    samples: dict[str, list[Sample]] | None
-    data_problem: str
-    maps: list[tuple[int, Path]]
-    members: tuple[Path, ...]
+    run: RunFolder  # its folder
+    config: RunConfig  # its resolved configuration
+    history: History  # the rows of metrics.csv; empty where nothing is logged
+    samples: dict[str, list[Sample]] | None  # the images of the data set by split; None where it cannot be found now
+    data_problem: str  # why not; empty where it can
+    maps: list[tuple[int, Path]]  # steps and files of the kept foveation maps
+    members: tuple[Path, ...]  # folders of the runs an ensemble joins; empty for others
 
     @classmethod
     def of(cls, path: Path, overrides: Sequence[str] = ()) -> RunState:
-        """Read a run folder; with changes to its configuration.
-
-        Raises:
-            ConfigError: when this is no run.
-        """
+        """Read a run folder; with changes to its configuration."""
         run = RunFolder(path)
         config = RunConfig.load(run.config_file, list(overrides))
         samples, problem = _samples(config)
@@ -85,26 +74,22 @@ class RunState:
         return self.run.trained_file.exists() or self.steps_done >= self.config.training.steps
 
     @property
-    def checkpoint(self) -> Path | None:
-        """The best checkpoint, or the last one where there is no best; None where nothing is saved yet."""
-        files = (self.run.checkpoint(name) for name in ("best", "last"))
-        return next((path for path in files if path.exists()), None)
-
-    @property
     def can_predict(self) -> bool:
-        """Whether a segmenter can be loaded."""
-        if self.members:
-            return all(RunFolder(folder).checkpoint("last").exists() for folder in self.members)
-        return self.checkpoint is not None
+        """Whether a segmenter can be loaded: of an ensemble every member must have ended a step."""
+        names = ("last",) if self.members else ("best", "last")
+        return all(any(folder.checkpoint(name).exists() for name in names) for folder in self._trained)
 
     @property
     def newest_weights(self) -> float:
         """When the weights an evaluation would use were written, seconds since the epoch; 0 without any."""
-        folders = [RunFolder(folder) for folder in self.members] or [self.run]
-        files = (folder.checkpoint(name) for folder in folders for name in ("best", "last"))
+        files = (folder.checkpoint(name) for folder in self._trained for name in ("best", "last"))
         found = [path for path in files if path.exists()]
         best = [path for path in found if path.stem == "best"]
         return max((path.stat().st_mtime for path in best or found), default=0.0)
+
+    @property
+    def _trained(self) -> list[RunFolder]:
+        return [RunFolder(folder) for folder in self.members] or [self.run]
 
     @property
     def status(self) -> str:
@@ -131,20 +116,11 @@ class RunState:
             return next((split for split in ("val", "test") if self.samples[split]), None)
         return next((split for split in ("val", "test") if self.run.evaluation(split).exists()), None)
 
-    def split_counts(self) -> list[tuple[str, int]]:
-        """Images in each split that has any."""
-        return [(split, len(self.samples[split])) for split in SPLITS if self.samples and self.samples[split]]
-
-
-def series(history: Iterable[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
-    """Steps and values of one column, where it has values."""
-    rows = [(row["step"], row[name]) for row in history if name in row]
-    return [step for step, _ in rows], [value for _, value in rows]
-
-
-def columns(history: Iterable[dict[str, float]], prefix: str) -> list[str]:
-    """The columns that begin so, in the order in which they first have a value."""
-    return list(dict.fromkeys(name for row in history for name in row if name.startswith(prefix)))
+    @property
+    def split_counts(self) -> str:
+        """How many images each split has that has any."""
+        counts = {_SPLITS[split]: len(found) for split, found in (self.samples or {}).items() if found}
+        return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _samples(config: RunConfig) -> tuple[dict[str, list[Sample]] | None, str]:
@@ -157,29 +133,17 @@ def _samples(config: RunConfig) -> tuple[dict[str, list[Sample]] | None, str]:
 
 @dataclass(frozen=True, slots=True)
 class ShownEvaluation:
-    """Scores of a split, and maps of its images.
+    """Scores of a split, and maps of its images."""
 
-    Attributes:
-        split: "train", "val" or "test".
-        file: where the scores are.
-        tree: what is in it.
-        maps: folder of the maps; None where some are missing.
-        up_to_date: whether it was made after the weights.
-    """
-
-    split: str
-    file: Path
-    tree: dict[str, Any]
-    maps: Path | None
-    up_to_date: bool
+    split: str  # "train", "val" or "test"
+    file: Path  # where the scores are
+    tree: dict[str, Any]  # what is in it
+    maps: Path | None  # folder of the maps; None where some are missing
+    up_to_date: bool  # whether it was made after the weights
 
     @classmethod
     def read(cls, file: Path, state: RunState) -> ShownEvaluation | None:
-        """An evaluation by its file, with the maps beside it; None where there is none.
-
-        Raises:
-            ImageReadError: when the file is no evaluation.
-        """
+        """An evaluation by its file, with the maps beside it; None where there is none."""
         if not file.exists():
             return None
         tree = read_tree(file, ImageReadError, "remove it, or evaluate again with --overwrite", ours=True)
@@ -190,65 +154,116 @@ class ShownEvaluation:
                 f"{file} is not a result of `foveate evaluate` ({reason_of(error)}); remove it"
             ) from error
         maps = file.with_name(f"{file.stem}-maps")
-        complete = all(_is_complete(MapFiles.in_folder(maps, name)) for name in names)
+        there = [MapFiles.in_folder(maps, name) for name in names]
+        files = [path for one in there for path in (one.loss, one.iou, one.scales, one.passes, one.classes)]
         up_to_date = file.stat().st_mtime >= state.newest_weights
-        return cls(file.stem, file, tree, maps if complete else None, up_to_date)
+        return cls(file.stem, file, tree, maps if all(path.exists() for path in files) else None, up_to_date)
 
 
 def find_evaluation(state: RunState, split: str, folder: Path) -> ShownEvaluation | None:
-    """The most useful evaluation there is: of the present weights before others, with maps before without.
-
-    Args:
-        state: of the run.
-        split: "train", "val" or "test".
-        folder: of the report.
-    """
+    """The most useful evaluation there is: of the present weights before others, with maps before without."""
     files = (state.run.evaluation(split), folder / MADE_FOLDER / f"{split}.json")
     found = [one for one in (ShownEvaluation.read(file, state) for file in files) if one is not None]
     return max(found, key=lambda one: (one.up_to_date, one.maps is not None), default=None)
 
 
-def make_evaluation(
-    state: RunState,
-    split: str,
-    folder: Path,
-    *,
-    device: torch.device | str = "cpu",
-    processes: int = 1,
-    overrides: Sequence[str] = (),
-    on_progress: Callable[[float], None] | None = None,
-) -> ShownEvaluation:
-    """Evaluate a split with maps, into the folder of the report.
-
-    Args:
-        state: of the run.
-        split: "train", "val" or "test".
-        folder: of the report.
-        device: see `evaluate_run`.
-        processes: see `evaluate_run`.
-        overrides: see `evaluate_run`.
-        on_progress: see `evaluate_run`.
-
-    Raises:
-        Those of `evaluate_run`.
-    """
+def make_evaluation(state: RunState, split: str, folder: Path, overrides: list[str], **how: Any) -> ShownEvaluation:
+    """Evaluate a split with maps, into the folder of the report; see `evaluate_run`, which `how` is for."""
     # Under another name, so that no later report takes it for one of the run's own settings.
     file = folder / MADE_FOLDER / (f"{split}-changed.json" if overrides else f"{split}.json")
     maps = file.with_name(f"{split}-maps")
     options = EvaluationOptions(maps=maps, overwrite=True)
-    evaluation = evaluate_run(
-        state.run.path,
-        split,
-        options,
-        device=device,
-        overrides=list(overrides),
-        processes=processes,
-        on_progress=on_progress,
-    )
-    tree = evaluation.tree()
+    tree = evaluate_run(state.run.path, split, options, overrides=overrides, **how).tree()
     write_text(file, sealed(tree), overwrite=True)
     return ShownEvaluation(split, file, tree, maps, up_to_date=True)
 
 
-def _is_complete(files: MapFiles) -> bool:
-    return all(path.exists() for path in (files.loss, files.iou, files.scales, files.passes, files.classes))
+def setup_facts(state: RunState) -> dict[str, Facts]:
+    """Groups of facts: data, method, training."""
+    return {"Data": _data(state), "Method": _method(state.config), "Training": _training(state.config)}
+
+
+def headline(state: RunState) -> str:
+    """What was trained on what, in a line."""
+    config = state.config
+    name, counts = name_of(config.foveation.estimator), state.split_counts
+    return f"{name}, {_network(config)}, on {_files(config)}" + (f" ({counts} images)" if counts else "")
+
+
+def evaluation_cost(tree: Mapping[str, Any]) -> Facts:
+    """What an evaluation cost, from what `foveate evaluate` wrote."""
+    facts = [
+        ("images", number(len(tree["images"]))),
+        ("megapixels predicted", number(tree["megapixels"], 1)),
+        ("passes through the network", number(tree["passes"])),
+        ("passes per megapixel", number(tree["passes_per_megapixel"])),
+        ("seconds", number(tree["seconds"], 1)),
+        ("megapixels per second", number(tree["megapixels_per_second"], 2)),
+        ("peak memory", f"{number(tree['peak_memory_mb'])} MiB"),
+    ]
+    device = tree.get("peak_device_memory_mb")
+    return facts if device is None else [*facts, ("peak memory of the accelerator", f"{number(device)} MiB")]
+
+
+def training_cost(state: RunState) -> dict[str, Facts]:
+    """What the training cost so far; nothing of an ensemble, which is not trained."""
+    if state.members:
+        return {}
+    config, done, cost = state.config, state.steps_done, state.training_cost
+    reading = config.foveation.estimator.reads(len(config.foveation.fields_of_view))
+    passes = done * config.training.locations_per_step * reading.passes
+    facts = [("steps", number(done)), ("passes through the network", number(passes))]
+    if "seconds" in cost:
+        facts.append(("seconds since the last start", number(cost["seconds"], 1)))
+        facts.append(("peak memory", f"{number(cost['peak_memory_mb'])} MiB"))
+    return {"Training": facts}
+
+
+def _data(state: RunState) -> Facts:
+    data = state.config.data
+    return [
+        ("files", _files(state.config)),
+        ("images", state.split_counts or "not found"),
+        ("classes", ", ".join(data.class_names)),
+        ("channels", str(data.in_channels)),
+    ]
+
+
+def _method(config: RunConfig) -> Facts:
+    foveation = config.foveation
+    options = {key: value for key, value in foveation.estimator.tree().items() if key != "name"}
+    told = ", ".join(f"{key} {value}" for key, value in options.items())
+    wide = foveation.surround
+    surround = "" if wide is None else f", with a surround {wide:g} times as wide as the field of view"
+    return [
+        ("estimator", f"{foveation.estimator.tree()['name']}" + (f" ({told})" if told else "")),
+        ("fields of view", ", ".join(map(str, foveation.fields_of_view)) + " px"),
+        ("patch", f"{foveation.patch_size} px{surround}"),
+        ("overview", f"1/{foveation.overview_downsample}"),
+        ("network", _network(config)),
+        ("alignment", foveation.alignment),
+    ]
+
+
+def _network(config: RunConfig) -> str:
+    values = config.network.tree()
+    parts = [str(values[key]) for key in ("architecture", "encoder") if values.get(key)]
+    return " with ".join(parts) or "your own network"
+
+
+def _files(config: RunConfig) -> str:
+    """The data set, as the configuration names it."""
+    source = config.data.folder if config.data.folder is not None else config.data.manifest
+    return str(source) if not isinstance(source, dict) else ", ".join(str(path) for path in source.values())
+
+
+def _training(config: RunConfig) -> Facts:
+    training = config.training
+    losses = {name: weight for name, weight in training.losses.tree().items() if weight and name in _LOSSES}
+    return [
+        ("steps", number(training.steps)),
+        ("locations a step", f"{training.locations_per_step} from {training.images_per_step} images"),
+        ("optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
+        ("losses", ", ".join(f"{name.replace('_', ' ')} {weight:g}" for name, weight in losses.items())),
+        ("seed", str(training.seed)),
+    ]

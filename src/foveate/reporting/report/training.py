@@ -25,7 +25,7 @@ from foveate.reporting.report.page import (
     style,
     view_colors,
 )
-from foveate.reporting.report.state import History, columns, series
+from foveate.reporting.report.state import History
 from foveate.training.history import FoveationMap, read_maps
 
 _DASHES = ("-", "--", "-.", ":", "-")
@@ -54,6 +54,12 @@ def training_charts(
     return [chart for chart in drawn if chart is not None]
 
 
+def _series(history: History, name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one column, where it has values."""
+    rows = [(row["step"], row[name]) for row in history if name in row]
+    return [step for step, _ in rows], [value for _, value in rows]
+
+
 def _lines(
     history: History,
     figures: FigureFolder,
@@ -64,7 +70,7 @@ def _lines(
     unit: float = 1.0,
 ) -> Chart | None:
     """One line for every column of `labels` that has values; None where none has."""
-    found = {column: series(history, column) for column in labels}
+    found = {column: _series(history, column) for column in labels}
     found = {column: points for column, points in found.items() if points[0]}
     if not found:
         return None
@@ -106,7 +112,8 @@ def _entropy(history: History, views: int, figures: FigureFolder) -> Chart | Non
 
 
 def _learning_rates(history: History, figures: FigureFolder) -> Chart | None:
-    names = {name: name.removeprefix("lr/") for name in columns(history, "lr/")}
+    # In the order in which they first have a value.
+    names = {name: name.removeprefix("lr/") for row in history for name in row if name.startswith("lr/")}
 
     def from_zero(axes: Any) -> None:
         axes.set_ylim(bottom=0)
@@ -117,8 +124,8 @@ def _learning_rates(history: History, figures: FigureFolder) -> Chart | None:
 
 def _shares(history: History, views: Sequence[int], figures: FigureFolder) -> Chart | None:
     """How much each field of view was used, stacked to one."""
-    stage = "val" if len(series(history, f"val/share/{views[0]}")[0]) > 2 else "train"
-    found = [series(history, f"{stage}/share/{view}") for view in views]
+    stage = "val" if len(_series(history, f"val/share/{views[0]}")[0]) > 2 else "train"
+    found = [_series(history, f"{stage}/share/{view}") for view in views]
     if not all(steps for steps, _ in found) or len({len(steps) for steps, _ in found}) > 1:
         return None
     with style():
@@ -155,23 +162,14 @@ def _sentence(found: dict[str, tuple[list[float], list[float]]], labels: dict[st
 
 
 class Animation(NamedTuple):
-    """An animation, and its end as a still picture for those who want no motion.
+    """An animation, and its end as a still picture for those who want no motion."""
 
-    Attributes:
-        gif: an animated GIF that repeats.
-        strip: PNG of all frames below each other, which a page can show one after the other, and stop.
-        last_frame: PNG.
-        frames: how many there are.
-        steps: the first and the last step shown.
-        shape: width and height of a frame.
-    """
-
-    gif: bytes
-    strip: bytes
-    last_frame: bytes
-    frames: int
-    steps: tuple[int, int]
-    shape: tuple[int, int]
+    gif: bytes  # an animated GIF that repeats
+    strip: bytes  # PNG of all frames below each other, which a page can show one after the other, and stop
+    last_frame: bytes  # PNG
+    frames: int  # how many there are
+    steps: tuple[int, int]  # the first and the last step shown
+    shape: tuple[int, int]  # width and height of a frame
 
     @property
     def seconds(self) -> float:
@@ -186,9 +184,6 @@ def animate(maps: Sequence[tuple[int, Path]], views: Sequence[int], estimator: E
         maps: steps and files, in order, see `foveate.training.history`.
         views: fields of view, level-0 pixels, ascending.
         estimator: what makes passes of the policy's probabilities.
-
-    Raises:
-        ImageReadError: when a file is damaged.
     """
     frames = [Image.fromarray(frame) for frame in _frames([path for _, path in maps], views, estimator)]
     if not frames:

@@ -1,4 +1,4 @@
-"""The files of an export: ONNX or a program of torch.export, with what a user of it without Foveate has to know."""
+"""What an export holds: looks as plain networks, patches to compare them on, and files of ONNX or torch.export."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from foveate.cascade import CascadeSegmenter
 from foveate.data.channels import Normalisation
 from foveate.data.images import open_sample
 from foveate.data.manifest import load_samples
-from foveate.errors import FoveateError
+from foveate.errors import ConfigError, FoveateError
+from foveate.geometry import Size, Window
+from foveate.inference.source import PixelSource
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import heads_of
 from foveate.package import __version__
@@ -28,10 +30,12 @@ from foveate.patches.scales import assembled
 from foveate.runs.folder import TrainedRun
 
 LARGEST_BATCH = 4096
+PATCHES = 4  # compared with torch
 
 Tensors: TypeAlias = tuple[Tensor, ...]
-
 Output: TypeAlias = Tensor | Tensors
+_Windows: TypeAlias = list[Window]
+_Read: TypeAlias = Callable[[_Windows, int], Tensor]
 
 
 class ExportedLook(nn.Module):
@@ -125,6 +129,85 @@ class LookToExport(NamedTuple):
     inputs: Tensors
     view: int
     wider: int | None
+
+
+def views_to_export(run: TrainedRun, view: int | None) -> tuple[int, ...]:
+    """The fields of view to write: of every look that is passed, or the one that is asked for."""
+    passed = run.segmenter.views_passed
+    if view is not None and view not in passed:
+        raise ConfigError(f"no look of {view} px can be exported; there are {', '.join(map(str, passed))}")
+    return passed if view is None else (view,)
+
+
+def looks_to_export(run: TrainedRun, view: int | None) -> tuple[list[LookToExport], str]:
+    """The looks to export, narrowest first, each with its inputs; and what these are."""
+    views = views_to_export(run, view)
+    windows_of, read, compared = _patches(run)
+    if not isinstance(run.segmenter, CascadeSegmenter) or views == run.segmenter.views_passed[-1:]:
+        return [_alone(run, one, windows_of(one), read) for one in views], compared
+    generator, looks = torch.Generator().manual_seed(0), list[LookToExport]()
+    wider: int | None = None
+    handed: Tensors = ()
+    windows: list[Window] = []
+    for one in reversed(run.segmenter.views_passed):
+        inside = torch.randint(0, 1 + (wider or one) - one, (PATCHES, 2), generator=generator)
+        corners = inside.tolist()
+        windows = (
+            [Window(w.top + top, w.left + left, one, one) for w, (top, left) in zip(windows, corners, strict=True)]
+            if windows
+            else windows_of(one)
+        )
+        context = (*handed, inside.float() / wider) if wider else ()
+        look = ExportedLook(run, one, wider, hands_on=one > run.segmenter.views_passed[0]).cpu().eval()
+        looks.insert(0, LookToExport(look, (read(windows, run.segmenter.scales.patch_size), *context), one, wider))
+        with torch.inference_mode():
+            wider, handed = one, each(look(*looks[0].inputs))[1:]
+    return [look for look in looks if look.view in views], compared
+
+
+def _alone(run: TrainedRun, view: int, windows: _Windows, read: _Read) -> LookToExport:
+    """A look without context, and its inputs."""
+    scales = run.segmenter.scales
+    parts = scales.parts(scales.fields_of_view.index(view))
+    inputs = tuple(read([window.centred(part.view) for window in windows], part.pixels) for part in parts)
+    module = ExportedLook(run, view) if len(parts) == 1 else ExportedWithSurround(run, view)
+    return LookToExport(module.cpu().eval(), inputs, view, None)
+
+
+def each(output: Output) -> Tensors:
+    """All that a network returns."""
+    return (output,) if isinstance(output, Tensor) else output
+
+
+def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], _Read, str]:
+    """Draws windows of a field of view, and reads pictures (4, C, p, p) from 0 to 1, of an image that is there."""
+    data = run.config.data
+    generator = torch.Generator().manual_seed(0)
+    try:
+        sample = load_samples(data, need_masks=False)[0]
+        with open_sample(sample, data) as image:
+            size = image.size
+    except FoveateError:
+        nowhere = [Window(0, 0, 1, 1)] * PATCHES
+
+        def noise(_: _Windows, side: int) -> Tensor:
+            return torch.rand(PATCHES, data.in_channels, side, side, generator=generator)
+
+        return lambda _: nowhere, noise, "noise, because the images of the run were not found"
+
+    def drawn(view: int) -> _Windows:
+        corners = torch.rand(PATCHES, 2, generator=generator)
+        rows = (corners[:, 0] * max(1, size.height - view)).long().tolist()
+        cols = (corners[:, 1] * max(1, size.width - view)).long().tolist()
+        return [Window(row, col, view, view) for row, col in zip(rows, cols, strict=True)]
+
+    def read(windows: _Windows, side: int) -> Tensor:
+        with open_sample(sample, data) as image:
+            source = PixelSource.of(image, data, torch.device("cpu"))
+            found = torch.stack([source.read(window, Size.square(side)).float() for window in windows])
+            return torch.nan_to_num(found / source.normalisation.scale)
+
+    return drawn, read, f"{PATCHES} patches of {sample.image}"
 
 
 def exported(look: ExportedLook, inputs: Tensors) -> Any:
