@@ -201,8 +201,7 @@ def _recipe(name: str, fusion: str | None, classes: str | None, crop: int | None
     import typing
 
     from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019
-    from foveate.paper.preparation.data_sets import Scheme
-    from foveate.paper.preparation.masks import Fusion
+    from foveate.paper.preparation.data_sets import Fusion, Scheme
 
     if name == Gleason2019.name:
         options: dict[str, Any] = {}

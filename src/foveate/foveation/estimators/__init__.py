@@ -8,8 +8,7 @@ from typing import Any, get_args
 from foveate.config_base import ConfigTree
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator
-from foveate.foveation.estimators.per_place import Ensemble, FixedScale, GumbelSoftmax, Mixture
-from foveate.foveation.estimators.pyramid import Cascade, CoarseFirst
+from foveate.foveation.estimators.in_use import Cascade, CoarseFirst, Ensemble, FixedScale, GumbelSoftmax, Mixture
 from foveate.paper import (
     GLNet,
     RandomScale,

@@ -13,105 +13,23 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeVar
 
 from foveate.data.sections import Split, assign_splits
-from foveate.errors import DatasetError, WorkerError, reason_of
+from foveate.errors import DatasetError, OutputExistsError, OutputWriteError, WorkerError, reason_of
 from foveate.files import write_text
 from foveate.paper.preparation.data_sets import Cityscapes, DeepGlobe, Gleason2019
-from foveate.paper.preparation.masks import Mask, Recipe, Scene
-from foveate.paper.preparation.output import MANIFEST, Facts, Record, Writer
+from foveate.paper.preparation.scenes import Facts, Recipe, Scene, Writer
 from foveate.processes import follow_leader
 from foveate.texts import read_text
 
-__all__ = ["Cityscapes", "DeepGlobe", "Gleason2019", "Mask", "Oddity", "Recipe", "Scene", "Summary", "prepare"]
+__all__ = ["Cityscapes", "DeepGlobe", "Gleason2019", "Oddity", "Recipe", "Scene", "Summary", "prepare"]
 
-NOT_LISTED = "in none of the split lists"
-Progress: TypeAlias = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Splitting:
-    """Scenes whose split is known, and what was unusual about it.
-
-    Attributes:
-        scenes: each with a split or a reason to leave it out.
-        unknown: entries of the lists that name no usable scene.
-        drawn: how many splits were drawn by a hash of the name.
-    """
-
-    scenes: tuple[Scene, ...]
-    unknown: tuple[str, ...] = ()
-    drawn: int = 0
+_T = TypeVar("_T")
+_MANIFEST, _RECORD = "manifest.csv", "preparation.jsonl"
 
 
-def split_scenes(scenes: Iterable[Scene], recipe: Recipe, lists: Mapping[Split, Path]) -> Splitting:
-    """Give every scene its split.
-
-    Args:
-        scenes: of a download.
-        recipe: of that download.
-        lists: files that name the scenes of a split; with any of them, scenes in none are left out.
-
-    Raises:
-        DatasetError: when a list is missing, names a scene that another one names, or the lists name no scene at all.
-    """
-    scenes = tuple(scenes)
-    return _listed(scenes, recipe, lists) if lists else _drawn(scenes, recipe)
-
-
-def _drawn(scenes: tuple[Scene, ...], recipe: Recipe) -> Splitting:
-    open_ones = [scene.name for scene in scenes if scene.split is None and not scene.left_out]
-    splits = assign_splits(open_ones, recipe.draw)
-    return Splitting(
-        tuple(replace(scene, split=splits.get(scene.name, scene.split)) for scene in scenes), drawn=len(open_ones)
-    )
-
-
-def _listed(scenes: tuple[Scene, ...], recipe: Recipe, lists: Mapping[Split, Path]) -> Splitting:
-    splits: dict[str, Split] = {}
-    unknown = []
-    usable = {scene.key for scene in scenes if not scene.left_out}
-    for split, path in lists.items():
-        for entry in _entries(path):
-            key = recipe.key(Path(entry).name)
-            if key not in usable:
-                unknown.append(entry)
-            elif splits.setdefault(key, split) != split:
-                raise DatasetError(f"{entry} is in the lists of both {splits[key]} and {split}; keep one")
-    if not splits:
-        raise DatasetError(f"none of the names in {', '.join(map(str, lists.values()))} is an image of {recipe.name}")
-    return Splitting(tuple(_placed(scene, splits) for scene in scenes), tuple(unknown))
-
-
-def _placed(scene: Scene, splits: Mapping[str, Split]) -> Scene:
-    if scene.left_out:
-        return scene
-    split = splits.get(scene.key)
-    return replace(scene, split=split, left_out="" if split else NOT_LISTED)
-
-
-def _entries(path: Path) -> list[str]:
-    """Names in a list: one a line, or the images of JSON lines such as the original's `.odgt`."""
-    if not path.is_file():
-        raise DatasetError(f"no split list at {path}")
-    lines = [line.strip() for line in read_text(path, DatasetError, "give the list as it was downloaded").splitlines()]
-    return [_image_of(line, path) if line.startswith("{") else line for line in lines if line]
-
-
-def _image_of(line: str, path: Path) -> str:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} holds a line that starts like JSON and is not: {reason_of(error)}") from None
-    image = record.get("image") or record.get("fpath_img")
-    if not isinstance(image, str):
-        raise DatasetError(f"{path} holds a line without 'image' or 'fpath_img': {line}")
-    return image
-
-
-@dataclass(frozen=True, slots=True)
-class Oddity:
+class Oddity(NamedTuple):
     """Something unusual.
 
     Attributes:
@@ -152,46 +70,6 @@ class Summary:
     drawn: int
 
 
-def summarise(manifest: Path, recipe: Recipe, splitting: Splitting, done: Mapping[str, Facts]) -> Summary:
-    """Add up the facts of all scenes that were used.
-
-    Args:
-        manifest: the file written.
-        recipe: of the data set.
-        splitting: every scene.
-        done: facts by name of scene, of at least those that are used.
-    """
-    used = [scene for scene in splitting.scenes if not scene.left_out]
-    facts = [done[scene.name] for scene in used if not done[scene.name].failed]
-    left_out: dict[str, list[str]] = {}
-    for scene in splitting.scenes:
-        if scene.left_out:
-            left_out.setdefault(scene.left_out, []).append(scene.name)
-    prepared = {each.name for each in facts}
-    return Summary(
-        manifest=manifest,
-        images=dict(Counter(scene.split for scene in used if scene.split and scene.name in prepared)),
-        pixels={name: sum(each.pixels[index] for each in facts) for index, name in enumerate(recipe.classes)},
-        ignored=sum(each.ignored for each in facts),
-        odd=_oddities(facts),
-        left_out=left_out,
-        failed={scene.name: done[scene.name].failed for scene in used if done[scene.name].failed},
-        unknown=splitting.unknown,
-        drawn=splitting.drawn,
-    )
-
-
-def _oddities(facts: list[Facts]) -> dict[str, Oddity]:
-    found: dict[str, list[Facts]] = {}
-    for each in facts:
-        for kind in each.odd:
-            found.setdefault(kind, []).append(each)
-    odd = {
-        kind: Oddity(len(those), sum(each.odd[kind] for each in those), those[0].name) for kind, those in found.items()
-    }
-    return dict(sorted(odd.items(), key=lambda item: (item[1].pixels > 0, -item[1].pixels, item[0])))
-
-
 def prepare(
     recipe: Recipe,
     source: Path,
@@ -201,7 +79,7 @@ def prepare(
     pyramid: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Summary:
     """Write `out/manifest.csv` and `out/masks`, and with `pyramid` also `out/images`.
 
@@ -224,20 +102,32 @@ def prepare(
         OutputWriteError: when writing failed.
         WorkerError: when a process was killed, for example for lack of memory.
     """
-    report = progress or (lambda share: None)
-    splitting = split_scenes(_checked(recipe, source), recipe, split_lists or {})
-    used = [scene for scene in splitting.scenes if not scene.left_out]
+    scenes, unknown, drawn = _with_splits(_checked(recipe, source), recipe, split_lists or {})
+    used = [scene for scene in scenes if not scene.left_out]
     if not used:
-        raise DatasetError(f"no image in {source} can be used: {splitting.scenes[0].left_out}")
-    record = Record(out, _settings(recipe, source, pyramid), overwrite=overwrite)
-    todo = [scene for scene in used if scene.name not in record.done]
+        raise DatasetError(f"no image in {source} can be used: {scenes[0].left_out}")
+    options: dict[str, Any] = asdict(recipe) if is_dataclass(recipe) and not isinstance(recipe, type) else {}
+    settings = {"data_set": recipe.name, "source": str(source.resolve()), "pyramid": pyramid, **options}
+    done = _begun(out, settings, overwrite=overwrite)
+    todo = [scene for scene in used if scene.name not in done]
     for count, facts in enumerate(_each(Writer(recipe, out, pyramid), todo, jobs), start=len(used) - len(todo) + 1):
-        record.add(facts)
-        report(count / len(used))
-    manifest = out / MANIFEST
-    _write_manifest(manifest, used, record.done, source)
-    report(1.0)
-    return summarise(manifest, recipe, splitting, record.done)
+        done[facts.name] = facts
+        _note(out / _RECORD, facts)
+        progress(count / len(used))
+    _write_manifest(out / _MANIFEST, used, done, source)
+    progress(1.0)
+    ready = [done[scene.name] for scene in used if not done[scene.name].failed]
+    return Summary(
+        manifest=out / _MANIFEST,
+        images=dict(Counter(scene.split for scene in used if scene.split and not done[scene.name].failed)),
+        pixels={name: sum(each.pixels[index] for each in ready) for index, name in enumerate(recipe.classes)},
+        ignored=sum(each.ignored for each in ready),
+        odd=_oddities(ready),
+        left_out=_grouped((scene.left_out, scene.name) for scene in scenes if scene.left_out),
+        failed={scene.name: done[scene.name].failed for scene in used if done[scene.name].failed},
+        unknown=unknown,
+        drawn=drawn,
+    )
 
 
 def _checked(recipe: Recipe, source: Path) -> list[Scene]:
@@ -252,9 +142,109 @@ def _checked(recipe: Recipe, source: Path) -> list[Scene]:
     return scenes
 
 
-def _settings(recipe: Recipe, source: Path, pyramid: bool) -> dict[str, Any]:
-    options: dict[str, Any] = asdict(recipe) if is_dataclass(recipe) and not isinstance(recipe, type) else {}
-    return {"data_set": recipe.name, "source": str(source.resolve()), "pyramid": pyramid, **options}
+def _with_splits(
+    scenes: list[Scene], recipe: Recipe, lists: Mapping[Split, Path]
+) -> tuple[list[Scene], tuple[str, ...], int]:
+    """Scenes with a split or a reason to leave them out, entries of lists that name none, and the splits drawn."""
+    if not lists:
+        drawn = assign_splits([one.name for one in scenes if one.split is None and not one.left_out], recipe.draw)
+        return [replace(scene, split=drawn.get(scene.name, scene.split)) for scene in scenes], (), len(drawn)
+    splits: dict[str, Split] = {}
+    unknown = []
+    usable = {scene.key for scene in scenes if not scene.left_out}
+    for split, path in lists.items():
+        for entry in _entries(path):
+            key = recipe.key(Path(entry).name)
+            if key not in usable:
+                unknown.append(entry)
+            elif splits.setdefault(key, split) != split:
+                raise DatasetError(f"{entry} is in the lists of both {splits[key]} and {split}; keep one")
+    if not splits:
+        raise DatasetError(f"none of the names in {', '.join(map(str, lists.values()))} is an image of {recipe.name}")
+    return [_placed(scene, splits.get(scene.key)) for scene in scenes], tuple(unknown), 0
+
+
+def _placed(scene: Scene, split: Split | None) -> Scene:
+    if scene.left_out:
+        return scene
+    return replace(scene, split=split, left_out="" if split else "in none of the split lists")
+
+
+def _entries(path: Path) -> list[str]:
+    """Names in a list: one a line, or the images of JSON lines such as the original's `.odgt`."""
+    if not path.is_file():
+        raise DatasetError(f"no split list at {path}")
+    lines = [line.strip() for line in read_text(path, DatasetError, "give the list as it was downloaded").splitlines()]
+    return [_image_of(line, path) if line.startswith("{") else line for line in lines if line]
+
+
+def _image_of(line: str, path: Path) -> str:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} holds a line that starts like JSON and is not: {reason_of(error)}") from None
+    image = record.get("image") or record.get("fpath_img")
+    if not isinstance(image, str):
+        raise DatasetError(f"{path} holds a line without 'image' or 'fpath_img': {line}")
+    return image
+
+
+def _begun(out: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Facts]:
+    """What an interrupted preparation has done, by name; its record goes on, or is begun.
+
+    The first line of the record says what is prepared, and how; a line for each image follows.
+    """
+    path = out / _RECORD
+    if overwrite:
+        # Without the manifest an interrupted overwriting can be continued too.
+        (out / _MANIFEST).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    text = read_text(path, OutputExistsError, "start again with --overwrite", 1 << 30) if path.exists() else None
+    if not overwrite:
+        _refuse_others(out, settings, text)
+    found = filter(None, map(_facts, (text or "").splitlines()[1:]))
+    done = {one.name: one for one in found if (out / one.image).is_file() and (out / one.mask).is_file()}
+    # Anew, as an interruption may have cut the last line.
+    lines = [settings, *map(asdict, done.values())]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines), overwrite=True)
+    return done
+
+
+def _refuse_others(out: Path, settings: dict[str, Any], recorded: str | None) -> None:
+    advice = "choose another folder or pass --overwrite to start again"
+    if (out / _MANIFEST).exists():
+        raise OutputExistsError(f"{out / _MANIFEST} exists: this was prepared already; {advice}")
+    if recorded is None:
+        found = [name for name in ("images", "masks") if (out / name).exists()]
+        if found:
+            raise OutputExistsError(f"{out} holds {' and '.join(found)} of something else; {advice}")
+        return
+    try:
+        before = dict(json.loads(recorded.partition("\n")[0]))
+    except (ValueError, TypeError, RecursionError) as error:
+        problem = f"{out / _RECORD} is damaged ({reason_of(error)}); start again with --overwrite"
+        raise OutputExistsError(problem) from None
+    changed = [f"{key} was {before.get(key)!r}, is {now!r}" for key, now in settings.items() if before.get(key) != now]
+    if changed:
+        raise OutputExistsError(f"{out} was begun with other settings ({'; '.join(changed)}); {advice}")
+
+
+def _facts(line: str) -> Facts | None:
+    """Of a line of the record; None where a kill cut it short, or it is damaged: that image is made again."""
+    try:
+        values = json.loads(line)
+        return Facts(**{**values, "pixels": tuple(values["pixels"])})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _note(path: Path, facts: Facts) -> None:
+    """Add an image to the record where it did not fail, so that one that failed is tried again."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("" if facts.failed else json.dumps(asdict(facts)) + "\n")
+    except OSError as error:
+        raise OutputWriteError(f"could not write {path}: {error}; repeat the command to continue") from error
 
 
 def _each(work: Writer, scenes: list[Scene], jobs: int) -> Iterator[Facts]:
@@ -262,12 +252,8 @@ def _each(work: Writer, scenes: list[Scene], jobs: int) -> Iterator[Facts]:
         yield from map(work, scenes)
         return
     # Not forked: torch and GDAL have threads by now, and a fork of them may hang.
-    pool = ProcessPoolExecutor(
-        min(jobs, len(scenes)),
-        mp_context=get_context("spawn"),
-        initializer=follow_leader,
-        initargs=(os.getpid(),),
-    )
+    workers = min(jobs, len(scenes))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=follow_leader, initargs=(os.getpid(),))
     try:
         for future in as_completed([pool.submit(work, scene) for scene in scenes]):
             yield future.result()
@@ -289,3 +275,18 @@ def _write_manifest(path: Path, scenes: list[Scene], done: Mapping[str, Facts], 
     rows.writerow(["image", "mask", "split"])
     rows.writerows([facts.image, facts.mask, scene.split] for scene, facts in ready)
     write_text(path, text.getvalue())
+
+
+def _oddities(facts: list[Facts]) -> dict[str, Oddity]:
+    found = _grouped((kind, each) for each in facts for kind in each.odd)
+    odd = {
+        kind: Oddity(len(those), sum(each.odd[kind] for each in those), those[0].name) for kind, those in found.items()
+    }
+    return dict(sorted(odd.items(), key=lambda item: (item[1].pixels > 0, -item[1].pixels, item[0])))
+
+
+def _grouped(pairs: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
+    groups: dict[str, list[_T]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups

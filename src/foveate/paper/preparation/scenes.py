@@ -1,4 +1,4 @@
-"""What official downloads have in common: scenes, and masks of class ids, by value, by colour or from several experts.
+"""A scene of an official download: its mask of class ids, by value or by colour, and its files as they are written.
 
 Files are held whole: the largest of the three data sets are 26 megapixels. Convert larger masks with `foveate convert`
 and map their values with `data.label_map`.
@@ -6,30 +6,31 @@ and map their values with `data.label_map`.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data.convert import convert
 from foveate.data.labels.table import packed
 from foveate.data.readers import open_image
+from foveate.data.readers.gdal import open_dataset
 from foveate.data.sections import Split, SplitConfig
-from foveate.errors import ConfigError, DatasetError
-from foveate.geometry import Window
-from foveate.types import IGNORE, LabelArray
+from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
+from foveate.files import written
+from foveate.geometry import Size, Window
+from foveate.types import IGNORE, LabelArray, Raster
 
 Colour: TypeAlias = tuple[int, int, int]
 _HALF = 128
 _NAMED_COLOURS = 5
 _PART = 1 << 20
-Fusion: TypeAlias = Literal["majority", "staple"]
-# It settles within ten or so where experts mostly agree; where they do not at all it would go on for minutes.
-_STAPLE_ITERATIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +73,25 @@ class Recipe(Protocol):
     """How one official download becomes scenes and masks; sent to other processes, so plain data.
 
     A dataclass's fields are its settings: a preparation is not continued with others.
+
+    Attributes:
+        name: of the data set, as on the command line.
+        classes: their names, by id.
+        crop: side of the central square of images and masks that is kept, pixels; None keeps all.
+        draw: how splits are drawn where neither the download nor a list gives them.
     """
 
     @property
-    def name(self) -> str:
-        """Of the data set, as on the command line."""
-        ...
-
+    def name(self) -> str: ...  # noqa: D102
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Their names, by id."""
-        ...
-
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
-    def crop(self) -> int | None:
-        """Side of the central square of images and masks that is kept, pixels; None keeps all."""
-        ...
-
+    def crop(self) -> int | None: ...  # noqa: D102
     @property
-    def draw(self) -> SplitConfig:
-        """How splits are drawn where neither the download nor a list gives them."""
-        ...
+    def draw(self) -> SplitConfig: ...  # noqa: D102
 
     def key(self, file_name: str) -> str | None:
         """The key in the name of any file of a scene, also as other projects name it; None when there is none."""
-        ...
 
     def scenes(self, source: Path) -> Iterator[Scene]:
         """All scenes of a download, sorted; found lazily.
@@ -104,17 +99,14 @@ class Recipe(Protocol):
         Raises:
             DatasetError: when the folder is not laid out as the download.
         """
-        ...
 
     def mask(self, scene: Scene) -> Mask:
         """The labels of a scene that is not left out; its label files are read whole.
 
         Raises:
-            ImageReadError: when a file is damaged.
-            UnsupportedImageError: when a file cannot be opened.
+            ImageReadError, UnsupportedImageError: when a file is damaged, or cannot be opened.
             DatasetError: when a file does not hold labels of this data set.
         """
-        ...
 
 
 def mask_by_value(path: Path, ids: Mapping[int, int]) -> Mask:
@@ -125,11 +117,10 @@ def mask_by_value(path: Path, ids: Mapping[int, int]) -> Mask:
         ids: value in the file -> class id or `IGNORE`; other values are ignored, counted and named.
 
     Raises:
-        ImageReadError: when the file is damaged.
-        UnsupportedImageError: when the file cannot be opened.
+        ImageReadError, UnsupportedImageError: when the file is damaged, or cannot be opened.
         DatasetError: when the file is not one band of 8 bits.
     """
-    values = _read(path, bands=1)[0]
+    values = _labels(path, bands=1)[0]
     table = np.full(256, IGNORE, np.uint8)
     table[list(ids)] = list(ids.values())
     counts = count_values(values)
@@ -150,11 +141,10 @@ def mask_by_colour(path: Path, ids: Mapping[Colour, int]) -> Mask:
         ids: colour of 0 and 255 -> class id or `IGNORE`.
 
     Raises:
-        ImageReadError: when the file is damaged.
-        UnsupportedImageError: when the file cannot be opened.
+        ImageReadError, UnsupportedImageError: when the file is damaged, or cannot be opened.
         DatasetError: when the file is not three bands of 8 bits.
     """
-    pixels = _read(path, bands=3)
+    pixels = _labels(path, bands=3)
     corners = _corners(pixels)
     table = np.full(8, IGNORE, np.uint8)
     table[[_corner(colour) for colour in ids]] = list(ids.values())
@@ -175,7 +165,7 @@ def count_values(values: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-def _read(path: Path, bands: int) -> NDArray[np.uint8]:
+def _labels(path: Path, bands: int) -> NDArray[np.uint8]:
     with open_image(path) as reader:
         if reader.bands != bands or reader.dtype != np.uint8:
             raise DatasetError(
@@ -214,64 +204,113 @@ def _changed(pixels: NDArray[np.uint8]) -> Counter[str]:
     return odd
 
 
-def check_available(fusion: Fusion) -> None:
-    """Refuse a way of fusing whose package is missing, before hours of work.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What became of one scene.
 
-    Raises:
-        ConfigError: naming the extra to install.
+    Attributes:
+        name: of the scene.
+        image, mask: files relative to the output folder, with forward slashes; empty when it failed.
+        pixels: labelled pixels of each class.
+        ignored: pixels without a class.
+        odd: what was unusual, and how many pixels it concerns.
+        failed: why it could not be prepared, empty when it was.
     """
-    if fusion == "staple" and find_spec("SimpleITK") is None:
-        raise ConfigError("fusion 'staple' needs SimpleITK: pip install 'foveate[prepare]', or use fusion 'majority'")
+
+    name: str
+    image: str = ""
+    mask: str = ""
+    pixels: tuple[int, ...] = ()
+    ignored: int = 0
+    odd: dict[str, int] = field(default_factory=dict)
+    failed: str = ""
 
 
-def fuse(maps: Sequence[LabelArray], classes: int, fusion: Fusion) -> LabelArray:
-    """One (H, W) mask from at least one; one alone is returned as it is.
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes scenes; sent to other processes.
 
-    Args:
-        maps: masks of equal size, class ids and `IGNORE`, which is no vote.
-        classes: number of classes.
-        fusion: "majority" or "staple".
+    Attributes:
+        recipe: of the data set.
+        out: folder of the results.
+        pyramid: write images and masks as tiled pyramids; else only masks, as PNG.
     """
-    if len(maps) == 1:
-        return maps[0]
-    return majority(maps, classes) if fusion == "majority" else staple(maps, classes)
+
+    recipe: Recipe
+    out: Path
+    pyramid: bool = False
+
+    def __call__(self, scene: Scene) -> Facts:
+        """Write one scene; a file that cannot be read is told in the result, as the other scenes go on.
+
+        Raises:
+            OutputWriteError: when writing failed, for example on a full disk.
+        """
+        try:
+            mask = self.recipe.mask(scene)
+            odd = mask.odd | _image_oddities(scene, mask)
+            kept = self._kept(Size(*mask.ids.shape))
+            ids = mask.ids[kept.top : kept.bottom, kept.left : kept.right]
+            mask_path = self._written("masks", scene, ids[np.newaxis])
+            image_path = self._written("images", scene, None if self.recipe.crop is None else _read(scene.image, kept))
+        except (ImageReadError, UnsupportedImageError, DatasetError) as error:
+            return Facts(scene.name, failed=str(error))
+        counts = count_values(ids).tolist()
+        return Facts(
+            scene.name,
+            self._relative(image_path),
+            self._relative(mask_path),
+            tuple(counts[: len(self.recipe.classes)]),
+            counts[IGNORE],
+            dict(odd),
+        )
+
+    def _written(self, kind: str, scene: Scene, pixels: Raster | None) -> Path:
+        """Pixels of a scene, without loss, as PNG or as a pyramid; its own image where None."""
+        path = self.out / kind / f"{scene.name}{'.tif' if self.pyramid else '.png'}"
+        if not self.pyramid:
+            if pixels is None:
+                return scene.image
+            with written(path, overwrite=True) as partial:
+                _write_png(partial, pixels)
+            return path
+        with tempfile.TemporaryDirectory(prefix="foveate-prepare-") as folder:
+            source = scene.image
+            if pixels is not None:
+                source = Path(folder) / "plain.png"
+                _write_png(source, pixels)
+            convert(source, path, overwrite=True, labels=kind == "masks")
+        return path
+
+    def _kept(self, size: Size) -> Window:
+        """The central part of a scene."""
+        height, width = (min(self.recipe.crop or side, side) for side in (size.height, size.width))
+        return Window((size.height - height) // 2, (size.width - width) // 2, height, width)
+
+    def _relative(self, path: Path) -> str:
+        # Not the resolved file: a data set may be links to files of other names.
+        place = path.parent.resolve() / path.name
+        return Path(os.path.relpath(place, self.out.resolve())).as_posix()
 
 
-def majority(maps: Sequence[LabelArray], classes: int) -> LabelArray:
-    """The class most experts chose; a tie is ignored, as a rule that breaks it would be an opinion of its own.
-
-    Args:
-        maps: (H, W) each, class ids and `IGNORE`, which is no vote.
-        classes: number of classes.
-    """
-    result = np.full_like(maps[0], IGNORE)
-    most = np.zeros(result.shape, np.uint8)
-    for label in range(classes):
-        votes = np.zeros_like(most)
-        for each in maps:
-            votes += each == label
-        result[(votes == most) & (votes > 0)] = IGNORE
-        result[votes > most] = label
-        np.maximum(most, votes, out=most)
-    return result
+def _read(path: Path, window: Window) -> Raster:
+    with open_image(path) as image:
+        return image.read(window)
 
 
-def staple(maps: Sequence[LabelArray], classes: int) -> LabelArray:
-    """The likeliest class given how reliable each expert is, both estimated together; a tie is ignored.
+def _write_png(path: Path, pixels: Raster) -> None:
+    count, height, width = pixels.shape
+    profile: dict[str, Any] = {"driver": "PNG", "count": count, "height": height, "width": width, "dtype": pixels.dtype}
+    with open_dataset(path, "w", **profile) as file:
+        file.write(pixels)
 
-    Args:
-        maps: (H, W) each, class ids and `IGNORE`, which counts as one more class.
-        classes: number of classes.
 
-    Source: Rohlfing, Russakoff, Maurer, "Performance-based classifier combination in atlas-based image segmentation
-        using expectation-maximization parameter estimation", IEEE TMI 2004; the implementation is ITK's.
-    """
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - optional, and its usual name
-
-    # ITK keeps a weight for every value up to the largest: 255 would make 256 of them.
-    images = [sitk.GetImageFromArray(np.where(each == IGNORE, classes, each).astype(np.uint8)) for each in maps]
-    fusing = sitk.MultiLabelSTAPLEImageFilter()
-    fusing.SetMaximumNumberOfIterations(_STAPLE_ITERATIONS)
-    fusing.SetLabelForUndecidedPixels(classes)
-    fused: LabelArray = sitk.GetArrayFromImage(fusing.Execute(images))
-    return np.where(fused >= classes, IGNORE, fused).astype(np.uint8)
+def _image_oddities(scene: Scene, mask: Mask) -> dict[str, int]:
+    """Read from the image's header only; its pixels are not needed here."""
+    height, width = mask.ids.shape
+    with open_image(scene.image) as image:
+        if (image.size.height, image.size.width) != (height, width):
+            raise DatasetError(
+                f"{scene.image} is {image.size.height} x {image.size.width} pixels and its mask {height} x {width}"
+            )
+        return {"image of one band, which training repeats": 0} if image.bands == 1 else {}
