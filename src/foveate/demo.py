@@ -190,14 +190,15 @@ def run_demo(
         compare: train and evaluate the fixed fields of view too.
         minutes: a fixed field of view that would not be done within these is left out, and that is said.
     """
-    clock = _Clock(minutes)
+    end, longest = time.monotonic() + 60 * minutes, 0.0
     say("writing the Earth as GeoTIFF (5400 x 2700 pixels) with its labels")
     earth = make_earth(out / "data" / "earth")
     evaluations: dict[str, Evaluation] = {}
     for name, method in methods(demo_config(out / "data", overrides)).items():
         if name != FOVEATE and not compare:
             continue
-        if not clock.time_for_another():
+        begun = time.monotonic()
+        if begun + longest > end:
             say(f"{name}: left out, because it would take more than {minutes:g} minutes in all; see --minutes")
             continue
         config = demo_config(out / "data", [*(overrides or []), *method.training])
@@ -206,7 +207,7 @@ def run_demo(
         say(f"{name}: evaluating on the rest of the world")
         for way, changes in method.looking.items():
             evaluations[way] = evaluate_split(replace(trained, config=trained.config.changed(changes)), "test")
-        clock.one_done()
+        longest = max(longest, time.monotonic() - begun)
         if name == FOVEATE:
             say("predicting the whole Earth")
             pictures = _pictures(trained, earth, out)
@@ -214,23 +215,6 @@ def run_demo(
     tree = {way: evaluation.tree() for way, evaluation in evaluations.items()}
     write_text(results, json.dumps(tree, indent=2) + "\n", overwrite=True)
     return DemoResult(evaluations, pictures, results)
-
-
-class _Clock:
-    """Whether another method fits into the time, judging by the longest so far."""
-
-    def __init__(self, minutes: float) -> None:
-        self._mark = time.monotonic()
-        self._end = self._mark + 60 * minutes
-        self._longest = 0.0
-
-    def one_done(self) -> None:
-        now = time.monotonic()
-        self._longest, self._mark = max(self._longest, now - self._mark), now
-
-    def time_for_another(self) -> bool:
-        self._mark = time.monotonic()
-        return self._mark + self._longest <= self._end
 
 
 def _train(config: RunConfig, folder: Path) -> TrainedRun:

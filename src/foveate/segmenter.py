@@ -169,15 +169,6 @@ class FoveatedSegmenter(nn.Module):
         logits = self._mixture(aligned, torch.stack([look.weight for look in looks], dim=1).log())
         return outputs[0]._replace(logits=logits, scale_weights=shares_of(looks))
 
-    def _every_scale(self, places: Tensor) -> Tensor:
-        """One-hot rows (N S, S): a pass of every scale at each of N places (N, ...)."""
-        return torch.eye(len(self.scales), device=places.device).repeat(len(places), 1)
-
-    def _each_over_target(self, output: Tensor, one_hot: Tensor) -> Tensor:
-        """Aligned outputs (N, S, D, T, T) of a pass of every scale at every place, (N S, D, P', P')."""
-        aligned = self.over_supports(output, one_hot, self.scales.target)
-        return aligned.view(-1, len(self.scales), *aligned.shape[1:])
-
     def pass_mixed(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location: the network sees the weighted sum of the patches."""
         heads = self._run_network(self._mixed(patches, weights), weights)
@@ -201,11 +192,13 @@ class FoveatedSegmenter(nn.Module):
 
     def pass_each(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
         """One pass per location and scale: log sum_s p_s softmax(aligned logits of scale s), a log-probability."""
-        one_hot = self._every_scale(patches)
+        places, scales = len(patches), len(self.scales)
+        one_hot = torch.eye(scales, device=patches.device).repeat(places, 1)
         heads = self._run_network(patches.flatten(0, 1), one_hot)
+        aligned = [self.over_supports(head, one_hot, self.scales.target) for head in heads]
         log_weights = scale_logits.log_softmax(dim=-1)
-        mixtures = [self._mixture(self._each_over_target(head, one_hot), log_weights) for head in heads]
-        own = heads[0].view(len(patches), len(self.scales), *heads[0].shape[1:])
+        mixtures = [self._mixture(one.view(places, scales, *one.shape[1:]), log_weights) for one in aligned]
+        own = heads[0].view(places, scales, *heads[0].shape[1:])
         return LocationOutput(mixtures[0], scale_logits, weights, own, tuple(mixtures[1:]))
 
     def predict_windows(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
@@ -232,9 +225,8 @@ class FoveatedSegmenter(nn.Module):
         if self.scale_embedding is not None:
             patches = self.scale_embedding(patches, scale_weights)
         if patches.device.type == "cuda":
-            patches = patches.contiguous(
-                memory_format=torch.channels_last
-            )  # as the weights are, see `ready_to_predict`
+            # As the weights are, see `ready_to_predict`.
+            patches = patches.contiguous(memory_format=torch.channels_last)
         per_scale = isinstance(self.network, NetworkPerScale)
         output = self.network(patches, scale_weights) if per_scale else self.network(patches)
         heads = [middle_of(self._checked(head, len(patches)), self.scales.middle_share) for head in heads_of(output)]

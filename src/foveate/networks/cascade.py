@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
-from foveate.networks.parts import DeepSupervision, EncoderDecoder, heads_of
+from foveate.networks.parts import DeepSupervision, EncoderDecoder, evaluating, heads_of
 from foveate.patches.alignment import Context
 
 # Where context enters: the encoder's features, the input, or nowhere; "auto": features where the network has them.
@@ -132,7 +131,7 @@ class CascadeNetwork(nn.Module):
         """Place and channels of each of the features that context enters, and how many channels it has."""
         network: Any = self.networks[0]
         patch = patch.to(next(network.parameters(), patch).device)
-        with _evaluating(network):
+        with evaluating(network):
             try:
                 handed = self(patch, 0).handed
                 features = list(network.encoder(patch)) if _has_parts(network) else []
@@ -222,17 +221,6 @@ def _tie(network: nn.Module, other: nn.Module) -> None:
         if not isinstance(one, _NormBase):
             for name, parameter in one.named_parameters(recurse=False):
                 setattr(same, name, parameter)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 class NetworkPerScale(nn.Module):

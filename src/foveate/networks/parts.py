@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +90,18 @@ class DeeplySupervised(EncoderDecoder):
 
 def _resized(logits: Tensor, image: Tensor) -> Tensor:
     return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """A module in eval mode; each of its parts is then in the mode that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:

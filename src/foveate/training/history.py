@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import torch.nn.functional as F
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.data.channels import select_channels
 from foveate.data.datamodule import FoveateDataModule
@@ -28,6 +26,7 @@ from foveate.data.manifest import Sample
 from foveate.errors import ConfigError, ImageReadError, translated
 from foveate.files import write_text, written
 from foveate.geometry import CellGrid, Size, Window, ceil_div
+from foveate.networks.parts import evaluating
 from foveate.patches.extraction import overview_window
 from foveate.texts import read_text
 from foveate.training.task import SegmentationTask
@@ -288,23 +287,13 @@ def _central(grid: CellGrid) -> Window:
 
 @torch.no_grad()
 def _probabilities(overview: _Overview, task: SegmentationTask) -> FloatArray:
-    with _evaluating(task.segmenter.policy):
+    with evaluating(task.segmenter.policy):
         logits = task.segmenter.scale_logits(task.normalise(overview.pixels.to(task.device))[None])
     probabilities = logits.float().softmax(dim=1)
     factor = ceil_div(max(probabilities.shape[-2:]), LONGEST_MAP)
     coarse = F.avg_pool2d(probabilities, factor, ceil_mode=True, count_include_pad=False)
     values: FloatArray = coarse[0].cpu().numpy()
     return values
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
 
 
 def _write(path: Path, maps: list[FoveationMap]) -> None:

@@ -61,27 +61,19 @@ class Processes:
             ConfigError: when an option is not allowed, this computer has not so many devices, or torchrun or SLURM
                 started another number of processes.
         """
+        if nodes < 1:
+            raise ConfigError(f"nodes {nodes}; at least 1 is needed")
+        numbers = None
         if accelerator == "auto" and isinstance(devices, str):
-            return cls._named(devices, nodes)
-        if accelerator == "auto":
-            accelerator = next(kind for kind, found in _DEVICES_FOUND.items() if found())
-        if accelerator not in _DEVICES_FOUND:
-            raise ConfigError(f"accelerator {accelerator!r}; allowed are auto, {', '.join(_DEVICES_FOUND)}")
-        if nodes < 1:
-            raise ConfigError(f"nodes {nodes}; at least 1 is needed")
-        processes = cls(_device_count(devices, accelerator), nodes, accelerator)
-        processes._check_started()
-        return processes
-
-    @classmethod
-    def _named(cls, devices: str, nodes: int) -> Processes:
-        """The processes on devices by their names."""
-        places = devices_of(devices)
-        kind = places[0].partition(":")[0]
-        numbers = tuple(int(place.removeprefix("cuda:")) for place in places) if kind == "cuda" else None
-        if nodes < 1:
-            raise ConfigError(f"nodes {nodes}; at least 1 is needed")
-        processes = cls(len(places), nodes, {"cuda": "gpu"}.get(kind, kind), numbers)
+            places = devices_of(devices)
+            kind, count = places[0].partition(":")[0], len(places)
+            numbers = tuple(int(place.removeprefix("cuda:")) for place in places) if kind == "cuda" else None
+            accelerator = "gpu" if kind == "cuda" else kind
+        else:
+            if accelerator == "auto":
+                accelerator = next(kind for kind, found in _DEVICES_FOUND.items() if found())
+            count = _device_count(devices, accelerator)
+        processes = cls(count, nodes, accelerator, numbers)
         processes._check_started()
         return processes
 
@@ -225,6 +217,8 @@ def _failed(started: list[Popen[bytes]]) -> str | None:
 
 
 def _device_count(devices: int | str, accelerator: str) -> int:
+    if accelerator not in _DEVICES_FOUND:
+        raise ConfigError(f"accelerator {accelerator!r}; allowed are auto, {', '.join(_DEVICES_FOUND)}")
     found = _DEVICES_FOUND[accelerator]()
     try:
         count = max(1, found) if devices == "auto" else int(devices)

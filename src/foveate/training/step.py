@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -53,28 +53,12 @@ def parameter_groups(segmenter: FoveatedSegmenter, config: TrainingConfig) -> li
     return [group for group in groups if group["params"]]
 
 
-# The usual one in semantic segmentation (DeepLab, arXiv 1606.00915).
-POLY_POWER = 0.9
-
-
-def poly(progress: float) -> float:
-    """From 1 at progress 0 to 0 at progress 1, nearly in a straight line."""
-    return float((1 - progress) ** POLY_POWER)
-
-
-def cosine(progress: float) -> float:
-    """From 1 at progress 0 to 0 at progress 1, along half a cosine wave."""
-    return (1 + math.cos(math.pi * progress)) / 2
-
-
-def constant(progress: float) -> float:
-    """1 always."""
-    return 1.0
-
-
-def warm_up(step: int, warmup_steps: int) -> float:
-    """Rises linearly to 1 over the first steps; the first of them is not wasted on a factor of 0."""
-    return min(1.0, (step + 1) / (warmup_steps + 1))
+# By progress, 0 to 1. The first is usual in semantic segmentation (DeepLab, arXiv 1606.00915).
+_COURSES: dict[ScheduleName, Callable[[float], float]] = {
+    "poly": lambda progress: float((1 - progress) ** 0.9),
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "constant": lambda progress: 1.0,
+}
 
 
 def learning_rate_factor(schedule: ScheduleName, step: int, steps: int, warmup_steps: int = 0) -> float:
@@ -87,9 +71,9 @@ def learning_rate_factor(schedule: ScheduleName, step: int, steps: int, warmup_s
         warmup_steps: number of steps before the schedule begins.
     """
     if step < warmup_steps:
-        return warm_up(step, warmup_steps)
+        return (step + 1) / (warmup_steps + 1)  # the first step is not wasted on a factor of 0
     progress = min(1.0, (step - warmup_steps) / (steps - warmup_steps))
-    return {"poly": poly, "cosine": cosine, "constant": constant}[schedule](progress)
+    return _COURSES[schedule](progress)
 
 
 _PURPOSES = {"network": 0, "policy": 1}
