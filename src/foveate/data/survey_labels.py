@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -98,10 +98,8 @@ class Counted:
             share = min(1.0, _PIXELS / total)
             if self.kind == "polygons":
                 self._count_shapes(image)
-            elif self.kind in ("bands", "folders"):
-                self._count_each(image, share)
             else:
-                self._count_mask(image, share)
+                self._count_masks(image, share)
 
     def classes(self) -> dict[Any, ClassFacts]:
         """What was counted, by value."""
@@ -120,51 +118,35 @@ class Counted:
         """Share of the area of polygons that lies in polygons of several classes."""
         return float(self._drawn[1] / max(1, self._drawn[0]))
 
-    def _count_mask(self, image: ImageFacts, share: float) -> None:
-        assert image.labels is not None
-        step = max(1, image.longer // _OBJECT_GRID)
+    def _count_masks(self, image: ImageFacts, share: float) -> None:
         halves: dict[Any, NDArray[Any]] = defaultdict(lambda: np.zeros(2))
-        with open_image(image.labels) as mask:
-            for window in _tiles(mask.size, share, image.name):
-                values = _numbers(mask.read(window), self.kind)
-                found, counts = np.unique(values, return_counts=True)
-                lower = int(window.top >= mask.size.height // 2)
-                for value, count in zip(found.tolist(), counts.tolist(), strict=True):
-                    self._pixels[value] += count
-                    halves[value][lower] += count / mask.size.pixels
-                if len(self._pixels) > _MOST_VALUES:
-                    raise DatasetError(
-                        f"{image.labels}: the labels have more than {_MOST_VALUES} different values, so they look like "
-                        "pictures instead of labels (JPEG changes values: save labels as PNG or TIFF)"
-                    )
-                self._measure(values[::step, ::step], step)
-        for value, shares in halves.items():
-            self._images[value].append(image.name)
-            self._halves[value][image.name] = shares
-
-    def _count_each(self, image: ImageFacts, share: float) -> None:
-        """The masks of overlapping classes, by band or by the name of their folder."""
         step = max(1, image.longer // _OBJECT_GRID)
-        for name, path, band in _masks_of(image):
+        for name, path, band in _masks_of(image, self.kind):
             with open_image(path) as mask:
-                halves = np.zeros(2)
                 for window in _tiles(mask.size, share, image.name):
-                    yes = mask.read(window)[band] > 0
-                    self._pixels[name] += int(yes.sum())
-                    halves[int(window.top >= mask.size.height // 2)] += yes.sum() / mask.size.pixels
-                    parts, _ = ndimage.label(yes[::step, ::step])
-                    self._diameters[name] += (2 * np.sqrt(np.bincount(parts.ravel())[1:] / np.pi) * step).tolist()
-            self._halves[name][image.name] = halves
-            if halves.any():
-                self._images[name].append(image.name)
+                    pixels, lower = mask.read(window), int(window.top >= mask.size.height // 2)
+                    found = [(name, pixels[band] > 0)] if name is not None else self._by_value(pixels, path)
+                    for value, yes in found:
+                        count = int(yes.sum())
+                        self._pixels[value] += count
+                        halves[value][lower] += count / mask.size.pixels
+                        parts, _ = ndimage.label(yes[::step, ::step])
+                        self._diameters[value] += (2 * np.sqrt(np.bincount(parts.ravel())[1:] / np.pi) * step).tolist()
+        for value, shares in halves.items():
+            self._halves[value][image.name] = shares
+            if shares.any():
+                self._images[value].append(image.name)
 
-    def _measure(self, values: NDArray[Any], step: int) -> None:
-        """Diameters of connected parts on a coarse grid."""
-        for value in np.unique(values).tolist():
-            marked, count = ndimage.label(values == value)
-            if count:
-                areas = np.bincount(marked.ravel())[1:]
-                self._diameters[value] += (2 * np.sqrt(areas / np.pi) * step).tolist()
+    def _by_value(self, pixels: NDArray[Any], path: Path) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
+        """The values or colours of a mask, and where each is."""
+        values = _numbers(pixels, self.kind)
+        found = np.unique(values).tolist()
+        if len({*self._pixels, *found}) > _MOST_VALUES:
+            raise DatasetError(
+                f"{path}: the labels have more than {_MOST_VALUES} different values, so they look like pictures "
+                "instead of labels (JPEG changes values: save labels as PNG or TIFF)"
+            )
+        return ((value, values == value) for value in found)
 
     def _count_shapes(self, image: ImageFacts) -> None:
         assert image.labels is not None
@@ -179,29 +161,24 @@ class Counted:
             halves[int(outline.centroid.y >= image.size.height / 2)] += outline.area / image.size.pixels
             if image.name not in self._images[name]:
                 self._images[name].append(image.name)
-        several = _classes_at(placed, shapes.labels, image.size)
+        step = max(1.0, image.longer / _OBJECT_GRID)
+        shape = ceil(image.size.height / step), ceil(image.size.width / step)
+        several = np.zeros(shape, np.uint8)  # how many classes have a polygon at the cells of a coarse grid
+        for name in {label for label in shapes.labels if label is not None}:
+            mine = [outline for outline, label in zip(placed, shapes.labels, strict=True) if label == name]
+            several += rasterize(mine, shape, transform=Affine.scale(step), dtype="uint8")
         self._drawn += (several > 0).sum(), (several > 1).sum()
 
 
-def _classes_at(placed: NDArray[Any], labels: Sequence[Any], size: Size) -> NDArray[np.uint8]:
-    """How many classes have a polygon at the cells of a coarse grid."""
-    step = max(1.0, max(size.height, size.width) / _OBJECT_GRID)
-    shape = ceil(size.height / step), ceil(size.width / step)
-    several = np.zeros(shape, np.uint8)
-    for name in {label for label in labels if label is not None}:
-        mine = [outline for outline, label in zip(placed, labels, strict=True) if label == name]
-        several += rasterize(mine, shape, transform=Affine.scale(step), dtype="uint8")
-    return several
-
-
-def _masks_of(image: ImageFacts) -> list[tuple[Any, Path, int]]:
-    """Name, file and band of the mask of each overlapping class."""
+def _masks_of(image: ImageFacts, kind: str) -> list[tuple[Any, Path, int]]:
+    """Name, file and band of the mask of each overlapping class; without a name the file of all classes."""
     assert image.labels is not None
-    if CLASS not in str(image.labels):
+    if kind == "bands":
         with open_image(image.labels) as mask:
             return [(band, image.labels, band) for band in range(mask.bands)]
-    folder = image.labels.parent.parent
-    files = [(one.name, one / image.labels.name, 0) for one in class_folders(folder)]
+    if kind != "folders":
+        return [(None, image.labels, 0)]
+    files = [(one.name, one / image.labels.name, 0) for one in class_folders(image.labels.parent.parent)]
     return [one for one in files if one[1].exists()]
 
 
