@@ -13,9 +13,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from foveate.data.labels import LabelReader, LabelTable, RasterLabels
 
 
-def labels_of(reader, classes, ignore_index=255, label_map=None, *, area=None, **options) -> LabelReader:
+def labels_of(reader, classes, label_map=None, *, area=None, **options) -> LabelReader:
     """Labels from a mask that an image reader gives."""
-    table = LabelTable(classes, ignore_index, label_map, **options)
+    table = LabelTable(classes, label_map, **options)
     return LabelReader(RasterLabels(reader, table), area=area, closing=reader.close)
 
 

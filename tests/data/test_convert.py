@@ -4,7 +4,7 @@ import rasterio
 from data_toys import TRANSFORM, read_with_rasterio, smooth_image, write
 from reader_toys import write_npy, write_ome_zarr, write_svs
 
-from foveate.data.convert import convert
+from foveate.data.pyramids import convert
 from foveate.data.readers import open_image
 from foveate.errors import ConfigError, FoveateError, ImageReadError, OutputExistsError, UnsupportedImageError
 from foveate.geometry import Size, Window

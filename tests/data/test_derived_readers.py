@@ -6,7 +6,7 @@ import tifffile
 from data_toys import TRANSFORM, footprint_means, smooth_image, write
 from PIL import Image, ImageOps
 
-from foveate.data.convert import convert
+from foveate.data.pyramids import convert
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
 from foveate.data.readers.base import Address
 from foveate.data.readers.derived import RescaledReader, resized, size_at, stored_orientation

@@ -10,7 +10,7 @@ from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 
-from foveate.data.convert import convert
+from foveate.data.pyramids import convert
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.resolution import area_lattice, pixel_sides

@@ -215,8 +215,8 @@ def test_masks_without_an_image_are_said(tmp_path):
     assert prepared(tmp_path).notes == ("masks without an image of the same name: c.tif",)
 
 
-def reader(mask, ignore=255):
-    return labels_of(ArrayReader(mask), CLASSES, ignore)
+def reader(mask):
+    return labels_of(ArrayReader(mask), CLASSES)
 
 
 def random_mask(height, width, seed=0):
@@ -262,10 +262,6 @@ def test_many_masks():
     assert index.pixel_counts.tolist() == [sum((m == c).sum() for m in masks) for c in range(CLASSES)]
     assert [image.ignored for image in index.images] == [(m == 255).sum() for m in masks]
     assert shares == pytest.approx([k / 6 for k in range(1, 7)])
-
-
-def test_ignore_index_below_255():
-    assert index_labels(reader(np.array([[0, 7]], np.uint8), 7), CLASSES, 1).ignored == 1
 
 
 def test_bad_value_is_found_before_training():

@@ -11,10 +11,10 @@ from foveate.data.config import DataConfig
 from foveate.data.images import SampleReader, open_working, working
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import Sample
+from foveate.data.pyramids import with_overviews
 from foveate.data.readers import ArrayReader, open_image
 from foveate.data.readers.derived import RescaledReader
 from foveate.data.readers.gdal import open_dataset
-from foveate.data.readers.overviews import with_overviews
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
 from foveate.patches import ScaleSet
@@ -157,7 +157,7 @@ def test_at_another_pixel_size_too(path):
 
 
 def test_coarse_levels_made_for_a_file_leave_out_what_means_nothing(path, tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.data.readers.overviews._MOST_PIXELS", 1000)
+    monkeypatch.setattr("foveate.data.pyramids._MOST_PIXELS", 1000)
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
     window, size = Window(0, 0, 144, 208), Size(18, 26)
     with open_image(path) as plain:

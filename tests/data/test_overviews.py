@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from data_toys import footprint_means, smooth_image, write
 
+from foveate.data import pyramids
 from foveate.data.images import ReaderCache
-from foveate.data.readers import ArrayReader, open_image, overviews
-from foveate.data.readers.overviews import OverviewedReader, with_overviews
+from foveate.data.pyramids import OverviewedReader, with_overviews
+from foveate.data.readers import ArrayReader, open_image
 from foveate.errors import ImageReadError
 from foveate.geometry import Size, Window
 
@@ -22,7 +23,7 @@ HEIGHT, WIDTH = 611, 823
 @pytest.fixture
 def small(monkeypatch):
     """Images of some thousand pixels count as large."""
-    monkeypatch.setattr(overviews, "_MOST_PIXELS", 10_000)
+    monkeypatch.setattr(pyramids, "_MOST_PIXELS", 10_000)
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_a_torn_tile_costs_only_what_shows_it(small, cache, image, monkeypatch):
 
 
 def test_the_cache_is_bounded(small, cache, image, tmp_path, monkeypatch):
-    monkeypatch.setattr(overviews, "CACHE_BYTES", 1)
+    monkeypatch.setattr(pyramids, "CACHE_BYTES", 1)
     for seed in range(3):
         path = write(tmp_path / f"{seed}.tif", smooth_image(3, 300, 300, np.uint8, seed), driver="GTiff", tiled=True)
         with with_overviews(open_image(path)) as reader:
@@ -145,7 +146,7 @@ def test_the_cache_is_bounded(small, cache, image, tmp_path, monkeypatch):
 
 def _read_wide(path, folder, found):
     os.environ["FOVEATE_CACHE"] = str(folder)
-    overviews._MOST_PIXELS = 10_000
+    pyramids._MOST_PIXELS = 10_000
     with with_overviews(open_image(path)) as reader:
         made = OverviewedReader._make
 
@@ -208,7 +209,7 @@ def test_a_damaged_file_in_the_cache_is_made_anew(small, cache, image, damage):
     changed = {"flipped": flipped, "cut": whole[:-9], "empty": b""}
     file.unlink()
     file.write_bytes(changed[damage])
-    overviews._known_whole.clear()
+    pyramids._known_whole.clear()
     with with_overviews(open_image(path)) as reader:
         assert np.array_equal(reader.read(Window(0, 0, 600, 800), Size(60, 80)), right)
     assert file.read_bytes() == whole

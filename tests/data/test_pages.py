@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from data_toys import smooth_image, write
 
-from foveate.data.convert import convert
+from foveate.data.pyramids import convert
 from foveate.data.readers import open_image
 from foveate.data.readers.base import Address, plane_of
 from foveate.errors import ConfigError, SeveralPlanesError, UnsupportedImageError

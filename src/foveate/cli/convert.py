@@ -49,7 +49,7 @@ def convert(
 
     import typing
 
-    from foveate.data.convert import convert as convert_image
+    from foveate.data.pyramids import convert as convert_image
     from foveate.data.readers import open_image
     from foveate.data.readers.base import plane_of
     from foveate.reporting.tables import facts_table, image_facts

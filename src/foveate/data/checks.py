@@ -268,7 +268,7 @@ class _NotCounted(NamedTuple):
                 f"{self.pixels:,} pixels of the masks are NaN, which never counts; if they are {name}, store a number"
             )
         why = " which the masks declare as nodata" if self.lacking else f" which data.label_map maps to {IGNORE}"
-        if not self.lacking and self.value == self.meaning.ignore_index:
+        if not self.lacking and self.value == IGNORE:
             why = ", which does not count"
         return (
             f"{self.pixels:,} pixels of the masks are {self.meaning.shown(self.value)}{why}; if they are {name}, set "
@@ -288,7 +288,7 @@ def _not_counted(masks: Sequence[Callable[[], LabelReader]]) -> list[_NotCounted
                 values, lacking = mask.stored(
                     np.arange(window.top, window.bottom), np.arange(window.left, window.right)
                 )
-                ignored = ~lacking & (mask.meaning.ids(values) == mask.membership.ignore_index)
+                ignored = ~lacking & (mask.meaning.ids(values) == IGNORE)
                 for cause, chosen in ((True, lacking), (False, ignored)):
                     found.update(_counted(values[chosen], cause))
     return [_NotCounted(value, lacking, pixels, meanings[0]) for (value, lacking), pixels in found.most_common()]

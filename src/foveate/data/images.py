@@ -17,10 +17,10 @@ from foveate.data.config import DataConfig
 from foveate.data.labels import LabelReader, LabelSource, open_source
 from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample
+from foveate.data.pyramids import with_overviews
 from foveate.data.readers import ImageReader, Resolution, open_image
 from foveate.data.readers.bands import is_pattern, pattern_of
 from foveate.data.readers.derived import FilledReader, resized, size_at
-from foveate.data.readers.overviews import with_overviews
 from foveate.data.roi import Roi, area_of
 from foveate.data.sampling import Planned
 from foveate.errors import DatasetError
@@ -61,25 +61,16 @@ class ReaderCache:
         self._process = os.getpid()
 
     def get(self, path: Path) -> ImageReader:
-        """An open reader, which the cache closes; use it before the next call.
-
-        Raises:
-            ImageReadError: when there is no such file.
-            UnsupportedImageError: when no reader can open it.
-        """
+        """An open reader, which the cache closes; use it before the next call."""
         if self._process != os.getpid():
             self._readers, self._process = OrderedDict(), os.getpid()
         if path not in self._readers:
             reader = self._open(path)
             self._readers[path] = with_overviews(reader) if self._with_overviews else reader
-            self._evict()
+            while len(self._readers) > 1 and self._is_full():
+                self._readers.popitem(last=False)[1].close()
         self._readers.move_to_end(path)
         return self._readers[path]
-
-    def _evict(self) -> None:
-        while len(self._readers) > 1 and self._is_full():
-            _, oldest = self._readers.popitem(last=False)
-            oldest.close()
 
     def _is_full(self) -> bool:
         held = sum(reader.resident_bytes for reader in self._readers.values())
@@ -96,17 +87,12 @@ class ReaderCache:
 
 
 def open_working(image: Path | str, config: DataConfig, pixel_size: float | None = None) -> ImageReader:
-    """Open an image as training, evaluation and prediction see it.
+    """Open an image as training, evaluation and prediction see it; see `open_image` and `working` for errors.
 
     Args:
         image: a file or URL.
         config: says which bands are used, and the pixel size of the working resolution.
         pixel_size: that of the image in metres, instead of what the file says.
-
-    Raises:
-        ImageReadError: when there is no such file.
-        UnsupportedImageError: when no reader can open it.
-        DatasetError: when its pixel size is needed and not known.
     """
     reader = open_stored(image, config)
     try:
@@ -117,12 +103,7 @@ def open_working(image: Path | str, config: DataConfig, pixel_size: float | None
 
 
 def open_stored(image: Path | str, config: DataConfig) -> ImageReader:
-    """Open an image as it is stored, but for what the configuration says of bands, planes and missing values.
-
-    Raises:
-        ImageReadError: when there is no such file.
-        UnsupportedImageError: when no reader can open it.
-    """
+    """Open an image as it is stored, but for what the configuration says of bands, planes and missing values."""
     nodata = None if config.nodata == "ignore" else config.nodata
     options: dict[str, Any] = {"plane": config.plane, "nodata": nodata, "use_nodata": config.use_nodata}
     if config.band_files is None:
@@ -234,22 +215,12 @@ class SampleReader:
 
 
 def open_sample(sample: Sample, config: DataConfig) -> ImageReader:
-    """The image of a sample, opened on its own, at the working resolution.
-
-    Raises:
-        ImageReadError: when there is no such file.
-        UnsupportedImageError: when no reader can open it.
-        DatasetError: when its pixel size is needed and not known.
-    """
+    """The image of a sample, opened on its own, as by `open_working`."""
     return open_working(sample.image, config, sample.pixel_size)
 
 
 def sample_area(sample: Sample, config: DataConfig, image: ImageReader, tissue: Tissue = False) -> Area:
-    """What counts of a sample: the region that is labelled, pixels that hold data, and tissue where asked for.
-
-    Raises:
-        ConfigError: when the region cannot be read or does not meet the image.
-    """
+    """What counts of a sample: the region that is labelled, pixels that hold data, and tissue where asked for."""
     roi = None if sample.roi is None else Roi(sample.roi)
     return area_of(image, sample.name, roi=roi, nodata=config.use_nodata, tissue=tissue)
 
@@ -279,11 +250,7 @@ def open_labels(sample: Sample, config: DataConfig, *, tissue: Tissue = False) -
 
 
 def mask_of(sample: Sample) -> Path:
-    """The path of the mask.
-
-    Raises:
-        DatasetError: when the sample has none.
-    """
+    """The path of the mask, which must be there."""
     if sample.mask is None:
         raise DatasetError(f"the image {sample.image} has no mask")
     return sample.mask

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
 from foveate.data.sections import ClassConfig
@@ -15,13 +15,14 @@ from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
 from foveate.geometry import CellGrid, Georeference, Size, Window
 from foveate.looks.passes import PassMap
-from foveate.tiff.cog import open_tiled
-from foveate.tiff.raster import FULL, NODATA, Layers, RasterSpec, open_raster
+from foveate.tiff.cog import TiledWriter, open_tiled
+from foveate.tiff.raster import FULL, NODATA, Layers, RasterSpec, RasterWriter, open_raster
 from foveate.tiff.tiles import Tiling
-from foveate.types import Format, Output, Raster
+from foveate.types import Format, Output
 from foveate.writers import PolygonsConfig
-from foveate.writers.class_map import check_installed, open_labels
+from foveate.writers.class_map import LabelsWriter, check_installed, open_labels
 
+LayerWriter: TypeAlias = TiledWriter | RasterWriter | LabelsWriter
 # Of GDAL's attribute tables: name of a column, type (0 integer, 2 text) and use (5 value, 2 name, 6 to 8 colour).
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
 
@@ -61,14 +62,6 @@ def write_class_table(class_map: Path, classes: Sequence[ClassConfig]) -> None:
 def _texts(parent: ElementTree.Element, **values: object) -> None:
     for name, value in values.items():
         ElementTree.SubElement(parent, name).text = str(value)
-
-
-class LayerWriter(Protocol):
-    """Writes one layer, window by window."""
-
-    def write(self, window: Window, values: Any, /) -> None:
-        """Write (h, w) or (bands, h, w) values into a window of the layer's own pixels."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,23 +207,20 @@ def open_class_map(path: Path, spec: OutputSpec) -> Iterator[LayerWriter]:
         with open_labels(path, spec.size, spec.classes, spec.resolution, _stored_size(spec)) as labels:
             yield labels
         return
+    tags = {f"class_{i}": c.name for i, c in enumerate(spec.classes)}
+    tags |= {"overlapping": "true"} if spec.overlapping else {}
+    tags |= {name: str(side) for name, side in _stored_size(spec).items()}
     raster = RasterSpec(
         spec.size, "uint8", spec.georeference, spec.resolution,
         [c.name for c in spec.classes] if spec.overlapping else ("class",),
         colors=() if spec.overlapping else [c.rgb for c in spec.classes],
-        tags=_class_map_tags(spec),
+        tags=tags,
         nodata=NODATA, overviews="mode",
     )  # fmt: skip
     with open_tiled(path, raster) as writer:
         yield writer
     if not spec.overlapping:
         write_class_table(path, spec.classes)
-
-
-def _class_map_tags(spec: OutputSpec) -> dict[str, str]:
-    names = {f"class_{i}": c.name for i, c in enumerate(spec.classes)}
-    kind = {"overlapping": "true"} if spec.overlapping else {}
-    return names | kind | {name: str(side) for name, side in _stored_size(spec).items()}
 
 
 def _stored_size(spec: OutputSpec) -> dict[str, int]:
@@ -241,19 +231,13 @@ def _stored_size(spec: OutputSpec) -> dict[str, int]:
 
 def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
     if name == "foveation":
-        return _foveation(spec)
+        tags = {"fields_of_view": str(list(spec.fields_of_view)), "cell": str(spec.cell)}
+        grid, place, resolution = _coarser(spec.size, spec.georeference, spec.resolution, spec.cell)
+        return RasterSpec(grid, "float32", place, resolution, ("expected field of view",), tags=tags)
     if name == "passes" and spec.passes is not None:
         return passes_raster(spec.size, spec.georeference, spec.resolution, spec.passes)
     bands = [c.name for c in spec.classes] if name == "probabilities" else [name]
-    return RasterSpec(
-        spec.size, "uint8", spec.georeference, spec.resolution, bands, nodata=NODATA, scale=1 / FULL
-    )  # fmt: skip
-
-
-def _foveation(spec: OutputSpec) -> RasterSpec:
-    tags = {"fields_of_view": str(list(spec.fields_of_view)), "cell": str(spec.cell)}
-    grid, place, resolution = _coarser(spec.size, spec.georeference, spec.resolution, spec.cell)
-    return RasterSpec(grid, "float32", place, resolution, ("expected field of view",), tags=tags)
+    return RasterSpec(spec.size, "uint8", spec.georeference, spec.resolution, bands, nodata=NODATA, scale=1 / FULL)
 
 
 def passes_raster(
@@ -283,22 +267,16 @@ def _write_blocks(
 ) -> None:
     for window, layers in blocks:
         for name, writer in writers.items():
-            values = layers.get(name)
-            place = None if values is None else _place(name, window, values, spec)
+            values: Any = layers.get(name)
+            if values is None:
+                continue
+            place: Window | None = window
+            if name == "passes" and spec.passes is not None:
+                place = spec.passes.pixels_of(window)  # None where the block fills none
+            elif name == "foveation":  # what a cell has beyond the block's border belongs to it too
+                place = Window(window.top // spec.cell, window.left // spec.cell, *values.shape)
             if place is not None:
                 writer.write(place, values)
-
-
-def _place(name: Output, window: Window, values: Any, spec: OutputSpec) -> Window | None:
-    """The pixels of an output's own raster that a block fills, None where it fills none."""
-    if name == "passes" and spec.passes is not None:
-        return spec.passes.pixels_of(window)
-    return _cells(window, values, spec.cell) if name == "foveation" else window
-
-
-def _cells(window: Window, values: Raster, cell: int) -> Window:
-    """The cells of a block; what a cell has beyond the block's border belongs to it too."""
-    return Window(window.top // cell, window.left // cell, *values.shape)
 
 
 def _publish(scratch: Path, folder: Path) -> None:

@@ -71,15 +71,11 @@ def _ring(closed: NDArray[np.float64], place: Place) -> Iterator[str]:
     """A closed ring, the outer one counterclockwise as RFC 7946 asks for."""
     closed = closed[::-1] if place.flipped else closed
     for start in range(0, len(closed), _POINTS_AT_ONCE):
-        points = _as_written(place.to(closed[start : start + _POINTS_AT_ONCE]))
+        points = place.to(closed[start : start + _POINTS_AT_ONCE])
+        whole = points.astype(np.int64)  # as corners of pixels are: without a decimal point
+        points = whole if (whole == points).all() else points
         yield ("," if start else "[") + json.dumps(points.tolist(), separators=(",", ":"))[1:-1]
     yield "]"
-
-
-def _as_written(points: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers, as corners of pixels are, without a decimal point."""
-    whole = points.astype(np.int64)
-    return whole if (whole == points).all() else points
 
 
 class Place(NamedTuple):
@@ -114,19 +110,13 @@ def place_of(place: Georeference | None, coordinates: Coordinates, stretch: tupl
     """
     crs = _on_earth(place)
     if coordinates == "pixels" or (coordinates == "auto" and crs is None):
-        return Place(_stretched(stretch), False, None)
+        return Place(lambda points: points if stretch == (1.0, 1.0) else np.round(points * stretch, 3), False, None)
     if place is None or crs is None:
         raise ConfigError(f"coordinates {coordinates!r} need a class map that knows its place on Earth; use 'pixels'")
     code = crs.to_epsg()
     if coordinates == "lonlat" or code in (None, 4326):
         return _lonlat(place, crs)
     return Place(_affine(place, _decimals(place)), _is_flipped(place), f"urn:ogc:def:crs:EPSG::{code}")
-
-
-def _stretched(stretch: tuple[float, float]) -> Callable[[Any], Any]:
-    if stretch == (1.0, 1.0):
-        return lambda points: points
-    return lambda points: np.round(points * np.array(stretch), 3)
 
 
 def _on_earth(place: Georeference | None) -> Any:
@@ -272,27 +262,17 @@ def polygons(strips: Iterable[LabelArray], config: PolygonsConfig) -> Iterator[t
 
 
 def _drawn(region: ClassRegion, config: PolygonsConfig) -> ClassRegion:
-    if config.regular:
-        shape = regularised(region.shape, config.simplify)
-        valid = isinstance(shape, shapely.Polygon) and shape.is_valid
-        return region._replace(shape=shapely.orient_polygons(shape)) if valid else region
-    return simplified(region, config.simplify) if config.simplify else region
+    """A region with fewer corners, where it stays a valid polygon.
 
-
-def simplified(region: ClassRegion, tolerance: float) -> ClassRegion:
-    """A region whose valid polygon has fewer corners.
-
-    Each polygon is simplified for itself: it keeps its holes and does not cross itself, but neighbours may overlap or
-    part by up to twice the tolerance.
-
-    Args:
-        region: as found.
-        tolerance: farthest that a border may move, pixels.
+    Each is drawn for itself: it keeps its holes and does not cross itself, but neighbours may overlap or part by up to
+    twice the tolerance.
     """
-    shape = region.shape.simplify(tolerance, preserve_topology=True)
-    if not isinstance(shape, shapely.Polygon) or not shape.is_valid:
+    if not (config.regular or config.simplify):
         return region
-    return region._replace(shape=shapely.orient_polygons(shape))
+    change = regularised if config.regular else shapely.Polygon.simplify
+    shape = change(region.shape, config.simplify)
+    valid = isinstance(shape, shapely.Polygon) and shape.is_valid
+    return region._replace(shape=shapely.orient_polygons(shape)) if valid else region
 
 
 def _kept_ids(class_map: ClassMap, config: PolygonsConfig) -> LabelArray:

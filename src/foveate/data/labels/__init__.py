@@ -29,7 +29,7 @@ from foveate.errors import DatasetError
 from foveate.files import Closing
 from foveate.geometry import Size, Window
 from foveate.membership import Membership
-from foveate.types import IGNORE, IntArray, LabelArray
+from foveate.types import IntArray, LabelArray
 
 __all__ = ["ColourTable", "LabelReader", "LabelSource", "LabelTable", "RasterLabels", "class_map", "open_source"]
 
@@ -158,12 +158,11 @@ def open_source(
     if CLASS in str(place):
         raise DatasetError(f"{place} names one mask for each class, which takes data.overlapping=true")
     placed = placement_of(image, mask(place))
-    colours, rounded = config.mask_colours, config.round_labels
     meaning: Meaning
-    if colours is None:
-        meaning = LabelTable(len(config.classes), IGNORE, config.mask_values, rounded=rounded)
+    if config.mask_colours is None:
+        meaning = LabelTable(len(config.classes), config.mask_values, rounded=config.round_labels)
     else:
-        meaning = ColourTable(colours, IGNORE, rounded=rounded)
+        meaning = ColourTable(config.mask_colours, rounded=config.round_labels)
     return RasterLabels(lambda: mask(place), meaning, placed, size=image.size, use_nodata=config.use_nodata)
 
 
@@ -174,7 +173,7 @@ def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
         ImageReadError: when there is no such file.
     """
     reader = open_image(path)
-    source: LabelSource = RasterLabels(reader, LabelTable(classes, membership.ignore_index))
+    source: LabelSource = RasterLabels(reader, LabelTable(classes))
     if membership.overlapping:
         parts = [YesNoLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
         source = OverlappingLabels(parts, str(path))

@@ -86,7 +86,7 @@ class RasterLabels:
         self._place = placed.placement
         self.notes: tuple[str, ...] = (placed.note,) if placed.note else ()
         self.meaning, self._use_nodata = meaning, use_nodata
-        self.membership: Membership = Exclusive(meaning.ignore_index)
+        self.membership: Membership = Exclusive()
         file = MaskFile.of(reader)
         if file.lossy and not meaning.rounded:
             raise DatasetError(
@@ -103,7 +103,7 @@ class RasterLabels:
 
     def _ids(self, mask: ImageReader, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
         place = self._place.positions(rows, cols)
-        result = np.full((len(rows), len(cols)), self.membership.ignore_index, np.uint8)
+        result = np.full((len(rows), len(cols)), IGNORE, np.uint8)
         inside = _inside(place, mask.size)
         if not inside.any():
             return result
@@ -116,7 +116,7 @@ class RasterLabels:
         values, lacking = self._stored(mask, place, window)
         ids = self.meaning.ids(values)
         if lacking is not None:
-            ids = np.where(lacking & ~self._kept(values, ids), self.membership.ignore_index, ids)
+            ids = np.where(lacking & ~self._kept(values, ids), IGNORE, ids)
         return self._checked(values, ids, inside, counted)
 
     def stored(self, rows: IntArray, cols: IntArray) -> tuple[NDArray[Any], BoolArray]:
@@ -151,7 +151,7 @@ class RasterLabels:
             raise self.meaning.refusal(values, wrong & counted, self.location)
         found = ids.astype(np.uint8)
         # What stands where nothing counts need not be a class.
-        found[wrong | ~inside] = self.membership.ignore_index
+        found[wrong | ~inside] = IGNORE
         return found
 
     def _kept(self, values: NDArray[Any], ids: NDArray[np.int16]) -> BoolArray:
@@ -193,19 +193,18 @@ class YesNoTable(LabelTable):
     Args:
         bands: of a mask with one for each class; 1 of a mask of one class.
         band: which of them.
-        ignore_index, label_map, rounded: as of `LabelTable`; the map leads to 0, 1 or `ignore_index`.
+        label_map, rounded: as of `LabelTable`; the map leads to 0, 1 or `IGNORE`.
     """
 
     def __init__(
         self,
         bands: int,
         band: int,
-        ignore_index: int = IGNORE,
         label_map: Mapping[int, int] | None = None,
         *,
         rounded: bool = False,
     ) -> None:
-        super().__init__(2, ignore_index, label_map or {1: 1, 255: 1}, rounded=rounded)
+        super().__init__(2, label_map or {1: 1, 255: 1}, rounded=rounded)
         self._bands, self._band, self.guessed = bands, band, not label_map
         if self.guessed:
             self._named = np.empty(0, np.int64)  # what a mask calls no data is none
@@ -243,8 +242,7 @@ class YesNoLabels(RasterLabels):
         if self.meaning.guessed and (yes == 1).any() and (yes == 255).any():
             raise DatasetError(
                 f"the mask {self.location} holds both 1 and 255; say what they mean with data.label_map: 0 is no, 1 is "
-                f"yes, {self.membership.ignore_index} is not counted. For example data.label_map={{1: 1, 255: "
-                f"{self.membership.ignore_index}}}"
+                f"yes, {IGNORE} is not counted. For example data.label_map={{1: 1, 255: {IGNORE}}}"
             )
         return super()._checked(values, ids, inside, counted)
 
@@ -272,7 +270,7 @@ class OverlappingLabels:
             if part is not None:
                 found = part.ids(rows, cols, counted)
                 label |= (found == 1).astype(label.dtype) << number
-                ignored |= found == part.membership.ignore_index
+                ignored |= found == IGNORE
         label[ignored] = self.membership.ignore_index
         return label
 
@@ -294,7 +292,7 @@ def overlapping_source(
 def _part(
     path: Path, image: ImageReader, band: tuple[int, int], config: DataConfig, mask: Callable[[Path], ImageReader]
 ) -> RasterLabels:
-    meaning = YesNoTable(*band, IGNORE, config.mask_values, rounded=config.round_labels)
+    meaning = YesNoTable(*band, config.mask_values, rounded=config.round_labels)
     placed = placement_of(image, mask(path))
     return YesNoLabels(lambda: mask(path), meaning, placed, size=image.size, use_nodata=config.use_nodata)
 

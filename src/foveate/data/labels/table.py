@@ -45,12 +45,12 @@ class LabelTable:
     """The values of masks of one band.
 
     A class that `label_map` leads nothing to keeps its own id as its value, so `{255: 1}` is enough for masks of 0 and
-    255. NaN is `ignore_index`. Masks of several equal bands, such as grey pictures saved in colour, are masks of one.
+    255. NaN is `IGNORE`. Masks of several equal bands, such as grey pictures saved in colour, are masks of one.
 
     Args:
         classes: number of classes; ids are 0 to `classes - 1`.
-        ignore_index: id of what is not counted; as a value too, unless the map leads it elsewhere.
-        label_map: value in the file -> class id or `ignore_index`; any whole numbers.
+        label_map: value in the file -> class id or `IGNORE`; any whole numbers. `IGNORE` is a value too, unless the map
+            leads it elsewhere.
         rounded: take the nearest allowed value for one that is not allowed.
 
     Raises:
@@ -62,15 +62,14 @@ class LabelTable:
     def __init__(
         self,
         classes: int,
-        ignore_index: int = IGNORE,
         label_map: Mapping[int, int] | None = None,
         *,
         rounded: bool = False,
     ) -> None:
         named = self._map = dict(label_map or {})
         own = {label: label for label in range(classes) if label not in named.values()}
-        entries = {ignore_index: ignore_index, **own, **named}
-        self.ignore_index, self._classes, self.rounded = ignore_index, classes, rounded
+        entries = {IGNORE: IGNORE, **own, **named}
+        self._classes, self.rounded = classes, rounded
         self._lookup, self._named = _Lookup(entries), np.array(sorted(named), np.int64)
         if rounded and (np.diff(self._lookup.keys) < _APART).any():
             raise DatasetError(
@@ -95,10 +94,10 @@ class LabelTable:
         return band
 
     def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
-        """The class id or `ignore_index` of each number, `NO_CLASS` of one that is not allowed."""
+        """The class id or `IGNORE` of each number, `NO_CLASS` of one that is not allowed."""
         found = self._lookup(values)
         if values.dtype.kind == "f":
-            found[np.isnan(values)] = self.ignore_index
+            found[np.isnan(values)] = IGNORE
         return found
 
     def names(self, values: NDArray[Any]) -> BoolArray:
@@ -141,17 +140,14 @@ class ColourTable:
     """The colours of masks of three bands, or of one band with a colour table.
 
     Args:
-        colours: red, green and blue, 0 to 255, -> class id or `ignore_index`.
-        ignore_index: id of what is not counted.
+        colours: red, green and blue, 0 to 255, -> class id or `IGNORE`.
         rounded: take the nearest of the colours for one that is not allowed.
     """
 
     in_colours = True
 
-    def __init__(
-        self, colours: Mapping[tuple[int, int, int], int], ignore_index: int = IGNORE, *, rounded: bool = False
-    ) -> None:
-        self.ignore_index, self.rounded = ignore_index, rounded
+    def __init__(self, colours: Mapping[tuple[int, int, int], int], *, rounded: bool = False) -> None:
+        self.rounded = rounded
         self._colours = np.array(sorted(colours), np.int64)
         self._lookup = _Lookup({int(packed(np.array(colour))): label for colour, label in colours.items()})
 
@@ -183,7 +179,7 @@ class ColourTable:
         return DatasetError(
             f"the mask {location} holds the colour {found}; allowed are {_colour_names(self._lookup.keys)}. Name every "
             f"colour in data.label_map, for example data.label_map={{'{found.split(',')[0]}': 1}}, those that do not "
-            f"count with {self.ignore_index}"
+            f"count with {IGNORE}"
         )
 
     def shown(self, value: Any) -> str:

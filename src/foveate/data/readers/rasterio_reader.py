@@ -180,7 +180,7 @@ class RasterioReader(GdalReader):
     """Reads windows from a file and from its overviews.
 
     The overviews are trusted to be means (or wavelet averages, as in JPEG 2000): those made by
-    `foveate.data.convert.convert` are; overviews that another program made by picking pixels do alias.
+    `foveate.data.pyramids.convert` are; overviews that another program made by picking pixels do alias.
 
     Args:
         location: the file, URL or GDAL virtual path.
