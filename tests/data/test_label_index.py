@@ -230,8 +230,8 @@ def test_counts_and_cells(height, width, cell, band):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(label_index, "_BAND_PIXELS", band)
         found = index_labels(reader(mask), CLASSES, cell)
-    assert found.counts.tolist() == [(mask == c).sum() for c in range(CLASSES)]
-    assert found.ignored == (mask == 255).sum()
+    assert found.tally.counts.tolist() == [(mask == c).sum() for c in range(CLASSES)]
+    assert found.tally.ignored == (mask == 255).sum()
     for row in range(found.grid.rows):
         for col in range(found.grid.cols):
             part = mask[row * cell : (row + 1) * cell, col * cell : (col + 1) * cell]
@@ -259,8 +259,8 @@ def test_many_masks():
     masks = [random_mask(30, 40, seed) for seed in range(6)]
     shares = []
     index = LabelIndex.build([lambda m=m: reader(m) for m in masks], CLASSES, 4, progress=shares.append)
-    assert index.pixel_counts.tolist() == [sum((m == c).sum() for m in masks) for c in range(CLASSES)]
-    assert [image.ignored for image in index.images] == [(m == 255).sum() for m in masks]
+    assert index.tally.counts.tolist() == [sum((m == c).sum() for m in masks) for c in range(CLASSES)]
+    assert [image.tally.ignored for image in index.images] == [(m == 255).sum() for m in masks]
     assert shares == pytest.approx([k / 6 for k in range(1, 7)])
 
 

@@ -156,7 +156,7 @@ def test_training_and_evaluation_read_labels_where_they_lie(tmp_path, pixel_size
         expected = slow(picture, ids, grids["masks"])
         np.testing.assert_array_equal(found.read(Window.of(found.size)), expected)
         index = index_labels(found, 2, 4)
-    assert index.counts.tolist() == [(expected == 0).sum(), (expected == 1).sum()]
+    assert index.tally.counts.tolist() == [(expected == 0).sum(), (expected == 1).sum()]
     assert 0.01 < (expected == 255).mean() < 0.95
     reader = SampleReader(config, LocationSpec(ScaleSet(16, (16, 32)), 8, 1, (0, 1), window_labels=True))
     (location,) = reader.read(sample, [(2, 3)])

@@ -59,7 +59,7 @@ def test_labels_outside_do_not_count(data_set):
             expected = np.where(inside(nodata), mask, 255)
             assert np.array_equal(labels.read(Window.of(SIZE)), expected)
             assert np.array_equal(labels.read(Window(0, 0, 90, 120), Size(30, 40)), expected[1::3, 1::3])
-            counts = index_labels(labels, 2, 8).counts
+            counts = index_labels(labels, 2, 8).tally.counts
         assert counts.tolist() == [(expected == 0).sum(), (expected == 1).sum()]
 
 
@@ -104,8 +104,8 @@ def test_places_are_drawn_over_tissue_only(tmp_path):
     (sample,) = load_samples(config)
     with open_labels(sample, config, tissue=config.tissue) as labels:
         index = index_labels(labels, 2, 16)
-    assert index.counts[1] == disc.sum()
-    assert 0 < index.counts[0] < 0.3 * disc.sum()
+    assert index.tally.counts[1] == disc.sum()
+    assert 0 < index.tally.counts[0] < 0.3 * disc.sum()
     with open_labels(sample, config) as labels:
         assert (labels.read(Window.of(labels.size)) == disc).all()
     assert load_samples(data_config(tmp_path))  # nothing else changes

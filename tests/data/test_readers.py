@@ -41,7 +41,7 @@ def test_large_image_is_decoded_to_a_temporary_file(tmp_path):
         assert reader.levels == in_memory.levels
         window, size = Window(0, 0, 512, 512), Size(64, 64)
         assert np.abs(reader.read(window, size).astype(int) - in_memory.read(window, size)).max() <= 2
-        folder = reader._store._folder.name
+        folder = reader._folder.name
         assert list(pyramid.Path(folder).iterdir())
     assert not pyramid.Path(folder).exists()
 
@@ -50,7 +50,7 @@ def test_a_temporary_file_is_small_where_the_image_is_plain_and_gone_once_it_is_
     path = write(tmp_path / "image.png", np.zeros((3, 600, 700), np.uint8), driver="PNG")
     with open_image(path, decode_limit_bytes=1000) as reader:
         assert not reader.read(Window(500, 600, 90, 90)).any()
-        assert [file.name for file in pyramid.Path(reader._store._folder.name).iterdir()] == ["lock"]
+        assert [file.name for file in pyramid.Path(reader._folder.name).iterdir()] == ["lock"]
 
 
 def test_missing_file():

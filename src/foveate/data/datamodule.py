@@ -137,7 +137,7 @@ class FoveateDataModule(LightningDataModule):
     @property
     def pixel_counts(self) -> IntArray:
         """(classes,) training pixels of each class; after `setup`."""
-        return self._ready()[1].pixel_counts
+        return self._ready()[1].tally.counts
 
     @property
     def normalisation(self) -> Normalisation:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from foveate.data.labels import LEFT_OUT, LabelReader
 from foveate.data.sections import Split
-from foveate.geometry import CellGrid, Size, Window
+from foveate.geometry import CellGrid, Size, Window, ceil_div, windows_over
 from foveate.membership import Membership
 from foveate.types import BoolArray, IntArray, LabelArray
 
@@ -106,17 +107,7 @@ class ClassTable:
 
 
 def count_split(split: Split, masks: Sequence[Callable[[], LabelReader]], classes: int) -> SplitLabels:
-    """Count the labels of a split, of large ones in windows that are spread evenly.
-
-    Args:
-        split: its name.
-        masks: one function per image that opens its labels.
-        classes: number of classes.
-
-    Raises:
-        DatasetError: when a label is not allowed.
-        ImageReadError: when a file is damaged.
-    """
+    """Count the labels of a split, which each function opens; of large ones in windows that are spread evenly."""
 
     def count(labels: LabelReader) -> tuple[Tally, float]:
         windows = spread_windows(labels.size, MOST_PIXELS // len(masks))
@@ -148,13 +139,10 @@ def read_each(masks: Sequence[Callable[[], LabelReader]], work: Callable[[LabelR
 def spread_windows(size: Size, pixels: int) -> list[Window]:
     """Disjoint windows of an image, evenly spread, that hold about so many pixels; all of it where it has no more."""
     tops, lefts = range(0, size.height, _SIDE), range(0, size.width, _SIDE)
-    places = [(top, left) for top in tops for left in lefts]
-    step = max(1, -(-len(places) * _SIDE**2 // max(pixels, _SIDE**2)))
+    step = max(1, ceil_div(len(tops) * len(lefts) * _SIDE**2, max(pixels, _SIDE**2)))
     # Every so many-th along a line that goes on in the next row, unless rows would always be met in the same columns.
     step += step > 1 and len(lefts) % step == 0
-    return [
-        Window(top, left, min(_SIDE, size.height - top), min(_SIDE, size.width - left)) for top, left in places[::step]
-    ]
+    return list(islice(windows_over(size, _SIDE, _SIDE), 0, None, step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +163,6 @@ class ImageLabels:
     labelled: NDArray[np.uint8]
     labelled_cells: int
 
-    @property
-    def counts(self) -> IntArray:
-        """(classes,) pixels of each class that count."""
-        return self.tally.counts
-
-    @property
-    def ignored(self) -> int:
-        """Pixels labelled `ignore_index`."""
-        return self.tally.ignored
-
     def is_labelled(self, row: int, col: int) -> bool:
         """Whether any pixel of the cell counts."""
         byte, bit = divmod(row * self.grid.cols + col, 8)
@@ -198,11 +176,6 @@ class LabelIndex:
     images: tuple[ImageLabels, ...]
 
     @property
-    def pixel_counts(self) -> IntArray:
-        """(classes,) pixels of each class over all images."""
-        return self.tally.counts
-
-    @property
     def tally(self) -> Tally:
         """The pixels of all images."""
         return sum((image.tally for image in self.images[1:]), self.images[0].tally)
@@ -214,7 +187,6 @@ class LabelIndex:
         classes: int,
         cell: int,
         *,
-        max_cells: int = MAX_CELLS,
         progress: Callable[[float], None] | None = None,
     ) -> LabelIndex:
         """Read all masks once, several at a time.
@@ -223,7 +195,6 @@ class LabelIndex:
             masks: one function per image that opens its mask; each is opened, read and closed in one thread.
             classes: number of classes.
             cell: side of a cell in level-0 pixels: the overview's downsample.
-            max_cells: cells kept per image and class; more are thinned out evenly, the same ones every time.
             progress: called with the share of images done, 0 to 1.
 
         Raises:
@@ -231,7 +202,7 @@ class LabelIndex:
             ImageReadError: when a mask is damaged.
         """
         images = []
-        for image in read_each(masks, lambda labels: index_labels(labels, classes, cell, max_cells)):
+        for image in read_each(masks, lambda labels: index_labels(labels, classes, cell)):
             images.append(image)
             if progress:
                 progress(len(images) / len(masks))
@@ -241,11 +212,10 @@ class LabelIndex:
 def index_labels(labels: LabelReader, classes: int, cell: int, max_cells: int = MAX_CELLS) -> ImageLabels:
     """Count the classes of one mask and find the cells that hold them, band by band of cell rows.
 
-    Raises:
-        DatasetError: when the mask holds a value that is not allowed.
+    Of more than `max_cells` cells of a class those of lowest hash are kept: an even, repeatable sample.
     """
     grid = CellGrid(labels.size, cell)
-    kept = [_CellSample(max_cells) for _ in range(classes)]
+    kept = [np.empty(0, np.int64)] * classes
     tally = Tally.none(classes)
     labelled = []
     step = max(1, _BAND_PIXELS // (cell * labels.size.width))
@@ -253,10 +223,10 @@ def index_labels(labels: LabelReader, classes: int, cell: int, max_cells: int = 
         counts, counted, part = _count(labels, grid, row, min(row + step, grid.rows), classes)
         tally += part
         labelled.append(counted)
-        for sample, column in zip(kept, counts.T, strict=True):
-            sample.add(np.flatnonzero(column) + row * grid.cols)
+        found = (np.flatnonzero(column) + row * grid.cols for column in counts.T)
+        kept = [_thinned(np.concatenate(both), max_cells) for both in zip(kept, found, strict=True)]
     valid = np.concatenate(labelled)
-    cells = tuple(np.stack(np.divmod(sample.result(), grid.cols), axis=1) for sample in kept)
+    cells = tuple(np.stack(np.divmod(np.sort(sample), grid.cols), axis=1) for sample in kept)
     return ImageLabels(grid, tally, cells, np.packbits(valid), int(valid.sum()))
 
 
@@ -276,26 +246,8 @@ def _count(
     return counts[:, :classes], counts[:, classes] < pixels.ravel(), tally
 
 
-class _CellSample:
-    """Keeps the cells of lowest hash: an even, repeatable sample that does not depend on the bands."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._cells = np.empty(0, np.int64)
-
-    def add(self, cells: IntArray) -> None:
-        self._cells = np.concatenate([self._cells, cells])
-        if len(self._cells) > 2 * self._limit:
-            self._trim()
-
-    def result(self) -> IntArray:
-        self._trim()
-        return np.sort(self._cells)
-
-    def _trim(self) -> None:
-        if len(self._cells) > self._limit:
-            order = np.argpartition(_hash(self._cells), self._limit)
-            self._cells = self._cells[order[: self._limit]]
+def _thinned(cells: IntArray, limit: int) -> IntArray:
+    return cells if len(cells) <= limit else cells[np.argpartition(_hash(cells), limit)[:limit]]
 
 
 def _hash(cells: IntArray) -> NDArray[np.uint64]:

@@ -158,17 +158,13 @@ def read_location(
         spec: what to read.
         channels: 0-based bands, one per channel, from `select_channels`.
         planned: the windows to read; by default those of the spec's scales around the cell.
-
-    Raises:
-        ImageReadError: when a file is damaged.
-        DatasetError: when the mask holds a value that is not allowed.
     """
     row, col = cell
     around = CellGrid(image.size, spec.overview_downsample).window(row, col)
     overview = read_overview(image, Window(row, col, 1, 1), spec.overview_downsample, spec.policy_margin)
     side = Size.square(spec.scales.patch_size)
     planned = planned or [Planned(scale, spec.scales.window(around, scale)) for scale in spec.scales_read]
-    patches = [read_patch(image, one, spec.scales, channels) for one in planned]
+    patches = [_patch(image, one, spec.scales, channels) for one in planned]
     own = [torch.from_numpy(labels.read(one.window, side)) for one in planned if spec.window_labels]
     widest = max((one.window for one in planned), key=lambda window: window.height)
     return Location(
@@ -182,8 +178,8 @@ def read_location(
     )
 
 
-def read_patch(image: ImageReader, planned: Planned, scales: ScaleSet, channels: Sequence[int]) -> Tensor:
-    """The patch (C, P, P) of a window."""
+def _patch(image: ImageReader, planned: Planned, scales: ScaleSet, channels: Sequence[int]) -> Tensor:
+    """(C, P, P), of a window."""
     parts = scales.parts(planned.scale)
     pictures = (image.read(planned.window.centred(view), Size.square(pixels))[channels] for view, pixels in parts)
     return assembled([_as_batchable(picture) for picture in pictures], scales)

@@ -39,7 +39,9 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
         ConfigError: when there is no such file, it holds something else, its coordinates cannot be brought to the
             image, or nothing of the image is inside.
     """
-    tree = _load(path)
+    if not path.is_file():
+        raise ConfigError(f"no region of interest at {path}")
+    tree = read_json(path, ConfigError, "a region of interest is a GeoJSON file", _MOST_BYTES)
     with translated(ConfigError, f"{path} has a polygon whose coordinates are not numbers", "it is damaged"):
         polygons = [tuple(map(_ring, rings)) for rings in _polygons(tree, path) if rings]
     if not polygons:
@@ -58,12 +60,6 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
 def region_file(place: Path, stem: str) -> Path:
     """The file of an image's region: the given one, or that of the image's name in a folder."""
     return place / f"{stem}.geojson" if place.is_dir() else place
-
-
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise ConfigError(f"no region of interest at {path}")
-    return read_json(path, ConfigError, "a region of interest is a GeoJSON file", _MOST_BYTES)
 
 
 def _polygons(tree: Any, path: Path) -> Iterator[Any]:
@@ -117,7 +113,8 @@ def pixel_transform(
     place = image.georeference
     own = CRS.from_wkt(place.crs) if place is not None and place.crs else None
     if coordinates == "auto":
-        coordinates = _guessed(named is not None, own is not None, rings)
+        may_be_degrees = own is not None and any((np.abs(ring) <= (180, 90)).all() for ring in rings)
+        coordinates = "crs" if named is not None else "lonlat" if may_be_degrees else "pixels"
     if coordinates == "pixels":
         rows, cols = image.size.height / image.stored_size.height, image.size.width / image.stored_size.width
         return lambda ring: ring * (cols, rows)
@@ -127,13 +124,6 @@ def pixel_transform(
             f"with {hint} pixels"
         )
     return _from_earth(named or own if coordinates == "crs" else None, own, place)
-
-
-def _guessed(named: bool, on_earth: bool, rings: list[Ring]) -> Coordinates:
-    if named:
-        return "crs"
-    may_be_degrees = any((np.abs(ring) <= (180, 90)).all() for ring in rings)
-    return "lonlat" if on_earth and may_be_degrees else "pixels"
 
 
 def named_system(tree: Any, path: Path) -> CRS | None:

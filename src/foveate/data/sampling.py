@@ -51,15 +51,7 @@ class CellSampler:
         self._weights = np.array([[len(cells) > 0 for cells in image.cells] for image in index.images]) * weights
 
     def draw(self, rng: Generator, count: int) -> tuple[int, IntArray]:
-        """An image and cells of it.
-
-        Args:
-            rng: the only source of randomness.
-            count: number of cells K.
-
-        Returns:
-            The image's index and (K, 2) rows and columns; cells may repeat.
-        """
+        """The index of an image, and (count, 2) rows and columns of cells of it, which may repeat."""
         image = self._draw_image(rng)
         return image, np.array([self._draw_cell(rng, image) for _ in range(count)], np.int64).reshape(count, 2)
 
@@ -68,15 +60,9 @@ class CellSampler:
         return self._images[image].grid
 
     def draw_window(self, rng: Generator, image: int, inside: Window | None) -> Window:
-        """A cell of an image, inside a window or anywhere; by class, as often as `balance` says, where it holds one.
+        """A cell of an image, inside a window that meets it or anywhere, level-0 pixels.
 
-        Args:
-            rng: the only source of randomness.
-            image: its index.
-            inside: level-0 pixels, meeting the image; None for all of it.
-
-        Returns:
-            The cell, level-0 pixels.
+        By class, as often as `balance` says, where it holds one.
         """
         grid = self._images[image].grid
         if inside is None:
@@ -198,9 +184,7 @@ def drawn_windows(
 def windows_as_predicted(cell: Window, scales: ScaleSet) -> list[Planned]:
     """A window of every look, widest first, each in the one before: those that prediction without margins looks at.
 
-    Args:
-        cell: level-0 pixels; the closest window is centred on it.
-        scales: the looks.
+    The closest one is centred on the cell, level-0 pixels.
     """
     closest = scales.window(cell, 0)
     planned: list[Planned] = []

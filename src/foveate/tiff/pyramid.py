@@ -55,11 +55,7 @@ class TiffSource:
 
 
 def write_plain_pyramid(source: TiffSource, path: Path) -> None:
-    """Write a tiled TIFF with overviews, compressed a little.
-
-    Raises:
-        ImageReadError: when the source is damaged.
-    """
+    """Write a tiled TIFF with overviews, compressed a little."""
     _write(path, source, 512, "zstd", False, lambda share: None)
 
 
@@ -78,20 +74,7 @@ def write_pyramid(
     Such a file holds its overviews before its pixels: pixels go to a plain file first, which is copied, so that for a
     while the disk holds both.
 
-    Args:
-        source: what is written.
-        destination: the TIFF; it appears under its name only when complete.
-        overwrite: replace an existing file.
-        tile: side of a stored tile in pixels, a power of two from 64 to 4096.
-        compression: "jpeg" loses detail and takes 8-bit images of 1 or 3 bands only; the others are lossless.
-        labels: overviews pick one pixel instead of the mean, as class ids must not be blended.
-        progress: called with the share done, from 0 to 1.
-
-    Raises:
-        ImageReadError: when the source is damaged.
-        ConfigError: when tile or compression are not possible.
-        OutputExistsError: when the destination exists and `overwrite` is false.
-        OutputWriteError: when writing failed.
+    See `foveate.data.pyramids.convert` for the arguments and errors.
     """
     _check(source, tile, compression, labels)
     report = progress or (lambda share: None)

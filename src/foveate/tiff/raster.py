@@ -105,7 +105,11 @@ def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Ite
                 _describe(dataset, spec)
                 yield RasterWriter(dataset, path)
             _check_complete(plain)
-            _optimise(plain, optimised, spec)
+            # Differences of neighbours compress better than values, but not those of class ids.
+            predictor = "YES" if spec.overviews == "average" else "NO"
+            resampling = {"overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper()}
+            copy_as_cog(plain, optimised, tile=TILE, compress="DEFLATE", predictor=predictor, **resampling)
+            plain.unlink()
             _check_complete(optimised)
         except RasterioError as error:
             reason = _reason(error, path)
@@ -201,14 +205,6 @@ def resolution_tags(height: float, width: float) -> dict[str, str]:
         "TIFFTAG_YRESOLUTION": repr(0.01 / height),
         "TIFFTAG_RESOLUTIONUNIT": "3",
     }
-
-
-def _optimise(plain: Path, optimised: Path, spec: RasterSpec) -> None:
-    # Differences of neighbours compress better than values, but not those of class ids.
-    predictor = "NO" if spec.overviews != "average" else "YES"
-    resampling = {"overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper()}
-    copy_as_cog(plain, optimised, tile=TILE, compress="DEFLATE", predictor=predictor, **resampling)
-    plain.unlink()
 
 
 def _opened(path: Path, mode: str, **options: Any) -> Any:

@@ -184,8 +184,12 @@ def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
         alone = ours is not None or theirs is not None
         note = f"only the {known} has a georeference; image and mask are matched pixel by pixel"
         return Placed(Stretched(image.size, mask.size), note if alone else "")
-    shown = _size_of(mask, image)
-    if mask.resolution is not None and _close(shown, image.size):
+    shown = mask.size
+    if mask.resolution is not None and image.resolution is not None:  # in pixels of the image
+        shown = size_at(mask, mask.resolution, image.resolution.row)
+    # Each was rounded to whole pixels, in a grid of its own.
+    sides = ((shown.height, image.size.height), (shown.width, image.size.width))
+    if mask.resolution is not None and all(abs(own - other) <= 1 + 0.01 * other for own, other in sides):
         return Placed(Stretched(image.size, mask.size))
     lost = [kind for kind, place in (("image", ours), ("mask", theirs)) if place is None]
     raise DatasetError(
@@ -193,18 +197,6 @@ def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
         f"is {shown.height} x {shown.width}. Give them the same size, or give both a georeference (missing in the "
         f"{' and the '.join(lost)}) or a pixel size"
     )
-
-
-def _size_of(mask: ImageReader, image: ImageReader) -> Size:
-    """The size of a mask, in pixels of its image where it is known how large these are."""
-    if mask.resolution is None or image.resolution is None:
-        return mask.size
-    return size_at(mask, mask.resolution, image.resolution.row)
-
-
-def _close(a: Size, b: Size) -> bool:
-    """Each was rounded to whole pixels, in a grid of its own."""
-    return all(abs(x - y) <= 1 + 0.01 * y for x, y in ((a.height, b.height), (a.width, b.width)))
 
 
 def _ground(reader: ImageReader) -> Georeference | None:
@@ -216,8 +208,12 @@ def _ground(reader: ImageReader) -> Georeference | None:
 
 
 def _on_ground(image: ImageReader, mask: ImageReader, placement: OnGround) -> Placed:
-    rows, cols = placement.points(*_spread(image.size))
-    if _same_corners(rows, cols, mask.size):
+    # Points over the image, its corners among them.
+    y, x = np.linspace(0, image.size.height, 33), np.linspace(0, image.size.width, 33)
+    rows, cols = placement.points(*np.meshgrid(y, x, indexing="ij"))
+    corners, size = np.ix_([0, -1], [0, -1]), mask.size
+    apart = abs(rows[corners] - [[0, 0], [size.height] * 2]), abs(cols[corners] - [[0, size.width]] * 2)
+    if np.max(apart) < _SAME:
         return Placed(Stretched(image.size, mask.size))
     inside = (rows >= 0) & (rows <= mask.size.height) & (cols >= 0) & (cols <= mask.size.width)
     if not inside.any() and not _meet(rows, cols, mask.size):
@@ -227,19 +223,6 @@ def _on_ground(image: ImageReader, mask: ImageReader, placement: OnGround) -> Pl
         )
     share = float(inside.mean())
     return Placed(placement, f"the mask covers {share:.0%} of its image" if share < 0.995 else "")
-
-
-def _spread(size: Size) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Points over an image, its corners among them."""
-    y, x = np.linspace(0, size.height, 33), np.linspace(0, size.width, 33)
-    rows, cols = np.meshgrid(y, x, indexing="ij")
-    return rows, cols
-
-
-def _same_corners(rows: NDArray[Any], cols: NDArray[Any], size: Size) -> bool:
-    corners = np.ix_([0, -1], [0, -1])
-    down, across = np.array([[0, 0], [size.height] * 2]), np.array([[0, size.width]] * 2)
-    return bool(max(abs(rows[corners] - down).max(), abs(cols[corners] - across).max()) < _SAME)
 
 
 def _meet(rows: NDArray[Any], cols: NDArray[Any], size: Size) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 import rasterio
 from rasterio.io import DatasetReader
 
-from foveate.data.readers.base import Address
+from foveate.data.readers.base import Address, first_bytes
 from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
 
 VARIABLE = "FOVEATE_GDAL_DRIVERS"
@@ -102,7 +102,7 @@ def _check_beside(path: Path) -> None:
     """GDAL opens these by any driver."""
     for suffix in _SIDECARS:
         beside = path.with_name(path.name + suffix)
-        if beside.is_file() and _head(beside)[:4] not in TIFF:
+        if beside.is_file() and first_bytes(beside)[:4] not in TIFF:
             raise UnsupportedImageError(
                 f"{beside} is not a TIFF, but overviews and masks of {path.name} must be; remove it"
             )
@@ -164,14 +164,9 @@ def _source(node: ElementTree.Element, vrt: Path, folder: Path) -> Path | None:
         )
     if not place.is_file():
         raise UnsupportedImageError(f"{vrt} reads {text!r}, which is not a file")
-    if place.suffix.lower() not in _BY_NAME and not _head(place).startswith(_MAGIC):
+    if place.suffix.lower() not in _BY_NAME and not first_bytes(place).startswith(_MAGIC):
         raise UnsupportedImageError(f"{vrt} reads {text!r}, which is not a picture of a known format")
     return place
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(16)
 
 
 def _text(path: Path) -> bytes:

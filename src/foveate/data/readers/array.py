@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.readers.base import Address, OpenOptions, Plane
+from foveate.data.readers.base import Address, OpenOptions, Plane, first_bytes
 from foveate.data.readers.pyramid import ImageReader, MemoryPyramid
 from foveate.errors import ImageReadError, SeveralPlanesError, UnsupportedImageError
 from foveate.geometry import Georeference, Resolution, Size, Window
@@ -188,10 +188,10 @@ class ArrayReader(ImageReader):
         self.masked, self.resident_bytes = base.dtype.kind == "f", base.nbytes
 
     def _extent(self, level: int) -> Size:
-        return self._open().extent(level)
+        return self._open()._extent(level)
 
     def _read_level(self, level: int, window: Window) -> Raster:
-        return self._open().read_level(level, window)
+        return self._open()._read_level(level, window)
 
     def _open(self) -> MemoryPyramid:
         if self._pyramid is None:
@@ -251,9 +251,5 @@ def _mapped(location: Address) -> np.memmap[Any, Any]:
 def open_numpy(location: Address, options: OpenOptions) -> NumpyReader | None:
     """The registry's entry: None when the file does not begin as a `.npy` file does."""
     del options
-    if not location.is_local or not location.path.is_file():
-        return None
-    with location.path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            return None
-    return NumpyReader(location)
+    ours = location.is_local and location.path.is_file() and first_bytes(location.path, len(_MAGIC)) == _MAGIC
+    return NumpyReader(location) if ours else None

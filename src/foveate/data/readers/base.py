@@ -37,6 +37,12 @@ def redacted(text: str) -> str:
     return _SECRETS.sub("", text)
 
 
+def first_bytes(path: Path, count: int = 16) -> bytes:
+    """What a file begins with."""
+    with path.open("rb") as file:
+        return file.read(count)
+
+
 BAND = "{band}"
 SEPARATORS = "_-. "
 

@@ -11,7 +11,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
 
-from foveate.data.readers.base import PLAIN, Address, OpenOptions
+from foveate.data.readers.base import PLAIN, Address, OpenOptions, first_bytes
 from foveate.data.readers.gdal import GdalReader, georeference_of, open_dataset, read_valid, reading
 from foveate.data.readers.pyramid import MemoryPyramid
 from foveate.data.readers.rasterio_reader import RasterioReader
@@ -95,7 +95,8 @@ class DecodedReader(GdalReader):
 
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
         self.path, self._location, self._options = location.path, location, options
-        self._store: MemoryPyramid | _Spilled | None = None
+        self._store: MemoryPyramid | RasterioReader | None = None
+        self._folder: TemporaryFolder | None = None
         with open_dataset(location) as dataset:
             self._describe(dataset, options)
         self.levels = halvings(self.size)
@@ -106,74 +107,53 @@ class DecodedReader(GdalReader):
         self.resident_bytes = held if self._in_memory else 0
 
     def _extent(self, level: int) -> Size:
-        return self._decoded().extent(level)
+        return self._decoded()._extent(level)
 
     def _read_level(self, level: int, window: Window) -> Raster:
-        return self._decoded().read_level(level, window)
+        return self._decoded()._read_level(level, window)
 
     def _marked(self, level: int, window: Window) -> BoolArray | None:
-        return self._decoded().valid(level, window) if self._by_mask else None
+        return self._decoded()._marked(level, window) if self._by_mask else None
 
-    def _decoded(self) -> MemoryPyramid | _Spilled:
+    def _decoded(self) -> MemoryPyramid | RasterioReader:
         if self._store is None and self._in_memory:
             with reading(self.location), open_dataset(self._location) as dataset:
                 valid = read_valid(dataset) if self._by_mask else None
                 self._store = MemoryPyramid(dataset.read(self._indexes), valid, self.nodata)
         elif self._store is None:
-            needed = self.size.pixels * (self.bands * self.dtype.itemsize + 1)  # with a mask
-            self._store = _Spilled(self._location, self._options, needed)
+            self._store = self._spilled()
         return self._store
+
+    def _spilled(self) -> RasterioReader:
+        """The image as a temporary tiled TIFF pyramid."""
+        needed = self.size.pixels * (self.bands * self.dtype.itemsize + 1)  # with a mask
+        _log.warning("%s is decoded into a temporary file of up to %.1f GiB", self._location, needed / 2**30)
+        self._folder = TemporaryFolder(needed, f"decoding {self._location}")
+        copy = Path(self._folder.name) / "decoded.tif"
+        try:
+            write_plain(self._location, copy)
+            spilled = RasterioReader(Address.of(copy), self._options)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        with suppress(OSError):
+            copy.unlink()  # it stays as long as it is open, and no longer where this process is killed
+        return spilled
 
     def close(self) -> None:
         """Drop the decoded image, or delete the temporary file; a later read decodes again."""
         if self._store is not None:
             self._store.close()
             self._store = None
-
-
-class _Spilled:
-    """The image as a temporary tiled TIFF pyramid, deleted when closed."""
-
-    def __init__(self, location: Address, options: OpenOptions, needed: int) -> None:
-        _log.warning("%s is decoded into a temporary file of up to %.1f GiB", location, needed / 2**30)
-        self._folder = TemporaryFolder(needed, f"decoding {location}")
-        try:
-            copy = Path(self._folder.name) / "decoded.tif"
-            write_plain(location, copy)
-            self._reader = RasterioReader(Address.of(copy), options)
-        except BaseException:
+        if self._folder is not None:
             self._folder.cleanup()
-            raise
-        with suppress(OSError):
-            copy.unlink()  # it stays as long as it is open, and no longer where this process is killed
-
-    def extent(self, level: int) -> Size:
-        return self._reader._extent(level)
-
-    def read_level(self, level: int, window: Window) -> Raster:
-        return self._reader._read_level(level, window)
-
-    def valid(self, level: int, window: Window) -> BoolArray | None:
-        return self._reader._marked(level, window)
-
-    def close(self) -> None:
-        self._reader.close()
-        self._folder.cleanup()
 
 
 def open_decoded(location: Address, options: OpenOptions) -> DecodedReader | None:
     """The registry's entry: None when the file is neither PNG nor JPEG."""
-    if not _is_ours(location):
-        return None
-    return DecodedReader(location, options)
-
-
-def _is_ours(location: Address) -> bool:
-    """By its first bytes; GDAL keeps those of a server for the reader that comes next."""
-    if location.is_local:
-        if not location.path.is_file():
-            return False
-        with location.path.open("rb") as file:
-            return file.read(8).startswith(_MAGIC)
-    with open_dataset(location) as dataset:
-        return dataset.driver in _DRIVERS
+    if not location.is_local:
+        with open_dataset(location) as dataset:  # GDAL keeps the first bytes for the reader that comes next
+            ours = dataset.driver in _DRIVERS
+    else:
+        ours = location.path.is_file() and first_bytes(location.path, 8).startswith(_MAGIC)
+    return DecodedReader(location, options) if ours else None

@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from foveate.data.readers._gdal_checks import check_length, check_overviews, drivers_for
-from foveate.data.readers.base import Address, OpenOptions, check_blocks, redacted, representable
+from foveate.data.readers.base import Address, OpenOptions, check_blocks, first_bytes, redacted, representable
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.resolution import resolution_of
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
@@ -95,8 +95,7 @@ def _beginning(location: Address) -> str:
     """What a text is that has the name of a picture."""
     if not (location.is_local and location.path.is_file()):
         return ""
-    with location.path.open("rb") as file:
-        head = file.read(24).lstrip()
+    head = first_bytes(location.path, 24).lstrip()
     return f" (it is text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
 
 

@@ -245,16 +245,16 @@ class MemoryPyramid:
         self._levels, self._valid, self._nodata = [base], [valid], nodata
         self.sizes = halvings(Size(*base.shape[1:]))
 
-    def extent(self, level: int) -> Size:
+    def _extent(self, level: int) -> Size:
         """Level-0 pixels that a level covers, with the repeated ones."""
         return Size(self.sizes[level].height << level, self.sizes[level].width << level)
 
-    def read_level(self, level: int, window: Window) -> Raster:
+    def _read_level(self, level: int, window: Window) -> Raster:
         """A view of a window of a level."""
         rows, cols = window.within(Window.of(self.sizes[level]))
         return self._made(level)[0][:, rows, cols]
 
-    def valid(self, level: int, window: Window) -> BoolArray | None:
+    def _marked(self, level: int, window: Window) -> BoolArray | None:
         """Which pixels of a window of a level hold data, (h, w), as far as `valid` said so."""
         valid = self._made(level)[1]
         return None if valid is None else valid[window.within(Window.of(self.sizes[level]))].copy()

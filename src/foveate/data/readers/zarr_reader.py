@@ -89,9 +89,15 @@ class CheckedStore(WrapperStore["Store"]):
         self._arrays: dict[str, Chunks] = {}
         self._seen: dict[str, float] = {}
 
-    def add(self, array: zarr.Array[Any]) -> None:
-        """Check the chunks of this array from now on."""
-        self._arrays[f"{array.path}/" if array.path else ""] = Chunks.of(array)
+    def add(self, array: zarr.Array[Any], name: str) -> None:
+        """Check the chunks of this array from now on; refuse one whose single chunk is too large to be read whole."""
+        chunks = self._arrays[f"{array.path}/" if array.path else ""] = Chunks.of(array)
+        if chunks.size > MOST_CHUNK_BYTES:
+            raise UnsupportedImageError(
+                f"{name} is stored in chunks of {list(array.chunks)}, {chunks.size / 2**20:.0f} MiB each, which must "
+                f"be read whole; at most {MOST_CHUNK_BYTES >> 20} MiB are allowed. Store it in chunks of a few "
+                "megabytes"
+            )
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """What is stored under a key; None for a chunk that need not be."""
@@ -118,20 +124,6 @@ class CheckedStore(WrapperStore["Store"]):
                 return
         raise ImageReadError(
             f"the chunk {key} and the metadata of its array have disappeared; the array was moved or removed"
-        )
-
-
-def check_chunks(array: zarr.Array[Any], name: str) -> None:
-    """Refuse an array whose single chunk is too large to be read whole.
-
-    Raises:
-        UnsupportedImageError: naming the size.
-    """
-    size = Chunks.of(array).size
-    if size > MOST_CHUNK_BYTES:
-        raise UnsupportedImageError(
-            f"{name} is stored in chunks of {list(array.chunks)}, {size / 2**20:.0f} MiB each, which must be read "
-            f"whole; at most {MOST_CHUNK_BYTES >> 20} MiB are allowed. Store it in chunks of a few megabytes"
         )
 
 
@@ -182,15 +174,13 @@ class ZarrReader(ImageReader):
 
     def __init__(self, location: Address, plane: Plane | None = None) -> None:
         self.path, self._location = location.path, location
-
         self._store = CheckedStore(_store_of(location))
         try:
             image = image_in(_node(self._store, location), str(location), plane)
             self._levels: list[Array] | None = image.levels
             self._axes = image.axes
             for level in image.levels:
-                check_chunks(level, str(location))
-                self._store.add(level)
+                self._store.add(level, str(location))
             self._describe(image)
         except BaseException:
             self._store.close()

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.convert import convert
 from foveate.data.labels.table import packed
+from foveate.data.pyramids import convert
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.sections import Split, SplitConfig
