@@ -37,7 +37,7 @@ def test_keeps_bands_and_georeference(tmp_path, dtype):
 
 
 def test_strips_of_a_wide_image(tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.tiff.pyramid.STRIP_BYTES", 1 << 14)
+    monkeypatch.setattr("foveate.tiff.raster.STRIP_BYTES", 1 << 14)
     pixels = smooth_image(1, 200, 900, np.uint8)
     convert(write(tmp_path / "a.tif", pixels, driver="GTiff"), tmp_path / "b.tif", tile=64)
     np.testing.assert_array_equal(read_with_rasterio(tmp_path / "b.tif"), pixels)
@@ -92,7 +92,7 @@ def test_damaged_source_leaves_nothing(tmp_path, driver):
 
 @pytest.mark.parametrize("kind", ["npy", "zarr", "svs"])
 def test_what_gdal_does_not_read(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr("foveate.tiff.pyramid.STRIP_BYTES", 1 << 14)
+    monkeypatch.setattr("foveate.tiff.raster.STRIP_BYTES", 1 << 14)
     pixels = smooth_image(3, 300, 413, np.uint8)
     source = tmp_path / f"a.{kind}"
     if kind == "npy":

@@ -53,7 +53,7 @@ def convert(
     from foveate.data.readers import open_image
     from foveate.data.readers.base import plane_of
     from foveate.reporting.tables import facts_table, image_facts
-    from foveate.tiff.pyramid import Compression
+    from foveate.tiff.raster import Compression
 
     allowed = typing.get_args(Compression)
     if compression not in allowed:

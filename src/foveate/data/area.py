@@ -41,17 +41,11 @@ _SCANNED = 2048  # side of the windows that a scan of a whole image asks for
 
 
 class TissueMask(NamedTuple):
-    """Where a slide shows tissue.
+    """Where a slide shows tissue."""
 
-    Attributes:
-        mask: (h, w) of the whole slide, at low resolution.
-        size: of the slide, level-0 pixels.
-        threshold: of the saturation, 0 to 255.
-    """
-
-    mask: BoolArray
-    size: Size
-    threshold: int
+    mask: BoolArray  # (h, w) of the whole slide, at low resolution
+    size: Size  # of the slide, level-0 pixels
+    threshold: int  # of the saturation, 0 to 255
 
     @classmethod
     def of(cls, slide: ImageReader) -> TissueMask:
@@ -66,9 +60,6 @@ class TissueMask(NamedTuple):
 
         Args:
             slide: an image of three bands of bytes.
-
-        Raises:
-            ImageReadError: when it is damaged.
         """
         pixels = slide.read(Window.of(slide.size), _overview_size(slide))
         saturation = ndimage.median_filter(saturation_of(pixels[:3]), _SMOOTHED)
@@ -202,15 +193,10 @@ def _digest(outlines: Sequence[Outline]) -> str:
 
 
 class AreaPart(NamedTuple):
-    """A window of an area.
+    """A window of an area."""
 
-    Attributes:
-        inside: (h, w) whether each pixel is looked at.
-        glass: (h, w) whether it is not, for the only reason that it is no tissue.
-    """
-
-    inside: BoolArray
-    glass: BoolArray
+    inside: BoolArray  # (h, w) whether each pixel is looked at
+    glass: BoolArray  # (h, w) whether it is not, for the only reason that it is no tissue
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,18 +204,12 @@ class Area:
     """The pixels of an image inside a region of interest, that hold data, and that show tissue.
 
     What is not given limits nothing. Nothing of the image's size is held.
-
-    Attributes:
-        size: of the image, level-0 pixels.
-        region: of interest.
-        data: the image, whose pixels without data do not count.
-        tissue: where a slide shows tissue.
     """
 
-    size: Size
-    region: Polygons | None = None
-    data: ImageReader | None = None
-    tissue: TissueMask | None = None
+    size: Size  # of the image, level-0 pixels
+    region: Polygons | None = None  # of interest
+    data: ImageReader | None = None  # the image, whose pixels without data do not count
+    tissue: TissueMask | None = None  # where a slide shows tissue
 
     @property
     def is_everything(self) -> bool:
@@ -237,11 +217,7 @@ class Area:
         return self.region is None and self.data is None and self.tissue is None
 
     def part(self, window: Window) -> AreaPart:
-        """The area in a window inside the image.
-
-        Raises:
-            ImageReadError: when the image is damaged there.
-        """
+        """The area in a window inside the image."""
         everything = np.ones((window.height, window.width), np.bool_)
         inside = everything if self.region is None else self.region.inside(window)
         # Where nothing is of interest the image need not be read.

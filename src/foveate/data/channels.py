@@ -30,12 +30,9 @@ _COLOURS = {"red", "green", "blue", "nir", "alpha", "cyan", "magenta", "yellow",
 
 
 def select_channels(reader: ImageReader, bands: list[int] | None, in_channels: int) -> list[int]:
-    """0-based indices into what `reader.read` returns, one per channel.
+    """0-based indices into what `reader.read` returns, one per channel of the network.
 
-    Args:
-        reader: an open image; opened with `keep_alpha` when bands are given, so that they count as in the file.
-        bands: 1-based numbers, or None for all.
-        in_channels: channels the network takes.
+    The bands are 1-based numbers, or None for all; the reader was opened with them, so that they count as in the file.
 
     Raises:
         DatasetError: when the bands are not there, or their number is not the network's.
@@ -103,17 +100,11 @@ def _gain_and_offset(how: Normalisation, dtype: torch.dtype, device: torch.devic
 
 
 class Fit(NamedTuple):
-    """How a network sees an image.
+    """How a network sees an image."""
 
-    Attributes:
-        channels: 0-based bands, one per channel of the network.
-        normalisation: stored values to network input.
-        notes: what a user should know, in sentences.
-    """
-
-    channels: list[int]
-    normalisation: Normalisation
-    notes: tuple[str, ...] = ()
+    channels: list[int]  # 0-based bands, one per channel of the network
+    normalisation: Normalisation  # stored values to network input
+    notes: tuple[str, ...] = ()  # what a user should know, in sentences
 
 
 def fit(image: ImageReader, config: DataConfig) -> Fit:

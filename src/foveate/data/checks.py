@@ -37,21 +37,13 @@ _FREQUENT, _LONE = 0.005, 2.0  # share of a value, and how many ranges of the ot
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What the headers say.
+    """What the headers say."""
 
-    Attributes:
-        sizes: size of each image, in the order of the samples.
-        dtype: type of the pixels of all of them.
-        notes: what was taken for granted of images and labels, in sentences.
-        regions: of each image what is labelled, None for all of it.
-        kinds: of each image what its header says of the bands that are used.
-    """
-
-    sizes: tuple[Size, ...]
-    dtype: np.dtype[Any]
-    notes: tuple[str, ...] = ()
-    regions: tuple[Polygons | None, ...] = ()
-    kinds: tuple[Kind, ...] = ()
+    sizes: tuple[Size, ...]  # size of each image, in the order of the samples
+    dtype: np.dtype[Any]  # type of the pixels of all of them
+    notes: tuple[str, ...] = ()  # what was taken for granted of images and labels, in sentences
+    regions: tuple[Polygons | None, ...] = ()  # of each image what is labelled, None for all of it
+    kinds: tuple[Kind, ...] = ()  # of each image what its header says of the bands that are used
 
 
 class _Facts(NamedTuple):
@@ -92,8 +84,6 @@ def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection
     """Open every image and mask and check that they fit each other and the configuration.
 
     Raises:
-        ImageReadError: when a file is missing.
-        UnsupportedImageError: when a file cannot be opened.
         DatasetError: when there is no image, or sizes, bands or types do not fit.
     """
     if not samples:

@@ -44,14 +44,10 @@ class FoveateDataModule(LightningDataModule):
         max_validation_locations: validation locations in total; a batch of them is no larger than one of training.
         seed: of sampling and augmentation.
         progress: called with the share of masks indexed, 0 to 1.
-
-    Attributes:
-        class_table: what is labelled in each split; after `setup`.
-        notes: what was taken for granted or is unusual, in sentences; after `setup`.
     """
 
-    class_table: ClassTable
-    notes: tuple[str, ...]
+    class_table: ClassTable  # what is labelled in each split; after `setup`
+    notes: tuple[str, ...]  # what was taken for granted or is unusual, in sentences; after `setup`
 
     def __init__(
         self,
@@ -79,8 +75,6 @@ class FoveateDataModule(LightningDataModule):
 
         Raises:
             DatasetError: when the files do not make a data set, or a class has no labelled pixel to train on.
-            ImageReadError: when a mask is damaged.
-            UnsupportedImageError: when a file cannot be opened.
         """
         if self._index is not None:
             return
@@ -108,11 +102,7 @@ class FoveateDataModule(LightningDataModule):
         self._index = index
 
     def _measured(self, training: list[Sample], inspection: Inspection) -> tuple[TrainedOn, list[str]]:
-        """What the training images are like, and how some are unlike the first.
-
-        Raises:
-            DatasetError: when a value looks as if it meant that there is none.
-        """
+        """What the training images are like, and how some are unlike the first."""
         kinds = dict(zip(self._samples, inspection.kinds, strict=True))
         scale = Normalisation.of(self.config, inspection.dtype).scale
         some_of_them, values = training[:: ceil_div(len(training), _MEASURED)], []
@@ -152,11 +142,20 @@ class FoveateDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[LocationBatch]:
         """Batches of `images_per_step * locations_per_image` locations, from the trainer's step on."""
-        batches = self._step_batches()
+        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
+        rank, world_size = self._place()
+        batches = StepBatches(
+            self.steps * accumulated,
+            self.images_per_step,
+            lambda: self.trainer.global_step * accumulated if self.trainer else 0,
+            rank=rank,
+            world_size=world_size,
+        )
+        weights = class_weights(self.config.class_names, self.config.class_sampling)
         dataset = LocationDataset(
             self.samples("train"),
             SampleReader(self.config, self.spec),
-            self._sampler(),
+            CellSampler(self._ready()[1], self.config.balance, weights),
             Augmentation(self.config.augmentation, self.normalisation.scale),
             locations_per_image=self.locations_per_image,
             length=len(batches) * self.images_per_step,
@@ -227,20 +226,6 @@ class FoveateDataModule(LightningDataModule):
             if (samples := self.samples(split))
         ]
         return ClassTable(tuple(self.config.class_names), (training, *others))
-
-    def _sampler(self) -> CellSampler:
-        weights = class_weights(self.config.class_names, self.config.class_sampling)
-        return CellSampler(self._ready()[1], self.config.balance, weights)
-
-    def _step_batches(self) -> StepBatches:
-        accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
-        rank, world_size = self._place()
-        return StepBatches(
-            self.steps * accumulated, self.images_per_step, self._batches_done, rank=rank, world_size=world_size
-        )
-
-    def _batches_done(self) -> int:
-        return self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -264,9 +264,11 @@ class PatchDataset(Dataset[Patch]):
             table = ClassTable(tuple(config.class_names), (SplitLabels("train", len(samples), index.tally),))
             check_classes(table, config, masks)
         weights = class_weights(config.class_names, config.class_sampling)
+        scales, every = ScaleSet(patch_size, self._views), tuple(range(len(self._views)))
+        spec = LocationSpec(scales, _CELL, 0, every, window_labels=True, draws_scale=True)
         self._places = LocationDataset(
             samples,
-            SampleReader(config, _spec(ScaleSet(patch_size, self._views))),
+            SampleReader(config, spec),
             CellSampler(index, config.balance if trains else 0.0, weights),
             Augmentation(config.augmentation if trains else _NO_CHANGE, self.normalisation.scale),
             locations_per_image=1,
@@ -283,7 +285,3 @@ class PatchDataset(Dataset[Patch]):
         place = self._places[index]
         image = self.normalisation(place.patches[0, 0])
         return Patch(image, place.window_labels[0, 0].long(), self._views[int(place.scales[0, 0])])
-
-
-def _spec(scales: ScaleSet) -> LocationSpec:
-    return LocationSpec(scales, _CELL, 0, tuple(range(len(scales))), window_labels=True, draws_scale=True)

@@ -87,13 +87,7 @@ class ReaderCache:
 
 
 def open_working(image: Path | str, config: DataConfig, pixel_size: float | None = None) -> ImageReader:
-    """Open an image as training, evaluation and prediction see it; see `open_image` and `working` for errors.
-
-    Args:
-        image: a file or URL.
-        config: says which bands are used, and the pixel size of the working resolution.
-        pixel_size: that of the image in metres, instead of what the file says.
-    """
+    """Open an image as training, evaluation and prediction see it; its pixel size may be given, in metres."""
     reader = open_stored(image, config)
     try:
         return working(reader, config, pixel_size)
@@ -113,11 +107,7 @@ def open_stored(image: Path | str, config: DataConfig) -> ImageReader:
 
 
 def working(reader: ImageReader, config: DataConfig, pixel_size: float | None = None) -> ImageReader:
-    """An open image at the working resolution; what means nothing is replaced by the mean that is subtracted.
-
-    Raises:
-        DatasetError: when its pixel size is needed and not known, or its bands do not fit the network.
-    """
+    """An open image at the working resolution; what means nothing is replaced by the mean that is subtracted."""
     if config.working_pixel is not None:
         own = _resolution(reader, config, config.working_pixel, pixel_size)
         reader = resized(reader, size_at(reader, own, config.working_pixel), own)
@@ -180,10 +170,6 @@ class SampleReader:
             sample: the image.
             cells: (row, col) of each.
             planned: the windows to read at each; by default those of the spec's scales around it.
-
-        Raises:
-            ImageReadError: when a file is damaged.
-            DatasetError: when bands or labels are not allowed, or there is no mask.
         """
         stored = self._images.get(sample.image)
         image = working(stored, self._config, sample.pixel_size)
@@ -228,15 +214,7 @@ def sample_area(sample: Sample, config: DataConfig, image: ImageReader, tissue: 
 def open_labels(sample: Sample, config: DataConfig, *, tissue: Tissue = False) -> LabelReader:
     """The labels of a sample, opened on their own, on the grid of its image at the working resolution.
 
-    Args:
-        sample: the image.
-        config: says classes, working resolution and whether pixels without data count.
-        tissue: count tissue only: "auto" of slides, true of any image.
-
-    Raises:
-        ImageReadError: when there is no such file.
-        DatasetError: when the sample has no labels, they do not fit its image, or the image's pixel size is needed and
-            not known.
+    Tissue alone counts where that is asked for: "auto" of slides, true of any image.
     """
     with ExitStack() as opened:
         stored = opened.enter_context(open_stored(sample.image, config))

@@ -29,17 +29,11 @@ MAX_CELLS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Pixels of some labels.
+    """Pixels of some labels."""
 
-    Attributes:
-        counts: (classes,) that count.
-        ignored: labelled `ignore_index`, or not at all.
-        left_out: (causes, classes) that are of a class and do not count, by the causes of `LEFT_OUT`.
-    """
-
-    counts: IntArray
-    ignored: int
-    left_out: IntArray
+    counts: IntArray  # (classes,) that count
+    ignored: int  # labelled `ignore_index`, or not at all
+    left_out: IntArray  # (causes, classes) that are of a class and do not count, by the causes of `LEFT_OUT`
 
     @classmethod
     def none(cls, classes: int) -> Tally:
@@ -64,32 +58,20 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class SplitLabels:
-    """The labels of a split.
+    """The labels of a split."""
 
-    Attributes:
-        split: "train", "val" or "test".
-        images: how many it has.
-        tally: its pixels.
-        estimated: whether they were counted in parts of the images only.
-    """
-
-    split: Split
-    images: int
-    tally: Tally
-    estimated: bool = False
+    split: Split  # "train", "val" or "test"
+    images: int  # how many it has
+    tally: Tally  # its pixels
+    estimated: bool = False  # whether they were counted in parts of the images only
 
 
 @dataclass(frozen=True, slots=True)
 class ClassTable:
-    """The labels of a data set.
+    """The labels of a data set."""
 
-    Attributes:
-        names: of the classes.
-        splits: those that have images; training first.
-    """
-
-    names: tuple[str, ...]
-    splits: tuple[SplitLabels, ...]
+    names: tuple[str, ...]  # of the classes
+    splits: tuple[SplitLabels, ...]  # those that have images; training first
 
     def absent(self, split: Split) -> list[int]:
         """The ids of the classes without a counted pixel in a split; none of a split without images."""
@@ -196,10 +178,6 @@ class LabelIndex:
             classes: number of classes.
             cell: side of a cell in level-0 pixels: the overview's downsample.
             progress: called with the share of images done, 0 to 1.
-
-        Raises:
-            DatasetError: when a mask holds a value that is not allowed.
-            ImageReadError: when a mask is damaged.
         """
         images = []
         for image in read_each(masks, lambda labels: index_labels(labels, classes, cell)):

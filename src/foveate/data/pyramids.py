@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import rasterio
 
 from foveate.data.readers import open_image
 from foveate.data.readers.base import Address, Known, OpenOptions, Plane, any_band
@@ -24,7 +23,7 @@ from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError
 from foveate.files import TemporaryFolder, written
 from foveate.geometry import Size, Window, ceil_div, halvings
-from foveate.tiff.pyramid import Compression, Progress, TiffSource, write_plain_pyramid, write_pyramid
+from foveate.tiff.raster import Compression, Progress, TiffSource, write_plain_pyramid, write_pyramid
 from foveate.types import BoolArray, Raster
 
 VARIABLE = "FOVEATE_CACHE"
@@ -94,15 +93,13 @@ def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSo
 
 def _source_of_reader(reader: ImageReader) -> TiffSource:
     """The bands of any open image, which stays open as long as the source is used."""
-    place = reader.georeference
     return TiffSource(
         reader.size,
         reader.bands,
         reader.dtype,
         reader.read,
         valid=reader.valid if reader.masked and reader.dtype.kind != "f" else None,  # floats are not finite there
-        crs=place.crs if place else None,
-        transform=rasterio.Affine(*place.transform) if place else None,
+        georeference=reader.georeference,
         resolution=reader.resolution,
     )
 
@@ -111,10 +108,7 @@ def with_overviews(reader: ImageReader) -> ImageReader:
     """The same image with coarse levels where its file has too few; itself where it has enough.
 
     Only of images on this computer that are read by windows, in three bands or more: one band may be class ids, which
-    must not be blended.
-
-    Args:
-        reader: belongs to the result.
+    must not be blended. The reader belongs to the result.
     """
     eligible = reader.random_access and reader.bands >= 3 and reader.path.exists()
     kept = _levels_before_gap(reader)

@@ -186,15 +186,10 @@ def _check_meets(region: Polygons, image: ImageReader, path: Path) -> None:
 
 
 class Roi(NamedTuple):
-    """Where regions of interest are.
+    """Where regions of interest are."""
 
-    Attributes:
-        place: a GeoJSON file, or a folder with one of each image's name.
-        coordinates: see `load_region`.
-    """
-
-    place: Path
-    coordinates: Coordinates = "auto"
+    place: Path  # a GeoJSON file, or a folder with one of each image's name
+    coordinates: Coordinates = "auto"  # see `load_region`
 
 
 def area_of(
@@ -208,10 +203,6 @@ def area_of(
         roi: its region of interest.
         nodata: leave out pixels that hold no data, by nodata value, mask or alpha.
         tissue: leave out glass. Where no tissue is found nothing is left out.
-
-    Raises:
-        ConfigError: when the region cannot be read or does not meet the image.
-        ImageReadError: when the image is damaged.
     """
     region = None if roi is None else load_region(region_file(roi.place, stem), image, roi.coordinates)
     mask = TissueMask.of(image) if tissue_is_sought(image, tissue) else None

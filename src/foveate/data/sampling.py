@@ -121,29 +121,18 @@ def _pick(rng: Generator, cells: IntArray) -> IntArray:
 
 
 class Planned(NamedTuple):
-    """A window to be read.
+    """A window to be read."""
 
-    Attributes:
-        scale: index of its field of view.
-        window: level-0 pixels.
-        parent: place in the location of the window that it lies in, whose look gives it context; -1 for none.
-    """
-
-    scale: int
-    window: Window
-    parent: int = -1
+    scale: int  # index of its field of view
+    window: Window  # level-0 pixels
+    parent: int = -1  # place in the location of the window that it lies in, whose look gives it context; -1 for none
 
 
 class Nesting(NamedTuple):
-    """How many windows a location has.
+    """How many windows a location has."""
 
-    Attributes:
-        closer: of each look but the widest, inside the wide window.
-        elsewhere: further wide windows, without closer ones, from all of the image.
-    """
-
-    closer: int
-    elsewhere: int = 0
+    closer: int  # of each look but the widest, inside the wide window
+    elsewhere: int = 0  # further wide windows, without closer ones, from all of the image
 
 
 def drawn_windows(

@@ -67,9 +67,6 @@ def survey(folder: Path) -> Survey:
 
     Args:
         folder: holds images/ and masks/ (or labels/, annotations/, ...).
-
-    Raises:
-        DatasetError: when there are no images with labels, or they differ in bands or type.
     """
     problems: list[str] = []
     images = _images(folder, problems)

@@ -6,8 +6,7 @@ from foveate.package import door
 
 if TYPE_CHECKING:
     from foveate.tiff.cog import open_tiled
-    from foveate.tiff.pyramid import TiffSource, write_pyramid
-    from foveate.tiff.raster import NODATA, RasterSpec, open_raster
+    from foveate.tiff.raster import NODATA, RasterSpec, TiffSource, open_raster, write_pyramid
 
 __all__ = ["NODATA", "RasterSpec", "TiffSource", "open_raster", "open_tiled", "write_pyramid"]
 
@@ -15,7 +14,6 @@ __getattr__, __dir__ = door(
     __name__,
     {
         "cog": "open_tiled",
-        "pyramid": "TiffSource write_pyramid",
-        "raster": "NODATA RasterSpec open_raster",
+        "raster": "NODATA RasterSpec TiffSource open_raster write_pyramid",
     },
 )

@@ -122,9 +122,6 @@ def write_cog(path: Path, spec: RasterSpec, pieces_at: PiecesAt, *, levels: int,
         pieces_at: gives the pieces of a tile at a level below `levels`.
         levels: how many levels there are pieces of.
         pool: runs what compresses.
-
-    Raises:
-        OSError: when writing fails; the caller removes what is there then.
     """
     tiling = Tiling.of(spec)
     coarse = path.with_name(f"{path.name}.overviews")

@@ -1,4 +1,4 @@
-"""Write rasters block by block as cloud-optimised GeoTIFF under a temporary name; and what GDAL is told in any case."""
+"""Rasters as cloud-optimised GeoTIFF, block by block or from a whole image; and what GDAL is told in any case."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,51 +16,59 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio.enums import Resampling
 from rasterio.env import get_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from foveate.devices import give_back_freed_memory
-from foveate.errors import OutputWriteError
+from foveate.errors import ConfigError, OutputWriteError
 from foveate.files import written
-from foveate.geometry import Georeference, Size, Window
-from foveate.types import Raster
+from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over
+from foveate.types import BoolArray, Raster
 
 TILE = 512
 NODATA = 255  # in every raster of bytes: not looked at, or pixels that could not be read
 FULL = 254  # the byte that stands for 1
 DRAFT = "cog.tif"  # of the file that `drafted` gives its name
 
+Compression: TypeAlias = Literal["deflate", "zstd", "lzw", "jpeg", "none"]
+Progress: TypeAlias = Callable[[float], None]
+_WRITING_SHARE, _JPEG_QUALITY = 0.6, 90
+STRIP_BYTES = 64 << 20  # read and written at a time
 # What is written of a block, by the name of the output: arrays (h, w) or (bands, h, w), or those cut into tiles.
 Layers: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class RasterSpec:
-    """What a raster is.
+    """What a raster is that is written block by block."""
 
-    Attributes:
-        size: of the raster, in its own pixels.
-        dtype: numpy name of its values.
-        georeference: of this raster's own pixel grid.
-        resolution: height and width of a pixel in metres; written where there is no georeference.
-        bands: what each band is; one without a name by default.
-        colors: colour table for class ids 0, 1, ...
-        tags: metadata.
-        nodata: value that stands for "not known"; of floats it is always NaN, also where nothing is written.
-        scale: what a stored value is multiplied with to get the real one; 1 when None.
-        overviews: "mode" for class ids, which must not be blended, "average" for quantities.
-    """
+    size: Size  # of the raster, in its own pixels
+    dtype: str  # numpy name of its values
+    georeference: Georeference | None = None  # of this raster's own pixel grid
+    resolution: tuple[float, float] | None = None  # sides of a pixel in metres; written where there is no georeference
+    bands: Sequence[str] = ("",)  # what each band is; one without a name by default
+    colors: Sequence[tuple[int, int, int]] = ()  # colour table for class ids 0, 1, ...
+    tags: Mapping[str, str] = field(default_factory=dict)  # metadata
+    nodata: int | None = None  # stands for "not known"; of floats it is always NaN, also where nothing is written
+    scale: float | None = None  # what a stored value is multiplied with to get the real one; 1 when None
+    overviews: Literal["mode", "average", "nearest"] = "average"  # "mode" for class ids, which must not be blended
+
+
+@dataclass(frozen=True, slots=True)
+class TiffSource:
+    """An image that is written as a TIFF."""
 
     size: Size
-    dtype: str
+    bands: int
+    dtype: np.dtype[Any]
+    read: Callable[[Window], Raster]  # the pixels (bands, h, w) of a window inside the image
+    by_rows: bool = False  # whether rows must be read whole
+    valid: Callable[[Window], BoolArray] | None = None  # (h, w) which pixels hold data, where nothing else says it
+    nodata: float | None = None  # value of pixels without data
     georeference: Georeference | None = None
-    resolution: tuple[float, float] | None = None
-    bands: Sequence[str] = ("",)
-    colors: Sequence[tuple[int, int, int]] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-    nodata: int | None = None
-    scale: float | None = None
-    overviews: Literal["mode", "average", "nearest"] = "average"
+    resolution: Resolution | None = None  # of a pixel; written where there is no georeference
+    describe: Callable[[Any], None] | None = None  # says more of the bands, to an open TIFF, before the first pixel
 
 
 class RasterWriter:
@@ -89,11 +97,6 @@ def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Ite
     A cloud-optimised file holds its overviews before its pixels, so pixels go to a plain tiled file first, which GDAL
     copies strip by strip: memory does not grow with the raster, and for a while the disk holds it twice.
 
-    Args:
-        path: final name.
-        spec: what the raster is.
-        overwrite: replace an existing file.
-
     Raises:
         OutputExistsError: when the file exists and `overwrite` is false.
         OutputWriteError: when writing fails; nothing is left under the final name then.
@@ -121,10 +124,6 @@ def drafted(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A folder beside a file for all that is not complete; its `DRAFT` becomes the file when the block ends well.
 
     A folder, as GDAL puts files of its own beside the one that it writes.
-
-    Raises:
-        OutputExistsError: when the file exists and `overwrite` is false.
-        OutputWriteError: when writing fails; nothing is left under the final name then.
     """
     with (
         written(path, overwrite=overwrite) as partial,
@@ -135,18 +134,7 @@ def drafted(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def copy_as_cog(plain: Path, optimised: Path, *, tile: int, compress: str, **options: Any) -> None:
-    """Copy a tiled TIFF as a cloud-optimised one, which holds its overviews before its pixels.
-
-    Args:
-        plain: what is copied, strip by strip; for a while the disk holds both.
-        optimised: the copy.
-        tile: side of a stored tile.
-        compress: how tiles are.
-        options: more of GDAL's driver COG.
-
-    Raises:
-        RasterioError: when writing fails.
-    """
+    """Copy a tiled TIFF strip by strip as a cloud-optimised one, which holds its overviews before its pixels."""
     quiet()
     rasterio.shutil.copy(
         plain, optimised, driver="COG", blocksize=tile, compress=compress, bigtiff="IF_SAFER", **options
@@ -175,20 +163,22 @@ def _reason(error: RasterioError, path: Path) -> str:
 
 
 def _profile(spec: RasterSpec) -> dict[str, Any]:
+    nodata = math.nan if np.dtype(spec.dtype).kind == "f" else spec.nodata
+    options = {"count": len(spec.bands), "dtype": spec.dtype, "nodata": nodata, "compress": "deflate", "zlevel": 1}
+    return _placed(spec, TILE) | options
+
+
+def _placed(what: RasterSpec | TiffSource, tile: int) -> dict[str, Any]:
     profile: dict[str, Any] = {
-        "driver": "GTiff", "count": len(spec.bands), "dtype": spec.dtype,
-        "height": spec.size.height, "width": spec.size.width,
-        "tiled": True, "blockxsize": TILE, "blockysize": TILE, "compress": "deflate", "zlevel": 1,
-        "BIGTIFF": "IF_SAFER", "nodata": math.nan if np.dtype(spec.dtype).kind == "f" else spec.nodata,
+        "driver": "GTiff", "height": what.size.height, "width": what.size.width,
+        "tiled": True, "blockxsize": tile, "blockysize": tile, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
-    place = spec.georeference
-    if place is not None:
-        profile |= {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
-    return profile
+    place = what.georeference
+    return profile | ({"crs": place.crs, "transform": rasterio.Affine(*place.transform)} if place else {})
 
 
 def _describe(dataset: Any, spec: RasterSpec) -> None:
-    """Before the first pixel: afterwards the header would be written a second time."""
+    """Before the first pixel: afterwards the TIFF's header is on disk and would be written a second time."""
     if spec.colors:
         dataset.write_colormap(1, {i: (*color, 255) for i, color in enumerate(spec.colors)})
     known = spec.resolution if spec.georeference is None else None
@@ -216,6 +206,86 @@ def _check_complete(path: Path) -> None:
     """Read one tile back: GDAL reports some failed writes of its cache only as a warning when it closes."""
     with _opened(path, "r") as dataset:
         dataset.read(1, window=Window(dataset.height - 1, dataset.width - 1, 1, 1).ranges)
+
+
+def write_pyramid(
+    source: TiffSource,
+    destination: Path,
+    *,
+    overwrite: bool = False,
+    tile: int = 512,
+    compression: Compression = "deflate",
+    labels: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Write a cloud-optimised TIFF (BigTIFF where the size may need it) with overviews, as by `open_raster`.
+
+    See `foveate.data.pyramids.convert` for the arguments and errors.
+    """
+    _check(source, tile, compression, labels)
+    report = progress or (lambda share: None)
+    with drafted(destination, overwrite) as folder:
+        # What is compressed with loss must be so once only.
+        lossless = "deflate" if compression == "jpeg" else compression
+        plain = folder / "plain.tif"
+        write_plain_pyramid(source, plain, tile=tile, compression=lossless, labels=labels, report=report)
+        options = _compression_options(source, compression) | {"overviews": "AUTO"}
+        copy_as_cog(plain, folder / DRAFT, tile=tile, compress=compression, **options)
+    report(1.0)
+
+
+def _check(source: TiffSource, tile: int, compression: Compression, labels: bool) -> None:
+    if tile not in {64 << k for k in range(7)}:
+        raise ConfigError(f"tile must be a power of two from 64 to 4096, got {tile}")
+    if compression != "jpeg":
+        return
+    if labels:
+        raise ConfigError("labels cannot be compressed with 'jpeg', which changes values; use 'deflate'")
+    if source.dtype != np.uint8 or source.bands not in (1, 3):
+        raise ConfigError(
+            f"'jpeg' takes 8-bit images of 1 or 3 bands, got {source.bands} bands of {source.dtype}; use 'deflate'"
+        )
+
+
+def write_plain_pyramid(
+    source: TiffSource,
+    path: Path,
+    *,
+    tile: int = TILE,
+    compression: Compression = "zstd",
+    labels: bool = False,
+    report: Progress = lambda share: None,
+) -> None:
+    """Write a tiled TIFF with overviews, by default compressed a little; see `write_pyramid`."""
+    profile = _placed(source, tile) | _compression_options(source, compression)
+    profile |= {"count": source.bands, "dtype": source.dtype.name, "nodata": source.nodata, "compress": compression}
+    with _opened(path, "w", **profile) as output, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        if source.describe is not None:
+            source.describe(output)
+        if source.resolution is not None and source.georeference is None:
+            output.update_tags(**resolution_tags(source.resolution.row, source.resolution.col))
+        for window in _windows(source, tile):
+            output.write(source.read(window), window=window.ranges)
+            if source.valid is not None:
+                output.write_mask(source.valid(window), window=window.ranges)
+            report(_WRITING_SHARE * window.bottom / source.size.height)
+    factors = [1 << k for k in range(1, len(halvings(source.size)))]
+    if factors:
+        with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=str(tile)), _opened(path, "r+") as output:
+            output.build_overviews(factors, Resampling.nearest if labels else Resampling.average)
+
+
+def _compression_options(source: TiffSource, compression: Compression) -> dict[str, Any]:
+    """Differences of neighbours compress better than pixels: predictor 2 is for integers, 3 for floats."""
+    if compression == "jpeg":
+        return {"quality": _JPEG_QUALITY}
+    return {} if compression == "none" else {"predictor": 3 if source.dtype.kind == "f" else 2}
+
+
+def _windows(source: TiffSource, tile: int) -> Iterator[Window]:
+    """A read and its write are each within the bound; rows of tiles, so that every tile is written once."""
+    width = max(tile, STRIP_BYTES // (tile * source.bands * source.dtype.itemsize) // tile * tile)
+    return windows_over(source.size, tile, source.size.width if source.by_rows else width)
 
 
 # Megabytes. By default GDAL keeps decoded tiles of up to 5 % of the machine's memory, in every process: memory must be

@@ -31,17 +31,11 @@ class Place(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A part of a tile.
+    """A part of a tile."""
 
-    Attributes:
-        window: in pixels of its level.
-        data: compressed: of a whole tile what stands in the file, of a part just its pixels.
-        whole: whether it is a whole tile.
-    """
-
-    window: Window
-    data: bytes
-    whole: bool
+    window: Window  # in pixels of its level
+    data: bytes  # compressed: of a whole tile what stands in the file, of a part just its pixels
+    whole: bool  # whether it is a whole tile
 
 
 class TiledLayer(NamedTuple):
@@ -53,17 +47,11 @@ class TiledLayer(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """The tiles of a raster and of its overviews.
+    """The tiles of a raster and of its overviews."""
 
-    Attributes:
-        size: of the raster, pixels.
-        bands: of a pixel, one byte each.
-        mode: overviews take the most frequent of four pixels, as class ids need it, or their mean.
-    """
-
-    size: Size
-    bands: int
-    mode: bool
+    size: Size  # of the raster, pixels
+    bands: int  # of a pixel, one byte each
+    mode: bool  # overviews take the most frequent of four pixels, as class ids need it, or their mean
 
     @classmethod
     def of(cls, spec: RasterSpec) -> Tiling:

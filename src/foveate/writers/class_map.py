@@ -21,7 +21,7 @@ from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.resolution import tagged
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
-from foveate.geometry import Georeference, Resolution, Size, Window, halvings
+from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over
 from foveate.tiff.cog import writing
 from foveate.tiff.raster import NODATA
 from foveate.types import LabelArray
@@ -40,11 +40,7 @@ class LabelsWriter:
         self._path = path
 
     def write(self, window: Window, values: LabelArray) -> None:
-        """Write (h, w) into a window.
-
-        Raises:
-            OutputWriteError: when that fails, for example on a full disk.
-        """
+        """Write (h, w) into a window."""
         rows, cols = window.within(Window(0, 0, *self._array.shape))
         with writing(self._path):
             self._array[rows, cols] = values
@@ -58,27 +54,34 @@ def open_labels(
     resolution: tuple[float, float] | None,
     facts: Mapping[str, int] | None = None,
 ) -> Iterator[LabelsWriter]:
-    """Open labels for writing; coarser levels are added when the block ends well.
+    """Open labels in a new folder for writing; coarser levels are added when the block ends well.
 
-    Args:
-        path: a new folder; the caller removes it when anything fails.
-        size: of the image.
-        classes: names and colours, in the order of the class ids.
-        resolution: height and width of a pixel in metres, where known.
-        facts: kept as attributes of Foveate's own, which other programs pass over.
-
-    Raises:
-        ConfigError: when the extra `zarr` is not installed.
-        OutputWriteError: when writing fails.
+    The caller removes the folder when anything fails. The resolution is height and width of a pixel in metres, where
+    known; `facts` are kept as attributes of Foveate's own, which other programs pass over.
     """
     sizes = halvings(size, CHUNK)
     with writing(path):
-        group = _new_group(path)
-        arrays = [_new_array(group, str(level), level_size) for level, level_size in enumerate(sizes)]
+        check_installed()
+        import zarr  # noqa: PLC0415 - an extra
+
+        group = zarr.open_group(str(path), mode="w-", zarr_format=2)
+        arrays: list[Any] = [
+            group.create_array(
+                str(level),
+                shape=(one.height, one.width),
+                chunks=(min(CHUNK, one.height), min(CHUNK, one.width)),
+                dtype="uint8",
+                fill_value=NODATA,
+                chunk_key_encoding={"name": "v2", "separator": "/"},
+            )
+            for level, one in enumerate(sizes)
+        ]
     yield LabelsWriter(arrays[0], path)
     with writing(path):
         for finer, coarser in pairwise(arrays):
-            _halve(finer, coarser)
+            for part in windows_over(Size(*coarser.shape), CHUNK, CHUNK):
+                values = np.asarray(finer[2 * part.top : 2 * part.bottom, 2 * part.left : 2 * part.right])
+                coarser[part.top : part.bottom, part.left : part.right] = majority(values)
         # Last, so that what is not complete does not look like labels.
         group.attrs.update(_attributes(path.name.partition(".")[0], len(sizes), classes, resolution))
         if facts:
@@ -89,32 +92,6 @@ def check_installed() -> None:
     """Raise `ConfigError` when the extra `zarr` is not installed."""
     if find_spec("zarr") is None:
         raise ConfigError("inference.format 'ome-zarr' needs pip install 'foveate[zarr]'; or use 'geotiff'")
-
-
-def _new_group(path: Path) -> Any:
-    check_installed()
-    import zarr  # noqa: PLC0415 - an extra
-
-    return zarr.open_group(str(path), mode="w-", zarr_format=2)
-
-
-def _new_array(group: Any, name: str, size: Size) -> Any:
-    return group.create_array(
-        name,
-        shape=(size.height, size.width),
-        chunks=(min(CHUNK, size.height), min(CHUNK, size.width)),
-        dtype="uint8",
-        fill_value=NODATA,
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-    )
-
-
-def _halve(finer: Any, coarser: Any) -> None:
-    """Chunk by chunk of the coarser level."""
-    for top in range(0, coarser.shape[0], CHUNK):
-        for left in range(0, coarser.shape[1], CHUNK):
-            values = np.asarray(finer[2 * top : 2 * (top + CHUNK), 2 * left : 2 * (left + CHUNK)])
-            coarser[top : top + CHUNK, left : left + CHUNK] = majority(values)
 
 
 def majority(values: LabelArray) -> LabelArray:
@@ -207,8 +184,6 @@ def open_class_maps(path: Path) -> Iterator[list[ClassMap]]:
 
     Raises:
         ImageReadError: when there is nothing at the path.
-        UnsupportedImageError: when it is no class map.
-        ConfigError: when it is OME-Zarr and the extra `zarr` is not installed.
     """
     if not path.exists():
         raise ImageReadError(f"no class map at {path}")

@@ -33,16 +33,7 @@ def table_path(class_map: Path) -> Path:
 
 
 def write_class_table(class_map: Path, classes: Sequence[ClassConfig]) -> None:
-    """Write category names and a raster attribute table; a TIFF has no place for them.
-
-    Args:
-        class_map: the TIFF.
-        classes: names and colours, in the order of the class ids.
-
-    Raises:
-        OutputExistsError: when there is a table.
-        OutputWriteError: when it cannot be written.
-    """
+    """Write category names and a raster attribute table beside a class map; a TIFF has no place for them."""
     root = ElementTree.Element("PAMDataset")
     band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
     names = ElementTree.SubElement(band, "CategoryNames")

@@ -79,17 +79,11 @@ def _ring(closed: NDArray[np.float64], place: Place) -> Iterator[str]:
 
 
 class Place(NamedTuple):
-    """How pixels become coordinates.
+    """How pixels become coordinates."""
 
-    Attributes:
-        to: (n, 2) columns and rows to (n, 2) x and y, rounded.
-        flipped: whether a ring changes its sense of turning.
-        crs: name of the coordinate reference system where it is not longitude and latitude, else None.
-    """
-
-    to: Callable[[Any], Any]
-    flipped: bool
-    crs: str | None
+    to: Callable[[Any], Any]  # (n, 2) columns and rows to (n, 2) x and y, rounded
+    flipped: bool  # whether a ring changes its sense of turning
+    crs: str | None  # name of the coordinate reference system where it is not longitude and latitude, else None
 
 
 def place_of(place: Georeference | None, coordinates: Coordinates, stretch: tuple[float, float] = (1.0, 1.0)) -> Place:
@@ -154,17 +148,11 @@ def _lonlat(place: Georeference, crs: Any) -> Place:
 
 
 class AreaUnit(NamedTuple):
-    """What the area of a pixel is called, and how large it is.
+    """What the area of a pixel is called, and how large it is."""
 
-    Attributes:
-        key: name of the property.
-        per_pixel: (k, k) at places spread evenly over the image, or (1, 1).
-        size: of the image.
-    """
-
-    key: str
-    per_pixel: NDArray[np.float64]
-    size: Size
+    key: str  # name of the property
+    per_pixel: NDArray[np.float64]  # (k, k) at places spread evenly over the image, or (1, 1)
+    size: Size  # of the image
 
     def of(self, region: ClassRegion, pixels: int) -> float:
         """The area of a region of so many pixels, by the size of those around its centre."""
@@ -236,16 +224,7 @@ def write_polygons(
 
 
 def check_polygons(config: PolygonsConfig, names: Collection[str], georeference: Georeference | None) -> None:
-    """Raise unless the polygons of a class map can be made.
-
-    Args:
-        config: which polygons, and how.
-        names: of the classes.
-        georeference: of the class map.
-
-    Raises:
-        ConfigError: when a class to leave out is unknown, or coordinates are not known.
-    """
+    """Raise `ConfigError` when a class to leave out is not among the names, or coordinates are not known."""
     unknown = [name for name in config.leave_out if name not in names]
     if unknown:
         known = ", ".join(list(names)[:_SHOWN])

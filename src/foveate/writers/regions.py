@@ -91,19 +91,12 @@ class _Strip(NamedTuple):
 
 
 class _Border(NamedTuple):
-    """The lower border of the strips so far.
+    """The lower border of the strips so far."""
 
-    Attributes:
-        group: (w,) index into `groups` of each pixel of the last row, -1 where there is none.
-        groups: the regions that reach it, without their pieces in the last strip.
-        pieces: (m,) polygons of the last strip that reach it.
-        owner: (m,) index into `groups` of each.
-    """
-
-    group: IntArray
-    groups: list[_Group]
-    pieces: Shapes
-    owner: IntArray
+    group: IntArray  # (w,) index into `groups` of each pixel of the last row, -1 where there is none
+    groups: list[_Group]  # the regions that reach it, without their pieces in the last strip
+    pieces: Shapes  # (m,) polygons of the last strip that reach it
+    owner: IntArray  # (m,) index into `groups` of each
 
     def closed(self) -> list[_Group]:
         """The groups with the pieces of the last strip."""
@@ -117,11 +110,8 @@ def _joined(
 ) -> tuple[list[_Group], _Border]:
     """The regions that are complete with a strip, and the lower border.
 
-    Args:
-        above: the upper border; None of the first strip.
-        strip: the strip.
-        edge: numbers of its polygons that touch a border.
-        goes_down: (n,) whether a polygon touches the lower one.
+    The upper border is None of the first strip; `edge` are the numbers of its polygons that touch a border, and
+    `goes_down` (n,) says which touch the lower one.
     """
     shapes = strip.shapes
     groups: list[_Group] = []

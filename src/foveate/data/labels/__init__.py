@@ -148,7 +148,6 @@ def open_source(
         mask: opens a mask, or gives an open one; asked again for every read, so that a cache may close it.
 
     Raises:
-        ImageReadError: when there is no such file.
         DatasetError: when the file cannot hold the labels of this image.
     """
     if place.suffix.lower() in VECTORS:
@@ -167,11 +166,7 @@ def open_source(
 
 
 def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
-    """A class map that prediction or evaluation wrote, read as labels; closing it closes the file.
-
-    Raises:
-        ImageReadError: when there is no such file.
-    """
+    """A class map that prediction or evaluation wrote, read as labels; closing it closes the file."""
     reader = open_image(path)
     source: LabelSource = RasterLabels(reader, LabelTable(classes))
     if membership.overlapping:

@@ -37,15 +37,10 @@ class Positions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stretched:
-    """Image and mask show the same rectangle, each with pixels of its own; whole numbers only.
+    """Image and mask show the same rectangle, each with pixels of its own; whole numbers only."""
 
-    Attributes:
-        image: size of the image.
-        mask: size of the mask.
-    """
-
-    image: Size
-    mask: Size
+    image: Size  # size of the image
+    mask: Size  # size of the mask
 
     def positions(self, rows: IntArray, cols: IntArray) -> Positions:
         """Of the crossings of ascending rows (n,) and columns (m,) of the image: the pixels under the centres."""
@@ -57,15 +52,10 @@ class Stretched:
 
 @dataclass(frozen=True)
 class OnGround:
-    """Image and mask lie on the ground, in one coordinate reference system or in two.
+    """Image and mask lie on the ground, in one coordinate reference system or in two."""
 
-    Attributes:
-        image: place of the image.
-        mask: place of the mask; without a system it is in that of the image, and the other way round.
-    """
-
-    image: Georeference
-    mask: Georeference
+    image: Georeference  # place of the image
+    mask: Georeference  # place of the mask; without a system it is in that of the image, and the other way round
 
     def positions(self, rows: IntArray, cols: IntArray) -> Positions:
         """The pixels under the centres."""
@@ -152,15 +142,10 @@ def _system(place: Georeference) -> Any:
 
 
 class Placed(NamedTuple):
-    """How a mask lies on its image.
+    """How a mask lies on its image."""
 
-    Attributes:
-        placement: where pixels of the image lie in it.
-        note: what was taken for granted, or what of the image it leaves out; empty for nothing.
-    """
-
-    placement: Stretched | OnGround
-    note: str = ""
+    placement: Stretched | OnGround  # where pixels of the image lie in it
+    note: str = ""  # what was taken for granted, or what of the image it leaves out; empty for nothing
 
 
 def placement_of(image: ImageReader, mask: ImageReader) -> Placed:

@@ -27,15 +27,10 @@ CLASS = "{class}"
 
 
 class MaskFile(NamedTuple):
-    """What only the file of a mask knows.
+    """What only the file of a mask knows."""
 
-    Attributes:
-        colours: (n, 3) red, green and blue of each value, of masks with a colour table; else None.
-        lossy: name of a format that changes values; empty for none.
-    """
-
-    colours: IntArray | None = None
-    lossy: str = ""
+    colours: IntArray | None = None  # (n, 3) red, green and blue of each value, of masks with a colour table; else None
+    lossy: str = ""  # name of a format that changes values; empty for none
 
     @classmethod
     def of(cls, reader: ImageReader) -> MaskFile:
@@ -116,16 +111,13 @@ class RasterLabels:
         values, lacking = self._stored(mask, place, window)
         ids = self.meaning.ids(values)
         if lacking is not None:
-            ids = np.where(lacking & ~self._kept(values, ids), IGNORE, ids)
+            # What counts even where the mask says that it is no data.
+            kept = self.meaning.names(values) if self._use_nodata else ids != NO_CLASS
+            ids = np.where(lacking & ~kept, IGNORE, ids)
         return self._checked(values, ids, inside, counted)
 
     def stored(self, rows: IntArray, cols: IntArray) -> tuple[NDArray[Any], BoolArray]:
-        """The values in the file at some crossings, (k,), and which of them it calls no data; those outside left out.
-
-        Raises:
-            DatasetError: when the file holds no values of this kind.
-            ImageReadError: when the file is damaged.
-        """
+        """The values in the file at some crossings, (k,), and which of them it calls no data; none of those outside."""
         mask = self._get()
         place = self._place.positions(rows, cols)
         inside = _inside(place, mask.size)
@@ -153,10 +145,6 @@ class RasterLabels:
         # What stands where nothing counts need not be a class.
         found[wrong | ~inside] = IGNORE
         return found
-
-    def _kept(self, values: NDArray[Any], ids: NDArray[np.int16]) -> BoolArray:
-        """Which values count even where the mask says that they are no data."""
-        return self.meaning.names(values) if self._use_nodata else ids != NO_CLASS
 
 
 def _inside(place: Positions, size: Size) -> BoolArray:
@@ -298,11 +286,7 @@ def _part(
 
 
 def class_files(place: Path, names: Sequence[str]) -> list[Path | None]:
-    """The file of each class, None where there is none, from a path with `{class}` and perhaps one `*` in its name.
-
-    Raises:
-        DatasetError: when several files fit.
-    """
+    """The file of each class, None where there is none, from a path with `{class}` and perhaps one `*` in its name."""
     return [_class_file(Path(str(place).replace(CLASS, name))) for name in names]
 
 

@@ -36,21 +36,13 @@ _MOST_BYTES = 512 << 20  # of a text; it takes some twenty times as much memory
 
 @dataclass(frozen=True)
 class Shapes:
-    """The outlines in a file, in its own coordinates and order.
+    """The outlines in a file, in its own coordinates and order."""
 
-    Attributes:
-        geometries: (n,) shapely geometries, valid polygons or multipolygons.
-        labels: the class of each as the file has it, a text or a number; None without one.
-        system: of the coordinates; None where the file names none.
-        in_pixels: whether the format is always in pixels of the image.
-        notes: what was repaired or left out, with counts.
-    """
-
-    geometries: NDArray[Any]
-    labels: list[Any]
-    system: CRS | None
-    in_pixels: bool
-    notes: tuple[str, ...]
+    geometries: NDArray[Any]  # (n,) shapely geometries, valid polygons or multipolygons
+    labels: list[Any]  # the class of each as the file has it, a text or a number; None without one
+    system: CRS | None  # of the coordinates; None where the file names none
+    in_pixels: bool  # whether the format is always in pixels of the image
+    notes: tuple[str, ...]  # what was repaired or left out, with counts
 
 
 def read_shapes(
@@ -84,29 +76,17 @@ def read_shapes(
 
 
 class Table(NamedTuple):
-    """A GeoPackage or shapefile that is read in parts, by its spatial index.
+    """A GeoPackage or shapefile that is read in parts, by its spatial index."""
 
-    Attributes:
-        path: of the file.
-        layer: that is read.
-        features: how many it has.
-        system: of its coordinates; None where the file names none.
-        attribute: property that holds the class.
-    """
-
-    path: Path
-    layer: str
-    features: int
-    system: CRS | None
-    attribute: str
+    path: Path  # of the file
+    layer: str  # that is read
+    features: int  # how many it has
+    system: CRS | None  # of its coordinates; None where the file names none
+    attribute: str  # property that holds the class
 
     @classmethod
     def of(cls, path: Path, layer: str | None, attribute: str | None) -> Table:
-        """What the header of a file says.
-
-        Raises:
-            DatasetError: when it cannot be read, or no class is found in it.
-        """
+        """What the header of a file says."""
         with _reading(path) as pyogrio:
             chosen = _layer(pyogrio, path, layer)
             facts = pyogrio.read_info(path, layer=chosen, force_feature_count=True)

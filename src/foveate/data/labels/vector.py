@@ -43,9 +43,6 @@ class VectorLabels:
         path: the file.
         image: at the working resolution; only its name, size and place are asked for.
         config: the classes, and how polygons are read (`data.vectors`).
-
-    Raises:
-        DatasetError: when the file cannot be read, a class is unknown, or no polygon lies on the image.
     """
 
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
@@ -68,10 +65,6 @@ class VectorLabels:
         Returns:
             (n, m), of the membership's type, its `ignore_index` where nothing is labelled. Where it is not counted, the
             class is still said.
-
-        Raises:
-            DatasetError: when a label that counts is no class.
-            ImageReadError: when the file is damaged.
         """
         del counted  # everything drawn is a class
         result = np.empty((len(rows), len(cols)), self.membership.dtype)

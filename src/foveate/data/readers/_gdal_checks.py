@@ -178,17 +178,10 @@ def _text(path: Path) -> bytes:
 
 
 def check_length(dataset: Any, path: Path) -> None:
-    """Tell where a file is shorter than it says.
+    """Tell where an open file is shorter than it says.
 
     Of a TIFF it is logged, once a process: reading what is missing is an error, the rest can be used. Bytes without a
     mark of their own are refused, as what is missing would be read as zeros.
-
-    Args:
-        dataset: the open file.
-        path: of the file.
-
-    Raises:
-        ImageReadError: when bytes beside a header are fewer than it says.
     """
     size = path.stat().st_size
     if dataset.driver in ("ENVI", "EHdr") and "NBITS" not in dataset.tags(1, ns="IMAGE_STRUCTURE"):

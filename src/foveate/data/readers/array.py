@@ -82,7 +82,6 @@ class ImageAxes:
 
         Raises:
             UnsupportedImageError: naming an axis that is missing.
-            SeveralPlanesError: naming an axis of several planes of which none was chosen.
         """
         _check_filled(shape, image)
         places = {name.lower(): place for place, name in enumerate(names)}
@@ -211,10 +210,6 @@ class NumpyReader(ImageReader):
 
     Args:
         location: the file.
-
-    Raises:
-        ImageReadError: when the file is shorter than its header says.
-        UnsupportedImageError: when it is no image, or holds Python objects.
     """
 
     format = "NPY"

@@ -59,9 +59,6 @@ class BandFiles(ImageReader):
     Args:
         path: with `{band}`.
         parts: an open reader of each file, by the name of its band; they belong to this one.
-
-    Raises:
-        UnsupportedImageError: when types differ, or the files do not show the same place.
     """
 
     def __init__(self, path: Path, parts: Mapping[str, ImageReader]) -> None:
@@ -116,17 +113,7 @@ class BandFiles(ImageReader):
 
 
 def open_bands(path: Path, names: Sequence[str] | None, open_file: Callable[[Path], ImageReader]) -> BandFiles:
-    """Open the files of a path with `{band}` as one image.
-
-    Args:
-        path: with `{band}`.
-        names: of the bands, in order; all that are there when None.
-        open_file: opens one file.
-
-    Raises:
-        ImageReadError: when a file is missing.
-        UnsupportedImageError: when a file cannot be read, or they do not fit each other.
-    """
+    """Open the files of a path with `{band}` as one image: those of some bands, in order, or all that are there."""
     parts: dict[str, ImageReader] = {}
     try:
         for name, file in band_files(path, names).items():

@@ -55,13 +55,9 @@ def without_band(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an image is. `str` of it is for messages: a URL without query and password, as these may be secret.
+    """Where an image is. `str` of it is for messages: a URL without query and password, as these may be secret."""
 
-    Attributes:
-        text: a path, a GDAL virtual path (`/vsizip/...`) or a URL (http, https, s3, gs, az).
-    """
-
-    text: str
+    text: str  # a path, a GDAL virtual path (`/vsizip/...`) or a URL (http, https, s3, gs, az)
 
     @classmethod
     def of(cls, place: Path | str | Address) -> Address:
@@ -122,15 +118,10 @@ class Address:
 
 
 class Known(NamedTuple):
-    """Pixels, and which of them mean something.
+    """Pixels, and which of them mean something."""
 
-    Attributes:
-        pixels: (bands, h, w); where `known` is false they hold anything.
-        known: (bands, h, w); None when all values mean something.
-    """
-
-    pixels: Raster
-    known: BoolArray | None
+    pixels: Raster  # (bands, h, w); where `known` is false they hold anything
+    known: BoolArray | None  # (bands, h, w); None when all values mean something
 
 
 def known_values(pixels: Raster, marked: BoolArray | None, nodata: NoData) -> BoolArray | None:
@@ -203,17 +194,7 @@ PLAIN = OpenOptions()
 
 
 def check_size(location: str, size: Size, max_pixels: int | None = None) -> None:
-    """Refuse an image of more pixels than allowed.
-
-    Args:
-        location: what messages call it.
-        size: as its header says.
-        max_pixels: most rows times columns; of the environment variable, else `MAX_PIXELS`, when None.
-
-    Raises:
-        ConfigError: when the variable holds no positive number.
-        UnsupportedImageError: naming the size and how to allow more.
-    """
+    """Refuse an image of more pixels than allowed: by the environment variable, else `MAX_PIXELS`, when None."""
     limit = _from_environment() if max_pixels is None else max_pixels
     if size.pixels > limit:
         raise UnsupportedImageError(

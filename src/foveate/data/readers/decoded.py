@@ -18,7 +18,7 @@ from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.readers.resolution import resolution_of
 from foveate.files import TemporaryFolder, written
 from foveate.geometry import Size, Window, halvings
-from foveate.tiff.pyramid import TiffSource, write_plain_pyramid
+from foveate.tiff.raster import TiffSource, write_plain_pyramid
 from foveate.types import BoolArray, Raster
 
 _log = logging.getLogger(__name__)
@@ -28,12 +28,7 @@ _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 def source_of_dataset(dataset: Any, name: str) -> TiffSource:
-    """All that an open rasterio dataset holds: bands, colours, mask, place.
-
-    Args:
-        dataset: stays open as long as the source is used.
-        name: of the file, for errors.
-    """
+    """All that an open rasterio dataset holds: bands, colours, mask, place. It stays open as long as that is used."""
 
     def read(window: Window) -> Raster:
         with reading(name, window):
@@ -51,21 +46,14 @@ def source_of_dataset(dataset: Any, name: str) -> TiffSource:
         dataset.driver in _DRIVERS,
         (lambda window: read_valid(dataset, window)) if masked else None,
         dataset.nodata,
-        place.crs if place else None,
-        rasterio.Affine(*place.transform) if place else None,
+        place,
         resolution_of(dataset, place),
         lambda output: _copy_colours(dataset, output),
     )
 
 
 def write_plain(location: Address, destination: Path) -> None:
-    """Decode a file that GDAL reads into a tiled TIFF that is fast to read, and is not kept.
-
-    Raises:
-        ImageReadError: when the source is damaged.
-        UnsupportedImageError: when GDAL cannot open it.
-        OutputWriteError: when writing failed.
-    """
+    """Decode a file that GDAL reads into a tiled TIFF that is fast to read, and is not kept."""
     with reading(str(location)), open_dataset(location) as image, written(destination) as partial:
         write_plain_pyramid(source_of_dataset(image, str(location)), partial)
 
@@ -85,9 +73,6 @@ class DecodedReader(GdalReader):
     Args:
         location: a PNG or JPEG file, read as it is stored.
         options: which bands count, what is believed to be no data, and up to which size the image is kept in memory.
-
-    Raises:
-        UnsupportedImageError: when the header cannot be read.
     """
 
     random_access = False

@@ -79,17 +79,15 @@ class RescaledReader(Derived):
 
     def __init__(self, inner: ImageReader, size: Size, resolution: Resolution | None = None) -> None:
         super().__init__(inner, size, resolution)
-        sides = [self._scaled(inner._extent(level)) for level in range(len(inner.levels))]
+        # Extents of the levels, in pixels of the new level 0.
+        rows, cols = size.height / inner.size.height, size.width / inner.size.width
+        sides = [inner._extent(level).scaled(rows, cols) for level in range(len(inner.levels))]
         factors = [max(e.height / s.height, e.width / s.width) for e, s in zip(sides, inner.levels, strict=True)]
         self._base = max((level for level, factor in enumerate(factors) if factor <= _TOLERANCE), default=0)
         kept = [level for level in range(self._base + 1, len(sides)) if factors[level] > 1]
         self._sources, self._extents = (self._base, *kept), (size, *(sides[level] for level in kept))
         self._base_extent = size if self._base == 0 else sides[self._base]
         self.levels = (size, *(inner.levels[level] for level in kept))
-
-    def _scaled(self, extent: Size) -> Size:
-        """An extent in pixels of the inner level 0, in those of the new one."""
-        return extent.scaled(self.size.height / self._inner.size.height, self.size.width / self._inner.size.width)
 
     def _extent(self, level: int) -> Size:
         return self._extents[level]
@@ -149,10 +147,7 @@ def size_at(reader: ImageReader, resolution: Resolution, pixel_size: float) -> S
 def resized(reader: ImageReader, size: Size, resolution: Resolution | None = None) -> ImageReader:
     """The same image on a grid of this size; itself where that is its size already.
 
-    Args:
-        reader: of an image; belongs to the result.
-        size: of the new level 0.
-        resolution: of the reader's level 0, where it is known better than by the reader.
+    The reader belongs to the result; the resolution is that of its level 0, where it is known better than by it.
     """
     return reader if reader.size == size else RescaledReader(reader, size, resolution)
 

@@ -53,7 +53,8 @@ def open_dataset(path: Path | str | Address, mode: str = "r", **options: Any) ->
             return _opened(location, options)
     except RasterioError as error:
         reason = redacted(str(error))
-        if location.is_remote and _is_missing(reason):
+        signs = ("HTTP response code", "does not exist", "resolve host", "connect to")
+        if location.is_remote and any(sign in reason for sign in signs):
             raise ImageReadError(f"no image at {location}: {reason}") from None
         raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}{_beginning(location)}") from None
 
@@ -97,10 +98,6 @@ def _beginning(location: Address) -> str:
         return ""
     head = first_bytes(location.path, 24).lstrip()
     return f" (it is text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
-
-
-def _is_missing(reason: str) -> bool:
-    return any(sign in reason for sign in ("HTTP response code", "does not exist", "resolve host", "connect to"))
 
 
 @contextmanager

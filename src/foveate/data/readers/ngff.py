@@ -141,32 +141,18 @@ def _resolution(
 
 @dataclass(frozen=True, slots=True)
 class ZarrImage:
-    """The arrays of one image.
+    """The arrays of one image."""
 
-    Attributes:
-        format: "OME-Zarr" or "Zarr".
-        levels: its pyramid, finest first.
-        axes: which axis of each is which.
-        extents: level-0 pixels that each level covers.
-        resolution: size of a pixel of level 0, where known.
-        names: of the bands, where known.
-    """
-
-    format: str
-    levels: list[Array]
-    axes: ImageAxes
-    extents: list[Size]
-    resolution: Resolution | None
-    names: tuple[str, ...] = ()
+    format: str  # "OME-Zarr" or "Zarr"
+    levels: list[Array]  # its pyramid, finest first
+    axes: ImageAxes  # which axis of each is which
+    extents: list[Size]  # level-0 pixels that each level covers
+    resolution: Resolution | None  # size of a pixel of level 0, where known
+    names: tuple[str, ...] = ()  # of the bands, where known
 
 
 def image_in(node: Node, name: str, plane: Plane | None = None) -> ZarrImage:
-    """The image that an array or group holds.
-
-    Args:
-        node: the array, the image's group, a group of arrays, or one that `bioformats2raw` wrote around an image.
-        name: of it, for errors.
-        plane: which plane of several is wanted.
+    """The image in an array, an image's group, a group of arrays, or one that `bioformats2raw` wrote around an image.
 
     Raises:
         UnsupportedImageError: when it is no image.

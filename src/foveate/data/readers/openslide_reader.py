@@ -39,7 +39,6 @@ class OpenSlideReader(ImageReader):
         location: the slide's file.
 
     Raises:
-        ModuleNotFoundError: when the extra `wsi` is not installed.
         UnsupportedImageError: when OpenSlide cannot open it.
     """
 

@@ -44,14 +44,9 @@ class Stack:
 def stack_in(dataset: Any, location: Address, plane: Plane | None) -> Stack | None:
     """How the pages of an open TIFF make an image; None where its first page is the image.
 
-    Args:
-        dataset: the first page, as rasterio opens it.
-        location: of the file.
-        plane: which plane is wanted.
-
     Raises:
-        SeveralPlanesError: naming an axis of several planes of which none was chosen.
         UnsupportedImageError: naming what cannot be read.
+        SeveralPlanesError: naming an axis of several planes of which none was chosen.
     """
     description = dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
     if dataset.driver != "GTiff" or not (dataset.subdatasets or description.startswith("ImageJ=")):
@@ -154,7 +149,8 @@ def _bands(first: Any, names: Sequence[str], location: Address, offsets: Sequenc
     size = f'RasterXSize="{first.width}" RasterYSize="{first.height}"'
     for channel, offset in enumerate(offsets):
         for index in first.indexes:
-            kind = _gdal_type(first.dtypes[index - 1])
+            dtype = first.dtypes[index - 1]
+            kind = "Byte" if dtype == "uint8" else dtype.replace("int", "Int").replace("u", "U").replace("f", "F")
             rows, cols = first.block_shapes[index - 1]
             nodata = first.nodatavals[index - 1]
             alone = first.count == 1
@@ -171,11 +167,6 @@ def _bands(first: Any, names: Sequence[str], location: Address, offsets: Sequenc
             )
 
 
-def _gdal_type(dtype: str) -> str:
-    """GDAL's name of a type."""
-    return "Byte" if dtype == "uint8" else dtype.replace("int", "Int").replace("u", "U").replace("f", "F")
-
-
 class RasterioReader(GdalReader):
     """Reads windows from a file and from its overviews.
 
@@ -185,10 +176,6 @@ class RasterioReader(GdalReader):
     Args:
         location: the file, URL or GDAL virtual path.
         options: which bands count, and what is believed to be no data.
-
-    Raises:
-        ImageReadError: when a server has no such file.
-        UnsupportedImageError: when GDAL cannot open it.
     """
 
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:

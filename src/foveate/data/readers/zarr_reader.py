@@ -59,11 +59,7 @@ class Chunks:
         return cls(() if sharded else tuple(names), size, array.metadata.fill_value is not None)
 
     def check(self, data: bytes, name: str) -> None:
-        """Refuse a chunk that is shorter than it says, or would become larger than a chunk is.
-
-        Raises:
-            ImageReadError: naming the chunk.
-        """
+        """Refuse a chunk that is shorter than it says, or would become larger than a chunk is."""
         kind = self.packed[0] if self.packed else ""
         # More than one codec may add some bytes before the last one packs them.
         most = self.size + (self.size >> 3) + 4096
@@ -167,9 +163,7 @@ class ZarrReader(ImageReader):
         plane: which place along axes other than c, y and x, where there are several.
 
     Raises:
-        ModuleNotFoundError: when the extra `zarr` is not installed.
         ImageReadError: when a server has nothing there.
-        UnsupportedImageError: when it is no Zarr, or no image.
     """
 
     def __init__(self, location: Address, plane: Plane | None = None) -> None:
