@@ -107,16 +107,12 @@ def load_segmenter_state(path: Path) -> SegmenterState:
     state = load_checkpoint(path)
     weights = {
         key.removeprefix(SEGMENTER_PREFIX): value
-        for key, value in _entries(state["state_dict"])
+        for key, value in (state["state_dict"].items() if isinstance(state["state_dict"], dict) else ())
         if key.startswith(SEGMENTER_PREFIX)
     }
     if not weights:
         raise CheckpointError(f"{path} holds no weights of a segmenter; use a checkpoint of `foveate train`")
     return SegmenterState(weights, state["config"])
-
-
-def _entries(states: Any) -> list[tuple[str, Any]]:
-    return [(str(key), value) for key, value in states.items()] if isinstance(states, dict) else []
 
 
 def check_same_config(

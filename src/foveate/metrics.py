@@ -273,13 +273,12 @@ def hausdorff_distances(
 
 def mean_distances(images: Sequence[Sequence[float]], names: Sequence[str], largest_step: int) -> Distances:
     """Means over images, from the distances per image and class that `hausdorff_distances` gives."""
-    classes = tuple(_class_distance(name, [image[i] for image in images]) for i, name in enumerate(names))
-    return Distances(mean_of([c.mean for c in classes if c.images]), largest_step, classes)
-
-
-def _class_distance(name: str, values: list[float]) -> ClassDistance:
-    known = [value for value in values if math.isfinite(value)]
-    return ClassDistance(name, mean_of(known), len(known), sum(math.isinf(value) for value in values))
+    classes = []
+    for i, name in enumerate(names):
+        values = [image[i] for image in images]
+        known = [value for value in values if math.isfinite(value)]
+        classes.append(ClassDistance(name, mean_of(known), len(known), sum(map(math.isinf, values))))
+    return Distances(mean_of([c.mean for c in classes if c.images]), largest_step, tuple(classes))
 
 
 def _distance(guess: NDArray[np.bool_], truth: NDArray[np.bool_], step: int) -> float:

@@ -99,7 +99,7 @@ def _taken(path: Path) -> BaseFileLock | None:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
             raise
-    return _acquired(SoftFileLock(_soft(path), thread_local=False))
+    return _acquired(SoftFileLock(path.with_name(f"{path.name}.soft"), thread_local=False))
 
 
 def _acquired(lock: BaseFileLock) -> BaseFileLock | None:
@@ -108,10 +108,6 @@ def _acquired(lock: BaseFileLock) -> BaseFileLock | None:
     except Timeout:
         return None
     return lock
-
-
-def _soft(path: Path) -> Path:
-    return path.with_name(f"{path.name}.soft")
 
 
 def _holder(path: Path) -> str:

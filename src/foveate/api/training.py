@@ -181,5 +181,5 @@ def _settings(config: AnyPath | RunConfig, overrides: Sequence[str], estimator: 
     if isinstance(config, RunConfig):
         return config.changed(overrides, estimator)
     if Path(config).is_dir():
-        config = _init.config_for(Path(config))
+        config = _init.config_for(Path(config))[0]
     return RunConfig.load(Path(config), list(overrides), estimator)

@@ -46,15 +46,15 @@ COMMANDS = (
     "view.report",
     "predict.predict",
     "convert.polygons",
-    "share.export",
-    "share.push",
+    "train.export",
+    "train.push",
     "view.view",
     "view.info",
     "view.networks",
     "convert.prepare",
     "convert.convert",
     "view.config",
-    "train.demo",
+    "evaluate.demo",
 )
 for _module, _, _name in (path.partition(".") for path in COMMANDS):
     app.command()(getattr(import_module(f"foveate.cli.{_module}"), _name))

@@ -1,31 +1,32 @@
-"""Commands that make a model: `foveate init`, `foveate train` and `foveate demo`."""
+"""Commands that make a model, and hand it on: `foveate init`, `train`, `export` and `push`."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foveate.cli.arguments import (
+    Checkpoint,
     Code,
     Overrides,
     Overwrite,
+    RunFolder,
     Sets,
     check_folder,
     check_not_trained,
+    check_run,
     joined,
     refuse_method,
 )
 from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
 from foveate.errors import StoppedError
-from foveate.processes import StoppedAtOnce
+from foveate.processes import Stop, StoppedAtOnce, stopping
 
 if TYPE_CHECKING:
-    from foveate.processes import Stop
-    from foveate.runs.config import RunConfig
-    from foveate.runs.folder import RunFolder
+    from foveate.runs.init import Initialised
     from foveate.runs.train import TrainingPart
 
 
@@ -89,30 +90,27 @@ def train(
         check_not_trained(folder)
 
     from foveate.devices import is_first_process
-    from foveate.processes import stopping
     from foveate.runs.folder import RunFolder
     from foveate.runs.train import trainings
     from foveate.training.processes import Processes
 
     processes = Processes.of(devices or 1, nodes, accelerator)
     processes.check_share(settings.training.images_per_step)
-    places: dict[str, Any] = {"devices": devices or 1, "nodes": nodes, "accelerator": accelerator}
     run = RunFolder(folder)
 
-    def on_signal() -> None:
-        errors.say("stopping after this step; press Ctrl-C again to stop at once")
-
-    with speaking(is_first_process()), stopping(on_signal, show_cursor) as stop:
+    stopping_note = "stopping after this step; press Ctrl-C again to stop at once"
+    with speaking(is_first_process()), stopping(lambda: errors.say(stopping_note), show_cursor) as stop:
         try:
             with trainings(settings, run, resume=resume, overwrite=overwrite) as parts:
                 for part in parts:
-                    _train(part, overwrite, stop, str(processes), **places)
+                    _train(part, overwrite, stop, str(processes), (devices or 1, nodes, accelerator))
                 if settings.is_ensemble:
                     run.mark_trained()
         except StoppedError as error:
             say_how_to_resume(error, resume=settings.is_ensemble or not isinstance(error, _NothingWrittenError))
             raise typer.Exit(stop.exit_code) from None
-        _say_next(settings, run)
+        tunes = settings.foveation.estimator.walk.planner == "pyramid" and run.checkpoint("best").exists()
+        output.say(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
 
 
 _NOT_BEGUN = "stopped before the first step"
@@ -122,8 +120,7 @@ class _NothingWrittenError(StoppedError):
     """Stopped before the folder of the run was made."""
 
 
-def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, **places: Any) -> None:
-    """Train a part of the run to its last step."""
+def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, place: tuple[str | int, int, str]) -> None:
     from foveate.reporting.passes import note_of_training
     from foveate.reporting.tables import facts_table, labels_table, percent
     from foveate.runs.train import prepare_training
@@ -132,9 +129,8 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, **places
     stop.at_once = True
     try:
         with progress_bar("checking and indexing labels") as bar:
-            prepared = prepare_training(
-                part.config, part.run, resume=part.resume, overwrite=overwrite, on_progress=bar.to
-            )
+            how = {"resume": part.resume, "overwrite": overwrite}
+            prepared = prepare_training(part.config, part.run, **how, on_progress=bar.to)
     except StoppedAtOnce:
         raise _NothingWrittenError(_NOT_BEGUN) from None
     errors.print(labels_table(prepared.data.class_table))
@@ -142,7 +138,8 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, **places
         errors.say(note, "note")
     errors.say(f"training {part.config.name} for {part.config.training.steps} steps on {where}, into {part.run.path}")
     try:
-        result = prepared.fit(**places, should_stop=stop)
+        devices, nodes, accelerator = place
+        result = prepared.fit(devices=devices, nodes=nodes, accelerator=accelerator, should_stop=stop)
     except StoppedAtOnce:
         raise StoppedError(_NOT_BEGUN) from None
     part.run.mark_trained(result.seconds)
@@ -154,66 +151,22 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, **places
         "best checkpoint": result.best_path,
     }
     output.print(facts_table("Trained", facts))
-    one_view = note_of_training(read_history(part.run.path / "metrics.csv"), part.config.foveation)
-    if one_view:
+    if one_view := note_of_training(read_history(part.run.path / "metrics.csv"), part.config.foveation):
         errors.say(one_view, "note", "yellow")
-
-
-def _say_next(settings: RunConfig, run: RunFolder) -> None:
-    """The next command: tune where the estimator spends a budget of passes, else evaluate."""
-    tunes = settings.foveation.estimator.walk.planner == "pyramid" and run.checkpoint("best").exists()
-    output.say(f"next: foveate {'tune' if tunes else 'evaluate'} {run.path}")
 
 
 def _config_file(given: Path) -> Path:
     """The configuration: as given, or that of a folder, which is written where it is not there yet."""
     if not given.is_dir():
         return given
-    from foveate.runs.init import init as write
-    from foveate.runs.init import name_of
+    from foveate.runs.init import config_for
 
-    path = Path(f"{name_of(given)}.yaml")
-    if path.exists():
+    path, written = config_for(given)
+    if written is None:
         errors.say(f"using the existing {path}; foveate init {given} --overwrite writes it again")
     else:
-        _say_found(given, write(given, path))
+        _say_found(given, written)
     return path
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for data, runs, predictions and pictures.")] = Path("demo-output"),
-    change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Configuration values to change.")
-    ] = None,
-    compare: Annotated[bool, typer.Option(help="Also train and evaluate every fixed field of view.")] = True,
-    minutes: Annotated[float, typer.Option(help="Time limit; comparisons that would exceed it are left out.")] = 6.0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Segment the whole Earth into sea, land and lakes, with data that pip installs (`foveate[demo]`).
-
-    The demonstration trains on the Americas, evaluates on the rest of the world, and predicts all 14.6 megapixels.
-    Every fixed field of view is trained for as many steps and evaluated too, as far as --minutes allows. This takes
-    a few minutes on two cores. It writes a table, pictures and all figures.
-
-    Examples:
-
-        foveate demo
-
-        foveate demo --out earth --no-compare
-    """
-    import time
-
-    from foveate.demo import run_demo
-    from foveate.files import refuse_existing
-    from foveate.reporting.tables import comparison_table
-
-    refuse_existing(out / "results.json", overwrite)
-    start = time.monotonic()
-    result = run_demo(out, errors.say, overrides=change, compare=compare, minutes=minutes)
-    output.print(comparison_table("Everything outside the Americas, never seen in training", result.evaluations))
-    for path in (*result.pictures, result.results):
-        output.say(f"written: {path}")
-    output.say(f"done in {time.monotonic() - start:.0f} s")
 
 
 def init(
@@ -248,13 +201,90 @@ def init(
     output.say(f"next: foveate train {result.path}")
 
 
-def _say_found(folder: Path, result: object) -> None:
+def _say_found(folder: Path, result: Initialised) -> None:
     """What was found in a folder, and what was written."""
     from foveate.reporting.tables import facts_table
-    from foveate.runs.init import Initialised
 
-    assert isinstance(result, Initialised)
     output.print(facts_table(f"{folder}", result.found))
     for problem in result.problems:
         errors.say(problem, "note", "bold yellow")
     output.say(f"written to {', '.join(map(str, result.files))}")
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .onnx or .pt2.")],
+    view: Annotated[int | None, typer.Option(help="Write only this field of view, in pixels (default: all).")] = None,
+    pixel_size: Annotated[
+        str | None, typer.Option(metavar="LENGTH", help='Pixel size of the images, such as "0.3 m", for Deepness.')
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    overwrite: Overwrite = False,
+    code: Code = None,
+) -> None:
+    """Write the network of a trained run as ONNX or as a torch.export program.
+
+    OUT ends in .onnx (needs pip install 'foveate[onnx]') or .pt2. The network takes patches of raw values divided
+    by their range (255 for 8 bits), normalises them itself and returns probabilities. Each field of view of the run
+    gets its own file, such as model-256px.onnx and model-512px.onnx. Each file is checked against torch on patches
+    of the run's images.
+
+    Of a cascade each file but the closest also returns `handed`. The next closer one takes it, with `corners`: the
+    top left of its windows in the wider ones, from 0 to 1. --view with the widest look writes that look alone.
+
+    ONNX files hold the metadata that the QGIS plug-in Deepness reads: class names, tile size, overlap and, with
+    --pixel-size, the resolution.
+
+    Examples:
+
+        foveate export runs/mine model.onnx --view 256
+
+        foveate export runs/map model.onnx --view 512 --pixel-size "0.3 m"
+
+        foveate export runs/mine model.pt2
+    """
+    from foveate.texts import metres
+
+    check_run(run)
+    size = metres(pixel_size) if pixel_size else None
+
+    from foveate.api import load
+    from foveate.runs import share
+
+    share.check_format(out)
+    for done in share.export(
+        load(run, checkpoint=checkpoint, device="cpu"), out, view=view, pixel_size=size, overwrite=overwrite
+    ):
+        output.say(
+            f"written to {done.path}: field of view {done.view} px; probabilities differ from torch by at most "
+            f"{done.apart:.1e} on {done.compared}"
+        )
+
+
+def push(
+    run: RunFolder,
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Name of the model on the hub; created if it is new.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
+    checkpoint: Checkpoint = "best",
+    code: Code = None,
+) -> None:
+    """Upload a trained run to the Hugging Face Hub.
+
+    The upload holds the weights (safetensors), the configuration without paths of this computer, the result of
+    `foveate tune`, and a model card with classes, fields of view and scores. Log in first with `hf auth login`.
+    Afterwards, every command that takes a RUN also takes hf://USER/NAME.
+
+    Examples:
+
+        foveate push runs/mine ada/vessels
+
+        foveate predict hf://ada/vessels huge.tif --out predictions
+    """
+    check_run(run)
+
+    from foveate.api import push as upload
+
+    output.say(f"pushed to {upload(run, name, checkpoint=checkpoint, private=private)}")
+    output.say(f"next: foveate predict hf://{name} IMAGE --out DIR")

@@ -202,7 +202,10 @@ def draw_estimators(axes: Any, table: ComparisonTable) -> None:
         values = [100 * value for value in row.scores[MEAN]]
         axes.plot(values, [place] * len(values), "o", color=_color(row), alpha=0.35, markersize=6, mew=0)
         axes.plot([100 * row.mean(MEAN)], [place], "|", color=_color(row), markersize=18, mew=2.5)
-    axes.set_yticks(range(len(rows)), [_label(table, row) for row in rows])
+    marks = (
+        " (best)" if table.is_best(row, MEAN) else " ≈" if table.is_within_noise(row, MEAN) else "" for row in rows
+    )
+    axes.set_yticks(range(len(rows)), [row.estimator + mark for row, mark in zip(rows, marks, strict=True)])
     axes.set_xlabel("mIoU, % (dots: seeds, bar: mean;\n≈ no significant difference)")
     _tidy(axes)
 
@@ -239,12 +242,6 @@ def _by_cost(table: ComparisonTable) -> dict[int, list[Row]]:
     for row in sorted(table.rows, key=lambda row: row.mean(MEAN)):
         groups.setdefault(round(row.cost["passes_per_megapixel"]), []).append(row)
     return groups
-
-
-def _label(table: ComparisonTable, row: Row) -> str:
-    if table.is_best(row, MEAN):
-        return f"{row.estimator} (best)"
-    return f"{row.estimator} ≈" if table.is_within_noise(row, MEAN) else row.estimator
 
 
 def _color(row: Row) -> str:

@@ -64,8 +64,9 @@ class Comparison:
                 raise ConfigError(f"give each {name} once and at least one, got {list(values)}")
         for estimator in estimators:
             _with_estimator(config, estimator)
-        last = _last_split(config)  # also where a split is given: a missing data set fails every estimator
-        self.split = split or last
+        # Also where a split is given: a missing data set fails every estimator.
+        tested = any(sample.split == "test" for sample in load_samples(config.data))
+        self.split = split or ("test" if tested else "val")
         self._keep_config()
 
     @property
@@ -200,8 +201,3 @@ def _with_estimator(config: RunConfig, estimator: str) -> RunConfig:
     values = config.tree()
     foveation = with_estimator(values["foveation"], estimator)
     return RunConfig.parse({**values, "foveation": foveation, "members": None}, source=f"estimator {estimator}")
-
-
-def _last_split(config: RunConfig) -> str:
-    """The split to report: "test", or "val" for data without test images."""
-    return "test" if any(sample.split == "test" for sample in load_samples(config.data)) else "val"

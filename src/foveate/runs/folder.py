@@ -61,7 +61,9 @@ def join_members(config: RunConfig, members: Sequence[tuple[Path, RunConfig, Fov
     """
     for index, (folder, member, _) in enumerate(members):
         wanted = (config.foveation.scales, index, config.data.class_names)
-        found = (member.foveation.scales, _fixed_index(member), member.data.class_names)
+        estimator = member.foveation.estimator
+        fixed = estimator.index if isinstance(estimator, FixedScale) else None  # the view that it always uses
+        found = (member.foveation.scales, fixed, member.data.class_names)
         for name, is_, should in zip(("fields of view", "fixed scale", "classes"), found, wanted, strict=True):
             if is_ != should:
                 raise CheckpointError(f"{folder} cannot be member {index + 1}: {name}: {is_}, needed {should}")
@@ -74,12 +76,6 @@ def join_members(config: RunConfig, members: Sequence[tuple[Path, RunConfig, Fov
         alignment=config.foveation.alignment,
         membership=config.data.membership,
     )
-
-
-def _fixed_index(config: RunConfig) -> int | None:
-    """Which field of view a model always uses; None where it chooses."""
-    estimator = config.foveation.estimator
-    return estimator.index if isinstance(estimator, FixedScale) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import yaml
 
 from foveate.data.config import default_root
 from foveate.data.survey import Survey, survey
@@ -47,7 +48,7 @@ def init(folder: Path, out: Path | None = None, *, overwrite: bool = False) -> I
     written = _write_manifest(seen, path, overwrite)
     draft = Draft(seen, name, written[0] if written else None)
     text = draft.text()
-    config = RunConfig.parse(_parsed(text), source=str(path))
+    config = RunConfig.parse(yaml.safe_load(text), source=str(path))
     write_text(path, text, overwrite=overwrite)
     return Initialised(path, config, draft.found(), (*seen.problems, *draft.guesses), (path, *written))
 
@@ -57,16 +58,10 @@ def name_of(folder: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-") or "run"
 
 
-def config_for(folder: Path) -> Path:
-    """The configuration of a folder in the current one, written by `init` where it is not there yet."""
+def config_for(folder: Path) -> tuple[Path, Initialised | None]:
+    """The configuration of a folder in the current one, and what `init` wrote where it was not there yet."""
     path = Path(f"{name_of(folder)}.yaml")
-    return path if path.exists() else init(folder, path).path
-
-
-def _parsed(text: str) -> Any:
-    import yaml  # noqa: PLC0415 - only here
-
-    return yaml.safe_load(text)
+    return path, None if path.exists() else init(folder, path)
 
 
 def _write_manifest(seen: Survey, path: Path, overwrite: bool) -> tuple[Path, ...]:
@@ -110,7 +105,7 @@ class Draft(Choices):
 
     def text(self) -> str:
         """The configuration as YAML with comments."""
-        return "\n".join([*self._head(), *self._data(), *self._foveation(), *self._network(), *self._training(), ""])
+        return "\n".join([*self._head(), *self._data(), *self._foveation(), *self._training(), ""])
 
     def _head(self) -> Iterator[str]:
         yield f"# Written by `foveate init {self.seen.folder}` from the files there. Correct whatever you know better."
@@ -138,7 +133,9 @@ class Draft(Choices):
         for label in self._classes():
             yield f'    - {{name: {_quoted(label.name)}, color: "{label.color}"}}  # {self._about(label.name)}'
         yield from self._meaning()
-        yield from self._split()
+        if self.val:
+            why = f"{len(self.val)} of {len(images)} images, chosen so that training keeps every class"
+            yield f"  split: {{val: [{', '.join(map(_quoted, self.val))}]}}  # {why}"
         yield from self._pixels()
         yield from self._sampling()
 
@@ -153,12 +150,6 @@ class Draft(Choices):
         elif self.label_map:
             pairs = ", ".join(f"{value}: {label}" for value, label in self.label_map.items())
             yield f"  label_map: {{{pairs}}}  # value in the files: class id; {IGNORE} means no label"
-
-    def _split(self) -> Iterator[str]:
-        if self.val:
-            count = len(self.seen.images)
-            why = f"{len(self.val)} of {count} images, chosen so that training keeps every class"
-            yield f"  split: {{val: [{', '.join(map(_quoted, self.val))}]}}  # {why}"
 
     def _pixels(self) -> Iterator[str]:
         seen, dtype = self.seen, self.seen.images[0].dtype
@@ -207,9 +198,6 @@ class Draft(Choices):
         else:
             yield "  estimator: {name: fixed, index: 0}  # the images are too small for wider fields of view"
 
-    def _network(self) -> Iterator[str]:
-        yield f"network: {{architecture: fpn, encoder: {_ENCODER}, weights: imagenet}}  # small and fast"
-
     def _training(self) -> Iterator[str]:
         batch = 16 if self.on_cpu else 32
         training = max(1, len(self.seen.images) - len(self.val))
@@ -217,6 +205,7 @@ class Draft(Choices):
         places = sum(image.size.pixels for image in self.seen.images) / self.patch**2
         steps = int(np.clip(round(_VISITS * places / batch, -2), *(_STEPS_ON_CPU if self.on_cpu else _STEPS)))
         rare = min(self.shares.values()) < 0.01
+        yield f"network: {{architecture: fpn, encoder: {_ENCODER}, weights: imagenet}}  # small and fast"
         yield "training:"
         why = "for a first result within minutes" if self.on_cpu else "more steps help up to a point"
         yield f"  steps: {steps}  # {why}; raise this and use --resume to train longer"

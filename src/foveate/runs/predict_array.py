@@ -68,7 +68,9 @@ def predict_array(
     array = _ordered(_as_array(image), axes, data)
     size = None if pixel_size is None else metres(pixel_size)
     reader = ArrayReader(array, "the array", resolution=None if size is None else Resolution(size, size))
-    divisor = scale or scale_of(array, data, trained_on or _type_of(data))
+    # Runs of earlier versions do not say which: bytes.
+    known = np.dtype(np.uint8 if data.trained_on is None else data.trained_on.dtype)
+    divisor = scale or scale_of(array, data, trained_on or known)
     normalisation = Normalisation(divisor, tuple(data.channel_mean), tuple(data.channel_std))
     at_work = working(reader, data.model_copy(update={"trained_on": None}))
     channels = select_channels(reader, data.bands, data.in_channels)
@@ -77,11 +79,6 @@ def predict_array(
     if source.size != reader.size:
         probabilities = _resized(probabilities, reader.size.height, reader.size.width, run.segmenter.membership)
     return ArrayPrediction(_classes(probabilities, run.segmenter.membership), probabilities.numpy())
-
-
-def _type_of(data: DataConfig) -> np.dtype[Any]:
-    """Of the pixels that the run was trained on; of earlier versions' runs, which do not say, bytes."""
-    return np.dtype(np.uint8 if data.trained_on is None else data.trained_on.dtype)
 
 
 def scale_of(array: NDArray[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:

@@ -122,7 +122,8 @@ def _tried(
     """All trials with one test-time augmentation, or without: every pass of a patch is paid for."""
     *place, processes = where
     target, times = run.segmenter.scales.target, PASSES_OF_A_PATCH[tta]
-    allowed = {budget: _affordable(run, plan, budget / times) for budget in _per_megapixel(budgets, target)}
+    shares = [round(share * 1e6 / target**2, 3) for share in budgets]
+    allowed = {budget: _affordable(run, plan, budget / times) for budget in shares}
     candidates = {looks: _candidates(looks, run) for looks in {looks for ways in allowed.values() for looks in ways}}
     made = sorted({looks for group in candidates.values() for one in group for looks in one.made})
     if not made:
@@ -134,7 +135,12 @@ def _tried(
     else:
         pieces = [[number] for number in range(len(jobs))]
         found = _one_by_one(shared_out(_prepared, _looked_at, pieces, processes, *place, plan, images, jobs))
-    _fill(images, found, jobs, progress)
+    costs = {job: job.passes(images[job.image]) for job in jobs}
+    total = sum(costs.values())
+    with closing(found):
+        for job, probabilities in found:
+            images[job.image].probabilities[job.looks] = probabilities
+            progress(costs[job] / total)
     return [
         _trial(images, budget, candidate, target, run.config.data.class_names, tta)
         for budget, ways in allowed.items()
@@ -150,10 +156,6 @@ def best_of(trials: Sequence[Trial]) -> list[TunedLooks]:
         if trial.budget not in best or trial.miou > best[trial.budget].miou:
             best[trial.budget] = trial
     return [TunedLooks(t.budget, t.candidate.looks, t.candidate.fusion, t.miou, t.tta) for _, t in sorted(best.items())]
-
-
-def _per_megapixel(budgets: Sequence[float], target: int) -> list[float]:
-    return [round(share * 1e6 / target**2, 3) for share in budgets]
 
 
 def _affordable(run: TrainedRun, plan: EvaluationPlan, budget: float) -> list[Looks]:
@@ -206,21 +208,6 @@ def _unseen(config: RunConfig, plan: EvaluationPlan, looks: int) -> list[Sampled
         with open_labels(sample, data) as labels:
             images.append(sample_labels(labels, image.size, side, step=step, membership=data.membership))
     return images
-
-
-def _fill(
-    images: Sequence[SampledImage],
-    found: Generator[tuple[_Job, Tensor]],
-    jobs: Sequence[_Job],
-    on_progress: Callable[[float], None],
-) -> None:
-    """Give the images what was found by every look."""
-    costs = {job: job.passes(images[job.image]) for job in jobs}
-    total = sum(costs.values())
-    with closing(found):
-        for job, probabilities in found:
-            images[job.image].probabilities[job.looks] = probabilities
-            on_progress(costs[job] / total)
 
 
 def _one_by_one(found: Generator[list[tuple[_Job, Tensor]]]) -> Generator[tuple[_Job, Tensor]]:

@@ -114,15 +114,10 @@ def bundle() -> str:
 
 
 def _wrapped(name: str) -> str:
-    code = module_source(name)
+    code = (STATIC / "js" / f"{name}.js").read_text(encoding="utf-8")
     exported = ", ".join(found[2] for found in _EXPORT.finditer(code))
     body = _EXPORT.sub(r"\1", _IMPORT.sub(r"const \1 = modules.\2;", code))
     return f"modules.{name} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();"
-
-
-def module_source(name: str) -> str:
-    """The text of a module."""
-    return (STATIC / "js" / f"{name}.js").read_text(encoding="utf-8")
 
 
 MARK = "foveate-view.json"

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import matplotlib as mpl
-import numpy as np
 import torch
 
 from foveate.data.manifest import Sample
@@ -27,7 +25,7 @@ from foveate.reporting.report.charts import (
     scale_chart,
     scale_rows,
 )
-from foveate.reporting.report.page import FigureFolder, Report, data_uri, link_to, write_page
+from foveate.reporting.report.page import FigureFolder, Report, data_uri, link_to, view_colors, write_page
 from foveate.reporting.report.pictures import Example, Rendering, chosen_picture, example, ranked, render
 from foveate.reporting.report.state import (
     Facts,
@@ -204,7 +202,7 @@ class _Gathered:
             "classes": config.data.classes, "setup": setup_facts(state), "config_text": config.to_yaml(),
             "best_miou": max((row["val/miou"] for row in state.history if row.get("val/miou", -1) >= 0), default=None),
             "members": [(folder.name, link_to(page_of(folder), path)) for folder in state.members],
-            "legend": {"stops": _viridis(), "views": self._views},
+            "legend": {"stops": view_colors(range(9)), "views": self._views},
         }  # fmt: skip
 
     @property
@@ -290,7 +288,3 @@ class _Gathered:
         chosen = chosen_picture(drawn.chosen, self._views, cell, drawn.window.size)
         uris["chosen"] = self.figures.picture("rendering-chosen", chosen)
         self.parts["rendering"] = {**uris, "name": name, "window": drawn.window}
-
-
-def _viridis() -> list[str]:
-    return [mpl.colors.to_hex(mpl.colormaps["viridis"](share)) for share in np.linspace(0, 1, 9)]
