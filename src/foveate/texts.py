@@ -180,7 +180,7 @@ METRES = {
 }  # fmt: skip
 # From how many of a unit on it is used: "0.3 m" and "0.5 um" are what people write beside images.
 _SHOWN = {"km": 1, "m": 0.1, "mm": 1, "um": 0.01}
-_LENGTH = re.compile(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([^\W\d]+)\s*")
+_LENGTH = re.compile(r"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([^\W\d]+)\s*")
 
 
 def metres(text: str) -> float:
@@ -194,7 +194,7 @@ def metres(text: str) -> float:
     """
     found = _LENGTH.fullmatch(text)
     unit = METRES.get(found[2]) if found else None
-    value = _number(found[1]) if found else 0.0
+    value = float(found[1]) if found else 0.0
     if unit is None or not 0 < value < float("inf"):
         raise ConfigError(
             f"{text!r} is not a length; give a positive number with a unit (nm, um, mm, cm, m, km): '0.5 um'"
@@ -206,10 +206,3 @@ def length(value: float) -> str:
     """Metres as a short text that `metres` reads back, to nine digits: "0.5 um"."""
     unit = next((name for name, least in _SHOWN.items() if value >= least * METRES[name]), "nm")
     return f"{value / METRES[unit]:.9g} {unit}"
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0

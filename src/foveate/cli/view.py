@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,12 +27,9 @@ from foveate.cli.console import errors, output, progress_bar
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from foveate.networks.build import NetworkCost
-    from foveate.viewer.scene import Options, Scene
+    from foveate.viewer.scene import Options
 
-    Costs = dict[tuple[str, str], NetworkCost]
 
 OWN = """\
 In a configuration:  network: {architecture: NAME, encoder: NAME, weights: imagenet | PATH | none}
@@ -87,13 +83,18 @@ def view(
     for notice in scene.notices:
         errors.say(notice, "note", "yellow")
     if export is not None:
-        _export(scene, export, overwrite)
+        from foveate.viewer.page import export as write
+
+        with progress_bar(f"writing {export.name}") as bar:
+            tiles = write(scene, export, overwrite=overwrite, progress=bar.to)
+        output.say(f"written to {export / 'index.html'}, with {tiles} tiles")
         return
-    serve = _server()
+    try:
+        from foveate.viewer.app import is_loopback, serve
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the viewer's server is not installed ({error}); pip install 'foveate[viewer]'") from None
 
     def say(address: str) -> None:
-        from foveate.viewer.app import is_loopback
-
         if not is_loopback(host):
             errors.say("everyone who can reach this computer can see the page", "note", "yellow")
         output.say(f"{scene.title} is shown at {address} (Ctrl+C ends it)")
@@ -123,22 +124,6 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
         vectors=data.vectors,
         tile=tile,
     )
-
-
-def _server() -> Callable[..., None]:
-    try:
-        from foveate.viewer.app import serve
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"the viewer's server is not installed ({error}); pip install 'foveate[viewer]'") from None
-    return serve
-
-
-def _export(scene: Scene, folder: Path, overwrite: bool) -> None:
-    from foveate.viewer.page import export
-
-    with progress_bar(f"writing {folder.name}") as bar:
-        tiles = export(scene, folder, overwrite=overwrite, progress=bar.to)
-    output.say(f"written to {folder / 'index.html'}, with {tiles} tiles")
 
 
 def report(
@@ -270,8 +255,9 @@ def networks(
 
     from foveate.networks.build import network_cost
     from foveate.networks.menu import ARCHITECTURES, encoder_names, pairs
+    from foveate.reporting.tables import table_of
 
-    costs: Costs = {}
+    costs: dict[tuple[str, str], NetworkCost] = {}
     chosen = pairs(architecture, encoder)
     with progress_bar("counting") as bar:
         for pair in chosen:
@@ -283,18 +269,13 @@ def networks(
         tree = {"patch_size": patch, "classes": classes, "in_channels": in_channels, "networks": rows, **names}
         typer.echo(json.dumps(tree, indent=2))
         return
-    output.print(_table(f"One patch of {patch} px, {in_channels} bands, {classes} classes", costs))
-    for kind, known in names.items():
-        output.print(f"{kind}: {', '.join(known)}")
-    output.say(OWN)
-
-
-def _table(title: str, costs: Costs) -> Table:
-    from foveate.reporting.tables import table_of
-
+    title = f"One patch of {patch} px, {in_channels} bands, {classes} classes"
     table = table_of(title, "encoder", "architecture", ">parameters", ">multiply-adds")
     for column in table.columns[2:]:
         column.no_wrap = True
-    for (architecture, encoder), cost in costs.items():
-        table.add_row(encoder, architecture, f"{cost.parameters / 1e6:.1f} M", f"{cost.multiply_adds / 1e9:.1f} G")
-    return table
+    for pair, cost in costs.items():
+        table.add_row(*pair[::-1], f"{cost.parameters / 1e6:.1f} M", f"{cost.multiply_adds / 1e9:.1f} G")
+    output.print(table)
+    for kind, known in names.items():
+        output.print(f"{kind}: {', '.join(known)}")
+    output.say(OWN)

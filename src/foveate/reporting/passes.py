@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ImageReadError
 from foveate.foveation.config import FoveationConfig
-from foveate.geometry import Size, Window
+from foveate.geometry import Size, Window, windows_over
 from foveate.looks.passes import MappedLook
 from foveate.reporting.panels import Panel, centres
 from foveate.tiff.raster import FULL
@@ -75,7 +75,8 @@ class PassesFile:
                 means: FloatArray = np.tensordot(views, shares, axes=1) / shares.sum(axis=0)
             return means
 
-        return self._at(*_places(window, size), mean)
+        rows = centres(window.top, window.height, size.height)
+        return self._at(rows, centres(window.left, window.width, size.width), mean)
 
     def chosen(self, rows: IntArray, cols: IntArray) -> FloatArray:
         """The field of view that counted most (h, w) at the crossings of h rows and w columns, level-0 pixels.
@@ -96,17 +97,13 @@ class PassesFile:
     def passes(self) -> dict[int, float]:
         """How many passes each field of view had, by weight."""
         counts = dict.fromkeys(self.views, 0.0)
+        height = max(1, _AT_ONCE // (len(self.looks) * self.size.width))
         with open_image(self.path) as reader:
-            for window in self._windows():
+            for window in windows_over(self.size, height, self.size.width):
                 sums = reader.read(window).sum(axis=(1, 2), dtype=np.int64) / FULL
                 for look, count in zip(self.looks, sums, strict=True):
                     counts[look.view] += float(count)
         return counts
-
-    def _windows(self) -> Iterator[Window]:
-        height = max(1, _AT_ONCE // (len(self.looks) * self.size.width))
-        for top in range(0, self.size.height, height):
-            yield Window(top, 0, min(height, self.size.height - top), self.size.width)
 
     def _at(self, rows: IntArray, cols: IntArray, combined: Combined) -> FloatArray:
         """The combined shares at the crossings of rows and columns, level-0 pixels, strip by strip."""
@@ -127,7 +124,8 @@ class PassesFile:
         values = reader.read(Window(top, 0, int(rows[-1]) - top + 1, self.size.width)).astype(np.float32) / np.float32(
             FULL
         )
-        if self._nested:
+        # Closer looks lie inside wider ones; else all passes begin on the same grid, and may overlap.
+        if len({look.side for look in self.looks}) > 1:
             corners = [(rows // factor * factor - top, cols // factor * factor) for factor in factors]
             bands = [band[np.ix_(*corner)] for band, corner in zip(values, corners, strict=True)]
             return combined(self._closest(np.stack(bands)))
@@ -147,11 +145,6 @@ class PassesFile:
     @property
     def _views(self) -> FloatArray:
         return np.array([look.view for look in self.looks], np.float32)
-
-    @property
-    def _nested(self) -> bool:
-        """Whether closer looks lie inside wider ones; else all passes begin on the same grid, and may overlap."""
-        return len({look.side for look in self.looks}) > 1
 
 
 def one_view_note(passes: Mapping[int, float]) -> str | None:
@@ -189,8 +182,3 @@ def note_of_training(history: Sequence[Mapping[str, float]], foveation: Foveatio
     if last is None or not foveation.has_policy:
         return None
     return one_view_note({view: last[name] for view, name in zip(foveation.fields_of_view, names, strict=True)})
-
-
-def _places(window: Window, size: Size) -> tuple[IntArray, IntArray]:
-    """Rows and columns, level-0 pixels, under the centres of the pixels of a picture of this size."""
-    return centres(window.top, window.height, size.height), centres(window.left, window.width, size.width)

@@ -88,13 +88,11 @@ def _lines(
 
 def _miou(history: History, classes: Sequence[str], figures: FigureFolder) -> Chart | None:
     """The mean, and the classes where there are few enough to be told apart."""
-
-    def up_to_100(axes: Any) -> None:
-        axes.set_ylim(0, 102)
-
     each = {f"val/iou/{name}": name for name in classes} if len(classes) < len(SERIES) else {}
     title = "IoU on validation locations, %" if each else "mIoU on validation locations, %"
-    return _lines(history, figures, "miou", title, {"val/miou": "mIoU"} | each, up_to_100, 100.0)
+    return _lines(
+        history, figures, "miou", title, {"val/miou": "mIoU"} | each, lambda axes: axes.set_ylim(0, 102), 100.0
+    )
 
 
 def _entropy(history: History, views: int, figures: FigureFolder) -> Chart | None:
