@@ -3,8 +3,8 @@
 - `predict`: a tiled TIFF to a cloud-optimised class map, by `foveate.predict`; the same number of forward passes on
   random batches in the same process ("the card alone"); and MONAI's sliding window on the same network, patch, overlap
   and batch, with its reading and writing. Each is a process of its own, so that peak memory is its own.
-- `train`: the default training against the same steps on one batch that stays on the card, for each
-  estimator.
+- `train`: the default training against the same steps on one batch that stays on the card; each estimator, with and
+  without `training.compile`.
 
 Without network access: weights are random, images and labels are made here. Nothing is begun after six minutes.
 `--cpu --tiny` goes through all of it on a processor, in a minute and with numbers that mean nothing.
@@ -109,9 +109,10 @@ def trainings(folder: Path, options: Namespace, end: float) -> list[dict[str, An
     data = data_set(folder / "data", options.tiny)
     rows = []
     for estimator in TRAININGS:
-        if time.monotonic() < end:
-            found = in_new_process(f"train {estimator}", options, data)
-            rows.append({"estimator": estimator, **found})
+        for compiled in ("plain", *(() if options.tiny else ("compiled",))):  # a processor compiles for minutes
+            if time.monotonic() < end:
+                found = in_new_process(f"train {estimator} {compiled}", options, data)
+                rows.append({"estimator": estimator, "as": compiled, **found})
     return rows
 
 
@@ -133,8 +134,8 @@ def in_new_process(one: str, options: Namespace, image: Path) -> dict[str, Any]:
 
 
 def measured(options: Namespace) -> dict[str, Any]:
-    kind, name, *side = options.one.split()
-    return predicted(name, *side, options) if kind == "predict" else trained(name, options)
+    kind, name, how = options.one.split()
+    return predicted(name, how, options) if kind == "predict" else trained(name, how == "compiled", options)
 
 
 def predicted(name: str, side: str, options: Namespace) -> dict[str, Any]:
@@ -236,7 +237,7 @@ def data_set(folder: Path, tiny: bool) -> Path:
     return folder
 
 
-def training_config(estimator: str, options: Namespace) -> RunConfig:
+def training_config(estimator: str, compiled: bool, options: Namespace) -> RunConfig:
     return RunConfig.parse(
         {
             "name": "gpu",
@@ -248,15 +249,15 @@ def training_config(estimator: str, options: Namespace) -> RunConfig:
                           "estimator": {"name": estimator}},
             "network": {"architecture": "fpn", "encoder": "tf_efficientnet_lite0", "weights": None},
             "training": {"steps": options.steps, "locations_per_step": options.places, "images_per_step": 4,
-                         "precision": options.precision, "validate_every": options.steps,
+                         "precision": options.precision, "validate_every": options.steps, "compile": compiled,
                          "validation_locations": options.places},
         }
     )  # fmt: skip
 
 
-def trained(estimator: str, options: Namespace) -> dict[str, Any]:
+def trained(estimator: str, compiled: bool, options: Namespace) -> dict[str, Any]:
     """Places a second of a default training, after its first third, and of one batch that stays on the card."""
-    config = training_config(estimator, options)
+    config = training_config(estimator, compiled, options)
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare_training(config, RunFolder(Path(folder) / "run"))
         pace = Pace(options)

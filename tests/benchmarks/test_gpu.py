@@ -17,9 +17,9 @@ import gpu  # noqa: E402
 @pytest.mark.parametrize("estimator", gpu.TRAININGS)
 def test_every_training_can_be_asked_for(estimator, tmp_path):
     options = Namespace(image=tmp_path, patch=gpu.PATCH, steps=gpu.STEPS, places=gpu.PLACES, precision="bf16")
-    config = gpu.training_config(estimator, options)
+    config = gpu.training_config(estimator, True, options)
     assert config.foveation.estimator.name == estimator
-    assert config.training.precision == "bf16"
+    assert config.training.compile
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def test_polygons_are_written_and_counted(tmp_path):
     assert feature["properties"]["area_px"] == 200
     with pytest.raises(OutputExistsError):
         invoke(source, "--out", out)
-    with pytest.raises(ConfigError, match=r"foveate polygons: coordinates: .*'pixels'"):
+    with pytest.raises(ConfigError, match=r"--coordinates feet; allowed are .*pixels"):
         invoke(source, "--out", out, "--coordinates", "feet")
 
 

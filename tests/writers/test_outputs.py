@@ -150,13 +150,9 @@ def test_a_file_in_the_way_of_the_folder_is_an_error(tmp_path):
         write_outputs(blocks(), spec(tmp_path / "out"))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"leave_out": ["sky"]}, "no class 'sky' .* has sea, rock & sand"), ({"coordinates": "lonlat"}, "'lonlat' need")],
-)
-def test_what_cannot_be_made_is_known_before_any_work(tmp_path, options, message):
-    config = PolygonsConfig.parse(options)
-    with pytest.raises(ConfigError, match=message):
+def test_what_cannot_be_made_is_known_before_any_work(tmp_path):
+    config = PolygonsConfig.parse({"leave_out": ["sky"]})
+    with pytest.raises(ConfigError, match=r"no class 'sky' .* has sea, rock & sand"):
         replace(spec(tmp_path), georeference=None, outputs=("classes", "polygons"), polygons=config)
     replace(spec(tmp_path), georeference=None, polygons=config)  # nobody asks for polygons
 

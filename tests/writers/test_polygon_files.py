@@ -41,8 +41,8 @@ def class_map(path, ids, place=None, resolution=None):
     return path
 
 
-def written(source, path, **options):
-    count = write_polygons(source, path, PolygonsConfig(**options), overwrite=True)
+def written(source, path, coordinates="auto", **options):
+    count = write_polygons(source, path, PolygonsConfig(**options), coordinates=coordinates, overwrite=True)
     collection = json.loads(path.read_text())
     assert count == len(collection["features"])
     return collection
@@ -168,7 +168,7 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(ConfigError, match="no class 'sky' to leave out; the class map has ground, tree"):
         write_polygons(source, out, PolygonsConfig(leave_out=("sky",)))
     with pytest.raises(ConfigError, match="'crs' need"):
-        write_polygons(source, out, PolygonsConfig(coordinates="crs"))
+        write_polygons(source, out, coordinates="crs")
     with pytest.raises(ImageReadError, match="no class map"):
         write_polygons(tmp_path / "other.tif", out)
     photograph = write_image(tmp_path / "photo.png", np.zeros((3, 9, 9), np.uint8))

@@ -109,19 +109,30 @@ def polygons(
     """
     check_all_there([class_map])
 
+    import typing
+
+    from foveate.types import Coordinates
     from foveate.writers import PolygonsConfig
     from foveate.writers.polygons import write_polygons
 
+    if coordinates not in (allowed := typing.get_args(Coordinates)):
+        raise ConfigError(f"--coordinates {coordinates}; allowed are {', '.join(allowed)}")
     options = {
         "leave_out": leave_out or [],
         "min_area": min_area,
         "simplify": simplify,
         "regular": regular,
-        "coordinates": coordinates,
     }
     config = PolygonsConfig.parse(options, "foveate polygons")
     with progress_bar(class_map.name) as bar:
-        count = write_polygons(class_map, out, config, overwrite=overwrite, on_progress=bar.by)
+        count = write_polygons(
+            class_map,
+            out,
+            config,
+            coordinates=cast("Coordinates", coordinates),
+            overwrite=overwrite,
+            on_progress=bar.by,
+        )
     output.say(f"{count} polygons in {out}")
 
 

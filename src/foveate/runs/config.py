@@ -44,8 +44,8 @@ _REMOVED: dict[str, Any] = {
     "foveation.estimator.sharp": 0.75,
     "inference.glass": None,
     "inference.keep": 0.5,
+    "inference.polygons.coordinates": "auto",
     "inference.stitching": "average",
-    "training.compile": False,
     "training.log_every": 10,
     "training.losses.auxiliary": 0.4,
     "training.losses.focal_gamma": 2,
@@ -63,11 +63,12 @@ _REMOVED_OF: dict[str, dict[str, Any]] = {
     "gumbel_soft": _OF_GUMBEL,
 }
 # Those that change no weight and no prediction: another value is left out, with a warning.
-_WITHOUT_EFFECT = {"data.cache_mb", "training.compile", "training.log_every"}
+_WITHOUT_EFFECT = {"data.cache_mb", "training.log_every"}
 # What says the same as such a key, where something does.
 _INSTEAD = {
     "data.ignore_index": f"masks have {IGNORE} for it, or data.label_map={{0: {IGNORE}}} maps their value",
     "inference.glass": "what is left out is nodata, and inference.tissue=false predicts it. Remove the key",
+    "inference.polygons.coordinates": "`foveate polygons` writes those of a class map in other ones. Remove the key",
     "inference.keep": "inference.looks gives the share used of each field of view: [[256, 0.75], [512, 1]]",
 }
 

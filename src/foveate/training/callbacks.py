@@ -1,7 +1,8 @@
-"""What happens between the steps: checkpoints, the progress bar, and pictures for the logger."""
+"""What happens between the steps: checkpoints, the progress bar, compiling, and pictures for the logger."""
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -196,6 +197,44 @@ class StepLines(pl.Callback):
         self._said, rate = now, (done - self._first) / (now - self._start)
         left = timedelta(seconds=round((steps - done) / rate))
         print(f"training: step {done} of {steps}, {rate:.2f} steps/s, about {left} left", file=sys.stderr, flush=True)
+
+
+# Steps of this run: so many are measured as they are, after the first ones, in which kernels are chosen; then as many
+# compiled ones, after those that compile.
+_FIRST, _MEASURED = 5, 20
+
+
+class Compilation(pl.Callback):
+    """Trains some steps as they are, then compiles, and tells the time of a step before and after.
+
+    A compiled network rounds differently. Its weights and their names stay as they are, so checkpoints are those of any
+    run.
+    """
+
+    def __init__(self) -> None:
+        self._steps, self._start, self._before = 0, 0.0, 0.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Measure, compile, measure again."""
+        self._steps += 1
+        if self._steps in (_FIRST, _FIRST + _MEASURED + _FIRST):
+            self._start = _now(pl_module)
+        elif self._steps == _FIRST + _MEASURED:
+            self._before = (_now(pl_module) - self._start) / _MEASURED
+            if isinstance(pl_module, SegmentationTask):
+                pl_module.segmenter.network.compile()
+                pl_module.loss.compile()
+        elif self._steps == 2 * (_FIRST + _MEASURED):
+            after = (_now(pl_module) - self._start) / _MEASURED
+            told = "a step takes %.1f ms compiled, %.1f ms before"
+            logging.getLogger(__name__).info(told, 1000 * after, 1000 * self._before)
+
+
+def _now(module: pl.LightningModule) -> float:
+    """The time when the device has done what it was given."""
+    if module.device.type == "cuda":
+        torch.cuda.synchronize(module.device)
+    return time.perf_counter()
 
 
 MOST_PLACES, _KEY = 4, "val/input, label, prediction"

@@ -63,6 +63,8 @@ class TrainingConfig(Section):
             MLFLOW_TRACKING_URI), or "csv" (nowhere else).
         deterministic: prefer kernels that always give the same bits. On a GPU the other kernels were 1.8 times as fast
             in our measurements. "auto" prefers deterministic ones on the processor only.
+        compile: compile network and loss with `torch.compile`. The first steps then take minutes and the others less
+            time; training prints how much was gained.
         seed: seed of all random numbers.
     """
 
@@ -84,6 +86,7 @@ class TrainingConfig(Section):
     checkpoint_every: int | None = Field(default=None, ge=1)
     logger: Literal["tensorboard", "csv", "wandb", "mlflow"] = "tensorboard"
     deterministic: bool | Literal["auto"] = "auto"
+    compile: bool = False
     seed: int = Field(default=0, ge=0)
 
     def exact(self, on_gpu: bool) -> bool:

@@ -22,6 +22,7 @@ from foveate.training.callbacks import (
     BEST,
     LAST,
     AtomicCheckpointIO,
+    Compilation,
     RunCheckpoints,
     SampleImages,
     StepBar,
@@ -45,6 +46,7 @@ _FREE_ON_RESUME = {
     "checkpoint_every",
     "deterministic",
     "logger",
+    "compile",
 }
 
 # Warnings of Lightning and torch about what is so on purpose here.
@@ -224,9 +226,10 @@ def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Lo
 
 
 def _further(config: TrainingConfig, processes: Processes, progress: bool) -> list[pl.Callback]:
-    """What shows the progress (a bar asks a GPU for the loss only where that is logged), and pictures."""
+    """What shows the progress (a bar asks a GPU for the loss only where that is logged), pictures, what compiles."""
     bar = StepBar(refresh_rate=config.log_interval if processes.on_gpu else 1) if _shows_bar(progress) else StepLines()
-    return [*([bar] if progress else []), *([] if config.logger == "csv" else [SampleImages()])]
+    pictures = [] if config.logger == "csv" else [SampleImages()]
+    return [*([bar] if progress else []), *pictures, *([Compilation()] if config.compile else [])]
 
 
 def _shows_bar(progress: bool) -> bool:

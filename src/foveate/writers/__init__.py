@@ -8,7 +8,6 @@ from pydantic import Field
 
 from foveate.config_base import Section
 from foveate.package import door
-from foveate.types import Coordinates
 
 if TYPE_CHECKING:
     from foveate.writers.outputs import OutputSpec, write_outputs
@@ -23,15 +22,12 @@ class PolygonsConfig(Section):
         min_area: leave out polygons with a smaller area, in pixels of the class map, not counting holes.
         simplify: the most that a border may move, in pixels of the class map; 0 keeps the borders of the pixels.
         regular: draw right angles where the border allows, for buildings. `simplify` is applied first.
-        coordinates: "pixels" of the stored image, even if it was read at another pixel size; "crs" (the coordinate
-            reference system of the class map); "lonlat"; or "auto" (crs if the class map has one, else pixels).
     """
 
     leave_out: tuple[str, ...] = ()
     min_area: float = Field(default=0.0, ge=0)
     simplify: float = Field(default=0.0, ge=0)
     regular: bool = False
-    coordinates: Coordinates = "auto"
 
 
 __all__ = ["OutputSpec", "PolygonsConfig", "write_outputs", "write_polygons"]

@@ -108,10 +108,9 @@ class OutputSpec:
                 )
             check_installed()
         if "polygons" in self.outputs:
-            place = self.georeference if self.format == "geotiff" else None
             from foveate.writers.polygons import check_polygons  # noqa: PLC0415 - slow, and asked for by few
 
-            check_polygons(self.polygons, [c.name for c in self.classes], place)
+            check_polygons(self.polygons, [c.name for c in self.classes])
 
     def paths(self) -> dict[Output, Path]:
         """Where each output goes, in the order of `outputs`."""

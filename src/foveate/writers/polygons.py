@@ -181,6 +181,7 @@ def write_polygons(
     out: Path,
     config: PolygonsConfig | None = None,
     *,
+    coordinates: Coordinates = "auto",
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> int:
@@ -193,6 +194,8 @@ def write_polygons(
         class_map: a raster of one band of bytes, or OME-Zarr labels; of overlapping classes each band gives polygons.
         out: the GeoJSON file.
         config: which regions, and how their borders are written.
+        coordinates: "pixels" of the stored image, even if it was read at another pixel size; "crs" (the coordinate
+            reference system of the class map); "lonlat"; or "auto" (crs if the class map has one, else pixels).
         overwrite: replace an existing file.
         on_progress: told how much more of the work is done, in shares that add up to 1.
 
@@ -211,7 +214,7 @@ def write_polygons(
         kept = _kept_ids(first, config)
         own, image = first.size, first.image_size
         stretch = image.width / own.width, image.height / own.height
-        place, unit = place_of(first.georeference, config.coordinates, stretch), area_unit(first)
+        place, unit = place_of(first.georeference, coordinates, stretch), area_unit(first)
         with partial.open("w", encoding="utf-8") as file:
             file.write(header(place.crs))
             for source in sources:
@@ -223,13 +226,12 @@ def write_polygons(
     return count
 
 
-def check_polygons(config: PolygonsConfig, names: Collection[str], georeference: Georeference | None) -> None:
-    """Raise `ConfigError` when a class to leave out is not among the names, or coordinates are not known."""
+def check_polygons(config: PolygonsConfig, names: Collection[str]) -> None:
+    """Raise `ConfigError` when a class to leave out is not among the names."""
     unknown = [name for name in config.leave_out if name not in names]
     if unknown:
         known = ", ".join(list(names)[:_SHOWN])
         raise ConfigError(f"there is no class {unknown[0]!r} to leave out; the class map has {known}")
-    place_of(georeference, config.coordinates)
 
 
 def polygons(strips: Iterable[LabelArray], config: PolygonsConfig) -> Iterator[tuple[ClassRegion, int]]:
@@ -257,7 +259,7 @@ def _drawn(region: ClassRegion, config: PolygonsConfig) -> ClassRegion:
 def _kept_ids(class_map: ClassMap, config: PolygonsConfig) -> LabelArray:
     """(256,) each id, or `NODATA` where it gets no polygon."""
     numbers = {class_map.name(value): value for value in class_map.names or range(NODATA)}
-    check_polygons(config, numbers.keys(), class_map.georeference)
+    check_polygons(config, numbers.keys())
     ids = np.arange(256, dtype=np.uint8)
     if class_map.nodata is not None and 0 <= class_map.nodata <= 255:
         ids[class_map.nodata] = NODATA
