@@ -9,7 +9,7 @@ from data_toys import footprint_means
 import foveate
 from foveate.data.manifest import load_samples
 from foveate.data.readers import open_image
-from foveate.data.readers.bands import pattern_of
+from foveate.data.readers.base import pattern_of
 from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.runs.config import RunConfig

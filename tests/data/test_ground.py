@@ -12,8 +12,7 @@ from rasterio.rpc import RPC
 
 from foveate.data.pyramids import convert
 from foveate.data.readers import open_image
-from foveate.data.readers.gdal import open_dataset
-from foveate.data.readers.resolution import area_lattice, pixel_sides
+from foveate.data.readers.gdal import area_lattice, open_dataset, pixel_sides
 from foveate.geometry import Size
 
 UTM = "EPSG:32632"

@@ -19,7 +19,7 @@ from foveate.data.locations import Location, LocationSpec, read_location
 from foveate.data.manifest import Sample
 from foveate.data.pyramids import with_overviews
 from foveate.data.readers import ImageReader, Resolution, open_image
-from foveate.data.readers.bands import is_pattern, pattern_of
+from foveate.data.readers.base import is_pattern, pattern_of
 from foveate.data.readers.derived import FilledReader, resized, size_at
 from foveate.data.roi import Roi, area_of
 from foveate.data.sampling import Planned

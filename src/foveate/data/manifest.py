@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from foveate.data.config import DataConfig
 from foveate.data.labels.raster import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
-from foveate.data.readers.bands import band_files, is_pattern, pattern_of
-from foveate.data.readers.base import Address
+from foveate.data.readers.base import Address, band_files, is_pattern, pattern_of
 from foveate.data.readers.openslide_reader import dicom_files
 from foveate.data.sections import SPLITS, Split, assign_splits, some
 from foveate.errors import ConfigError, DatasetError, reason_of

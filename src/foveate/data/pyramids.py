@@ -15,8 +15,8 @@ import numpy as np
 
 from foveate.data.readers import open_image
 from foveate.data.readers.base import Address, Known, OpenOptions, Plane, any_band
-from foveate.data.readers.decoded import DecodedReader, source_of_dataset
-from foveate.data.readers.derived import Derived, OrientedReader
+from foveate.data.readers.decoded import DecodedReader, OrientedReader, source_of_dataset
+from foveate.data.readers.derived import Derived
 from foveate.data.readers.gdal import open_dataset, reading
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader

@@ -15,8 +15,7 @@ import numpy as np
 from foveate.data.labels.raster import CLASS
 from foveate.data.manifest import data_files
 from foveate.data.readers import ImageReader, open_image
-from foveate.data.readers.bands import band_files, is_pattern
-from foveate.data.readers.base import BAND, Address
+from foveate.data.readers.base import BAND, Address, band_files, is_pattern
 from foveate.data.survey_labels import ClassFacts, Counted, ImageFacts, class_folders
 from foveate.errors import DatasetError, FoveateError
 from foveate.geometry import Window

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from foveate.config_base import ConfigTree
-from foveate.data.readers.bands import band_files, is_pattern
+from foveate.data.readers.base import band_files, is_pattern
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.openslide_reader import dicom_files
 from foveate.data.readers.pyramid import ImageReader

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from foveate.data.readers.base import Address
-from foveate.data.readers.gdal import reading
+from foveate.data.readers.gdal import reading, tagged
 from foveate.data.readers.ngff import multiscale_of
 from foveate.data.readers.rasterio_reader import RasterioReader
-from foveate.data.readers.resolution import tagged
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rasterio.warp import transform as warp
 from scipy import ndimage
 
-from foveate.data.readers.resolution import area_lattice
+from foveate.data.readers.gdal import area_lattice
 from foveate.errors import ConfigError
 from foveate.files import written
 from foveate.geometry import Georeference, Size

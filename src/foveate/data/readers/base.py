@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import numpy as np
 from rasterio.enums import Interleaving
 
-from foveate.errors import ConfigError, UnsupportedImageError
+from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
 
@@ -51,6 +51,43 @@ def without_band(name: str) -> str:
     """What an image is called whose files have this name, with `{band}`: what is around that, without separators."""
     before, _, after = name.partition(BAND)
     return "_".join(part for part in (before.rstrip(SEPARATORS), after.lstrip(SEPARATORS)) if part) or "image"
+
+
+def is_pattern(path: Path | str) -> bool:
+    """Whether a path stands for several files, one for each band."""
+    return BAND in str(path)
+
+
+def band_files(path: Path | str, names: Sequence[str] | None = None) -> dict[str, Path]:
+    """The files of a path with `{band}` by the names of their bands: those given, or all that are there, sorted.
+
+    Raises:
+        ImageReadError: naming a file that is not there.
+    """
+    text = str(path)
+    if names is None:
+        before, _, after = Path(text).name.partition(BAND)
+        files = sorted(Path(text).parent.iterdir()) if Path(text).parent.is_dir() else []
+        fits = re.compile(f"{re.escape(before)}([^{re.escape(SEPARATORS)}]+){re.escape(after)}")
+        found = {match[1]: file for file in files if (match := fits.fullmatch(file.name))}
+        if not found:
+            raise ImageReadError(f"no image at {text}: no file has this name with something for {BAND}")
+        return found
+    found = {name: Path(text.replace(BAND, name)) for name in names}
+    missing = [str(file) for file in found.values() if not file.exists()]
+    if missing:
+        raise ImageReadError(f"{text} lacks {', '.join(missing)}; data.band_files names {', '.join(names)}")
+    return found
+
+
+def pattern_of(path: Path, names: Sequence[str]) -> Path:
+    """The pattern of a file's name that holds the name of a band, the last one; the path itself where it holds none."""
+    fits = re.compile(rf"(?<![A-Za-z0-9])({'|'.join(map(re.escape, names))})(?![A-Za-z0-9])")
+    places = list(fits.finditer(path.name))
+    if is_pattern(path) or not places:
+        return path
+    start, end = places[-1].span()
+    return path.with_name(path.name[:start] + BAND + path.name[end:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,21 @@
-"""Readers on top of another: of pixels of another size, with a value everywhere, turned as the file says."""
+"""Readers on top of others: pixels of another size, a value everywhere, several files as the bands of one image."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from foveate.data.readers._gdal_checks import TIFF, tiff_directories
-from foveate.data.readers.base import Address, Known
+from foveate.data.readers.base import Known, band_files
 from foveate.data.readers.pyramid import ImageReader, strips
-from foveate.geometry import Resolution, Size, Window
+from foveate.errors import UnsupportedImageError
+from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.patches.extraction import window_taps
-from foveate.types import BoolArray, IntArray, Raster
+from foveate.types import BoolArray, IntArray
 
 # A stored level this much coarser than asked for is taken as it is, as pyramids round their sizes.
 _TOLERANCE = 1.01
-_TAG = 274
-_PNG, _JPEG, _SCAN = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", 0xDA
-_MOST_PARTS = 1 << 17  # of a file, before it is taken for damaged
 _TAKEN_OVER = (
     "path", "format", "dtype", "bands", "alpha", "masked", "palette", "nodata", "band_names", "scaling", "remarks",
     "random_access", "resident_bytes", "handles",
@@ -152,124 +148,120 @@ def resized(reader: ImageReader, size: Size, resolution: Resolution | None = Non
     return reader if reader.size == size else RescaledReader(reader, size, resolution)
 
 
-class _Turn(NamedTuple):
-    """What is done to stored pixels, in this order: rows and columns are exchanged, rows and columns reversed."""
-
-    swapped: bool
-    rows: bool
-    cols: bool
-
-    def __call__(self, pixels: Raster) -> Raster:
-        """A view of (bands, h, w)."""
-        pixels = pixels.transpose(0, 2, 1) if self.swapped else pixels
-        return pixels[:, :: -1 if self.rows else 1, :: -1 if self.cols else 1]
-
-    def size(self, stored: Size) -> Size:
-        """Of an image that is stored in this size."""
-        return Size(stored.width, stored.height) if self.swapped else stored
-
-    def stored(self, window: Window, size: Size) -> Window:
-        """Where a window of an image of this size, as shown, is stored."""
-        top = size.height - window.bottom if self.rows else window.top
-        left = size.width - window.right if self.cols else window.left
-        here = Window(top, left, window.height, window.width)
-        return Window(left, top, window.width, window.height) if self.swapped else here
-
-
-# EXIF 2.32, 4.6.4 A, "Orientation".
-_TURNS = {
-    2: _Turn(False, False, True), 3: _Turn(False, True, True), 4: _Turn(False, True, False),
-    5: _Turn(True, False, False), 6: _Turn(True, False, True), 7: _Turn(True, True, True), 8: _Turn(True, True, False),
-}  # fmt: skip
-
-
-class OrientedReader(Derived):
-    """An image as it is shown, not as it is stored.
+class BandFiles(ImageReader):
+    """Reads windows of several files as bands of one image, on the grid of the finest.
 
     Args:
-        inner: the image as it is stored.
-        orientation: 2 to 8, as EXIF numbers them.
+        path: with `{band}`.
+        parts: an open reader of each file, by the name of its band; they belong to this one.
     """
 
-    def __init__(self, inner: ImageReader, orientation: int) -> None:
-        turn = _TURNS[orientation]
-        super().__init__(inner, inner.size)
-        self._turn, self.size = turn, turn.size(inner.size)
-        # Levels with a repeated last row would begin with it.
-        whole = [level for level in range(len(inner.levels)) if inner._extent(level) == inner.size]
-        self._kept = [level for place, level in enumerate(whole) if place == level]
-        self.levels = tuple(turn.size(inner.levels[level]) for level in self._kept)
-        if self.resolution is not None and turn.swapped:
-            self.resolution = Resolution(self.resolution.col, self.resolution.row)
-        self.remarks = (*self.remarks, f"it is rotated according to its EXIF orientation, {orientation}")
+    def __init__(self, path: Path, parts: Mapping[str, ImageReader]) -> None:
+        self.path = path
+        self._parts, remarks = _on_one_grid(path, parts)
+        first = self._parts[0]
+        self.format, self.dtype, self.size = f"{len(parts)} files of {first.format}", first.dtype, first.size
+        self.bands = sum(part.bands for part in self._parts)
+        self.masked, self.palette = (any(getattr(p, name) for p in self._parts) for name in ("masked", "palette"))
+        self.nodata = tuple(values for part in self._parts for values in part.nodata or ((),) * part.bands)
+        self.band_names = tuple(
+            name if part.bands == 1 else f"{name} {own or k + 1}"
+            for name, part in zip(parts, self._parts, strict=True)
+            for k, own in enumerate(part.band_names or ("",) * part.bands)
+        )
+        self.scaling = tuple(pair for part in self._parts for pair in part.scaling or ((1.0, 0.0),) * part.bands)
+        self.remarks = (*remarks, *dict.fromkeys(remark for part in self._parts for remark in part.remarks))
+        self.georeference, self.resolution = first.georeference, first.resolution
+        self.levels = tuple(s for s in first.levels if all(s in part.levels for part in self._parts[1:]))
+        self.random_access = all(part.random_access for part in self._parts)
+        self.resident_bytes = sum(part.resident_bytes for part in self._parts)
+        self.handles = sum(part.handles for part in self._parts)
 
-    @property
-    def stored_size(self) -> Size:
-        """As it is shown, which is all that anybody else sees."""
-        return self.size
+    def also_nodata(self, value: float) -> None:
+        """In every file."""
+        super().also_nodata(value)
+        for part in self._parts:
+            part.also_nodata(value)
 
-    def _level(self, level: int, window: Window, ask: bool) -> Known:
-        pixels, known = self._inner._level(level, self._turn.stored(window, self.levels[level]), ask)
-        return Known(self._turn(pixels), None if known is None else self._turn(known))
+    def _read(self, window: Window, size: Size | None, ask: bool) -> Known:
+        """Each file from its own pyramid."""
+        return _joined([part._read(window, size, ask) for part in self._parts])
 
     def valid(self, window: Window) -> BoolArray:
-        """Those of the image as it is stored."""
-        valid: BoolArray = self._turn(self._inner.valid(self._turn.stored(window, self.size))[None])[0]
-        return valid
+        """Where any file holds data."""
+        there: BoolArray = np.logical_or.reduce([part.valid(window) for part in self._parts])
+        return there
+
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
+        return _joined([part._level(self._level_of(part, level), window, ask) for part in self._parts])
+
+    def _extent(self, level: int) -> Size:
+        return self._parts[0]._extent(self._level_of(self._parts[0], level))
+
+    def _level_of(self, part: ImageReader, level: int) -> int:
+        return part.levels.index(self.levels[level])
+
+    def close(self) -> None:
+        """Close all files."""
+        for part in self._parts:
+            part.close()
 
 
-def as_shown(reader: ImageReader, location: Address) -> ImageReader:
-    """An open image, turned where its file says so and it lies at no place on the ground.
-
-    Where there is a place, it is that of the stored pixels, as all programs for maps have it. Files on servers are not
-    asked.
-    """
-    placed = reader.georeference is not None or not (location.is_local and location.path.is_file())
-    orientation = 1 if placed else stored_orientation(location)
-    return reader if orientation == 1 else OrientedReader(reader, orientation)
-
-
-def stored_orientation(location: Address) -> int:
-    """What a TIFF, a PNG or a JPEG says; 1, as it is stored, of all others and where that is damaged."""
+def open_bands(path: Path, names: Sequence[str] | None, open_file: Callable[[Path], ImageReader]) -> BandFiles:
+    """Open the files of a path with `{band}` as one image: those of some bands, in order, or all that are there."""
+    parts: dict[str, ImageReader] = {}
     try:
-        with location.path.open("rb") as file:
-            found = _in_file(file)
-    except (OSError, struct.error, KeyError, ValueError):
-        return 1
-    return found if found in _TURNS else 1
+        for name, file in band_files(path, names).items():
+            parts[name] = open_file(file)
+        return BandFiles(path, parts)
+    except Exception:
+        for reader in parts.values():
+            reader.close()
+        raise
 
 
-def _in_file(file: BinaryIO) -> int:
-    head = file.read(8)
-    places = _png_exif(file) if head == _PNG else _jpeg_exif(file) if head[:2] == _JPEG else iter(())
-    place = 0 if head[:4] in TIFF else next(places, None)  # EXIF is stored as a TIFF
-    if place is None:
-        return 1
-    found = next(tiff_directories(file, (_TAG,), place), {}).get(_TAG)
-    return int(found[0]) if found is not None and found.size else 1
+def _on_one_grid(path: Path, parts: Mapping[str, ImageReader]) -> tuple[list[ImageReader], list[str]]:
+    """The files on the grid of the finest, and what is to be said of those that are coarser."""
+    finest = max(parts.values(), key=lambda part: part.size.pixels)
+    types = {name: part.dtype.name for name, part in parts.items()}
+    if len(set(types.values())) > 1:
+        raise UnsupportedImageError(f"the files of {path} hold different types: {_listed(types)}; convert some")
+    result, remarks = [], []
+    for name, part in parts.items():
+        times = finest.size.height / part.size.height
+        sizes = {other: f"{one.size.width} x {one.size.height}" for other, one in parts.items()}
+        if times != finest.size.width / part.size.width or times != round(times):
+            raise UnsupportedImageError(
+                f"the files of {path} have different sizes ({_listed(sizes)}), none a whole multiple of the other; "
+                f"resample them to one grid first"
+            )
+        if not _same_place(finest.georeference, part.georeference, times):
+            raise UnsupportedImageError(f"the files of {path} lie at different places: {name} is not where others are")
+        if times > 1:
+            remarks.append(f"the pixels of {name} are {times:.0f} times as large as the finest; each is repeated")
+        result.append(resized(part, finest.size))
+    return result, remarks
 
 
-def _png_exif(file: BinaryIO) -> Iterator[int]:
-    """Where the chunks with EXIF begin."""
-    place = len(_PNG)
-    for _ in range(_MOST_PARTS):
-        file.seek(place)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if kind == b"eXIf":
-            yield place + 8
-        if kind == b"IEND":
-            return
-        place += length + 12
+def _same_place(one: Georeference | None, other: Georeference | None, times: float) -> bool:
+    """Whether two grids, the second of pixels so many times as large, cover the same ground, to half a pixel."""
+    if one is None or other is None:
+        return one is other
+    wanted, found = one.coarser(times).transform, other.transform
+    pixel = max(abs(wanted[0]), abs(wanted[1]), abs(wanted[3]), abs(wanted[4]))
+    near = max(abs(wanted[k] - found[k]) for k in (2, 5)) <= pixel / 2
+    alike = max(abs(wanted[k] - found[k]) for k in (0, 1, 3, 4)) <= 1e-6 * pixel
+    return one.crs == other.crs and near and alike
 
 
-def _jpeg_exif(file: BinaryIO) -> Iterator[int]:
-    """Where the segments with EXIF begin, before the pixels."""
-    place = 2
-    for _ in range(_MOST_PARTS):
-        file.seek(place)
-        mark, marker, length = struct.unpack(">BBH", file.read(4))
-        if mark != 0xFF or marker == _SCAN:
-            return
-        if marker == 0xE1 and file.read(6) == b"Exif\0\0":
-            yield place + 10
-        place += length + 2
+def _joined(found: Sequence[Known]) -> Known:
+    """The bands of all, and which values are known."""
+    pixels = np.concatenate([one.pixels for one in found])
+    if all(one.known is None for one in found):
+        return Known(pixels, None)
+    masks = [np.ones(one.pixels.shape, np.bool_) if one.known is None else one.known for one in found]
+    return Known(pixels, np.concatenate(masks))
+
+
+def _listed(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -1,25 +1,30 @@
-"""What the readers and the converter share about GDAL: opening, the header, and errors that name the file."""
+"""What GDAL says of a file: opened safely, its header, where it lies and how large its pixels are on the ground."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
+from rasterio import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import ensure_env_with_credentials
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetReader
+from rasterio.warp import transform as warp
 
 from foveate.data.readers._gdal_checks import check_length, check_overviews, drivers_for
 from foveate.data.readers.base import Address, OpenOptions, check_blocks, first_bytes, redacted, representable
 from foveate.data.readers.pyramid import ImageReader
-from foveate.data.readers.resolution import resolution_of
-from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
-from foveate.geometry import Georeference, Size, Window
+from foveate.errors import ConfigError, FoveateError, ImageReadError, UnsupportedImageError, reason_of
+from foveate.geometry import Georeference, Resolution, Size, Window
+from foveate.texts import metres
 from foveate.tiff.raster import quiet
 from foveate.types import BoolArray
 
@@ -28,17 +33,23 @@ _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 # Whatever the environment says: no image runs programs, and no VRT reads raw bytes of other files.
 _SAFE = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO"}
 
+# WGS 84: semi-major axis in metres, and the square of the eccentricity.
+_AXIS, _ECCENTRICITY = 6378137.0, 0.0066943799901413165
+_LONLAT = "EPSG:4326"
+_LATTICE, _RIGHT = 33, 0.01
+# Cameras and editors write the size of a print, 72 to 600 pixels per inch; a tag is believed from here on.
+_LEAST_PER_METRE = 1000 / 0.0254
+_MEASURED, _ALIKE = 0.005, 1.1
+_SPREAD = np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])  # corners, sides and the centre of an image
+_UNITS = {"2": 0.0254, "3": 0.01}
+_MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.eE+-]+)")
+_OME = 'PhysicalSize{}="([^"]+)"'
 # Ground control points make a place where an affine map fits them to a pixel.
 _FEWEST_POINTS, _MOST_APART = 3, 1.0
 
 
 def open_dataset(path: Path | str | Address, mode: str = "r", **options: Any) -> Any:
-    """A rasterio dataset.
-
-    Args:
-        path: a file, a URL or a GDAL virtual path.
-        mode: as of `rasterio.open`. To read, only the drivers of `drivers_for` are asked.
-        options: passed to `rasterio.open`.
+    """A rasterio dataset of a file, a URL or a GDAL virtual path; to read, only the drivers of `drivers_for` are asked.
 
     Raises:
         ImageReadError: when a server has no such file, or does not answer.
@@ -46,31 +57,27 @@ def open_dataset(path: Path | str | Address, mode: str = "r", **options: Any) ->
     """
     location = Address.of(path)
     try:
-        quiet()
-        with rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
-            if mode != "r":
-                return rasterio.open(location.gdal, mode, **options)
-            return _opened(location, options)
+        with _safe(location.is_remote):
+            return _opened(location, options) if mode == "r" else rasterio.open(location.gdal, mode, **options)
     except RasterioError as error:
         reason = redacted(str(error))
         signs = ("HTTP response code", "does not exist", "resolve host", "connect to")
         if location.is_remote and any(sign in reason for sign in signs):
             raise ImageReadError(f"no image at {location}: {reason}") from None
-        raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}{_beginning(location)}") from None
+        head = first_bytes(location.path, 24).lstrip() if location.is_local and location.path.is_file() else b""
+        text = f" (it is text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
+        raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}{text}") from None
 
 
-def open_made(text: str, driver: str) -> Any:
-    """A rasterio dataset of what was made here, not by a stranger: a VRT, or the name of a page of an open file."""
+def open_made(text: str, driver: str, *, remote: bool = True, **options: Any) -> Any:
+    """A rasterio dataset of what was looked at before: a VRT made here, a page or an overview of an open file."""
+    with _safe(remote):
+        return _open(text, driver=[driver], **options)
+
+
+def _safe(remote: bool) -> Any:
     quiet()
-    with rasterio.Env(**_SAFE, **_REMOTE):
-        return _open(text, driver=[driver])
-
-
-def open_level(location: Address, driver: str, level: int) -> Any:
-    """An overview of a file that `open_dataset` opened, and looked at, before."""
-    quiet()
-    with rasterio.Env(**_SAFE, **(_REMOTE if location.is_remote else {})):
-        return _open(location.gdal, driver=[driver], overview_level=level)
+    return rasterio.Env(**_SAFE, **(_REMOTE if remote else {}))
 
 
 def _opened(location: Address, options: dict[str, Any]) -> Any:
@@ -92,14 +99,6 @@ def _open(path: str, **options: Any) -> Any:
     return DatasetReader(path, **options)
 
 
-def _beginning(location: Address) -> str:
-    """What a text is that has the name of a picture."""
-    if not (location.is_local and location.path.is_file()):
-        return ""
-    head = first_bytes(location.path, 24).lstrip()
-    return f" (it is text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
-
-
 @contextmanager
 def reading(path: Path | str, window: Window | None = None) -> Iterator[None]:
     """Turn GDAL's errors into `ImageReadError` naming the file and the window.
@@ -119,16 +118,12 @@ def reading(path: Path | str, window: Window | None = None) -> Iterator[None]:
 
 
 class GdalReader(ImageReader):
-    """What a reader says of a file that GDAL reads, from its header."""
+    """What a reader says of a file that GDAL reads."""
 
     _location: Address
 
     def _describe(self, dataset: Any, options: OpenOptions) -> None:
-        """Set what the header of an open dataset says.
-
-        Raises:
-            UnsupportedImageError: when there is no band, or the pixels are complex numbers.
-        """
+        """Set what the header of an open dataset says; refuse one without bands of real numbers."""
         colours, keep_alpha = dataset.colorinterp, options.keep_alpha or options.bands is not None
         dtype = np.result_type(*dataset.dtypes) if dataset.dtypes else np.dtype(np.complex64)
         indexes = [i + 1 for i, colour in enumerate(colours) if keep_alpha or colour != ColorInterp.alpha]
@@ -203,3 +198,122 @@ def _fitted(points: Sequence[Any], crs: Any) -> tuple[Georeference | None, tuple
     (a, d), (b, e), (c, f) = found.tolist()
     said = f"its georeference is fitted to {len(points)} ground control points, at most {worst:.2f} pixels off"
     return Georeference(crs.to_wkt() if crs else "", (a, b, c, d, e, f)), (said,)
+
+
+def pixel_sides(
+    crs: CRS, transform: Sequence[float], rows: NDArray[np.float64], cols: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(3, n) height and width in metres and area in square metres of pixels at places, NaN where not on Earth."""
+    centre = np.array([cols, rows], np.float64)
+    # A pixel is small: around it the Earth is flat and the projection is linear.
+    steps = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]]).T
+    a, b, c, d, e, f = transform
+    x, y = np.array([[a, b], [d, e]]) @ (centre[:, None, :] + steps[:, :, None]).reshape(2, -1) + [[c], [f]]
+    try:
+        lon, lat = (np.array(part).reshape(4, -1) for part in warp(crs, _LONLAT, x, y))
+    except (CRSError, RasterioError):
+        return np.full((3, centre.shape[1]), math.nan)
+    east, north = _east_north(lon, lat)
+    along_cols = east[0] - east[1], north[0] - north[1]
+    along_rows = east[2] - east[3], north[2] - north[3]
+    area = np.abs(along_cols[0] * along_rows[1] - along_cols[1] * along_rows[0])
+    return np.stack([np.hypot(*along_rows), np.hypot(*along_cols), area])
+
+
+def area_lattice(crs: CRS, transform: Sequence[float], size: Size) -> NDArray[np.float64]:
+    """Square metres of a pixel, at places spread evenly over an image: (k, k), or (1, 1) where one value holds.
+
+    A projection that is right to one percent is taken as it is. NaN where a place is not on Earth.
+    """
+    rows, cols = np.meshgrid(np.linspace(0, size.height, _LATTICE), np.linspace(0, size.width, _LATTICE), indexing="ij")
+    true = pixel_sides(crs, transform, rows.ravel(), cols.ravel())[2].reshape(rows.shape)
+    a, b, _, d, e, _ = transform
+    said = abs(a * e - b * d) * (crs.linear_units_factor[1] ** 2 if crs.is_projected else math.nan)
+    return np.array([[said]]) if not np.isfinite(true).all() or (np.abs(true / said - 1) < _RIGHT).all() else true
+
+
+def _east_north(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places (k, n) as metres east and north of the first of each of the n."""
+    middle = np.radians(lat[:1])
+    bend = 1 - _ECCENTRICITY * np.sin(middle) ** 2
+    around = (np.radians(lon - lon[:1]) + math.pi) % (2 * math.pi) - math.pi
+    east = around * _AXIS / np.sqrt(bend) * np.cos(middle)
+    north = np.radians(lat - lat[:1]) * _AXIS * (1 - _ECCENTRICITY) / bend**1.5
+    return east, north
+
+
+def resolution_of(dataset: Any, place: Georeference | None) -> Resolution | None:
+    """Of an open rasterio dataset: from its place on the ground, a scanner's description or the TIFF's own tags."""
+    if place is not None and place.crs:
+        return on_ground(place, Size(*dataset.shape))
+    tags = dataset.tags()
+    description = tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
+    return _described(description) or _imagej(description, tags) or tagged(tags)
+
+
+def on_ground(place: Georeference, size: Size) -> Resolution | None:
+    """How large pixels are in truth, whatever the projection says; None where they differ by more than a tenth.
+
+    A projection that is right to half a percent is taken as it is.
+    """
+    crs, unit = CRS.from_wkt(place.crs), 0.0
+    a, b, _, d, e, _ = place.transform
+    with suppress(CRSError):
+        unit = crs.linear_units_factor[1] if crs.is_projected else 0.0
+    said = np.array([math.hypot(b, e), math.hypot(a, d)]) * unit
+    rows, cols = (share.ravel() * side for share, side in zip(_SPREAD, (size.height, size.width), strict=True))
+    sides = pixel_sides(crs, place.transform, rows, cols)[:2]
+    if not np.isfinite(sides).all():
+        return Resolution.known(*said)
+    if unit and (np.abs(sides / said[:, None] - 1) < _MEASURED).all():
+        return Resolution.known(*said)
+    alike = (sides.max(axis=1) <= _ALIKE * sides.min(axis=1)).all()
+    return Resolution.known(*np.median(sides, axis=1)) if alike else None
+
+
+def _described(text: str) -> Resolution | None:
+    """From the description that Aperio's scanners write, or from OME-XML."""
+    found = _MPP.search(text)
+    if found:
+        side = _number(found[1]) * 1e-6
+        return Resolution.known(side, side)
+    return Resolution.known(_ome(text, "Y"), _ome(text, "X")) if "<OME" in text else None
+
+
+def _imagej(text: str, tags: Mapping[str, str]) -> Resolution | None:
+    """ImageJ names the unit in its description, of which the tags count the pixels."""
+    unit = re.search(r"^unit=(.+)$", text, re.MULTILINE)
+    if not text.startswith("ImageJ=") or unit is None:
+        return None
+    name = {"micron": "um", "\\u00B5m": "um"}.get(unit[1].strip(), unit[1].strip())
+    side = _metres(f"1 {name}")
+    rows, cols = (_number(tags.get(f"TIFFTAG_{axis}RESOLUTION", "")) for axis in "YX")
+    return Resolution.known(side / rows, side / cols) if min(rows, cols) > 0 else None
+
+
+def _ome(text: str, axis: str) -> float:
+    size, unit = re.search(_OME.format(axis), text), re.search(_OME.format(f"{axis}Unit"), text)
+    return _metres(f"{size[1]} {unit[1] if unit else 'um'}") if size else 0.0
+
+
+def tagged(tags: Mapping[str, str]) -> Resolution | None:
+    """From the TIFF's own tags; None where they say the size of a print."""
+    unit = _UNITS.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "").partition(" ")[0])
+    if unit is None:
+        return None
+    rows, cols = (_number(tags.get(f"TIFFTAG_{axis}RESOLUTION", "")) / unit for axis in "YX")
+    return Resolution.known(1 / rows, 1 / cols) if min(rows, cols) >= _LEAST_PER_METRE else None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _metres(text: str) -> float:
+    try:
+        return metres(text)
+    except ConfigError:
+        return 0.0

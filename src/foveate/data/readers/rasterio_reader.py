@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +18,7 @@ import numpy as np
 
 from foveate.data.readers.array import planes_chosen
 from foveate.data.readers.base import PLAIN, Address, OpenOptions, Plane
-from foveate.data.readers.gdal import GdalReader, open_dataset, open_level, open_made, read_valid, reading
+from foveate.data.readers.gdal import GdalReader, open_dataset, open_made, read_valid, reading
 from foveate.errors import FoveateError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import BoolArray, Raster
@@ -221,7 +222,8 @@ class RasterioReader(GdalReader):
 def _levels(dataset: Any, location: Address) -> list[Any]:
     """A file and its overviews. All are opened now: only the opened level knows its exact size."""
     every_band_has = min(len(dataset.overviews(index)) for index in dataset.indexes)
-    return [dataset, *(open_level(location, dataset.driver, level) for level in range(every_band_has))]
+    open_level = partial(open_made, location.gdal, dataset.driver, remote=location.is_remote)
+    return [dataset, *(open_level(overview_level=level) for level in range(every_band_has))]
 
 
 def _pyramid(datasets: list[Any]) -> list[Any]:
