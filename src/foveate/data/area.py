@@ -133,11 +133,7 @@ def _without_small(mask: BoolArray) -> BoolArray:
 
 
 class Polygons:
-    """The pixels whose centres lie in any of some polygons.
-
-    Args:
-        outlines: the polygons.
-    """
+    """The pixels whose centres lie in any of some polygons."""
 
     def __init__(self, outlines: Sequence[Outline]) -> None:
         self._shapes = [{"type": "Polygon", "coordinates": [ring.tolist() for ring in outline]} for outline in outlines]

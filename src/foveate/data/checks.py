@@ -162,16 +162,9 @@ def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], con
 def check_classes(
     table: ClassTable, config: DataConfig, masks: Sequence[Callable[[], LabelReader]], noted: Sequence[str] = ()
 ) -> list[str]:
-    """Refuse classes that training would never see; say what else is unusual.
+    """Refuse classes that training would never see; sentences on what else is unusual.
 
-    Args:
-        table: what is labelled.
-        config: of the data set.
-        masks: functions that open the labels of the training images, which are asked for the cause.
-        noted: what was taken for granted of the labels, which may be the cause.
-
-    Returns:
-        Sentences.
+    The masks open the labels of the training images, which are asked for the cause; so may be what was noted of them.
 
     Raises:
         DatasetError: when a class has no pixel in training and `data.allow_absent_classes` is false, or there is no

@@ -35,14 +35,8 @@ _NO_CHANGE = AugmentationConfig(orientations="none")
 class LocationDataset(Dataset[LocationBatch]):
     """Item i: one image and K of its locations, the same in every process and in any order.
 
-    Args:
-        samples: the training images, in the order of the sampler's index.
-        reader: reads them.
-        sampler: draws image and cells.
-        augmentation: changes each location.
-        locations_per_image: K.
-        length: number of items; an item is made when asked for, so it costs nothing.
-        seed: everything is drawn from `numpy.random.default_rng([seed, index])`.
+    The samples are in the order of the sampler's index. Everything is drawn from `numpy.random.default_rng([seed, i])`;
+    an item is made when asked for, so that the length costs nothing.
     """
 
     def __init__(
@@ -85,14 +79,10 @@ class LocationDataset(Dataset[LocationBatch]):
 
 
 class StepBatches(Sampler[list[int]]):
-    """The item indices of each training step, from the step where training stands.
+    """The item indices of each training step, from the step where training stands, asked for at each iteration.
 
-    Args:
-        steps: steps of the whole training.
-        images_per_step: items of a step, over all processes.
-        start: gives the number of steps already done, asked each time an iteration begins.
-        rank, world_size: this process and how many there are; each takes its share of a step's items, so that the
-            steps are the same for any number of processes.
+    A step has `images_per_step` items over all processes; each takes its share, so that the steps are the same for any
+    number of processes.
 
     Raises:
         ConfigError: when the items of a step cannot be shared out evenly.
@@ -122,15 +112,8 @@ class StepBatches(Sampler[list[int]]):
 class ValidationDataset(Dataset[LocationBatch]):
     """Item i: a batch of locations of one image; images come one after the other, so that each is decoded once.
 
-    Args:
-        samples: the validation images.
-        sizes: their sizes.
-        reader: reads them.
-        spec: what is read at a location.
-        max_locations: locations in total; of more, an even part is kept, the same one every time.
-        batch_size: most locations of an item.
-        seed: changes which part is kept.
-        regions: of each image what is labelled; places elsewhere are left out. None for all of it.
+    Of more than `max_locations` an even part is kept, by the seed. Of images with a region that is labelled, places
+    elsewhere are left out.
     """
 
     def __init__(

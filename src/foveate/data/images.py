@@ -35,15 +35,9 @@ MAX_FILES = 256
 class ReaderCache:
     """The most recently used readers of one process, bounded in bytes, in number and in open files.
 
-    The readers of another process are never used: after a fork the cache is empty, as it is after pickling, because
-    file handles shared between processes share their position.
-
-    Args:
-        max_bytes: bytes of decoded images; the one in use is kept even when it alone is larger.
-        opener: opens an image; can be pickled.
-        max_open: number of readers.
-        max_files: files they keep open together; those of the one in use are kept even when they alone are more.
-        overviews: give files that lack coarse levels some, see `with_overviews`.
+    The one in use is kept even when it alone is over a bound. The readers of another process are never used: after a
+    fork the cache is empty, as it is after pickling, because file handles shared between processes share their
+    position. With `overviews`, files that lack coarse levels get some, see `with_overviews`.
     """
 
     def __init__(
@@ -143,15 +137,7 @@ _CACHE = 512 * 10**6
 
 
 class SampleReader:
-    """Reads locations of samples; can be sent to another process, where it opens its own files.
-
-    Args:
-        config: bands, classes and label map.
-        spec: what is read at a location.
-
-    Attributes:
-        spec: as given.
-    """
+    """Reads locations of samples; can be sent to another process, where it opens its own files."""
 
     def __init__(self, config: DataConfig, spec: LocationSpec) -> None:
         self._config, self.spec = config, spec

@@ -129,21 +129,13 @@ def spread_windows(size: Size, pixels: int) -> list[Window]:
 
 @dataclass(frozen=True, slots=True)
 class ImageLabels:
-    """What the mask of one image holds.
-
-    Attributes:
-        grid: the image's cells.
-        tally: its pixels by class.
-        cells: per class an (n, 2) array of (row, col) of cells that hold it, at most `max_cells` of them.
-        labelled: one bit per cell in row order, packed: whether any of its pixels counts.
-        labelled_cells: number of such cells.
-    """
+    """What the mask of one image holds."""
 
     grid: CellGrid
-    tally: Tally
-    cells: tuple[IntArray, ...]
-    labelled: NDArray[np.uint8]
-    labelled_cells: int
+    tally: Tally  # its pixels by class
+    cells: tuple[IntArray, ...]  # per class (n, 2) rows and columns of cells that hold it, at most `MAX_CELLS`
+    labelled: NDArray[np.uint8]  # one bit per cell in row order, packed: whether any of its pixels counts
+    labelled_cells: int  # number of such cells
 
     def is_labelled(self, row: int, col: int) -> bool:
         """Whether any pixel of the cell counts."""

@@ -124,15 +124,9 @@ class LocationBatch(NamedTuple):
 
 
 def read_overview(image: ImageReader, cells: Window, downsample: int, margin: int) -> Raster:
-    """The overview over a window of cells and a margin around it; one overview pixel is one cell.
+    """The overview over a window of cells and so many overview pixels around it; one overview pixel is one cell.
 
     Training crops and the whole overview of inference are both read by this, so that they hold the same pixels.
-
-    Args:
-        image: the image.
-        cells: window in cells; it may reach outside the grid.
-        downsample: level-0 pixels per overview pixel.
-        margin: overview pixels added on all sides.
 
     Returns:
         (bands, cells.height + 2 margin, cells.width + 2 margin) in the file's dtype; mirrored outside the image.

@@ -119,13 +119,9 @@ class OverviewedReader(Derived):
     """An image whose coarse levels lie in another file, a tiled TIFF that is made when one of them is first read.
 
     It is kept in the folder that the environment variable FOVEATE_CACHE names, `~/.cache/foveate` by default, under a
-    name that follows from the file and what it holds; where that cannot be written, in a temporary file. A damaged
-    one is made anew. Processes and
-    threads that need the same one wait for each other. Levels are means of means, as those of any pyramid are.
-
-    Args:
-        inner: the image.
-        kept: number of its own levels that stay.
+    name that follows from the file and what it holds; where that cannot be written, in a temporary file. A damaged one
+    is made anew. Processes and threads that need the same one wait for each other. Levels are means of means, as those
+    of any pyramid are. So many of the image's own levels are kept.
     """
 
     def __init__(self, inner: ImageReader, kept: int) -> None:

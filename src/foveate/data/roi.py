@@ -99,13 +99,8 @@ def pixel_transform(
 ) -> Callable[[Ring], Ring]:
     """From coordinates (n, 2) of a file to columns and rows of an image at its working resolution.
 
-    Args:
-        named: the system that the file names; None for none.
-        rings: points of the file, by which "auto" decides.
-        image: the image.
-        coordinates: see `load_region`.
-        path: of the file.
-        hint: the option that says which coordinates these are.
+    `named` is the system that the file names, `rings` are points of it, by which "auto" decides, see `load_region`, and
+    `hint` is the option that says which coordinates these are.
 
     Raises:
         ConfigError: when coordinates on Earth are given and the image has no place there.
@@ -195,14 +190,10 @@ class Roi(NamedTuple):
 def area_of(
     image: ImageReader, stem: str, *, roi: Roi | None = None, nodata: bool = True, tissue: Tissue = False
 ) -> Area:
-    """The pixels of an image that are looked at.
+    """The pixels of an image that are looked at; it stays open for as long as the area is used.
 
-    Args:
-        image: open for as long as the area is used.
-        stem: its name, for regions in a folder.
-        roi: its region of interest.
-        nodata: leave out pixels that hold no data, by nodata value, mask or alpha.
-        tissue: leave out glass. Where no tissue is found nothing is left out.
+    Pixels that hold no data, by nodata value, mask or alpha, are left out, and glass, where that is asked for and
+    tissue is found. A folder of regions has one by the name of the image.
     """
     region = None if roi is None else load_region(region_file(roi.place, stem), image, roi.coordinates)
     mask = TissueMask.of(image) if tissue_is_sought(image, tissue) else None

@@ -26,12 +26,7 @@ class CellSampler:
 
     With probability `balance` the image is one that holds a class drawn first, else it is drawn by its labelled area.
     Then each cell is, again with probability `balance`, one that holds a class drawn among those of the image, else
-    any cell with a label.
-
-    Args:
-        index: what the masks hold.
-        balance: share of draws by class, 0 to 1.
-        class_weights: weight of each class in draws by class; equal when None.
+    any cell with a label. Classes are drawn by their weights; by equal ones when None.
 
     Raises:
         DatasetError: when no mask holds a label that counts.
@@ -140,15 +135,8 @@ def drawn_windows(
 ) -> list[Planned]:
     """Windows around a cell: the wide one anywhere around the closest, which is centred on the cell.
 
-    The other closest windows are centred on cells drawn inside the wide window. Each has windows of its own between.
-
-    Args:
-        rng: the only source of randomness.
-        cell: level-0 pixels.
-        scales: the looks.
-        nesting: how many windows.
-        image: size of the image; a wide window reaches beyond its border by a quarter at most, where that can be.
-        draw: draws cells.
+    The other closest windows are centred on cells drawn inside the wide window. Each has windows of its own between. A
+    wide window reaches beyond the image's border by a quarter at most, where that can be.
 
     Returns:
         The wide window, those elsewhere, then look by look the closer ones.

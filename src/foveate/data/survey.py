@@ -27,33 +27,20 @@ _WINDOWS, _WINDOW = 12, 128  # of each image
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds.
-
-    Attributes:
-        folder: as given.
-        images: with labels, sorted by name.
-        kind: of the labels: "ids", "colours", "polygons", or of overlapping classes "bands" or "folders" of masks.
-        classes: by value, packed colour, name or band, in ascending order.
-        low, high: least and largest value of the images that was seen, NaN and infinity aside.
-        mean, std: of each band.
-        problems: what was not understood or is left out.
-        complete: whether every pixel of the labels was read.
-        band_files: names of the bands, where each lies in a file of its own.
-        overlap: share of the area of polygons that lies in polygons of several classes.
-    """
+    """What a folder holds."""
 
     folder: Path
-    images: tuple[ImageFacts, ...]
-    kind: str
-    classes: dict[Any, ClassFacts]
-    low: float
+    images: tuple[ImageFacts, ...]  # with labels, sorted by name
+    kind: str  # of labels: "ids", "colours", "polygons", or of overlapping classes "bands" or "folders" of masks
+    classes: dict[Any, ClassFacts]  # by value, packed colour, name or band, in ascending order
+    low: float  # least and largest value of the images that was seen, NaN and infinity aside
     high: float
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # of each band
     std: tuple[float, ...]
-    problems: tuple[str, ...]
-    complete: bool
-    band_files: tuple[str, ...] = ()
-    overlap: float = 0.0
+    problems: tuple[str, ...]  # what was not understood or is left out
+    complete: bool  # whether every pixel of the labels was read
+    band_files: tuple[str, ...] = ()  # names of the bands, where each lies in a file of its own
+    overlap: float = 0.0  # share of the area of polygons that lies in polygons of several classes
 
     @property
     def bands(self) -> int:

@@ -57,19 +57,12 @@ class ImageFacts(NamedTuple):
 
 @dataclass
 class ClassFacts:
-    """What was counted of one value, colour or name in the labels.
+    """What was counted of one value, colour or name in the labels."""
 
-    Attributes:
-        pixels: how many were seen; of polygons their area.
-        images: names of the images that hold it.
-        diameter: of its connected parts, level-0 pixels: half of the area lies in larger ones; 0 where not measured.
-        upper, lower: shares of the upper and of the lower half of each image, in the order of the images.
-    """
-
-    pixels: int
-    images: list[str]
-    diameter: float
-    upper: list[float]
+    pixels: int  # how many were seen; of polygons their area
+    images: list[str]  # names of the images that hold it
+    diameter: float  # of its connected parts, level-0 pixels: half of the area lies in larger ones; 0 if not measured
+    upper: list[float]  # shares of the upper and of the lower half of each image, in the order of the images
     lower: list[float]
 
 

@@ -114,14 +114,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_cog(path: Path, spec: RasterSpec, pieces_at: PiecesAt, *, levels: int, pool: Executor) -> None:
-    """Write a raster of bytes from the pieces of its tiles; further overviews are made of the coarsest given.
+    """Write a raster of bytes to a new file from the pieces of its tiles, of which there are `levels` levels.
 
-    Args:
-        path: a new file, and beside it for a while one of its overviews.
-        spec: what the raster is.
-        pieces_at: gives the pieces of a tile at a level below `levels`.
-        levels: how many levels there are pieces of.
-        pool: runs what compresses.
+    Further overviews are made of the coarsest given, beside the file for a while. The pool runs what compresses. The
+    caller removes what is there after an error.
     """
     tiling = Tiling.of(spec)
     coarse = path.with_name(f"{path.name}.overviews")

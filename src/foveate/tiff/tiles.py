@@ -83,13 +83,10 @@ class Tiling:
         return levels
 
     def cut(self, window: Window, values: Bytes, levels: int, mapped: Mapped = map) -> TiledLayer:
-        """The pieces of a block, (h, w) or (bands, h, w), at its own levels.
+        """The pieces of a block, (h, w) or (bands, h, w), at so many levels.
 
-        Args:
-            window: of the block; its corners are multiples of 2 ** (levels - 1).
-            values: its pixels.
-            levels: how many it makes.
-            mapped: does the work of `map`, with threads if it has them.
+        The corners of its window are multiples of 2 ** (levels - 1). `mapped` does the work of `map`, with threads if
+        it has them.
         """
         pixels = values.reshape(self.bands, *values.shape[-2:])
         found: dict[Place, tuple[Window, Bytes]] = {}

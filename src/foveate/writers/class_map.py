@@ -132,26 +132,16 @@ def _attributes(
 
 @dataclass(frozen=True, slots=True)
 class ClassMap:
-    """An open class map.
-
-    Attributes:
-        size: in pixels.
-        image_size: of the image that it is of, where that was read as if its pixels had another size; else `size`.
-        georeference: place on the ground, when the file knows it.
-        resolution: height and width of a pixel in metres, when the file says so.
-        names, colors: of class ids; those without one get one from `name` and `color`.
-        nodata: id that stands for "not known".
-        read: (h, w) ids of a window.
-    """
+    """An open class map."""
 
     size: Size
-    image_size: Size
-    georeference: Georeference | None
-    resolution: tuple[float, float] | None
-    names: Mapping[int, str]
+    image_size: Size  # of its image, where that was read as if its pixels had another size
+    georeference: Georeference | None  # place on the ground, when the file knows it
+    resolution: tuple[float, float] | None  # height and width of a pixel in metres, when the file says so
+    names: Mapping[int, str]  # of class ids; those without one get one from `name`, and from `color`
     colors: Mapping[int, Rgb]
-    nodata: int | None
-    read: Callable[[Window], LabelArray]
+    nodata: int | None  # id that stands for "not known"
+    read: Callable[[Window], LabelArray]  # (h, w) ids of a window
 
     def name(self, value: int) -> str:
         """The class's name."""
@@ -177,9 +167,7 @@ class ClassMap:
 def open_class_maps(path: Path) -> Iterator[list[ClassMap]]:
     """Open a class map: one of ids; of overlapping classes one for each, with its id and otherwise `nodata`.
 
-    Args:
-        path: a raster of one band of bytes that GDAL reads, or OME-Zarr labels, as `foveate predict` writes both; of
-            overlapping classes a raster with a band for each.
+    It is a raster of one band of bytes, or with a band for each overlapping class, or OME-Zarr labels.
 
     Raises:
         ImageReadError: when there is nothing at the path.

@@ -31,23 +31,18 @@ Shapes = NDArray[Any]  # of shapely polygons
 class ClassRegion(NamedTuple):
     """Pixels of one class that are connected over their sides.
 
-    Attributes:
-        value: class id.
-        shape: its valid polygon in pixels (x = column, y = row), corners only; as x and y on paper the outer ring runs
-            counterclockwise, on a screen, where rows go down, clockwise.
+    The shape is a valid polygon in pixels (x = column, y = row), corners only; as x and y on paper the outer ring runs
+    counterclockwise, on a screen, where rows go down, clockwise.
     """
 
-    value: int
+    value: int  # class id
     shape: shapely.Polygon
 
 
 def regions(strips: Iterable[LabelArray]) -> Iterator[ClassRegion]:
-    """The regions of an image, each as soon as no later strip can touch it.
+    """The regions of an image, from the ids (h, w) of all its rows, each as soon as no later strip can touch it.
 
-    Memory: the polygons of one strip, and the pieces of the regions that go on below it.
-
-    Args:
-        strips: (h, w) ids of all rows of the image, from the first one down; `NODATA` has no region.
+    Memory: the polygons of one strip, and the pieces of the regions that go on below it. `NODATA` has no region.
     """
     top, above = 0, None
     for ids in strips:
@@ -225,13 +220,9 @@ def _turns(ring: Any) -> NDArray[np.float64]:
 def regularised(polygon: shapely.Polygon, tolerance: float = 0.0) -> shapely.Polygon:
     """The polygon with right angles where its border is near them; what has none comes back simplified.
 
-    Sides within 25 degrees of the polygon's main direction, or of that at a right angle to it, are brought to it, and
-    those that follow each other become one. The others stay as they are. The main direction is that in which most of
-    the border runs.
-
-    Args:
-        polygon: in pixels.
-        tolerance: farthest that a border may move before its sides are turned, pixels; 1.5 at least.
+    Its border moves by the tolerance in pixels, 1.5 at least. Then sides within 25 degrees of its main direction, or of
+    that at a right angle to it, are brought to it, and those that follow each other become one. The others stay as they
+    are. The main direction is that in which most of the border runs.
     """
     tolerance = max(tolerance, _LEAST_TOLERANCE)
     coarse = polygon.simplify(tolerance, preserve_topology=True)

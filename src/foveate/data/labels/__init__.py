@@ -41,17 +41,10 @@ LEFT_OUT = ("outside", "no data", "glass")
 
 
 class LabelParts(NamedTuple):
-    """A window of labels, and what of it does not count.
+    """A window of labels, and what of it does not count."""
 
-    Attributes:
-        ids: (h, w) labels as they are, whether they count or not.
-        left_out: (h, w) why a pixel does not count: 0 where it does, else one more than the place in `LEFT_OUT`: it
-            lies outside the region of interest, the image holds no data there, or it is no tissue. None where all
-            count.
-    """
-
-    ids: LabelArray
-    left_out: NDArray[np.uint8] | None
+    ids: LabelArray  # (h, w) labels as they are, whether they count or not
+    left_out: NDArray[np.uint8] | None  # (h, w) 0 where it counts, else one more than the place in `LEFT_OUT`; or None
 
 
 class LabelReader(Closing):

@@ -152,11 +152,7 @@ def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
     """How a mask lies on its image: by their places on the ground where both have one, else pixel by pixel.
 
     Where neither is of the other's size nor both have a place, they may still be the same rectangle by the sizes of
-    their pixels.
-
-    Args:
-        image: at the working resolution.
-        mask: as stored.
+    their pixels. The image is at the working resolution, the mask as stored.
 
     Raises:
         DatasetError: naming both files and their places, or sizes, when they do not meet.

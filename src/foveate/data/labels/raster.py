@@ -58,9 +58,6 @@ class RasterLabels:
         size: of the image; of the mask when None.
         use_nodata: whether a value that is a class counts as no data where the mask says so.
 
-    Attributes:
-        colours: see `MaskFile`.
-
     Raises:
         DatasetError: when the mask cannot be one.
     """
@@ -178,10 +175,7 @@ def _runs(positions: IntArray) -> bool:
 class YesNoTable(LabelTable):
     """The values of one band of a mask: 0 is no; 1 or 255 is yes, unless `data.label_map` says what values mean.
 
-    Args:
-        bands: of a mask with one for each class; 1 of a mask of one class.
-        band: which of them.
-        label_map, rounded: as of `LabelTable`; the map leads to 0, 1 or `IGNORE`.
+    The mask has `bands`, one for each class, or is that of one class.
     """
 
     def __init__(
@@ -236,13 +230,7 @@ class YesNoLabels(RasterLabels):
 
 
 class OverlappingLabels:
-    """One mask for each class on the grid of an image.
-
-    Args:
-        parts: the mask of each class, with ids 0 for no and 1 for yes; None where nothing belongs to it.
-        location: what messages call all of them.
-        notes: what was taken for granted.
-    """
+    """The mask of each class on the grid of an image, with ids 0 for no and 1 for yes; None where it has none."""
 
     def __init__(self, parts: Sequence[RasterLabels | None], location: str, notes: Sequence[str] = ()) -> None:
         self.parts = [part for part in parts if part is not None]

@@ -48,14 +48,10 @@ class Shapes:
 def read_shapes(
     path: Path, image: str, attribute: str | None = None, layer: str | None = None, *, bare: bool = False
 ) -> Shapes:
-    """All outlines of a file that belong to an image.
+    """All outlines of a file that belong to an image, by the name of its file where there are several (COCO).
 
-    Args:
-        path: the file.
-        image: name of the image's file, for files that hold the outlines of several images (COCO).
-        attribute: property or column that holds the class; one of the usual names when None.
-        layer: of a GeoPackage with several.
-        bare: accept a file that names no classes; its outlines have none.
+    The attribute is the property or column that holds the class, one of the usual names when None; the layer is that of
+    a GeoPackage. A `bare` file may name no classes.
 
     Raises:
         DatasetError: when the file cannot be read, or no class is found in it.

@@ -37,12 +37,7 @@ class VectorLabels:
     """The polygons of a file on the grid of an image: each pixel has the class of the uppermost polygon at its centre.
 
     Of overlapping classes it has those of all polygons there. Polygons without a class are not counted: their pixels
-    are `ignore_index`.
-
-    Args:
-        path: the file.
-        image: at the working resolution; only its name, size and place are asked for.
-        config: the classes, and how polygons are read (`data.vectors`).
+    are `ignore_index`. Only the name, size and place of the image are asked for.
     """
 
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:

@@ -29,22 +29,15 @@ _NOT_OURS = "not of this format"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A family of formats.
+    """A family of formats."""
 
-    Attributes:
-        name: shown in errors.
-        open: opens a file; returns None or raises `UnsupportedImageError` when it is not of this family. Imports of
-            optional packages belong inside it.
-        extra: the extra of this package that installs what `open` needs, None when nothing.
-        final: whether no other family is tried when this one raises: it is sure of its files, others misread them.
-        own: suffixes of files for which it is final.
-    """
-
-    name: str
+    name: str  # shown in errors
+    # Opens a file; returns None or raises `UnsupportedImageError` when it is not of this family. Imports of optional
+    # packages belong inside it.
     open: Callable[[Address, OpenOptions], ImageReader | None]
-    extra: str | None = None
-    final: bool = False
-    own: tuple[str, ...] = ()
+    extra: str | None = None  # of this package, that installs what `open` needs
+    final: bool = False  # whether no other family is tried when this one raises: others misread its files
+    own: tuple[str, ...] = ()  # suffixes of files for which it is final
 
 
 FAMILIES: tuple[Family, ...] = (

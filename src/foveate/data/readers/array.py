@@ -32,10 +32,7 @@ def pixel_type(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
 def planes_chosen(counts: Mapping[str, int], plane: Plane | None, image: str) -> dict[str, int]:
     """Which place, from 0, an image has along each axis that is not one of bands, rows or columns.
 
-    Args:
-        counts: places along each axis, by name; those with one need no choice.
-        plane: what was chosen, from 1: a number where one axis has several, else by name.
-        image: its name, for errors.
+    Of axes with one place none need be chosen; a plane is a number from 1 where one axis has several, else by name.
 
     Raises:
         SeveralPlanesError: naming the axes of which no place was chosen, or a place that is not there.
@@ -61,20 +58,13 @@ def planes_chosen(counts: Mapping[str, int], plane: Plane | None, image: str) ->
 
 @dataclass(frozen=True, slots=True)
 class ImageAxes:
-    """Which axis of an array is which.
-
-    Attributes:
-        row, col: their places.
-        band: its place; None for one band without an axis.
-        count: number of axes.
-        places: where the image lies along each axis that is neither.
-    """
+    """Which axis of an array is which, by their places."""
 
     row: int
     col: int
-    band: int | None
-    count: int
-    places: tuple[int, ...] = ()
+    band: int | None  # None for one band without an axis
+    count: int  # number of axes
+    places: tuple[int, ...] = ()  # where the image lies along each axis that is neither
 
     @classmethod
     def named(cls, names: Sequence[str], shape: Sequence[int], image: str, plane: Plane | None = None) -> ImageAxes:
@@ -207,9 +197,6 @@ class NumpyReader(ImageReader):
 
     Of three axes the shortest, which must be the first or the last, is that of the bands. There is no pyramid: wide
     views read every pixel.
-
-    Args:
-        location: the file.
     """
 
     format = "NPY"

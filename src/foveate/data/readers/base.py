@@ -195,16 +195,7 @@ def representable(value: float | None, dtype: np.dtype[Any]) -> tuple[float, ...
 
 @dataclass(frozen=True, slots=True)
 class OpenOptions:
-    """How an image is opened.
-
-    Attributes:
-        keep_alpha: count an alpha band as a band.
-        bands: 1-based numbers of the bands that will be used, where they are chosen: an alpha band then counts as a
-            band, and one that is named is pixels and no mask.
-        plane: which plane of a file that holds several, counted from 1; see `foveate.data.readers.rasterio_reader`.
-        use_nodata: whether nodata values, masks and alpha bands are believed.
-        decode_limit_bytes: PNG and JPEG decoding to more bytes than this go to a temporary file, not to memory.
-    """
+    """How an image is opened; see `open_image`."""
 
     keep_alpha: bool = False
     bands: tuple[int, ...] | None = None

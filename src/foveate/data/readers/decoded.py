@@ -74,12 +74,7 @@ def _copy_colours(image: Any, output: Any) -> None:
 
 
 class DecodedReader(GdalReader):
-    """Decodes the file at the first read and keeps it, in memory or, when it is large, in a temporary tiled TIFF.
-
-    Args:
-        location: a PNG or JPEG file, read as it is stored.
-        options: which bands count, what is believed to be no data, and up to which size the image is kept in memory.
-    """
+    """Decodes the file at the first read and keeps it, in memory or, when it is large, in a temporary tiled TIFF."""
 
     random_access = False
     handles = 0
@@ -182,12 +177,7 @@ _TURNS = {
 
 
 class OrientedReader(Derived):
-    """An image as it is shown, not as it is stored.
-
-    Args:
-        inner: the image as it is stored.
-        orientation: 2 to 8, as EXIF numbers them.
-    """
+    """An image as it is shown, not as it is stored, by an orientation from 2 to 8, as EXIF numbers them."""
 
     def __init__(self, inner: ImageReader, orientation: int) -> None:
         turn = _TURNS[orientation]

@@ -65,12 +65,8 @@ class RescaledReader(Derived):
     """The image that another one would be on a grid of another size; every pixel is the mean over its footprint.
 
     It is made as it is read, from the coarsest stored level that is fine enough; coarser stored levels stay levels.
-    Where the grid is finer than the image, pixels are repeated.
-
-    Args:
-        inner: any reader of this package.
-        size: height and width of the new level 0.
-        resolution: of the inner's level 0, where it is known better than by the inner.
+    Where the grid is finer than the image, pixels are repeated. The resolution is that of the inner level 0, where it
+    is known better than by the inner reader.
     """
 
     def __init__(self, inner: ImageReader, size: Size, resolution: Resolution | None = None) -> None:
@@ -96,12 +92,7 @@ class RescaledReader(Derived):
 
 
 class FilledReader(Derived):
-    """An image with a value in every place: what means nothing counts in no mean and is replaced.
-
-    Args:
-        inner: any reader of this package.
-        fill: per band what stands where no value is known.
-    """
+    """An image with a value in every place: what means nothing counts in no mean and becomes the fill of its band."""
 
     def __init__(self, inner: ImageReader, fill: Sequence[float]) -> None:
         super().__init__(inner, inner.size)
@@ -149,12 +140,7 @@ def resized(reader: ImageReader, size: Size, resolution: Resolution | None = Non
 
 
 class BandFiles(ImageReader):
-    """Reads windows of several files as bands of one image, on the grid of the finest.
-
-    Args:
-        path: with `{band}`.
-        parts: an open reader of each file, by the name of its band; they belong to this one.
-    """
+    """Reads windows of several files, by the names of their bands, as bands of one image on the grid of the finest."""
 
     def __init__(self, path: Path, parts: Mapping[str, ImageReader]) -> None:
         self.path = path

@@ -53,19 +53,12 @@ def _is_zarr(location: Address) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Multiscale:
-    """One image of the metadata.
+    """One image of the metadata."""
 
-    Attributes:
-        axes: their names, such as ("c", "y", "x"); None where the metadata name none.
-        paths: of the arrays, finest first.
-        scales: per array the factor of each axis, in the units of the axes; None where not given.
-        resolution: size of a pixel of the finest array, where a unit of length is given.
-    """
-
-    axes: tuple[str, ...] | None
-    paths: tuple[str, ...]
-    scales: tuple[tuple[float, ...] | None, ...]
-    resolution: Resolution | None
+    axes: tuple[str, ...] | None  # their names, such as ("c", "y", "x"); None where the metadata name none
+    paths: tuple[str, ...]  # of the arrays, finest first
+    scales: tuple[tuple[float, ...] | None, ...]  # per array the factor of each axis; None where not given
+    resolution: Resolution | None  # size of a pixel of the finest array, where a unit of length is given
 
     def downsample(self, level: int) -> tuple[float, float] | None:
         """Finest pixels per pixel of a level, along rows and columns; None where not known."""

@@ -34,12 +34,6 @@ class OpenSlideReader(ImageReader):
 
     Where nothing was scanned a slide is transparent; its background colour, white unless the file says another, is put
     there.
-
-    Args:
-        location: the slide's file.
-
-    Raises:
-        UnsupportedImageError: when OpenSlide cannot open it.
     """
 
     bands = 3

@@ -29,17 +29,11 @@ _PAGES_ASKED = 8  # of a server
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """An image that is spread over pages.
+    """An image that is spread over pages."""
 
-    Attributes:
-        format: "OME-TIFF", "ImageJ TIFF" or "TIFF pages".
-        levels: for each level of the pyramid the offsets of the pages of its channels, finest first.
-        names: of the channels; empty where the file gives none.
-    """
-
-    format: str
-    levels: tuple[tuple[int, ...], ...]
-    names: tuple[str, ...]
+    format: str  # "OME-TIFF", "ImageJ TIFF" or "TIFF pages"
+    levels: tuple[tuple[int, ...], ...]  # of each level the offsets of the pages of its channels, finest first
+    names: tuple[str, ...]  # of the channels; empty where the file gives none
 
 
 def stack_in(dataset: Any, location: Address, plane: Plane | None) -> Stack | None:
@@ -173,10 +167,6 @@ class RasterioReader(GdalReader):
 
     The overviews are trusted to be means (or wavelet averages, as in JPEG 2000): those made by
     `foveate.data.pyramids.convert` are; overviews that another program made by picking pixels do alias.
-
-    Args:
-        location: the file, URL or GDAL virtual path.
-        options: which bands count, and what is believed to be no data.
     """
 
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:

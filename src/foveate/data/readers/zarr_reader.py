@@ -38,17 +38,11 @@ MOST_PART_BYTES = 640 << 20  # of a zip file: a chunk, and what its codec adds
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """What a chunk of an array may be.
+    """What a chunk of an array may be."""
 
-    Attributes:
-        packed: names of the codecs that pack it, the last one first to be undone; empty for sharded arrays.
-        size: bytes of a whole chunk that is not packed.
-        filled: whether the array says what a chunk holds that is not stored.
-    """
-
-    packed: tuple[str, ...]
-    size: int
-    filled: bool
+    packed: tuple[str, ...]  # codecs that pack it, the last one first to be undone; empty for sharded arrays
+    size: int  # bytes of a whole chunk that is not packed
+    filled: bool  # whether the array says what a chunk holds that is not stored
 
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> Chunks:
@@ -74,11 +68,7 @@ class Chunks:
 
 
 class CheckedStore(WrapperStore["Store"]):
-    """A store that tells a missing chunk from a missing array, and refuses chunks that are not whole.
-
-    Args:
-        store: what is wrapped.
-    """
+    """A store that tells a missing chunk from a missing array, and refuses chunks that are not whole."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
