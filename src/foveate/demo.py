@@ -62,11 +62,7 @@ class EarthFiles:
 
 
 def make_earth(folder: Path) -> EarthFiles:
-    """Write the data set; files that are there already are kept.
-
-    Raises:
-        FoveateError: when the package with the data is not installed.
-    """
+    """Write the data set; files that are there already are kept."""
     files = EarthFiles(folder, folder / "images" / "earth.tif", folder / "earth-labels.tif")
     americas = folder / "images" / "americas.tif"
     if (folder / "masks" / "earth.tif").exists():

@@ -49,8 +49,7 @@ class Scores:
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON, where NaN is null."""
-        tree: dict[str, Any] = without_nan(asdict(self))
-        return tree
+        return dict(without_nan(asdict(self)))
 
 
 def scores_from(matrix: Tensor, names: list[str]) -> Scores:
@@ -243,8 +242,7 @@ class Distances:
 
     def tree(self) -> dict[str, Any]:
         """Plain values for JSON, where NaN is null."""
-        tree: dict[str, Any] = without_nan(asdict(self))
-        return tree
+        return dict(without_nan(asdict(self)))
 
 
 def hausdorff_distances(

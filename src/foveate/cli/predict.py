@@ -183,21 +183,19 @@ class _Command:
                 say_how_to_resume(error)
                 return stop.exit_code
             except Exception as error:  # whatever it is, it must not cost the other images
-                self._fail(image, error)
+                self._failed[Path(image)] = _reason(error)
+                self._mistakes += isinstance(error, ConfigError | DatasetError | OutputExistsError | OutputInUseError)
+                errors.say(_reason(error), "failed", "bold red")
         output.print(predictions_table(self._done, self._failed))
         if self._done:
             output.say(f"written to {self._request.out}")
-        torn = [self._tell_unreadable(image, summary) for image, summary in self._done.items()]
+        torn = {image: summary for image, summary in self._done.items() if summary["failed_blocks"]}
+        for path, summary in torn.items():
+            share, count = summary["share_unreadable"], len(summary["failed_blocks"])
+            _warn(f"{share:.2%} of {path} could not be read: {count} blocks are left empty; STEM.json names them")
         if self._failed:  # where nothing could even begin, what was given was wrong
             return 2 if self._mistakes == len(self._request.images) else 1
-        return UNREADABLE if any(torn) else 0
-
-    def _tell_unreadable(self, image: Path, summary: dict[str, Any]) -> bool:
-        """Say what of an image could not be read; whether there was something."""
-        count, share = len(summary["failed_blocks"]), summary["share_unreadable"]
-        if count:
-            _warn(f"{share:.2%} of {image} could not be read: {count} blocks are left empty; STEM.json names them")
-        return bool(count)
+        return UNREADABLE if torn else 0
 
     def _predict(self, trained: TrainedRun, team: Team, stop: Stop, number: int, image: str) -> dict[str, Any]:
         from foveate.inference.session import Session
@@ -241,11 +239,6 @@ class _Command:
                 save_preview(image, files, trained.config, overwrite=overwrite)
         except Exception as error:
             _warn(f"the preview of {image} was not drawn: {_reason(error)}")
-
-    def _fail(self, image: str, error: Exception) -> None:
-        self._failed[Path(image)] = _reason(error)
-        self._mistakes += isinstance(error, ConfigError | DatasetError | OutputExistsError | OutputInUseError)
-        errors.say(_reason(error), "failed", "bold red")
 
 
 def _reason(error: Exception) -> str:

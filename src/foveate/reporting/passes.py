@@ -64,9 +64,6 @@ class PassesFile:
         Args:
             window: level-0 pixels.
             size: of the result; the places are the centres of its pixels.
-
-        Raises:
-            ImageReadError: when the file is damaged.
         """
         views = self._views
 

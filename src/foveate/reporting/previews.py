@@ -105,12 +105,7 @@ def save_map_previews(
     overwrite: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Write a picture for every image of a split whose maps are in a folder.
-
-    Raises:
-        ImageReadError: when an image, its labels or its maps cannot be read.
-        OutputExistsError: when a picture exists and `overwrite` is false.
-    """
+    """Write a picture for every image of a split whose maps are in a folder."""
     samples = [sample for sample in load_samples(config.data) if sample.split == split]
     for sample in samples:
         files = MapFiles.in_folder(folder, sample.name)
@@ -201,7 +196,10 @@ class PredictionResult(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         """Table and picture, in a notebook."""
-        table = table_html(("class", "pixels", "share"), _class_rows(self["class_pixels"]), self._caption())
+        pixels = self["class_pixels"]
+        total = max(1, sum(pixels.values()))  # nothing is counted where no block could be read
+        rows = [(name, f"{count:,}", f"{100 * count / total:.1f} %") for name, count in pixels.items()]
+        table = table_html(("class", "pixels", "share"), rows, self._caption())
         return table + (self._picture() if self.drawable else "")
 
     def _caption(self) -> str:
@@ -220,11 +218,6 @@ class PredictionResult(dict[str, Any]):
         self.plot().savefig(buffer, dpi=_NOTEBOOK_DPI)
         alt = html.escape(f"{self['image']}: image, prediction and field of view of the passes")
         return f'<img alt="{alt}" style="max-width:100%" src="{data_uri(buffer.getvalue(), "image/png")}">'
-
-
-def _class_rows(pixels: dict[str, int]) -> list[tuple[str, str, str]]:
-    total = max(1, sum(pixels.values()))  # nothing is counted where no block could be read
-    return [(name, f"{count:,}", f"{100 * count / total:.1f} %") for name, count in pixels.items()]
 
 
 def predict_shown(run: TrainedRun, image: Path | str, out: Path | str, **options: Any) -> PredictionResult:

@@ -34,8 +34,7 @@ class Job:
 def slots_of(devices: str) -> list[dict[str, str]]:
     """Environment variables for each process that may run at a time: its device, and its share of the cores.
 
-    Args:
-        devices: as `foveate.devices.devices_of` reads it; "auto" without a GPU is one process for each core.
+    Devices are as `devices_of` reads them; "auto" without a GPU is one process for each core.
     """
     cores = available_cores()
     places = devices_of(devices)

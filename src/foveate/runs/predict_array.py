@@ -59,10 +59,6 @@ def predict_array(
         scale: what the values are divided by before mean and standard deviation are applied, instead of what is found.
         pixel_size: such as "0.5 um", for a run with `data.pixel_size`.
         trained_on: type of the pixels that the run was trained on, where the run does not know it.
-
-    Raises:
-        UnsupportedImageError: when the array is no single image, or its axes are ambiguous.
-        DatasetError: when bands or values do not fit those that the run was trained on.
     """
     data = run.config.data
     array = _ordered(_as_array(image), axes, data)

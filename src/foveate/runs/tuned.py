@@ -101,9 +101,10 @@ def with_tuned(
     if given or in_seconds(budget):
         return config
     each = config.passes_of_a_patch
-    allowed = _passes_per_megapixel(budget, target) * SLACK
+    # "all" is not a share.
+    allowed = (share_of_fixed(budget) or math.inf) * 1e6 / target**2 if isinstance(budget, str) else budget
     # Who asks for augmentation gets it: only what was chosen without any is to be augmented.
-    affordable = [one for one in tuned if one.budget * each <= allowed and not (config.tta and one.tta)]
+    affordable = [one for one in tuned if one.budget * each <= allowed * SLACK and not (config.tta and one.tta)]
     if not affordable:
         return config
     choice = affordable[-1]
@@ -114,9 +115,3 @@ def with_tuned(
     changes: dict[str, Any] = {"planner": "pyramid", "looks": choice.looks, "fusion": choice.fusion, "budget": budget}
     changes |= {"tta": config.tta or choice.tta}
     return InferenceConfig.parse({**config.tree(), **changes}, source="what `foveate tune` chose")
-
-
-def _passes_per_megapixel(budget: float | str, target: int) -> float:
-    if isinstance(budget, str):
-        return (share_of_fixed(budget) or math.inf) * 1e6 / target**2  # "all" is not a share
-    return budget

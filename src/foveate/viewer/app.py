@@ -137,11 +137,8 @@ class _TileEndpoint:
         found = _TILE.fullmatch(request.path_params["name"])
         if found is None or request.path_params["token"] != self._token:
             return PlainTextResponse("no such tile", status_code=404)
+        layers, ending = self._tiles.scene.layers, found[5]
         layer, level, col, row = map(int, found.groups()[:4])
-        return await self._tile(request, layer, TileIndex(level, col, row), found[5])
-
-    async def _tile(self, request: Request, layer: int, index: TileIndex, ending: str) -> Response:
-        layers = self._tiles.scene.layers
         if layer >= len(layers) or layers[layer].rendering.media != ending:
             return PlainTextResponse("no such layer", status_code=404)
         async with self._turns:
@@ -149,7 +146,7 @@ class _TileEndpoint:
             if await request.is_disconnected():
                 return Response(status_code=_CLIENT_LEFT)
             try:
-                tile = await asyncio.wrap_future(self._tiles.submit(layer, index))
+                tile = await asyncio.wrap_future(self._tiles.submit(layer, TileIndex(level, col, row)))
             except IndexError:
                 return PlainTextResponse("no such tile", status_code=404)
             except ImageReadError:
@@ -173,9 +170,6 @@ def serve(
         port: 0 takes a free one.
         browser: open the page in the user's browser.
         on_ready: told the address of the page.
-
-    Raises:
-        ConfigError: when the address cannot be listened on.
     """
     config = uvicorn.Config(
         make_app(scene, host), log_level="warning", server_header=False, timeout_graceful_shutdown=2

@@ -39,16 +39,14 @@ ALL, ANY = "all classes", "any class"
 
 
 def build_scene(inputs: Inputs, options: Options | None = None) -> Scene:
-    """Make a scene of files.
-
-    Raises:
-        ConfigError: when a raster lies on another grid than the image, or an option does not fit.
-        ImageReadError, UnsupportedImageError: when a file cannot be read.
-    """
+    """Make a scene of files."""
     options = options or Options()
     if not 64 <= options.tile <= 1024:
         raise ConfigError(f"a tile side of {options.tile} pixels; allowed are 64 to 1024")
-    base = raster_facts(_base_of(inputs))
+    shown = inputs.image or next((item.classes for item in inputs.predictions if item.classes), inputs.labels)
+    if shown is None:
+        raise ConfigError("nothing to show; give an image or a prediction")
+    base = raster_facts(shown)
     truth = _truth(inputs, base, options)
     layers = tuple(_layers(inputs, truth, base, options))
     return Scene(
@@ -61,13 +59,6 @@ def build_scene(inputs: Inputs, options: Options | None = None) -> Scene:
         notices=(*_notices(inputs, layers), *truth.notes),
         tile=options.tile,
     )
-
-
-def _base_of(inputs: Inputs) -> Path:
-    found = inputs.image or next((item.classes for item in inputs.predictions if item.classes), inputs.labels)
-    if found is None:
-        raise ConfigError("nothing to show; give an image or a prediction")
-    return found
 
 
 def _truth(inputs: Inputs, base: RasterFacts, options: Options) -> Truth:
@@ -166,12 +157,7 @@ def overlapping_layers(layer: Layer, answers: Mapping[str, Rendering]) -> Iterat
 def labels_of(
     path: Path, base: RasterFacts, legend: tuple[ClassEntry, ...] | None, overlapping: bool, options: Options
 ) -> Truth:
-    """Read what labels say.
-
-    Raises:
-        ConfigError: when they lie on another grid, or are no labels.
-        DatasetError: when polygons cannot be read.
-    """
+    """Read what labels say."""
     files = _files(path, legend)
     if path.suffix.lower() in VECTORS:
         return _of_polygons(files or path, base, legend or (), overlapping, options)

@@ -55,10 +55,6 @@ class RasterFacts:
         pairs = ((key.removeprefix(_CLASS_TAG), name) for key, name in self.tags.items() if key.startswith(_CLASS_TAG))
         return {int(key): name for key, name in pairs if key.isdecimal() and len(key) <= 3}
 
-    def band_name(self, band: int) -> str:
-        """What a band is, counted from 1."""
-        return (self.descriptions[band - 1] if band <= len(self.descriptions) else None) or f"band {band}"
-
     @property
     def has_classes(self) -> bool:
         """Whether the values are class ids, or bands of overlapping classes, as far as the file says."""
@@ -169,11 +165,6 @@ def find_inputs(paths: Sequence[Path], labels: Path | None = None, name: str | N
         paths: at most one image, also a URL; folders of predictions, one of their files, class maps, or polygons.
         labels: a mask of the image, or polygons; else a mask called STEM.labels.tif or .png beside a prediction.
         name: stem of the image, where a folder holds predictions of several.
-
-    Raises:
-        ConfigError: when several images are given, or it is not clear which prediction is meant.
-        ImageReadError: when a file is missing.
-        UnsupportedImageError: when no reader can open it.
     """
     images: list[Path] = []
     predictions: list[Prediction] = []

@@ -99,6 +99,7 @@ def value_layers(kind: str, facts: RasterFacts, pixel: float, summary: dict[str,
     gain = facts.gain
     if facts.dtype == np.uint8 and gain == 1 and span:
         gain = 1 / _BYTE_OF_ONE
+    names = dict(enumerate(facts.descriptions, start=1))
     for band in range(1, facts.bands + 1 if kind == "probabilities" else 2):
         yield Layer(
             cast("Kind", kind),
@@ -107,7 +108,7 @@ def value_layers(kind: str, facts: RasterFacts, pixel: float, summary: dict[str,
             facts.size,
             pixel,
             scale=Scale(low, high, unit, stops(colors)),
-            option=facts.band_name(band) if kind == "probabilities" else "",
+            option=names.get(band) or f"band {band}" if kind == "probabilities" else "",
             opacity=0.7,
         )
 
@@ -139,11 +140,7 @@ _MOST = 8  # bits of a code
 
 
 def windows_layer(facts: RasterFacts, pixel: float) -> Layer:
-    """The layer of a map of passes, see `foveate.looks.passes`.
-
-    Raises:
-        ConfigError: when the map does not say what its bands are, or has more than can be told apart.
-    """
+    """The layer of a map of passes, see `foveate.looks.passes`."""
     pairs = _looks(facts)
     views = sorted({view for view, _ in pairs})
     legend = tuple(

@@ -135,11 +135,6 @@ def export(
 
     Returns:
         The number of tiles.
-
-    Raises:
-        OutputExistsError: when the folder exists and `overwrite` is false, or it is no export.
-        OutputWriteError: when writing failed.
-        ImageReadError: when a file is damaged.
     """
     total = sum(len(TileGrid(layer.size, scene.tile)) for layer in scene.layers)
     with _written_folder(folder, overwrite) as partial:

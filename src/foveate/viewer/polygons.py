@@ -163,9 +163,6 @@ def read_polygons(path: Path, base: RasterFacts, vectors: VectorsConfig, classes
         base: the image.
         vectors: how the file is read.
         classes: names in the order of their ids, for `vectors.order` to go by.
-
-    Raises:
-        DatasetError: when it cannot be read, or none of them lies on the image.
     """
     shapes = read_shapes(path, base.name, vectors.attribute, vectors.layer, bare=True)
     with open_image(base.path) as image:

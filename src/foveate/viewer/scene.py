@@ -189,9 +189,6 @@ class TileService(Closing):
 
         Returns:
             Its JPEG or PNG bytes, or the `ImageReadError` of a damaged file.
-
-        Raises:
-            IndexError: when there is no such layer or tile.
         """
         if not 0 <= layer < len(self.scene.layers):
             raise IndexError(layer)

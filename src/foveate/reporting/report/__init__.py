@@ -179,8 +179,8 @@ class _Gathered:
         make = partial(animate, self.state.maps, self._views, estimator)
         animation = self._guarded("the foveation over training", make)
         if animation is not None:
-            self.figures.other("foveation.gif", animation.gif)
-            self.figures.other("foveation-last.png", animation.last_frame)
+            self.figures.keep("foveation.gif", animation.gif)
+            self.figures.keep("foveation-last.png", animation.last_frame)
             self.parts["animation"] = {
                 "strip": data_uri(animation.strip, "image/png"), "frames": animation.frames,
                 "steps": animation.steps, "shape": animation.shape, "seconds": animation.seconds,

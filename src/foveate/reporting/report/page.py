@@ -84,7 +84,7 @@ class FigureFolder:
         # A name in a script that matplotlib's font lacks: the page has it right, the PNG shows boxes.
         with style():
             text = _svg(figure, name)
-            self._write(f"{name}.svg", text.encode())
+            self.keep(f"{name}.svg", text.encode())
             with self._opened(f"{name}.png") as partial:
                 figure.savefig(partial, dpi=160)
         return Chart(name, title, alt, inline_svg(text, name))
@@ -92,16 +92,13 @@ class FigureFolder:
     def picture(self, name: str, pixels: Picture, *, photo: bool = False) -> str:
         """Keep a picture (h, w, 3) as PNG; the data URI of it, of a photo as JPEG, which is smaller."""
         image = Image.fromarray(pixels)
-        self._write(f"{name}.png", _encoded(image, "PNG", optimize=True))
+        self.keep(f"{name}.png", _encoded(image, "PNG", optimize=True))
         if photo:
             return data_uri(_encoded(image, "JPEG", quality=_JPEG_QUALITY), "image/jpeg")
         return data_uri((self.path / f"{name}.png").read_bytes(), "image/png")
 
-    def other(self, name: str, content: bytes) -> None:
+    def keep(self, name: str, content: bytes) -> None:
         """Keep a file of any kind."""
-        self._write(name, content)
-
-    def _write(self, name: str, content: bytes) -> None:
         with self._opened(name) as partial:
             partial.write_bytes(content)
 

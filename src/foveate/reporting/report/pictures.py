@@ -66,7 +66,9 @@ def example(
 ) -> Example:
     """The pictures of one image; it, its labels and its maps are read at a size for a screen."""
     name = rank.replace(" ", "-")
-    prediction, labels = _class_maps(sample, files, config)
+    # At every step-th pixel: at most 2048 a side.
+    strips = list(sampled_maps(sample, files, config.data, config.foveation.fields_of_view))
+    prediction, labels = (np.concatenate(parts) for parts in list(zip(*strips, strict=True))[:2])
     photo, passes = _photo_and_passes(sample, files, config)
     colors, membership = [c.rgb for c in config.data.classes], config.data.membership
 
@@ -101,12 +103,6 @@ def smaller(picture: Picture) -> Picture:
     return resized
 
 
-def _class_maps(sample: Sample, files: MapFiles, config: RunConfig) -> tuple[LabelArray, LabelArray]:
-    """Predicted and true class ids, at every step-th pixel: at most 2048 a side."""
-    strips = list(sampled_maps(sample, files, config.data, config.foveation.fields_of_view))
-    return np.concatenate([one.prediction for one in strips]), np.concatenate([one.labels for one in strips])
-
-
 def _photo_and_passes(sample: Sample, files: MapFiles, config: RunConfig) -> tuple[Picture, Picture]:
     """The image, and of the same size the field of view of the passes in the colours of the legend."""
     data, views = config.data, config.foveation.fields_of_view
@@ -132,8 +128,9 @@ def render(sample: Sample, files: MapFiles, data: DataConfig, scales: ScaleSet, 
     passes = PassesFile.read(files.passes)
     with open_sample(sample, data) as image:
         window, variety = _varied_part(image.size, passes, scales, cell)
-        rows, cols = (_middles(*place, cell) for place in window.ranges)
-        chosen = scale_of(passes.chosen(rows, cols), scales.fields_of_view)
+        # Under the centres of the cells, the last of which may be cut off.
+        middles = (np.minimum(np.arange(first, end, cell) + cell // 2, end - 1) for first, end in window.ranges)
+        chosen = scale_of(passes.chosen(*middles), scales.fields_of_view)
         composed = compose(image, window, chosen, scales, cell)
         bands = channels_shown(image, data.bands, data.in_channels)
         plain = image_picture(image, window, longest=PART_LONGEST, bands=bands)
@@ -218,11 +215,6 @@ def _varied_part(size: Size, passes: PassesFile, scales: ScaleSet, cell: int) ->
 def _last(length: int, side: int, cell: int) -> int:
     """The last corner on a cell at which a side still lies inside."""
     return max(0, (length - side) // cell * cell)
-
-
-def _middles(start: int, end: int, cell: int) -> IntArray:
-    """Positions under the centres of the cells of a length that begins at one, the last of which may be cut off."""
-    return np.minimum(np.arange(start, end, cell) + cell // 2, end - 1)
 
 
 def _layer(image: ImageReader, window: Window, downsample: float, rows: IntArray, cols: IntArray) -> Raster:
