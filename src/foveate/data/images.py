@@ -150,13 +150,7 @@ class SampleReader:
     def read(
         self, sample: Sample, cells: Sequence[tuple[int, int]], planned: Sequence[Sequence[Planned]] | None = None
     ) -> list[Location]:
-        """The locations of some cells of one image.
-
-        Args:
-            sample: the image.
-            cells: (row, col) of each.
-            planned: the windows to read at each; by default those of the spec's scales around it.
-        """
+        """The locations of some cells (row, col) of one image, by default of the spec's scales around each."""
         stored = self._images.get(sample.image)
         image = working(stored, self._config, sample.pixel_size)
         if sample not in self._sources:

@@ -163,13 +163,9 @@ class LabelIndex:
         *,
         progress: Callable[[float], None] | None = None,
     ) -> LabelIndex:
-        """Read all masks once, several at a time.
+        """Read all masks once, several at a time, each opened, read and closed in one thread.
 
-        Args:
-            masks: one function per image that opens its mask; each is opened, read and closed in one thread.
-            classes: number of classes.
-            cell: side of a cell in level-0 pixels: the overview's downsample.
-            progress: called with the share of images done, 0 to 1.
+        A cell's side in level-0 pixels is the overview's downsample; `progress` gets the share of images done.
         """
         images = []
         for image in read_each(masks, lambda labels: index_labels(labels, classes, cell)):

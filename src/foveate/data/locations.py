@@ -143,15 +143,9 @@ def read_location(
     channels: Sequence[int],
     planned: Sequence[Planned] | None = None,
 ) -> Location:
-    """Read what training needs of one cell.
+    """Read what training needs of one cell (row, col): by default the windows of the spec's scales around it.
 
-    Args:
-        image: the image.
-        labels: its mask.
-        cell: (row, col) of the cell.
-        spec: what to read.
-        channels: 0-based bands, one per channel, from `select_channels`.
-        planned: the windows to read; by default those of the spec's scales around the cell.
+    The channels are 0-based bands, from `select_channels`.
     """
     row, col = cell
     around = CellGrid(image.size, spec.overview_downsample).window(row, col)
@@ -184,12 +178,7 @@ def _as_batchable(raster: Raster) -> Tensor:
 
 
 class Augmentation:
-    """Mirrors, turns and recolours locations.
-
-    Args:
-        config: what is changed, and how much.
-        scale: largest raw value, that colours are measured by; float images are clamped to [0, scale] when recoloured.
-    """
+    """Mirrors, turns and recolours locations, by the largest raw value; recoloured floats are clamped to [0, scale]."""
 
     def __init__(self, config: AugmentationConfig, scale: float) -> None:
         self._config, self._scale = config, scale

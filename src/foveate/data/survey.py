@@ -49,14 +49,14 @@ class Survey:
 
 
 def survey(folder: Path) -> Survey:
-    """Look at a folder of images and labels of the same names.
-
-    Args:
-        folder: holds images/ and masks/ (or labels/, annotations/, ...).
-    """
+    """Look at a folder that holds images/ and, of the same names, masks/ (or labels/, annotations/, ...)."""
     problems: list[str] = []
     images = _images(folder, problems)
-    _check_alike(images)
+    for what in ("bands", "dtype"):
+        kinds = Counter(getattr(image, what) for image in images)
+        if len(kinds) > 1:
+            told = ", ".join(f"{kind} in {count} images" for kind, count in kinds.most_common())
+            raise DatasetError(f"the images differ in {what}: {told}; convert some, so that all are alike")
     low, high, mean, std = _values(images)
     counted = Counted(images)
     return Survey(
@@ -131,14 +131,6 @@ def _facts(image: ImageReader, name: str, path: Path, labels: Path) -> ImageFact
     size = None if resolution is None else (resolution.row * resolution.col) ** 0.5
     crs = place.crs if place is not None and place.crs else None
     return ImageFacts(name, path, labels, image.size, image.bands, image.dtype.name, size, crs)
-
-
-def _check_alike(images: list[ImageFacts]) -> None:
-    for what in ("bands", "dtype"):
-        kinds = Counter(getattr(image, what) for image in images)
-        if len(kinds) > 1:
-            told = ", ".join(f"{kind} in {count} images" for kind, count in kinds.most_common())
-            raise DatasetError(f"the images differ in {what}: {told}; convert some, so that all are alike")
 
 
 def _values(images: list[ImageFacts]) -> tuple[float, float, tuple[float, ...], tuple[float, ...]]:

@@ -93,6 +93,7 @@ class Counted:
                 self._count_shapes(image)
             else:
                 self._count_masks(image, share)
+        self.overlap = float(self._drawn[1] / max(1, self._drawn[0]))  # share of the area in several classes
 
     def classes(self) -> dict[Any, ClassFacts]:
         """What was counted, by value."""
@@ -105,11 +106,6 @@ class Counted:
             )
             for value in sorted(self._pixels)
         }
-
-    @property
-    def overlap(self) -> float:
-        """Share of the area of polygons that lies in polygons of several classes."""
-        return float(self._drawn[1] / max(1, self._drawn[0]))
 
     def _count_masks(self, image: ImageFacts, share: float) -> None:
         halves: dict[Any, NDArray[Any]] = defaultdict(lambda: np.zeros(2))

@@ -53,11 +53,9 @@ class TiledWriter:
         self.levels: int | None = None
 
     def write(self, window: Window, values: Bytes | TiledLayer) -> None:
-        """Write (h, w), or (bands, h, w) where there are several, or what `Tiling.cut` made of them.
+        """Write (h, w), or (bands, h, w) where there are several, or what `Tiling.cut` made of them, into a window.
 
-        Args:
-            window: where, in pixels of the raster; the same blocks in all calls, in any order.
-            values: pixels, or pieces.
+        The same blocks in all calls, in any order.
 
         Raises:
             OutputWriteError: when that fails, for example on a full disk.

@@ -134,11 +134,8 @@ def open_source(
 ) -> LabelSource:
     """The labels in a file, on the grid of an image; nothing of it is kept open but by `mask`.
 
-    Args:
-        place: the file.
-        image: at the working resolution; only its size, place and pixel size are asked for.
-        config: says what values mean.
-        mask: opens a mask, or gives an open one; asked again for every read, so that a cache may close it.
+    Of the image, at the working resolution, only its size, place and pixel size are asked for. `mask` opens a mask, or
+    gives an open one; it is asked again for every read, so that a cache may close it.
 
     Raises:
         DatasetError: when the file cannot hold the labels of this image.

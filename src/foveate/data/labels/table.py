@@ -44,14 +44,10 @@ class _Lookup:
 class LabelTable:
     """The values of masks of one band.
 
-    A class that `label_map` leads nothing to keeps its own id as its value, so `{255: 1}` is enough for masks of 0 and
-    255. NaN is `IGNORE`. Masks of several equal bands, such as grey pictures saved in colour, are masks of one.
-
-    Args:
-        classes: number of classes; ids are 0 to `classes - 1`.
-        label_map: value in the file -> class id or `IGNORE`; any whole numbers. `IGNORE` is a value too, unless the map
-            leads it elsewhere.
-        rounded: take the nearest allowed value for one that is not allowed.
+    A class that `label_map`, from values to class ids or `IGNORE`, leads nothing to keeps its own id as its value, so
+    `{255: 1}` is enough for masks of 0 and 255. NaN is `IGNORE`, and so is that number unless the map says else.
+    Masks of several equal bands, such as grey pictures saved in colour, are masks of one. `rounded` takes the nearest
+    allowed value for one that is not allowed.
 
     Raises:
         DatasetError: when values are to be rounded and lie too close to each other for that.
@@ -137,12 +133,7 @@ class LabelTable:
 
 
 class ColourTable:
-    """The colours of masks of three bands, or of one band with a colour table.
-
-    Args:
-        colours: red, green and blue, 0 to 255, -> class id or `IGNORE`.
-        rounded: take the nearest of the colours for one that is not allowed.
-    """
+    """The colours of masks of three bands, or of one with a colour table, by the class id or `IGNORE` they mean."""
 
     in_colours = True
 

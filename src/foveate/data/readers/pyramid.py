@@ -233,12 +233,7 @@ class MemoryPyramid:
 
     Rounding is half to even, so that levels do not get brighter one after the other. A last odd row or column is
     repeated, so that every other pixel is exact; what is mirrored beyond it lies up to two pixels of the level off.
-    Values that mean nothing count in no mean; where all four mean nothing one of them stands.
-
-    Args:
-        base: the image.
-        valid: (H, W) which of its pixels hold data; None for all.
-        nodata: per band the values that mean that there is none.
+    Values that mean nothing, as `valid` (H, W) and `nodata` say, count in no mean; where all four do one stands.
     """
 
     def __init__(self, base: Raster, valid: BoolArray | None = None, nodata: NoData = ()) -> None:

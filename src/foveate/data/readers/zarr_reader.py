@@ -146,14 +146,7 @@ class ZarrReader(ImageReader):
     """Reads windows of an OME-Zarr image (NGFF 0.4, 0.5), of a Zarr array (v2, v3) or of a group of arrays.
 
     Without names of axes, those of `ImageAxes.guessed` are taken. A chunk that is not stored holds the array's fill
-    value, as Zarr has it, as long as the array itself is there.
-
-    Args:
-        location: a folder, a zip file or a URL; of an array within a group too.
-        plane: which place along axes other than c, y and x, where there are several.
-
-    Raises:
-        ImageReadError: when a server has nothing there.
+    value, as Zarr has it, as long as the array itself is there. The plane is a place along axes other than c, y and x.
     """
 
     def __init__(self, location: Address, plane: Plane | None = None) -> None:
