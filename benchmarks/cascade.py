@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from foveate.cascade import CascadeSegmenter
 from foveate.demo import encoder_weights
 from foveate.files import write_text
-from foveate.patches.alignment import Context
+from foveate.networks.cascade import Context
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run

@@ -11,8 +11,7 @@ from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.estimator import Draw
 from foveate.foveation.estimators import Cascade
 from foveate.networks.build import build_network
-from foveate.networks.cascade import _Entrance
-from foveate.patches.alignment import Context
+from foveate.networks.cascade import Context, _Entrance
 from foveate.segmenter import Places
 
 OPTIONS = {"weights": None, "classes": 3}

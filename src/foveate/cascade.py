@@ -12,11 +12,10 @@ from foveate.foveation.estimator import Draw, LocationOutput
 from foveate.foveation.estimators import Cascade
 from foveate.geometry import ceil_div
 from foveate.membership import Exclusive, Membership
-from foveate.networks.cascade import CascadeNetwork
+from foveate.networks.cascade import CascadeNetwork, Context
 from foveate.networks.parts import heads_of
-from foveate.patches.alignment import Context, resize_logits
 from foveate.patches.extraction import Windows
-from foveate.patches.scales import ScaleSet
+from foveate.patches.scales import ScaleSet, resize_logits
 from foveate.segmenter import FoveatedSegmenter, Places
 
 # A closer look counts so many times as much as the next wider one where both cover a pixel.

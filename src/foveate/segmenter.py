@@ -16,7 +16,6 @@ from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
-from foveate.patches.alignment import chosen_crops, middle_of, resize_logits, weighted_crops
 from foveate.patches.extraction import (
     Windows,
     extract_patches,
@@ -25,7 +24,7 @@ from foveate.patches.extraction import (
     region_of,
     region_window,
 )
-from foveate.patches.scales import ScaleSet, assembled
+from foveate.patches.scales import ScaleSet, assembled, chosen_crops, middle_of, resize_logits, weighted_crops
 from foveate.types import Alignment
 
 

@@ -4,14 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.errors import GeometryError
-from foveate.patches.alignment import (
-    Context,
-    chosen_crops,
-    crop_central,
-    importance_window,
-    resize_logits,
-    weighted_crops,
-)
+from foveate.networks.cascade import Context
+from foveate.patches.scales import chosen_crops, crop_central, importance_window, resize_logits, weighted_crops
 
 
 @given(st.sampled_from([8, 16]), st.sampled_from([8, 16, 24]), st.floats(0.2, 0.95))

@@ -18,8 +18,7 @@ from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
-from foveate.patches.alignment import middle_of
-from foveate.patches.scales import ScaleSet, assembled
+from foveate.patches.scales import ScaleSet, assembled, middle_of
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run

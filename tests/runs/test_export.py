@@ -14,8 +14,7 @@ import foveate
 from foveate.build import build_segmenter
 from foveate.cli.app import app
 from foveate.errors import ConfigError, NetworkError, OutputExistsError
-from foveate.networks.cascade import NetworkPerScale
-from foveate.patches.alignment import Context
+from foveate.networks.cascade import Context, NetworkPerScale
 from foveate.patches.scales import assembled
 from foveate.runs import share as module
 from foveate.runs._exported import ExportedLook

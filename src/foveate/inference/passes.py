@@ -18,7 +18,7 @@ from foveate.inference.runner import Runner, Seen
 from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of
 from foveate.inference.stitch import pixels_at_once
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, Planner, begun_in
-from foveate.patches.alignment import Context
+from foveate.networks.cascade import Context
 from foveate.patches.extraction import Windows
 from foveate.patches.scales import ScaleSet
 from foveate.segmenter import FoveatedSegmenter

@@ -33,7 +33,7 @@ from foveate.looks.pyramid import (
     roots_of,
     share_inside,
 )
-from foveate.patches.alignment import Context
+from foveate.networks.cascade import Context
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 

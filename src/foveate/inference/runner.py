@@ -21,7 +21,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import megapixels_of, roots_of
-from foveate.patches.alignment import Context
+from foveate.networks.cascade import Context
 from foveate.segmenter import FoveatedSegmenter
 
 # On a processor more at a time brings nothing: they are the defaults.

@@ -12,7 +12,7 @@ from foveate.devices import on_device
 from foveate.errors import GeometryError
 from foveate.geometry import Window
 from foveate.looks.passes import Passes
-from foveate.patches.alignment import importance_window
+from foveate.patches.scales import importance_window
 from foveate.segmenter import FoveatedSegmenter
 from foveate.types import Blending, BoolArray
 

@@ -16,8 +16,8 @@ from foveate.errors import ConfigError
 from foveate.geometry import Size, Window, ceil_div, tile_starts
 from foveate.looks.passes import meets
 from foveate.membership import Exclusive, Membership
-from foveate.patches.alignment import crop_central
 from foveate.patches.extraction import Windows
+from foveate.patches.scales import crop_central
 
 
 class PyramidLook(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -15,7 +16,6 @@ from torch.nn.modules.batchnorm import _NormBase
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
 from foveate.networks.parts import DeepSupervision, EncoderDecoder, evaluating, heads_of
-from foveate.patches.alignment import Context
 
 # Where context enters: the encoder's features, the input, or nowhere; "auto": features where the network has them.
 Entrance: TypeAlias = Literal["auto", "features", "input", "none"]
@@ -24,6 +24,52 @@ Handed: TypeAlias = Literal["both", "map", "probabilities"]
 
 _LEAST_STRIDE = 8
 _FORMS = "encoder, decoder and segmentation head of segmentation_models_pytorch, or an encoder with a c1 or ppm head"
+
+
+class Context(NamedTuple):
+    """What wider looks handed on, and where in their windows N closer ones lie.
+
+    Attributes:
+        seen: (N, D, m, m) over the whole windows of the wider looks.
+        corners: (N, 2) top and left of the closer windows in the wider ones, as shares of the latter's side; float.
+        share: side of a closer window as a share of the wider one's.
+        kept: (N,) 1 where a closer look gets its context, 0 where it stands alone; all get it when None.
+    """
+
+    seen: Tensor
+    corners: Tensor
+    share: float
+    kept: Tensor | None = None
+
+    def over(self, height: int, width: int) -> Tensor:
+        """The context (N, D, height, width) over the closer windows.
+
+        A value is read at the centre of each pixel, bilinearly between the centres of the wide map, those just outside
+        the closer window included: that is the halo. Where several of the map's pixels lie in one, their mean is taken;
+        beyond the wide window the outermost value goes on.
+        """
+        factors = [
+            max(1, math.ceil(self.share * side / count))
+            for side, count in zip(self._side, (height, width), strict=True)
+        ]
+        grid = self._centres(height * factors[0], width * factors[1])
+        found = F.grid_sample(self.seen.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+        found = F.avg_pool2d(found, factors) if max(factors) > 1 else found
+        return found if self.kept is None else found * self.kept.view(-1, 1, 1, 1).to(found.dtype)
+
+    @property
+    def _side(self) -> tuple[int, int]:
+        return self.seen.shape[-2], self.seen.shape[-1]
+
+    def _centres(self, height: int, width: int) -> Tensor:
+        """Where values are read, (N, height, width, 2) as (x, y) in [-1, 1] over the wide windows."""
+        corners = self.corners.to(self.seen.device, torch.float32)
+        rows, cols = (
+            corners[:, axis, None] + (torch.arange(count, device=corners.device) + 0.5) * (self.share / count)
+            for axis, count in ((0, height), (1, width))
+        )
+        shape = (corners.shape[0], height, width)  # `len` would make it a constant of an exported network
+        return torch.stack([cols[:, None, :].expand(shape), rows[:, :, None].expand(shape)], dim=-1) * 2 - 1
 
 
 class Seen(NamedTuple):

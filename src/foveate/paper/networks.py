@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from foveate.errors import NetworkError
 from foveate.networks.parts import DeepSupervision
-from foveate.patches.alignment import crop_central
+from foveate.patches.scales import crop_central
 
 _PYRAMID_CHANNELS = 512
 _DROPOUT = 0.1

@@ -11,10 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from foveate.package import door
-from foveate.patches.scales import ScaleSet, assembled
+from foveate.patches.scales import ScaleSet, assembled, crop_central, resize_logits
 
 if TYPE_CHECKING:
-    from foveate.patches.alignment import crop_central, resize_logits
     from foveate.patches.extraction import Windows, extract_patches, overview_of
 
 
@@ -31,8 +30,5 @@ __all__ = ["ScaleSet", "Windows", "assembled", "crop_central", "extract_patches"
 
 __getattr__, __dir__ = door(
     __name__,
-    {
-        "alignment": "crop_central resize_logits",
-        "extraction": "Windows extract_patches overview_of",
-    },
+    {"extraction": "Windows extract_patches overview_of"},
 )

@@ -1,4 +1,7 @@
-"""The fields of view to choose from, and what a patch shows of each: plain, or with its surroundings in the rim."""
+"""The fields of view, what a patch shows of each, and how its output returns to the image.
+
+A patch is plain, or has its surroundings in the rim. Outputs are cropped over the target, weighted where they overlap.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from foveate.errors import GeometryError
 from foveate.geometry import Window
 from foveate.package import torch
+from foveate.types import Blending
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,3 +165,122 @@ def _squeezing(rim: int, middle: int, surround: float, pixels: int, device: torc
         places = (torch.cat([-outside.flip(0), inside, outside]) + 1) / 2 * pixels - 0.5
         distance = (places.clamp(0, pixels - 1)[:, None] - torch.arange(pixels)).abs()
         return (1 - distance).clamp(min=0).to(device)
+
+
+def crop_central(output: Tensor, fraction: float, side: int) -> Tensor:
+    """Cut the central part out of each output and resample it, bilinearly, to the target's side.
+
+    Args:
+        output: (N, C, P', P') logits over a patch's whole window.
+        fraction: side of the kept part divided by the side of the window, in (0, 1]: T / f for a target of side T.
+        side: side of the result in pixels, T.
+
+    Returns:
+        (N, C, side, side) logits over the target. Pixel centres correspond (`align_corners=False`); neighbours just
+        outside the kept part take part in the interpolation, as they are known.
+    """
+    if fraction == 1:
+        return resize_logits(output, side)
+    centres = (torch.arange(side, dtype=torch.float32, device=output.device) + 0.5) * (2 * fraction / side) - fraction
+    grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1)
+    grid = grid.to(output.dtype).expand(output.shape[0], -1, -1, -1)
+    return torch.nn.functional.grid_sample(output, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def middle_of(output: Tensor, share: float) -> Tensor:
+    """The middle, of a share of the side, of outputs (N, C, P', P') at their own resolution: (N, C, m, m)."""
+    if share == 1:
+        return output
+    side = output.shape[-1]
+    rim = (1 - share) * side / 2
+    if rim == round(rim):
+        return output[..., round(rim) : side - round(rim), round(rim) : side - round(rim)]
+    return crop_central(output, share, max(1, round(share * side)))
+
+
+def chosen_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: int) -> Tensor:
+    """Each output over its target, read at the fields of view that its weights choose.
+
+    Args:
+        output: (N, C, P', P') logits over patches' whole windows.
+        weights: (N, S) of the scales; only those that are not zero, or have a gradient, are read.
+        views: S fields of view, level-0 pixels.
+        side: of the target.
+
+    Returns:
+        (N, C, side, side) sums over the scales.
+
+    Raises:
+        GeometryError: when all weights are zero.
+    """
+    total = None
+    for scale, view in enumerate(views):
+        share = weights[:, scale]
+        if not share.requires_grad and bool((share == 1).all()):
+            return crop_central(output, side / view, side)
+        # One-hot weights without a gradient leave most rows out of most scales.
+        rows = torch.arange(len(output), device=output.device)
+        rows = rows if share.requires_grad else rows[share != 0]
+        if len(rows) == 0:
+            continue
+        part = crop_central(output[rows], side / view, side)
+        part = part * share[rows].to(part.dtype).view(-1, 1, 1, 1)
+        if total is None:
+            total = part.new_zeros(len(output), *part.shape[1:])
+        total = total.index_add(0, rows, part)
+    if total is None:
+        raise GeometryError("scale weights of zero: each row must sum to one")
+    return total
+
+
+def weighted_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: int, scales: Sequence[int]) -> Tensor:
+    """As `chosen_crops`, of these scales, without looking at the weights, which would wait for the device."""
+    parts = []
+    for scale in scales:
+        part = crop_central(output, side / views[scale], side)
+        share = weights[:, scale].to(part.dtype).view(-1, 1, 1, 1)
+        parts.append(part if len(scales) == 1 else torch.where(share == 0, 0, part * share))
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
+
+
+def resize_logits(output: Tensor, side: int) -> Tensor:
+    """Resample (N, C, h, w) logits to `side` x `side`; returned unchanged when they already are."""
+    if output.shape[-2:] == (side, side):
+        return output
+    return torch.nn.functional.interpolate(
+        output, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def importance_window(side: int, blending: Blending) -> Tensor:
+    """Weights (side, side) of one support, symmetric, in (0, 1], never zero: a pixel seen once must still count.
+
+    Args:
+        side: side of the support in pixels.
+        blending: "none" (all one), "linear" (a pyramid), "hann" (raised cosine) or "gaussian" (sigma side / 8, as in
+            nnU-Net and MONAI, with a floor of 1e-3).
+    """
+    ramp = _RAMPS[blending](side).float()
+    return ramp[:, None] * ramp[None, :]
+
+
+def _none(side: int) -> Tensor:
+    return torch.ones(side, dtype=torch.float64)
+
+
+def _linear(side: int) -> Tensor:
+    position = torch.arange(side, dtype=torch.float64) + 0.5
+    return torch.minimum(position, side - position) * (2 / side)
+
+
+def _hann(side: int) -> Tensor:
+    position = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    return torch.sin(torch.pi * position) ** 2
+
+
+def _gaussian(side: int) -> Tensor:
+    position = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    return torch.exp(-0.5 * (position / (side / 8)) ** 2).clamp(min=1e-3)
+
+
+_RAMPS = {"none": _none, "linear": _linear, "hann": _hann, "gaussian": _gaussian}

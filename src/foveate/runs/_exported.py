@@ -22,11 +22,10 @@ from foveate.data.manifest import load_samples
 from foveate.errors import ConfigError, FoveateError
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
-from foveate.networks.cascade import NetworkPerScale
+from foveate.networks.cascade import Context, NetworkPerScale
 from foveate.networks.parts import heads_of
 from foveate.package import __version__
-from foveate.patches.alignment import Context, middle_of
-from foveate.patches.scales import assembled
+from foveate.patches.scales import assembled, middle_of
 from foveate.runs.folder import TrainedRun
 
 LARGEST_BATCH = 4096

@@ -29,7 +29,7 @@ from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
 from foveate.membership import Membership
 from foveate.patches import ScaleSet
-from foveate.patches.alignment import crop_central, middle_of, resize_logits
+from foveate.patches.scales import crop_central, middle_of, resize_logits
 from foveate.training.config import TrainingConfig
 from foveate.training.task import SegmentationTask
 

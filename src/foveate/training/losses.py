@@ -13,7 +13,7 @@ from foveate.errors import ConfigError
 from foveate.foveation.estimator import LossParts
 from foveate.membership import Membership
 from foveate.metrics import pixel_losses
-from foveate.patches.alignment import resize_logits
+from foveate.patches.scales import resize_logits
 from foveate.training.config import LossConfig, TrainingConfig
 from foveate.training.step import process_count, sum_over_processes
 from foveate.types import IntArray
