@@ -146,7 +146,7 @@ def trained(workspace):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workspace)
         run("foveate train configs/mine.yaml training.steps=2 --out runs/mine")
-        for name in ("dubai", "idrid", "map", "slides"):
+        for name in ("dubai", "idrid", "map", "slides", "wide"):
             shutil.copytree("runs/mine", f"runs/{name}")
         run("foveate predict runs/mine scene.tif --out predictions")
     return workspace
