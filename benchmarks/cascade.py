@@ -104,6 +104,11 @@ PLANS = {
                 "{name: cascade, share: true, gain: 10}",
                 ("training.steps=360", "training.validate_every=360"),
             ),
+            # The looks of `coarse-256-128-64`, as many passes each.
+            "near-256-128-64": Way((64, 128, 256), "{name: cascade, share: true, gain: 10, closer_per_wide: 1}"),
+            # Fixed views that learn from the middle of their windows, and as much from the whole.
+            "centred-256": Way((64, 128, 256), "{name: fixed, index: 2, own_window: 1}"),
+            "centred-128": Way((64, 128, 256), "{name: fixed, index: 1, own_window: 1}"),
             "coarse-256-128-64": Way((64, 128, 256), COARSE),
             "glnet-512-128": Way((128, 512), GLNET),
             "surround-64": Way((64,), changes=SURROUND),
