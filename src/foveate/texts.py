@@ -158,6 +158,11 @@ def _guessed(data: bytes) -> str:
     return ", but perhaps in the encoding of Excel on Windows (cp1252)" if b"\0" not in data else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 image, 3 images."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """A table as HTML; all text is escaped.
 

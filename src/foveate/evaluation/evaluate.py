@@ -17,7 +17,7 @@ from foveate.evaluation.score import BlockScore, Scoring, ThinnedIds, thinning_s
 from foveate.geometry import Georeference, Size, ceil_div
 from foveate.inference.plan import BlockGrid
 from foveate.metrics import Distances, Scores, hausdorff_distances, mean_distances, scores_from, without_nan
-from foveate.texts import table_html
+from foveate.texts import counted, table_html
 from foveate.types import IntArray
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Evaluation:
     def _repr_html_(self) -> str:
         """The scores of every class, in a notebook."""
         cost = f"{self.cost['passes_per_megapixel']:.0f} passes per megapixel, {self.cost['seconds']:.1f} s"
-        return scores_html(self.scores, f"{len(self.images)} images, {cost}")
+        return scores_html(self.scores, f"{counted(len(self.images), 'image')}, {cost}")
 
 
 def evaluation_of(

@@ -16,7 +16,7 @@ from foveate.data.label_index import ClassTable
 from foveate.data.labels import LEFT_OUT
 from foveate.data.readers.pyramid import ImageReader
 from foveate.runs.tune import Trial
-from foveate.texts import length
+from foveate.texts import counted, length
 
 if TYPE_CHECKING:
     from foveate.evaluation.evaluate import Evaluation
@@ -58,7 +58,7 @@ def labels_table(labels: ClassTable) -> Table:
     columns: list[list[str]] = []
     for part in labels.splits:
         about = "about " if part.estimated else ""
-        table.add_column(f"{part.split}, {part.images} image{'s' * (part.images > 1)}", justify="right")
+        table.add_column(f"{part.split}, {counted(part.images, 'image')}", justify="right")
         columns.append([about + f"{count:,}" for count in (*part.tally.counts, part.tally.ignored)])
         for cause, counts in zip(LEFT_OUT, part.tally.left_out, strict=True):
             if counts.any():
@@ -88,7 +88,7 @@ def evaluation_table(title: str, evaluation: Evaluation) -> Table:
 def _caption(evaluation: Evaluation) -> str:
     cost, absent, distances = evaluation.cost, evaluation.scores.absent, evaluation.distances
     lines = [
-        f"{len(evaluation.images)} images, {cost['megapixels']:.1f} megapixels, "
+        f"{counted(len(evaluation.images), 'image')}, {cost['megapixels']:.1f} megapixels, "
         f"{cost['passes_per_megapixel']:.0f} passes per megapixel, "
         f"{cost['seconds']:.1f} s, peak memory {cost['peak_memory_mb']:.0f} MiB"
     ]
