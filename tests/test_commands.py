@@ -117,6 +117,8 @@ def workspace(tmp_path_factory):
         shutil.copytree(data / "toy", data / name)
         write_config(root / "configs" / f"{name}.yaml", settings(data, name))
     shutil.copy(root / "configs" / "mine.yaml", root / "mine.yaml")
+    (root / "OUT").mkdir()  # of a benchmark
+    shutil.copy(root / "configs" / "idrid.yaml", root / "OUT" / "idrid.yaml")
     image, label = shapes(5)
     for name in ("huge.tif", "scene.tif", "map.tif", "scene.png", "scene1.tif", "scene2.tif", "fundus.jpg"):
         write_image(root / name, image)
