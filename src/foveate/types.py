@@ -14,7 +14,7 @@ LabelArray: TypeAlias = NDArray[Any]
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.int64]
 
-IGNORE = 255  # label of pixels that count nowhere, unless `data.ignore_index` says another
+IGNORE = 255  # label of pixels that count nowhere
 
 Alignment: TypeAlias = Literal["aligned", "paper"]
 Blending: TypeAlias = Literal["none", "linear", "gaussian", "hann"]

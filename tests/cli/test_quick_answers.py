@@ -81,3 +81,10 @@ def test_mistakes_are_said_before_torch_is_loaded(folder, command, said):
     assert said.replace("FOLDER", str(folder)) in error
     assert "Traceback" not in error
     assert loaded == "False"
+
+
+def test_a_warning_is_a_sentence_without_its_place_in_the_code(folder):
+    tree = toy_config(folder)
+    write_config(folder / "earlier.yaml", {**tree, "data": {**tree["data"], "cache_mb": 64}})
+    code, said, _ = answer("config", folder / "earlier.yaml")
+    assert (code, said) == (0, "note: data.cache_mb is no longer a setting; 64 is left out\n")

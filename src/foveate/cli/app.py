@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,12 +77,24 @@ def _options(
     """Options before the command."""
 
 
+def _plainly(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of Foveate's own as a sentence: where in the code it arose says nothing to who runs a command."""
+    own = Path(filename).is_relative_to(Path(__file__).parents[1])
+    return f"note: {message}\n" if own else _as_python_does(message, category, filename, lineno, line)
+
+
+_as_python_does = warnings.formatwarning
+
+
 def main() -> None:
     """Run the command line.
 
     Exit code 0 is success, 1 partly failed, 2 a mistake in what was given, 3 done but for what could not be read, 130
     interrupted, 143 terminated.
     """
+    warnings.formatwarning = _plainly
     follow_leader()
     end_on_signals(errors.say)
     try:

@@ -208,7 +208,9 @@ class DataConfig(Section):
         if self.overlapping and len(self.classes) > MOST_OVERLAPPING:
             raise ValueError(f"at most {MOST_OVERLAPPING} classes may overlap, got {len(self.classes)}")
         if self.overlapping and self.mask_colours:
-            raise ValueError("masks in colours hold one class per pixel: colors and overlapping exclude each other")
+            raise ValueError(
+                "masks in colours hold one class per pixel: label_map: colors and overlapping exclude each other"
+            )
         return self
 
     @model_validator(mode="after")

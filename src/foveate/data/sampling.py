@@ -37,7 +37,7 @@ class CellSampler:
         area = np.array([image.labelled_cells for image in index.images], np.float64)
         if not area.sum():
             raise DatasetError(
-                "there is nothing to learn: every pixel of every training mask is ignore_index, or there is no mask"
+                "there is nothing to learn: no pixel of any training mask has a label that counts, or there is no mask"
             )
         self._area = area / area.sum()
         classes = len(index.images[0].cells)

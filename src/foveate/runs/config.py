@@ -235,13 +235,13 @@ def without_removed(values: ConfigTree) -> ConfigTree:
         if value is ABSENT:
             continue
         if value != neutral and not (path == "foveation.policy.weights" and bare):
-            _refuse(path, value)
+            _refuse_or_warn(path, value)
         values = _without(values, path)
     policy = "foveation.policy"  # all of whose keys are gone
     return _without(values, policy) if value_at(values, policy) == {} else values
 
 
-def _refuse(path: str, value: Any) -> None:
+def _refuse_or_warn(path: str, value: Any) -> None:
     if path in _WITHOUT_EFFECT:
         warnings.warn(f"{path} is no longer a setting; {value} is left out", stacklevel=2)
         return
