@@ -56,7 +56,10 @@ def test_at_first_a_closer_look_is_what_it_would_be_alone(name, share):
     torch.testing.assert_close(closer, alone(patches))
 
 
-@pytest.mark.parametrize(("name", "context"), [*((name, "auto") for name in NETWORKS), ("fpn", "input")])
+@pytest.mark.parametrize(
+    ("name", "context"),
+    [*((name, "auto") for name in NETWORKS), ("fpn", "input"), *((name, "logits") for name in ("any", "fpn", "c1"))],
+)
 def test_every_look_learns_from_the_closest_and_context_soon_counts(name, context):
     model = segmenter(name, context=context, drop_context=0.0).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
@@ -75,6 +78,20 @@ def test_every_look_learns_from_the_closest_and_context_soon_counts(name, contex
     model.eval()
     patches = torch.rand(2, 3, 32, 32)
     assert not torch.equal(model.look(patches, 0, some_context(model)).logits, model.look(patches, 0).logits)
+
+
+@pytest.mark.parametrize("name", ["any", "fpn", "c1"])
+def test_context_is_added_to_the_logits(name):
+    """With weights of one on what a wide look of constant probabilities hands on, their share of the logits' size."""
+    model = segmenter(name, context="logits", handed="probabilities").eval()
+    convolution = model.network.entrances[0].convolutions["0"]
+    assert (convolution.in_channels, convolution.out_channels) == (3, 3)
+    nn.init.ones_(convolution.weight)
+    patches, corners = torch.rand(2, 3, 32, 32), torch.zeros(2, 2)
+    alone = model.look(patches, 0).logits
+    context = Context(torch.full((2, 3, 4, 4), 1 / 3), corners, 0.25)
+    size = alone.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    torch.testing.assert_close(model.look(patches, 0, context).logits, alone + size)
 
 
 def test_context_enters_features_from_a_stride_of_eight_on():

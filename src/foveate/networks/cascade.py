@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,8 @@ from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
 from foveate.networks.parts import DeepSupervision, EncoderDecoder, evaluating, heads_of
 
-# Where context enters: the encoder's features, the input, or nowhere; "auto": features where the network has them.
-Entrance: TypeAlias = Literal["auto", "features", "input", "none"]
+# Where context enters: the encoder's features, the input, the logits, or nowhere; "auto": features where there are any.
+Entrance: TypeAlias = Literal["auto", "features", "input", "logits", "none"]
 # What a look hands on: its decoder's map, its class probabilities, or both.
 Handed: TypeAlias = Literal["both", "map", "probabilities"]
 
@@ -87,8 +87,8 @@ class Seen(NamedTuple):
 class CascadeNetwork(nn.Module):
     """Passes each patch through the network of its look, with the context of the wider one.
 
-    Context enters the encoder's features at strides of 8 and more (the coarsest where there are none), or the input,
-    by convolutions of 1 x 1 that start at zero: at first a closer look is what it would be alone.
+    Context enters the encoder's features at strides of 8 and more (the coarsest where there are none), the input or the
+    logits, by convolutions of 1 x 1 that start at zero: at first a closer look is what it would be alone.
 
     Args:
         network: any module (N, C_in, P, P) -> logits (N, classes, P', P').
@@ -130,12 +130,10 @@ class CascadeNetwork(nn.Module):
         self._handed: Handed = handed if has_parts else "probabilities"
         self._finest = max(1, patch_size // 2)
         self.networks = nn.ModuleList(_copies(network, looks, share))
-        self._at_input = entrance == "input" or not has_parts
-        features, channels = self._probe(torch.zeros(1, in_channels, patch_size, patch_size))
-        places = [(0, in_channels)] if self._at_input else features
-        entered = [] if entrance == "none" else places
+        self._place: Entrance = ("features" if has_parts else "input") if entrance == "auto" else entrance
+        places, channels = self._probe(torch.zeros(1, in_channels, patch_size, patch_size))
         count = 1 if share else looks - 1
-        self.entrances = nn.ModuleList(_Entrance(channels, entered, gain) for _ in range(count if looks > 1 else 0))
+        self.entrances = nn.ModuleList(_Entrance(channels, places, gain) for _ in range(count if looks > 1 else 0))
 
     @property
     def looks(self) -> int:
@@ -145,21 +143,24 @@ class CascadeNetwork(nn.Module):
     def forward(self, patches: Tensor, look: int, context: Context | None = None) -> Seen:
         """Patches (N, C_in, P, P) of one look, with what the wider one saw around them."""
         network: Any = self.networks[look]
-        enter = self._entering(look, context)
-        if self._at_input:
-            (patches,) = enter([patches])
-        if not _has_parts(network):
-            output = network(patches)
-            return Seen(output, self._handed_on(None, output))
-        features = network.encoder(patches)
-        seen, output = _decoded(network, features if self._at_input else enter(features), patches)
+        (patches,) = self._entered("input", [patches], look, context)
+        if _has_parts(network):
+            features = self._entered("features", network.encoder(patches), look, context)
+            seen, output = _decoded(network, features, patches)
+        else:
+            seen, output = None, network(patches)
+        if self._place == "logits" and context is not None:
+            main, *auxiliary = cast("list[Tensor]", heads_of(output))
+            (main,) = self._entered("logits", [main], look, context)
+            output = DeepSupervision(main, tuple(auxiliary)) if auxiliary else main
         return Seen(output, self._handed_on(seen, output))
 
-    def _entering(self, look: int, context: Context | None) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-        if context is None:
-            return list
-        entrance = self.entrances[min(look, len(self.entrances) - 1)]
-        return lambda features: entrance(features, context)
+    def _entered(self, place: Entrance, values: Sequence[Any], look: int, context: Context | None) -> list[Any]:
+        """Features, or what else there is at a place, with the context if it enters there."""
+        if context is None or place != self._place:
+            return list(values)
+        entered: list[Tensor] = self.entrances[min(look, len(self.entrances) - 1)](values, context)
+        return entered
 
     def _handed_on(self, seen: Tensor | None, output: object) -> Tensor:
         """What closer looks get, at the resolution of the map, or at half of the patch's where that is finer."""
@@ -179,15 +180,20 @@ class CascadeNetwork(nn.Module):
         patch = patch.to(next(network.parameters(), patch).device)
         with evaluating(network):
             try:
-                handed = self(patch, 0).handed
-                features = list(network.encoder(patch)) if _has_parts(network) else []
+                output, handed = self(patch, 0)
+                features = list(network.encoder(patch)) if self._place == "features" else []
             except NetworkError:
                 raise
             except Exception as error:  # any network may be given
                 raise NetworkError(f"the network does not take a patch {tuple(patch.shape)}: {error}") from error
-        if isinstance(network, EncoderDecoder):
-            return [(len(features) - 1, features[-1].shape[1])], handed.shape[1]  # its head sees no other
-        return _coarse(features, patch.shape[-1]), handed.shape[1]
+        if self._place == "features":
+            # The head of an `EncoderDecoder` sees no other than its last features.
+            last = [(len(features) - 1, features[-1].shape[1])]
+            places = last if isinstance(network, EncoderDecoder) else _coarse(features, patch.shape[-1])
+        else:
+            values: Any = {"input": [patch], "logits": heads_of(output)}.get(self._place)
+            places = [] if values is None else [(0, values[0].shape[1])]
+        return places, handed.shape[1]
 
 
 class _Entrance(nn.Module):

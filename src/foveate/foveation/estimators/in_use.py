@@ -227,8 +227,8 @@ class Cascade(Pyramid):
         wide_elsewhere: in training, the number of additional wide windows, drawn from the whole image, without closer
             ones.
         drop_context: share of the closer windows in training that get no context, so that a look also works alone.
-        context: where the context enters: the "features" of an encoder, the "input" of any network, or "none"; "auto"
-            takes features if the network has them.
+        context: where the context enters: the "features" of an encoder, the "input" or the "logits" of any network, or
+            "none"; "auto" takes features if the network has them, else the input.
         handed: what the context holds: the decoder's "map", "probabilities" or "both". For a network without a decoder
             it is always probabilities.
         gain: factor on the context where it enters. Its weights start at zero; a larger factor lets them grow faster.
@@ -241,7 +241,7 @@ class Cascade(Pyramid):
     closer_per_wide: int = Field(default=2, ge=1)
     wide_elsewhere: int = Field(default=0, ge=0)
     drop_context: float = Field(default=0.2, ge=0, le=1)
-    context: Literal["auto", "features", "input", "none"] = "auto"
+    context: Literal["auto", "features", "input", "logits", "none"] = "auto"
     handed: Literal["both", "map", "probabilities"] = "both"
     gain: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
