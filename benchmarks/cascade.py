@@ -74,6 +74,7 @@ LONG = {
 ABLATIONS = {
     "no-context": "context: none",
     "at-input": "context: input",
+    "at-logits": "context: logits",
     "map": "handed: map",
     "probabilities": "handed: probabilities",
     "shared": "share: true",
