@@ -57,26 +57,7 @@ __all__ = [
     "trust_code",
 ]
 
-
-_named, __dir__ = door(
-    __name__,
-    {
-        "api": "Run evaluate load predict push",
-        "api.training": "compare init train",
-        "cascade": "CascadeSegmenter",
-        "data.readers": "open_image",
-        "errors": "FoveateError",
-        "foveation.estimators": "Cascade GumbelSoftmax Mixture",
-        "geometry": "Size Window",
-        "patches.scales": "ScaleSet",
-        "networks.build": "build_network",
-        "networks.config": "trust_code",
-        "package": "__version__",
-        "patches": "patches",
-        "runs.config": "RunConfig",
-        "segmenter": "FoveatedSegmenter",
-    },
-)
+_named, __dir__ = door(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +23,28 @@ class _Lazy(ModuleType):
         return value
 
 
-def door(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`: its names are imported from its modules when they are first used.
+def door(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's `__getattr__` and `__dir__`: its names are imported when they are first used.
 
     Args:
         package: its name; all that it gives is in its `__all__`.
-        names: those of each module below it, with spaces between them.
+        file: its `__init__.py`, whose first `if TYPE_CHECKING:` says which name is imported from where.
     """
-    homes = {name: module for module, found in names.items() for name in found.split()}
+
+    @cache
+    def homes() -> dict[str, str]:
+        body = ast.parse(Path(file).read_text(encoding="utf-8")).body
+        block = next(node for node in body if isinstance(node, ast.If)).body
+        imports = [node for node in block if isinstance(node, ast.ImportFrom)]
+        return {alias.name: node.module or "" for node in imports for alias in node.names}
 
     def listed() -> list[str]:
         return sorted(sys.modules[package].__all__)
 
     def named(name: str) -> Any:
-        if name not in homes:
+        if name not in homes():
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(listed())}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        return getattr(import_module(homes()[name]), name)
 
     return named, listed
 

@@ -35,15 +35,4 @@ __all__ = [
     "open_image",
 ]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "channels": "Normalisation",
-        "config": "DataConfig",
-        "labels": "LabelReader class_map",
-        "locations": "Location LocationBatch LocationSpec",
-        "manifest": "Sample load_samples",
-        "sections": "ClassConfig",
-        "readers": "ArrayReader Georeference ImageReader Resolution open_image",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

@@ -9,4 +9,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation"]
 
-__getattr__, __dir__ = door(__name__, {"evaluate": "Evaluation"})
+__getattr__, __dir__ = door(__name__, __file__)

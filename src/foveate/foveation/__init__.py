@@ -39,12 +39,4 @@ __all__ = [
     "one_look",
 ]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "config": "FoveationConfig",
-        "estimator": "Draw Estimator Learned Look gumbel_noise one_hot_argmax one_look",
-        "estimators": "Cascade CoarseFirst FixedScale GumbelSoftmax Mixture ScoreFunction SoftExpectation "
-        "StraightThroughArgmax UniformAverage",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

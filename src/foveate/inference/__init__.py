@@ -23,15 +23,4 @@ __all__ = [
     "ready_to_predict",
 ]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "assemble": "PredictionFiles",
-        "config": "InferenceConfig",
-        "job": "Prediction",
-        "memory": "MemoryModel",
-        "pipeline": "ready_to_predict",
-        "plan": "looks_of",
-        "source": "PixelSource",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

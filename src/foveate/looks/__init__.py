@@ -10,10 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["PerTarget", "PyramidGrid"]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "passes": "PerTarget",
-        "pyramid": "PyramidGrid",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

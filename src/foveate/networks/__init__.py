@@ -11,11 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ["DeepSupervision", "NetworkConfig", "build_network", "network_cost", "trust_code"]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "build": "build_network network_cost",
-        "config": "NetworkConfig trust_code",
-        "parts": "DeepSupervision",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

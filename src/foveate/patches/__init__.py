@@ -28,7 +28,4 @@ sys.modules[__name__].__class__ = _CallablePackage
 
 __all__ = ["ScaleSet", "Windows", "assembled", "crop_central", "extract_patches", "overview_of", "resize_logits"]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {"extraction": "Windows extract_patches overview_of"},
-)
+__getattr__, __dir__ = door(__name__, __file__)

@@ -11,11 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ["PredictionResult", "ReportOptions", "save_preview", "write_comparison_report", "write_report"]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "previews": "PredictionResult save_preview",
-        "report": "ReportOptions write_report",
-        "report.comparison_report": "write_comparison_report",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

@@ -23,12 +23,4 @@ __all__ = [
     "train_run",
 ]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "config": "RunConfig",
-        "evaluate": "EvaluationOptions evaluate_run evaluate_split",
-        "folder": "RunFolder TrainedRun load_run",
-        "train": "PreparedTraining prepare_training train_run",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

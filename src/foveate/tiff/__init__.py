@@ -10,10 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["NODATA", "RasterSpec", "TiffSource", "open_raster", "open_tiled", "write_pyramid"]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "cog": "open_tiled",
-        "raster": "NODATA RasterSpec TiffSource open_raster write_pyramid",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

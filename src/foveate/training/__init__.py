@@ -11,11 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ["LossConfig", "SegmentationLoss", "SegmentationTask", "TrainingConfig"]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "config": "LossConfig TrainingConfig",
-        "losses": "SegmentationLoss",
-        "task": "SegmentationTask",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)

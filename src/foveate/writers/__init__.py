@@ -32,10 +32,4 @@ class PolygonsConfig(Section):
 
 __all__ = ["OutputSpec", "PolygonsConfig", "write_outputs", "write_polygons"]
 
-__getattr__, __dir__ = door(
-    __name__,
-    {
-        "outputs": "OutputSpec write_outputs",
-        "polygons": "write_polygons",
-    },
-)
+__getattr__, __dir__ = door(__name__, __file__)
