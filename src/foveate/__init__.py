@@ -10,8 +10,6 @@ The names below are the public interface. They are imported when first used, so 
 nothing else that is slow.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Segmenters from what describes them: a configuration, or a checkpoint of tensors and plain values only."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import zipfile

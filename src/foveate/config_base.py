@@ -1,7 +1,5 @@
 """What every configuration section shares: typed, frozen, unknown keys refused with the nearest known one named."""
 
-from __future__ import annotations
-
 import difflib
 from copy import deepcopy
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The demonstration from data to pictures: lakes, land and sea on the whole Earth, from what pip installs."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import time

@@ -1,7 +1,5 @@
 """Every error Foveate raises on purpose: one base, and a built-in beside it so that callers can catch either."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Files: complete under their final name or not there, known again by their checksum; and temporary ones."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The package itself: its version, and what is loaded when it is first used: torch, matplotlib, names of packages."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Processes beside one another: locks, stopping well on a signal, and ending with the process that one works for."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

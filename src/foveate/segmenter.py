@@ -1,7 +1,5 @@
 """`FoveatedSegmenter`: any segmentation network, and a policy that chooses how wide it looks at every place."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

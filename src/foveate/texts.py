@@ -1,7 +1,5 @@
 """Reading texts that anything may have happened to: within a size, and every fault named with its file and a remedy."""
 
-from __future__ import annotations
-
 import hashlib
 import html
 import json

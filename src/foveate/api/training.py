@@ -1,7 +1,5 @@
 """`foveate.train`, `foveate.compare` and `foveate.patches`: what needs a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple

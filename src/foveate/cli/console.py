@@ -4,8 +4,6 @@ What is printed holds names of files, classes and packages, and messages of libr
 be `img[red].jpg`, and `foveate[viewer]` is an extra. So no text is ever parsed here. Styles are given beside the text.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """What measures: `foveate evaluate` and `tune` a trained run, `compare` several estimators, `demo` all on the Earth."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Checks of a whole data set before training: headers, and why a class has no labelled pixel and what mends it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a data set is: where its files are, its classes, how pixels become numbers, and its splits."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`FoveateDataModule`: the loaders of a training, for Lightning's trainer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Items as a function of (seed, index) only: places to train on and to validate on, and single patches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, product

@@ -1,7 +1,5 @@
 """Images of a data set as networks see them: a value everywhere, at one pixel size, and kept open while used."""
 
-from __future__ import annotations
-
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence

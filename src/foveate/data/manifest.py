@@ -1,7 +1,5 @@
 """Which files make the data set: images paired with labels, each in one split."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

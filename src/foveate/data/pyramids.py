@@ -1,7 +1,5 @@
 """Images as TIFFs with a pyramid: converted for good, or the coarse levels that a file lacks, kept in a cache."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import math

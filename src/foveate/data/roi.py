@@ -1,7 +1,5 @@
 """The area of an image, from what is wanted of it: regions of interest come as GeoJSON, as QuPath and QGIS write it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path

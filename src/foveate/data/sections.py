@@ -1,7 +1,5 @@
 """Sections of the description of a data set: classes and their colours, polygons, splits, augmentation."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from colorsys import hsv_to_rgb

@@ -1,7 +1,5 @@
 """`survey`: what a folder of images and labels holds, from a sample of their pixels."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """What a survey counts in labels: pixels, images and sizes of the classes, from masks, bands, folders or polygons."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Score the blocks of one labelled image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue

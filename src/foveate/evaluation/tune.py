@@ -1,7 +1,5 @@
 """Tuning: what every look says at evenly spread pixels, and how well a way of looking does there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A block, from the network's logits to its file: layers of one byte a pixel, and what else the results need of it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

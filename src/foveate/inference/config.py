@@ -1,7 +1,5 @@
 """Configuration of inference."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator

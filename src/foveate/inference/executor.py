@@ -1,7 +1,5 @@
 """Who works: executors with `submit`, as of `concurrent.futures`: processes of this computer, or a Dask cluster."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """The policy's answer anywhere in an image, the map made of it, and how much each look counts by it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple, TypeAlias

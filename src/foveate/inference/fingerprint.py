@@ -1,7 +1,5 @@
 """Fingerprints: whether the model and the image are still those of the blocks and results that are found."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator

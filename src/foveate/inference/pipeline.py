@@ -1,7 +1,5 @@
 """Walk over the blocks of an image: read ahead, predict, hand each finished block on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial

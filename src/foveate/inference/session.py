@@ -1,7 +1,5 @@
 """`Session`: what goes on around the prediction of one image, and which process works on which of its blocks."""
 
-from __future__ import annotations
-
 import os
 import socket
 import time

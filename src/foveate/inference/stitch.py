@@ -1,7 +1,5 @@
 """Stitching: place the predictions of passes on a block, where they overlap by weight."""
 
-from __future__ import annotations
-
 import math
 from threading import Lock
 

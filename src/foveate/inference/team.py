@@ -1,7 +1,5 @@
 """A team: the processes that share the blocks of the images, the first of which leads. They meet in files only."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Work on the blocks of one image: predict them, and put each into the store as soon as it is finished."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor

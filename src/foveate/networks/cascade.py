@@ -1,7 +1,5 @@
 """A network for each scale: `CascadeNetwork`, where closer looks get what the wider one saw, and `NetworkPerScale`."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Sequence

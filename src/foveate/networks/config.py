@@ -3,8 +3,6 @@
 A configuration may come from a stranger, and a name in it must not be enough to run code.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

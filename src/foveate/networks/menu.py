@@ -1,7 +1,5 @@
 """The networks that there are, by name: encoders and decoders, and which goes with which."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

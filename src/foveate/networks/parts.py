@@ -1,7 +1,5 @@
 """What networks are made of: what they return, encoder and decoder, the policy, and an encoder's weights in a file."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

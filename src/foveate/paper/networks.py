@@ -1,7 +1,5 @@
 """What the original has and no library: C1, PPM, HRNet joined, U-Net with gates; and GLNet's branches."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

@@ -3,8 +3,6 @@
 The package is also a function: `foveate.patches(config)` is a torch data set, see `foveate.api.training.patches`.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from types import ModuleType

@@ -1,7 +1,5 @@
 """What an export holds: looks as plain networks, patches to compare them on, and files of ONNX or torch.export."""
 
-from __future__ import annotations
-
 import json
 import logging
 import warnings

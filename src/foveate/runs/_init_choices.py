@@ -1,7 +1,5 @@
 """What `init` concludes from a survey: classes, what validates, fields of view, whether images may be turned."""
 
-from __future__ import annotations
-
 import csv
 import random
 from collections.abc import Iterable, Mapping, Sequence

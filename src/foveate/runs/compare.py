@@ -1,7 +1,5 @@
 """Compare estimators: the same data, network and training passes, several seeds, each run in a process of its own."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Evaluate a trained run on a split of its data, in one process or several: first the plan, then the work."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing

@@ -1,7 +1,5 @@
 """`RunFolder`: where the parts of a run lie, and how a trained segmenter, or an ensemble, is loaded from them."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """`init`: from a folder of images and labels to a configuration that says why each choice was made."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

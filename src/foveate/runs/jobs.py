@@ -1,7 +1,5 @@
 """Run commands side by side, each after those it needs, with their output in logs."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """`predict`: segment image files with a trained run, in one process or several, on one computer or several."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """Segment an image that is in memory: an array in, classes and probabilities out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

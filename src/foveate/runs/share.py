@@ -1,7 +1,5 @@
 """Hand a run on: the network of each look as ONNX or for torch.export, or the whole run on the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Callable, Iterator

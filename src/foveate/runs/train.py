@@ -1,7 +1,5 @@
 """Train a run: data, segmenter, task and trainer put together from one configuration."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager

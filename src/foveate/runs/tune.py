@@ -1,7 +1,5 @@
 """Choose on labelled images how a trained run spends a budget: fields of view, margins, and how they are fused."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `foveate tune` chose, and how it enters the configuration of inference."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

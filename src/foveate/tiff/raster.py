@@ -1,7 +1,5 @@
 """Rasters as cloud-optimised GeoTIFF, block by block or from a whole image; and what GDAL is told in any case."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

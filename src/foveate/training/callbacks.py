@@ -1,7 +1,5 @@
 """What happens between the steps: checkpoints, the progress bar, compiling, and pictures for the logger."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

@@ -1,7 +1,5 @@
 """`fit`: train a task with Lightning's Trainer, into the folder of a run."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

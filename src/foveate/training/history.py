@@ -1,7 +1,5 @@
 """The history of a run: metrics.csv with a row for each logged step, and maps of the foveation as training went on."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

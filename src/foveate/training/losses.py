@@ -1,7 +1,5 @@
 """The segmentation loss, a weighted sum of the usual ones, and the weights of the classes in it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 

@@ -1,7 +1,5 @@
 """A step of training: optimiser, learning rate, seeds, kernels, and what the processes of a training share."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Iterator

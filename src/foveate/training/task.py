@@ -1,7 +1,5 @@
 """`SegmentationTask`: what one step of training and of validation is, as a LightningModule."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """The server: a page, its static files, and tiles by number; what it refuses, and how it is started."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import re

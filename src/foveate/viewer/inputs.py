@@ -1,7 +1,5 @@
 """Which files belong together: an image, its labels, and the results of predictions; and what each says of itself."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

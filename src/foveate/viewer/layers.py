@@ -1,7 +1,5 @@
 """Layers of images, classes, numbers and windows that were passed, with their legends, ranges and colours."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache

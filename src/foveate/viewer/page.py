@@ -5,8 +5,6 @@ their pixels, nor fetch files. Tiles of codes are therefore stored as small scri
 the page can colour it and say what is under the pointer.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os

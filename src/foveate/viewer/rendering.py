@@ -4,8 +4,6 @@ Codes are bytes. Of classes they are the class ids; of values 1 to 255 span the 
 tile serves for the colours, for the value under the pointer and for hiding a class, and nothing is lost on the way.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A scene: its layers, each a raster on the ground of one base grid, and `TileService`, which makes their tiles."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Writers: rasters, labels and polygons as files, each complete or not there."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Class maps: OME-Zarr labels written, and any class map read strip by strip, from a raster or from OME-Zarr labels."""
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

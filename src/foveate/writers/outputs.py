@@ -1,7 +1,5 @@
 """Write everything that was asked for of one image, from its finished blocks."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager

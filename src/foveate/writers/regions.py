@@ -1,7 +1,5 @@
 """The regions of a class map as polygons, strip by strip, joined over their borders; with right angles if asked."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple

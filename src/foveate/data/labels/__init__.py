@@ -1,7 +1,5 @@
 """Labels: class ids on the grid of an image, whatever they are stored as, never blended. Start at `open_source`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias

@@ -1,7 +1,5 @@
 """Where the pixels of an image lie in its mask: over the same rectangle, or by what both say of their place."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Which value, or which colour, of a mask file means which class."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 

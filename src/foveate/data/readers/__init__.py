@@ -3,8 +3,6 @@
 Which reader opens which file is an ordered list, the first match wins. A new format is one file and one line here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ GDAL has more than a hundred. Some follow what a file says to other files, whate
 from a stranger must not be opened by one of them because of what is in it.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import struct

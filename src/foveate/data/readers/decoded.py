@@ -1,7 +1,5 @@
 """Photographs: PNG and JPEG, decoded once, to memory or to a TIFF; and any image turned as its file says."""
 
-from __future__ import annotations
-
 import logging
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Readers on top of others: pixels of another size, a value everywhere, several files as the bands of one image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 

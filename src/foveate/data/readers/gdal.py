@@ -1,7 +1,5 @@
 """What GDAL says of a file: opened safely, its header, where it lies and how large its pixels are on the ground."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence

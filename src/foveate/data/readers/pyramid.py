@@ -1,7 +1,5 @@
 """`ImageReader`: everything about reading a window but the file format; `MemoryPyramid`: the levels of an array."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path

@@ -4,8 +4,6 @@ Which page is which channel, plane or time, and which pages are levels of a pyra
 pixels: the pages of a level are put together as a VRT in memory, a band for each channel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

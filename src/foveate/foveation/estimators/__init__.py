@@ -1,7 +1,5 @@
 """Estimators: how wide each place is looked at. A new one is a file like these, and its name in the registry below."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, get_args
 

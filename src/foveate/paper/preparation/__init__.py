@@ -1,7 +1,5 @@
 """The paper's data sets: `prepare` makes manifests, masks of class ids and pyramids of the official downloads."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """The paper's data sets as they are unpacked from the official packages: DeepGlobe, Cityscapes and Gleason2019."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence

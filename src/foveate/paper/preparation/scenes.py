@@ -4,8 +4,6 @@ Files are held whole: the largest of the three data sets are 26 megapixels. Conv
 and map their values with `data.label_map`.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections import Counter

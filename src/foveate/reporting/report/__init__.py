@@ -1,7 +1,5 @@
 """`write_report`: everything there is to see about a run, on one page."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field

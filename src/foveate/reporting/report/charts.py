@@ -1,7 +1,5 @@
 """The charts of an evaluation: confused classes, and how well it went where which field of view was passed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`write_comparison_report`: the table and plot of a comparison, with links to the reports of its runs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path

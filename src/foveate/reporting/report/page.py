@@ -1,7 +1,5 @@
 """One HTML file that needs nothing else, and its figures: SVG and PNG files, inline in the page."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

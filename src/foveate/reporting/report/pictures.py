@@ -1,7 +1,5 @@
 """Pictures of an evaluation: its best, median and worst image, and the foveated rendering of a part."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

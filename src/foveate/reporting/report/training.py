@@ -1,7 +1,5 @@
 """A training as pictures: its curves, and what would be passed where over its course, as an animation."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
