@@ -14,14 +14,7 @@ from foveate.geometry import CellGrid, Size, tile_starts
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
-from foveate.patches.extraction import (
-    Windows,
-    extract_patches,
-    overview_of,
-    region_downsample,
-    region_of,
-    region_window,
-)
+from foveate.patches import extraction
 from foveate.patches.scales import ScaleSet, assembled, chosen_crops, middle_of, resize_logits, weighted_crops
 from foveate.types import Alignment
 
@@ -267,7 +260,7 @@ class FoveatedSegmenter(nn.Module):
         shape = (len(image), len(self.scales), grid.rows, grid.cols)
 
         def policy() -> Tensor:
-            return self.scale_logits(overview_of(image, self.overview_downsample, self.policy.margin))
+            return self.scale_logits(extraction.overview_of(image, self.overview_downsample, self.policy.margin))
 
         return self.estimator.logits(Asked(shape, policy)).to(image.device)
 
@@ -280,13 +273,17 @@ class FoveatedSegmenter(nn.Module):
 
     def _patches(self, image: Tensor, targets: Tensor) -> Tensor:
         """Patches (n, S', C_in, P, P) of one image (C_in, H, W) for n targets given by (top, left)."""
-        around = Windows(targets[:, 0], targets[:, 1], self.scales.target)
+        around = extraction.Windows(targets[:, 0], targets[:, 1], self.scales.target)
         return torch.stack([self._cut(image, around, scale) for scale in self._reading.scales], dim=1)
 
-    def _cut(self, image: Tensor, around: Windows, scale: int) -> Tensor:
+    def _cut(self, image: Tensor, around: extraction.Windows, scale: int) -> Tensor:
         """Patches (n, C_in, P, P) around the centres of windows of one image (C_in, H, W)."""
         parts = []
         for view, pixels in self.scales.parts(scale):
-            windows, level = around.centred(view), region_downsample(view / pixels)
-            parts.append(extract_patches(region_of(image, region_window(windows, level), level), windows, pixels))
+            windows, level = around.centred(view), extraction.region_downsample(view / pixels)
+            parts.append(
+                extraction.extract_patches(
+                    extraction.region_of(image, extraction.region_window(windows, level), level), windows, pixels
+                )
+            )
         return assembled(parts, self.scales)

@@ -6,29 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import (
-    Checkpoint,
-    Code,
-    Device,
-    Devices,
-    Overrides,
-    Overwrite,
-    ProcessCount,
-    RunFolder,
-    Sets,
-    check_run,
-    joined,
-    places,
-    refuse_method,
-)
+from foveate.cli import arguments
 from foveate.cli.console import errors, jobs_bar, output, progress_bar
 from foveate.errors import ConfigError
 
 
 def evaluate(
-    run: RunFolder,
-    overrides: Overrides = None,
-    sets: Sets = None,
+    run: arguments.RunFolder,
+    overrides: arguments.Overrides = None,
+    sets: arguments.Sets = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     out: Annotated[Path | None, typer.Option(help="JSON file (default: RUN/evaluation/SPLIT.json).")] = None,
     hausdorff: Annotated[
@@ -38,12 +24,12 @@ def evaluate(
         bool | None,
         typer.Option("--maps/--no-maps", help="Also draw the maps as pictures; or write no maps at all."),
     ] = None,
-    devices: Devices = None,
-    processes: ProcessCount = 1,
-    checkpoint: Checkpoint = "best",
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    code: Code = None,
+    devices: arguments.Devices = None,
+    processes: arguments.ProcessCount = 1,
+    checkpoint: arguments.Checkpoint = "best",
+    device: arguments.Device = "auto",
+    overwrite: arguments.Overwrite = False,
+    code: arguments.Code = None,
 ) -> None:
     """Evaluate a trained run on the whole images of a split.
 
@@ -60,8 +46,8 @@ def evaluate(
 
         foveate evaluate runs/idrid --hausdorff --maps --devices cpu:4
     """
-    overrides = joined(overrides, sets)
-    check_run(run, overrides, data=True)
+    overrides = arguments.joined(overrides, sets)
+    arguments.check_run(run, overrides, data=True)
 
     from foveate.files import refuse_existing, write_text
     from foveate.reporting.previews import save_map_previews
@@ -70,7 +56,7 @@ def evaluate(
     from foveate.runs.folder import RunFolder
     from foveate.texts import sealed
 
-    place, count = places(devices, device, processes)
+    place, count = arguments.places(devices, device, processes)
     path = out or RunFolder(run).evaluation(split)
     refuse_existing(path, overwrite)
     options = EvaluationOptions(
@@ -100,9 +86,9 @@ def evaluate(
 
 
 def tune(
-    run: RunFolder,
-    overrides: Overrides = None,
-    sets: Sets = None,
+    run: arguments.RunFolder,
+    overrides: arguments.Overrides = None,
+    sets: arguments.Sets = None,
     split: Annotated[str, typer.Option(help="Split whose images are used: val, train or test.")] = "val",
     budgets: Annotated[
         str, typer.Option(help="Budgets, as shares of the cost of one fixed field of view.")
@@ -110,12 +96,12 @@ def tune(
     tta: Annotated[
         str, typer.Option(metavar="NAMES", help="Test-time augmentations to try too: flips, d4, or flips,d4.")
     ] = "",
-    devices: Devices = None,
-    processes: ProcessCount = 1,
-    checkpoint: Checkpoint = "best",
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    code: Code = None,
+    devices: arguments.Devices = None,
+    processes: arguments.ProcessCount = 1,
+    checkpoint: arguments.Checkpoint = "best",
+    device: arguments.Device = "auto",
+    overwrite: arguments.Overwrite = False,
+    code: arguments.Code = None,
 ) -> None:
     """Choose on the validation images how a trained run spends a budget of passes.
 
@@ -133,14 +119,14 @@ def tune(
         foveate tune runs/mine inference.tta=flips
     """
     shares, ttas = _shares(budgets), _augmentations(tta)
-    overrides = joined(overrides, sets)
-    check_run(run, overrides, data=True)
+    overrides = arguments.joined(overrides, sets)
+    arguments.check_run(run, overrides, data=True)
 
     from foveate.reporting.tables import tuning_table
     from foveate.runs.folder import RunFolder
     from foveate.runs.tune import tune
 
-    place, count = places(devices, device, processes)
+    place, count = arguments.places(devices, device, processes)
     with progress_bar(f"trying on {split}") as bar:
         trials = tune(
             run,
@@ -177,8 +163,8 @@ def _shares(text: str) -> list[float]:
 
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
-    overrides: Overrides = None,
-    sets: Sets = None,
+    overrides: arguments.Overrides = None,
+    sets: arguments.Sets = None,
     estimators: Annotated[
         str | None, typer.Option(help="Estimators, separated by commas (default: all that fit).")
     ] = None,
@@ -193,7 +179,7 @@ def compare(
         str,
         typer.Option(help="auto (every GPU, or one process per core), cpu, cpu:N (N processes), or GPUs: 0, 0,2, 0-3."),
     ] = "auto",
-    code: Code = None,
+    code: arguments.Code = None,
 ) -> None:
     """Train and evaluate several estimators under equal conditions, and write the table of the paper.
 
@@ -217,8 +203,8 @@ def compare(
     """
     from foveate.runs.config import RunConfig
 
-    refuse_method("--methods", methods, "--estimators")
-    settings, numbers = RunConfig.load(config, joined(overrides, sets)), _numbers(seeds)
+    arguments.refuse_method("--methods", methods, "--estimators")
+    settings, numbers = RunConfig.load(config, arguments.joined(overrides, sets)), _numbers(seeds)
     settings.check_files()  # before torch is loaded
 
     from foveate.api.training import compare as run_comparison
@@ -262,7 +248,7 @@ def demo(
     ] = None,
     compare: Annotated[bool, typer.Option(help="Also train and evaluate every fixed field of view.")] = True,
     minutes: Annotated[float, typer.Option(help="Time limit; comparisons that would exceed it are left out.")] = 6.0,
-    overwrite: Overwrite = False,
+    overwrite: arguments.Overwrite = False,
 ) -> None:
     """Segment the whole Earth into sea, land and lakes, with data that pip installs (`foveate[demo]`).
 

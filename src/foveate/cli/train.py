@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveate.cli.arguments import (
-    Checkpoint,
-    Code,
-    Overrides,
-    Overwrite,
-    RunFolder,
-    Sets,
-    check_folder,
-    check_not_trained,
-    check_run,
-    joined,
-    refuse_method,
-)
+from foveate.cli import arguments
 from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
 from foveate.errors import StoppedError
 from foveate.processes import Stop, StoppedAtOnce, stopping
@@ -32,8 +20,8 @@ if TYPE_CHECKING:
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, or a folder with images/ and masks/.")],
-    overrides: Overrides = None,
-    sets: Sets = None,
+    overrides: arguments.Overrides = None,
+    sets: arguments.Sets = None,
     estimator: Annotated[
         str | None,
         typer.Option(help="Replaces the estimator of CONFIG: fixed_1, mean, ... (see foveate compare --help)."),
@@ -41,7 +29,7 @@ def train(
     method: Annotated[str | None, typer.Option(hidden=True)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue exactly from the last checkpoint.")] = False,
-    overwrite: Overwrite = False,
+    overwrite: arguments.Overwrite = False,
     devices: Annotated[
         str | None,
         typer.Option(
@@ -50,7 +38,7 @@ def train(
     ] = None,
     nodes: Annotated[int, typer.Option(help="Number of computers that train together.")] = 1,
     accelerator: Annotated[str, typer.Option(hidden=True)] = "auto",
-    code: Code = None,
+    code: arguments.Code = None,
 ) -> None:
     """Train a segmentation network as a configuration describes.
 
@@ -82,12 +70,12 @@ def train(
     from foveate.runs.config import RunConfig
 
     # What is wrong with what was given is said before torch is loaded.
-    refuse_method("--method", method, "--estimator")
-    settings = RunConfig.load(_config_file(config), joined(overrides, sets), estimator)
+    arguments.refuse_method("--method", method, "--estimator")
+    settings = RunConfig.load(_config_file(config), arguments.joined(overrides, sets), estimator)
     settings.check_files()
     folder = out or Path("runs") / settings.name
     if not (settings.is_ensemble or resume or overwrite or "WORLD_SIZE" in os.environ):
-        check_not_trained(folder)
+        arguments.check_not_trained(folder)
 
     from foveate.devices import is_first_process
     from foveate.runs.folder import RunFolder
@@ -172,7 +160,7 @@ def _config_file(given: Path) -> Path:
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds images/ and masks/.")],
     out: Annotated[Path | None, typer.Option(help="Configuration to write (default: NAME.yaml).")] = None,
-    overwrite: Overwrite = False,
+    overwrite: arguments.Overwrite = False,
 ) -> None:
     """Examine a folder of images and labels and write a configuration to train on them.
 
@@ -192,7 +180,7 @@ def init(
 
         foveate init data/mine --out configs/mine.yaml
     """
-    check_folder(folder)
+    arguments.check_folder(folder)
 
     from foveate.runs.init import init as write
 
@@ -212,15 +200,15 @@ def _say_found(folder: Path, result: Initialised) -> None:
 
 
 def export(
-    run: RunFolder,
+    run: arguments.RunFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .onnx or .pt2.")],
     view: Annotated[int | None, typer.Option(help="Write only this field of view, in pixels (default: all).")] = None,
     pixel_size: Annotated[
         str | None, typer.Option(metavar="LENGTH", help='Pixel size of the images, such as "0.3 m", for Deepness.')
     ] = None,
-    checkpoint: Checkpoint = "best",
-    overwrite: Overwrite = False,
-    code: Code = None,
+    checkpoint: arguments.Checkpoint = "best",
+    overwrite: arguments.Overwrite = False,
+    code: arguments.Code = None,
 ) -> None:
     """Write the network of a trained run as ONNX or as a torch.export program.
 
@@ -245,7 +233,7 @@ def export(
     """
     from foveate.texts import metres
 
-    check_run(run)
+    arguments.check_run(run)
     size = metres(pixel_size) if pixel_size else None
 
     from foveate.api import load
@@ -262,13 +250,13 @@ def export(
 
 
 def push(
-    run: RunFolder,
+    run: arguments.RunFolder,
     name: Annotated[
         str, typer.Argument(metavar="USER/NAME", help="Name of the model on the hub; created if it is new.")
     ],
     private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
-    checkpoint: Checkpoint = "best",
-    code: Code = None,
+    checkpoint: arguments.Checkpoint = "best",
+    code: arguments.Code = None,
 ) -> None:
     """Upload a trained run to the Hugging Face Hub.
 
@@ -282,7 +270,7 @@ def push(
 
         foveate predict hf://ada/vessels huge.tif --out predictions
     """
-    check_run(run)
+    arguments.check_run(run)
 
     from foveate.api import push as upload
 

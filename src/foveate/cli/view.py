@@ -8,21 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveate.cli.arguments import (
-    Code,
-    Device,
-    Devices,
-    Overrides,
-    Overwrite,
-    Plane,
-    ProcessCount,
-    Sets,
-    check_all_there,
-    check_image,
-    check_run_or_comparison,
-    joined,
-    places,
-)
+from foveate.cli import arguments
 from foveate.cli.console import errors, output, progress_bar
 from foveate.errors import ConfigError
 
@@ -52,7 +38,7 @@ def view(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     export: Annotated[Path | None, typer.Option(metavar="DIR", help="Write static files instead of serving.")] = None,
     tile: Annotated[int, typer.Option(help="Side of the tiles in pixels.")] = 256,
-    overwrite: Overwrite = False,
+    overwrite: arguments.Overwrite = False,
 ) -> None:
     """View an image of any size, and predictions on it, in the browser.
 
@@ -74,7 +60,7 @@ def view(
 
         foveate view scene.tif predictions --export page
     """
-    check_all_there([*paths, *([labels] if labels and "{class}" not in str(labels) else [])])
+    arguments.check_all_there([*paths, *([labels] if labels and "{class}" not in str(labels) else [])])
 
     from foveate.viewer.build import build_scene
     from foveate.viewer.inputs import find_inputs
@@ -128,8 +114,8 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
 
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a comparison.")],
-    overrides: Overrides = None,
-    sets: Sets = None,
+    overrides: arguments.Overrides = None,
+    sets: arguments.Sets = None,
     out: Annotated[Path | None, typer.Option(help="HTML file (default: RUN/report/index.html).")] = None,
     split: Annotated[
         str | None, typer.Option(help="train, val or test (default: val if it has images, else test).")
@@ -138,11 +124,11 @@ def report(
         bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate the split if no evaluation exists.")
     ] = True,
     runs: Annotated[bool, typer.Option("--runs", help="For a comparison: also write the reports of its runs.")] = False,
-    devices: Devices = None,
-    processes: ProcessCount = 1,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    code: Code = None,
+    devices: arguments.Devices = None,
+    processes: arguments.ProcessCount = 1,
+    device: arguments.Device = "auto",
+    overwrite: arguments.Overwrite = False,
+    code: arguments.Code = None,
 ) -> None:
     """Write one self-contained page about a run, or about a comparison of runs.
 
@@ -163,13 +149,13 @@ def report(
 
         foveate report comparisons/idrid --runs
     """
-    overrides = joined(overrides, sets)
-    check_run_or_comparison(run, overrides)
+    overrides = arguments.joined(overrides, sets)
+    arguments.check_run_or_comparison(run, overrides)
 
     from foveate.reporting.report import ReportOptions, write_report
     from foveate.reporting.report.comparison_report import is_comparison, run_folders, write_comparison_report
 
-    options = ReportOptions(split, evaluate, *places(devices, device, processes), overwrite, tuple(overrides))
+    options = ReportOptions(split, evaluate, *arguments.places(devices, device, processes), overwrite, tuple(overrides))
 
     def one(folder: Path, page: Path | None) -> None:
         with progress_bar(f"report of {folder.name}") as bar:
@@ -188,8 +174,8 @@ def report(
 
 def config(
     path: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
-    overrides: Overrides = None,
-    sets: Sets = None,
+    overrides: arguments.Overrides = None,
+    sets: arguments.Sets = None,
 ) -> None:
     """Print a configuration with every setting: those of the file, the changes given here, and the defaults.
 
@@ -201,12 +187,12 @@ def config(
     """
     from foveate.runs.config import RunConfig
 
-    typer.echo(RunConfig.load(path, joined(overrides, sets)).to_yaml(), nl=False)
+    typer.echo(RunConfig.load(path, arguments.joined(overrides, sets)).to_yaml(), nl=False)
 
 
 def info(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: a file, a Zarr folder or a URL.")],
-    plane: Plane = None,
+    plane: arguments.Plane = None,
 ) -> None:
     """Describe an image: its size, bands, pyramid and pixel size, and what it costs to read.
 
@@ -216,7 +202,7 @@ def info(
 
         foveate info https://example.org/scene.tif
     """
-    check_image(image)
+    arguments.check_image(image)
 
     from foveate.data.readers import open_image
     from foveate.data.readers.base import plane_of

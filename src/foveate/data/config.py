@@ -5,26 +5,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from foveate.config_base import Section
-from foveate.data.sections import (
-    AugmentationConfig,
-    ClassConfig,
-    SplitConfig,
-    TrainedOn,
-    VectorsConfig,
-    default_classes,
-    rgb_of,
-)
+from foveate.data import sections
 from foveate.errors import DatasetError
 from foveate.membership import MOST_OVERLAPPING, Exclusive, Membership, Overlapping
 from foveate.texts import metres
@@ -122,10 +106,10 @@ class DataConfig(Section):
     manifest: ExpandedPath | dict[Literal["train", "val", "test"], ExpandedPath] | None = None
     pixel_size: Annotated[str, AfterValidator(_checked_length)] | None = None
     assumed_pixel_size: Annotated[str, AfterValidator(_checked_length)] | None = None
-    classes: list[ClassConfig] = Field(min_length=2, max_length=255)
+    classes: list[sections.ClassConfig] = Field(min_length=2, max_length=255)
     overlapping: bool = False
     label_map: LabelMap | None = None
-    vectors: VectorsConfig = VectorsConfig()
+    vectors: sections.VectorsConfig = sections.VectorsConfig()
     round_labels: bool = False
     allow_absent_classes: bool = False
     nodata: Literal["ignore"] | Annotated[float, Field(allow_inf_nan=False)] | None = None
@@ -137,12 +121,12 @@ class DataConfig(Section):
     scale: float | None = Field(default=None, gt=0)
     mean: list[float] | None = None
     std: list[float] | None = None
-    split: SplitConfig = SplitConfig()
-    trained_on: TrainedOn | None = None
+    split: sections.SplitConfig = sections.SplitConfig()
+    trained_on: sections.TrainedOn | None = None
     mismatch: Literal["refuse", "scale", "allow"] = "refuse"
     balance: float = Field(default=0.5, ge=0, le=1)
     class_sampling: dict[str, float] | None = None
-    augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation: sections.AugmentationConfig = sections.AugmentationConfig()
     workers: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="before")
@@ -177,7 +161,7 @@ class DataConfig(Section):
     def _names_alone(cls, value: Any) -> Any:
         """A plain list of names gets colours."""
         plain = isinstance(value, list | tuple) and value and all(isinstance(one, str) and one for one in value)
-        return default_classes(value) if plain else value
+        return sections.default_classes(value) if plain else value
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
@@ -281,7 +265,7 @@ class DataConfig(Section):
         if self.label_map == "colors":
             return {item.rgb: label for label, item in enumerate(self.classes)}
         mapped = self.label_map if isinstance(self.label_map, dict) else {}
-        return {rgb_of(value): label for value, label in mapped.items() if isinstance(value, str)} or None
+        return {sections.rgb_of(value): label for value, label in mapped.items() if isinstance(value, str)} or None
 
     @property
     def mask_values(self) -> dict[int, int] | None:

@@ -16,21 +16,13 @@ from foveate.inference.field import Fusion
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import BlockGrid, block_side
 from foveate.inference.source import PixelSource
-from foveate.looks.pyramid import (
-    PyramidGrid,
-    PyramidLook,
-    closer_looks,
-    gains_of,
-    passes_allowed,
-    price_for,
-    smallest_first,
-)
+from foveate.looks import pyramid
 from foveate.membership import Membership
 from foveate.metrics import confusion_matrix
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
 
-Looks: TypeAlias = tuple[PyramidLook, ...]
+Looks: TypeAlias = tuple[pyramid.PyramidLook, ...]
 
 _MOST_BYTES = 2**30
 _CLOSEST = 4
@@ -129,7 +121,7 @@ def sample_look(
 
 
 def _labelled_blocks(image: SampledImage, looks: Looks, config: InferenceConfig) -> Iterator[Window]:
-    side = block_side(config.block_size, 1, PyramidGrid.of(image.size, looks).sides[-1])
+    side = block_side(config.block_size, 1, pyramid.PyramidGrid.of(image.size, looks).sides[-1])
     for window in BlockGrid(image.size, side):
         if bool((image.labels[image.inside(window)] != image.membership.ignore_index).any()):
             yield window
@@ -168,7 +160,7 @@ class Candidate(NamedTuple):
 
 def least_passes(looks: Looks, image: Size) -> int:
     """Passes that looking at an image once with the widest of the looks costs."""
-    return len(PyramidGrid.of(image, looks).roots.top)
+    return len(pyramid.PyramidGrid.of(image, looks).roots.top)
 
 
 def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Looks]:
@@ -201,7 +193,7 @@ def ways_of_looking(views: Sequence[int], target: int | None = None) -> list[Loo
         for whole in KEEPS
         if centre[wide] < whole
     ]
-    return list(dict.fromkeys(smallest_first(looks) for looks in (*alone, *again, *pairs, *both)))
+    return list(dict.fromkeys(pyramid.smallest_first(looks) for looks in (*alone, *again, *pairs, *both)))
 
 
 def ways_down(views: Sequence[int]) -> list[Looks]:
@@ -217,7 +209,7 @@ def ways_down(views: Sequence[int]) -> list[Looks]:
     kept = [
         (some, keeps) for some in chosen for keeps in product(_ALONE if len(some) == 1 else KEEPS, repeat=len(some))
     ]
-    ways = [smallest_first(zip(some, keeps, strict=True)) for some, keeps in kept]
+    ways = [pyramid.smallest_first(zip(some, keeps, strict=True)) for some, keeps in kept]
     return [looks for looks in ways if all(one.view < other.view for one, other in pairwise(looks))]
 
 
@@ -253,7 +245,7 @@ def simulate(images: Sequence[SampledImage], candidate: Candidate, budget: float
 
 
 def _simulate_one(image: SampledImage, candidate: Candidate, budget: float | str, target: int) -> Outcome:
-    grid = PyramidGrid.of(image.size, candidate.looks)
+    grid = pyramid.PyramidGrid.of(image.size, candidate.looks)
     chosen = _chosen(image, candidate, grid, budget, target)
     passes = len(grid.roots.top) + sum(int(supports.sum()) for supports in chosen)
     at_samples = [s[image.rows // side][:, image.cols // side] for s, side in zip(chosen, grid.sides, strict=False)]
@@ -284,7 +276,7 @@ def fused(image: SampledImage, candidate: Candidate, seen: Sequence[Tensor]) -> 
 
 
 def _chosen(
-    image: SampledImage, candidate: Candidate, grid: PyramidGrid, budget: float | str, target: int
+    image: SampledImage, candidate: Candidate, grid: pyramid.PyramidGrid, budget: float | str, target: int
 ) -> list[Tensor]:
     """Where each look but the widest is made: a mask of its supports (rows, cols)."""
     wide = image.probabilities[candidate.made[-1]].float()
@@ -295,8 +287,11 @@ def _chosen(
         return [torch.ones_like(gain, dtype=torch.bool) for gain in gains]
     # Blocks without a label were not looked at; their share of the budget is not spent elsewhere.
     seen = float(looked_at.mean())
-    allowed = round(seen * closer_looks(passes_allowed(budget, grid.roots, image.size, target), grid.roots, image.size))
-    price = price_for(torch.cat([torch.empty(0), *(gain.flatten() for gain in gains)]), allowed)
+    allowed = round(
+        seen
+        * pyramid.closer_looks(pyramid.passes_allowed(budget, grid.roots, image.size, target), grid.roots, image.size)
+    )
+    price = pyramid.price_for(torch.cat([torch.empty(0), *(gain.flatten() for gain in gains)]), allowed)
     pays = [gain > price for gain in gains]
     for level in reversed(range(len(pays) - 1)) if candidate.cascaded else ():
         (rows, cols), parts = pays[level].shape, grid.sides[level + 1] // grid.sides[level]
@@ -305,7 +300,7 @@ def _chosen(
     return pays
 
 
-def _gains(image: SampledImage, entropy: Tensor, side: int, grid: PyramidGrid) -> Tensor:
+def _gains(image: SampledImage, entropy: Tensor, side: int, grid: pyramid.PyramidGrid) -> Tensor:
     """Gain of a look at every support of a side, (rows, cols): see `Predictor`."""
     rows, cols = (int(positions[-1]) // side + 1 for positions in (image.rows, image.cols))
     place = (image.rows // side)[:, None] * cols + image.cols // side
@@ -315,4 +310,4 @@ def _gains(image: SampledImage, entropy: Tensor, side: int, grid: PyramidGrid) -
     )
     corners = torch.cartesian_prod(torch.arange(rows) * side, torch.arange(cols) * side).reshape(-1, 2)
     supports = Windows(corners[:, 0], corners[:, 1], side)
-    return gains_of(sums / counts.clamp(min=1), supports, grid.sides[0], image.size).view(rows, cols)
+    return pyramid.gains_of(sums / counts.clamp(min=1), supports, grid.sides[0], image.size).view(rows, cols)

@@ -20,19 +20,8 @@ from foveate.inference.passes import PreparedBlock, SharedPasses, prepare_block
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of, read_regions
 from foveate.inference.stitch import Canvases, Stitcher, add_outputs
+from foveate.looks import pyramid
 from foveate.looks.passes import Begun, BlockArea, Foveation, Passes, PerTarget, Planner, Undecided, begun_in
-from foveate.looks.pyramid import (
-    PyramidGrid,
-    closer_looks,
-    covered,
-    entropy_of_parts,
-    gains_of,
-    met_parts,
-    passes_allowed,
-    price_for,
-    roots_of,
-    share_inside,
-)
 from foveate.networks.cascade import Context
 from foveate.patches.extraction import Windows
 from foveate.segmenter import FoveatedSegmenter
@@ -191,10 +180,10 @@ class Predictor:
         roots = block.groups[0].passes.supports
         supports = self._grid.inside(roots, level)
         inside = block.window.intersection(Window.of(self._source.size)) or block.window
-        pays = share_inside(supports, inside) > 0
+        pays = pyramid.share_inside(supports, inside) > 0
         if self._price != _ALL:
             entropy = torch.cat([some[level] for some in found.entropies]).cpu()
-            pays &= gains_of(entropy, supports, self._grid.sides[0], self._source.size) > self._price
+            pays &= pyramid.gains_of(entropy, supports, self._grid.sides[0], self._source.size) > self._price
         if self._cascaded:
             around = self._around(supports, level + 1)
             pays &= torch.tensor([key in found.handed for key in around], dtype=torch.bool)
@@ -220,16 +209,18 @@ class Predictor:
         counted = torch.zeros(len(self._segmenter.scales), block.window.height, block.window.width)
         for level, supports in looked:
             share = block.weights[level].mean(dim=0).cpu()
-            counted[self._plan.scales[level]] += share if supports is None else share * covered(supports, block.window)
+            counted[self._plan.scales[level]] += (
+                share if supports is None else share * pyramid.covered(supports, block.window)
+            )
         return counted if block.area is None else counted * torch.from_numpy(block.area.inside)
 
     def _find_price(self, budget: float | str) -> float:
         """Look widely at an even part of the image, and see what the gains are."""
         image, target, area = self._source.size, self._plan.target, self._area
-        roots = self._reading.submit(roots_of, self._grid, area).result()
-        affordable = self._reading.submit(passes_allowed, budget, roots, image, target, area).result()
+        roots = self._reading.submit(pyramid.roots_of, self._grid, area).result()
+        affordable = self._reading.submit(pyramid.passes_allowed, budget, roots, image, target, area).result()
         patches = affordable // self._config.passes_of_a_patch
-        allowed, total = closer_looks(patches, roots, image), len(roots.top)
+        allowed, total = pyramid.closer_looks(patches, roots, image), len(roots.top)
         if total == 0:
             return _ALL
         chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
@@ -237,7 +228,7 @@ class Predictor:
         size = self._config.batch_size
         gains = [self._surveyed(part.select(slice(i, i + size))) for i in range(0, len(part), size)]
         self._unpaid = len(chosen)
-        return price_for(torch.cat(gains), allowed * len(chosen) // total)
+        return pyramid.price_for(torch.cat(gains), allowed * len(chosen) // total)
 
     def _surveyed(self, passes: Passes) -> Tensor:
         """The gains of all closer looks within a batch of widest ones, which are kept where there is room."""
@@ -247,9 +238,9 @@ class Predictor:
         gains, image = [torch.empty(0)], self._source.size
         for level in range(self._widest):
             supports = self._grid.inside(passes.supports, level)
-            wanted = self._reading.submit(met_parts, passes.supports, supports, image, self._area).result()
+            wanted = self._reading.submit(pyramid.met_parts, passes.supports, supports, image, self._area).result()
             entropy = self._entropy(seen.logits, level).cpu()
-            gains.append(gains_of(entropy, supports, self._grid.sides[0], image)[wanted])
+            gains.append(pyramid.gains_of(entropy, supports, self._grid.sides[0], image)[wanted])
         return torch.cat(gains)
 
     def _read_apart(self, passes: Passes) -> list[Tensor]:
@@ -262,7 +253,7 @@ class Predictor:
     def _entropy(self, outputs: Tensor, level: int) -> Tensor:
         """Of the widest looks' outputs (N, C, P', P'), over every look of a level (N * parts ** 2), in nats."""
         kept = self._grid.sides[-1] / self._plan.looks[-1].view
-        return entropy_of_parts(outputs, kept, self._grid.parts(level), self._segmenter.membership).flatten()
+        return pyramid.entropy_of_parts(outputs, kept, self._grid.parts(level), self._segmenter.membership).flatten()
 
     def _passes(self, level: int, supports: Windows) -> Passes:
         one_hot = torch.eye(len(self._segmenter.scales))[self._plan.scales[level]].expand(len(supports.top), -1)
@@ -302,7 +293,7 @@ class _Found:
 class _Roots(NamedTuple):
     """Plans the widest looks of a pyramid."""
 
-    grid: PyramidGrid
+    grid: pyramid.PyramidGrid
     made: Callable[[Windows], Passes]
 
     def passes(self, block: Window, foveation: Foveation) -> list[Passes]:

@@ -23,14 +23,7 @@ from foveate.errors import ImageReadError
 from foveate.foveation.estimator import Estimator, Joint
 from foveate.geometry import Size, Window
 from foveate.looks.passes import Passes
-from foveate.patches.extraction import (
-    Region,
-    Windows,
-    extract_patches,
-    plain_patches,
-    region_downsample,
-    region_window,
-)
+from foveate.patches import extraction
 from foveate.patches.scales import PatchPart, ScaleSet, assembled
 
 _MOST_READERS = 8
@@ -179,7 +172,7 @@ def _strips(window: Window, size: Size, count: int) -> Iterator[tuple[Window, Si
 
 
 # By scale, one for each part of its patches.
-Regions: TypeAlias = dict[int, tuple[Region, ...]]
+Regions: TypeAlias = dict[int, tuple[extraction.Region, ...]]
 
 
 class PassGroup(NamedTuple):
@@ -231,7 +224,7 @@ def inputs_of(passes: Passes, regions: Regions, scales: ScaleSet, estimator: Est
         rows = torch.nonzero(weights[:, scale])[:, 0]
         supports = _supports_of(passes, rows)
         windows = supports.centred(scales.fields_of_view[scale])
-        plain = plain_patches(parts[0], windows, scales.patch_size) if len(parts) == 1 else None
+        plain = extraction.plain_patches(parts[0], windows, scales.patch_size) if len(parts) == 1 else None
         patches = list(_patches(supports, parts, scales, scale)) if plain is None else plain
         found |= dict(zip(rows.tolist(), patches, strict=True))
     return [found[row] for row in range(len(passes))]
@@ -256,20 +249,24 @@ def mixed_patches(passes: Passes, regions: Regions, scales: ScaleSet) -> Tensor:
     return mixed
 
 
-def _supports_of(passes: Passes, rows: Tensor) -> Windows:
+def _supports_of(passes: Passes, rows: Tensor) -> extraction.Windows:
     tops, lefts, side = passes.supports
-    return Windows(tops[rows], lefts[rows], side)
+    return extraction.Windows(tops[rows], lefts[rows], side)
 
 
-def _patches(supports: Windows, regions: Sequence[Region], scales: ScaleSet, scale: int) -> Tensor:
+def _patches(
+    supports: extraction.Windows, regions: Sequence[extraction.Region], scales: ScaleSet, scale: int
+) -> Tensor:
     """The patches (n, C, P, P) around supports."""
     parts = zip(regions, scales.parts(scale), strict=True)
-    return assembled([extract_patches(at, supports.centred(part.view), part.pixels) for at, part in parts], scales)
+    return assembled(
+        [extraction.extract_patches(at, supports.centred(part.view), part.pixels) for at, part in parts], scales
+    )
 
 
-def _read_region(supports: Windows, part: PatchPart, source: PixelSource) -> Region:
+def _read_region(supports: extraction.Windows, part: PatchPart, source: PixelSource) -> extraction.Region:
     """What a part of the patches around supports shows."""
-    downsample = region_downsample(part.view / part.pixels)
-    window = region_window(supports.centred(part.view), downsample)
+    downsample = extraction.region_downsample(part.view / part.pixels)
+    window = extraction.region_window(supports.centred(part.view), downsample)
     size = Size(window.height // downsample, window.width // downsample)
-    return Region(source.read(window, size), window.top // downsample, window.left // downsample, downsample)
+    return extraction.Region(source.read(window, size), window.top // downsample, window.left // downsample, downsample)

@@ -6,25 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from foveate.errors import ConfigError
-from foveate.foveation.estimator import (
-    Asked,
-    Criterion,
-    Draw,
-    Estimator,
-    Joint,
-    Labelled,
-    Learned,
-    LocationOutput,
-    Look,
-    LossParts,
-    Passing,
-    Reading,
-    equal_weights,
-    gumbel_noise,
-    one_hot_argmax,
-    one_look,
-    seeded_noise,
-)
+from foveate.foveation import estimator as base
 from foveate.package import torch
 
 if TYPE_CHECKING:
@@ -33,7 +15,7 @@ if TYPE_CHECKING:
     from foveate.patches.scales import ScaleSet
 
 
-class RandomScale(Estimator):
+class RandomScale(base.Estimator):
     """Draws a field of view uniformly: for each location of each training step, and once per place at inference.
 
     Source: "Random" in arXiv 2007.15124, section 3.
@@ -41,20 +23,20 @@ class RandomScale(Estimator):
 
     name: Literal["random"] = "random"
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """One-hot rows (N, S), each scale as likely as any other, whatever the logits."""
-        return one_hot_argmax(gumbel_noise(logits, draw.generator))
+        return base.one_hot_argmax(base.gumbel_noise(logits, draw.generator))
 
-    def logits(self, asked: Asked) -> Tensor:
+    def logits(self, asked: base.Asked) -> Tensor:
         """Noise, so that a place is looked at the same way every time."""
-        return seeded_noise(asked)
+        return base.seeded_noise(asked)
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: Tensor) -> list[base.Look]:
         """One pass of the scale with the largest logit, which is noise."""
-        return one_look(one_hot_argmax(logits))
+        return base.one_look(base.one_hot_argmax(logits))
 
 
-class UniformAverage(Estimator):
+class UniformAverage(base.Estimator):
     """The mean of a location's patches with equal weights: `SoftExpectation` without a policy.
 
     Source: "Average" in arXiv 2007.15124, section 3.
@@ -62,16 +44,16 @@ class UniformAverage(Estimator):
 
     name: Literal["average"] = "average"
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """Equal weights, (N, S)."""
-        return equal_weights(logits)
+        return base.equal_weights(logits)
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: Tensor) -> list[base.Look]:
         """One pass of the mean."""
-        return one_look(equal_weights(logits))
+        return base.one_look(base.equal_weights(logits))
 
 
-class SoftExpectation(Learned):
+class SoftExpectation(base.Learned):
     """The mean of all patches of a location, weighted with their probabilities. Differentiable as it is.
 
     Every scale is read for every place, in training and in inference; the network runs once.
@@ -81,16 +63,16 @@ class SoftExpectation(Learned):
 
     name: Literal["mean"] = "mean"
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """The probabilities, (N, S)."""
         return logits.softmax(dim=-1)
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: Tensor) -> list[base.Look]:
         """One pass of the expected patch."""
-        return one_look(logits.softmax(dim=-1))
+        return base.one_look(logits.softmax(dim=-1))
 
 
-class StraightThroughArgmax(Learned):
+class StraightThroughArgmax(base.Learned):
     """The patch of the most probable scale. The gradient of the one-hot vector is copied to the probabilities.
 
     It is divided by the probability, d/dp = (1/p) d/dw, so that an unlikely scale does not learn slowly; as
@@ -101,17 +83,17 @@ class StraightThroughArgmax(Learned):
 
     name: Literal["mode", "mode_plain"] = "mode"
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """One-hot rows (N, S) that carry the gradient of log p, or of p where it is plain."""
         carrier = logits.log_softmax(dim=-1) if self.name == "mode" else logits.softmax(dim=-1)
-        return one_hot_argmax(logits) + (carrier - carrier.detach())
+        return base.one_hot_argmax(logits) + (carrier - carrier.detach())
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: Tensor) -> list[base.Look]:
         """One pass of the most probable scale."""
-        return one_look(one_hot_argmax(logits))
+        return base.one_look(base.one_hot_argmax(logits))
 
 
-class ScoreFunction(Learned):
+class ScoreFunction(base.Learned):
     """Samples a scale; the policy descends E[loss] by (loss - baseline) * grad log p(sample). No sampling at inference.
 
     The baseline of a location is the mean loss of the others in its batch: it does not depend on the location's own
@@ -123,15 +105,17 @@ class ScoreFunction(Learned):
 
     name: Literal["score_function"] = "score_function"
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """One-hot samples (N, S) of the probabilities; no gradient flows through them."""
-        return one_hot_argmax(logits.detach() + gumbel_noise(logits.detach(), draw.generator))
+        return base.one_hot_argmax(logits.detach() + base.gumbel_noise(logits.detach(), draw.generator))
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: Tensor) -> list[base.Look]:
         """One pass of the most probable scale."""
-        return one_look(one_hot_argmax(logits))
+        return base.one_look(base.one_hot_argmax(logits))
 
-    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
+    def loss(
+        self, model: base.Passing, output: base.LocationOutput, batch: base.Labelled, criterion: base.Criterion
+    ) -> base.LossParts:
         """The segmentation loss, whose value is reported, and `policy_loss`, of which only the gradient counts."""
         loss = super().loss(model, output, batch, criterion)
         each = criterion.of_each(output.logits.detach(), batch.label)
@@ -156,7 +140,7 @@ class ScoreFunction(Learned):
         return torch.mean((losses - baseline).detach() * log_prob)
 
 
-class GLNet(Joint):
+class GLNet(base.Joint):
     """A global and a local branch that share features both ways: ours after GLNet, for comparison.
 
     Each branch has a network of its own: the local one sees the narrowest patch of a place, the global one the widest.
@@ -170,7 +154,7 @@ class GLNet(Joint):
 
     name: Literal["glnet"] = "glnet"
 
-    def reads(self, scales: int) -> Reading:
+    def reads(self, scales: int) -> base.Reading:
         """The narrowest and the widest, which each pass through a network, and the labels of their windows."""
         return super().reads(scales)._replace(passes=2, windows=True)
 
@@ -185,9 +169,11 @@ class GLNet(Joint):
         )
         return made
 
-    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
+    def loss(
+        self, model: base.Passing, output: base.LocationOutput, batch: base.Labelled, criterion: base.Criterion
+    ) -> base.LossParts:
         """Of both and of the local branch over the target, and of the global branch over its window."""
         local, wide = output.auxiliary
         loss = criterion.of_heads((output.logits, local), batch.label)
         own = criterion.of_heads((wide,), batch.window_labels[:, -1]).total
-        return LossParts(loss.total + own, loss.parts | {"own_window": own.detach()})
+        return base.LossParts(loss.total + own, loss.parts | {"own_window": own.detach()})

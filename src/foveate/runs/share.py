@@ -15,18 +15,7 @@ from foveate.errors import ConfigError, FoveateError, NetworkError, reason_of
 from foveate.files import refuse_existing, write_text, written
 from foveate.foveation.estimator import Joint
 from foveate.package import __version__
-from foveate.runs._exported import (
-    ExportedLook,
-    LookToExport,
-    Output,
-    Tensors,
-    each,
-    looks_to_export,
-    metadata,
-    onnx,
-    program,
-    views_to_export,
-)  # fmt: skip
+from foveate.runs import _exported as exported
 from foveate.runs.folder import WEIGHTS, RunFolder, TrainedRun
 from foveate.texts import read_json
 
@@ -35,7 +24,7 @@ _MOST_APART = 1e-3  # of a probability
 SCHEME = "hf://"
 _FILES = ("config.yaml", "tuned.json", WEIGHTS, "README.md")
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
-_Writer = Callable[[ExportedLook, Tensors, Path, dict[str, Any]], Callable[..., Output]]
+_Writer = Callable[[exported.ExportedLook, exported.Tensors, Path, dict[str, Any]], Callable[..., exported.Output]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +58,13 @@ def export(
     check_format(path)
     if isinstance(run.segmenter.estimator, Joint):
         raise ConfigError("a network that sees two fields of view in each pass cannot be exported")
-    views = views_to_export(run, view)
+    views = exported.views_to_export(run, view)
     names = [path if len(views) == 1 else path.with_stem(f"{path.stem}-{one}px") for one in views]
     for name in names:
         refuse_existing(name, overwrite)
-    writer = onnx if path.suffix == ".onnx" else program
+    writer = exported.onnx if path.suffix == ".onnx" else exported.program
     size = pixel_size or run.config.data.working_pixel
-    looks, compared = looks_to_export(run, view)
+    looks, compared = exported.looks_to_export(run, view)
     return [_export_one(run, name, look, compared, writer, size) for name, look in zip(names, looks, strict=True)]
 
 
@@ -96,11 +85,11 @@ def check_format(path: Path) -> None:
 
 
 def _export_one(
-    run: TrainedRun, path: Path, look: LookToExport, compared: str, writer: _Writer, pixel_size: float | None
+    run: TrainedRun, path: Path, look: exported.LookToExport, compared: str, writer: _Writer, pixel_size: float | None
 ) -> Exported:
     with written(path, overwrite=True) as partial:
         try:
-            loaded = writer(look.module, look.inputs, partial, metadata(run, look, pixel_size))
+            loaded = writer(look.module, look.inputs, partial, exported.metadata(run, look, pixel_size))
         except FoveateError:
             raise
         except Exception as error:  # the exporters raise many kinds
@@ -108,7 +97,7 @@ def _export_one(
             name = network.factory or f"{network.architecture} with encoder {network.encoder}"
             raise NetworkError(f"the network {name} cannot be exported as {path.suffix}: {reason_of(error)}") from error
         with torch.inference_mode():
-            pairs = zip(each(loaded(*look.inputs)), each(look.module(*look.inputs)), strict=True)
+            pairs = zip(exported.each(loaded(*look.inputs)), exported.each(look.module(*look.inputs)), strict=True)
             apart = max(float((found - wanted).abs().max()) for found, wanted in pairs)
         if not apart <= _MOST_APART:
             raise NetworkError(

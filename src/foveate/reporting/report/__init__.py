@@ -15,14 +15,7 @@ from foveate.errors import ConfigError, FoveateError
 from foveate.evaluation.maps import MapFiles
 from foveate.files import refuse_existing
 from foveate.reporting.passes import PassesFile, one_view_note
-from foveate.reporting.report.charts import (
-    ScaleRow,
-    budget_chart,
-    confusion_chart,
-    image_counts,
-    scale_chart,
-    scale_rows,
-)
+from foveate.reporting.report import charts
 from foveate.reporting.report.page import FigureFolder, Report, data_uri, link_to, view_colors, write_page
 from foveate.reporting.report.pictures import Example, Rendering, chosen_picture, example, ranked, render
 from foveate.reporting.report.state import (
@@ -124,7 +117,7 @@ class _Gathered:
         """Curves."""
         config = self.state.config
         views = self._views if config.foveation.has_policy else ()
-        make = partial(budget_chart, self.state.run.tuned_file, self.figures)
+        make = partial(charts.budget_chart, self.state.run.tuned_file, self.figures)
         self.parts["budget"] = self._guarded("the curve of budgets", make)
         self.parts["charts"] = training_charts(self.state.history, views, config.data.class_names, self.figures)
         if not self.state.history and not self.state.members:
@@ -154,7 +147,7 @@ class _Gathered:
         if counts is not None and counts.sum():
             names = self.state.config.data.class_names
             if not self.state.config.data.overlapping:  # each class is confused with none
-                self.parts["confusion"] = confusion_chart(counts.sum(axis=0), names, self.figures)
+                self.parts["confusion"] = charts.confusion_chart(counts.sum(axis=0), names, self.figures)
             self._by_scale(counts, names)
         self.parts["one_view"] = self._guarded("the shares of the passes", lambda: self._one_view(evaluation))
 
@@ -252,13 +245,13 @@ class _Gathered:
     def _counts(self, evaluation: ShownEvaluation) -> IntArray:
         config, names = self.state.config, [image["name"] for image in evaluation.tree["images"]]
         samples = (self._sample(name, evaluation) for name in names)
-        first, *others = (image_counts(sample, files, config.data, self._views) for sample, files in samples)
+        first, *others = (charts.image_counts(sample, files, config.data, self._views) for sample, files in samples)
         return sum(others, first)
 
     def _by_scale(self, counts: IntArray, names: list[str]) -> None:
-        rows: list[ScaleRow] = [row for row in scale_rows(counts, self._views, names) if row.is_seen]
+        rows: list[charts.ScaleRow] = [row for row in charts.scale_rows(counts, self._views, names) if row.is_seen]
         if len(rows) > 1 or self.state.config.foveation.has_policy:
-            self.parts["by_scale"] = {"rows": rows, "chart": scale_chart(rows, names, self.figures)}
+            self.parts["by_scale"] = {"rows": rows, "chart": charts.scale_chart(rows, names, self.figures)}
 
     def _one_view(self, evaluation: ShownEvaluation) -> str | None:
         """What to say where the policy puts nearly all passes at one field of view."""

@@ -19,17 +19,7 @@ from foveate.membership import Membership
 from foveate.metrics import Scores, scores_from
 from foveate.reporting.panels import new_figure
 from foveate.reporting.passes import PassesFile
-from foveate.reporting.report.page import (
-    GRID,
-    MUTED,
-    SERIES,
-    Chart,
-    FigureFolder,
-    legend_above,
-    short,
-    style,
-    view_colors,
-)
+from foveate.reporting.report import page
 from foveate.runs.tuned import read_curve
 from foveate.types import FloatArray, IntArray, LabelArray
 
@@ -122,7 +112,7 @@ def scale_rows(counts: IntArray, views: Sequence[int], names: Sequence[str]) -> 
     ]
 
 
-def confusion_chart(counts: IntArray, names: Sequence[str], figures: FigureFolder) -> Chart:
+def confusion_chart(counts: IntArray, names: Sequence[str], figures: page.FigureFolder) -> page.Chart:
     """Shares of each label's pixels by what was predicted; rows without a labelled pixel are left empty.
 
     Args:
@@ -133,14 +123,16 @@ def confusion_chart(counts: IntArray, names: Sequence[str], figures: FigureFolde
     count = len(names)
     shares = 100 * counts / np.where(counts.sum(axis=1, keepdims=True) == 0, np.nan, counts.sum(axis=1, keepdims=True))
     side = max(2.6, min(0.75, 7.5 / count) * count)
-    with style():
+    with page.style():
         figure = new_figure(side + 1.6, side + 0.9)
         axes = figure.subplots()
-        axes.pcolormesh(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=100, edgecolors=GRID, linewidth=0.4)
+        axes.pcolormesh(
+            np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=100, edgecolors=page.GRID, linewidth=0.4
+        )
         axes.invert_yaxis()
         axes.grid(visible=False)
         axes.set_aspect("equal")
-        shown = [short(name) for name in names]
+        shown = [page.short(name) for name in names]
         axes.set_xticks(
             np.arange(count) + 0.5, shown, rotation=90 if count * max(map(len, shown)) > _LETTERS_ACROSS * side else 0
         )
@@ -154,38 +146,38 @@ def confusion_chart(counts: IntArray, names: Sequence[str], figures: FigureFolde
     return figures.chart("confusion", "Confusion matrix", f"Share of each label predicted as itself: {right}.", figure)
 
 
-def scale_chart(rows: Sequence[ScaleRow], names: Sequence[str], figures: FigureFolder) -> Chart:
+def scale_chart(rows: Sequence[ScaleRow], names: Sequence[str], figures: page.FigureFolder) -> page.Chart:
     """The IoU of every class at the places of every field of view that was passed."""
     lines = ["mean", *names]
-    with style():
+    with page.style():
         figure = new_figure(5.0, 1.2 + 0.3 * len(lines))
         axes = figure.subplots()
-        for row, color, marker in zip(rows, view_colors([row.view for row in rows]), _MARKERS, strict=False):
+        for row, color, marker in zip(rows, page.view_colors([row.view for row in rows]), _MARKERS, strict=False):
             values = [row.scores.miou, *(item.iou for item in row.scores.classes)]
             places = np.arange(len(lines))
             axes.plot(
-                [100 * value for value in values], places, marker, color=color, markersize=7, mec=MUTED, mew=0.6,
+                [100 * value for value in values], places, marker, color=color, markersize=7, mec=page.MUTED, mew=0.6,
                 label=f"{row.view} px",
             )  # fmt: skip
-        axes.set_yticks(np.arange(len(lines)), [short(line) for line in lines])
+        axes.set_yticks(np.arange(len(lines)), [page.short(line) for line in lines])
         axes.set_xlim(-3, 103)
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.set_xlabel("IoU, %")
         axes.tick_params(axis="y", length=0)
-        legend_above(figure, [f"{row.view} px" for row in rows])
+        page.legend_above(figure, [f"{row.view} px" for row in rows])
     said = " ".join(f"{row.view} px: mean {100 * row.scores.miou:.0f} %." for row in rows)
     return figures.chart("iou-by-view", "IoU by field of view", said, figure)
 
 
-def budget_chart(path: Path, figures: FigureFolder) -> Chart | None:
+def budget_chart(path: Path, figures: page.FigureFolder) -> page.Chart | None:
     """What `foveate tune` found that every budget buys, beside one field of view alone; None where it was not run."""
     lines = {"chosen": read_curve(path), "one field of view": read_curve(path, fixed=True)}
     if not lines["chosen"]:
         return None
-    with style():
+    with page.style():
         figure = new_figure()
         axes = figure.subplots()
-        for (label, points), color, marker in zip(lines.items(), SERIES, _MARKERS, strict=False):
+        for (label, points), color, marker in zip(lines.items(), page.SERIES, _MARKERS, strict=False):
             axes.plot(
                 [point.passes for point in points], [100 * point.miou for point in points], f"-{marker}", color=color,
                 markersize=5, label=label,
@@ -193,7 +185,7 @@ def budget_chart(path: Path, figures: FigureFolder) -> Chart | None:
         axes.set_xscale("log")
         axes.set_xlabel("forward passes per megapixel")
         axes.set_ylabel("mIoU, %")
-        legend_above(figure, list(lines))
+        page.legend_above(figure, list(lines))
     said = " ".join(
         f"{point.passes:.0f} passes: {100 * point.miou:.1f} %, by {' + '.join(f'{v} px' for v, _ in point.looks)}."
         for point in lines["chosen"]

@@ -13,16 +13,7 @@ from PIL import Image
 
 from foveate.foveation.estimator import Estimator, shares_of
 from foveate.reporting.panels import new_figure, wrapped
-from foveate.reporting.report.page import (
-    MUTED,
-    SERIES,
-    Chart,
-    FigureFolder,
-    legend_above,
-    short,
-    style,
-    view_colors,
-)
+from foveate.reporting.report import page
 from foveate.reporting.report.state import History
 from foveate.training.history import FoveationMap, read_maps
 
@@ -32,8 +23,8 @@ _DPI = 110
 
 
 def training_charts(
-    history: History, views: Sequence[int], classes: Sequence[str], figures: FigureFolder
-) -> list[Chart]:
+    history: History, views: Sequence[int], classes: Sequence[str], figures: page.FigureFolder
+) -> list[page.Chart]:
     """The charts there are values for.
 
     Args:
@@ -60,54 +51,54 @@ def _series(history: History, name: str) -> tuple[list[float], list[float]]:
 
 def _lines(
     history: History,
-    figures: FigureFolder,
+    figures: page.FigureFolder,
     name: str,
     title: str,
     labels: dict[str, str],
     adjust: Callable[[Any], None] = lambda _axes: None,
     unit: float = 1.0,
-) -> Chart | None:
+) -> page.Chart | None:
     """One line for every column of `labels` that has values; None where none has."""
     found = {column: _series(history, column) for column in labels}
     found = {column: points for column, points in found.items() if points[0]}
     if not found:
         return None
-    with style():
+    with page.style():
         figure = new_figure()
         axes = figure.subplots()
-        for color, dashes, (column, (steps, values)) in zip(SERIES, _DASHES, found.items(), strict=False):
+        for color, dashes, (column, (steps, values)) in zip(page.SERIES, _DASHES, found.items(), strict=False):
             marker = "o" if len(steps) < 30 and column.startswith("val/") else ""
             shown = [unit * value for value in values]
-            axes.plot(steps, shown, dashes, color=color, label=short(labels[column]), marker=marker, markersize=4)
+            axes.plot(steps, shown, dashes, color=color, label=page.short(labels[column]), marker=marker, markersize=4)
         adjust(axes)
-        _finish(figure, axes, [short(labels[column]) for column in found] if len(found) > 1 else [])
+        _finish(figure, axes, [page.short(labels[column]) for column in found] if len(found) > 1 else [])
     return figures.chart(name, title, _sentence(found, labels, unit), figure)
 
 
-def _miou(history: History, classes: Sequence[str], figures: FigureFolder) -> Chart | None:
+def _miou(history: History, classes: Sequence[str], figures: page.FigureFolder) -> page.Chart | None:
     """The mean, and the classes where there are few enough to be told apart."""
-    each = {f"val/iou/{name}": name for name in classes} if len(classes) < len(SERIES) else {}
+    each = {f"val/iou/{name}": name for name in classes} if len(classes) < len(page.SERIES) else {}
     title = "IoU on validation locations, %" if each else "mIoU on validation locations, %"
     return _lines(
         history, figures, "miou", title, {"val/miou": "mIoU"} | each, lambda axes: axes.set_ylim(0, 102), 100.0
     )
 
 
-def _entropy(history: History, views: int, figures: FigureFolder) -> Chart | None:
+def _entropy(history: History, views: int, figures: page.FigureFolder) -> page.Chart | None:
     def from_zero(axes: Any) -> None:
         most = math.log(max(2, views))
         axes.set_ylim(0, 1.2 * most)
-        axes.axhline(most, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        axes.axhline(most, color=page.MUTED, linewidth=1, linestyle=(0, (2, 2)))
         axes.annotate(
             "all alike", (1, most), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-            fontsize=9, color=MUTED, ha="right",
+            fontsize=9, color=page.MUTED, ha="right",
         )  # fmt: skip
 
     labels = {"train/policy_entropy": "training", "val/policy_entropy": "validation"}
     return _lines(history, figures, "entropy", "Entropy of the policy, nats", labels, from_zero)
 
 
-def _learning_rates(history: History, figures: FigureFolder) -> Chart | None:
+def _learning_rates(history: History, figures: page.FigureFolder) -> page.Chart | None:
     # In the order in which they first have a value.
     names = {name: name.removeprefix("lr/") for row in history for name in row if name.startswith("lr/")}
 
@@ -118,18 +109,23 @@ def _learning_rates(history: History, figures: FigureFolder) -> Chart | None:
     return _lines(history, figures, "learning-rates", "Learning rates", names, from_zero)
 
 
-def _shares(history: History, views: Sequence[int], figures: FigureFolder) -> Chart | None:
+def _shares(history: History, views: Sequence[int], figures: page.FigureFolder) -> page.Chart | None:
     """How much each field of view was used, stacked to one."""
     stage = "val" if len(_series(history, f"val/share/{views[0]}")[0]) > 2 else "train"
     found = [_series(history, f"{stage}/share/{view}") for view in views]
     if not all(steps for steps, _ in found) or len({len(steps) for steps, _ in found}) > 1:
         return None
-    with style():
+    with page.style():
         figure = new_figure()
         axes = figure.subplots()
         shares = [[100 * value for value in values] for _, values in found]
         axes.stackplot(
-            found[0][0], shares, colors=view_colors(views), labels=[f"{v} px" for v in views], alpha=0.9, linewidth=0
+            found[0][0],
+            shares,
+            colors=page.view_colors(views),
+            labels=[f"{v} px" for v in views],
+            alpha=0.9,
+            linewidth=0,
         )
         axes.set_ylim(0, 100)
         axes.margins(x=0)
@@ -145,7 +141,7 @@ def _finish(figure: Figure, axes: Any, labels: Sequence[str]) -> None:
     axes.set_xlabel("step")
     axes.grid(axis="x", visible=False)
     if labels:
-        legend_above(figure, labels)
+        page.legend_above(figure, labels)
 
 
 def _sentence(found: dict[str, tuple[list[float], list[float]]], labels: dict[str, str], unit: float) -> str:
@@ -222,7 +218,7 @@ class _Canvas:
     def __init__(self, maps: Sequence[FoveationMap], views: Sequence[int], estimator: Estimator) -> None:
         self.names, self._estimator = [one.name for one in maps], estimator
         self._views = np.array(views, np.float32)
-        with style():
+        with page.style():
             self._figure = new_figure(*_figure_size(maps), dpi=_DPI, facecolor="white")
             all_axes = self._figure.subplots(1, len(maps), squeeze=False)[0]
             self._pictures = [self._draw(axes, one) for axes, one in zip(all_axes, maps, strict=True)]
@@ -235,7 +231,7 @@ class _Canvas:
 
     def frame(self, maps: Sequence[FoveationMap]) -> np.ndarray:
         """The pixels (h, w, 3) of a step."""
-        with style():
+        with page.style():
             for picture, one in zip(self._pictures, maps, strict=True):
                 picture.set_data(self._passed(one))
             self._title.set_text(f"step {maps[0].step}")
