@@ -179,13 +179,13 @@ def test_a_network_that_cannot_be_exported_is_named_and_nothing_is_left(root, tm
 
 
 def test_an_export_that_differs_is_refused(root, tmp_path, monkeypatch):
-    real = module.program
+    real = module.exported.program
 
     def other(look, pixels, path, metadata):
         says = real(look, pixels, path, metadata)
         return lambda batch: says(batch) + 0.01
 
-    monkeypatch.setattr(module, "program", other)
+    monkeypatch.setattr(module.exported, "program", other)
     with pytest.raises(NetworkError, match=r"differ by 0\.01"):
         export(run_of(root), tmp_path / "model.pt2", view=32)
     assert not list(tmp_path.iterdir())
