@@ -137,7 +137,7 @@ def test_a_class_that_the_masks_call_no_data(tmp_path):
     refused(
         scenes(tmp_path, masks, mask_options={"nodata": 0}),
         "class ground has no labelled pixel",
-        "pixels of the masks are 0 which the masks declare as nodata; if they are ground, set data.label_map={0: 0}",
+        "pixels of the masks are 0, which the masks declare as nodata; if they are ground, set data.label_map={0: 0}",
     )
     expected = [2 * 60 * 80 - int(masks["a"].sum() + masks["b"].sum())]
     for values in ({"label_map": {0: 0}}, {"use_nodata": False}):

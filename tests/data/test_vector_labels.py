@@ -1,6 +1,8 @@
 """Labels in polygons: every kind of file gives the pixels that a slow drawing of the same outlines gives."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyogrio
@@ -105,6 +107,15 @@ def test_tables_in_any_system(tmp_path, suffix, crs):
         geometry_type="Polygon", crs=crs,
     )  # fmt: skip
     assert_same(labels_of(tmp_path, path, UTM), expected())
+
+
+def test_a_command_that_reads_tables_is_quiet(tmp_path):
+    """Their library brings a GDAL of its own, which lacks drivers that the command line switches off by name."""
+    path, box = tmp_path / "scan.gpkg", shapely.to_wkb(np.array([shapely.box(0, 0, 1, 1)], object))
+    pyogrio.raw.write(path, box, [np.array(["a"], object)], ["class"], geometry_type="Polygon", crs="EPSG:4326")
+    code = f"import foveate.cli.app; from foveate.data.labels.shapes import *; read_shapes(Path({str(path)!r}), '')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".shp"])

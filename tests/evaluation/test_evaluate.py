@@ -151,6 +151,8 @@ def test_unlabelled_blocks_are_unknown_in_the_maps(tmp_path):
     assert np.isnan(bands_of(files.loss)[0, :, 4:]).all()
     assert np.isfinite(bands_of(files.loss)[0, :, :4]).all()
     assert (bands_of(files.classes)[0, :, 32:] == IGNORED).all()
+    with rasterio.open(files.classes) as classes:
+        assert classes.nodata == IGNORED
     passes = bands_of(files.passes)  # one every 12 pixels, where blocks are labelled
     assert (passes[0, :5, :3] == 254).all()
     assert not passes[0, :, 3:].any()

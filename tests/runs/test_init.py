@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import foveate
 from foveate.cli.app import app
-from foveate.errors import DatasetError, OutputExistsError
+from foveate.errors import ConfigError, DatasetError, OutputExistsError
 from foveate.runs.config import RunConfig
 from foveate.runs.init import init
 from toys import make_data_set, shapes, write_image
@@ -202,6 +202,69 @@ def test_sixteen_bits_and_other_bands_are_measured(here):
     assert data.scale == pytest.approx(5100, rel=0.1)
     assert data.mean[0] == pytest.approx(image.mean() * 20 / data.scale, rel=0.3)
     trained("toy.yaml", here / "run")
+
+
+def deep_with_a_border(folder, border, **profile):
+    """Images of 16 bits whose left border holds one value, and the mean of the rest."""
+    inside = []
+    for seed, name in enumerate("abc"):
+        image, label = shapes(seed)
+        deep = image.astype(np.int16) * 20
+        inside.append(deep[:, :, 30:].mean())
+        deep[:, :, :30] = border
+        write_image(folder / "images" / f"{name}.tif", deep, **profile)
+        write_image(folder / "masks" / f"{name}.png", label)
+    return np.mean(inside)
+
+
+def test_pixels_without_data_do_not_count_in_scale_and_mean(here):
+    mean = deep_with_a_border(here / "toy", -32768, nodata=-32768)
+    done = init(here / "toy")
+    assert done.config.data.scale == pytest.approx(5100, rel=0.1)
+    assert done.config.data.mean[0] * done.config.data.scale == pytest.approx(mean, rel=0.1)
+    assert done.problems == ()
+
+
+def test_a_value_far_from_all_others_is_said_and_may_be_called_nodata(here):
+    deep_with_a_border(here / "toy", -32768)
+    done = init(here / "toy")
+    (said,) = done.problems
+    assert "are -32768, far from all others" in said
+    assert said.endswith(f"foveate init {here / 'toy'} data.nodata=-32768 --overwrite")
+    again = init(here / "toy", overrides=["data.nodata=-32768"], overwrite=True)
+    assert again.problems == ()
+    assert again.config.data.nodata == -32768
+    assert again.config.data.scale == pytest.approx(5100, rel=0.1)
+
+
+def test_the_property_of_the_class_may_be_named(here):
+    def write(path, label):
+        features = [{**one, "properties": {"landuse": "disc"}} for one in polygons_of(label)]
+        tree = {"type": "FeatureCollection", "features": features}
+        path.with_name(f"{path.name}.geojson").write_text(json.dumps(tree))
+
+    folder = discs(here / "toy", write=write)
+    with pytest.raises(DatasetError, match=r"for example data\.vectors\.attribute=landuse"):
+        init(folder)
+    result = CliRunner().invoke(app, ["init", str(folder), "data.vectors.attribute=landuse"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    config = RunConfig.load(Path("toy.yaml"))
+    assert config.data.class_names == ["background", "disc"]
+    assert (config.data.vectors.attribute, config.data.vectors.unlabelled) == ("landuse", "background")
+    with pytest.raises(ConfigError, match=r"init takes data\.vectors"):
+        init(folder, overrides=["data.scale=3"], overwrite=True)
+
+
+def test_polygons_outside_an_image_do_not_count_in_the_shares(here):
+    def write(path, label):
+        ring = [[85, -50], [600, -50], [600, 400], [85, 400], [85, -50]]  # covers the right half of the image
+        outline = {"type": "Polygon", "coordinates": [ring]}
+        one = {"type": "Feature", "properties": {"class": "disc"}, "geometry": outline}
+        path.with_name(f"{path.name}.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [one]}))
+
+    done = init(discs(here / "toy", write=write))
+    assert done.found["disc"].startswith("50.0 %")
+    assert done.found["background"].startswith("50.0 %")
 
 
 def test_maps_are_turned_and_photographs_with_a_sky_are_not(here):

@@ -16,13 +16,16 @@ from foveate.runs.jobs import slots_of
 from foveate.runs.train import train_run
 
 
-def init(folder: AnyPath, out: AnyPath | None = None, *, overwrite: bool = False) -> Path:
+def init(
+    folder: AnyPath, out: AnyPath | None = None, *, overrides: Sequence[str] = (), overwrite: bool = False
+) -> Path:
     """Look at a folder of images and labels, and write a commented configuration to train on it.
 
     Args:
         folder: holds images/ and masks/ (or labels/, annotations/): masks of class ids or of colours, or polygons,
             under the names of the images.
         out: the configuration; NAME.yaml in the current folder when None.
+        overrides: how files are read, such as `data.vectors.attribute=landuse`, `data.plane=3` or `data.nodata=-9999`.
         overwrite: replace an earlier one.
 
     Returns:
@@ -32,7 +35,8 @@ def init(folder: AnyPath, out: AnyPath | None = None, *, overwrite: bool = False
         DatasetError: when the folder holds no images with labels, or they do not make a data set.
         OutputExistsError: when a file is there and may not be replaced.
     """
-    return _init.init(Path(folder), None if out is None else Path(out), overwrite=overwrite).path
+    path = None if out is None else Path(out)
+    return _init.init(Path(folder), path, overrides=overrides, overwrite=overwrite).path
 
 
 def train(

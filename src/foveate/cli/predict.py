@@ -71,7 +71,8 @@ def predict(
 
     For each image, this writes OUT/STEM.classes.tif (the class map: tiled, with overviews, colours and
     georeference), OUT/STEM.fov.tif (the expected field of view per cell), OUT/STEM.passes.tif (the windows that
-    passed through the network), OUT/STEM.preview.png and OUT/STEM.json. --outputs adds more.
+    passed through the network), OUT/STEM.preview.png and OUT/STEM.json. --outputs chooses others instead; the
+    class map is always among them. The preview needs the output passes or foveation.
 
     --budget limits the forward passes. Foveate looks widely everywhere, and closer where it expects to gain most,
     until the passes are spent.

@@ -159,6 +159,10 @@ def _config_file(given: Path) -> Path:
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds images/ and masks/.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="How files are read: data.vectors..., plane, nodata."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Configuration to write (default: NAME.yaml).")] = None,
     overwrite: arguments.Overwrite = False,
 ) -> None:
@@ -179,12 +183,14 @@ def init(
         foveate init data/mine
 
         foveate init data/mine --out configs/mine.yaml
+
+        foveate init data/mine data.vectors.attribute=landuse
     """
     arguments.check_folder(folder)
 
     from foveate.runs.init import init as write
 
-    result = write(folder, out, overwrite=overwrite)
+    result = write(folder, out, overrides=settings or [], overwrite=overwrite)
     _say_found(folder, result)
     output.say(f"next: foveate train {result.path}")
 

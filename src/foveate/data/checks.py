@@ -248,7 +248,7 @@ class _NotCounted(NamedTuple):
             return (
                 f"{self.pixels:,} pixels of the masks are NaN, which never counts; if they are {name}, store a number"
             )
-        why = " which the masks declare as nodata" if self.lacking else f" which data.label_map maps to {IGNORE}"
+        why = ", which the masks declare as nodata" if self.lacking else f", which data.label_map maps to {IGNORE}"
         if not self.lacking and self.value == IGNORE:
             why = ", which does not count"
         return (

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from foveate.data.config import DataConfig
+from foveate.data.images import open_stored
 from foveate.data.labels.raster import CLASS
 from foveate.data.manifest import data_files
-from foveate.data.readers import ImageReader, open_image
+from foveate.data.readers import ImageReader
 from foveate.data.readers.base import BAND, Address, band_files, is_pattern
 from foveate.data.survey_labels import ClassFacts, Counted, ImageFacts, class_folders
 from foveate.errors import DatasetError, FoveateError
@@ -21,6 +24,7 @@ from foveate.geometry import Window
 _IMAGES = ("images", "image", "imgs", "img")
 _LABELS = ("masks", "labels", "annotations", "mask", "label", "gt")
 _WINDOWS, _WINDOW = 12, 128  # of each image
+_RARE = 0.002  # a value that fewer pixels have is noise
 
 
 @dataclass(frozen=True)
@@ -46,24 +50,31 @@ class Survey:
         return self.images[0].bands
 
 
-def survey(folder: Path) -> Survey:
-    """Look at a folder that holds images/ and, of the same names, masks/ (or labels/, annotations/, ...)."""
+def survey(folder: Path, said: DataConfig) -> Survey:
+    """Look at a folder that holds images/ and, of the same names, masks/ (or labels/, annotations/, ...).
+
+    Args:
+        folder: of the data set.
+        said: how its files are read: plane, nodata and vectors; the rest of it is not looked at.
+    """
     problems: list[str] = []
-    images = _images(folder, problems)
+    images = _images(folder, problems, said)
     for what in ("bands", "dtype"):
         kinds = Counter(getattr(image, what) for image in images)
         if len(kinds) > 1:
             told = ", ".join(f"{kind} in {count} images" for kind, count in kinds.most_common())
             raise DatasetError(f"the images differ in {what}: {told}; convert some, so that all are alike")
-    low, high, mean, std = _values(images)
-    counted = Counted(images)
+    known = _known_values(images, said)
+    problems += _unmarked(known, images[0].dtype, folder)
+    counted = Counted(images, said)
     return Survey(
-        folder, tuple(images), counted.kind, counted.classes(), low, high, mean, std, tuple(problems), counted.complete,
+        folder, tuple(images), counted.kind, counted.classes(), float(known.min()), float(known.max()),
+        tuple(known.mean(axis=1).tolist()), tuple(known.std(axis=1).tolist()), tuple(problems), counted.complete,
         tuple(band_files(images[0].path)) if is_pattern(images[0].path) else (), counted.overlap,
     )  # fmt: skip
 
 
-def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
+def _images(folder: Path, problems: list[str], said: DataConfig) -> list[ImageFacts]:
     """Images with labels, each opened once."""
     where = _subfolder(folder, _IMAGES, "images")
     labels = _label_files(_subfolder(folder, _LABELS, "labels"))
@@ -75,7 +86,7 @@ def _images(folder: Path, problems: list[str]) -> list[ImageFacts]:
             bare.append(name)
             continue
         try:
-            with open_image(path) as image:
+            with open_stored(path, said) as image:
                 found.append(_facts(image, name, path, mask))
         except FoveateError as error:
             problems.append(f"left out because it cannot be read: {error}")
@@ -131,18 +142,31 @@ def _facts(image: ImageReader, name: str, path: Path, labels: Path) -> ImageFact
     return ImageFacts(name, path, labels, image.size, image.bands, image.dtype.name, size, crs)
 
 
-def _values(images: list[ImageFacts]) -> tuple[float, float, tuple[float, ...], tuple[float, ...]]:
-    """Least, largest, means and standard deviations by band, of windows spread over the images."""
+def _known_values(images: list[ImageFacts], said: DataConfig) -> NDArray[np.float64]:
+    """Values (bands, n) of windows spread over the images, of the pixels that hold data in all bands."""
     rng, parts = random.Random(0), []
     for facts in images[:: max(1, len(images) // 24)]:
-        with open_image(facts.path) as image:
+        with open_stored(facts.path, said) as image:
             side = min(_WINDOW, facts.shorter)
             for _ in range(_WINDOWS):
                 corner = rng.randint(0, image.size.height - side), rng.randint(0, image.size.width - side)
-                parts.append(image.read(Window(*corner, side, side)).reshape(image.bands, -1).astype(np.float64))
-    pixels = np.concatenate(parts, axis=1)
-    known = pixels[:, np.isfinite(pixels).all(axis=0)]
-    if not known.size:
-        raise DatasetError("the images have no finite value")
-    mean, std = known.mean(axis=1).tolist(), known.std(axis=1).tolist()
-    return float(known.min()), float(known.max()), tuple(mean), tuple(std)
+                pixels, known = image.read_known(Window(*corner, side, side))
+                there = np.isfinite(pixels).all(axis=0) if known is None else known.all(axis=0)
+                parts.append(pixels[:, there].astype(np.float64))
+    found = np.concatenate(parts, axis=1)
+    if not found.size:
+        raise DatasetError("the images have no finite value, or no pixel that holds data in all bands")
+    return found
+
+
+def _unmarked(values: NDArray[np.float64], dtype: str, folder: Path) -> list[str]:
+    """What is said of a value that stands alone at an end of the range, as one that means no data does."""
+    for value in (values.min(), values.max()) if dtype != "uint8" else ():
+        rest = values[values != value]
+        share = 1 - rest.size / values.size
+        if rest.size and share > _RARE and np.abs(rest - value).min() > np.ptp(rest):
+            return [
+                f"{share:.1%} of the values are {value:g}, far from all others ({rest.min():g} to {rest.max():g}). If "
+                f"that means no data, run: foveate init {folder} data.nodata={value:g} --overwrite"
+            ]
+    return []

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from scipy import ndimage
 
+from foveate.data.config import DataConfig
+from foveate.data.images import open_stored
 from foveate.data.labels.raster import CLASS
 from foveate.data.labels.shapes import VECTORS, read_shapes
 from foveate.data.labels.table import packed
@@ -72,7 +75,8 @@ def class_folders(folder: Path) -> list[Path]:
 class Counted:
     """The classes in the labels of some images, counted tile by tile."""
 
-    def __init__(self, images: list[ImageFacts]) -> None:
+    def __init__(self, images: list[ImageFacts], said: DataConfig) -> None:
+        self._said = said
         self._pixels: Counter[Any] = Counter()
         self._images: dict[Any, list[str]] = defaultdict(list)
         self._halves: dict[Any, dict[str, NDArray[Any]]] = defaultdict(dict)
@@ -137,10 +141,15 @@ class Counted:
 
     def _count_shapes(self, image: ImageFacts) -> None:
         assert image.labels is not None
-        shapes = read_shapes(image.labels, image.path.name)
-        with open_image(image.path) as reader:
-            placed, _ = in_pixels(shapes, reader, "auto", image.labels)
+        how = self._said.vectors
+        shapes = read_shapes(image.labels, image.path.name, how.attribute, how.layer)
+        with open_stored(image.path, self._said) as reader:
+            placed, _ = in_pixels(shapes, reader, how.coordinates, image.labels)
+        # One file may hold the polygons of many images.
+        placed = shapely.clip_by_rect(placed, 0, 0, image.size.width, image.size.height)
         for outline, label in zip(placed, shapes.labels, strict=True):
+            if not outline.area:
+                continue
             name = "" if label is None else str(label)
             self._pixels[name] += round(outline.area)
             self._diameters[name].append(2 * (outline.area / np.pi) ** 0.5)
@@ -152,7 +161,9 @@ class Counted:
         shape = ceil(image.size.height / step), ceil(image.size.width / step)
         several = np.zeros(shape, np.uint8)  # how many classes have a polygon at the cells of a coarse grid
         for name in {label for label in shapes.labels if label is not None}:
-            mine = [outline for outline, label in zip(placed, shapes.labels, strict=True) if label == name]
+            mine = [one for one, label in zip(placed, shapes.labels, strict=True) if label == name and one.area]
+            if not mine:
+                continue
             several += rasterize(mine, shape, transform=Affine.scale(step), dtype="uint8")
         self._drawn += (several > 0).sum(), (several > 1).sum()
 

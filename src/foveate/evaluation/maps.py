@@ -146,7 +146,7 @@ def write_coarse_classes(
     """
     path, size = MapFiles.in_folder(spec.folder, name).classes, Size(*prediction.shape)
     coarse = place.coarser(step) if place else None
-    raster = RasterSpec(size, "uint8", coarse, colors=[c.rgb for c in spec.classes], overviews="mode")
+    raster = RasterSpec(size, "uint8", coarse, colors=[c.rgb for c in spec.classes], nodata=NODATA, overviews="mode")
     if spec.membership.overlapping:
         unknown, names = prediction == spec.membership.ignore_index, [c.name for c in spec.classes]
         raster = RasterSpec(size, "uint8", coarse, bands=names, nodata=NODATA, overviews="mode")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from foveate.config_base import ConfigTree
 from foveate.data.sections import ClassConfig, default_classes
 from foveate.data.survey import Survey
 from foveate.data.survey_labels import ClassFacts, ImageFacts
@@ -32,6 +33,7 @@ class Choices:
     seen: Survey  # the data set
     name: str  # of the run
     manifest: Path | None  # the table of files, where one was written
+    given: ConfigTree = field(default_factory=dict)  # entries of `data` that the user gave
     guesses: list[str] = field(default_factory=list)  # what was not understood, left out or guessed
 
     def __post_init__(self) -> None:

@@ -4,16 +4,18 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
-from foveate.data.config import default_root
+from foveate.config_base import ConfigTree, with_overrides
+from foveate.data.config import DataConfig, default_root
 from foveate.data.survey import Survey, survey
 from foveate.data.survey_labels import ImageFacts
+from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.runs._init_choices import OVERLAPPING, Choices, orientations_of, percent
 from foveate.runs.config import RunConfig
@@ -24,6 +26,7 @@ _ENCODER = "tf_efficientnet_lite0"
 _ENCODER_MEAN = _ENCODER_STD = [0.5, 0.5, 0.5]  # what its ImageNet weights were trained with
 _VISITS = 20  # how often training passes each place, on average
 _STEPS, _STEPS_ON_CPU = (500, 20_000), (200, 300)  # two cores take 1 to 1.4 seconds for a step
+_READING = ("data.vectors.", "data.plane", "data.nodata")
 _WORDS = {"true", "false", "null", "none", "yes", "no", "on", "off", "y", "n"}
 
 
@@ -37,18 +40,33 @@ class Initialised(NamedTuple):
     files: tuple[Path, ...]  # what was written
 
 
-def init(folder: Path, out: Path | None = None, *, overwrite: bool = False) -> Initialised:
+def init(
+    folder: Path, out: Path | None = None, *, overrides: Sequence[str] = (), overwrite: bool = False
+) -> Initialised:
     """Look at a folder of images and labels, and write a configuration to train on it; see `foveate.init`."""
     name = name_of(folder)
     path = out or Path(f"{name}.yaml")
     refuse_existing(path, overwrite)
-    seen = survey(folder)
+    given = _given(overrides)
+    seen = survey(folder, DataConfig.parse({"folder": str(folder), "classes": ["any", "other"], **given}, "init"))
     written = _write_manifest(seen, path, overwrite)
-    draft = Draft(seen, name, written[0] if written else None)
+    draft = Draft(seen, name, written[0] if written else None, given)
     text = draft.text()
     config = RunConfig.parse(yaml.safe_load(text), source=str(path))
     write_text(path, text, overwrite=overwrite)
     return Initialised(path, config, draft.found(), (*seen.problems, *draft.guesses), (path, *written))
+
+
+def _given(overrides: Sequence[str]) -> ConfigTree:
+    """What is said in advance of how files are read: the entries of `data` by their names."""
+    for one in overrides:
+        if not one.partition("=")[0].startswith(_READING):
+            raise ConfigError(
+                f"{one}: init takes {', '.join(_READING)}, which say how files are read; change other settings in the "
+                "file that it writes"
+            )
+    tree = with_overrides({"data": {}}, list(overrides))["data"]
+    return dict(tree)
 
 
 def name_of(folder: Path) -> str:
@@ -131,6 +149,9 @@ class Draft(Choices):
         for label in self._classes():
             yield f'    - {{name: {_quoted(label.name)}, color: "{label.color}"}}  # {self._about(label.name)}'
         yield from self._meaning()
+        for key, value in self.given.items():
+            if key != "vectors":
+                yield f"  {key}: {_flow(value)}  # as given"
         if self.val:
             why = f"{len(self.val)} of {len(images)} images, chosen so that training keeps every class"
             yield f"  split: {{val: [{', '.join(map(_quoted, self.val))}]}}  # {why}"
@@ -144,7 +165,8 @@ class Draft(Choices):
         elif self.seen.kind == "colours":
             yield "  label_map: colors  # the masks show the classes in these colours"
         elif self.seen.kind == "polygons":
-            yield f"  vectors: {{unlabelled: {_quoted(self.names[0])}}}  # the class outside all polygons; or: ignore"
+            how = {"unlabelled": self.names[0], **self.given.get("vectors", {})}
+            yield f"  vectors: {_flow(how)}  # unlabelled: the class outside all polygons; or: ignore"
         elif self.label_map:
             pairs = ", ".join(f"{value}: {label}" for value, label in self.label_map.items())
             yield f"  label_map: {{{pairs}}}  # value in the files: class id; {IGNORE} means no label"
@@ -223,6 +245,10 @@ def _place(folder: Path) -> str:
     """The folder as the configuration names it: below the usual root, or in full."""
     root, full = default_root().resolve(), folder.resolve()
     return str(full.relative_to(root)) if full.is_relative_to(root) and full != root else str(full)
+
+
+def _flow(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
 
 
 def _quoted(text: str) -> str:

@@ -168,7 +168,7 @@ def area_for(
     reader, tissue = source.reader, config.inference.tissue
     area = area_of(reader, stem_of(image), roi=roi, nodata=config.data.use_nodata, tissue=tissue)
     if tell is not None and area.tissue is not None:
-        glass = f"glass is left out, {1 - float(area.tissue.mask.mean()):.0%} of {stem_of(image)}"
+        glass = f"glass is left out, {1 - float(area.tissue.mask.mean()):.1%} of {stem_of(image)}"
         tell(f"{glass}; --set inference.tissue=false predicts there too")
     elif tell is not None and tissue_is_sought(reader, tissue):
         tell(f"no tissue was found on {stem_of(image)}, so the whole image is predicted")

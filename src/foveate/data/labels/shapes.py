@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,11 +112,16 @@ class Table(NamedTuple):
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
     """The package that reads tables; what it raises names the file."""
+    # While it is loaded, its GDAL warns of each driver in GDAL_SKIP that it was not built with.
+    log = os.environ.setdefault("CPL_LOG", os.devnull)
     try:
         import pyogrio  # noqa: PLC0415 - an extra
         import pyogrio.raw  # noqa: PLC0415
     except ModuleNotFoundError:
         raise DatasetError(f"{path.suffix} files ({path}) need pyogrio; pip install 'foveate[vector]'") from None
+    finally:
+        if log == os.devnull:
+            del os.environ["CPL_LOG"]
     _check_first_bytes(path)
     try:
         yield pyogrio
@@ -168,7 +174,8 @@ def _attribute(keys: Sequence[str], attribute: str | None, path: Path, bare: boo
         named = f"no {attribute!r}" if attribute else "no property that names a class"
         raise DatasetError(
             f"the polygons in {path} have {named}; they have {', '.join(keys) or 'no properties'}. Set "
-            "data.vectors.attribute to the property that holds the class"
+            f"data.vectors.attribute to the property that holds the class, for example "
+            f"data.vectors.attribute={keys[0] if keys else 'class'}"
         )
     return attribute
 
