@@ -255,6 +255,25 @@ def test_the_property_of_the_class_may_be_named(here):
         init(folder, overrides=["data.scale=3"], overwrite=True)
 
 
+def test_labels_that_number_objects_are_said_and_lossy_ones_refused(here):
+    corners = [(20 + 25 * (k // 6), 8 + 25 * (k % 6)) for k in range(12)]
+
+    def numbered(path, label):
+        objects = np.zeros((1, *label.shape), np.uint16)
+        for number, (row, col) in enumerate(corners):
+            objects[0, row : row + 9, col : col + 9] = number + 1
+        png(path, objects)
+
+    (said,) = init(discs(here / "objects", write=numbered)).problems
+    assert said.startswith("nearly each of the 12 values in the labels is one object in an image")
+
+    def picture(path, label):
+        write_image(path.with_name(f"{path.name}.jpg"), 200 * label[None])
+
+    with pytest.raises(DatasetError, match=r"a\.jpg have lossy compression, which changes values; save them as PNG"):
+        init(discs(here / "pictures", write=picture))
+
+
 def test_polygons_outside_an_image_do_not_count_in_the_shares(here):
     def write(path, label):
         ring = [[85, -50], [600, -50], [600, 400], [85, 400], [85, -50]]  # covers the right half of the image

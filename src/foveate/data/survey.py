@@ -67,6 +67,7 @@ def survey(folder: Path, said: DataConfig) -> Survey:
     known = _known_values(images, said)
     problems += _unmarked(known, images[0].dtype, folder)
     counted = Counted(images, said)
+    problems += counted.notes
     return Survey(
         folder, tuple(images), counted.kind, counted.classes(), float(known.min()), float(known.max()),
         tuple(known.mean(axis=1).tolist()), tuple(known.std(axis=1).tolist()), tuple(problems), counted.complete,

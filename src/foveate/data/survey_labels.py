@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from foveate.data.config import DataConfig
 from foveate.data.images import open_stored
-from foveate.data.labels.raster import CLASS
+from foveate.data.labels.raster import CLASS, MaskFile
 from foveate.data.labels.shapes import VECTORS, read_shapes
 from foveate.data.labels.table import packed
 from foveate.data.labels.vector import in_pixels
@@ -25,12 +25,18 @@ from foveate.data.manifest import data_files
 from foveate.data.readers import open_image
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
+from foveate.types import IGNORE
 
 # Read in full up to this many pixels in all; of more an even part of the tiles.
 _PIXELS = 10**9
 _TILE = 2048
 _OBJECT_GRID = 1024  # rows and columns of the coarse grid that objects are measured on
 _MOST_VALUES = 256
+_MANY_VALUES = 10  # that are one connected part each: numbers of objects
+_OF_OBJECTS = (
+    "If they number the objects of each image, save the class of each object in their place: Foveate does not tell "
+    "objects of a class apart"
+)
 
 
 class ImageFacts(NamedTuple):
@@ -109,11 +115,26 @@ class Counted:
             for value in sorted(self._pixels)
         }
 
+    @property
+    def notes(self) -> list[str]:
+        """What is odd about the labels."""
+        values = [value for value in self._pixels if value not in (0, IGNORE)] if self.kind == "ids" else []
+        parts = sum(len(self._diameters[value]) for value in values)  # one at the middle of an image counts twice
+        if len(values) < _MANY_VALUES or parts > 1.5 * sum(len(self._images[value]) for value in values):
+            return []
+        return [f"nearly each of the {len(values)} values in the labels is one object in an image. {_OF_OBJECTS}"]
+
     def _count_masks(self, image: ImageFacts, share: float) -> None:
         halves: dict[Any, NDArray[Any]] = defaultdict(lambda: np.zeros(2))
         step = max(1, image.longer // _OBJECT_GRID)
         for name, path, band in _masks_of(image, self.kind):
             with open_image(path) as mask:
+                if MaskFile.of(mask).lossy:
+                    raise DatasetError(
+                        f"the labels {path} have lossy compression, which changes values; save them as PNG or as "
+                        "lossless TIFF. Or write the configuration yourself, with data.round_labels: true and the "
+                        "values of the classes in data.label_map, such as {0: 0, 255: 1}"
+                    )
                 for window in _tiles(mask.size, share, image.name):
                     pixels, lower = mask.read(window), int(window.top >= mask.size.height // 2)
                     found = [(name, pixels[band] > 0)] if name is not None else self._by_value(pixels, path)
@@ -134,8 +155,8 @@ class Counted:
         found = np.unique(values).tolist()
         if len({*self._pixels, *found}) > _MOST_VALUES:
             raise DatasetError(
-                f"{path}: the labels have more than {_MOST_VALUES} different values, so they look like pictures "
-                "instead of labels (JPEG changes values: save labels as PNG or TIFF)"
+                f"{path}: the labels have more than {_MOST_VALUES} different values, so they look like "
+                f"pictures or numbers of objects. {_OF_OBJECTS}"
             )
         return ((value, values == value) for value in found)
 
