@@ -162,6 +162,13 @@ def test_other_shapes_are_refused(image):
         segmenter(SoftExpectation())(image)
 
 
+def test_other_channels_and_whole_numbers_are_refused_with_the_remedy():
+    with pytest.raises(GeometryError, match="for 4 channels set in_channels=4"):
+        segmenter(SoftExpectation())(torch.rand(1, 4, 20, 20))
+    with pytest.raises(GeometryError, match=r"got torch\.uint8; for example image / 255"):
+        segmenter(SoftExpectation())(torch.zeros(1, 3, 20, 20, dtype=torch.uint8))
+
+
 class Wrapped(nn.Module):
     def forward(self, x):
         return {"masks": x}

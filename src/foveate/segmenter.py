@@ -87,7 +87,7 @@ class FoveatedSegmenter(nn.Module):
             Logits (B, classes, H, W).
 
         Raises:
-            GeometryError: when the tensor has not this shape.
+            GeometryError: when the tensor has not this shape, or holds whole numbers.
             NetworkError: when the network's output is not (N, classes, P', P').
         """
         self._check_image(image)
@@ -103,7 +103,12 @@ class FoveatedSegmenter(nn.Module):
 
     def _check_image(self, image: Tensor) -> None:
         if image.dim() != 4 or image.shape[1] != self.in_channels:
-            raise GeometryError(f"expected an image (B, {self.in_channels}, H, W), got {tuple(image.shape)}")
+            hint = f"; for {image.shape[1]} channels set in_channels={image.shape[1]}" if image.dim() == 4 else ""
+            raise GeometryError(f"expected an image (B, {self.in_channels}, H, W), got {tuple(image.shape)}{hint}")
+        if not image.is_floating_point():
+            raise GeometryError(
+                f"expected an image of floats, as the network takes them, got {image.dtype}; for example image / 255"
+            )
 
     @property
     def views_passed(self) -> tuple[int, ...]:

@@ -236,6 +236,14 @@ def test_where_there_is_no_tissue_nothing_is_left_out():
     assert area_of(slide, "a", tissue=True).is_everything
 
 
+def test_dark_ground_is_no_glass():
+    """Fluorescence in red, green and blue, as scanners export it, is looked at as a whole."""
+    pixels = np.random.default_rng(0).integers(0, 3, (3, 800, 900)).astype(np.uint8)
+    pixels[2, 200:500, 300:700] += 120
+    slide = ArrayReader(pixels, resolution=Resolution(1e-6, 1e-6))
+    assert area_of(slide, "a", tissue="auto").is_everything
+
+
 def test_maps_and_plain_images_are_no_slides():
     pixels, fine = slide_pixels(50, 60)[0], Resolution(1e-6, 1e-6)
     assert not is_slide(ArrayReader(pixels))

@@ -217,6 +217,16 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, monkeypatch):
         assert [path.name for path in (tmp_path / "store" / "blocks").iterdir()] == ["00000000.block"]
 
 
+def test_a_block_that_cannot_be_claimed_on_a_full_disk_says_how_to_go_on(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with leading(tmp_path / "store") as store, monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.open", full)
+        with pytest.raises(OutputWriteError, match=r"disk is full; 0 of 4 blocks .*: free some space .*--resume"):
+            list(Claims(store).take([0]))
+
+
 def test_a_late_block_does_not_bring_a_removed_store_back(tmp_path):
     with leading(tmp_path / "store") as store:
         store.remove()

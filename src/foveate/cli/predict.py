@@ -187,8 +187,8 @@ class _Command:
                 self._failed[Path(image)] = _reason(error)
                 self._mistakes += isinstance(error, ConfigError | DatasetError | OutputExistsError | OutputInUseError)
                 errors.say(_reason(error), "failed", "bold red")
-        output.print(predictions_table(self._done, self._failed))
         if self._done:
+            output.print(predictions_table(self._done, self._failed))
             output.say(f"written to {self._request.out}")
         torn = {image: summary for image, summary in self._done.items() if summary["failed_blocks"]}
         for path, summary in torn.items():

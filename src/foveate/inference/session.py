@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from foveate.config_base import ConfigTree
-from foveate.errors import StoppedError
+from foveate.errors import OutputWriteError, StoppedError
 from foveate.inference.executor import results_of
 from foveate.inference.memory import MemoryBound
 from foveate.inference.store import BlockStore
@@ -56,13 +56,12 @@ class Claims:
 
     def _claim(self, number: int) -> bool:
         try:
-            handle = os.open(self._file(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            with self._file(number).open("x") as file:
+                file.write(self._name)
         except (FileExistsError, FileNotFoundError):  # claimed already; or the store is gone, as all is done
             return False
-        try:
-            os.write(handle, self._name.encode())
-        finally:
-            os.close(handle)
+        except OSError as error:
+            raise OutputWriteError(self._store.cannot_write(error)) from error
         return True
 
     def _take_over(self, number: int) -> bool:

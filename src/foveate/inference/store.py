@@ -132,7 +132,7 @@ class BlockStore:
             save_block(self._file(number), block, self._digest, number)
         except OSError as error:
             if self.path.exists():  # else the results are complete, as another process made this block too
-                raise OutputWriteError(self._cannot_write(error)) from error
+                raise OutputWriteError(self.cannot_write(error)) from error
 
     def get(self, number: int) -> StoredBlock:
         """A finished block.
@@ -215,7 +215,8 @@ class BlockStore:
         except StoredBlockError as error:
             return str(error)
 
-    def _cannot_write(self, error: OSError) -> str:
+    def cannot_write(self, error: OSError) -> str:
+        """What is said of a block that could not be kept."""
         reason = "the disk is full" if error.errno in _FULL else str(error)
         return (
             f"could not write to {self.path}: {reason}; {len(self.finished())} of {self.total} blocks are stored: "

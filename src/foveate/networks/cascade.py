@@ -183,7 +183,10 @@ class CascadeNetwork(nn.Module):
             except NetworkError:
                 raise
             except Exception as error:  # any network may be given
-                raise NetworkError(f"the network does not take a patch {tuple(patch.shape)}: {error}") from error
+                raise NetworkError(
+                    f"the network does not take a patch {tuple(patch.shape)}: {error}. in_channels says how many "
+                    "channels it takes"
+                ) from error
         if self._place == "features":
             # The head of an `EncoderDecoder` sees no other than its last features.
             last = [(len(features) - 1, features[-1].shape[1])]
