@@ -69,7 +69,7 @@ def survey(folder: Path, said: DataConfig) -> Survey:
     counted = Counted(images, said)
     problems += counted.notes
     return Survey(
-        folder, tuple(images), counted.kind, counted.classes(), float(known.min()), float(known.max()),
+        folder, tuple(images), counted.kind, counted.classes, float(known.min()), float(known.max()),
         tuple(known.mean(axis=1).tolist()), tuple(known.std(axis=1).tolist()), tuple(problems), counted.complete,
         tuple(band_files(images[0].path)) if is_pattern(images[0].path) else (), counted.overlap,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def _known_values(images: list[ImageFacts], said: DataConfig) -> NDArray[np.floa
     rng, parts = random.Random(0), []
     for facts in images[:: max(1, len(images) // 24)]:
         with open_stored(facts.path, said) as image:
-            side = min(_WINDOW, facts.shorter)
+            side = min(_WINDOW, facts.sides[0])
             for _ in range(_WINDOWS):
                 corner = rng.randint(0, image.size.height - side), rng.randint(0, image.size.width - side)
                 pixels, known = image.read_known(Window(*corner, side, side))

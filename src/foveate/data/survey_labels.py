@@ -1,9 +1,9 @@
 """What a survey counts in labels: pixels, images and sizes of the classes, from masks, bands, folders or polygons."""
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,11 +40,11 @@ _OF_OBJECTS = (
 
 
 class ImageFacts(NamedTuple):
-    """An image: its name, file, labels (None without), size, bands, type, metres a pixel and system where known."""
+    """An image: its name, file, labels, size, bands, type, metres a pixel and system where known."""
 
     name: str
     path: Path
-    labels: Path | None
+    labels: Path
     size: Size
     bands: int
     dtype: str
@@ -52,25 +52,36 @@ class ImageFacts(NamedTuple):
     crs: str | None
 
     @property
-    def shorter(self) -> int:
-        """The shorter side."""
-        return min(self.size.height, self.size.width)
-
-    @property
-    def longer(self) -> int:
-        """The longer side."""
-        return max(self.size.height, self.size.width)
+    def sides(self) -> list[int]:
+        """The shorter and the longer one."""
+        return sorted((self.size.height, self.size.width))
 
 
 @dataclass
 class ClassFacts:
     """What was counted of one value, colour or name in the labels."""
 
-    pixels: int  # how many were seen; of polygons their area
-    images: list[str]  # names of the images that hold it
-    diameter: float  # of its connected parts, level-0 pixels: half of the area lies in larger ones; 0 if not measured
-    upper: list[float]  # shares of the upper and of the lower half of each image, in the order of the images
-    lower: list[float]
+    pixels: int = 0  # how many were seen; of polygons their area
+    halves: dict[str, NDArray[Any]] = field(default_factory=dict)  # by image, shares of its upper and its lower half
+    diameters: list[float] = field(default_factory=list)  # of connected parts, level-0 pixels
+
+    @property
+    def images(self) -> list[str]:
+        """Names of the images that hold it."""
+        return [name for name, shares in self.halves.items() if shares.any()]
+
+    @property
+    def diameter(self) -> float:
+        """Of its parts: half of the area is in larger ones, so that specks do not count. 0 if not measured."""
+        ordered = np.sort(self.diameters)
+        area = np.cumsum(ordered**2)
+        return float(ordered[np.searchsorted(area, area[-1] / 2)]) if len(area) else 0.0
+
+    def add(self, image: str, lower: bool, pixels: float, share: float, diameters: Iterable[float]) -> None:
+        """Count pixels in the upper or lower half of an image, of which they are a share, and their parts."""
+        self.pixels += round(pixels)
+        self.halves.setdefault(image, np.zeros(2))[int(lower)] += share
+        self.diameters += diameters
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -83,12 +94,8 @@ class Counted:
 
     def __init__(self, images: list[ImageFacts], said: DataConfig) -> None:
         self._said = said
-        self._pixels: Counter[Any] = Counter()
-        self._images: dict[Any, list[str]] = defaultdict(list)
-        self._halves: dict[Any, dict[str, NDArray[Any]]] = defaultdict(dict)
-        self._diameters: dict[Any, list[float]] = defaultdict(list)
+        self._found: dict[Any, ClassFacts] = defaultdict(ClassFacts)
         self._drawn = np.zeros(2, np.int64)  # cells of a coarse grid in polygons of any, and of several classes
-        self._names = [image.name for image in images]
         kinds = {_kind(image) for image in images}
         if len(kinds) > 1:
             raise DatasetError(f"the labels are of several kinds, {' and '.join(sorted(kinds))}; convert them to one")
@@ -96,37 +103,25 @@ class Counted:
         total = sum(image.size.pixels for image in images)
         self.complete = self.kind == "polygons" or total <= _PIXELS
         for image in images:
-            share = min(1.0, _PIXELS / total)
             if self.kind == "polygons":
                 self._count_shapes(image)
             else:
-                self._count_masks(image, share)
+                self._count_masks(image, _PIXELS / total)
+        self.classes = dict(sorted(self._found.items()))  # by value
         self.overlap = float(self._drawn[1] / max(1, self._drawn[0]))  # share of the area in several classes
-
-    def classes(self) -> dict[Any, ClassFacts]:
-        """What was counted, by value."""
-        return {
-            value: ClassFacts(
-                self._pixels[value],
-                self._images[value],
-                _typical(self._diameters[value]),
-                *np.transpose([self._halves[value].get(name, np.zeros(2)) for name in self._names]).tolist(),
-            )
-            for value in sorted(self._pixels)
-        }
 
     @property
     def notes(self) -> list[str]:
         """What is odd about the labels."""
-        values = [value for value in self._pixels if value not in (0, IGNORE)] if self.kind == "ids" else []
-        parts = sum(len(self._diameters[value]) for value in values)  # one at the middle of an image counts twice
-        if len(values) < _MANY_VALUES or parts > 1.5 * sum(len(self._images[value]) for value in values):
+        values = [value for value in self.classes if value not in (0, IGNORE)] if self.kind == "ids" else []
+        found = [self.classes[value] for value in values]
+        parts = sum(len(facts.diameters) for facts in found)  # one at the middle of an image counts twice
+        if len(values) < _MANY_VALUES or parts > 1.5 * sum(len(facts.images) for facts in found):
             return []
         return [f"nearly each of the {len(values)} values in the labels is one object in an image. {_OF_OBJECTS}"]
 
     def _count_masks(self, image: ImageFacts, share: float) -> None:
-        halves: dict[Any, NDArray[Any]] = defaultdict(lambda: np.zeros(2))
-        step = max(1, image.longer // _OBJECT_GRID)
+        step = max(1, image.sides[1] // _OBJECT_GRID)
         for name, path, band in _masks_of(image, self.kind):
             with open_image(path) as mask:
                 if MaskFile.of(mask).lossy:
@@ -136,24 +131,17 @@ class Counted:
                         "values of the classes in data.label_map, such as {0: 0, 255: 1}"
                     )
                 for window in _tiles(mask.size, share, image.name):
-                    pixels, lower = mask.read(window), int(window.top >= mask.size.height // 2)
-                    found = [(name, pixels[band] > 0)] if name is not None else self._by_value(pixels, path)
-                    for value, yes in found:
-                        count = int(yes.sum())
-                        self._pixels[value] += count
-                        halves[value][lower] += count / mask.size.pixels
-                        parts, _ = ndimage.label(yes[::step, ::step])
-                        self._diameters[value] += (2 * np.sqrt(np.bincount(parts.ravel())[1:] / np.pi) * step).tolist()
-        for value, shares in halves.items():
-            self._halves[value][image.name] = shares
-            if shares.any():
-                self._images[value].append(image.name)
+                    pixels, lower = mask.read(window), window.top >= mask.size.height // 2
+                    for value, yes in [(name, pixels[band] > 0)] if name is not None else self._by_value(pixels, path):
+                        count, (parts, _) = int(yes.sum()), ndimage.label(yes[::step, ::step])
+                        wide = 2 * np.sqrt(np.bincount(parts.ravel())[1:] / np.pi) * step
+                        self._found[value].add(image.name, lower, count, count / mask.size.pixels, wide.tolist())
 
     def _by_value(self, pixels: NDArray[Any], path: Path) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
         """The values or colours of a mask, and where each is."""
         values = _numbers(pixels, self.kind)
         found = np.unique(values).tolist()
-        if len({*self._pixels, *found}) > _MOST_VALUES:
+        if len({*self._found, *found}) > _MOST_VALUES:
             raise DatasetError(
                 f"{path}: the labels have more than {_MOST_VALUES} different values, so they look like "
                 f"pictures or numbers of objects. {_OF_OBJECTS}"
@@ -161,7 +149,6 @@ class Counted:
         return ((value, values == value) for value in found)
 
     def _count_shapes(self, image: ImageFacts) -> None:
-        assert image.labels is not None
         how = self._said.vectors
         shapes = read_shapes(image.labels, image.path.name, how.attribute, how.layer)
         with open_stored(image.path, self._said) as reader:
@@ -171,14 +158,10 @@ class Counted:
         for outline, label in zip(placed, shapes.labels, strict=True):
             if not outline.area:
                 continue
-            name = "" if label is None else str(label)
-            self._pixels[name] += round(outline.area)
-            self._diameters[name].append(2 * (outline.area / np.pi) ** 0.5)
-            halves = self._halves[name].setdefault(image.name, np.zeros(2))
-            halves[int(outline.centroid.y >= image.size.height / 2)] += outline.area / image.size.pixels
-            if image.name not in self._images[name]:
-                self._images[name].append(image.name)
-        step = max(1.0, image.longer / _OBJECT_GRID)
+            lower, area = outline.centroid.y >= image.size.height / 2, outline.area
+            facts = self._found["" if label is None else str(label)]
+            facts.add(image.name, lower, area, area / image.size.pixels, [2 * (area / np.pi) ** 0.5])
+        step = max(1.0, image.sides[1] / _OBJECT_GRID)
         shape = ceil(image.size.height / step), ceil(image.size.width / step)
         several = np.zeros(shape, np.uint8)  # how many classes have a polygon at the cells of a coarse grid
         for name in {label for label in shapes.labels if label is not None}:
@@ -191,7 +174,6 @@ class Counted:
 
 def _masks_of(image: ImageFacts, kind: str) -> list[tuple[Any, Path, int]]:
     """Name, file and band of the mask of each overlapping class; without a name the file of all classes."""
-    assert image.labels is not None
     if kind == "bands":
         with open_image(image.labels) as mask:
             return [(band, image.labels, band) for band in range(mask.bands)]
@@ -201,17 +183,7 @@ def _masks_of(image: ImageFacts, kind: str) -> list[tuple[Any, Path, int]]:
     return [one for one in files if one[1].exists()]
 
 
-def _typical(diameters: list[float]) -> float:
-    """The diameter of which half of the area is in larger parts: specks of a pixel do not count."""
-    if not diameters:
-        return 0.0
-    ordered = np.sort(diameters)
-    area = np.cumsum(ordered**2)
-    return float(ordered[np.searchsorted(area, area[-1] / 2)])
-
-
 def _kind(image: ImageFacts) -> str:
-    assert image.labels is not None
     if image.labels.suffix.lower() in VECTORS:
         return "polygons"
     if CLASS in str(image.labels):

@@ -56,7 +56,7 @@ class Choices:
 
     def found(self) -> dict[str, str]:
         """Facts for the terminal."""
-        images, sides = self.seen.images, sorted(image.longer for image in self.seen.images)
+        images, sides = self.seen.images, sorted(image.sides[1] for image in self.seen.images)
         longer = f"{sides[0]} to {sides[-1]}" if sides[0] < sides[-1] else sides[0]
         sizes = sorted({image.pixel_size for image in images if image.pixel_size})
         facts = {
@@ -107,7 +107,7 @@ class Choices:
         return all(image.pixel_size is not None and image.pixel_size < 1e-5 for image in self.seen.images)
 
     def _patch(self) -> int:
-        least = min(image.shorter for image in self.seen.images)
+        least = min(image.sides[0] for image in self.seen.images)
         wanted = 128 if self.on_cpu else 256
         return next((side for side in (256, 128, 64) if side <= wanted and 2 * side <= least), 32)
 
@@ -116,7 +116,7 @@ class Choices:
 
         A widest view of eight times, for large objects, was five points worse on idrid: docs/results/real-data.md.
         """
-        least = min(image.shorter for image in self.seen.images)
+        least = min(image.sides[0] for image in self.seen.images)
         widest = 4 * self.patch
         while widest > max(least, self.patch):
             widest //= 2
@@ -225,7 +225,7 @@ def orientations_of(seen: Survey) -> tuple[str, str]:
     if len(seen.images) < _FEW:
         return "horizontal", "too few images to tell whether up and down matter; if not, set orientations: d4"
     for facts in seen.classes.values():
-        change = np.array(facts.upper) - np.array(facts.lower)
+        change = np.array([np.subtract(*facts.halves.get(image.name, (0, 0))) for image in seen.images])
         if abs(change.mean()) > 0.02 and _one_sided(change) < 0.05:
             return "horizontal", "classes differ between upper and lower halves, so up means something"
     return "d4", "classes are equally frequent in upper and lower halves, so up means nothing"

@@ -203,7 +203,7 @@ class Draft(Choices):
         yield f"  augmentation: {{orientations: {orientations}{jitter}}}  # {why}"
 
     def _foveation(self) -> Iterator[str]:
-        least = min(image.shorter for image in self.seen.images)
+        least = min(image.sides[0] for image in self.seen.images)
         yield "foveation:"
         yield f"  patch_size: {self.patch}  # side of the network's input in pixels, for {self._device_text()}"
         yield (
