@@ -10,7 +10,7 @@ import rasterio
 
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import OutputExistsError, OutputWriteError
-from foveate.geometry import Georeference, Size, Window
+from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.tiff.raster import RasterSpec, open_raster
 
 PLACE = Georeference(rasterio.CRS.from_epsg(4326).to_wkt(), (0.1, 0, 10, 0, -0.1, 50))
@@ -153,7 +153,7 @@ def test_what_is_not_known_stays_out_of_the_means(tmp_path):
 
 def test_the_size_of_a_pixel_is_kept_without_a_place_on_the_ground(tmp_path):
     path = tmp_path / "map.tif"
-    with open_raster(path, RasterSpec(Size(9, 9), "uint8", resolution=(0.5e-6, 0.25e-6))) as raster:
+    with open_raster(path, RasterSpec(Size(9, 9), "uint8", resolution=Resolution(0.5e-6, 0.25e-6))) as raster:
         raster.write(Window(0, 0, 9, 9), np.zeros((9, 9), np.uint8))
     with open_dataset(path) as file:
         tags = file.tags()

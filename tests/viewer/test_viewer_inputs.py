@@ -11,6 +11,7 @@ import rasterio.shutil
 from viewer_toys import CELL, HEIGHT, NAMES, WIDTH
 
 from foveate.errors import ConfigError, ImageReadError
+from foveate.geometry import Resolution
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import _zarr_facts, find_inputs
 from foveate.viewer.page import manifest
@@ -29,7 +30,7 @@ def test_a_folder_gives_every_layer_that_is_there(toy):
         ("image", None), ("labels", None), ("classes", 0), *[("probabilities", 0)] * 3, ("fov", 0), ("confidence", 0),
         ("errors", 0), ("polygons", 0), ("windows", 0),
     ]  # fmt: skip
-    assert scene.resolution == (0.5, 0.5)
+    assert scene.resolution == Resolution(0.5, 0.5)
     assert [layer.option for layer in scene.layers if layer.kind == "probabilities"] == list(NAMES)
     assert scene.layers[-1].looks == ((1, 64, 32), (2, 128, 128))
     assert [entry.name for entry in scene.layers[-1].classes] == ["64 px wide, central 32 used", "128 px wide"]

@@ -13,7 +13,7 @@ import zarr
 
 from foveate.data.sections import ClassConfig
 from foveate.errors import OutputWriteError
-from foveate.geometry import Size, Window
+from foveate.geometry import Resolution, Size, Window
 from foveate.inference.plan import BlockGrid
 from foveate.writers.class_map import majority, open_class_maps, open_labels
 from foveate.writers.outputs import OutputSpec, write_outputs
@@ -27,7 +27,7 @@ SIZE = Size(1500, 2100)
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory):
     path = tmp_path_factory.mktemp("zarr") / "slide.classes.ome.zarr"
-    with open_labels(path, SIZE, CLASSES, (0.5e-6, 0.25e-6)) as raster:
+    with open_labels(path, SIZE, CLASSES, Resolution(0.5e-6, 0.25e-6)) as raster:
         for window in BlockGrid(SIZE, 640):
             raster.write(window, IDS[window.within(Window.of(SIZE))])
     return path
@@ -58,7 +58,7 @@ def test_the_metadata_are_those_of_ngff_labels(labels):
 def test_labels_are_a_class_map(labels):
     with open_class_maps(labels) as (found,):
         assert (found.size, found.nodata, found.name(1), found.color(0)) == (SIZE, 255, "stroma", (255, 0, 0))
-        assert found.resolution == pytest.approx((0.5e-6, 0.25e-6))
+        assert (found.resolution.row, found.resolution.col) == pytest.approx((0.5e-6, 0.25e-6))
         assert np.array_equal(np.concatenate(list(found.strips())), IDS)
 
 
@@ -73,7 +73,16 @@ def test_the_majority_of_four(values):
 
 def test_predictions_as_labels(tmp_path):
     spec = OutputSpec(
-        tmp_path, "slide", SIZE, CLASSES, None, 32, (32,), (0.5e-6, 0.5e-6), ("classes", "polygons"), "ome-zarr"
+        tmp_path,
+        "slide",
+        SIZE,
+        CLASSES,
+        None,
+        32,
+        (32,),
+        Resolution(0.5e-6, 0.5e-6),
+        ("classes", "polygons"),
+        "ome-zarr",
     )
     calm = np.repeat(np.repeat(IDS[:75, :105], 20, 0), 20, 1)
 

@@ -11,7 +11,7 @@ from rasterio.warp import transform_geom
 
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, ImageReadError, OutputExistsError, UnsupportedImageError
-from foveate.geometry import Georeference, Size, Window
+from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.tiff.raster import RasterSpec, open_raster
 from foveate.writers import PolygonsConfig
 from foveate.writers import polygons as write_module
@@ -68,7 +68,7 @@ def test_the_file_is_the_class_map(tmp_path, monkeypatch, at_once):
 
 def test_slides_open_in_qupath(tmp_path):
     """Annotations in pixels, classified by name and colour."""
-    source = class_map(tmp_path / "c.tif", blobs(), resolution=(0.5e-6, 0.25e-6))
+    source = class_map(tmp_path / "c.tif", blobs(), resolution=Resolution(0.5e-6, 0.25e-6))
     found = written(source, tmp_path / "c.geojson")
     assert set(found) == {"type", "features"}
     for feature in found["features"]:

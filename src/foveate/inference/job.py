@@ -235,7 +235,7 @@ class Prediction:
             classes=self.classes,
             overlapping=self.segmenter.membership.overlapping,
             georeference=self.source.reader.georeference,
-            resolution=_resolution(self.source),
+            resolution=self.source.reader.resolution,
             stored_size=self.source.reader.stored_size,
             cell=self.segmenter.overview_downsample,
             fields_of_view=self.segmenter.scales.fields_of_view,
@@ -275,9 +275,3 @@ def _read_json(path: Path) -> Any:
         return read_json(path, ConfigError, "start again with --overwrite")
     except ConfigError:
         return None
-
-
-def _resolution(source: PixelSource) -> tuple[float, float] | None:
-    """Height and width of a level-0 pixel in metres, where the reader knows it."""
-    found = source.reader.resolution
-    return None if found is None else (found.row, found.col)

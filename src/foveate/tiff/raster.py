@@ -44,7 +44,7 @@ class RasterSpec:
     size: Size  # of the raster, in its own pixels
     dtype: str  # numpy name of its values
     georeference: Georeference | None = None  # of this raster's own pixel grid
-    resolution: tuple[float, float] | None = None  # sides of a pixel in metres; written where there is no georeference
+    resolution: Resolution | None = None  # of a pixel; written where there is no georeference
     bands: Sequence[str] = ("",)  # what each band is; one without a name by default
     colors: Sequence[tuple[int, int, int]] = ()  # colour table for class ids 0, 1, ...
     tags: Mapping[str, str] = field(default_factory=dict)  # metadata
@@ -179,18 +179,20 @@ def _describe(dataset: Any, spec: RasterSpec) -> None:
     """Before the first pixel: afterwards the TIFF's header is on disk and would be written a second time."""
     if spec.colors:
         dataset.write_colormap(1, {i: (*color, 255) for i, color in enumerate(spec.colors)})
-    known = spec.resolution if spec.georeference is None else None
-    dataset.update_tags(**spec.tags, **(resolution_tags(*known) if known else {}))
+    dataset.update_tags(**spec.tags, **_resolution_tags(spec))
     dataset.descriptions = tuple(spec.bands)
     if spec.scale is not None:
         dataset.scales, dataset.offsets = (spec.scale,) * dataset.count, (0.0,) * dataset.count
 
 
-def resolution_tags(height: float, width: float) -> dict[str, str]:
-    """Pixels per centimetre, the TIFF's own way to say how large a pixel is, from its sides in metres."""
+def _resolution_tags(what: RasterSpec | TiffSource) -> dict[str, str]:
+    """Pixels per centimetre, the TIFF's own way to say how large a pixel is; nothing where a georeference says it."""
+    pixel = what.resolution
+    if pixel is None or what.georeference is not None:
+        return {}
     return {
-        "TIFFTAG_XRESOLUTION": repr(0.01 / width),
-        "TIFFTAG_YRESOLUTION": repr(0.01 / height),
+        "TIFFTAG_XRESOLUTION": repr(0.01 / pixel.col),
+        "TIFFTAG_YRESOLUTION": repr(0.01 / pixel.row),
         "TIFFTAG_RESOLUTIONUNIT": "3",
     }
 
@@ -260,8 +262,8 @@ def write_plain_pyramid(
     with _opened(path, "w", **profile) as output, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         if source.describe is not None:
             source.describe(output)
-        if source.resolution is not None and source.georeference is None:
-            output.update_tags(**resolution_tags(source.resolution.row, source.resolution.col))
+        if tags := _resolution_tags(source):
+            output.update_tags(**tags)
         for window in _windows(source, tile):
             output.write(source.read(window), window=window.ranges)
             if source.valid is not None:

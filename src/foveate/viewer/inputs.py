@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from foveate.data.labels.shapes import VECTORS
-from foveate.data.readers import Georeference, open_image
+from foveate.data.readers import Georeference, Resolution, open_image
 from foveate.data.readers.base import Address
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, reason_of
@@ -24,11 +24,11 @@ class RasterFacts:
     """What is known about a raster before it is read."""
 
     path: Path  # the file, or the URL as a path
-    size: Size  # size, bands, dtype, georeference: as of its reader
+    size: Size  # size, bands, dtype, georeference, resolution: as of its reader
     bands: int
     dtype: np.dtype[Any]
     georeference: Georeference | None
-    resolution: tuple[float, float] | None  # metres that a pixel is high and wide, or None
+    resolution: Resolution | None
     stored_levels: int  # number of stored levels; 0 when the file can only be decoded whole
     descriptions: tuple[str | None, ...] = ()  # what each band is, as far as the file says
     palette: dict[int, Colour] = field(default_factory=dict)  # colour by value, for files with a colour table
@@ -74,7 +74,7 @@ def raster_facts(path: Path) -> RasterFacts:
             bands=reader.bands,
             dtype=reader.dtype,
             georeference=reader.georeference,
-            resolution=(reader.resolution.row, reader.resolution.col) if reader.resolution else None,
+            resolution=reader.resolution,
             stored_levels=len(reader.levels) if reader.random_access else 0,
             **_more_facts(path),
         )

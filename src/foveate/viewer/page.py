@@ -35,7 +35,7 @@ def manifest(scene: Scene, tiles: str, *, scripts: bool = False) -> dict[str, An
         tiles: address of the tiles, relative to the page, ending in a slash.
         scripts: whether tiles of codes are stored as scripts, see above.
     """
-    place = _georeference(scene.georeference)
+    place, pixel = _georeference(scene.georeference), scene.resolution
     return {
         "title": scene.title,
         "width": scene.size.width,
@@ -44,7 +44,7 @@ def manifest(scene: Scene, tiles: str, *, scripts: bool = False) -> dict[str, An
         "tiles": tiles,
         "scripts": scripts,
         # A degree is as long as its place says: one bar for all of a map would be wrong elsewhere on it.
-        "resolution": None if place is not None and place["geographic"] else scene.resolution,
+        "resolution": None if pixel is None or (place and place["geographic"]) else (pixel.row, pixel.col),
         "georeference": place,
         "predictions": scene.predictions,
         "notices": scene.notices,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from foveate.data.images import ReaderCache
-from foveate.data.readers import Georeference, ImageReader, open_image
+from foveate.data.readers import Georeference, ImageReader, Resolution, open_image
 from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.files import Closing
 from foveate.geometry import Size, Window, ceil_div
@@ -101,7 +101,7 @@ class Scene:
     size: Size  # of the base grid: the image, or the class map where there is no image
     layers: tuple[Layer, ...]  # from the lowest to the topmost
     predictions: tuple[str, ...] = ()  # their names
-    resolution: tuple[float, float] | None = None  # metres that a base pixel is high and wide, or None
+    resolution: Resolution | None = None  # of a base pixel, or None
     georeference: Georeference | None = None  # of the base grid, or None
     notices: tuple[str, ...] = field(default=())  # what should be said to whoever opens it
     tile: int = 256  # side of the tiles

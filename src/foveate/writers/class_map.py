@@ -48,13 +48,13 @@ def open_labels(
     path: Path,
     size: Size,
     classes: Sequence[ClassConfig],
-    resolution: tuple[float, float] | None,
+    resolution: Resolution | None,
     facts: Mapping[str, int] | None = None,
 ) -> Iterator[LabelsWriter]:
     """Open labels in a new folder for writing; coarser levels are added when the block ends well.
 
-    The caller removes the folder when anything fails. The resolution is height and width of a pixel in metres, where
-    known; `facts` are kept as attributes of Foveate's own, which other programs pass over.
+    The caller removes the folder when anything fails. The resolution is that of a pixel, where known; `facts` are kept
+    as attributes of Foveate's own, which other programs pass over.
     """
     sizes = halvings(size, CHUNK)
     with writing(path):
@@ -104,10 +104,10 @@ def majority(values: LabelArray) -> LabelArray:
 
 
 def _attributes(
-    name: str, levels: int, classes: Sequence[ClassConfig], resolution: tuple[float, float] | None
+    name: str, levels: int, classes: Sequence[ClassConfig], resolution: Resolution | None
 ) -> dict[str, Any]:
     unit = {"unit": "micrometer"} if resolution else {}
-    finest = [side * 1e6 for side in resolution] if resolution else [1.0, 1.0]
+    finest = [resolution.row * 1e6, resolution.col * 1e6] if resolution else [1.0, 1.0]
     datasets = [
         {
             "path": str(level),
@@ -135,7 +135,7 @@ class ClassMap:
     size: Size
     image_size: Size  # of its image, where that was read as if its pixels had another size
     georeference: Georeference | None  # place on the ground, when the file knows it
-    resolution: tuple[float, float] | None  # height and width of a pixel in metres, when the file says so
+    resolution: Resolution | None  # of a pixel, when the file says so
     names: Mapping[int, str]  # of class ids; those without one get one from `name`, and from `color`
     colors: Mapping[int, Rgb]
     nodata: int | None  # id that stands for "not known"
@@ -207,7 +207,7 @@ def _class_map(reader: RasterioReader, tags: Mapping[str, str], read: Callable[[
         reader.size,
         _image_size(tags) or reader.size,
         reader.georeference,
-        _sides(tagged(tags)),
+        tagged(tags),
         {int(key[6:]): value for key, value in tags.items() if key.startswith("class_") and key[6:].isdigit()},
         {i: rgba[:3] for i, rgba in dataset.colormap(1).items()} if reader.palette else {},
         None if dataset.nodata is None else int(dataset.nodata),
@@ -218,10 +218,6 @@ def _class_map(reader: RasterioReader, tags: Mapping[str, str], read: Callable[[
 def _image_size(tags: Mapping[str, Any]) -> Size | None:
     sides = tags.get("image_height"), tags.get("image_width")
     return None if None in sides else Size(*(int(side) for side in sides if side is not None))
-
-
-def _sides(resolution: Resolution | None) -> tuple[float, float] | None:
-    return None if resolution is None else (resolution.row, resolution.col)
 
 
 def _labels(path: Path) -> ClassMap:
@@ -252,7 +248,7 @@ def _labels(path: Path) -> ClassMap:
         Size(*finest.shape),
         _image_size(attributes.get("foveate", {})) or Size(*finest.shape),
         None,
-        _sides(described.resolution),
+        described.resolution,
         {entry["label-value"]: entry["name"] for entry in facts.get("properties", ()) if "name" in entry},
         {entry["label-value"]: tuple(entry["rgba"][:3]) for entry in facts.get("colors", ())},
         None if finest.fill_value is None else int(finest.fill_value),

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
-from foveate.geometry import CellGrid, Georeference, Size, Window
+from foveate.geometry import CellGrid, Georeference, Resolution, Size, Window
 from foveate.looks.passes import PassMap
 from foveate.tiff.cog import TiledWriter, open_tiled
 from foveate.tiff.raster import FULL, NODATA, Layers, RasterSpec, RasterWriter, open_raster
@@ -64,7 +64,7 @@ class OutputSpec:
         classes: names and colours, in the order of the class ids.
         overlapping: whether the class map has a band of 0 and 1 for each class, instead of one of ids.
         georeference: of the image.
-        resolution: height and width of a level-0 pixel in metres, where known.
+        resolution: of a level-0 pixel, where known.
         cell: side of a cell of the foveation map, level-0 pixels.
         fields_of_view: of the scales, level-0 pixels; written into the foveation map's metadata.
         outputs: which of them, as `InferenceConfig.outputs`.
@@ -88,7 +88,7 @@ class OutputSpec:
     georeference: Georeference | None
     cell: int
     fields_of_view: Sequence[int]
-    resolution: tuple[float, float] | None = None
+    resolution: Resolution | None = None
     outputs: tuple[Output, ...] = ("classes", "foveation")
     format: Format = "geotiff"
     polygons: PolygonsConfig = field(default_factory=PolygonsConfig)
@@ -228,10 +228,8 @@ def _quantity(name: Output, spec: OutputSpec) -> RasterSpec:
     return RasterSpec(spec.size, "uint8", spec.georeference, spec.resolution, bands, nodata=NODATA, scale=1 / FULL)
 
 
-def passes_raster(
-    size: Size, place: Georeference | None, resolution: tuple[float, float] | None, passes: PassMap
-) -> RasterSpec:
-    """The raster of a map of passes of an image: its size, where it lies, height and width of its pixels in metres."""
+def passes_raster(size: Size, place: Georeference | None, resolution: Resolution | None, passes: PassMap) -> RasterSpec:
+    """The raster of a map of passes of an image: its size, where it lies, how large its pixels are."""
     grid, coarse, resolution = _coarser(size, place, resolution, passes.step)
     return RasterSpec(
         grid, "uint8", coarse, resolution,
@@ -242,12 +240,11 @@ def passes_raster(
 
 
 def _coarser(
-    size: Size, place: Georeference | None, resolution: tuple[float, float] | None, cell: int
-) -> tuple[Size, Georeference | None, tuple[float, float] | None]:
+    size: Size, place: Georeference | None, resolution: Resolution | None, cell: int
+) -> tuple[Size, Georeference | None, Resolution | None]:
     """Size, georeference and resolution of a raster of one value for each cell of so many pixels."""
     grid = CellGrid(size, cell)
-    coarse = (resolution[0] * cell, resolution[1] * cell) if resolution else None
-    return Size(grid.rows, grid.cols), place.coarser(cell) if place else None, coarse
+    return Size(grid.rows, grid.cols), place and place.coarser(cell), resolution and resolution.scaled(cell, cell)
 
 
 def _write_blocks(

@@ -171,8 +171,8 @@ def area_unit(class_map: ClassMap) -> AreaUnit | None:
         areas = area_lattice(crs, place.transform, size)
         return AreaUnit("area_m2", areas, size) if np.isfinite(areas).all() else None
     if class_map.resolution is not None:
-        height, width = class_map.resolution
-        return AreaUnit("area_um2", np.array([[height * width * 1e12]]), size)
+        pixel = class_map.resolution
+        return AreaUnit("area_um2", np.array([[pixel.row * pixel.col * 1e12]]), size)
     return None
 
 
