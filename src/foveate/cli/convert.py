@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from foveate.cli.arguments import Overwrite, Plane, check_all_there, check_image
+from foveate.cli.arguments import Overwrite, Plane, check_all_there, check_image, coordinates_of
 from foveate.cli.console import errors, output, progress_bar
 from foveate.errors import ConfigError
 
@@ -109,27 +109,17 @@ def polygons(
     """
     check_all_there([class_map])
 
-    import typing
-
-    from foveate.types import Coordinates
     from foveate.writers import PolygonsConfig
     from foveate.writers.polygons import write_polygons
 
-    if coordinates not in (allowed := typing.get_args(Coordinates)):
-        raise ConfigError(f"--coordinates {coordinates}; allowed are {', '.join(allowed)}")
-    options = {
-        "leave_out": leave_out or [],
-        "min_area": min_area,
-        "simplify": simplify,
-        "regular": regular,
-    }
+    options = {"leave_out": leave_out or [], "min_area": min_area, "simplify": simplify, "regular": regular}
     config = PolygonsConfig.parse(options, "foveate polygons")
     with progress_bar(class_map.name) as bar:
         count = write_polygons(
             class_map,
             out,
             config,
-            coordinates=cast("Coordinates", coordinates),
+            coordinates=coordinates_of(coordinates),
             overwrite=overwrite,
             on_progress=bar.by,
         )

@@ -86,7 +86,12 @@ class Prediction:
         self.plan = self._plan()
 
     def run(
-        self, session: Session = ALONE, *, overwrite: bool = False, resume: bool = False, on_pixels: _OnPixels = None
+        self,
+        session: Session = ALONE,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        on_pixels: Callable[[int], None] = lambda _: None,
     ) -> dict[str, Any]:
         """Predict the image, as the process that leads, and write the results.
 
@@ -125,7 +130,7 @@ class Prediction:
         ):
             check_space(store, self.source.size, len(self.classes), self.config, session.tell)
             session.team.announce(session.number, self._word())
-            return self._finish(store, session, on_pixels or _ignore)
+            return self._finish(store, session, on_pixels)
 
     def help(self, session: Session) -> None:
         """Work on the image's blocks beside the process that leads, until all are stored.
@@ -260,13 +265,6 @@ class _Progress:
         self._told |= new
         if new:
             self._on_pixels(sum(self._grid[number].size.pixels for number in new))
-
-
-_OnPixels = Callable[[int], None] | None
-
-
-def _ignore(pixels: int) -> None:
-    del pixels
 
 
 def _read_json(path: Path) -> Any:

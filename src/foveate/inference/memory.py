@@ -122,7 +122,8 @@ class MemoryModel:
             classes: number of classes.
             area: what is looked at; None for everything.
         """
-        reader, scales, plan = source.reader, segmenter.scales, _plan(segmenter, config)
+        reader, scales = source.reader, segmenter.scales
+        plan = LookPlan.of(config, segmenter.estimator, scales)
         looks = tuple((side, look.view) for side, look in zip(plan.sides, plan.looks, strict=True))
         bytes_of_file = reader.size.pixels * reader.bands * reader.dtype.itemsize
         field = TILE_CELLS * segmenter.overview_downsample
@@ -163,24 +164,13 @@ class MemoryModel:
         stitching, finishing = self._stitching(side, batch), self._finishing(side)
         beside = self.classes * side**2 * _FLOAT <= HANDED_OVER  # the next block is worked on meanwhile
         computed = read + max(stitching + finishing if beside else stitching, finishing, self.policy)
+        # What is known of blocks that are being stored, and of the one at hand.
+        writing = side**2 * ((4 + WRITERS) * self.layers + self.masks)
+        kept_back = self.base + self.cache + self.resident + self.tiles + _FIXED
         if self.on_cpu:
-            main = self._kept_back() + _SLACK * (
-                computed + reading + side**2 * ((4 + WRITERS) * self.layers + self.masks)
-            )
-            return MemoryBound(round(main), 0)
-        main = self._kept_back() + _SLACK * (reading + self._writing(side))
-        return MemoryBound(round(main), round(self.weights + _SLACK * (computed + _FIXED)))
-
-    @property
-    def _at_once(self) -> int:
-        return pixels_at_once(torch.device("cpu" if self.on_cpu else "cuda"))
-
-    def _writing(self, side: int) -> int:
-        """What is known of blocks that are being stored, and of the one at hand."""
-        return side**2 * ((4 + WRITERS) * self.layers + self.masks)
-
-    def _kept_back(self) -> int:
-        return self.base + self.cache + self.resident + self.tiles + _FIXED
+            return MemoryBound(round(kept_back + _SLACK * (computed + reading + writing)), 0)
+        main, device = kept_back + _SLACK * (reading + writing), self.weights + _SLACK * (computed + _FIXED)
+        return MemoryBound(round(main), round(device))
 
     def _region_pixels(self, side: int, look: int) -> int:
         """Pixels that the passes of one scale see, for a block: their supports may reach over it on either side."""
@@ -194,7 +184,8 @@ class MemoryModel:
         sums = 3 * self.classes * side**2 * _FLOAT + 9 * side**2
         # Weights of the looks may be those of every class.
         weights = (5 * len(self.looks) + self.classes) * side**2 * _FLOAT if self.pyramid else 0
-        wide = max(min(batch * support**2, max(self._at_once, support**2)) for support, _ in self.looks)
+        at_once = pixels_at_once(torch.device("cpu" if self.on_cpu else "cuda"))
+        wide = max(min(batch * support**2, max(at_once, support**2)) for support, _ in self.looks)
         patches = 6 * batch * self.channels * self.patch_pixels * _FLOAT
         # What looks hand on is kept for a block, and stacked for a batch of closer ones.
         handed = (batch + sum((side // support + 2) ** 2 for support, _ in self.looks[1:])) * self.handed
@@ -205,10 +196,6 @@ class MemoryModel:
         strip = max(AT_ONCE, side)
         making = (6 if self.shares else 1) * self.classes * strip * _FLOAT + 13 * strip
         return self.classes * side**2 * _FLOAT + self.layers * side**2 + making
-
-
-def _plan(segmenter: FoveatedSegmenter, config: InferenceConfig) -> LookPlan:
-    return LookPlan.of(config, segmenter.estimator, segmenter.scales)
 
 
 def fitted(model: MemoryModel, config: InferenceConfig, segmenter: FoveatedSegmenter, limit: int) -> InferenceConfig:
@@ -255,7 +242,7 @@ def size_text(count: float) -> str:
 
 def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[tuple[int, int]]:
     """Sides of blocks and sizes of batches, both halved more and more often, the least halved together first."""
-    plan, cell = _plan(segmenter, config), segmenter.overview_downsample
+    plan, cell = LookPlan.of(config, segmenter.estimator, segmenter.scales), segmenter.overview_downsample
     wanted = [config.block_size]
     while wanted[-1] // 2 >= _SMALLEST:
         wanted.append(wanted[-1] // 2)

@@ -101,14 +101,6 @@ class Start(NamedTuple):
 Share: TypeAlias = Callable[[int, ConfigTree, Sequence[int]], list[Future[list[str]]]]
 
 
-def _never() -> bool:
-    return False
-
-
-def _nobody(what: object) -> None:
-    del what
-
-
 @dataclass(frozen=True, slots=True)
 class Session:
     """How much memory the prediction of an image may take, who works on it, who is told, and who may stop it.
@@ -126,9 +118,9 @@ class Session:
     team: Team = ALONE
     number: int = 0
     memory: int | None = None
-    on_start: Callable[[Start], None] = _nobody
-    tell: Callable[[str], None] = _nobody
-    should_stop: Callable[[], bool] = _never
+    on_start: Callable[[Start], None] = lambda _: None
+    tell: Callable[[str], None] = lambda _: None
+    should_stop: Callable[[], bool] = lambda: False
     share: Share | None = None
 
     def check(self, store: BlockStore) -> None:

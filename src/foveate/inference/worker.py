@@ -219,13 +219,15 @@ class Worker:
             limit(layers, done.part)
         layers = self._with_cells(layers, done.window, done.scale_weights, done.part and done.part.inside)
         layers |= self._plan_layer(done.window, done.plan)
-        return StoredBlock(done.window, layers, done.passes, _peak(), looked_at=done.pixels, skipped=done.skipped)
+        return StoredBlock(
+            done.window, layers, done.passes, PeakMemory.of_this_process(), looked_at=done.pixels, skipped=done.skipped
+        )
 
     def _store_unreadable(self, window: Window, error: ImageReadError) -> None:
         layers = unknown_layers(window.size, self._work.classes, self._config.outputs, self._membership)
         layers |= self._plan_layer(window)
         self._work.tell(f"a block stays empty because its pixels cannot be read: {error}")
-        self._write(StoredBlock(window, self._with_cells(layers, window), 0, _peak(), str(error)))
+        self._write(StoredBlock(window, self._with_cells(layers, window), 0, PeakMemory.of_this_process(), str(error)))
         del self._open[window]
 
     def _with_cells(
@@ -282,7 +284,3 @@ def _only_met(shares: Tensor, inside: BoolArray | None, cell: int) -> Tensor:
         return shares
     met = F.max_pool2d(torch.from_numpy(inside)[None].float(), cell, ceil_mode=True)[0] > 0
     return torch.where(met, shares, torch.nan)
-
-
-def _peak() -> PeakMemory:
-    return PeakMemory.of_this_process()

@@ -126,12 +126,12 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
             area = area_for(run, source, image, roi, session.tell)
             config, start = _fitted(run, source, area, files, session.memory, resume=resume)
             session.on_start(start)
-            total = source.size.pixels
+            total, report = source.size.pixels, on_progress or (lambda _: None)
             return prediction_of(run, source, files, config, area, strict).run(
                 session,
                 overwrite=overwrite,
                 resume=resume,
-                on_pixels=None if on_progress is None else lambda pixels: on_progress(pixels / total),
+                on_pixels=lambda pixels: report(pixels / total),
             )
     finally:
         session.team.announce(session.number, LEFT_OUT)  # nothing is left to do
