@@ -3,6 +3,7 @@
 import hashlib
 import html
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -159,6 +160,11 @@ def _guessed(data: bytes) -> str:
 def counted(number: int, noun: str) -> str:
     """A number of things: 1 image, 3 images."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent with one decimal; a dash for what is not known."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
 def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:

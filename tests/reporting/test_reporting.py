@@ -22,7 +22,8 @@ from foveate.reporting.panels import (
     save_panels,
     screen_size,
 )
-from foveate.reporting.tables import comparison_table, evaluation_table, image_facts, percent, predictions_table
+from foveate.reporting.tables import comparison_table, evaluation_table, image_facts, predictions_table
+from foveate.texts import percent
 
 CLASSES = [ClassConfig(name="sea", color="#102030"), ClassConfig(name="land", color="#c0b0a0")]
 COST = {"megapixels": 2.0, "passes_per_megapixel": 250.0, "seconds": 3.0, "peak_memory_mb": 900.0}

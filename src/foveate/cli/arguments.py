@@ -85,14 +85,14 @@ def places(devices: str | None, device: str, processes: int) -> tuple[str, int]:
     return ",".join(dict.fromkeys(found)), len(found)
 
 
-def coordinates_of(name: str) -> Coordinates:
-    """The coordinates of this name."""
+def coordinates_of(name: str, option: str) -> Coordinates:
+    """The coordinates of this name, which an option gives."""
     from typing import cast, get_args
 
     from foveate.types import Coordinates
 
     if name not in get_args(Coordinates):
-        raise ConfigError(f"coordinates {name!r}; allowed are {', '.join(get_args(Coordinates))}")
+        raise ConfigError(f"{option} {name}; allowed are {', '.join(get_args(Coordinates))}")
     return cast("Coordinates", name)
 
 

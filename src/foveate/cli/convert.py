@@ -119,7 +119,7 @@ def polygons(
             class_map,
             out,
             config,
-            coordinates=coordinates_of(coordinates),
+            coordinates=coordinates_of(coordinates, "--coordinates"),
             overwrite=overwrite,
             on_progress=bar.by,
         )

@@ -121,7 +121,7 @@ def predict(
     if outputs:
         change = [*(change or []), f"inference.outputs={json.dumps([name.strip() for name in outputs.split(',')])}"]
     limit = parse_memory(memory) if memory else None
-    area = Roi(roi, coordinates_of(roi_coordinates)) if roi else None
+    area = Roi(roi, coordinates_of(roi_coordinates, "--roi-coordinates")) if roi else None
     request = PredictionRequest(
         run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit, area
     )

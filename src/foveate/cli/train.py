@@ -110,8 +110,9 @@ class _NothingWrittenError(StoppedError):
 
 def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, place: tuple[str | int, int, str]) -> None:
     from foveate.reporting.passes import note_of_training
-    from foveate.reporting.tables import facts_table, labels_table, percent
+    from foveate.reporting.tables import facts_table, labels_table
     from foveate.runs.train import prepare_training
+    from foveate.texts import percent
     from foveate.training.history import read_history
 
     stop.at_once = True

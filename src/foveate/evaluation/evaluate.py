@@ -17,7 +17,7 @@ from foveate.evaluation.score import BlockScore, Scoring, ThinnedIds, thinning_s
 from foveate.geometry import Georeference, Size, ceil_div
 from foveate.inference.plan import BlockGrid
 from foveate.metrics import Distances, Scores, hausdorff_distances, mean_distances, scores_from, without_nan
-from foveate.texts import counted, table_html
+from foveate.texts import counted, percent, table_html
 from foveate.types import IntArray
 
 if TYPE_CHECKING:
@@ -222,10 +222,10 @@ def scores_html(scores: Scores, caption: str = "") -> str:
     """Scores per class in percent, and their means, as an HTML table."""
     header = ("class", "IoU %", "Dice %", "precision %", "recall %", "pixels")
     rows = [
-        (c.name, *(_percent(value) for value in (c.iou, c.dice, c.precision, c.recall)), f"{c.pixels:,}")
+        (c.name, *(percent(value) for value in (c.iou, c.dice, c.precision, c.recall)), f"{c.pixels:,}")
         for c in scores.classes
     ]
-    mean = ("mean", _percent(scores.miou), _percent(scores.mean_dice), "", "", "")
+    mean = ("mean", percent(scores.miou), percent(scores.mean_dice), "", "", "")
     return table_html(header, [*rows, mean], caption)
 
 
@@ -247,9 +247,5 @@ def scores_figure(scores: Scores) -> Figure:
     axes.set_xlabel("IoU, %")
     if not math.isnan(scores.miou):
         axes.axvline(100 * scores.miou, color=_GREY, linestyle="--")
-        axes.set_title(f"mIoU {_percent(scores.miou)} %", loc="left")
+        axes.set_title(f"mIoU {percent(scores.miou)} %", loc="left")
     return figure
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"

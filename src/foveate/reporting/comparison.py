@@ -18,8 +18,8 @@ from rich.text import Text
 from foveate.files import write_text, written
 from foveate.metrics import permutation_p_value, without_nan
 from foveate.reporting.panels import new_figure
-from foveate.reporting.tables import percent, table_of
-from foveate.texts import sealed, table_html
+from foveate.reporting.tables import table_of
+from foveate.texts import percent, sealed, table_html
 
 # Three seeds against three reach 0.1 only if all of one side are better than all of the other.
 P_LIMIT = 0.1

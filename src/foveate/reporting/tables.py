@@ -16,7 +16,7 @@ from foveate.data.label_index import ClassTable
 from foveate.data.labels import LEFT_OUT
 from foveate.data.readers.pyramid import ImageReader
 from foveate.runs.tune import Trial
-from foveate.texts import counted, length
+from foveate.texts import counted, length, percent
 
 if TYPE_CHECKING:
     from foveate.evaluation.evaluate import Evaluation
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 _NO_DATA = ("pixels without data are marked in the file", "pixels that are marked, or are not finite")
 _SHOWN = 4
-
-
-def percent(value: float | None) -> str:
-    """A share in percent with one decimal; a dash for what is not known."""
-    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
 def table_of(title: str, *columns: str, caption: str | None = None) -> Table:

@@ -136,9 +136,8 @@ def views_to_export(run: TrainedRun, view: int | None) -> tuple[int, ...]:
     return passed if view is None else (view,)
 
 
-def looks_to_export(run: TrainedRun, view: int | None) -> tuple[list[LookToExport], str]:
+def looks_to_export(run: TrainedRun, views: tuple[int, ...]) -> tuple[list[LookToExport], str]:
     """The looks to export, narrowest first, each with its inputs; and what these are."""
-    views = views_to_export(run, view)
     windows_of, read, compared = _patches(run)
     if not isinstance(run.segmenter, CascadeSegmenter) or views == run.segmenter.views_passed[-1:]:
         return [_alone(run, one, windows_of(one), read) for one in views], compared

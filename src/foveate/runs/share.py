@@ -17,7 +17,7 @@ from foveate.foveation.estimator import Joint
 from foveate.package import __version__
 from foveate.runs import _exported as exported
 from foveate.runs.folder import WEIGHTS, RunFolder, TrainedRun
-from foveate.texts import read_json
+from foveate.texts import percent, read_json
 
 FORMATS = (".onnx", ".pt2")
 _MOST_APART = 1e-3  # of a probability
@@ -64,7 +64,7 @@ def export(
         refuse_existing(name, overwrite)
     writer = exported.onnx if path.suffix == ".onnx" else exported.program
     size = pixel_size or run.config.data.working_pixel
-    looks, compared = exported.looks_to_export(run, view)
+    looks, compared = exported.looks_to_export(run, views)
     return [_export_one(run, name, look, compared, writer, size) for name, look in zip(names, looks, strict=True)]
 
 
@@ -212,10 +212,6 @@ def _scores(tree: Any, split: str) -> Iterator[str]:
     yield f"## {'Test' if split == 'test' else 'Validation'} images\n"
     yield "| class | IoU % | Dice % |\n|---|---|---|"
     for one in tree["classes"]:
-        yield f"| {one['name']} | {_percent(one['iou'])} | {_percent(one['dice'])} |"
-    yield f"| mean | {_percent(tree['miou'])} | {_percent(tree['mean_dice'])} |\n"
+        yield f"| {one['name']} | {percent(one['iou'])} | {percent(one['dice'])} |"
+    yield f"| mean | {percent(tree['miou'])} | {percent(tree['mean_dice'])} |\n"
     yield f"{tree['passes_per_megapixel']:.0f} forward passes per megapixel.\n"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

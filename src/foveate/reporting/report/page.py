@@ -24,7 +24,7 @@ from PIL import Image
 from foveate.files import write_text, written
 from foveate.package import __version__
 from foveate.reporting.panels import Picture, plain_text
-from foveate.reporting.tables import percent
+from foveate.texts import percent
 
 INK, MUTED, GRID, PAPER = "#1c2128", "#59636e", "#e3e6ea", "#fefefe"
 # After the palette of Okabe and Ito, which colour-blind readers can tell apart, without what is too pale on white.
