@@ -105,6 +105,35 @@ def test_values_of_another_kind_are_refused_unless_their_scale_is_given(run):
         run.predict(image > 100)
 
 
+def test_values_of_another_unit_are_refused_as_of_files(run):
+    image, _ = shapes(9)
+    for twice in (image.astype(np.float32) / 255 / 255, torch.from_numpy(image) / 255 / 255):
+        with pytest.raises(DatasetError, match="differs from the images that the run was trained on: its values range"):
+            run.predict(twice)
+    assert run.predict(twice, scale=1 / 255).classes.shape == image.shape[1:]
+
+
+def test_pixels_of_an_array_without_a_value_get_no_class(run):
+    image, _ = shapes(9)
+    expected = run.predict(image).classes
+    nothing = np.zeros(image.shape[1:], bool)
+    nothing[:40, 30:] = True
+    far = np.roll(nothing, (30, -30), (0, 1)) | nothing | np.roll(nothing, (30, 0), (0, 1))
+    holed = {
+        "nan": np.where(nothing, np.nan, image.astype(np.float32)),
+        "a masked array": np.ma.masked_array(image, np.broadcast_to(nothing, image.shape)),
+        "masked and channels last": np.ma.masked_array(image, np.broadcast_to(nothing, image.shape)).transpose(1, 2, 0),
+    }
+    for name, pixels in holed.items():
+        classes, probabilities = run.predict(pixels)
+        assert np.array_equal(classes == 255, nothing), name
+        assert np.array_equal(np.isnan(probabilities).all(axis=0), nothing), name
+        assert (classes[~far] == expected[~far]).mean() > 0.99, name
+    partly = image.astype(np.float32)
+    partly[0, nothing] = np.nan
+    assert (run.predict(partly).classes != 255).all()
+
+
 def test_what_values_are_divided_by_follows_what_was_trained_on(run):
     data = run.config.data
     ramp = np.linspace(0, 1, 50)

@@ -8,19 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.data.channels import Normalisation, select_channels
+from foveate.data.channels import Normalisation, Values, other_values, select_channels
 from foveate.data.config import DataConfig
 from foveate.data.images import working
 from foveate.data.readers import Resolution
 from foveate.data.readers.array import ArrayReader, ImageAxes
 from foveate.errors import DatasetError, UnsupportedImageError
+from foveate.geometry import Window
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
 from foveate.membership import Membership
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import counted_in_passes
 from foveate.texts import metres
-from foveate.types import LabelArray
+from foveate.types import IGNORE, LabelArray
 
 _AXES = ("HW", "HWC", "CHW")
 
@@ -29,8 +30,10 @@ class ArrayPrediction(NamedTuple):
     """The result of segmenting an array.
 
     Attributes:
-        classes: (H, W) uint8, the id of the most probable class; of overlapping classes (classes, H, W), 1 for yes.
-        probabilities: (classes, H, W) float32, summing to one at each pixel unless classes overlap.
+        classes: (H, W) uint8, the id of the most probable class, and 255 where no band has a value (NaN, masked, or
+            `data.nodata`); of overlapping classes (classes, H, W), 1 for yes.
+        probabilities: (classes, H, W) float32, summing to one at each pixel unless classes overlap; NaN where the class
+            is 255.
     """
 
     classes: LabelArray
@@ -52,27 +55,52 @@ def predict_array(
         run: the trained run.
         image: array or tensor (H, W), (H, W, C) or (C, H, W) of raw values, as in the files that the run was trained
             on. Where those hold integers, floats between 0 and 1 are taken for raw values that were divided by the
-            range of that type.
+            range of that type. What a masked array masks has no value.
         axes: "HW", "HWC" or "CHW"; found by the number of bands when None.
         scale: what the values are divided by before mean and standard deviation are applied, instead of what is found.
         pixel_size: such as "0.5 um", for a run with `data.pixel_size`.
         trained_on: type of the pixels that the run was trained on, where the run does not know it.
+
+    Raises:
+        DatasetError: when its bands or values are not as those of training, and no `scale` is given.
+        UnsupportedImageError: when it is not one image.
     """
-    data = run.config.data
-    array = _ordered(_as_array(image), axes, data)
+    data, membership = run.config.data, run.segmenter.membership
+    array, hidden = (_ordered(part, axes, data) for part in _as_array(image))
     size = None if pixel_size is None else metres(pixel_size)
-    reader = ArrayReader(array, "the array", resolution=None if size is None else Resolution(size, size))
     # Runs of earlier versions do not say which: bytes.
     known = np.dtype(np.uint8 if data.trained_on is None else data.trained_on.dtype)
     divisor = scale or scale_of(array, data, trained_on or known)
-    normalisation = Normalisation(divisor, tuple(data.channel_mean), tuple(data.channel_std))
-    at_work = working(reader, data.model_copy(update={"trained_on": None}))
+    if hidden.any():
+        array = np.where(hidden, np.nan, array.astype(np.result_type(array, np.float32)))
+    reader = ArrayReader(array, "the array", resolution=None if size is None else Resolution(size, size))
+    if isinstance(data.nodata, float):
+        reader.also_nodata(data.nodata)
     channels = select_channels(reader, data.bands, data.in_channels)
-    source = PixelSource(at_work, channels, normalisation, run.device)
-    probabilities = _probabilities(run, source)
-    if source.size != reader.size:
-        probabilities = _resized(probabilities, reader.size.height, reader.size.width, run.segmenter.membership)
-    return ArrayPrediction(_classes(probabilities, run.segmenter.membership), probabilities.numpy())
+    if scale is None:
+        _check_values(reader, channels, data, divisor)
+    normalisation = Normalisation(divisor, tuple(data.channel_mean), tuple(data.channel_std))
+    at_work = working(reader, data.model_copy(update={"trained_on": None, "scale": divisor}))
+    probabilities = _probabilities(run, PixelSource(at_work, channels, normalisation, run.device))
+    if at_work.size != reader.size:
+        probabilities = _resized(probabilities, reader.size.height, reader.size.width, membership)
+    classes = _classes(probabilities, membership)
+    if reader.masked and data.use_nodata:
+        nothing = ~reader.valid(Window.of(reader.size))
+        classes[..., nothing], probabilities[:, torch.from_numpy(nothing)] = IGNORE, torch.nan
+    return ArrayPrediction(classes, probabilities.numpy())
+
+
+def _check_values(reader: ArrayReader, channels: list[int], data: DataConfig, divisor: float) -> None:
+    """Refuse values of another unit than those of training, as of files."""
+    if data.trained_on is None or reader.dtype == np.uint8 or data.mismatch != "refuse":
+        return
+    wrong = other_values(data.trained_on, Values.of(reader, channels), divisor)
+    if wrong is not None:
+        raise DatasetError(
+            f"the array differs from the images that the run was trained on: {wrong}. Give values as in the training "
+            "images, or give scale=, the number to divide the values by"
+        )
 
 
 def scale_of(array: NDArray[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:
@@ -101,13 +129,15 @@ def _misfit(array: NDArray[Any], low: float, high: float, trained_on: np.dtype[A
     )
 
 
-def _as_array(image: Any) -> NDArray[Any]:
+def _as_array(image: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The values, and which of them a masked array hides."""
+    hidden = np.broadcast_to(np.ma.getmask(image), np.shape(image))
     array: NDArray[Any] = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     if array.dtype.kind not in "uif":
         raise UnsupportedImageError(f"the array holds {array.dtype}; an image holds integers or floats")
     if array.dtype == np.float16:
         array = array.astype(np.float32)
-    return array
+    return array, hidden
 
 
 def _ordered(array: NDArray[Any], axes: str | None, data: DataConfig) -> NDArray[Any]:
