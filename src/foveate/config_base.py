@@ -1,6 +1,7 @@
 """What every configuration section shares: typed, frozen, unknown keys refused with the nearest known one named."""
 
 import difflib
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
@@ -12,6 +13,7 @@ from foveate.texts import load_yaml, read_text
 
 ConfigTree = dict[str, Any]
 _MOST_BYTES = 1 << 20
+_FEW = 3  # keys that are proposed
 # Of an encoder: "imagenet", the path of a checkpoint, or None, for which YAML and the command line may say "none".
 Weights: TypeAlias = Annotated[
     str | None, AfterValidator(lambda text: None if text is not None and text.lower() == "none" else text)
@@ -54,9 +56,18 @@ def _explain(section: type[BaseModel], detail: Any) -> str:
         got = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
         return f"{name}: {reason}{got}" if name else reason + got
     known = sorted(_known_keys(section, path[:-1]))
-    nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+    elsewhere = sorted({key for key in _all_keys(section) if key.rpartition(".")[2] == path[-1]})
+    nearest = elsewhere[:_FEW] or difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"known keys: {', '.join(known)}"
     return f"unknown key {name!r}; {hint}"
+
+
+def _all_keys(section: type[BaseModel], before: str = "") -> Iterator[str]:
+    """Every key of a section and those below it, in full."""
+    for name, field in section.model_fields.items():
+        yield before + name
+        for model in sorted(_models_in(field.annotation), key=lambda model: model.__name__):
+            yield from _all_keys(model, f"{before}{name}.")
 
 
 def _known_keys(section: type[BaseModel], path: list[str]) -> set[str]:

@@ -254,3 +254,9 @@ def test_the_name_of_a_system_in_geojson_is_not_followed(tmp_path, asked):
         assert named_system({"crs": {"properties": {"name": name}}}, tmp_path).to_epsg() == 32633
     urn = {"crs": {"properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}}
     assert named_system(urn, tmp_path) == rasterio.CRS.from_user_input("OGC:CRS84")
+
+
+def test_a_folder_of_images_is_no_image(tmp_path):
+    (tmp_path / "scenes").mkdir()
+    with pytest.raises(UnsupportedImageError, match=r"scenes is a folder, but no Zarr .* give the images in it"):
+        open_image(tmp_path / "scenes")

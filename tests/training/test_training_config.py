@@ -22,6 +22,7 @@ from foveate.training.step import step_seed
         ({"class_weights": [0, 0]}, "at least one class a weight above 0"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
         ({"losses": {"dise": 1}}, "did you mean 'dice'"),
+        ({"dice": 1}, "did you mean 'losses.dice'"),
     ],
 )
 def test_what_is_refused(values, message):

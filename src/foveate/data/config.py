@@ -237,7 +237,8 @@ class DataConfig(Section):
             for needed in (folder, folder / "images"):
                 if not needed.is_dir():
                     raise DatasetError(
-                        f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem"
+                        f"no folder {needed}; a data set folder holds images/ and masks/, paired by file stem. If it "
+                        "was moved, say where it is now: data.folder=FOLDER"
                     )
         lists = self.manifest.values() if isinstance(self.manifest, dict) else [self.manifest] if self.manifest else []
         for path in lists:
