@@ -30,6 +30,24 @@ def test_paths_are_expanded(monkeypatch):
     assert DataConfig.parse({**GOOD, "root": "~/x"}).root == Path.home() / "x"
 
 
+def test_names_that_yaml_takes_for_numbers_are_names():
+    """Codes of land cover, and images called 1.tif."""
+    classes = [{"name": 10, "color": "#000000"}, {"name": "water", "color": "#0000ff"}]
+    config = DataConfig.parse(
+        {
+            "folder": "scenes",
+            "classes": classes,
+            "vectors": {"classes": {40: "water", 50: "ignore"}, "unlabelled": 10},
+            "split": {"train": [1, "b"], "val": [2]},
+            "class_sampling": {10: 2},
+        }
+    )
+    assert config.class_names == ["10", "water"]
+    assert config.vectors.classes == {"40": "water", "50": "ignore"}
+    assert (config.split.train, config.split.val) == (["1", "b"], ["2"])
+    assert config.class_sampling == {"10": 2}
+
+
 @pytest.mark.parametrize("color", ["#0A0b0c", [10, 11, 12]])
 def test_colours(color):
     item = ClassConfig.parse({"name": "a", "color": color})

@@ -125,7 +125,7 @@ class DataConfig(Section):
     trained_on: sections.TrainedOn | None = None
     mismatch: Literal["refuse", "scale", "allow"] = "refuse"
     balance: float = Field(default=0.5, ge=0, le=1)
-    class_sampling: dict[str, float] | None = None
+    class_sampling: dict[sections.Name, float] | None = None
     augmentation: sections.AugmentationConfig = sections.AugmentationConfig()
     workers: int | None = Field(default=None, ge=0)
 

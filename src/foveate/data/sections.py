@@ -32,6 +32,12 @@ def rgb_of(color: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# Of an image or a class; YAML makes a number of one such as 10.
+Name = Annotated[str, BeforeValidator(_text)]
 Color = Annotated[str, BeforeValidator(_as_hex), Field(pattern=r"^#[0-9a-f]{6}$")]
 
 
@@ -43,7 +49,7 @@ class ClassConfig(Section):
         color: "#rrggbb", or [r, g, b] with values from 0 to 255.
     """
 
-    name: str = Field(min_length=1)
+    name: Name = Field(min_length=1)
     color: Color
 
     @property
@@ -89,8 +95,8 @@ class VectorsConfig(Section):
     """
 
     attribute: str | None = None
-    classes: dict[str, str] | None = None
-    unlabelled: str | None = None
+    classes: dict[Name, Name] | None = None
+    unlabelled: Name | None = None
     order: Literal["file", "classes", "smallest"] = "file"
     coordinates: Coordinates = "auto"
     layer: str | None = None
@@ -113,9 +119,9 @@ class SplitConfig(Section):
         seed: changes the draw. The draw depends only on the seed and the stems.
     """
 
-    train: list[str] | None = None
-    val: list[str] | Share | None = None
-    test: list[str] | Share | None = None
+    train: list[Name] | None = None
+    val: list[Name] | Share | None = None
+    test: list[Name] | Share | None = None
     seed: int = 0
 
     @model_validator(mode="before")
