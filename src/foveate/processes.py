@@ -6,16 +6,20 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from types import FrameType
+from typing import TypeVar
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from foveate.errors import OutputInUseError, OutputWriteError
 
+_T = TypeVar("_T")
 # What file systems without locks answer. There a second file that names its process is the lock.
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -114,6 +118,17 @@ def _holder(path: Path) -> str:
         return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
     except (OSError, ValueError, LookupError, TypeError):  # it has only just taken it
         return "another process"
+
+
+def in_order(futures: Iterable[Future[_T]], ahead: int) -> Iterator[_T]:
+    """Results in order, each future asked for when at most so many wait before it."""
+    waiting: deque[Future[_T]] = deque()
+    for future in futures:
+        waiting.append(future)
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

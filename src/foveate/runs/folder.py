@@ -293,13 +293,18 @@ def _shared_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read ({error}); download it again") from None
 
 
-def _segmenter_without_weights(config: RunConfig) -> FoveatedSegmenter:
-    """The segmenter with random weights: a checkpoint brings its own, nothing is downloaded."""
-    network = config.network.model_copy(update={"weights": None})
+def segmenter_of(config: RunConfig) -> FoveatedSegmenter:
+    """A new segmenter, as a run's configuration describes it; `NetworkError` when it cannot be built."""
+    data = config.data
     return build_segmenter(
         config.foveation,
-        network,
-        classes=len(config.data.classes),
-        in_channels=config.data.in_channels,
-        membership=config.data.membership,
+        config.network,
+        classes=len(data.classes),
+        in_channels=data.in_channels,
+        membership=data.membership,
     )
+
+
+def _segmenter_without_weights(config: RunConfig) -> FoveatedSegmenter:
+    """The segmenter with random weights: a checkpoint brings its own, nothing is downloaded."""
+    return segmenter_of(config.model_copy(update={"network": config.network.model_copy(update={"weights": None})}))

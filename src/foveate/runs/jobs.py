@@ -5,17 +5,16 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event
+from typing import NamedTuple
 
 from foveate.devices import available_cores, devices_of
 from foveate.processes import led_by_this
 
 _LOG_LINES = 5
-_MOMENT = 10.0  # seconds
+_MOMENT = 10.0  # seconds in which a job ends well
+_LOOK = 0.05  # seconds between looks at the jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,108 +52,101 @@ def run_jobs(
         By name of the failed job, the end of its log. Jobs that needed it are not run, and not named. Where the first
         two that end fail for the same reason, no further one is begun: it would fail too.
     """
-    return _Board(jobs, slots, on_change).run()
+    board = _Board(jobs, slots)
+
+    def report() -> None:
+        on_change(list(board.running), board.settled, board.total)
+
+    try:
+        while board.start() or board.running:
+            report()
+            board.collect()
+    except BaseException:
+        _end([one.process for one in board.running.values()])
+        raise
+    report()
+    return board.failed
+
+
+class _Running(NamedTuple):
+    """A job at work."""
+
+    job: Job
+    slot: dict[str, str]
+    process: subprocess.Popen[bytes]
 
 
 class _Board:
     """Which jobs wait, run, are done and have failed."""
 
-    def __init__(
-        self, jobs: Sequence[Job], slots: Sequence[dict[str, str]], on_change: Callable[[list[str], int, int], None]
-    ) -> None:
-        self._total, self._on_change = len(jobs), on_change
+    def __init__(self, jobs: Sequence[Job], slots: Sequence[dict[str, str]]) -> None:
+        self.total, self._free = len(jobs), list(slots)
         self._done = {job.name for job in jobs if job.done.exists()}
         self._waiting = [job for job in jobs if job.name not in self._done]
-        self._running: dict[Future[int], Job] = {}
-        self._failed: dict[str, str] = {}
+        self.running: dict[str, _Running] = {}
+        self.failed: dict[str, str] = {}
         self._given_up: set[str] = set()
         self._causes: list[str] = []
-        self._worked = self._all_fail_alike = False
-        self._places, self._ended = len(slots), Event()
-        self._slots: SimpleQueue[dict[str, str]] = SimpleQueue()
-        for slot in slots:
-            self._slots.put(slot)
+        self._worked = False
 
-    def run(self) -> dict[str, str]:
-        processes: set[subprocess.Popen[bytes]] = set()
-        with ThreadPoolExecutor(self._places) as pool:
-            try:
-                while self._start(pool, processes) or self._running:
-                    self._report()
-                    self._collect()
-            except BaseException:
-                self._ended.set()
-                _end(list(processes))
-                raise
-        self._report()
-        return self._failed
+    @property
+    def settled(self) -> int:
+        """Jobs that are done, or will not be."""
+        return len(self._done | self._given_up)
 
-    def _start(self, pool: ThreadPoolExecutor, processes: set[subprocess.Popen[bytes]]) -> bool:
+    def start(self) -> bool:
         """Start what can run now; whether there was anything."""
         self._give_up()
-        ready = [job for job in self._waiting if self._done.issuperset(job.after)]
-        starting = ready[: self._places - len(self._running)]
-        for job in starting:
+        ready = [job for job in self._waiting if self._done.issuperset(job.after)][: len(self._free)]
+        for job in ready:
             self._waiting.remove(job)
-            self._running[pool.submit(_run, job, self._slots, processes, self._ended)] = job
-        return bool(starting)
+            slot = self._free.pop(0)
+            self.running[job.name] = _Running(job, slot, _started(job, slot))
+        return bool(ready)
 
     def _give_up(self) -> None:
         """Leave out jobs that need a failed one, and those that need them; or all, where all fail alike."""
         left = len(self._waiting)
-        if self._all_fail_alike and left:
+        if left and not self._worked and len(self._causes) > 1 and len(set(self._causes)) == 1:
             self._given_up |= {job.name for job in self._waiting}
-            self._failed[f"{left} more jobs"] = "not started, because the first ones failed for the same reason"
+            self.failed[f"{left} more jobs"] = "not started, because the first ones failed for the same reason"
             self._waiting.clear()
         for job in list(self._waiting):
             if not self._given_up.isdisjoint(job.after):
                 self._waiting.remove(job)
                 self._given_up.add(job.name)
 
-    def _collect(self) -> None:
-        finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        for future in finished:
-            job = self._running.pop(future)
-            code = future.result()
-            if code == 0 and job.done.exists():
+    def collect(self) -> None:
+        """Wait until a job ends."""
+        while not (ended := [one for one in self.running.values() if one.process.poll() is not None]):
+            time.sleep(_LOOK)
+        for job, slot, process in ended:
+            del self.running[job.name]
+            self._free.append(slot)
+            if process.returncode == 0 and job.done.exists():
                 self._done.add(job.name)
                 self._worked = True
             else:
-                self._failed[job.name] = f"exit code {code}: {_end_of(job.log)}"
+                self.failed[job.name] = f"exit code {process.returncode}: {_end_of(job.log)}"
                 self._given_up.add(job.name)
                 self._causes.append(_cause(job))
-            self._all_fail_alike = not self._worked and len(self._causes) > 1 and len(set(self._causes)) == 1
-
-    def _report(self) -> None:
-        running = [job.name for job in self._running.values()]
-        self._on_change(running, len(self._done | self._given_up), self._total)
 
 
-def _run(job: Job, slots: SimpleQueue[dict[str, str]], processes: set[subprocess.Popen[bytes]], ended: Event) -> int:
-    slot = slots.get()
+def _started(job: Job, slot: dict[str, str]) -> subprocess.Popen[bytes]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with job.log.open("ab") as log:
-            log.write(f"$ {shlex.join(job.command)}\n".encode())
-            log.flush()
-            environment = {**os.environ, **slot, **led_by_this()}
-            # Of a group of its own, so that Ctrl-C reaches it through this process only, once.
-            process = subprocess.Popen(
-                job.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                process_group=0,
-            )
-            processes.add(process)
-            if ended.is_set():
-                process.terminate()
-            code = process.wait()
-            processes.discard(process)
-            return code
-    finally:
-        slots.put(slot)
+    with job.log.open("ab") as log:
+        log.write(f"$ {shlex.join(job.command)}\n".encode())
+        log.flush()
+        environment = {**os.environ, **slot, **led_by_this()}
+        # Of a group of its own, so that Ctrl-C reaches it through this process only, once.
+        return subprocess.Popen(
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            process_group=0,
+        )
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from foveate.build import build_segmenter
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.sampling import Nesting
@@ -16,7 +15,7 @@ from foveate.data.sections import TrainedOn
 from foveate.devices import cores_left_by
 from foveate.networks.parts import PolicyNetwork
 from foveate.runs.config import RunConfig
-from foveate.runs.folder import RunFolder, member_configs, member_folders
+from foveate.runs.folder import RunFolder, member_configs, member_folders, segmenter_of
 from foveate.training.fit import FitResult, fit, step_to_resume
 from foveate.training.processes import Processes
 from foveate.training.task import SegmentationTask
@@ -128,15 +127,8 @@ def prepare_training(
     data.setup()
     config = _with_trained_on(config, data.trained_on)
     pl.seed_everything(config.training.seed, verbose=False)
-    segmenter = build_segmenter(
-        config.foveation,
-        config.network,
-        classes=len(config.data.classes),
-        in_channels=config.data.in_channels,
-        membership=config.data.membership,
-    )
     task = SegmentationTask(
-        segmenter,
+        segmenter_of(config),
         config.training,
         class_names=config.data.class_names,
         normalise=data.normalisation,

@@ -24,6 +24,7 @@ import numpy as np
 from foveate.devices import available_cores
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window, ceil_div
+from foveate.processes import in_order
 from foveate.tiff.raster import DRAFT, NODATA, TILE, RasterSpec, drafted, write_template
 from foveate.tiff.tiles import Bytes, Piece, Place, TiledLayer, Tiling, halved, met
 
@@ -125,14 +126,15 @@ def write_cog(path: Path, spec: RasterSpec, pieces_at: PiecesAt, *, levels: int,
             made = [_Level(overviews) for _ in tiling.sizes[1:]]
             for level, record in enumerate(made, start=1):
                 source = _finished(tiling, pieces_at) if level < levels else _coarser(tiling, level, made, pieces_at)
-                for data in _mapped(source, tiling.places(level), pool):
+                for data in in_order((pool.submit(source, place) for place in tiling.places(level)), _AHEAD):
                     record.append(data)
             file.seek(layout.data_start)
             copied = [_Level(file) for _ in tiling.sizes]
             for record, source_level in zip(reversed(copied[1:]), reversed(made), strict=True):
                 for data in source_level:
                     record.append_block(data)
-            for data in _mapped(_finished(tiling, pieces_at), tiling.places(0), pool):
+            finest = _finished(tiling, pieces_at)
+            for data in in_order((pool.submit(finest, place) for place in tiling.places(0)), _AHEAD):
                 copied[0].append_block(data)
             file.seek(0)
             file.write(layout.header(copied))
@@ -180,17 +182,6 @@ def _coarser(tiling: Tiling, level: int, made: list[_Level], pieces_at: PiecesAt
         return tiling.encode(halved(pixels, tiling.mode))
 
     return coarser
-
-
-def _mapped(work: Callable[[Place], bytes], places: Iterable[Place], pool: Executor) -> Iterator[bytes]:
-    """The work's results in order, some of them ahead."""
-    waiting = []
-    for place in places:
-        waiting.append(pool.submit(work, place))
-        if len(waiting) > _AHEAD:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
 
 
 class _Level:

@@ -10,9 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -24,6 +22,7 @@ from rasterio.errors import CRSError
 from foveate.data.readers import Georeference
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 from foveate.files import refuse_existing
+from foveate.processes import in_order
 from foveate.viewer.scene import Layer, Scene, TileGrid, TileIndex, TileService
 
 
@@ -134,11 +133,13 @@ def export(
     Returns:
         The number of tiles.
     """
-    total = sum(len(TileGrid(layer.size, scene.tile)) for layer in scene.layers)
+    grids = [TileGrid(layer.size, scene.tile) for layer in scene.layers]
+    total = sum(map(len, grids))
     with _written_folder(folder, overwrite) as partial:
         _write_page(scene, partial)
         with TileService(scene) as service:
-            for done, (layer, index, tile) in enumerate(_made(service), start=1):
+            made = in_order((service.submit(*place) for place in _places(grids)), _AHEAD)
+            for done, ((layer, index), tile) in enumerate(zip(_places(grids), made, strict=True), start=1):
                 _write_tile(partial / "tiles", layer, index, tile, scene.layers[layer])
                 if progress is not None:
                     progress(done / total)
@@ -168,20 +169,9 @@ def _dzi(layer: Layer, tile: int) -> str:
     )
 
 
-def _made(service: TileService) -> Iterator[tuple[int, TileIndex, bytes]]:
-    """All tiles, in order, a few made ahead."""
-    ahead: deque[tuple[int, TileIndex, Future[bytes]]] = deque()
-    for number, layer in enumerate(service.scene.layers):
-        for index in TileGrid(layer.size, service.scene.tile):
-            ahead.append((number, index, service.submit(number, index)))
-            if len(ahead) > _AHEAD:
-                yield _finished(*ahead.popleft())
-    while ahead:
-        yield _finished(*ahead.popleft())
-
-
-def _finished(layer: int, index: TileIndex, future: Future[bytes]) -> tuple[int, TileIndex, bytes]:
-    return layer, index, future.result()
+def _places(grids: Sequence[TileGrid]) -> Iterator[tuple[int, TileIndex]]:
+    """The number of the layer and the tile, of all in order."""
+    return ((number, index) for number, grid in enumerate(grids) for index in grid)
 
 
 def _write_tile(tiles: Path, number: int, index: TileIndex, tile: bytes, layer: Layer) -> None:
