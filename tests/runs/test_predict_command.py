@@ -251,7 +251,7 @@ def test_a_picture_that_fails_costs_no_result(workspace, tmp_path, monkeypatch, 
     def fail(*arguments, **options):
         raise problem
 
-    monkeypatch.setattr("foveate.reporting.previews.save_panels", fail)
+    monkeypatch.setattr("foveate.reporting.panels.save_panels", fail)
     done = invoke("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert "was not drawn" in done.output

@@ -13,17 +13,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from rich import progress as parts
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 # A name of a file may hold them, and a terminal would obey.
@@ -88,7 +79,7 @@ def speaking(wanted: bool) -> Iterator[None]:
 class Bar:
     """A share of work from 0 to 1: a bar with its rate; for a file or a pipe a line every half minute."""
 
-    def __init__(self, progress: Progress, description: str) -> None:
+    def __init__(self, progress: parts.Progress, description: str) -> None:
         self._progress, self._description, self._done = progress, description, 0.0
         progress.add_task(printable(description), total=1.0, rate="")
         self._start = self._said = time.monotonic()
@@ -121,21 +112,21 @@ class Bar:
 def progress_bar(description: str) -> Iterator[Bar]:
     """A bar with its rate and the remaining time, gone when done; lines where there is no terminal."""
     columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TimeRemainingColumn(),
+        parts.SpinnerColumn(),
+        parts.TextColumn("{task.description}", markup=False),
+        parts.BarColumn(),
+        parts.TaskProgressColumn(),
+        parts.TextColumn("{task.fields[rate]}", markup=False),
+        parts.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with parts.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         yield Bar(progress, description)
 
 
 class JobsBar:
     """Jobs that run side by side: a bar; for a file or a pipe a line for each that begins."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: parts.Progress) -> None:
         self._progress, self._task = progress, progress.add_task("", total=None, running="")
         self._begun: set[str] = set()
         self._start, self._first = time.monotonic(), -1
@@ -161,12 +152,12 @@ class JobsBar:
 def jobs_bar() -> Iterator[JobsBar]:
     """A bar with the jobs done, the time passed and left, and what runs now; lines where there is no terminal."""
     columns = (
-        SpinnerColumn(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[running]}", markup=False),
+        parts.SpinnerColumn(),
+        parts.BarColumn(),
+        parts.MofNCompleteColumn(),
+        parts.TimeElapsedColumn(),
+        parts.TimeRemainingColumn(),
+        parts.TextColumn("{task.fields[running]}", markup=False),
     )
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with parts.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         yield JobsBar(progress)

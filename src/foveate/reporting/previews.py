@@ -20,16 +20,7 @@ from foveate.evaluation.maps import MapFiles
 from foveate.geometry import Size, Window
 from foveate.inference.assemble import PredictionFiles
 from foveate.membership import Exclusive
-from foveate.reporting.panels import (
-    Panel,
-    cells_at,
-    channels_shown,
-    class_picture,
-    hatched,
-    image_picture,
-    panels_figure,
-    save_panels,
-)
+from foveate.reporting import panels as drawing
 from foveate.reporting.passes import PassesFile
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
@@ -44,7 +35,9 @@ if TYPE_CHECKING:
 
 def save_preview(image: Path | str, files: PredictionFiles, config: RunConfig, *, overwrite: bool = False) -> None:
     """Write the preview of a finished prediction."""
-    save_panels(files.preview, prediction_panels(image, files, config), config.data.classes, overwrite=overwrite)
+    drawing.save_panels(
+        files.preview, prediction_panels(image, files, config), config.data.classes, overwrite=overwrite
+    )
 
 
 def prediction_panels(
@@ -53,7 +46,7 @@ def prediction_panels(
     config: RunConfig,
     labels: Path | None = None,
     window: Window | None = None,
-) -> list[Panel]:
+) -> list[drawing.Panel]:
     """Panels of the image, its labels where given, the prediction, and how wide each place was passed.
 
     On the image what was not looked at is pale under slanted lines.
@@ -67,13 +60,13 @@ def prediction_panels(
     """
     data, panels = config.data, []
     with open_working(image, data) as reader:
-        bands = channels_shown(reader, data.bands, data.in_channels)
+        bands = drawing.channels_shown(reader, data.bands, data.in_channels)
         window = window or Window.of(reader.size)
-        picture = image_picture(reader, window, bands=bands)
+        picture = drawing.image_picture(reader, window, bands=bands)
     looked = _looked(files, config, window, Size(*picture.shape[:2]))
     left_out = np.isnan(looked.pixels)
     title = "image (hatched: left out)" if left_out.any() else "image"
-    panels.append(Panel(title, hatched(picture, left_out)))
+    panels.append(drawing.Panel(title, drawing.hatched(picture, left_out)))
     if labels is not None:
         with open_labels(Sample(Path(image), labels, Address.of(image).name, "test"), data) as truth:
             panels.append(_class_panel("labels", truth, data, window))
@@ -83,18 +76,18 @@ def prediction_panels(
     return [*panels, looked]
 
 
-def _class_panel(title: str, labels: LabelReader, data: DataConfig, window: Window | None = None) -> Panel:
+def _class_panel(title: str, labels: LabelReader, data: DataConfig, window: Window | None = None) -> drawing.Panel:
     told = f"{title} (stripes: several classes)" if data.overlapping else title
-    return Panel(told, class_picture(labels, data.classes, window))
+    return drawing.Panel(told, drawing.class_picture(labels, data.classes, window))
 
 
-def _looked(files: PredictionFiles, config: RunConfig, window: Window, size: Size) -> Panel:
+def _looked(files: PredictionFiles, config: RunConfig, window: Window, size: Size) -> drawing.Panel:
     """How wide each place was passed; where that was not written, what the policy said, which is not the same."""
     if files.passes.exists():
         return PassesFile.read(files.passes).panel(window, size)
     with open_image(files.fov) as fov:
-        (expected,) = cells_at(fov, config.foveation.overview_downsample, window, size)
-    return Panel("expected field of view", expected, config.foveation.fields_of_view, "pixels")
+        (expected,) = drawing.cells_at(fov, config.foveation.overview_downsample, window, size)
+    return drawing.Panel("expected field of view", expected, config.foveation.fields_of_view, "pixels")
 
 
 def save_map_previews(
@@ -109,16 +102,16 @@ def save_map_previews(
     samples = [sample for sample in load_samples(config.data) if sample.split == split]
     for sample in samples:
         files = MapFiles.in_folder(folder, sample.name)
-        save_panels(files.preview, map_panels(sample, files, config), config.data.classes, overwrite=overwrite)
+        drawing.save_panels(files.preview, map_panels(sample, files, config), config.data.classes, overwrite=overwrite)
         if on_progress is not None:
             on_progress(1 / len(samples))
 
 
-def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel]:
+def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[drawing.Panel]:
     """Image, labels and prediction; loss, IoU and the passes; what the policy made of every field of view."""
     data, views, cell = config.data, config.foveation.fields_of_view, config.foveation.overview_downsample
     with open_sample(sample, data) as image:
-        picture = image_picture(image, bands=channels_shown(image, data.bands, data.in_channels))
+        picture = drawing.image_picture(image, bands=drawing.channels_shown(image, data.bands, data.in_channels))
         whole, size = Window.of(image.size), Size(*picture.shape[:2])
     with open_labels(sample, data) as labels:
         truth = _class_panel("labels", labels, data)
@@ -127,20 +120,20 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[Panel
 
     def values(path: Path) -> FloatArray:
         with open_image(path) as cells:
-            return cells_at(cells, cell, whole, size)
+            return drawing.cells_at(cells, cell, whole, size)
 
     (loss,), (iou,) = values(files.loss), values(files.iou)
     # Only a policy has something to say of fields of view that were not passed.
     probabilities = values(files.scales) if config.foveation.has_policy else ()
     return [
-        Panel("image", picture),
+        drawing.Panel("image", picture),
         truth,
         guess,
-        Panel("loss", loss, _loss_ticks(loss), "mean cross entropy", "magma"),
-        Panel("IoU", iou, (0, 0.5, 1), "mean over classes"),
+        drawing.Panel("loss", loss, _loss_ticks(loss), "mean cross entropy", "magma"),
+        drawing.Panel("IoU", iou, (0, 0.5, 1), "mean over classes"),
         PassesFile.read(files.passes).panel(whole, size),
         *(
-            Panel(f"policy, {view} px", one, (0, 0.5, 1), "probability")
+            drawing.Panel(f"policy, {view} px", one, (0, 0.5, 1), "probability")
             for view, one in zip(views, probabilities, strict=False)
         ),
     ]
@@ -192,7 +185,7 @@ class PredictionResult(dict[str, Any]):
         """
         truth = None if labels is None else Path(labels)
         panels = prediction_panels(self.image, self.files, self.config, truth, window)
-        return panels_figure(panels, self.config.data.classes)
+        return drawing.panels_figure(panels, self.config.data.classes)
 
     def _repr_html_(self) -> str:
         """Table and picture, in a notebook."""

@@ -12,18 +12,7 @@ from foveate.cascade import CascadeSegmenter
 from foveate.data.images import open_labels, open_sample
 from foveate.devices import device_of
 from foveate.errors import ConfigError
-from foveate.evaluation.tune import (
-    Candidate,
-    Looks,
-    SampledImage,
-    least_passes,
-    sample_labels,
-    sample_look,
-    sampling_step,
-    simulate,
-    ways_down,
-    ways_of_looking,
-)
+from foveate.evaluation import tune as simulation
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import Size
 from foveate.inference.config import PASSES_OF_A_PATCH, Tta
@@ -47,7 +36,7 @@ class Trial(NamedTuple):
     """A candidate at a budget, and how well it did."""
 
     budget: float  # passes per megapixel that were allowed
-    candidate: Candidate  # the way of looking
+    candidate: simulation.Candidate  # the way of looking
     miou: float  # at evenly spread pixels of the labelled images, in [0, 1]
     passes_per_megapixel: float  # what it cost
     tta: Tta | None = None  # test-time augmentation, as `InferenceConfig.tta`
@@ -57,10 +46,10 @@ class _Job(NamedTuple):
     """One look to be made everywhere in one image, after the wider ones that it depends on."""
 
     image: int
-    looks: Looks
+    looks: simulation.Looks
     tta: Tta | None = None
 
-    def passes(self, image: SampledImage) -> float:
+    def passes(self, image: simulation.SampledImage) -> float:
         """About how many it takes."""
         return sum(image.size.pixels / (look.view * look.keep) ** 2 for look in self.looks)
 
@@ -156,55 +145,59 @@ def best_of(trials: Sequence[Trial]) -> list[TunedLooks]:
     return [TunedLooks(t.budget, t.candidate.looks, t.candidate.fusion, t.miou, t.tta) for _, t in sorted(best.items())]
 
 
-def _affordable(run: TrainedRun, plan: EvaluationPlan, budget: float) -> list[Looks]:
+def _affordable(run: TrainedRun, plan: EvaluationPlan, budget: float) -> list[simulation.Looks]:
     """The ways whose widest look the budget pays for."""
     sizes = [image.size for image in plan.images]
     views, target = run.segmenter.views_passed, run.segmenter.scales.target
-    ways = ways_down(views) if isinstance(run.segmenter, CascadeSegmenter) else ways_of_looking(views, target)
+    ways = (
+        simulation.ways_down(views)
+        if isinstance(run.segmenter, CascadeSegmenter)
+        else simulation.ways_of_looking(views, target)
+    )
     return [looks for looks in ways if _pays_for(budget, looks, sizes)]
 
 
-def _pays_for(budget: float, looks: Looks, sizes: Sequence[Size]) -> bool:
+def _pays_for(budget: float, looks: simulation.Looks, sizes: Sequence[Size]) -> bool:
     """Whether a budget pays for the widest look of all, everywhere in images of these sizes.
 
     One field of view is never left out for its windows that reach over the border: one pass a target has them too.
     """
     if len(looks) == 1:
         return 1e6 / (looks[0].view * looks[0].keep) ** 2 <= budget * SLACK
-    return all(least_passes(looks, size) <= budget * size.megapixels for size in sizes)
+    return all(simulation.least_passes(looks, size) <= budget * size.megapixels for size in sizes)
 
 
-def _candidates(looks: Looks, run: TrainedRun) -> list[Candidate]:
+def _candidates(looks: simulation.Looks, run: TrainedRun) -> list[simulation.Candidate]:
     """A way of looking with every way to fuse what it sees."""
     if len(looks) == 1:
-        return [Candidate(looks, (1.0,))]
+        return [simulation.Candidate(looks, (1.0,))]
     cascaded = isinstance(run.segmenter, CascadeSegmenter)
-    return [Candidate(looks, closest_most(len(looks), factor), cascaded) for factor in _FACTORS]
+    return [simulation.Candidate(looks, closest_most(len(looks), factor), cascaded) for factor in _FACTORS]
 
 
 def _trial(
-    images: Sequence[SampledImage],
+    images: Sequence[simulation.SampledImage],
     budget: float,
-    candidate: Candidate,
+    candidate: simulation.Candidate,
     target: int,
     names: list[str],
     tta: Tta | None,
 ) -> Trial:
     times = PASSES_OF_A_PATCH[tta]
     # One look needs no price, and its cover may reach over the border by more than the budget says.
-    counts, passes = simulate(images, candidate, "all" if candidate.is_fixed else budget / times, target)
+    counts, passes = simulation.simulate(images, candidate, "all" if candidate.is_fixed else budget / times, target)
     megapixels = sum(image.size.megapixels for image in images)
     return Trial(budget, candidate, scores_from(counts, names).miou, times * passes / megapixels, tta)
 
 
-def _unseen(config: RunConfig, plan: EvaluationPlan, looks: int) -> list[SampledImage]:
+def _unseen(config: RunConfig, plan: EvaluationPlan, looks: int) -> list[simulation.SampledImage]:
     """The images of a plan at the pixels where this many looks are kept; none is made yet."""
     data, side = config.data, config.inference.block_size
-    step = sampling_step([image.size for image in plan.images], len(data.classes), looks)
+    step = simulation.sampling_step([image.size for image in plan.images], len(data.classes), looks)
     images = []
     for sample, image in zip(plan.samples, plan.images, strict=True):
         with open_labels(sample, data) as labels:
-            images.append(sample_labels(labels, image.size, side, step=step, membership=data.membership))
+            images.append(simulation.sample_labels(labels, image.size, side, step=step, membership=data.membership))
     return images
 
 
@@ -214,7 +207,7 @@ def _one_by_one(found: Generator[list[tuple[_Job, Tensor]]]) -> Generator[tuple[
             yield from some
 
 
-_Prepared = tuple[TrainedRun, EvaluationPlan, Sequence[SampledImage], Sequence[_Job]]
+_Prepared = tuple[TrainedRun, EvaluationPlan, Sequence[simulation.SampledImage], Sequence[_Job]]
 
 
 def _prepared(
@@ -224,7 +217,7 @@ def _prepared(
     device: str,
     overrides: list[str] | None,
     plan: EvaluationPlan,
-    images: Sequence[SampledImage],
+    images: Sequence[simulation.SampledImage],
     jobs: Sequence[_Job],
 ) -> _Prepared:
     run = load_run(path, checkpoint=checkpoint, device=device_of(rank, device), overrides=overrides)
@@ -239,7 +232,7 @@ def _looked_at(prepared: _Prepared, numbers: Iterable[int]) -> list[tuple[_Job, 
 def _looked(
     run: TrainedRun,
     plan: EvaluationPlan,
-    images: Sequence[SampledImage],
+    images: Sequence[simulation.SampledImage],
     jobs: Sequence[_Job],
     numbers: Iterable[int],
 ) -> Generator[tuple[_Job, Tensor]]:
@@ -250,7 +243,7 @@ def _looked(
             source = PixelSource.of(reader, data, run.device)
             config = run.config.inference.model_copy(update={"tta": job.tta})
             way = (images[job.image], job.looks, config, len(data.classes))
-            yield job, sample_look(segmenter, source, *way)
+            yield job, simulation.sample_look(segmenter, source, *way)
 
 
 def _save(folder: RunFolder, trials: Sequence[Trial], split: str, overwrite: bool) -> None:

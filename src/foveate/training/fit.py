@@ -16,16 +16,7 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 from foveate.build import MODEL_SECTIONS, check_same_config, load_checkpoint
 from foveate.devices import is_first_process
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
-from foveate.training.callbacks import (
-    BEST,
-    LAST,
-    AtomicCheckpointIO,
-    Compilation,
-    RunCheckpoints,
-    SampleImages,
-    StepBar,
-    StepLines,
-)
+from foveate.training import callbacks as hooks
 from foveate.training.config import TrainingConfig
 from foveate.training.history import FOLDER, FoveationHistory, MetricsFile
 from foveate.training.processes import OwnHandlers, Processes, ended_together
@@ -125,7 +116,7 @@ def fit(
     processes.check_share(task.config.images_per_step)
     folder = run_dir / "checkpoints"
     resumed_step = step_to_resume(folder, task, resume)
-    checkpoints = RunCheckpoints(folder, task.config, should_stop)
+    checkpoints = hooks.RunCheckpoints(folder, task.config, should_stop)
     further = _further(task.config, processes, progress)
     exact = task.config.exact(on_gpu=processes.on_gpu)
     with _quiet(), deterministic_kernels(exact):
@@ -137,7 +128,7 @@ def fit(
             **_options(task.config, exact),
             **_places(processes),
         )
-        path = folder / LAST if resumed_step else None
+        path = folder / hooks.LAST if resumed_step else None
         with _system_errors(run_dir), ended_together(trainer):
             task.train()  # also a network that came in eval mode
             trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
@@ -180,17 +171,17 @@ def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:
     """
     if not resume and not is_first_process():
         return 0  # the first one refuses for all, and is allowed to clear the folder
-    found = [name for name in (BEST, LAST) if (folder / name).exists()]
+    found = [name for name in (hooks.BEST, hooks.LAST) if (folder / name).exists()]
     if found and not resume:
         raise OutputExistsError(
             f"{folder} holds {' and '.join(found)} of an earlier run; pass --resume to continue it, or choose another "
             f"folder with --out"
         )
-    if LAST not in found:
+    if hooks.LAST not in found:
         if resume and is_first_process():
-            _log.warning("no %s in %s: starting from the beginning", LAST, folder)
+            _log.warning("no %s in %s: starting from the beginning", hooks.LAST, folder)
         return 0
-    state = load_checkpoint(folder / LAST)
+    state = load_checkpoint(folder / hooks.LAST)
     fixed = [f"training.{key}" for key in TrainingConfig.model_fields if key not in _FREE_ON_RESUME]
     check_same_config(task.read_config(state["config"]), task.config_tree, (*MODEL_SECTIONS, *fixed))
     return int(state["global_step"])
@@ -225,9 +216,13 @@ def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Lo
 
 def _further(config: TrainingConfig, processes: Processes, progress: bool) -> list[pl.Callback]:
     """What shows the progress (a bar asks a GPU for the loss only where that is logged), pictures, what compiles."""
-    bar = StepBar(refresh_rate=config.log_interval if processes.on_gpu else 1) if _shows_bar(progress) else StepLines()
-    pictures = [] if config.logger == "csv" else [SampleImages()]
-    return [*([bar] if progress else []), *pictures, *([Compilation()] if config.compile else [])]
+    bar = (
+        hooks.StepBar(refresh_rate=config.log_interval if processes.on_gpu else 1)
+        if _shows_bar(progress)
+        else hooks.StepLines()
+    )
+    pictures = [] if config.logger == "csv" else [hooks.SampleImages()]
+    return [*([bar] if progress else []), *pictures, *([hooks.Compilation()] if config.compile else [])]
 
 
 def _shows_bar(progress: bool) -> bool:
@@ -246,7 +241,7 @@ def _options(config: TrainingConfig, exact: bool) -> dict[str, Any]:
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "use_distributed_sampler": False,  # the data module gives every process its own locations
-        "plugins": [AtomicCheckpointIO(), BatchNormSync()],
+        "plugins": [hooks.AtomicCheckpointIO(), BatchNormSync()],
     }
 
 
@@ -260,12 +255,12 @@ def _places(processes: Processes) -> dict[str, Any]:
     }
 
 
-def _result(folder: Path, checkpoints: RunCheckpoints, steps: int, seconds: float) -> FitResult:
-    best = folder / BEST
+def _result(folder: Path, checkpoints: hooks.RunCheckpoints, steps: int, seconds: float) -> FitResult:
+    best = folder / hooks.BEST
     if not best.exists():
-        _log.info("no image is in the validation split, so there is no %s", BEST)
+        _log.info("no image is in the validation split, so there is no %s", hooks.BEST)
     miou = checkpoints.best_miou if checkpoints.best_miou >= 0 else float("nan")
-    return FitResult(best if best.exists() else None, folder / LAST, miou, steps, seconds)
+    return FitResult(best if best.exists() else None, folder / hooks.LAST, miou, steps, seconds)
 
 
 @contextmanager

@@ -17,15 +17,9 @@ from foveate.foveation.estimator import Draw, LocationOutput, LossParts
 from foveate.geometry import Window
 from foveate.metrics import confusion_matrix, scores_from
 from foveate.segmenter import FoveatedSegmenter, Places
+from foveate.training import step as stepping
 from foveate.training.config import TrainingConfig
 from foveate.training.losses import SegmentationLoss, resolve_class_weights
-from foveate.training.step import (
-    build_optimizer,
-    deterministic_kernels,
-    learning_rate_factor,
-    mean_over_processes,
-    step_seed,
-)
 from foveate.types import IntArray
 
 _SHOWN = 3
@@ -82,10 +76,10 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser, and a learning rate that changes every step."""
         config = self.config
-        optimizer = build_optimizer(self.segmenter, config)
+        optimizer = stepping.build_optimizer(self.segmenter, config)
 
         def factor(step: int) -> float:
-            return learning_rate_factor(config.schedule, step, config.steps, config.warmup_steps)
+            return stepping.learning_rate_factor(config.schedule, step, config.steps, config.warmup_steps)
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
@@ -102,7 +96,7 @@ class SegmentationTask(pl.LightningModule):
         output = self._predict(batch, self._draw())
         loss = self.segmenter.estimator.loss(self.segmenter, output, batch, self.loss)
         # One for all processes, so that they stop together.
-        reported = mean_over_processes(loss.total)
+        reported = stepping.mean_over_processes(loss.total)
         if self.waits:
             self._refuse_non_finite(reported, output, batch)
         else:
@@ -160,7 +154,7 @@ class SegmentationTask(pl.LightningModule):
         """Count the pixels of a batch, predicted as at inference; the prediction (N, T, T) goes to callbacks."""
         output = self._predict(batch, Draw())
         # Counts are exact in any order; torchmetrics' deterministic way takes classes ** 2 numbers of memory a pixel.
-        with deterministic_kernels(False):
+        with stepping.deterministic_kernels(False):
             found = torch.stack([self.membership.decided(one) for one in output.logits])
             self.confusion.update(
                 *(self.membership.answers(one, len(self.class_names)) for one in (found, batch.label))
@@ -197,7 +191,7 @@ class SegmentationTask(pl.LightningModule):
         return Draw(progress=self.global_step / self.config.steps, generator=generator)
 
     def _seed(self, purpose: Any) -> int:
-        return step_seed(self.config.seed, self.global_step, self.global_rank, purpose)
+        return stepping.step_seed(self.config.seed, self.global_step, self.global_rank, purpose)
 
     def _refuse_non_finite(self, loss: Tensor, output: LocationOutput, batch: LocationBatch) -> None:
         if not bool(torch.isfinite(loss)):

@@ -10,19 +10,9 @@ from foveate.data.labels.raster import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.sections import VectorsConfig
 from foveate.errors import ConfigError
+from foveate.viewer import layers as make
 from foveate.viewer import rendering as draw
 from foveate.viewer.inputs import Inputs, Prediction, RasterFacts, raster_facts
-from foveate.viewer.layers import (
-    LARGE,
-    category,
-    class_legend,
-    image_layer,
-    pixel_of,
-    run_legend,
-    value_layers,
-    windows_layer,
-    with_shares,
-)  # fmt: skip
 from foveate.viewer.polygons import BORDER, Polygons, joined, polygon_answer, polygon_ids, read_polygons
 from foveate.viewer.rendering import RIGHT, TOO_MUCH, WRONG, Rendering
 from foveate.viewer.scene import ClassEntry, Layer, Options, Scene
@@ -67,13 +57,13 @@ def _truth(inputs: Inputs, base: RasterFacts, options: Options) -> Truth:
     found = [raster_facts(item.classes) for item in inputs.predictions if item.classes]
     overlapping = any(facts.overlapping for facts in found) if options.overlapping is None else options.overlapping
     # The names of a run, else of the first class map: labels alone rarely have any.
-    legend = run_legend(options.classes) if options.classes else class_legend(found[0]) if found else None
+    legend = make.run_legend(options.classes) if options.classes else make.class_legend(found[0]) if found else None
     return labels_of(inputs.labels, base, legend, overlapping, options)
 
 
 def _layers(inputs: Inputs, truth: Truth, base: RasterFacts, options: Options) -> Iterator[Layer]:
     if inputs.image is not None:
-        yield image_layer(base, options.bands)
+        yield make.image_layer(base, options.bands)
     yield from truth.layers
     for number, prediction in enumerate(inputs.predictions):
         for layer in _of_prediction(prediction, truth, base, options):
@@ -85,27 +75,27 @@ def _of_prediction(prediction: Prediction, truth: Truth, base: RasterFacts, opti
         yield from _of_classes(prediction, prediction.classes, base, options)
     for kind, path in prediction.values.items():
         facts = raster_facts(path)
-        yield from value_layers(kind, facts, pixel_of(facts, base), prediction.summary)
+        yield from make.value_layers(kind, facts, make.pixel_of(facts, base), prediction.summary)
     if prediction.classes is not None and raster_facts(prediction.classes).size == base.size:
         yield from error_layers(_found(prediction.classes, options)[0], truth, base)
     if prediction.polygons is not None:
         polygons = read_polygons(prediction.polygons, base, VectorsConfig())
-        known = _found(prediction.classes, options)[1] if prediction.classes else run_legend(options.classes or ())
+        known = _found(prediction.classes, options)[1] if prediction.classes else make.run_legend(options.classes or ())
         # Where there is a class map, they would be drawn over the same classes.
         shown, legend = prediction.classes is None, polygons.legend(known)
         drawn = Rendering(polygons)
         yield Layer("polygons", "Polygons", drawn, base.size, classes=legend, border=BORDER, shown=shown)
     if prediction.passes is not None:
         facts = raster_facts(prediction.passes)
-        yield windows_layer(facts, pixel_of(facts, base))
+        yield make.windows_layer(facts, make.pixel_of(facts, base))
 
 
 def _of_classes(prediction: Prediction, path: Path, base: RasterFacts, options: Options) -> Iterator[Layer]:
     facts = raster_facts(path)
     found, legend = _found(path, options)
     look = Layer(
-        "classes", "Classes", draw.ids(path), facts.size, pixel_of(facts, base),
-        classes=with_shares(legend, prediction.summary, facts.size.pixels if facts.overlapping else None),
+        "classes", "Classes", draw.ids(path), facts.size, make.pixel_of(facts, base),
+        classes=make.with_shares(legend, prediction.summary, facts.size.pixels if facts.overlapping else None),
         shown=True, opacity=1 if base.path == path else 0.55,
     )  # fmt: skip
     yield from overlapping_layers(look, found) if isinstance(found, Mapping) else [look]
@@ -114,7 +104,7 @@ def _of_classes(prediction: Prediction, path: Path, base: RasterFacts, options: 
 def _found(path: Path, options: Options) -> tuple[Rendering | Mapping[str, Rendering], tuple[ClassEntry, ...]]:
     """What a class map says, of overlapping classes by name; and its classes."""
     facts = raster_facts(path)
-    legend = run_legend(options.classes) if options.classes else class_legend(facts)
+    legend = make.run_legend(options.classes) if options.classes else make.class_legend(facts)
     if not facts.overlapping:
         return draw.ids(path), legend
     return {entry.name: draw.answer(path, entry.code, unknown=facts.unknown) for entry in legend}, legend
@@ -129,7 +119,7 @@ def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
         yield from polygons.notes if isinstance(polygons, Polygons) else ()
     for path in dict.fromkeys(path for layer in layers for path in layer.rendering.paths):
         facts = raster_facts(path)
-        if facts.stored_levels == 1 and facts.size.pixels > LARGE:
+        if facts.stored_levels == 1 and facts.size.pixels > make.LARGE:
             yield f"{facts.name} has no pyramid, so wide views read all of it: `foveate convert` adds one."
 
 
@@ -173,7 +163,7 @@ def labels_of(
         raise ConfigError(f"{facts.place} has {facts.bands} bands of {facts.dtype}; labels are one band of class ids")
     _check_size(facts, base)
     ids = draw.ids(path, options.label_map)
-    return Truth(ids, layers=(_labels_layer(base, legend or class_legend(facts), ids),))
+    return Truth(ids, layers=(_labels_layer(base, legend or make.class_legend(facts), ids),))
 
 
 def error_layers(found: Rendering | Mapping[str, Rendering], truth: Truth, base: RasterFacts) -> Iterator[Layer]:
@@ -226,7 +216,7 @@ def _of_masks(
     }
     missing = [name for name, path in files.items() if path is None]
     notes = (f"There is no mask of {', '.join(missing)}: taken as not in the image.",) if missing else ()
-    known = tuple(entry._replace(color=entry.color or category(place)) for place, entry in enumerate(legend))
+    known = tuple(entry._replace(color=entry.color or make.category(place)) for place, entry in enumerate(legend))
     return Truth(None, answers, tuple(overlapping_layers(_labels_layer(base, known), answers)), notes)
 
 

@@ -16,19 +16,9 @@ from foveate.evaluation.maps import MapFiles
 from foveate.files import refuse_existing
 from foveate.reporting.passes import PassesFile, one_view_note
 from foveate.reporting.report import charts
+from foveate.reporting.report import state as run_state
 from foveate.reporting.report.page import FigureFolder, Report, data_uri, link_to, view_colors, write_page
 from foveate.reporting.report.pictures import Example, Rendering, chosen_picture, example, ranked, render
-from foveate.reporting.report.state import (
-    Facts,
-    RunState,
-    ShownEvaluation,
-    evaluation_cost,
-    find_evaluation,
-    headline,
-    make_evaluation,
-    setup_facts,
-    training_cost,
-)  # fmt: skip
 from foveate.reporting.report.training import animate, training_charts
 from foveate.types import IntArray
 
@@ -92,7 +82,7 @@ def write_report(
     if options.split not in (None, *SPLITS):
         raise ConfigError(f"split {options.split!r}; allowed are {', '.join(SPLITS)}")
     refuse_existing(path, options.overwrite)
-    gathered = _Gathered(RunState.of(run, options.overrides), FigureFolder(run / FOLDER / FIGURES), options)
+    gathered = _Gathered(run_state.RunState.of(run, options.overrides), FigureFolder(run / FOLDER / FIGURES), options)
     gathered.training()
     evaluation = gathered.evaluation(say, on_progress)
     if evaluation is not None:
@@ -107,7 +97,7 @@ def write_report(
 class _Gathered:
     """The values of a page, gathered part by part; what goes wrong with one part is noted and leaves the others."""
 
-    state: RunState
+    state: run_state.RunState
     figures: FigureFolder
     options: ReportOptions
     missing: list[str] = field(default_factory=list)
@@ -125,7 +115,7 @@ class _Gathered:
         if self.state.samples is None:
             self.missing.append(f"The data set is not where the configuration says: {self.state.data_problem}.")
 
-    def evaluation(self, say: Say, on_progress: Callable[[float], None] | None) -> ShownEvaluation | None:
+    def evaluation(self, say: Say, on_progress: Callable[[float], None] | None) -> run_state.ShownEvaluation | None:
         """The evaluation that is there, or a new one; None where neither can be had."""
         split = self.options.split or self.state.default_split()
         found = self._guarded("the evaluation", lambda: self._found_or_made(split, say, on_progress))
@@ -135,7 +125,7 @@ class _Gathered:
                 self.missing.append(f"The evaluation {found.file} is older than the weights of the run.")
         return found
 
-    def accuracy(self, evaluation: ShownEvaluation) -> None:
+    def accuracy(self, evaluation: run_state.ShownEvaluation) -> None:
         """Confusion matrix, the IoU by field of view, and whether nearly all passes use one."""
         if evaluation.maps is None:
             self.missing.append(
@@ -151,7 +141,7 @@ class _Gathered:
             self._by_scale(counts, names)
         self.parts["one_view"] = self._guarded("the shares of the passes", lambda: self._one_view(evaluation))
 
-    def looks(self, evaluation: ShownEvaluation) -> None:
+    def looks(self, evaluation: run_state.ShownEvaluation) -> None:
         """Pictures of the best, median and worst image, and the foveated rendering of one of them."""
         renderings: list[tuple[str, Rendering]] = []
         for rank, scores in ranked(evaluation.tree["images"]) if evaluation.maps is not None else []:
@@ -188,9 +178,9 @@ class _Gathered:
         return {
             **empty, "cost": self._cost(), "examples": [], "scales_differ": len(self._views) > 1,
             "overlapping": self.state.config.data.overlapping, **self.parts,
-            "title": config.name, "state": state, "status": f"{headline(state)}. {state.status}",
+            "title": config.name, "state": state, "status": f"{run_state.headline(state)}. {state.status}",
             "missing": self.missing,
-            "classes": config.data.classes, "setup": setup_facts(state), "config_text": config.to_yaml(),
+            "classes": config.data.classes, "setup": run_state.setup_facts(state), "config_text": config.to_yaml(),
             "best_miou": max((row["val/miou"] for row in state.history if row.get("val/miou", -1) >= 0), default=None),
             "members": [(folder.name, link_to(page_of(folder), path)) for folder in state.members],
             "legend": {"stops": view_colors(range(9)), "views": self._views},
@@ -200,10 +190,10 @@ class _Gathered:
     def _views(self) -> tuple[int, ...]:
         return self.state.config.foveation.fields_of_view
 
-    def _cost(self) -> dict[str, Facts]:
+    def _cost(self) -> dict[str, run_state.Facts]:
         found = self.parts.get("evaluation")
-        evaluated = {} if found is None else {f"Evaluation of {found.split}": evaluation_cost(found.tree)}
-        return {**training_cost(self.state), **evaluated}
+        evaluated = {} if found is None else {f"Evaluation of {found.split}": run_state.evaluation_cost(found.tree)}
+        return {**run_state.training_cost(self.state), **evaluated}
 
     def _guarded(self, what: str, make: Callable[[], Made]) -> Made | None:
         try:
@@ -214,7 +204,7 @@ class _Gathered:
 
     def _found_or_made(
         self, split: str | None, say: Say, on_progress: Callable[[float], None] | None
-    ) -> ShownEvaluation | None:
+    ) -> run_state.ShownEvaluation | None:
         state, folder = self.state, self.state.run.path / FOLDER
         if split is None:
             reason = "has neither validation nor test images" if state.samples else "is not there"
@@ -222,27 +212,27 @@ class _Gathered:
             return None
         options = self.options
         anew = bool(options.overrides) and options.evaluate  # an evaluation that is there was made without them
-        found = None if anew else find_evaluation(state, split, folder)
+        found = None if anew else run_state.find_evaluation(state, split, folder)
         if found is not None and found.up_to_date and found.maps is not None:
             return found
         if options.evaluate and state.can_predict:
             there = "of these settings" if anew else "of the present weights with maps"
             say(f"no evaluation {there} exists; evaluating {split} for the report")
             how = {"device": options.device, "processes": options.processes, "on_progress": on_progress}
-            return make_evaluation(state, split, folder, list(options.overrides), **how)
+            return run_state.make_evaluation(state, split, folder, list(options.overrides), **how)
         if found is None:
             reason = "was not asked for" if state.can_predict else "needs a checkpoint, and none is there"
             self.missing.append(f"There is no evaluation of {split}, and making one {reason}.")
         return found
 
-    def _sample(self, name: str, evaluation: ShownEvaluation) -> tuple[Sample, MapFiles]:
+    def _sample(self, name: str, evaluation: run_state.ShownEvaluation) -> tuple[Sample, MapFiles]:
         samples = (self.state.samples or {}).get(evaluation.split, [])
         sample = next((one for one in samples if one.name == name), None)
         if sample is None or evaluation.maps is None:
             raise FoveateError(f"the image {name} of the evaluation is not in the split {evaluation.split} now")
         return sample, MapFiles.in_folder(evaluation.maps, name)
 
-    def _counts(self, evaluation: ShownEvaluation) -> IntArray:
+    def _counts(self, evaluation: run_state.ShownEvaluation) -> IntArray:
         config, names = self.state.config, [image["name"] for image in evaluation.tree["images"]]
         samples = (self._sample(name, evaluation) for name in names)
         first, *others = (charts.image_counts(sample, files, config.data, self._views) for sample, files in samples)
@@ -253,7 +243,7 @@ class _Gathered:
         if len(rows) > 1 or self.state.config.foveation.has_policy:
             self.parts["by_scale"] = {"rows": rows, "chart": charts.scale_chart(rows, names, self.figures)}
 
-    def _one_view(self, evaluation: ShownEvaluation) -> str | None:
+    def _one_view(self, evaluation: run_state.ShownEvaluation) -> str | None:
         """What to say where the policy puts nearly all passes at one field of view."""
         if not self.state.config.foveation.has_policy:
             return None
@@ -263,11 +253,11 @@ class _Gathered:
             total.update(PassesFile.read(files.passes).passes())
         return one_view_note(dict(sorted(total.items())))
 
-    def _example(self, rank: str, scores: dict[str, Any], evaluation: ShownEvaluation) -> Example:
+    def _example(self, rank: str, scores: dict[str, Any], evaluation: run_state.ShownEvaluation) -> Example:
         sample, files = self._sample(scores["name"], evaluation)
         return example(rank, scores, sample, files, self.state.config, self.figures)
 
-    def _render(self, name: str, evaluation: ShownEvaluation) -> Rendering:
+    def _render(self, name: str, evaluation: run_state.ShownEvaluation) -> Rendering:
         sample, files = self._sample(name, evaluation)
         foveation = self.state.config.foveation
         return render(sample, files, self.state.config.data, foveation.scales, foveation.overview_downsample)
