@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from foveate.errors import GeometryError
+from foveate.types import IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,14 @@ class Window:
         """First and last row, and column, half-open, as rasterio names windows."""
         return (self.top, self.bottom), (self.left, self.right)
 
+    def centres(self, size: Size) -> tuple[IntArray, IntArray]:
+        """The rows and columns under the centres of the pixels of a picture of this size that shows the window."""
+        rows, cols = (
+            start + ((2 * np.arange(count) + 1) * length) // (2 * count)
+            for start, length, count in ((self.top, self.height, size.height), (self.left, self.width, size.width))
+        )
+        return rows, cols
+
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Row and column slices of this window in an array that holds `outer`."""
         top, left = self.top - outer.top, self.left - outer.left
@@ -147,6 +158,13 @@ def windows_over(size: Size, height: int, width: int) -> Iterator[Window]:
     for top in range(0, size.height, height):
         for left in range(0, size.width, width):
             yield Window(top, left, min(height, size.height - top), min(width, size.width - left))
+
+
+def diagonal(size: Size, count: int, side: int) -> Iterator[Window]:
+    """So many windows of at most this side, evenly spread along the diagonal of an image."""
+    height, width = min(side, size.height), min(side, size.width)
+    for share in np.linspace(0, 1, count):
+        yield Window(int(share * (size.height - height)), int(share * (size.width - width)), height, width)
 
 
 def ceil_div(value: int, step: int) -> int:

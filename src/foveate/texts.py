@@ -167,6 +167,11 @@ def percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
+def size_text(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
 def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """A table as HTML; all text is escaped.
 

@@ -13,8 +13,9 @@ from torch import nn
 from foveate.devices import devices_of
 from foveate.errors import ConfigError
 from foveate.inference.config import InferenceConfig
-from foveate.inference.memory import MemoryModel, fitted, parse_memory, size_text
+from foveate.inference.memory import MemoryModel, fitted, parse_memory
 from foveate.inference.runner import peak_bytes
+from foveate.texts import size_text
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,7 @@ from foveate.data.sections import ClassConfig
 from foveate.inference.config import InferenceConfig
 from foveate.devices import peak_memory_mb
 from foveate.inference.memory import MemoryModel
+from foveate.texts import size_text
 from foveate.inference.source import PixelSource
 from foveate.inference.job import Prediction
 from foveate.inference.assemble import PredictionFiles

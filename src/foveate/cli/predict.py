@@ -253,7 +253,7 @@ def _reason(error: Exception) -> str:
 
 
 def _say_memory(start: Start, processes: int) -> None:
-    from foveate.inference.memory import size_text
+    from foveate.texts import size_text
 
     parts = [f"{size_text(start.memory.main)} of memory"]
     if start.memory.device:

@@ -20,7 +20,7 @@ from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError
 from foveate.files import TemporaryFolder, written
-from foveate.geometry import Size, Window, ceil_div, halvings
+from foveate.geometry import Size, Window, ceil_div, diagonal, halvings
 from foveate.tiff.raster import Compression, Progress, TiffSource, write_plain_pyramid, write_pyramid
 from foveate.types import BoolArray, Raster
 
@@ -156,7 +156,10 @@ class OverviewedReader(Derived):
 
     def _open(self) -> None:
         try:
-            path = self._made_in_cache() or self._made_for_now()
+            path = self._made_in_cache()
+            if path is None:
+                self._temporary = TemporaryFolder()
+                path = self._make(Path(self._temporary.name) / "overviews.tif")
         except ImageReadError:  # a place that is not asked for need not be whole
             self._damaged = True
         else:
@@ -180,10 +183,6 @@ class OverviewedReader(Derived):
         except OSError:  # no right to write, no room
             return None
         return folder / name
-
-    def _made_for_now(self) -> Path:
-        self._temporary = TemporaryFolder()
-        return self._make(Path(self._temporary.name) / "overviews.tif")
 
     def _make(self, path: Path) -> Path:
         source = _coarse_source(self._base, self, lambda window: self._from_inner(window, self._factor))
@@ -269,10 +268,8 @@ def _key(reader: ImageReader, factor: int) -> str:
     about = reader.path.stat()
     total = hashlib.sha256(f"{reader.path.resolve()} {about.st_size} {about.st_mtime_ns}".encode())
     total.update(f"{reader.size} {reader.bands} {reader.dtype} {factor} {reader.masked} {reader.nodata}".encode())
-    side = Size(min(_SAMPLE_SIDE, reader.size.height), min(_SAMPLE_SIDE, reader.size.width))
-    for share in np.linspace(0, 1, _SAMPLES):
-        top, left = int(share * (reader.size.height - side.height)), int(share * (reader.size.width - side.width))
-        total.update(reader.read(Window(top, left, side.height, side.width)).tobytes())
+    for window in diagonal(reader.size, _SAMPLES, _SAMPLE_SIDE):
+        total.update(reader.read(window).tobytes())
     return total.hexdigest()[:32]
 
 

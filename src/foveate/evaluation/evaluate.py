@@ -150,7 +150,9 @@ class _OpenImage:
         self._missing = len(BlockGrid(image.size, scoring.block_side))
         self._counts = np.zeros(_counts_shape(scoring), np.int64)
         self._step = thinning_step(image.size)
-        self._ids = self._no_ids() if scoring.thins else None
+        shape = ceil_div(image.size.height, self._step), ceil_div(image.size.width, self._step)
+        nothing = (np.full(shape, scoring.membership.ignore_index, scoring.membership.dtype) for _ in range(2))
+        self._ids = ThinnedIds(*nothing) if scoring.thins else None
         # Only the stack is held by the outer one, so that a finished image is forgotten.
         self._files = outer.enter_context(ExitStack())
         opened = None if maps is None else open_maps(image.name, image.size, image.place, maps)
@@ -184,11 +186,6 @@ class _OpenImage:
             arguments = (self._scoring.classes, self._scoring.membership, self._step)
             distances = tuple(hausdorff_distances(prediction, labels, *arguments))
         return self._counts, distances
-
-    def _no_ids(self) -> ThinnedIds:
-        shape = (ceil_div(self._image.size.height, self._step), ceil_div(self._image.size.width, self._step))
-        membership = self._scoring.membership
-        return ThinnedIds(*(np.full(shape, membership.ignore_index, membership.dtype) for _ in range(2)))
 
 
 def _counts_shape(scoring: Scoring) -> tuple[int, ...]:

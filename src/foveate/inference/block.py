@@ -34,10 +34,6 @@ from foveate.types import Output
 AT_ONCE = 2**17
 
 
-def _keep() -> None:
-    """What is not given back is new the next time."""
-
-
 class FinishedBlock(NamedTuple):
     """A block's result.
 
@@ -59,7 +55,7 @@ class FinishedBlock(NamedTuple):
     scale_weights: Tensor | None = None
     skipped: int = 0
     part: AreaPart | None = None
-    release: Callable[[], None] = _keep
+    release: Callable[[], None] = lambda: None
 
     @property
     def pixels(self) -> int:

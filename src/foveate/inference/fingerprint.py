@@ -18,7 +18,7 @@ from foveate.data.readers.openslide_reader import dicom_files
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, FoveateError, ImageReadError
 from foveate.files import checksum, files_in, write_text
-from foveate.geometry import Size, Window
+from foveate.geometry import Window, diagonal
 from foveate.inference.source import PixelSource
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed
@@ -98,10 +98,8 @@ def _digest_of_samples(reader: ImageReader) -> str:
     Some formats keep their pixels beside the file that is opened, so these count of a file too.
     """
     total = hashlib.sha256()
-    side = Size(min(_WINDOW_SIDE, reader.size.height), min(_WINDOW_SIDE, reader.size.width))
-    for share in np.linspace(0, 1, _WINDOWS):
-        top, left = int(share * (reader.size.height - side.height)), int(share * (reader.size.width - side.width))
-        total.update(_sample(reader, Window(top, left, side.height, side.width)))
+    for window in diagonal(reader.size, _WINDOWS, _WINDOW_SIDE):
+        total.update(_sample(reader, window))
     return total.hexdigest()[:_DIGITS]
 
 

@@ -18,13 +18,14 @@ from foveate.inference.block import AT_ONCE
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import CACHED_TILES, TILE_CELLS
 from foveate.inference.plan import LookPlan
-from foveate.inference.runner import peak_bytes
+from foveate.inference.runner import bytes_of_a_patch, peak_bytes
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import pixels_at_once
 from foveate.inference.worker import HANDED_OVER, WRITERS
 from foveate.patches.extraction import region_downsample
 from foveate.patches.scales import PatchPart
 from foveate.segmenter import FoveatedSegmenter
+from foveate.texts import size_text
 from foveate.tiff.raster import small_cache_bytes
 
 # Kernels use memory of their own, and freed memory is not reused to the last byte.
@@ -134,7 +135,7 @@ class MemoryModel:
             cache=min(small_cache_bytes(), bytes_of_file) if reader.random_access else 0,
             resident=reader.resident_bytes,
             weights=sum(p.numel() * p.element_size() for p in segmenter.state_dict().values()),
-            patch=_patch_bytes(segmenter, source, config),
+            patch=bytes_of_a_patch(config, segmenter, source.device)[0],
             handed=_handed_bytes(segmenter, source),
             policy=_policy_bytes(segmenter, source),
             tiles=kept * len(scales) * TILE_CELLS**2 * _FLOAT,
@@ -235,11 +236,6 @@ def parse_memory(text: str) -> int:
     return round(float(match[1]) * _UNITS[match[2] or ""])
 
 
-def size_text(count: float) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
-
-
 def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[tuple[int, int]]:
     """Sides of blocks and sizes of batches, both halved more and more often, the least halved together first."""
     plan, cell = LookPlan.of(config, segmenter.estimator, segmenter.scales), segmenter.overview_downsample
@@ -250,14 +246,6 @@ def _smaller(config: InferenceConfig, segmenter: FoveatedSegmenter) -> Iterator[
     batches = [config.batch_size >> i for i in range(config.batch_size.bit_length())]
     pairs = [(i, j) for i in range(len(sides)) for j in range(len(batches))]
     return ((sides[i], batches[j]) for i, j in sorted(pairs, key=lambda pair: (sum(pair), pair[0])))
-
-
-def _patch_bytes(segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> int:
-    scale = segmenter.estimator.reads(len(segmenter.scales)).scales[-1]
-    patch = segmenter.blank(source.device)
-    weights = torch.eye(len(segmenter.scales), device=source.device)[scale][None]
-    with torch.autocast(source.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        return peak_bytes(lambda: segmenter.predict_windows(patch.clone(), weights))
 
 
 def _handed_bytes(segmenter: FoveatedSegmenter, source: PixelSource) -> int:

@@ -224,7 +224,7 @@ class Predictor:
         if total == 0:
             return _ALL
         chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
-        part = self._passes(self._widest, _select(roots, chosen))
+        part = self._passes(self._widest, Windows(roots.top[chosen], roots.left[chosen], roots.side))
         size = self._config.batch_size
         gains = [self._surveyed(part.select(slice(i, i + size))) for i in range(0, len(part), size)]
         self._unpaid = len(chosen)
@@ -299,7 +299,3 @@ class _Roots(NamedTuple):
     def passes(self, block: Window, foveation: Foveation) -> list[Passes]:
         del foveation
         return [self.made(self.grid.roots_in(block))]
-
-
-def _select(windows: Windows, rows: slice | Tensor) -> Windows:
-    return Windows(windows.top[rows], windows.left[rows], windows.side)

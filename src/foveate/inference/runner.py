@@ -54,7 +54,7 @@ def sized(
         sizes = {}
     else:
         total = torch.cuda.get_device_properties(device).total_memory
-        sizes = sizes_for(total, *_bytes_of_a_patch(settled, segmenter, device))
+        sizes = sizes_for(total, *bytes_of_a_patch(settled, segmenter, device))
     changes |= {name: size for name, size in sizes.items() if not getattr(config, name)}
     return config.model_copy(update=changes) if changes else config
 
@@ -75,7 +75,7 @@ def sizes_for(total: int, patch: int, classes: int) -> dict[str, int]:
 
 
 @torch.inference_mode()
-def _bytes_of_a_patch(config: InferenceConfig, segmenter: FoveatedSegmenter, device: torch.device) -> tuple[int, int]:
+def bytes_of_a_patch(config: InferenceConfig, segmenter: FoveatedSegmenter, device: torch.device) -> tuple[int, int]:
     """Bytes that the network needs for a patch, and how many classes it gives."""
     scales, patch = len(segmenter.scales), segmenter.blank(device)
     weights = torch.eye(scales, device=device)[segmenter.estimator.reads(scales).scales[-1]][None]
@@ -84,7 +84,7 @@ def _bytes_of_a_patch(config: InferenceConfig, segmenter: FoveatedSegmenter, dev
     def work() -> None:
         nonlocal classes
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            classes = segmenter.predict_windows(patch, weights).shape[1]
+            classes = segmenter.predict_windows(patch.clone(), weights).shape[1]
 
     return peak_bytes(work), classes
 

@@ -172,16 +172,12 @@ def add_outputs(
     pixel_weights: Tensor | None = None,
 ) -> None:
     """Bring outputs (n, C, P', P') to the image's resolution over their supports, and stitch them."""
-    side, weights = passes.supports.side, _weights_for(passes, output.device)
+    side, weights = passes.supports.side, passes.scale_weights
+    # Those of one scale stay on the processor, where they can be looked at without waiting.
+    weights = weights if bool((weights == weights[:1]).all()) else on_device(weights, output.device)
     rows = max(1, pixels_at_once(output.device) // side**2)
     for start in range(0, len(passes), rows):
         part = slice(start, start + rows)
         few = passes.select(part)
         logits = segmenter.over_supports(output[part], weights[part], side).float()
         stitcher.add(few, segmenter.membership.probabilities(logits) if by_probability else logits, pixel_weights)
-
-
-def _weights_for(passes: Passes, device: torch.device) -> Tensor:
-    """The scale weights; of passes of one scale on the processor, where they can be looked at without waiting."""
-    weights = passes.scale_weights
-    return weights if bool((weights == weights[:1]).all()) else on_device(weights, device)

@@ -19,14 +19,10 @@ from foveate.geometry import Size
 from foveate.inference.block import StoredBlock, load_block, save_block
 from foveate.inference.config import InferenceConfig
 from foveate.processes import locked_folder
-from foveate.texts import read_json
+from foveate.texts import read_json, size_text
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NAME = re.compile(r"([0-9]{8,})\.block", re.ASCII)
-
-
-def _ignore(text: str) -> None:
-    del text
 
 
 class BlockStore:
@@ -56,7 +52,7 @@ class BlockStore:
         *,
         resume: bool,
         overwrite: bool,
-        tell: Callable[[str], None] = _ignore,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> Iterator[BlockStore]:
         """Open the store for the process that leads; no other can meanwhile.
 
@@ -256,17 +252,11 @@ def check_space(
     layers = sum(classes if name == "probabilities" else 1 for name in config.outputs if name != "polygons")
     share = len(store.missing()) / store.total
     raw, free = size.pixels * layers * share, shutil.disk_usage(store.path).free
+    least, most = size_text(_LEAST * raw), size_text(_MOST * raw)
+    there = f"{store.path.parent} has {size_text(free)} free"
     if free < _LEAST * raw:
         raise OutputWriteError(
-            f"{store.path.parent} has {_gib(free)} free, but the results need at least {_gib(_LEAST * raw)}; free some "
-            "space or choose another --out"
+            f"{there}, but the results need at least {least}; free some space or choose another --out"
         )
     if free < _MOST * raw:
-        tell(
-            f"{store.path.parent} has {_gib(free)} free; the results may need up to {_gib(_MOST * raw)}. If the disk "
-            "fills up, finished blocks are kept for --resume"
-        )
-
-
-def _gib(count: float) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.0f} MiB"
+        tell(f"{there}; the results may need up to {most}. If the disk fills up, finished blocks are kept for --resume")

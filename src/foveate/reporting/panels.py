@@ -21,7 +21,7 @@ from foveate.files import written
 from foveate.geometry import Size, Window
 from foveate.membership import NOT_COUNTED_GREY
 from foveate.package import matplotlib as mpl
-from foveate.types import BoolArray, FloatArray, IntArray
+from foveate.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,11 +111,8 @@ def cells_at(cells: ImageReader, cell: int, window: Window, size: Size) -> Float
         size: of the picture.
     """
     rows, cols = (
-        np.minimum(centres(start, length, count) // cell, last - 1)
-        for start, length, count, last in (
-            (window.top, window.height, size.height, cells.size.height),
-            (window.left, window.width, size.width, cells.size.width),
-        )
+        np.minimum(places // cell, last - 1)
+        for places, last in zip(window.centres(size), (cells.size.height, cells.size.width), strict=True)
     )
     inside = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
     if inside.height > 2 * size.height or inside.width > 2 * size.width:
@@ -123,12 +120,6 @@ def cells_at(cells: ImageReader, cell: int, window: Window, size: Size) -> Float
         return means
     values: FloatArray = cells.read(inside)[:, (rows - rows[0])[:, None], cols - cols[0]]
     return values
-
-
-def centres(start: int, length: int, count: int) -> IntArray:
-    """Positions under the centres of `count` equal parts of a length."""
-    middles: IntArray = start + ((2 * np.arange(count) + 1) * length) // (2 * count)
-    return middles
 
 
 def save_panels(

@@ -17,7 +17,7 @@ from foveate.errors import ImageReadError
 from foveate.foveation.config import FoveationConfig
 from foveate.geometry import Size, Window, windows_over
 from foveate.looks.passes import MappedLook
-from foveate.reporting.panels import Panel, centres
+from foveate.reporting.panels import Panel
 from foveate.tiff.raster import FULL
 from foveate.types import FloatArray, IntArray
 
@@ -72,8 +72,7 @@ class PassesFile:
                 means: FloatArray = np.tensordot(views, shares, axes=1) / shares.sum(axis=0)
             return means
 
-        rows = centres(window.top, window.height, size.height)
-        return self._at(rows, centres(window.left, window.width, size.width), mean)
+        return self._at(*window.centres(size), mean)
 
     def chosen(self, rows: IntArray, cols: IntArray) -> FloatArray:
         """The field of view that counted most (h, w) at the crossings of h rows and w columns, level-0 pixels.

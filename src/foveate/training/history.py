@@ -80,8 +80,9 @@ class MetricsFile(Logger):
             self._row, self._row_start = {"step": step}, self.path.stat().st_size
         self._row |= metrics
         new = sorted(set(self._row) - set(self._columns))
-        if new:
-            self._rewrite(self._columns + new)
+        if new:  # the row in work is left out, as it is written next
+            self._save(self._columns + new, [row for row in _text_rows(self.path) if int(row["step"]) != step])
+            self._row_start = self.path.stat().st_size
         self._write_row()
 
     def _open(self) -> None:
@@ -92,11 +93,6 @@ class MetricsFile(Logger):
         if kept:
             self._row = kept[-1] | {"step": int(kept[-1]["step"])}
             self._write_row()
-
-    def _rewrite(self, columns: list[str]) -> None:
-        """Add columns; the row in work is left out, as it is written next."""
-        self._save(columns, [row for row in _text_rows(self.path) if int(row["step"]) != self._row["step"]])
-        self._row_start = self.path.stat().st_size
 
     def _save(self, columns: list[str], rows: list[Row]) -> None:
         self._columns = columns

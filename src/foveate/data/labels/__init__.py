@@ -78,8 +78,12 @@ class LabelReader(Closing):
         """
         out = size or window.size
         result = np.full((out.height, out.width), self.membership.ignore_index, self.membership.dtype)
-        rows, row_places = _centres(window.top, window.height, out.height, self.size.height)
-        cols, col_places = _centres(window.left, window.width, out.width, self.size.width)
+        rows, cols = window.centres(out)
+        row_places, col_places = (
+            np.flatnonzero((position >= 0) & (position < length))
+            for position, length in ((rows, self.size.height), (cols, self.size.width))
+        )
+        rows, cols = rows[row_places], cols[col_places]
         if not rows.size or not cols.size:
             return result
         place = slice(int(col_places[0]), int(col_places[-1]) + 1)
@@ -118,13 +122,6 @@ class LabelReader(Closing):
         """Close what the labels are read from."""
         if self._closing is not None:
             self._closing()
-
-
-def _centres(start: int, length: int, count: int, image: int) -> tuple[IntArray, IntArray]:
-    """Image positions under the centres of the output pixels, and which outputs these are; inside the image only."""
-    position = start + ((2 * np.arange(count) + 1) * length) // (2 * count)
-    inside = np.flatnonzero((position >= 0) & (position < image))
-    return position[inside], inside
 
 
 def open_source(

@@ -90,9 +90,9 @@ class FigureFolder:
     def picture(self, name: str, pixels: Picture, *, photo: bool = False) -> str:
         """Keep a picture (h, w, 3) as PNG; the data URI of it, of a photo as JPEG, which is smaller."""
         image = Image.fromarray(pixels)
-        self.keep(f"{name}.png", _encoded(image, "PNG", optimize=True))
+        self.keep(f"{name}.png", encoded(image, "PNG", optimize=True))
         if photo:
-            return data_uri(_encoded(image, "JPEG", quality=_JPEG_QUALITY), "image/jpeg")
+            return data_uri(encoded(image, "JPEG", quality=_JPEG_QUALITY), "image/jpeg")
         return data_uri((self.path / f"{name}.png").read_bytes(), "image/png")
 
     def keep(self, name: str, content: bytes) -> None:
@@ -168,7 +168,8 @@ def _svg(figure: Figure, name: str) -> str:
     return file.getvalue()
 
 
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """A picture as the bytes of a file of this kind."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

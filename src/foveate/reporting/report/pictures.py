@@ -16,7 +16,7 @@ from foveate.evaluation.maps import MapFiles
 from foveate.geometry import CellGrid, Size, Window
 from foveate.membership import Membership
 from foveate.patches.scales import ScaleSet
-from foveate.reporting.panels import Picture, centres, channels_shown, image_picture, screen_size
+from foveate.reporting.panels import Picture, channels_shown, image_picture, screen_size
 from foveate.reporting.passes import PassesFile
 from foveate.reporting.report.charts import sampled_maps, scale_of
 from foveate.reporting.report.page import FigureFolder, value_picture
@@ -147,7 +147,7 @@ def compose(image: ImageReader, window: Window, chosen: IntArray, scales: ScaleS
         cell: side of a cell, level-0 pixels.
     """
     out = screen_size(window.size, PART_LONGEST)
-    rows, cols = (centres(0, length, count) for length, count in zip(_pair(window.size), _pair(out), strict=True))
+    rows, cols = Window.of(window.size).centres(out)
     chosen_at = np.maximum(chosen, 0)[np.ix_(rows // cell, cols // cell)]
     first, *others = np.unique(chosen_at).tolist()
     result = _layer(image, window, scales.downsample(first), rows, cols)
@@ -169,8 +169,8 @@ def chosen_picture(chosen: IntArray, views: Sequence[int], cell: int = 1, size: 
     """
     if size is not None:
         out = screen_size(size, PART_LONGEST)
-        rows, cols = (centres(0, length, count) // cell for length, count in zip(_pair(size), _pair(out), strict=True))
-        chosen = chosen[np.ix_(rows, cols)]
+        rows, cols = Window.of(size).centres(out)
+        chosen = chosen[np.ix_(rows // cell, cols // cell)]
     values = np.where(chosen >= 0, np.array(views, np.float32)[np.maximum(chosen, 0)], np.nan)
     return value_picture(values, views[0], views[-1])
 
@@ -199,8 +199,7 @@ def _varied_part(size: Size, passes: PassesFile, scales: ScaleSet, cell: int) ->
     cells = CellGrid(size, cell)
     grid = screen_size(Size(cells.rows, cells.cols), _GRID)
     factor = cells.rows / grid.height, cells.cols / grid.width
-    places = (centres(0, length, count) for length, count in zip(_pair(size), _pair(grid), strict=True))
-    chosen = scale_of(passes.chosen(*places), scales.fields_of_view)
+    chosen = scale_of(passes.chosen(*Window.of(size).centres(grid)), scales.fields_of_view)
     sides = (
         max(1, min(n, int(side / cell / f))) for n, side, f in zip(_pair(grid), (height, width), factor, strict=True)
     )

@@ -1,6 +1,5 @@
 """A training as pictures: its curves, and what would be passed where over its course, as an animation."""
 
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -180,15 +179,14 @@ def animate(maps: Sequence[tuple[int, Path]], views: Sequence[int], estimator: E
     frames = [Image.fromarray(frame) for frame in _frames([path for _, path in maps], views, estimator)]
     if not frames:
         return None
-    gif, png = io.BytesIO(), io.BytesIO()
     # One palette for all: colours that mean values must not change from frame to frame.
     palette = frames[-1].quantize(255)
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
-    indexed[0].save(gif, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0)
-    frames[-1].save(png, "PNG", optimize=True)
+    gif = page.encoded(indexed[0], "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0)
+    png = page.encoded(frames[-1], "PNG", optimize=True)
     steps = (maps[0][0], maps[-1][0])
-    return Animation(gif.getvalue(), _strip(indexed), png.getvalue(), len(frames), steps, frames[-1].size)
+    return Animation(gif, _strip(indexed), png, len(frames), steps, frames[-1].size)
 
 
 def _strip(frames: Sequence[Image.Image]) -> bytes:
@@ -198,9 +196,7 @@ def _strip(frames: Sequence[Image.Image]) -> bytes:
     strip.putpalette(frames[-1].getpalette() or [])
     for place, frame in enumerate(frames):
         strip.paste(frame, (0, place * height))
-    file = io.BytesIO()
-    strip.save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return page.encoded(strip, "PNG", optimize=True)
 
 
 def _frames(paths: Sequence[Path], views: Sequence[int], estimator: Estimator) -> Iterator[np.ndarray]:
