@@ -118,8 +118,7 @@ def confusion_matrix(classes: int, membership: Membership) -> Metric:
 
     kind = kinds.MultilabelConfusionMatrix if membership.overlapping else kinds.MulticlassConfusionMatrix
     ignored = None if 0 <= membership.ignore_index < classes else membership.ignore_index
-    metric: Metric = kind(classes, ignore_index=ignored, validate_args=False)
-    return metric
+    return kind(classes, ignore_index=ignored, validate_args=False)
 
 
 def permutation_p_value(first: Sequence[float], second: Sequence[float]) -> float:

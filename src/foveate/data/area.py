@@ -79,8 +79,7 @@ class TissueMask(NamedTuple):
         """Whether each pixel (h, w) of a window lies under tissue."""
         rows = np.arange(window.top, window.bottom) * self.mask.shape[0] // self.size.height
         cols = np.arange(window.left, window.right) * self.mask.shape[1] // self.size.width
-        picked: BoolArray = self.mask[np.ix_(rows, cols)]
-        return picked
+        return self.mask[np.ix_(rows, cols)]
 
 
 def is_slide(image: ImageReader) -> bool:

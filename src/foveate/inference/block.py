@@ -104,8 +104,7 @@ def _strip_layers(logits: Tensor, outputs: Collection[Output], membership: Membe
 
 def pass_bytes(shares: Tensor) -> NDArray[np.uint8]:
     """Shares of passes as bytes; what is there stays there, however little."""
-    values: NDArray[np.uint8] = np.maximum(_bytes(shares), (shares > 0).numpy().astype(np.uint8))
-    return values
+    return np.maximum(_bytes(shares), (shares > 0).numpy().astype(np.uint8))
 
 
 def unknown_layers(size: Size, classes: int, outputs: Collection[Output], membership: Membership) -> Layers:
@@ -140,8 +139,7 @@ def limit(layers: Layers, part: AreaPart) -> None:
 
 def _bytes(shares: Tensor) -> NDArray[np.uint8]:
     rounded = (shares * FULL).round_().clamp_(0, FULL).to(torch.uint8)
-    values: NDArray[np.uint8] = rounded.cpu().numpy()
-    return values
+    return rounded.cpu().numpy()
 
 
 _ABOUT = "about.json"

@@ -259,5 +259,4 @@ class ScaleEmbedding(nn.Module):
         """Modulated patches (N, C, P, P), by their scale weights (N, S)."""
         weights = scale_weights.to(self.gain.dtype)
         gain, offset = (weights @ self.gain)[..., None, None], (weights @ self.offset)[..., None, None]
-        told: Tensor = patches * (1 + gain) + offset
-        return told
+        return patches * (1 + gain) + offset

@@ -81,8 +81,7 @@ def _stretched(values: NDArray[np.float32]) -> Picture:
     there = values[np.isfinite(values)]
     low, high = np.percentile(there, [2, 98]) if there.size else (0, 1)
     share = np.nan_to_num(np.clip((values - low) / max(high - low, 1e-9), 0, 1))
-    stretched: Picture = (share * 255).astype(np.uint8)
-    return stretched
+    return (share * 255).astype(np.uint8)
 
 
 def class_picture(labels: LabelReader, classes: Sequence[ClassConfig], window: Window | None = None) -> Picture:
@@ -116,10 +115,8 @@ def cells_at(cells: ImageReader, cell: int, window: Window, size: Size) -> Float
     )
     inside = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
     if inside.height > 2 * size.height or inside.width > 2 * size.width:
-        means: FloatArray = cells.read(inside, size)
-        return means
-    values: FloatArray = cells.read(inside)[:, (rows - rows[0])[:, None], cols - cols[0]]
-    return values
+        return cells.read(inside, size)
+    return cells.read(inside)[:, (rows - rows[0])[:, None], cols - cols[0]]
 
 
 def save_panels(

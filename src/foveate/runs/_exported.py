@@ -217,8 +217,7 @@ def exported(look: ExportedLook, inputs: Tensors) -> Any:
 def program(look: ExportedLook, inputs: Tensors, path: Path, metadata: dict[str, Any]) -> Callable[..., Output]:
     texts = {"foveate.json": json.dumps(metadata)}
     torch.export.save(exported(look, inputs), path, extra_files=texts)
-    module: Callable[..., Output] = torch.export.load(path).module()
-    return module
+    return torch.export.load(path).module()
 
 
 def onnx(look: ExportedLook, inputs: Tensors, path: Path, metadata: dict[str, Any]) -> Callable[..., Output]:

@@ -162,8 +162,7 @@ def _most_frequent(four: list[Bytes]) -> Bytes:
 
 def _chosen(values: Bytes, others: Bytes, where: BoolArray) -> Bytes:
     """The others where that is true; by bits, which is several times faster than `np.where`."""
-    bits: Bytes = values ^ ((values ^ others) & (where.view(np.uint8) * np.uint8(255)))
-    return bits
+    return values ^ ((values ^ others) & (where.view(np.uint8) * np.uint8(255)))
 
 
 def _mean(four: list[Bytes]) -> Bytes:

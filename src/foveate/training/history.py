@@ -286,8 +286,7 @@ def _probabilities(overview: _Overview, task: SegmentationTask) -> FloatArray:
     probabilities = logits.float().softmax(dim=1)
     factor = ceil_div(max(probabilities.shape[-2:]), LONGEST_MAP)
     coarse = F.avg_pool2d(probabilities, factor, ceil_mode=True, count_include_pad=False)
-    values: FloatArray = coarse[0].cpu().numpy()
-    return values
+    return coarse[0].cpu().numpy()
 
 
 def _write(path: Path, maps: list[FoveationMap]) -> None:

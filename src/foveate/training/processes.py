@@ -177,8 +177,7 @@ def ended_together(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def _started_by(trainer: pl.Trainer) -> list[Popen[bytes]]:
-    started: list[Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
-    return started
+    return getattr(trainer.strategy.launcher, "procs", [])
 
 
 def _name_the_dead(trainer: pl.Trainer, over: threading.Event) -> None:

@@ -111,8 +111,7 @@ def polygon_ids(polygons: Polygons, ids: Sequence[int]) -> Rendering:
     table = np.array(ids, np.uint8)
 
     def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
-        found: Pixels = table[polygons.areas(window, size)]
-        return found
+        return table[polygons.areas(window, size)]
 
     return Rendering(draw)
 

@@ -146,8 +146,7 @@ class RasterLabels:
 
 def _inside(place: Positions, size: Size) -> BoolArray:
     rows, cols = place
-    inside: BoolArray = ((rows >= 0) & (rows < size.height)) & ((cols >= 0) & (cols < size.width))
-    return inside
+    return ((rows >= 0) & (rows < size.height)) & ((cols >= 0) & (cols < size.width))
 
 
 def _around(place: Positions, size: Size) -> Window:

@@ -35,8 +35,7 @@ class _Lookup:
 
     def _searched(self, values: NDArray[Any]) -> NDArray[np.int16]:
         place = np.searchsorted(self.keys, values).clip(max=len(self.keys) - 1)
-        found: NDArray[np.int16] = np.where(self.keys[place] == values, self._ids[place], np.int16(NO_CLASS))
-        return found
+        return np.where(self.keys[place] == values, self._ids[place], np.int16(NO_CLASS))
 
 
 class LabelTable:

@@ -54,8 +54,7 @@ class ScaleRow(NamedTuple):
 def scale_of(made: FloatArray, views: Sequence[int]) -> IntArray:
     """The scale (h, w) of fields of view (h, w), each one of `views`; -1 where there is none, which is NaN."""
     known = np.isfinite(made)
-    scales: IntArray = np.where(known, np.searchsorted(views, np.where(known, made, views[0])), NOT_PASSED)
-    return scales
+    return np.where(known, np.searchsorted(views, np.where(known, made, views[0])), NOT_PASSED)
 
 
 def counts_by_scale(maps: SampledMaps, scales: int, classes: int, membership: Membership) -> IntArray:

@@ -140,8 +140,7 @@ def value_picture(values: Any, low: float, high: float) -> Picture:
     """Values (h, w) from `low` to `high` as colours (h, w, 3); NaN is grey."""
     table = mpl.colormaps["viridis"].with_extremes(bad=(0.5, 0.5, 0.5))
     scaled = np.clip((np.ma.masked_invalid(values) - low) / max(high - low, 1e-9), 0, 1)
-    picture: Picture = table(scaled, bytes=True)[..., :3]
-    return picture
+    return table(scaled, bytes=True)[..., :3]
 
 
 def data_uri(content: bytes, kind: str) -> str:

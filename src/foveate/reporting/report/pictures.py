@@ -88,8 +88,7 @@ def errors_picture(prediction: LabelArray, labels: LabelArray, membership: Membe
     """Colours (h, w, 3) of what is right, wrong and not counted."""
     table = np.array([NOT_COUNTED, RIGHT, WRONG], np.uint8)
     counted = (labels != membership.ignore_index) & (prediction != membership.ignore_index)
-    picture: Picture = table[np.where(counted, 1 + (prediction != labels), 0)]
-    return picture
+    return table[np.where(counted, 1 + (prediction != labels), 0)]
 
 
 def smaller(picture: Picture) -> Picture:
@@ -97,8 +96,7 @@ def smaller(picture: Picture) -> Picture:
     size = screen_size(Size(*picture.shape[:2]), LONGEST)
     if (size.height, size.width) == picture.shape[:2]:
         return picture
-    resized: Picture = np.asarray(Image.fromarray(picture).resize((size.width, size.height), Image.Resampling.BOX))
-    return resized
+    return np.asarray(Image.fromarray(picture).resize((size.width, size.height), Image.Resampling.BOX))
 
 
 def _photo_and_passes(sample: Sample, files: MapFiles, config: RunConfig) -> tuple[Picture, Picture]:
@@ -219,8 +217,7 @@ def _layer(image: ImageReader, window: Window, downsample: float, rows: IntArray
     size = Size(*(max(1, round(length / max(1.0, downsample))) for length in _pair(window.size)))
     pixels = image.read(window, size)
     picked = rows * size.height // window.height, cols * size.width // window.width
-    layer: Raster = pixels[:, picked[0][:, None], picked[1][None]]
-    return layer
+    return pixels[:, picked[0][:, None], picked[1][None]]
 
 
 def _box_sums(mask: np.ndarray, side: Size) -> IntArray:
