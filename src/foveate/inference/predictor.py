@@ -297,5 +297,4 @@ class _Roots(NamedTuple):
     made: Callable[[Windows], Passes]
 
     def passes(self, block: Window, foveation: Foveation) -> list[Passes]:
-        del foveation
         return [self.made(self.grid.roots_in(block))]

@@ -57,7 +57,6 @@ class Undecided:
 
     def logits_at(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Zeros (N, S)."""
-        del cols
         return torch.zeros(len(rows), self._scales)
 
 

@@ -94,7 +94,6 @@ def _write_manifest(seen: Survey, path: Path, overwrite: bool) -> tuple[Path, ..
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "mask", "split", "roi"])
     for image in seen.images:
-        assert image.labels is not None
         for split, roi in regions.items() or [("", "")]:
             table.writerow([image.path.resolve(), image.labels.resolve(), split, roi and Path(roi).resolve()])
     manifest = path.with_suffix(".csv")

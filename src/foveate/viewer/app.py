@@ -102,12 +102,10 @@ def make_app(scene: Scene, host: str = "127.0.0.1") -> Starlette:
     endpoint = _TileEndpoint(tiles, token)
 
     async def show(request: Request) -> Response:
-        del request
         return HTMLResponse(html, headers={"Cache-Control": "no-store"})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        del app
         yield
         await asyncio.to_thread(tiles.close)
 

@@ -61,7 +61,6 @@ class VectorLabels:
             (n, m), of the membership's type, its `ignore_index` where nothing is labelled. Where it is not counted, the
             class is still said.
         """
-        del counted  # everything drawn is a class
         result = np.empty((len(rows), len(cols)), self.membership.dtype)
         for (top, some), (left, others) in product(_by_tile(rows), _by_tile(cols)):
             drawn = self._tile(top, left)

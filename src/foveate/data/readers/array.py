@@ -232,6 +232,5 @@ def _mapped(location: Address) -> np.memmap[Any, Any]:
 
 def open_numpy(location: Address, options: OpenOptions) -> NumpyReader | None:
     """The registry's entry: None when the file does not begin as a `.npy` file does."""
-    del options
     ours = location.is_local and location.path.is_file() and first_bytes(location.path, len(_MAGIC)) == _MAGIC
     return NumpyReader(location) if ours else None

@@ -110,7 +110,6 @@ def _shared_cache(process: int) -> OpenSlideCache:
     """Of one process: after a fork the other's could be locked for ever."""
     from openslide import OpenSlideCache  # noqa: PLC0415 - an extra
 
-    del process
     return OpenSlideCache(_CACHE_BYTES)
 
 
@@ -148,7 +147,6 @@ def open_openslide(location: Address, options: OpenOptions) -> OpenSlideReader |
     """
     from openslide import OpenSlide  # noqa: PLC0415 - an extra
 
-    del options
     if not location.is_local:
         return None
     path = min(dicom_files(location.path), default=location.path)

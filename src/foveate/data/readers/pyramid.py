@@ -97,7 +97,6 @@ class ImageReader(Closing):
 
     def _marked(self, level: int, window: Window) -> BoolArray | None:
         """Where a mask or an alpha band says that there is data, (h, w); None when there is neither."""
-        del level, window
         return None
 
     def _level(self, level: int, window: Window, ask: bool) -> Known:
