@@ -3,7 +3,8 @@
 What is done is kept: the same command goes on where it was stopped. Every run has the same number of training passes.
 A fixed view is trained alone, for each field of view, and may keep any part of its windows; a cascade is tuned as
 `foveate tune` does. At every budget the validation images choose among fixed views, and among a cascade's ways down.
-GLNet has no looks to choose from: one row. `--memorised` scores cascades on training images too.
+GLNet has no looks to choose from: one row. `--memorised` scores cascades on training images too, `--margins` each part
+of their windows that may be kept.
 Usage: python benchmarks/cascade.py DATA OUT [--sets earth,dubai,idrid,hrf,drone] [--seeds 0]
     [--names fixed,own-512-128] [--budgets 16]
 DATA: see benchmarks/study.py. Writes benchmarks/results/cascade-SET.json.
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 from functools import cache
+from itertools import product
 from math import gcd
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from foveate.cascade import CascadeSegmenter
 from foveate.demo import encoder_weights
 from foveate.files import write_text
+from foveate.looks.pyramid import smallest_first
 from foveate.networks.cascade import Context
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
@@ -201,12 +204,17 @@ def main() -> None:
     parser.add_argument(
         "--memorised", action="store_true", help="every look of what is trained, on training images too"
     )
+    parser.add_argument("--margins", action="store_true", help="cascades of two looks with and without margins")
     options = parser.parse_args()
     os.environ["FOVEATE_DATA"] = str(options.data)
     torch.set_num_threads(1)
     for name in options.sets.split(","):
         if options.memorised:
             memorised(name, sorted(path.parent for path in (options.out / name).glob("own*/tuned.json")))
+            continue
+        if options.margins:
+            seeds, budget = options.seeds.split(","), float(options.budgets)
+            margins(name, [options.out / name / f"{options.names}-seed{seed}" for seed in seeds], budget)
             continue
         budgets = tuple(map(float, options.budgets.split(","))) if options.budgets else PLANS[name].budgets
         study(name, options.out / name, options.seeds.split(","), tuple((options.names or "").split(",")), budgets)
@@ -265,6 +273,30 @@ def memorised(name: str, folders: list[Path]) -> None:
             rows.append({"run": folder.name, "way": way, "looks": str(looks), **found})
     command = f"python benchmarks/cascade.py DATA OUT --sets {name} --memorised"
     report(f"cascade-{name}-memorised", rows, {"command": command})
+
+
+def margins(name: str, folders: list[Path], budget: float) -> None:
+    """mIoU with whole windows and with their central halves, of the wide look and of the closer one."""
+    rows = []
+    for folder, wide, close in product(folders, (1.0, 0.5), (1.0, 0.5)):
+        views = load_run(folder).segmenter.scales.fields_of_view
+        looks = [list(look) for look in smallest_first(zip(views, (close, wide), strict=True))]
+        overrides = [
+            "inference.planner=pyramid", f"inference.looks={looks}", "inference.fusion=[3, 1]",
+            f"inference.budget={budget}",
+        ]  # fmt: skip
+        trees = {split: evaluated(folder, overrides, split) for split in ("val", "test")}
+        row = {
+            "run": folder.name,
+            "wide keeps": wide,
+            "closer keeps": close,
+            "passes": trees["test"]["passes_per_megapixel"],
+        }
+        rows.append(row | {split: tree["miou"] for split, tree in trees.items()})
+        print(rows[-1], flush=True)
+    names = f"--names {folders[0].name.rpartition('-seed')[0]} --seeds {','.join(one.name[-1] for one in folders)}"
+    command = f"python benchmarks/cascade.py DATA OUT --sets {name} --margins {names} --budgets {budget:g}"
+    report(f"cascade-{name}-margins", rows, {"command": command})
 
 
 def is_joint(way: Way | None) -> bool:
