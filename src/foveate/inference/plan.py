@@ -92,7 +92,6 @@ class LookPlan:
         looks: smallest kept part first; of one pass a target, one for each field of view in use.
         scales: the scale of each look.
         sides: side of the supports of each look, level-0 pixels.
-        stride: pixels from one support to the next; of a pyramid, of its smallest.
         target: side of a target, level-0 pixels.
         map: the grid of the map of passes.
     """
@@ -101,7 +100,6 @@ class LookPlan:
     looks: tuple[PyramidLook, ...]
     scales: tuple[int, ...]
     sides: tuple[int, ...]
-    stride: int
     target: int
     map: PassMap
 
@@ -126,12 +124,12 @@ class LookPlan:
             looks = looks_of(config, views)
             sides = PyramidGrid.sides_of(looks)
             mapped = PassMap(sides[0], tuple(MappedLook(k.view, side) for k, side in zip(looks, sides, strict=True)))
-            return cls(True, looks, _scales_of(looks, scales), sides, sides[0], scales.target, mapped)
+            return cls(True, looks, _scales_of(looks, scales), sides, scales.target, mapped)
         looks = tuple(PyramidLook(view, scales.target / view) for view in views)
         stride = target_stride(scales.target, config.overlap)
         mapped = PassMap(stride, tuple(MappedLook(view, scales.target) for view in scales.fields_of_view))
         sides = (scales.target,) * len(looks)
-        return cls(False, looks, _scales_of(looks, scales), sides, stride, scales.target, mapped)
+        return cls(False, looks, _scales_of(looks, scales), sides, scales.target, mapped)
 
     def check_cascade(self) -> None:
         """Refuse what a cascade cannot do.
