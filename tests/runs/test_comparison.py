@@ -57,6 +57,15 @@ def test_the_tables_hold_the_same_values(tmp_path):
     assert (tmp_path / "comparison.md").read_text().count("\n| ") == 4
 
 
+def test_a_line_of_a_seed_holds_its_own_cost():
+    done = {seed: {**evaluation(0.5, passes=100.0 + seed), "seconds": 2.0 + seed} for seed in range(3)}
+    table = ComparisonTable([Row.of("a", done, 10)])
+    lines = list(csv.DictReader(io.StringIO(table.csv())))
+    assert [float(line["seconds"]) for line in lines] == [2, 3, 4]
+    assert [float(line["passes_per_megapixel"]) for line in lines] == [100, 101, 102]
+    assert table.tree()["a"]["seconds"] == 3
+
+
 def test_the_figure_is_drawn(tmp_path):
     save_comparison_figure(tmp_path / "a.png", TABLE, "toy")
     assert (tmp_path / "a.png").stat().st_size > 10_000
@@ -137,5 +146,5 @@ def test_every_method_fills_its_row(config):
     done = compare(config, "--seeds", "0,1")
     assert done.exit_code == 0
     methods = json.loads((config.parent / "out/comparison.json").read_text())["estimators"]
-    assert len(methods) == 12
+    assert len(methods) == 14
     assert all(len(method["seeds"]) == 2 for method in methods.values())

@@ -40,7 +40,7 @@ class Row:
     seeds: tuple[int, ...]  # those that are done
     # by column ("mIoU" and the classes), one value in [0, 1] a seed; NaN where a class has no label
     scores: dict[str, list[float]]
-    cost: dict[str, float]  # mean passes per megapixel and seconds, largest peak memory in MiB
+    costs: dict[str, list[float]]  # passes per megapixel, seconds and peak memory in MiB: a value a seed, or one
     training_passes: int  # of one training
 
     @classmethod
@@ -52,12 +52,13 @@ class Row:
         scores = {MEAN: [_number(one["miou"]) for one in done]}
         for i, name in enumerate(names):
             scores[name] = [_number(one["classes"][i]["iou"]) for one in done]
-        cost = {
-            "passes_per_megapixel": mean(one["passes_per_megapixel"] for one in done),
-            "seconds": mean(one["seconds"] for one in done),
-            "peak_memory_mb": max(one["peak_memory_mb"] for one in done),
-        }
-        return cls(estimator, seeds, scores, cost, training_passes)
+        costs = {name: [float(one[name]) for one in done] for name in COST}
+        return cls(estimator, seeds, scores, costs, training_passes)
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Mean passes per megapixel and seconds, and the largest peak memory in MiB."""
+        return {name: (max if name == "peak_memory_mb" else mean)(values) for name, values in self.costs.items()}
 
     def mean(self, column: str) -> float:
         """Mean over the seeds."""
@@ -118,7 +119,8 @@ class ComparisonTable:
         for row in self.rows:
             for i, seed in enumerate(row.seeds):
                 scores = [row.scores[column][i] for column in self.columns]
-                writer.writerow([row.estimator, seed, *scores, *(row.cost[name] for name in COST), row.training_passes])
+                costs = [row.costs[name][i] for name in COST]
+                writer.writerow([row.estimator, seed, *scores, *costs, row.training_passes])
         return text.getvalue()
 
     def tree(self) -> dict[str, Any]:

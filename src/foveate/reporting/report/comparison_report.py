@@ -75,8 +75,8 @@ def _row(estimator: str, values: Mapping[str, Any]) -> Row:
         column: [math.nan if value is None else float(value) for value in measured["seeds"]]
         for column, measured in values["iou"].items()
     }
-    cost = {name: float(values[name]) for name in COST}
-    return Row(estimator, tuple(values["seeds"]), scores, cost, int(values["training_passes"]))
+    costs = {name: [float(values[name])] for name in COST}  # of all seeds
+    return Row(estimator, tuple(values["seeds"]), scores, costs, int(values["training_passes"]))
 
 
 def _links(folder: Path, split: str, page: Path) -> Iterator[dict[str, Any]]:
