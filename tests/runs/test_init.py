@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from affine import Affine
 from rasterio.features import shapes as outlines_of
 from typer.testing import CliRunner
@@ -284,6 +285,18 @@ def test_polygons_outside_an_image_do_not_count_in_the_shares(here):
     done = init(discs(here / "toy", write=write))
     assert done.found["disc"].startswith("50.0 %")
     assert done.found["background"].startswith("50.0 %")
+
+
+@pytest.mark.parametrize(("deeper", "tissue"), [(1, "auto"), (20, False)])
+def test_only_slides_in_colour_are_trained_on_tissue(here, deeper, tissue):
+    for seed, name in enumerate("ab"):
+        image, label = shapes(seed)
+        pixels = image if deeper == 1 else image.astype(np.uint16) * deeper
+        (here / "toy" / "images").mkdir(parents=True, exist_ok=True)
+        about = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER", "photometric": "rgb"}
+        tifffile.imwrite(here / "toy" / "images" / f"{name}.tif", pixels.transpose(1, 2, 0), **about)
+        write_image(here / "toy" / "masks" / f"{name}.png", label)
+    assert init(here / "toy").config.data.tissue == tissue
 
 
 def test_maps_are_turned_and_photographs_with_a_sky_are_not(here):

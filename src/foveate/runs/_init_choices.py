@@ -104,7 +104,8 @@ class Choices:
         return [ClassConfig(name=name, color=f"#{value:06x}") for name, value in named]
 
     def _is_slide(self) -> bool:
-        return all(image.pixel_size is not None and image.pixel_size < 1e-5 for image in self.seen.images)
+        in_colour = self.seen.bands == 3 and self.seen.images[0].dtype == "uint8"  # others have no glass
+        return in_colour and all(image.pixel_size is not None and image.pixel_size < 1e-5 for image in self.seen.images)
 
     def _patch(self) -> int:
         least = min(image.sides[0] for image in self.seen.images)
