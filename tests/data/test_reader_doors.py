@@ -258,5 +258,5 @@ def test_the_name_of_a_system_in_geojson_is_not_followed(tmp_path, asked):
 
 def test_a_folder_of_images_is_no_image(tmp_path):
     (tmp_path / "scenes").mkdir()
-    with pytest.raises(UnsupportedImageError, match=r"scenes is a folder, but no Zarr .* give the images in it"):
+    with pytest.raises(UnsupportedImageError, match=r"scenes\. It is a folder, but no Zarr .* give the images in it"):
         open_image(tmp_path / "scenes")

@@ -109,9 +109,9 @@ def _first(location: Address, options: OpenOptions) -> ImageReader:
         reasons.append(f"{family.name}: {found}")
         if found != _NOT_OURS and (family.final or location.path.suffix.lower() in family.own):
             break
-    if location.is_local and location.path.is_dir() and all(reason.endswith(_NOT_OURS) for reason in reasons[:-1]):
-        raise UnsupportedImageError(f"{location} is a folder, but no Zarr and no DICOM slide; give the images in it")
-    raise UnsupportedImageError(f"no reader can open {location}. Tried " + "; ".join(reasons))
+    folder = location.is_local and location.path.is_dir() and len(reasons) == len(FAMILIES)
+    hint = " It is a folder, but no Zarr and no DICOM slide; give the images in it." if folder else ""
+    raise UnsupportedImageError(f"no reader can open {location}.{hint} Tried " + "; ".join(reasons))
 
 
 def _tried(family: Family, location: Address, options: OpenOptions) -> ImageReader | str:
