@@ -80,7 +80,7 @@ def test_a_signal_ends_a_training_well(config, whole, tmp_path, number, code):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the Trainer that is left in its beginnings
-@pytest.mark.parametrize("place", ["runs.train.build_segmenter", "training.task.SegmentationTask.train"])
+@pytest.mark.parametrize("place", ["runs.train.segmenter_of", "training.task.SegmentationTask.train"])
 def test_a_signal_before_the_first_step_ends_a_training_at_once(config, tmp_path, monkeypatch, place):
     def never_ends(*_, **__):
         try:

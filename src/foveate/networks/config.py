@@ -3,6 +3,8 @@
 A configuration may come from a stranger, and a name in it must not be enough to run code.
 """
 
+from __future__ import annotations  # one of them names torch, which is loaded when it is first used
+
 import functools
 import logging
 import os
