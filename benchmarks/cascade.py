@@ -81,6 +81,7 @@ ABLATIONS = {
     "map": "handed: map",
     "probabilities": "handed: probabilities",
     "shared": "share: true",
+    "shared-logits": "share: true, context: logits",
     "closer-1": "closer_per_wide: 1",
     "closer-3": "closer_per_wide: 3",
     "drop-0": "drop_context: 0",
