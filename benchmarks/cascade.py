@@ -148,6 +148,8 @@ PLANS = {
         (256, 512, 1024),
         {
             "own-2048-512": Way((512, 2048), "{name: cascade, share: false, gain: 10}"),
+            # Learns from the middle of its windows as much as from the whole; the labels of whole ones take hours.
+            "centred-1024": Way((512, 1024), "{name: fixed, index: 1, own_window: 1}"),
             "coarse-2048-512": Way((512, 2048), COARSE),
             "glnet-2048-512": Way((512, 2048), GLNET),
             "surround-256": Way((256,), changes=SURROUND),
