@@ -216,6 +216,8 @@ def main() -> None:
             memorised(name, sorted(path.parent for path in (options.out / name).glob("own*/tuned.json")))
             continue
         if options.margins:
+            if not (options.names and options.budgets):
+                parser.error("--margins needs --names, of one cascade, and --budgets, of one number")
             seeds, budget = options.seeds.split(","), float(options.budgets)
             margins(name, [options.out / name / f"{options.names}-seed{seed}" for seed in seeds], budget)
             continue
