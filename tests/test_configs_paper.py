@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.foveation.estimators import name_of
+from foveate.foveation.config import name_of
 from foveate.networks.build import network_cost
 from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019
 from foveate.runs.compare import fitting_estimators

@@ -7,16 +7,10 @@ from torch import nn
 
 from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.estimator import Draw, shares_of
-from foveate.foveation.estimators import (
-    Ensemble,
-    FixedScale,
-    GumbelSoftmax,
-    Mixture,
-    SoftExpectation,
-    StraightThroughArgmax,
-)
+from foveate.foveation.estimators import Ensemble, FixedScale, GumbelSoftmax, Mixture
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import DeepSupervision
+from foveate.paper import SoftExpectation, StraightThroughArgmax
 from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 

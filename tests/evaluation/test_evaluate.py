@@ -14,7 +14,7 @@ from foveate.evaluation import score as score_blocks_module
 from foveate.evaluation.evaluate import LabelledImage, evaluation_of
 from foveate.evaluation.maps import MapFiles, MapSpec
 from foveate.evaluation.score import Scoring, score_blocks, thinning_step
-from foveate.foveation.estimators import FixedScale, SoftExpectation
+from foveate.foveation.estimators import FixedScale
 from foveate.geometry import Georeference, Size
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
@@ -22,6 +22,7 @@ from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics import hausdorff_distances, iou_per_cell, loss_per_cell, scores_from
+from foveate.paper import SoftExpectation
 from foveate.patches import ScaleSet
 from foveate.patches.extraction import overview_of
 from foveate.segmenter import FoveatedSegmenter

@@ -3,21 +3,10 @@ import torch
 from torch.autograd import gradcheck
 
 from foveate.errors import ConfigError
-from foveate.foveation.config import FoveationConfig
+from foveate.foveation.config import ESTIMATORS, FoveationConfig
 from foveate.foveation.estimator import Asked, Draw, Learned, shares_of
-from foveate.foveation.estimators import (
-    ESTIMATORS,
-    CoarseFirst,
-    Ensemble,
-    FixedScale,
-    GumbelSoftmax,
-    Mixture,
-    RandomScale,
-    ScoreFunction,
-    SoftExpectation,
-    StraightThroughArgmax,
-    UniformAverage,
-)
+from foveate.foveation.estimators import CoarseFirst, Ensemble, FixedScale, GumbelSoftmax, Mixture
+from foveate.paper import RandomScale, ScoreFunction, SoftExpectation, StraightThroughArgmax, UniformAverage
 
 KINDS = [
     SoftExpectation(),

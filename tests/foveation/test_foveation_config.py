@@ -2,7 +2,8 @@ import pytest
 
 from foveate.errors import ConfigError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import CoarseFirst, FixedScale, StraightThroughArgmax
+from foveate.foveation.estimators import CoarseFirst, FixedScale
+from foveate.paper import StraightThroughArgmax
 
 BASE = {"patch_size": 64, "fields_of_view": [64, 128, 256]}
 

@@ -4,16 +4,9 @@ import pytest
 
 from foveate.cli.evaluate import compare
 from foveate.errors import ConfigError
-from foveate.foveation.estimators import (
-    FixedScale,
-    GumbelSoftmax,
-    SoftExpectation,
-    StraightThroughArgmax,
-    all_names,
-    earlier_name,
-    name_of,
-    name_today,
-)
+from foveate.foveation.config import all_names, earlier_name, name_of, name_today
+from foveate.foveation.estimators import FixedScale, GumbelSoftmax
+from foveate.paper import SoftExpectation, StraightThroughArgmax
 from foveate.runs.compare import fitting_estimators
 from foveate.runs.config import RunConfig
 from toys import toy_config, write_config

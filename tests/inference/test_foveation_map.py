@@ -1,7 +1,8 @@
 import torch
 
-from foveate.foveation.estimators import FixedScale, SoftExpectation
+from foveate.foveation.estimators import FixedScale
 from foveate.inference.field import expected_view, scale_probabilities
+from foveate.paper import SoftExpectation
 from foveate.patches import ScaleSet
 
 

@@ -8,14 +8,7 @@ from torch import nn
 from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import GeometryError
-from foveate.foveation.estimators import (
-    Ensemble,
-    FixedScale,
-    Mixture,
-    RandomScale,
-    SoftExpectation,
-    StraightThroughArgmax,
-)
+from foveate.foveation.estimators import Ensemble, FixedScale, Mixture
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField
@@ -24,6 +17,7 @@ from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import Canvases, Stitcher
 from foveate.looks.passes import Passes
+from foveate.paper import RandomScale, SoftExpectation, StraightThroughArgmax
 from foveate.patches import ScaleSet
 from foveate.patches.extraction import Windows, overview_of
 from foveate.segmenter import FoveatedSegmenter

@@ -13,12 +13,13 @@ from torch import nn
 from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ImageReadError
-from foveate.foveation.estimators import Ensemble, FixedScale, Mixture, SoftExpectation
+from foveate.foveation.estimators import Ensemble, FixedScale, Mixture
 from foveate.geometry import Size, Window, tile_starts
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid, blocks_abreast
 from foveate.inference.source import PixelSource
+from foveate.paper import SoftExpectation
 from foveate.patches import ScaleSet
 from foveate.segmenter import FoveatedSegmenter
 

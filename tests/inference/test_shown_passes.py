@@ -7,9 +7,10 @@ from predict_toys import toy_prediction, toy_segmenter
 
 from foveate.errors import ImageReadError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture, SoftExpectation
+from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
+from foveate.paper import SoftExpectation
 from foveate.reporting import passes as module
 from foveate.reporting.passes import PassesFile, note_of_training, one_view_note
 from toys import write_image

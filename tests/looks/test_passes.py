@@ -8,11 +8,12 @@ import torch
 from predict_toys import toy_prediction, toy_segmenter, toy_source
 
 from foveate.data.readers.gdal import open_dataset
-from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture, SoftExpectation
+from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField
 from foveate.looks.passes import MappedLook, PassMap, PerTarget
+from foveate.paper import SoftExpectation
 from foveate.patches.extraction import Windows
 
 PYRAMID = {"planner": "pyramid", "looks": ((16, 0.5), (16, 1.0), (32, 1.0))}

@@ -11,12 +11,12 @@ from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, NetworkError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import GLNet
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
+from foveate.paper import GLNet
 from foveate.paper.networks import Branches, _pasted
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run

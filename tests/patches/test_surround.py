@@ -13,11 +13,12 @@ from foveate.data.readers.array import ArrayReader
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import CheckpointError, ConfigError, GeometryError
 from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture, SoftExpectation
+from foveate.foveation.estimators import CoarseFirst, FixedScale, Mixture
 from foveate.geometry import Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
+from foveate.paper import SoftExpectation
 from foveate.patches.scales import ScaleSet, assembled, middle_of
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from training_toys import CLASSES, IGNORED, SCALES, ToyData, ToyLocations, as_input, toy_config
 
-from foveate.foveation.estimators import SoftExpectation
+from foveate.paper import SoftExpectation
 from foveate.segmenter import FoveatedSegmenter
 from foveate.training.fit import fit
 from foveate.training.processes import Processes

@@ -6,14 +6,8 @@ import pytest
 from training_toys import ON_CPU, ToyData, toy_config, toy_task
 
 from foveate.foveation.estimator import Learned, one_hot_argmax, one_look
-from foveate.foveation.estimators import (
-    FixedScale,
-    GumbelSoftmax,
-    Mixture,
-    ScoreFunction,
-    SoftExpectation,
-    StraightThroughArgmax,
-)
+from foveate.foveation.estimators import FixedScale, GumbelSoftmax, Mixture
+from foveate.paper import ScoreFunction, SoftExpectation, StraightThroughArgmax
 from foveate.training.fit import fit
 from foveate.training.history import read_history
 

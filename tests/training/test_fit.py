@@ -22,8 +22,9 @@ from foveate.errors import (
     StoppedError,
     WorkerError,
 )
-from foveate.foveation.estimators import FixedScale, SoftExpectation, StraightThroughArgmax
+from foveate.foveation.estimators import FixedScale
 from foveate.geometry import Window
+from foveate.paper import SoftExpectation, StraightThroughArgmax
 from foveate.training.callbacks import StepLines
 from foveate.training.config import TrainingConfig
 from foveate.training.fit import fit

@@ -11,18 +11,12 @@ from foveate.data.config import DataConfig
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationSpec
 from foveate.data.readers.array import ArrayReader
-from foveate.foveation.estimators import (
-    CoarseFirst,
-    GumbelSoftmax,
-    Mixture,
-    ScoreFunction,
-    SoftExpectation,
-    StraightThroughArgmax,
-)
+from foveate.foveation.estimators import CoarseFirst, GumbelSoftmax, Mixture
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import per_cell
+from foveate.paper import ScoreFunction, SoftExpectation, StraightThroughArgmax
 from foveate.patches import ScaleSet
 from foveate.patches.extraction import overview_of
 from foveate.segmenter import FoveatedSegmenter

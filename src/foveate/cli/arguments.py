@@ -166,7 +166,7 @@ def refuse_method(option: str, names: str | None, today: str) -> None:
     """Refuse an option of earlier versions, which named estimators a second time."""
     if names is None:
         return
-    from foveate.foveation.estimators import name_today
+    from foveate.foveation.config import name_today
 
     now = ",".join(name_today(name) for name in names.split(","))
     raise ConfigError(f"{option} {names} is called {today} {now} now; see CHANGELOG.md")

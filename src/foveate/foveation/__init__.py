@@ -7,17 +7,8 @@ from foveate.package import door
 if TYPE_CHECKING:
     from foveate.foveation.config import FoveationConfig
     from foveate.foveation.estimator import Draw, Estimator, Learned, Look, gumbel_noise, one_hot_argmax, one_look
-    from foveate.foveation.estimators import (
-        Cascade,
-        CoarseFirst,
-        FixedScale,
-        GumbelSoftmax,
-        Mixture,
-        ScoreFunction,
-        SoftExpectation,
-        StraightThroughArgmax,
-        UniformAverage,
-    )
+    from foveate.foveation.estimators import Cascade, CoarseFirst, FixedScale, GumbelSoftmax, Mixture
+    from foveate.paper import ScoreFunction, SoftExpectation, StraightThroughArgmax, UniformAverage
 
 __all__ = [
     "Cascade",

@@ -1,20 +1,38 @@
-"""Configuration of the foveation: the scales, in pixels or as lengths, the overview, the policy, the estimator."""
+"""Configuration of the foveation: the fields of view, in pixels or as lengths, and the estimator, by its name."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from foveate import paper
 from foveate.config_base import ConfigTree, Section
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import Estimator, Joint, Learned
-from foveate.foveation.estimators import ESTIMATORS, Cascade, CoarseFirst, FixedScale, named_estimator
+from foveate.foveation.estimators import Cascade, CoarseFirst, Ensemble, FixedScale, GumbelSoftmax, Mixture
 from foveate.patches import ScaleSet
 from foveate.texts import length, metres
 from foveate.types import Alignment
+
+# The registry: what `foveation.estimator` may be in a configuration, by its `name`.
+ESTIMATORS: tuple[type[Estimator], ...] = (
+    FixedScale,
+    paper.RandomScale,
+    paper.UniformAverage,
+    Ensemble,
+    paper.SoftExpectation,
+    paper.StraightThroughArgmax,
+    GumbelSoftmax,
+    paper.ScoreFunction,
+    Mixture,
+    CoarseFirst,
+    Cascade,
+    paper.GLNet,
+)
 
 if TYPE_CHECKING:
     AnyEstimator: TypeAlias = Estimator
@@ -113,10 +131,10 @@ def looks_as_views(foveation: ConfigTree) -> ConfigTree:
     Raises:
         ConfigError: when the section says something else as well.
     """
-    if foveation.get("looks") is None:
-        return {key: value for key, value in foveation.items() if key != "looks"}
-    looks, views = foveation["looks"], foveation.get("fields_of_view")
-    estimator = foveation.get("estimator") or {}
+    looks, rest = foveation.get("looks"), {key: value for key, value in foveation.items() if key != "looks"}
+    if looks is None:
+        return rest
+    views, estimator = rest.get("fields_of_view"), rest.get("estimator") or {}
     estimator = {"name": estimator} if isinstance(estimator, str) else estimator
     if not isinstance(looks, list | tuple) or not isinstance(estimator, dict):
         raise ConfigError(f"foveation.looks are fields of view, widest first, such as [1024, 256]; got {looks!r}")
@@ -127,7 +145,6 @@ def looks_as_views(foveation: ConfigTree) -> ConfigTree:
             f"foveation.looks needs a cascade, but foveation.estimator is {estimator['name']}; remove the estimator, "
             "or give fields_of_view instead of looks"
         )
-    rest = {key: value for key, value in foveation.items() if key != "looks"}
     if all(isinstance(look, int) for look in looks):
         Cascade.check_looks(looks)
     return {**rest, "fields_of_view": list(reversed(looks)), "estimator": {**estimator, "name": "cascade"}}
@@ -181,3 +198,123 @@ def _metres(view: Any) -> float:
     if not is_physical(view):
         raise ConfigError(f"fields_of_view are all pixels or all lengths such as '128 um', got {view!r} among lengths")
     return metres(view)
+
+
+# Endings of a name, each with the setting of the section that it selects.
+_ENDINGS: dict[str, ConfigTree] = {"_paper": {"alignment": "paper"}, "_surround": {"surround": 4.0}}
+_FIXED = "fixed"
+# Every name with its estimator, which may have several.
+_KINDS = {name: kind for kind in ESTIMATORS for name in get_args(kind.model_fields["name"].annotation)}
+# What earlier versions had a setting for: the setting of the estimator, and the name where it is false.
+_EARLIER_SETTINGS = {"mode": ("inverse", "mode_plain"), "gumbel": ("hard", "gumbel_soft")}
+# What earlier versions called a method.
+_EARLIER = {"gsm": "gumbel_soft", "gsm_hard": "gumbel", "mode": "mode_plain", "mode_inverse": "mode"}
+
+
+def fixed_names(scales: int) -> list[str]:
+    """The estimators of one fixed scale: fixed_1 (the narrowest) to fixed_S."""
+    return [f"{_FIXED}_{k}" for k in range(1, scales + 1)]
+
+
+def all_names(scales: int) -> list[str]:
+    """Every name there is for S scales, baselines first."""
+    return [*fixed_names(scales), *(name for name in _KINDS if name != _FIXED)]
+
+
+def members_of(name: str, scales: int) -> list[str]:
+    """The names of what an ensemble joins, of the ensemble's alignment; none for any other."""
+    plain, ending = _parted(name)
+    return [member + ending for member in fixed_names(scales)] if plain == "ensemble" else []
+
+
+def estimator_of(name: str, scales: int) -> ConfigTree:
+    """The estimator's values that a name fixes, with or without an ending.
+
+    Raises:
+        ConfigError: for an unknown name, or a fixed_k beyond the scales.
+    """
+    plain, fixed = _parted(name)[0], fixed_names(scales)
+    if plain in fixed:
+        return {"name": _FIXED, "index": fixed.index(plain)}
+    if plain not in all_names(0):
+        raise ConfigError(_unknown(name, scales))
+    return {"name": plain}
+
+
+def name_of(estimator: Estimator) -> str:
+    """The name of an estimator in tables."""
+    if isinstance(estimator, FixedScale):
+        return fixed_names(estimator.index + 1)[-1]
+    return str(estimator.tree()["name"])
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """A name without its ending, and the ending, or nothing."""
+    ending = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
+    return name.removesuffix(ending), ending
+
+
+def earlier_name(name: str) -> str | None:
+    """What earlier versions called this; None where it is as it was."""
+    plain, ending = _parted(name)
+    before = {today: earlier for earlier, today in _EARLIER.items()}.get(plain) or plain.replace(_FIXED, "patch")
+    return None if before == plain else before + ending
+
+
+def name_today(method: str) -> str:
+    """What a method of an earlier version is called today."""
+    plain, ending = _parted(method)
+    return (_EARLIER.get(plain) or re.sub(r"^patch_(?=\d)", f"{_FIXED}_", plain)) + ending
+
+
+def with_estimator(foveation: ConfigTree, name: str) -> ConfigTree:
+    """A copy of the section that uses another estimator; settings of this estimator are kept, others dropped.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    fixed = estimator_of(name, len(foveation.get("fields_of_view") or ()))
+    given = in_todays_words(foveation.get("estimator"))
+    given = given if isinstance(given, dict) and same_estimator(given.get("name"), fixed["name"]) else {}
+    selected = {**_ENDINGS.get(_parted(name)[1], {}), "estimator": {**given, **fixed}}
+    if foveation.get("surround") is not None:  # another than that of the ending
+        selected.pop("surround", None)
+    return {**foveation, **selected}
+
+
+def named_estimator(foveation: ConfigTree) -> ConfigTree:
+    """A copy of the section in which an estimator that is given by its name is spelled out, as it is named today."""
+    given: Any = foveation.get("estimator")
+    if isinstance(given, str):
+        return with_estimator({**foveation, "estimator": None}, given)
+    return {**foveation, "estimator": in_todays_words(given)} if isinstance(given, dict) else foveation
+
+
+def in_todays_words(estimator: Any) -> Any:
+    """An estimator of an earlier version, where a setting chose what is another name now."""
+    name = estimator.get("name") if isinstance(estimator, dict) else None
+    setting, other = _EARLIER_SETTINGS.get(str(name), ("", ""))
+    if name is None or not isinstance(estimator.get(setting), bool):
+        return estimator
+    rest = {key: value for key, value in estimator.items() if key != setting}
+    return {**rest, "name": name if estimator[setting] else other}
+
+
+def same_estimator(name: Any, other: str) -> bool:
+    """Whether two names are of one estimator, so that its settings hold for both."""
+    return name is None or _KINDS.get(str(name)) is _KINDS[other]
+
+
+def _unknown(name: str, scales: int) -> str:
+    if name == "squeezed":
+        return (
+            "there is no estimator 'squeezed': any estimator can see squeezed surroundings, by foveation.surround: 4; "
+            "for one patch as before choose fixed_1, with its field of view"
+        )
+    today = name_today(name)
+    if today != name:
+        return f"there is no estimator {name!r}: it is called {today!r} now"
+    return (
+        f"unknown estimator {name!r}; for {scales} fields of view there are {', '.join(all_names(scales))}, and each "
+        "with the ending _paper for the paper's alignment, or _surround for patches with a surround"
+    )

@@ -61,14 +61,14 @@ class Reading(NamedTuple):
     Attributes:
         scales: indices of the scales that are ever passed, ascending.
         passes: patches of a location that pass through the network.
-        windows: whether the labels of the patches' whole windows are read too.
+        windows: weight of the loss of each pass on its own whole window; its labels are read unless that is 0.
         drawn: whether only one of the scales is read of each location, drawn by chance; else all of them are.
         nested: of a cascade, closer windows of each look inside a wide one, and wide windows elsewhere.
     """
 
     scales: tuple[int, ...]
     passes: int = 1
-    windows: bool = False
+    windows: float = 0.0
     drawn: bool = False
     nested: tuple[int, int] | None = None
 
@@ -159,9 +159,10 @@ class Criterion(Protocol):
 class Estimator(Section):
     """Decides how wide each place is looked at, in training and at inference.
 
-    A new one says `weights` and `looks`. What else it may do differently has a method that does the usual thing: what
-    is read (`reads`), where logits come from (`logits`), the pass of a training step (`train`), what is learned from it
-    (`loss`), and how inference goes through an image (`walk`). Nothing but these methods is asked by others.
+    A new one says `weights` and `looks`; `Learned` has the usual `looks`. What else it may do differently has a method
+    that does the usual thing: what is read (`reads`), where logits come from (`logits`), the pass of a training step
+    (`train`), what is learned from it (`loss`), and how inference goes through an image (`walk`). Nothing but these
+    methods is asked by others.
     """
 
     @abstractmethod
@@ -199,8 +200,13 @@ class Estimator(Section):
         return model.pass_mixed(logits, patches, self.weights(logits, draw))
 
     def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
-        """What a training step learns from: the segmentation loss over the targets."""
-        return criterion.of_heads((output.logits, *output.auxiliary), batch.label)
+        """What a training step learns from: the loss over the targets, and over whole windows as `reads` weighs it."""
+        loss = criterion.of_heads((output.logits, *output.auxiliary), batch.label)
+        weight = self.reads(len(model.scales)).windows
+        if not weight:
+            return loss
+        own = criterion.of_heads((output.own_logits.flatten(0, 1),), batch.window_labels.flatten(0, 1)).total
+        return LossParts(loss.total + weight * own, loss.parts | {"own_window": own.detach()})
 
     @property
     def walk(self) -> Walk:
@@ -214,6 +220,10 @@ class Learned(Estimator):
     def logits(self, asked: Asked) -> Tensor:
         """The policy's."""
         return asked.policy()
+
+    def looks(self, logits: Tensor) -> list[Look]:
+        """One pass of the most probable scale."""
+        return one_look(one_hot_argmax(logits))
 
 
 class Joint(Estimator):
@@ -263,16 +273,6 @@ class Pyramid(Estimator):
     def walk(self) -> Walk:
         """Level by level, with as many passes as one fixed field of view makes."""
         return Walk("pyramid", "fixed", by_probability=True)
-
-
-def with_own_windows(
-    loss: LossParts, weight: float, output: LocationOutput, batch: Labelled, criterion: Criterion
-) -> LossParts:
-    """A loss to which that of every pass on its own whole window is added, with this weight."""
-    if not weight:
-        return loss
-    own = criterion.of_heads((output.own_logits.flatten(0, 1),), batch.window_labels.flatten(0, 1)).total
-    return LossParts(loss.total + weight * own, loss.parts | {"own_window": own.detach()})
 
 
 def one_look(weights: Tensor) -> list[Look]:

@@ -88,10 +88,6 @@ class StraightThroughArgmax(base.Learned):
         carrier = logits.log_softmax(dim=-1) if self.name == "mode" else logits.softmax(dim=-1)
         return base.one_hot_argmax(logits) + (carrier - carrier.detach())
 
-    def looks(self, logits: Tensor) -> list[base.Look]:
-        """One pass of the most probable scale."""
-        return base.one_look(base.one_hot_argmax(logits))
-
 
 class ScoreFunction(base.Learned):
     """Samples a scale; the policy descends E[loss] by (loss - baseline) * grad log p(sample). No sampling at inference.
@@ -108,10 +104,6 @@ class ScoreFunction(base.Learned):
     def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """One-hot samples (N, S) of the probabilities; no gradient flows through them."""
         return base.one_hot_argmax(logits.detach() + base.gumbel_noise(logits.detach(), draw.generator))
-
-    def looks(self, logits: Tensor) -> list[base.Look]:
-        """One pass of the most probable scale."""
-        return base.one_look(base.one_hot_argmax(logits))
 
     def loss(
         self, model: base.Passing, output: base.LocationOutput, batch: base.Labelled, criterion: base.Criterion
@@ -156,7 +148,7 @@ class GLNet(base.Joint):
 
     def reads(self, scales: int) -> base.Reading:
         """The narrowest and the widest, which each pass through a network, and the labels of their windows."""
-        return super().reads(scales)._replace(passes=2, windows=True)
+        return super().reads(scales)._replace(passes=2, windows=1)
 
     def joined(self, patches: Tensor, scales: ScaleSet) -> Tensor:
         """Side by side, (N, C, P, 2 P)."""

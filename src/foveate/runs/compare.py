@@ -13,8 +13,8 @@ from foveate.config_base import read_yaml
 from foveate.data.manifest import load_samples
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
+from foveate.foveation.config import all_names, earlier_name, members_of, with_estimator
 from foveate.foveation.estimator import Joint
-from foveate.foveation.estimators import all_names, earlier_name, members_of, with_estimator
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import Job, run_jobs
@@ -42,7 +42,7 @@ class Comparison:
 
     Args:
         config: what the estimators share; settings of its estimator are used where that is compared.
-        estimators: names, see `foveate.foveation.estimators`.
+        estimators: names, see `foveate.foveation.config`.
         seeds: one training of each estimator for each.
         folder: for runs/METHOD-seedN and logs/; one that holds a comparison of the same configuration is continued.
         split: what is evaluated; test where it holds an image, else val, when None.

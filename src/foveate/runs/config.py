@@ -14,8 +14,9 @@ from pydantic import model_validator
 from foveate.config_base import ABSENT, ConfigTree, Section, read_yaml, value_at, with_overrides
 from foveate.data.config import DataConfig
 from foveate.errors import ConfigError, NetworkError
-from foveate.foveation import estimators
+from foveate.foveation import config as names
 from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
+from foveate.foveation.estimators import Cascade, Ensemble
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
 from foveate.patches.scales import middle_side
@@ -112,7 +113,7 @@ class RunConfig(Section):
     @property
     def is_ensemble(self) -> bool:
         """Whether this is made of other trained runs instead of being trained itself."""
-        return isinstance(self.foveation.estimator, estimators.Ensemble)
+        return isinstance(self.foveation.estimator, Ensemble)
 
     @model_validator(mode="before")
     @classmethod
@@ -126,7 +127,7 @@ class RunConfig(Section):
         scales = len(self.foveation.fields_of_view)
         if self.members is not None and (not self.is_ensemble or len(self.members) != scales):
             raise ValueError(f"members is for the estimator ensemble only: one run for each of {scales} fields of view")
-        if self.inference.tta is not None and isinstance(self.foveation.estimator, estimators.Cascade):
+        if self.inference.tta is not None and isinstance(self.foveation.estimator, Cascade):
             raise ValueError("inference.tta does not work with cascades: a closer look has one wider look as context")
         return self
 
@@ -179,7 +180,7 @@ def _overridden(values: ConfigTree, overrides: list[str], estimator: str | None)
     """
     for text in overrides:
         if text.startswith("method="):
-            name = estimators.name_today(text.partition("=")[2])
+            name = names.name_today(text.partition("=")[2])
             raise ConfigError(f"{text} is now called foveation.estimator={name}; see CHANGELOG.md")
     named = [text for text in overrides if re.fullmatch(r"foveation\.estimator=(?!(null|none|~)$)\w+", text)]
     if estimator is None and named:
@@ -190,7 +191,7 @@ def _overridden(values: ConfigTree, overrides: list[str], estimator: str | None)
     values = with_overrides(values, [text for text in overrides if text not in (*own, *named)])
     foveation = values.get("foveation")
     foveation = looks_as_views(foveation) if isinstance(foveation, dict) else {}
-    return with_overrides({**without_method(values), "foveation": estimators.with_estimator(foveation, estimator)}, own)
+    return with_overrides({**without_method(values), "foveation": names.with_estimator(foveation, estimator)}, own)
 
 
 def _with_views(values: ConfigTree) -> ConfigTree:
@@ -204,17 +205,17 @@ def without_method(values: ConfigTree) -> ConfigTree:
     method, foveation = values.get("method"), values.get("foveation")
     if method is None or not isinstance(foveation, dict):
         return rest
-    name, given = estimators.name_today(str(method)), foveation.get("estimator") or {}
-    fixed = estimators.estimator_of(name, len(foveation.get("fields_of_view") or ()))
-    stated = estimators.in_todays_words(given)
+    name, given = names.name_today(str(method)), foveation.get("estimator") or {}
+    fixed = names.estimator_of(name, len(foveation.get("fields_of_view") or ()))
+    stated = names.in_todays_words(given)
     for key, value in fixed.items():
         shown = stated.get(key, value) if isinstance(stated, dict) else stated
-        if shown != value and not (key == "name" and stated == given and estimators.same_estimator(shown, value)):
+        if shown != value and not (key == "name" and stated == given and names.same_estimator(shown, value)):
             raise ConfigError(
                 f"method {method!r} means estimator.{key} {value!r}, but foveation.estimator says "
                 f"{shown!r}; remove method: the estimator is called {name!r} now"
             )
-    return {**rest, "foveation": estimators.with_estimator(foveation, name)}
+    return {**rest, "foveation": names.with_estimator(foveation, name)}
 
 
 def without_removed(values: ConfigTree) -> ConfigTree:

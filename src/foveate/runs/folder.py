@@ -15,7 +15,8 @@ from foveate.config_base import with_overrides
 from foveate.devices import is_first_process, peak_memory_mb
 from foveate.errors import CheckpointError, ConfigError, OutputExistsError
 from foveate.files import write_text
-from foveate.foveation.estimators import FixedScale, earlier_name, fixed_names, with_estimator
+from foveate.foveation.config import earlier_name, fixed_names, with_estimator
+from foveate.foveation.estimators import FixedScale
 from foveate.inference.runner import sized
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.config import check_code

@@ -185,7 +185,7 @@ def _data_module(config: RunConfig, on_progress: Callable[[float], None] | None)
         overview_downsample=config.foveation.overview_downsample,
         policy_margin=PolicyNetwork.margin,
         scales_read=reading.scales,
-        window_labels=reading.windows,
+        window_labels=reading.windows > 0,
         draws_scale=reading.drawn,
         nesting=None if reading.nested is None else Nesting(*reading.nested),
     )

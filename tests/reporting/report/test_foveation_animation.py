@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from foveate.foveation.estimators import GumbelSoftmax, SoftExpectation
+from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import Window
+from foveate.paper import SoftExpectation
 from foveate.reporting.report.training import animate
 from foveate.training import history
 from foveate.training.history import FoveationMap, kept_steps

@@ -13,7 +13,7 @@ from foveate.data.sections import SPLITS
 from foveate.errors import ConfigError, FoveateError, ImageReadError, reason_of
 from foveate.evaluation.maps import MapFiles
 from foveate.files import write_text
-from foveate.foveation.estimators import name_of
+from foveate.foveation.config import name_of
 from foveate.reporting.report.page import number
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import EvaluationOptions, evaluate_run

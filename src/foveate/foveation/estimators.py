@@ -1,7 +1,4 @@
-"""The estimators in use: a fixed field of view, an ensemble of those, two with a policy, and two that look closer.
-
-`CoarseFirst` and `Cascade` look widely everywhere and closer where that pays.
-"""
+"""The estimators in use: a fixed field of view, an ensemble of those, two with a policy, and two that look closer."""
 
 from __future__ import annotations
 
@@ -12,35 +9,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from foveate.errors import ConfigError
-from foveate.foveation.estimator import (
-    Asked,
-    Criterion,
-    Draw,
-    Estimator,
-    Labelled,
-    Learned,
-    LocationOutput,
-    Look,
-    LossParts,
-    Passing,
-    Pyramid,
-    Reading,
-    Walk,
-    each_scale,
-    equal_weights,
-    gumbel_noise,
-    one_hot_argmax,
-    one_look,
-    seeded_noise,
-    with_own_windows,
-)
+from foveate.foveation import estimator as base
 from foveate.package import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class FixedScale(Estimator):
+class FixedScale(base.Estimator):
     """Always the same field of view, as in ordinary patch-based segmentation ("Patch 1..S" in the paper).
 
     Attributes:
@@ -53,27 +29,22 @@ class FixedScale(Estimator):
     index: int = Field(default=0, ge=0)
     own_window: float = Field(default=0.0, ge=0)
 
-    def reads(self, scales: int) -> Reading:
+    def reads(self, scales: int) -> base.Reading:
         """The one scale."""
-        return Reading((self.index,), windows=self.own_window > 0)
+        return base.Reading((self.index,), windows=self.own_window)
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """The same one-hot row for every location, (N, S)."""
         weights = torch.zeros_like(logits, requires_grad=False)
         weights[:, self.index] = 1
         return weights
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: Tensor) -> list[base.Look]:
         """One pass of the one scale."""
-        return one_look(self.weights(logits, Draw()))
-
-    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
-        """Over the target, and where asked over the whole window."""
-        loss = super().loss(model, output, batch, criterion)
-        return with_own_windows(loss, self.own_window, output, batch, criterion)
+        return base.one_look(self.weights(logits, base.Draw()))
 
 
-class Ensemble(Estimator):
+class Ensemble(base.Estimator):
     """Every scale is passed at every place, and the predicted probabilities are averaged with equal weights.
 
     With a `NetworkPerScale` the scales are those of S models, each trained alone with its `FixedScale`.
@@ -83,7 +54,7 @@ class Ensemble(Estimator):
 
     name: Literal["ensemble"] = "ensemble"
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """Nothing to train.
 
         Raises:
@@ -93,17 +64,17 @@ class Ensemble(Estimator):
             "an ensemble cannot be trained directly: train a model with each FixedScale, then combine them"
         )
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: Tensor) -> list[base.Look]:
         """One pass of each scale, which count alike."""
-        return each_scale(equal_weights(logits))
+        return base.each_scale(base.equal_weights(logits))
 
     @property
-    def walk(self) -> Walk:
+    def walk(self) -> base.Walk:
         """By probability: logits of models trained apart have no common scale."""
-        return Walk(by_probability=True)
+        return base.Walk(by_probability=True)
 
 
-class GumbelSoftmax(Learned):
+class GumbelSoftmax(base.Learned):
     """Samples a scale with Gumbel noise. Inference takes the most probable scale, without noise.
 
     Training passes the patch that was sampled, as inference does, with the gradient of the relaxed sample
@@ -122,17 +93,13 @@ class GumbelSoftmax(Learned):
         """The temperature after this share of the training."""
         return float(self.tau_end ** min(max(progress, 0.0), 1.0))
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """A one-hot sample per row, (N, S); a relaxed one where it is soft."""
-        soft = ((logits + gumbel_noise(logits, draw.generator)) / self.temperature(draw.progress)).softmax(dim=-1)
-        return one_hot_argmax(soft) + (soft - soft.detach()) if self.name == "gumbel" else soft
-
-    def looks(self, logits: Tensor) -> list[Look]:
-        """One pass of the most probable scale."""
-        return one_look(one_hot_argmax(logits))
+        soft = ((logits + base.gumbel_noise(logits, draw.generator)) / self.temperature(draw.progress)).softmax(dim=-1)
+        return base.one_hot_argmax(soft) + (soft - soft.detach()) if self.name == "gumbel" else soft
 
 
-class Mixture(Learned):
+class Mixture(base.Learned):
     """P(y|x) = sum over the scales s of p_s times the aligned prediction on the patch of scale s.
 
     Training passes every scale of a location through the one network: S passes, each a sharp image, where mixed
@@ -152,38 +119,33 @@ class Mixture(Learned):
     own_window: float = Field(default=1.0, ge=0)
     top: int | None = Field(default=1, ge=1)
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """The probabilities, (N, S)."""
         return logits.softmax(dim=-1)
 
-    def reads(self, scales: int) -> Reading:
+    def reads(self, scales: int) -> base.Reading:
         """Every scale, each for a pass of its own."""
-        return Reading(tuple(range(scales)), passes=scales, windows=self.own_window > 0)
+        return base.Reading(tuple(range(scales)), passes=scales, windows=self.own_window)
 
-    def train(self, model: Passing, logits: Tensor, patches: Tensor, draw: Draw) -> LocationOutput:
+    def train(self, model: base.Passing, logits: Tensor, patches: Tensor, draw: base.Draw) -> base.LocationOutput:
         """A pass of every scale, whose predictions are mixed."""
         return model.pass_each(logits, patches, self.weights(logits, draw))
 
-    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
-        """Over the target, and of every pass over its own window."""
-        loss = super().loss(model, output, batch, criterion)
-        return with_own_windows(loss, self.own_window, output, batch, criterion)
-
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: Tensor) -> list[base.Look]:
         """One pass of the most probable scale, or one of each scale that counts."""
         if self.top == 1:
-            return one_look(one_hot_argmax(logits))
+            return super().looks(logits)
         most = logits.shape[-1] if self.top is None else min(self.top, logits.shape[-1])
         values, scales = logits.topk(most, dim=-1)
-        return each_scale(torch.zeros_like(logits).scatter(-1, scales, values.softmax(dim=-1)))
+        return base.each_scale(torch.zeros_like(logits).scatter(-1, scales, values.softmax(dim=-1)))
 
     @property
-    def walk(self) -> Walk:
+    def walk(self) -> base.Walk:
         """By probability where predictions of several scales are mixed."""
-        return Walk(by_probability=self.top != 1)
+        return base.Walk(by_probability=self.top != 1)
 
 
-class CoarseFirst(Pyramid):
+class CoarseFirst(base.Pyramid):
     """Training passes each location at one random scale. Inference looks closer where the wide look is uncertain.
 
     So all passes of a step see different places, and each teaches its whole window: at equal passes this teaches a
@@ -196,24 +158,20 @@ class CoarseFirst(Pyramid):
 
     name: Literal["coarse_first"] = "coarse_first"
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """One-hot rows (N, S) at the scales that were drawn."""
-        return one_hot_argmax(logits)
+        return base.one_hot_argmax(logits)
 
-    def reads(self, scales: int) -> Reading:
-        """One of the scales, which is drawn; each as often as the others."""
-        return Reading(tuple(range(scales)), windows=True, drawn=True)
+    def reads(self, scales: int) -> base.Reading:
+        """One of the scales, which is drawn, each as often as the others; target and whole window count alike."""
+        return base.Reading(tuple(range(scales)), windows=1, drawn=True)
 
-    def logits(self, asked: Asked) -> Tensor:
+    def logits(self, asked: base.Asked) -> Tensor:
         """The scales that were drawn when the places were read; else noise, which makes each equally likely."""
-        return seeded_noise(asked) if asked.drawn is None else asked.drawn
-
-    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
-        """Over the target and over the whole window, which count alike."""
-        return with_own_windows(super().loss(model, output, batch, criterion), 1, output, batch, criterion)
+        return base.seeded_noise(asked) if asked.drawn is None else asked.drawn
 
 
-class Cascade(Pyramid):
+class Cascade(base.Pyramid):
     """Every field of view is a look. Each closer look gets what the next wider one saw of its window.
 
     What is handed on is the wider decoder's map and its class probabilities, cropped by geometry. A training location
@@ -268,16 +226,18 @@ class Cascade(Pyramid):
                 f"looks must nest, each a whole multiple of the next: {list(looks)} do not, {nearest} would"
             )
 
-    def reads(self, scales: int) -> Reading:
+    def reads(self, scales: int) -> base.Reading:
         """A wide window, and nested ones of every further look."""
         passes = 1 + self.wide_elsewhere + self.closer_per_wide * (scales - 1)
-        return Reading(tuple(range(scales)), passes, windows=True, nested=(self.closer_per_wide, self.wide_elsewhere))
+        return base.Reading(tuple(range(scales)), passes, windows=1, nested=(self.closer_per_wide, self.wide_elsewhere))
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
         """The same share of every look, (N, S)."""
-        return equal_weights(logits)
+        return base.equal_weights(logits)
 
-    def loss(self, model: Passing, output: LocationOutput, batch: Labelled, criterion: Criterion) -> LossParts:
+    def loss(
+        self, model: base.Passing, output: base.LocationOutput, batch: base.Labelled, criterion: base.Criterion
+    ) -> base.LossParts:
         """The mean over the looks, however many windows each has, of the loss on their own windows."""
         pattern = batch.scales[0].tolist()
         losses: dict[int, Tensor] = {}
@@ -287,4 +247,4 @@ class Cascade(Pyramid):
             loss = criterion.of_heads(heads, batch.window_labels[:, mine].flatten(0, 1))
             losses[model.scales.fields_of_view[scale]] = loss.total
         parts = {f"look/{view}": loss.detach() for view, loss in losses.items()}
-        return LossParts(torch.stack(list(losses.values())).mean(), parts)
+        return base.LossParts(torch.stack(list(losses.values())).mean(), parts)
