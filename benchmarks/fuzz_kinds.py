@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 
 from foveate.build import load_checkpoint, seal
 from foveate.config_base import with_overrides
+from foveate.data.area import load_region
 from foveate.data.config import DataConfig
 from foveate.data.labels.shapes import read_shapes
 from foveate.data.manifest import load_samples
 from foveate.data.readers.array import ArrayReader
-from foveate.data.roi import load_region
 from foveate.devices import PeakMemory
 from foveate.geometry import Window
 from foveate.inference.block import StoredBlock, load_block, save_block

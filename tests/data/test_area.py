@@ -13,10 +13,19 @@ from data_toys import write
 from PIL import Image
 from rasterio.warp import transform as warp
 
-from foveate.data.area import Area, Polygons, TissueMask, is_slide, otsu, saturation_of
+from foveate.data.area import (
+    Area,
+    Polygons,
+    Roi,
+    TissueMask,
+    area_of,
+    is_slide,
+    load_region,
+    otsu,
+    saturation_of,
+)  # fmt: skip
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
 from foveate.data.readers.derived import RescaledReader
-from foveate.data.roi import Roi, area_of, load_region, region_file
 from foveate.errors import ConfigError
 from foveate.geometry import Size, Window
 
@@ -89,8 +98,8 @@ def test_pixels_are_those_of_the_file_whatever_its_working_resolution(tmp_path):
 
 
 def test_a_folder_holds_a_region_for_each_image(tmp_path):
-    assert region_file(tmp_path, "a") == tmp_path / "a.geojson"
-    assert region_file(tmp_path / "b.json", "a") == tmp_path / "b.json"
+    assert Roi(tmp_path).file("a") == tmp_path / "a.geojson"
+    assert Roi(tmp_path / "b.json").file("a") == tmp_path / "b.json"
     with pytest.raises(ConfigError, match=r"no region of interest at .*c\.geojson"):
         area_of(image(), "c", roi=Roi(tmp_path))
 

@@ -197,7 +197,7 @@ def test_a_value_that_seems_to_mean_nothing_stops_training(tmp_path, dtype, valu
             pixels = file.read()
             pixels[:, ::5] = value
             file.write(pixels)
-    message = rf"values of .*\.tif are {value:g}, far from all other values.*data\.nodata={value:g}"
+    message = rf"in .*\.tif, .*of the values are {value:g}, far from all others.*data\.nodata={value:g}"
     with pytest.raises(DatasetError, match=message):
         started(tmp_path / "data", scale=4000.0)
     started(tmp_path / "data", scale=4000.0, nodata=value)

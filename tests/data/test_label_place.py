@@ -11,11 +11,11 @@ from rasterio.warp import transform as warp
 from foveate.data.images import SampleReader, open_labels, open_sample
 from foveate.data.label_index import index_labels
 from foveate.data.labels import raster
-from foveate.data.labels.place import Placed, Stretched, placement_of
 from foveate.data.labels.raster import RasterLabels
 from foveate.data.labels.table import LabelTable
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
+from foveate.data.place import Placed, Stretched, placement_of
 from foveate.data.readers import ArrayReader, Georeference
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window

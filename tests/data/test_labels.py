@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data.labels.place import placement_of
+from foveate.data.place import placement_of
 from foveate.data.readers import ArrayReader, pyramid
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window

@@ -11,8 +11,8 @@ import rasterio
 import rasterio.shutil
 from data_toys import smooth_image, write
 
+from foveate.data.place import named_system
 from foveate.data.readers import open_image
-from foveate.data.roi import named_system
 from foveate.errors import ConfigError, FoveateError, UnsupportedImageError
 from foveate.geometry import Window
 from foveate.tiff.raster import quiet

@@ -134,7 +134,7 @@ def test_an_interrupted_run_is_gone_on_with_and_another_region_refused(tmp_path)
 def test_glass_is_left_out(tmp_path):
     mask = np.zeros((15, 20), bool)
     mask[4:12, 3:15] = True
-    tissue = TissueMask(mask, IMAGE, 8)
+    tissue = TissueMask(mask, IMAGE)
     toy_prediction(tmp_path, config=config(), area=Area(IMAGE, AREA.region, tissue=tissue)).run()
     part = Area(IMAGE, AREA.region, tissue=tissue).part(Window.of(IMAGE))
     assert part.glass.any()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.data.roi import Roi
+from foveate.data.area import Roi
 from foveate.devices import device_named
 from foveate.errors import ConfigError
 from foveate.inference.memory import parse_memory

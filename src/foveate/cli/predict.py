@@ -110,7 +110,7 @@ def predict(
     import os
 
     from foveate.cli.arguments import coordinates_of
-    from foveate.data.roi import Roi
+    from foveate.data.area import Roi
     from foveate.devices import device_named, devices_of
     from foveate.inference.memory import parse_memory
     from foveate.runs.predict import PredictionRequest

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from scipy import ndimage
-from shapely import make_valid
 from shapely.geometry import shape
-from shapely.ops import unary_union
 
 from foveate.config_base import ConfigTree
+from foveate.data.place import Ring, named_system, pixel_transform
 from foveate.data.readers.pyramid import ImageReader
+from foveate.errors import ConfigError, translated
 from foveate.geometry import Size, Window, ceil_div, ceil_to, windows_over
-from foveate.types import BoolArray, Raster
+from foveate.texts import read_json
+from foveate.types import BoolArray, Coordinates, Raster, Tissue
 
 # Tissue is looked for in pixels of about this size, at which cells melt into tissue: 1.25x, as others do.
 _PIXEL = 8e-6
@@ -32,13 +35,12 @@ _DARK = 100  # of 255: light passes through glass
 _SMOOTHED = 5  # pixels on a side, against noise and dust
 _SMALLEST = 64  # pixels: smaller pieces are dust, smaller gaps are gaps in tissue
 _MARGIN = 2  # pixels around tissue that count as tissue
-# A slide is in colour, and its pixels are a scanner's, at most so large in metres.
-_LARGEST_PIXEL = 10e-6
-Ring = NDArray[np.float64]  # (n, 2) columns and rows, level-0 pixels; pixel i reaches from i to i + 1
+_LARGEST_PIXEL = 10e-6  # metres, of a scanner
 Outline = tuple[Ring, ...]  # the outer ring of a polygon, then its holes
 # Drawn at once, at the same places whatever is asked for, so that a centre on an edge is always in or always out.
 _TILE = 512
 _SCANNED = 2048  # side of the windows that a scan of a whole image asks for
+_MOST_BYTES = 64 << 20  # of a file of regions
 
 
 class TissueMask(NamedTuple):
@@ -46,7 +48,6 @@ class TissueMask(NamedTuple):
 
     mask: BoolArray  # (h, w) of the whole slide, at low resolution
     size: Size  # of the slide, level-0 pixels
-    threshold: int  # of the saturation, 0 to 255
 
     @classmethod
     def of(cls, slide: ImageReader) -> TissueMask:
@@ -62,13 +63,14 @@ class TissueMask(NamedTuple):
         Args:
             slide: an image of three bands of bytes.
         """
-        pixels = slide.read(Window.of(slide.size), _overview_size(slide))[:3]
+        longest = max(slide.size.height, slide.size.width)
+        pixel = slide.resolution.row if slide.resolution is not None else _PIXEL
+        factor = min(1.0, max(pixel / _PIXEL, _FEWEST / longest), _LONGEST / longest)
+        pixels = slide.read(Window.of(slide.size), slide.size.scaled(factor, factor))[:3]
         saturation = ndimage.median_filter(saturation_of(pixels), _SMOOTHED)
-        threshold = int(np.clip(otsu(saturation), _LEAST, _MOST))
-        tissue = saturation > threshold
-        if not tissue.all() and np.median(pixels.max(axis=0)[~tissue]) < _DARK:
-            return cls(np.zeros_like(tissue), slide.size, threshold)
-        return cls(_cleaned(tissue), slide.size, threshold)
+        tissue = saturation > np.clip(otsu(saturation), _LEAST, _MOST)
+        dark = not tissue.all() and np.median(pixels.max(axis=0)[~tissue]) < _DARK
+        return cls(np.zeros_like(tissue) if dark else _cleaned(tissue), slide.size)
 
     @property
     def digest(self) -> str:
@@ -87,9 +89,9 @@ def is_slide(image: ImageReader) -> bool:
 
     Copies of a slide in other formats are slides too, as long as they say how large their pixels are.
     """
-    known = image.resolution
     in_colour = image.bands == 3 and image.dtype == np.uint8 and not image.palette
-    small = known is not None and max(known.row, known.col) <= _LARGEST_PIXEL
+    pixel = image.resolution
+    small = pixel is not None and max(pixel.row, pixel.col) <= _LARGEST_PIXEL
     return in_colour and small and image.georeference is None
 
 
@@ -97,8 +99,7 @@ def saturation_of(pixels: Raster) -> NDArray[np.uint8]:
     """Saturation (h, w), 0 to 255, of red, green and blue (3, h, w): (largest - smallest) / largest, 0 of black."""
     largest, smallest = pixels.max(axis=0), pixels.min(axis=0)
     share = (largest - smallest) / np.maximum(largest, 1).astype(np.float32)
-    saturation: NDArray[np.uint8] = np.rint(share * 255).astype(np.uint8)
-    return saturation
+    return np.asarray(np.rint(share * 255), np.uint8)
 
 
 def otsu(values: NDArray[np.uint8]) -> int:
@@ -110,13 +111,6 @@ def otsu(values: NDArray[np.uint8]) -> int:
     apart = np.zeros(256)
     apart[both] = low[both] * high[both] * (low_sum[both] / low[both] - high_sum[both] / high[both]) ** 2
     return int(apart.argmax())
-
-
-def _overview_size(slide: ImageReader) -> Size:
-    pixel = slide.resolution.row if slide.resolution is not None else _PIXEL
-    longest = max(slide.size.height, slide.size.width)
-    factor = min(1.0, max(pixel / _PIXEL, _FEWEST / longest), _LONGEST / longest)
-    return slide.size.scaled(factor, factor)
 
 
 def _cleaned(mask: BoolArray) -> BoolArray:
@@ -131,8 +125,7 @@ def _without_small(mask: BoolArray) -> BoolArray:
     pieces, _ = ndimage.label(mask)
     kept = np.bincount(pieces.ravel()) >= _SMALLEST
     kept[0] = False
-    found: BoolArray = kept[pieces]
-    return found
+    return np.asarray(kept[pieces], np.bool_)
 
 
 class Polygons:
@@ -140,16 +133,14 @@ class Polygons:
 
     def __init__(self, outlines: Sequence[Outline]) -> None:
         self._shapes = [{"type": "Polygon", "coordinates": [ring.tolist() for ring in outline]} for outline in outlines]
-        bounds = [np.concatenate([outline[0].min(axis=0), outline[0].max(axis=0)]) for outline in outlines]
-        self._bounds = np.array(bounds, np.float64).reshape(-1, 4)
-        self.digest = _digest(outlines)
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """Least column and row, largest column and row."""
-        left, top = self._bounds[:, :2].min(axis=0)
-        right, bottom = self._bounds[:, 2:].max(axis=0)
-        return float(left), float(top), float(right), float(bottom)
+        bounds = [(*outline[0].min(axis=0), *outline[0].max(axis=0)) for outline in outlines]
+        self.bounds = np.array(bounds, np.float64).reshape(-1, 4)  # left, top, right and bottom of each polygon
+        total = hashlib.sha256()
+        for outline in outlines:
+            # To a thousandth of a pixel, as other computers round a transformation otherwise.
+            rings = (f"{len(ring)}".encode() + np.round(ring, 3).tobytes() for ring in outline)
+            total.update(b"".join(rings) + b"/")
+        self.digest = total.hexdigest()[:16]
 
     def meets(self, window: Window) -> bool:
         """Whether the rectangle around any polygon meets a window."""
@@ -157,8 +148,8 @@ class Polygons:
 
     def shared_with(self, other: Polygons) -> float:
         """The area that lies in both regions, pixels."""
-        both = [unary_union([make_valid(shape(part)) for part in region._shapes]) for region in (self, other)]
-        return float(both[0].intersection(both[1]).area)
+        both = (shapely.union_all([shapely.make_valid(shape(s)) for s in region._shapes]) for region in (self, other))
+        return float(shapely.intersection(*both).area)
 
     def inside(self, window: Window) -> BoolArray:
         """Whether each pixel (h, w) of a window is in the region."""
@@ -175,20 +166,70 @@ class Polygons:
         return result
 
     def _near(self, window: Window) -> list[dict[str, Any]]:
-        left, top, right, bottom = self._bounds.T
+        left, top, right, bottom = self.bounds.T
         near = (left < window.right) & (right > window.left) & (top < window.bottom) & (bottom > window.top)
         return [self._shapes[i] for i in np.flatnonzero(near)]
 
 
-def _digest(outlines: Sequence[Outline]) -> str:
-    total = hashlib.sha256()
-    for outline in outlines:
-        for ring in outline:
-            total.update(f"{len(ring)}".encode())
-            # To a thousandth of a pixel, as other computers round a transformation otherwise.
-            total.update(np.round(ring, 3).tobytes())
-        total.update(b"/")
-    return total.hexdigest()[:16]
+def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto") -> Polygons:
+    """The polygons of a file, in pixels of an image.
+
+    Args:
+        path: a GeoJSON file: features, or bare geometries, of polygons and multipolygons.
+        image: the image.
+        coordinates: "pixels" of the image as it is stored, those of its coordinate reference system ("crs"), or
+            longitude and latitude. "auto" is the system that the file names in its member `crs`; without one, pixels
+            where the image has no place on Earth or no corner could be a longitude and latitude, else "lonlat", which
+            is what GeoJSON means (RFC 7946).
+
+    Raises:
+        ConfigError: when there is no such file, it holds something else, its coordinates cannot be brought to the
+            image, or nothing of the image is inside.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no region of interest at {path}")
+    tree = read_json(path, ConfigError, "a region of interest is a GeoJSON file", _MOST_BYTES)
+    with translated(ConfigError, f"{path} has a polygon whose coordinates are not numbers", "it is damaged"):
+        polygons = [tuple(map(_ring, rings)) for rings in _polygons(tree, path) if rings]
+    if not polygons:
+        raise ConfigError(f"{path} has no polygon; a region of interest needs at least one")
+    problem = f"the coordinates in {path} cannot be converted to pixels of {image.location}"
+    with translated(ConfigError, problem, "check its coordinates"):
+        to_pixels = pixel_transform(named_system(tree, path), [r[0] for r in polygons], image, coordinates, path)
+        region = Polygons([tuple(to_pixels(ring) for ring in rings) for rings in polygons])
+    if not region.meets(Window.of(image.size)):
+        (left, top), (right, bottom) = region.bounds[:, :2].min(axis=0), region.bounds[:, 2:].max(axis=0)
+        raise ConfigError(
+            f"the region of interest in {path} spans columns {left:.0f} to {right:.0f} and rows {top:.0f} to "
+            f"{bottom:.0f}. They do not overlap {image.location}, which has {image.size.width} columns and "
+            f"{image.size.height} rows. Set --roi-coordinates to pixels, crs or lonlat"
+        )
+    return region
+
+
+def _polygons(tree: Any, path: Path) -> Iterator[Any]:
+    """The rings of every polygon."""
+    if isinstance(tree, list):  # QuPath writes a bare list of features too
+        tree = {"type": "FeatureCollection", "features": tree}
+    kind = tree.get("type") if isinstance(tree, dict) else None
+    if kind == "Polygon":
+        yield tree.get("coordinates", ())
+    elif kind == "MultiPolygon":
+        yield from tree.get("coordinates", ())
+    elif kind == "Feature":
+        yield from _polygons(tree.get("geometry"), path)
+    elif kind in ("FeatureCollection", "GeometryCollection"):
+        for part in tree.get("features", tree.get("geometries", ())):
+            yield from _polygons(part, path)
+    else:
+        raise ConfigError(f"{path} holds {kind or repr(tree)}; a region is made of Polygon and MultiPolygon")
+
+
+def _ring(points: Any) -> Ring:
+    ring = np.array([point[:2] for point in points], np.float64)
+    if len(ring) < 4 or not np.isfinite(ring).all():
+        raise ValueError("a ring has at least four corners")
+    return ring
 
 
 class AreaPart(NamedTuple):
@@ -217,8 +258,8 @@ class Area:
 
     def part(self, window: Window) -> AreaPart:
         """The area in a window inside the image."""
-        everything = np.ones((window.height, window.width), np.bool_)
-        inside = everything if self.region is None else self.region.inside(window)
+        whole = np.ones((window.height, window.width), np.bool_)
+        inside = whole if self.region is None else self.region.inside(window)
         # Where nothing is of interest the image need not be read.
         if self.data is not None and inside.any():
             inside &= self.data.valid(window)
@@ -247,3 +288,33 @@ class Area:
             "nodata": self.data is not None,
             "tissue": self.tissue and self.tissue.digest,
         }
+
+
+class Roi(NamedTuple):
+    """Where regions of interest are."""
+
+    place: Path  # a GeoJSON file, or a folder with one of each image's name
+    coordinates: Coordinates = "auto"  # see `load_region`
+
+    def file(self, stem: str) -> Path:
+        """The file of an image's region."""
+        return self.place / f"{stem}.geojson" if self.place.is_dir() else self.place
+
+
+def area_of(
+    image: ImageReader, stem: str, *, roi: Roi | None = None, nodata: bool = True, tissue: Tissue = False
+) -> Area:
+    """The pixels of an image that are looked at; it stays open for as long as the area is used.
+
+    Pixels that hold no data, by nodata value, mask or alpha, are left out, and glass, where that is asked for and
+    tissue is found. A folder of regions has one by the name of the image.
+    """
+    region = None if roi is None else load_region(roi.file(stem), image, roi.coordinates)
+    found = TissueMask.of(image) if tissue_is_sought(image, tissue) else None
+    found = found if found is not None and found.mask.any() else None
+    return Area(image.size, region, image if nodata and image.masked else None, found)
+
+
+def tissue_is_sought(image: ImageReader, tissue: Tissue) -> bool:
+    """Whether glass of an image is to be left out, where tissue is found on it."""
+    return is_slide(image) if tissue == "auto" else tissue

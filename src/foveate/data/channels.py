@@ -155,7 +155,10 @@ def _normalisation(
         if wrong is None:
             return normalisation, ()
     else:
-        wrong = f"its values are {image.dtype}, and those of training {trained.dtype}; {_ranges(trained, values)}"
+        seen = Values.of_training(trained)
+        told = f"they range from {values}, and those of training from {seen}"
+        told = told if values and seen else "the range of the training images is not known"
+        wrong = f"its values are {image.dtype}, and those of training {trained.dtype}; {told}"
     raise DatasetError(
         f"{image.location} differs from the images that the run was trained on: {wrong}. Set data.scale to the divisor "
         "of its values, such as data.scale=4095 for 12 bits; or data.mismatch=scale to scale each image to the range "
@@ -163,37 +166,37 @@ def _normalisation(
     )
 
 
-def _ranges(trained: TrainedOn, values: Values) -> str:
-    if trained.low is None or trained.high is None or not values.low.size:
-        return "the range of the training images is not known"
-    seen = f"{min(trained.low):g} to {max(trained.high):g}"
-    return f"they range from {values.low.min():g} to {values.high.max():g}, and those of training from {seen}"
-
-
 class Values(NamedTuple):
-    """The values of some windows of an image: per channel (C,) percentiles; empty where none is known."""
+    """The values of some windows of an image: per channel (C,) percentiles."""
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
     @classmethod
-    def of(cls, image: ImageReader, channels: Sequence[int]) -> Values:
+    def of(cls, image: ImageReader, channels: Sequence[int]) -> Values | None:
         """Of windows spread over an image; of bytes their whole range, so that none are read.
 
-        Windows that cannot be read are left out.
+        Windows that cannot be read are left out. None where nothing is known of a channel.
         """
         if image.dtype == np.uint8:
             return cls(np.zeros(len(channels)), np.full(len(channels), 255.0))
         pixels = sampled(image, channels)
-        if not np.isfinite(pixels).any(axis=1).all():
-            return cls(np.empty(0), np.empty(0))
-        low, high = np.nanpercentile(pixels, _PERCENTILES, axis=1)
-        return cls(low, high)
+        known = np.isfinite(pixels).any(axis=1).all()
+        return cls(*np.nanpercentile(pixels, _PERCENTILES, axis=1)) if known else None
+
+    @classmethod
+    def of_training(cls, trained: TrainedOn) -> Values | None:
+        """Those that were seen in training."""
+        known = trained.low is not None and trained.high is not None
+        return cls(np.array(trained.low), np.array(trained.high)) if known else None
 
     @property
     def largest(self) -> float:
-        """The largest magnitude; 0 where none is known."""
-        return float(max(np.abs(self.low).max(initial=0), np.abs(self.high).max(initial=0)))
+        """The largest magnitude."""
+        return float(max(np.abs(self.low).max(), np.abs(self.high).max()))
+
+    def __str__(self) -> str:
+        return f"{self.low.min():g} to {self.high.max():g}"
 
 
 def sampled(image: ImageReader, channels: Sequence[int]) -> NDArray[np.float64]:
@@ -233,9 +236,9 @@ class Kind(NamedTuple):
         return cls(image.dtype, len(set(channels)), names, scaling, size)
 
 
-def trained_on(kinds: Sequence[Kind], values: Sequence[Values], scale: float) -> TrainedOn:
+def trained_on(kinds: Sequence[Kind], values: Sequence[Values | None], scale: float) -> TrainedOn:
     """What images have in common, from some values of them, and what these were divided by."""
-    first, known = kinds[0], [each for each in values if each.low.size]
+    first, known = kinds[0], [each for each in values if each is not None]
     sizes = [kind.pixel_size for kind in kinds if kind.pixel_size is not None]
     return TrainedOn(
         dtype=first.dtype.name,
@@ -265,28 +268,29 @@ def misfits(trained: TrainedOn, kind: Kind) -> Iterator[str]:
         yield f"its gain and offset are {own}, and those of training {others}"
 
 
-def other_values(trained: TrainedOn, values: Values, scale: float) -> str | None:
+def other_values(trained: TrainedOn, values: Values | None, scale: float) -> str | None:
     """How values, divided by a scale, are unlike those of training; None where they are alike or nothing is known."""
-    if trained.low is None or trained.high is None or not values.low.size or not (values.high > values.low).any():
+    seen = Values.of_training(trained)
+    if seen is None or values is None or not (values.high > values.low).any():
         return None
-    low, high = np.array(trained.low) / trained.scale, np.array(trained.high) / trained.scale
-    largest, own = max(np.abs(low).max(), np.abs(high).max()), values.largest / scale
+    low, high = seen.low / trained.scale, seen.high / trained.scale
+    largest, own = seen.largest / trained.scale, values.largest / scale
     gap = np.maximum(values.low / scale - high, low - values.high / scale)
     alike = 1 / _OTHER_UNIT <= own / largest <= _OTHER_UNIT if largest else True
     if alike and (gap <= _APART * (high - low)).all():
         return None
     return (
-        f"its values range from {values.low.min():g} to {values.high.max():g} and are divided by {scale:g}; those of "
-        f"training ranged from {min(trained.low):g} to {max(trained.high):g} and were divided by {trained.scale:g}"
+        f"its values range from {values} and are divided by {scale:g}; those of training ranged from {seen} and were "
+        f"divided by {trained.scale:g}"
     )
 
 
-def _matched_scale(trained: TrainedOn, values: Values) -> float:
+def _matched_scale(trained: TrainedOn, values: Values | None) -> float:
     """What values are divided by so that the largest are those of training."""
-    if trained.low is None or trained.high is None or not values.largest:
+    seen = Values.of_training(trained)
+    if seen is None or values is None or not seen.largest or not values.largest:
         return trained.scale
-    largest = max(np.abs(trained.low).max(), np.abs(trained.high).max()) / trained.scale
-    return float(values.largest / largest) if largest else trained.scale
+    return values.largest / seen.largest * trained.scale
 
 
 def _pixel_note(trained: TrainedOn, kind: Kind) -> tuple[str | None, float]:

@@ -55,6 +55,21 @@ class _Facts(NamedTuple):
     kind: Kind | None = None
 
 
+def lone_value(values: NDArray[np.float64], least: float, apart: float) -> tuple[float, str] | None:
+    """The least or largest of finite values where it may mean that there is none, and a sentence on it.
+
+    At least that share of them has it, and it lies more than so many ranges of the others away from these.
+    """
+    for value in (values.min(initial=np.inf), values.max(initial=-np.inf)):
+        others = values[values != value]
+        if not others.size:
+            continue
+        low, high, share = others.min(), others.max(), 1 - others.size / values.size
+        if share >= least and min(abs(value - low), abs(value - high)) > apart * (high - low):
+            return float(value), f"{share:.1%} of the values are {value:g}, far from all others, {low:g} to {high:g}"
+    return None
+
+
 def refuse_lone_value(image: ImageReader, channels: Sequence[int], config: DataConfig) -> None:
     """Refuse to train on a value that may mean that there is none: frequent, far from others, not 0 and not named.
 
@@ -64,18 +79,13 @@ def refuse_lone_value(image: ImageReader, channels: Sequence[int], config: DataC
     if config.mismatch == "allow" or image.dtype == np.uint8:
         return
     pixels = sampled(image, channels)
-    pixels = np.sort(pixels[np.isfinite(pixels)])
-    for end, others in ((pixels[:1], pixels[pixels > pixels[:1]]), (pixels[-1:], pixels[pixels < pixels[-1:]])):
-        if not others.size:
-            continue
-        value, low, high = float(end[0]), float(others[0]), float(others[-1])
-        share = 1 - others.size / pixels.size
-        if value and share >= _FREQUENT and min(abs(value - low), abs(value - high)) > _LONE * (high - low):
-            raise DatasetError(
-                f"{share:.1%} of the values of {image.location} are {value:g}, far from all other values, {low:g} to "
-                f"{high:g}. If this value means no data, set data.nodata={value:g}; if it is an ordinary value, set "
-                "data.mismatch=allow"
-            )
+    lone = lone_value(pixels[np.isfinite(pixels)], _FREQUENT, _LONE)
+    if lone is not None and lone[0]:
+        value, said = lone
+        raise DatasetError(
+            f"in {image.location}, {said}. If this value means no data, set data.nodata={value:g}; if it is an "
+            "ordinary value, set data.mismatch=allow"
+        )
 
 
 def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection:

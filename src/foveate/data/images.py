@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from foveate.data.area import Area
+from foveate.data.area import Area, Roi, area_of
 from foveate.data.channels import fit, select_channels
 from foveate.data.config import DataConfig
 from foveate.data.labels import LabelReader, LabelSource, open_source
@@ -19,7 +19,6 @@ from foveate.data.pyramids import with_overviews
 from foveate.data.readers import ImageReader, Resolution, open_image
 from foveate.data.readers.base import is_pattern, pattern_of
 from foveate.data.readers.derived import FilledReader, resized, size_at
-from foveate.data.roi import Roi, area_of
 from foveate.data.sampling import Planned
 from foveate.errors import DatasetError
 from foveate.texts import length

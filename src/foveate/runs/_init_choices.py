@@ -12,8 +12,7 @@ from scipy import stats
 
 from foveate.config_base import ConfigTree
 from foveate.data.sections import ClassConfig, default_classes
-from foveate.data.survey import Survey
-from foveate.data.survey_labels import ClassFacts, ImageFacts
+from foveate.data.survey import ClassFacts, ImageFacts, Survey
 from foveate.devices import available_cores, best_device
 from foveate.texts import length
 from foveate.types import IGNORE

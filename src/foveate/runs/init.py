@@ -13,8 +13,7 @@ import yaml
 
 from foveate.config_base import ConfigTree, with_overrides
 from foveate.data.config import DataConfig, default_root
-from foveate.data.survey import Survey, survey
-from foveate.data.survey_labels import ImageFacts
+from foveate.data.survey import ImageFacts, Survey
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.runs._init_choices import OVERLAPPING, Choices, orientations_of, percent
@@ -48,7 +47,7 @@ def init(
     path = out or Path(f"{name}.yaml")
     refuse_existing(path, overwrite)
     given = _given(overrides)
-    seen = survey(folder, DataConfig.parse({"folder": str(folder), "classes": ["any", "other"], **given}, "init"))
+    seen = Survey(folder, DataConfig.parse({"folder": str(folder), "classes": ["any", "other"], **given}, "init"))
     written = _write_manifest(seen, path, overwrite)
     draft = Draft(seen, name, written[0] if written else None, given)
     text = draft.text()

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from foveate.data.area import Area, Polygons
 from foveate.data.config import DataConfig
-from foveate.data.labels.place import placement_of
 from foveate.data.labels.raster import (
     CLASS,
     OverlappingLabels,
@@ -21,6 +20,7 @@ from foveate.data.labels.raster import (
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.labels.table import ColourTable, LabelTable, Meaning
 from foveate.data.labels.vector import VectorLabels
+from foveate.data.place import placement_of
 from foveate.data.readers import ImageReader, open_image
 from foveate.data.readers.pyramid import strips
 from foveate.errors import DatasetError

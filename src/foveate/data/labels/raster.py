@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.labels.place import Placed, Positions, Stretched, placement_of
 from foveate.data.labels.table import NO_CLASS, LabelTable, Meaning
+from foveate.data.place import Placed, Positions, Stretched, placement_of
 from foveate.data.readers.decoded import DecodedReader
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.pyramid import STRIP_BYTES, ImageReader

@@ -18,7 +18,7 @@ from rasterio.features import shapes as outlines_of
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
-from foveate.data.roi import named_system
+from foveate.data.place import named_system
 from foveate.errors import DatasetError, reason_of, translated
 from foveate.texts import read_json
 

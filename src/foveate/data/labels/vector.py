@@ -18,9 +18,9 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_bounds
 
 from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shapes
+from foveate.data.place import pixel_transform
 from foveate.data.readers.pyramid import ImageReader
-from foveate.data.roi import pixel_transform
-from foveate.errors import ConfigError, DatasetError
+from foveate.errors import ConfigError, DatasetError, translated
 from foveate.types import IGNORE, BoolArray, Coordinates, IntArray, LabelArray
 
 if TYPE_CHECKING:
@@ -197,7 +197,8 @@ def in_pixels(
         to_pixels = pixel_transform(shapes.system, corners, image, coordinates, path, hint="data.vectors.coordinates")
     except ConfigError as error:
         raise DatasetError(str(error)) from None
-    placed = np.array([shapely.transform(geometry, to_pixels) for geometry in shapes.geometries], object)
+    with translated(DatasetError, f"the coordinates in {path} cannot be converted to pixels of {image.location}"):
+        placed = np.array([shapely.transform(geometry, to_pixels) for geometry in shapes.geometries], object)
     low = shapely.bounds(placed)[:, 1].min()
     high = shapely.bounds(placed)[:, 3].max()
     if high <= 0 and low >= -image.size.height and (image.georeference is None or coordinates == "pixels"):

@@ -1,7 +1,9 @@
-"""Where the pixels of an image lie in its mask: over the same rectangle, or by what both say of their place."""
+"""Where things lie: the pixels of an image in its mask, and the corners of polygons in the pixels of an image."""
 
-from dataclasses import dataclass
-from functools import cached_property
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +15,9 @@ from rasterio.warp import transform as warp
 
 from foveate.data.readers.derived import size_at
 from foveate.data.readers.pyramid import ImageReader
-from foveate.errors import DatasetError
+from foveate.errors import ConfigError, DatasetError, reason_of
 from foveate.geometry import Georeference, Size
-from foveate.types import IntArray
+from foveate.types import Coordinates, IntArray
 
 # A centre on the border of two pixels of the mask takes the lower or right one, whatever the last digit of a float.
 _EDGE = 1e-6
@@ -24,6 +26,8 @@ _SAME = 0.01
 # Between points whose place is computed others are interpolated: over 16 pixels a projection is as good as flat.
 _LATTICE = 16
 _FAR = 2**40
+_LONLAT = "OGC:CRS84"
+Ring = NDArray[np.float64]  # (n, 2) columns and rows, level-0 pixels; pixel i reaches from i to i + 1
 
 
 class Positions(NamedTuple):
@@ -33,8 +37,7 @@ class Positions(NamedTuple):
     cols: IntArray
 
 
-@dataclass(frozen=True, slots=True)
-class Stretched:
+class Stretched(NamedTuple):
     """Image and mask show the same rectangle, each with pixels of its own; whole numbers only."""
 
     image: Size  # size of the image
@@ -48,12 +51,21 @@ class Stretched:
         )
 
 
-@dataclass(frozen=True)
 class OnGround:
-    """Image and mask lie on the ground, in one coordinate reference system or in two."""
+    """Image and mask lie on the ground, in one coordinate reference system or in two.
 
-    image: Georeference  # place of the image
-    mask: Georeference  # place of the mask; without a system it is in that of the image, and the other way round
+    Without a system of its own the one is in that of the other.
+    """
+
+    def __init__(self, image: Georeference, mask: Georeference) -> None:
+        self._own, self._mask = Affine(*image.transform), ~Affine(*mask.transform)
+        self._systems = first, second = system_of(image), system_of(mask)
+        self._is_warped = first is not None and second is not None and first != second
+        # From points (x, y) of the image to points of the mask, within one system.
+        own, inverse = self._own, self._mask
+        c, f = _applied(inverse, own.c, own.f)
+        (a, d), (b, e) = (_applied(inverse, *step, shift=0) for step in ((own.a, own.d), (own.b, own.e)))
+        self._direct = Affine(a, b, c, d, e, f)
 
     def positions(self, rows: IntArray, cols: IntArray) -> Positions:
         """The pixels under the centres."""
@@ -63,7 +75,7 @@ class OnGround:
         elif self._direct.b == self._direct.d == 0:  # rows stay rows
             row, col = self._direct.e * y + self._direct.f, self._direct.a * x + self._direct.c
         else:
-            col, row = _applied(self._direct, x, y)
+            row, col = self.points(y, x)
         return Positions(_whole(row), _whole(col))
 
     def points(self, y: NDArray[Any], x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -75,7 +87,7 @@ class OnGround:
         if not self._is_warped:
             col, row = _applied(self._direct, x, y)
             return row, col
-        east, north = _applied(Affine(*self.image.transform), x, y)
+        east, north = _applied(self._own, x, y)
         try:
             moved = warp(*self._systems, east.ravel(), north.ravel())
         except RasterioError as error:
@@ -83,25 +95,8 @@ class OnGround:
                 f"the georeference of an image cannot be converted to that of its mask: {error}"
             ) from None
         east, north = (np.reshape(values, east.shape) for values in moved)
-        col, row = _applied(~Affine(*self.mask.transform), east, north)
+        col, row = _applied(self._mask, east, north)
         return row, col
-
-    @cached_property
-    def _systems(self) -> tuple[Any, Any]:
-        return _system(self.image), _system(self.mask)
-
-    @cached_property
-    def _is_warped(self) -> bool:
-        first, second = self._systems
-        return first is not None and second is not None and first != second
-
-    @cached_property
-    def _direct(self) -> Any:
-        """From points (x, y) of the image to points of the mask, within one system."""
-        inverse, own = ~Affine(*self.mask.transform), Affine(*self.image.transform)
-        c, f = _applied(inverse, own.c, own.f)
-        (a, d), (b, e) = (_applied(inverse, *step, shift=0) for step in ((own.a, own.d), (own.b, own.e)))
-        return Affine(a, b, c, d, e, f)
 
     def _interpolated(self, y: NDArray[Any], x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Bilinear between the points of a lattice."""
@@ -132,9 +127,14 @@ def _whole(values: NDArray[Any]) -> IntArray:
     return np.floor(known + _EDGE).astype(np.int64)
 
 
-def _system(place: Georeference) -> Any:
+def system_of(place: Georeference | None) -> Any:
+    """The coordinate reference system of a place; None where it names none.
+
+    Raises:
+        DatasetError: when it is not known.
+    """
     try:
-        return CRS.from_wkt(place.crs) if place.crs else None
+        return CRS.from_wkt(place.crs) if place is not None and place.crs else None
     except CRSError as error:
         raise DatasetError(f"unknown coordinate reference system: {error}") from None
 
@@ -219,6 +219,75 @@ def _span(reader: ImageReader) -> str:
     assert place is not None
     y, x = np.array([0, 0, 1, 1]) * reader.size.height, np.array([0, 1, 0, 1]) * reader.size.width
     east, north = _applied(Affine(*place.transform), x, y)
-    system = _system(place)
+    system = system_of(place)
     name = system.to_string() if system is not None and len(system.to_string()) < 40 else "its own system"
     return f"{east.min():.10g} to {east.max():.10g}, {north.min():.10g} to {north.max():.10g} in {name}"
+
+
+def pixel_transform(
+    named: CRS | None,
+    rings: list[Ring],
+    image: ImageReader,
+    coordinates: Coordinates,
+    path: Path,
+    hint: str = "--roi-coordinates",
+) -> Callable[[Ring], Ring]:
+    """From coordinates (n, 2) of a file to columns and rows of an image at its working resolution.
+
+    `named` is the system that the file names, `rings` are points of it, by which "auto" decides, see `load_region`, and
+    `hint` is the option that says which coordinates these are.
+
+    Raises:
+        ConfigError: when coordinates on Earth are given and the image has no place there.
+    """
+    place = image.georeference
+    own = system_of(place)
+    if coordinates == "auto":
+        may_be_degrees = own is not None and any((np.abs(ring) <= (180, 90)).all() for ring in rings)
+        coordinates = "crs" if named is not None else "lonlat" if may_be_degrees else "pixels"
+    if coordinates == "pixels":
+        rows, cols = image.size.height / image.stored_size.height, image.size.width / image.stored_size.width
+        return partial(np.multiply, (cols, rows))
+    if place is None or own is None:
+        raise ConfigError(
+            f"{path} has coordinates on Earth, but {image.location} has no georeference; give polygons in its pixels, "
+            f"with {hint} pixels"
+        )
+    source: Any = _LONLAT if coordinates == "lonlat" else named or own
+    a, b, c, d, e, f = place.transform
+    inverse = np.linalg.inv([[a, b], [d, e]])
+
+    def to_pixels(ring: Ring) -> Ring:
+        x, y = ring.T if source == own else map(np.asarray, warp(source, own, *ring.T))
+        pixels: Ring = np.stack([x - c, y - f], axis=1) @ inverse.T
+        return pixels
+
+    return to_pixels
+
+
+def named_system(tree: Any, path: Path) -> CRS | None:
+    """The system of the older GeoJSON's member `crs`; None without one.
+
+    Raises:
+        ConfigError: when it is not known.
+    """
+    member = tree.get("crs") if isinstance(tree, dict) else None
+    if not member:
+        return None
+    try:
+        return _system_named(str(member["properties"]["name"]))
+    except (CRSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} names an unknown coordinate reference system: {str(member)[:100]} ({reason_of(error)})"
+        ) from None
+
+
+def _system_named(name: str) -> CRS:
+    """A system by its WKT or its name in a register: GDAL itself also follows addresses, and reads files."""
+    if re.match(r"\s*[A-Z_]{4,}\s*\[", name):
+        return CRS.from_wkt(name)
+    known = re.fullmatch(r"(?:https?://www\.opengis\.net/def/crs/)(\w+)/[\w.]+/(\w+)", name)
+    name = f"{known[1]}:{known[2]}" if known else name
+    if not re.fullmatch(r"\w+(:[\w.]*)+", name):
+        raise ValueError("it is not a name such as EPSG:32633")
+    return CRS.from_user_input(name)
