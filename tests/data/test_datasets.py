@@ -123,13 +123,11 @@ def test_items(tmp_path):
     config = data_config(write_data_set(tmp_path))
     samples, wanted = load_samples(config), spec(8, 4)
     sizes = [Size(90, 120)] * 3
-    dataset = ValidationDataset(
-        samples, sizes, SampleReader(config, wanted), wanted, max_locations=50, batch_size=8, seed=1
-    )
+    dataset = ValidationDataset(samples, sizes, SampleReader(config, wanted), max_locations=50, batch_size=8, seed=1)
     batches = [dataset[i] for i in range(len(dataset))]
     assert sum(len(batch.label) for batch in batches) == 50
     assert max(len(batch.label) for batch in batches) == 8
-    images = [item[0][0] for item in dataset._items]
+    images = [image for image, _ in dataset._items]
     assert images == sorted(images)
     assert set(images) == {0, 1, 2}
     with pytest.raises(IndexError):

@@ -5,7 +5,7 @@ import pytest
 from data_toys import data_config, smooth_image, write
 from PIL import Image
 
-from foveate.data.checks import inspect_samples
+from foveate.data.checks import inspect_samples, notes_on
 from foveate.data.images import open_labels
 from foveate.data.manifest import load_samples
 from foveate.data.readers import ArrayReader
@@ -99,7 +99,7 @@ def test_several_equal_bands_are_one(folder):
     write(folder / "masks" / "a.png", ONES[None].repeat(3, 0), driver="PNG")
     assert (read(folder) == ONES).all()
     config = data_config(folder)
-    assert inspect_samples(load_samples(config), config).notes == (
+    assert notes_on(inspect_samples(load_samples(config), config)) == (
         "a: the mask has 3 equal bands; Foveate reads the first",
     )
 

@@ -1,10 +1,9 @@
 """Checks of a whole data set before training: headers, and why a class has no labelled pixel and what mends it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,8 @@ from foveate.data.area import Polygons
 from foveate.data.channels import Kind, sampled, select_channels
 from foveate.data.config import DataConfig
 from foveate.data.images import open_labels, open_sample
-from foveate.data.label_index import MOST_PIXELS, ClassTable, spread_windows
-from foveate.data.labels import LabelReader, LabelSource
-from foveate.data.labels.raster import OverlappingLabels, RasterLabels
+from foveate.data.label_index import MOST_PIXELS, ClassTable, Masks, spread_windows
+from foveate.data.labels.raster import RasterLabels
 from foveate.data.labels.table import Meaning
 from foveate.data.manifest import Sample
 from foveate.data.readers.pyramid import ImageReader
@@ -33,26 +31,14 @@ _SHOWN = 4
 _FREQUENT, _LONE = 0.005, 2.0  # share of a value, and how many ranges of the others it lies away from them
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What the headers say."""
-
-    sizes: tuple[Size, ...]  # size of each image, in the order of the samples
-    dtype: np.dtype[Any]  # type of the pixels of all of them
-    notes: tuple[str, ...] = ()  # what was taken for granted of images and labels, in sentences
-    regions: tuple[Polygons | None, ...] = ()  # of each image what is labelled, None for all of it
-    kinds: tuple[Kind, ...] = ()  # of each image what its header says of the bands that are used
-
-
-class _Facts(NamedTuple):
-    """Of one image and its labels."""
+class Facts(NamedTuple):
+    """What the headers of an image and of its labels say."""
 
     size: Size
-    dtype: np.dtype[Any]
-    notes: tuple[str, ...] = ()
-    colours: IntArray | None = None
-    region: Polygons | None = None
-    kind: Kind | None = None
+    kind: Kind  # of the bands that are used
+    notes: tuple[str, ...]  # what was taken for granted, in sentences
+    region: Polygons | None = None  # what is labelled; None for all of it
+    colours: IntArray | None = None  # of a mask with a colour table
 
 
 def lone_value(values: NDArray[np.float64], least: float, apart: float) -> tuple[float, str] | None:
@@ -88,26 +74,37 @@ def refuse_lone_value(image: ImageReader, channels: Sequence[int], config: DataC
         )
 
 
-def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> Inspection:
-    """Open every image and mask and check that they fit each other and the configuration.
+def inspect_samples(samples: Sequence[Sample], config: DataConfig) -> dict[Sample, Facts]:
+    """Open every image and mask and check that they fit each other and the configuration; all are of one type.
 
     Raises:
         DatasetError: when there is no image, or sizes, bands or types do not fit.
     """
     if not samples:
         raise DatasetError("the data set has no images")
-    facts = [_inspect(sample, config) for sample in samples]
-    first = facts[0].dtype
-    for sample, fact in zip(samples, facts, strict=True):
-        if fact.dtype != first:
+    facts = {sample: _inspect(sample, config) for sample in samples}
+    first = facts[samples[0]].kind.dtype
+    for sample, fact in facts.items():
+        if fact.kind.dtype != first:
             raise DatasetError(
-                f"{samples[0].image} holds {first} and {sample.image} holds {fact.dtype}; convert some images, so that "
-                "all have one type"
+                f"{samples[0].image} holds {first} and {sample.image} holds {fact.kind.dtype}; convert some images, so "
+                "that all have one type"
             )
-    _check_colour_tables(samples, facts, config)
-    notes = (*gathered((s.name, fact.notes) for s, fact in zip(samples, facts, strict=True)), *_shared(samples, facts))
-    kinds = tuple(fact.kind for fact in facts if fact.kind is not None)
-    return Inspection(tuple(fact.size for fact in facts), first, notes, tuple(fact.region for fact in facts), kinds)
+    if config.label_map is None:
+        _check_colour_tables([(sample, f.colours) for sample, f in facts.items() if f.colours is not None], config)
+    return facts
+
+
+def notes_on(facts: Mapping[Sample, Facts]) -> tuple[str, ...]:
+    """What is noted of images and labels, and regions of one image in different splits that overlap."""
+    known = [(sample, fact.region) for sample, fact in facts.items() if fact.region is not None]
+    shared = (
+        f"the regions of {one.name} ({one.split}) and {other.name} ({other.split}) overlap in {pixels:,.0f} pixels, "
+        "which would be used for training and for scores"
+        for (one, region), (other, its) in combinations(known, 2)
+        if one.image == other.image and one.split != other.split and (pixels := region.shared_with(its)) >= 1
+    )
+    return *gathered((sample.name, fact.notes) for sample, fact in facts.items()), *shared
 
 
 def gathered(notes: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
@@ -119,44 +116,26 @@ def gathered(notes: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
     return tuple(f"{some(who)}: {line}" for line, who in said.items())
 
 
-def _shared(samples: Sequence[Sample], facts: Sequence[_Facts]) -> Iterator[str]:
-    """Regions of one image in different splits that overlap."""
-    known = [(sample, fact.region) for sample, fact in zip(samples, facts, strict=True) if fact.region is not None]
-    for (one, region), (other, its) in combinations(known, 2):
-        if one.image == other.image and one.split != other.split and (pixels := region.shared_with(its)) >= 1:
-            yield (
-                f"the regions of {one.name} ({one.split}) and {other.name} ({other.split}) overlap in {pixels:,.0f} "
-                "pixels, which would be used for training and for scores"
-            )
-
-
-def _inspect(sample: Sample, config: DataConfig) -> _Facts:
+def _inspect(sample: Sample, config: DataConfig) -> Facts:
     with open_sample(sample, config) as image:
         kind = Kind.of(image, select_channels(image, config.bands, config.in_channels))
         if sample.mask is None:
-            return _Facts(image.size, image.dtype, image.remarks, kind=kind)
+            return Facts(image.size, kind, image.remarks)
         with open_labels(sample, config) as labels:
             colours = labels.source.colours if isinstance(labels.source, RasterLabels) else None
-            notes = (*image.remarks, *labels.notes)
-            return _Facts(image.size, image.dtype, notes, colours, labels.region, kind)
+            return Facts(image.size, kind, (*image.remarks, *labels.notes), labels.region, colours)
 
 
-def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], config: DataConfig) -> None:
-    """Refuse masks whose indices do not mean what their colours say, unless the configuration says what counts."""
-    if config.label_map is not None:
-        return
+def _check_colour_tables(tables: Sequence[tuple[Sample, IntArray]], config: DataConfig) -> None:
+    """Refuse masks whose indices do not mean what their colours say."""
     classes = [item.rgb for item in config.classes]
     remedy = "map the colours with data.label_map=colors, or use the indices as class ids with data.label_map=ids"
-    first: tuple[Sample, IntArray] | None = None
-    for sample, fact in zip(samples, facts, strict=True):
-        if fact.colours is None:
-            continue
-        table = fact.colours[: len(classes)]
-        first = first or (sample, table)
-        if table.shape != first[1].shape or (table != first[1]).any():
+    for sample, whole in tables:
+        table, first = whole[: len(classes)], tables[0][1][: len(classes)]
+        if not np.array_equal(table, first):
             raise DatasetError(
-                f"the masks {first[0].mask} and {sample.mask} have different colour tables, so the same index means "
-                f"different classes; {remedy}"
+                f"the masks {tables[0][0].mask} and {sample.mask} have different colour tables, so the same index "
+                f"means different classes; {remedy}"
             )
         for index, colour in enumerate(map(tuple, table.tolist())):
             if colour in classes and colour != classes[index]:
@@ -167,9 +146,7 @@ def _check_colour_tables(samples: Sequence[Sample], facts: Sequence[_Facts], con
                 )
 
 
-def check_classes(
-    table: ClassTable, config: DataConfig, masks: Sequence[Callable[[], LabelReader]], noted: Sequence[str] = ()
-) -> list[str]:
+def check_classes(table: ClassTable, config: DataConfig, masks: Masks, noted: Sequence[str] = ()) -> list[str]:
     """Refuse classes that training would never see; sentences on what else is unusual.
 
     The masks open the labels of the training images, which are asked for the cause; so may be what was noted of them.
@@ -182,7 +159,7 @@ def check_classes(
     train, others = table.splits[0], table.splits[1:]
     missing = table.absent("train")
     if missing:
-        reason = _reason(table, config, masks)
+        reason = _reason(table, config, masks, missing)
         if not config.allow_absent_classes or not train.tally.counts.any():
             way_out = "To train without, set data.allow_absent_classes=true" if train.tally.counts.any() else ""
             said = (f"{reason}.", table.summary(), *(f"{note}." for note in noted), way_out)
@@ -215,88 +192,61 @@ def _mostly_lost(table: ClassTable) -> list[str]:
     ]
 
 
-def _reason(table: ClassTable, config: DataConfig, masks: Sequence[Callable[[], LabelReader]]) -> str:
-    train, missing = table.splits[0], table.absent("train")
-    names = [table.names[label] for label in missing]
-    head = f"{_those(names)} no labelled pixel that counts in the training images"
-    lost = [(label, cause) for label in missing for cause in np.flatnonzero(train.tally.left_out[:, label])]
-    if lost:
-        causes = [
-            f"{train.tally.left_out[cause, label]:,} pixels of {table.names[label]} {_OUTSIDE[cause]}"
-            for label, cause in lost
-        ]
-        return f"{head}: {'; '.join(causes)}"
-    return f"{head}: {'; '.join(_causes(table, config, masks, missing))}"
+def _reason(table: ClassTable, config: DataConfig, masks: Masks, missing: list[int]) -> str:
+    """Why classes have no pixel in training."""
+    left_out = table.splits[0].tally.left_out
+    causes = [
+        f"{left_out[cause, label]:,} pixels of {table.names[label]} {_OUTSIDE[cause]}"
+        for label in missing
+        for cause in np.flatnonzero(left_out[:, label])
+    ]
+    causes = causes or _causes(table, config, masks, missing[0])
+    head = f"{_those([table.names[label] for label in missing])} no labelled pixel that counts in the training images"
+    return f"{head}: {'; '.join(causes)}"
 
 
-def _causes(
-    table: ClassTable, config: DataConfig, masks: Sequence[Callable[[], LabelReader]], missing: list[int]
-) -> list[str]:
-    label, name = missing[0], table.names[missing[0]]
-    causes = [cause.sentence(name, label) for cause in _not_counted(masks)[:_SHOWN]]
+def _causes(table: ClassTable, config: DataConfig, masks: Masks, label: int) -> list[str]:
+    """Why no label is one of a class."""
+    name, mapped = table.names[label], config.mask_values or {}
+    causes = _not_counted(masks, name, label)
     elsewhere = [part.split for part in table.splits[1:] if part.tally.counts[label]]
     if elsewhere:
         causes.append(
             f"only {' and '.join(elsewhere)} images show {name}; move one of them to training with data.split"
         )
-    mapped = config.mask_values or {}
     if label in mapped and label not in mapped.values():
         causes.append(f"data.label_map maps the value {label} to another class, and no value to {name}")
     return causes or [f"no label is {name}; add images that show it, or remove it from data.classes"]
 
 
-class _NotCounted(NamedTuple):
-    """A value of masks that does not count; None for NaN."""
-
-    value: Any
-    lacking: bool
-    pixels: int
-    meaning: Meaning
-
-    def sentence(self, name: str, label: int) -> str:
-        if self.value is None:
-            return (
-                f"{self.pixels:,} pixels of the masks are NaN, which never counts; if they are {name}, store a number"
-            )
-        why = ", which the masks declare as nodata" if self.lacking else f", which data.label_map maps to {IGNORE}"
-        if not self.lacking and self.value == IGNORE:
-            why = ", which does not count"
-        return (
-            f"{self.pixels:,} pixels of the masks are {self.meaning.shown(self.value)}{why}; if they are {name}, set "
-            f"{self.meaning.setting(self.value, label)}"
-        )
-
-
-def _not_counted(masks: Sequence[Callable[[], LabelReader]]) -> list[_NotCounted]:
-    """Values that may be meant, the commonest first; of large masks in a part of them."""
-    found: Counter[tuple[Any, bool]] = Counter()
+def _not_counted(masks: Masks, name: str, label: int) -> list[str]:
+    """Values that may be meant by a class, the commonest first; of large masks in a part of them."""
+    found: Counter[tuple[float | None, bool]] = Counter()  # by value, None for NaN, and whether it means no data
     meanings: list[Meaning] = []
     for opened in masks:
         with opened() as labels:
             windows = spread_windows(labels.size, MOST_PIXELS // len(masks))
-            for mask, window in product(_rasters(labels.source), windows):
+            for mask, window in product(labels.source.rasters, windows):
                 meanings.append(mask.meaning)
-                values, lacking = mask.stored(
-                    np.arange(window.top, window.bottom), np.arange(window.left, window.right)
-                )
+                rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
+                values, lacking = mask.stored(rows, cols)
                 ignored = ~lacking & (mask.meaning.ids(values) == IGNORE)
-                for cause, chosen in ((True, lacking), (False, ignored)):
-                    found.update(_counted(values[chosen], cause))
-    return [_NotCounted(value, lacking, pixels, meanings[0]) for (value, lacking), pixels in found.most_common()]
+                for cause, chosen in ((True, values[lacking]), (False, values[ignored])):
+                    unknown = np.isnan(chosen)
+                    for value, count in zip(*np.unique(chosen[~unknown], return_counts=True), strict=True):
+                        found[value, cause] += int(count)
+                    found[None, True] += int(unknown.sum())
+    common = [(value, lacking, pixels) for (value, lacking), pixels in found.most_common(_SHOWN) if pixels]
+    return [_sentence(meanings[0], value, lacking, f"{pixels:,}", name, label) for value, lacking, pixels in common]
 
 
-def _rasters(source: LabelSource) -> list[RasterLabels]:
-    """The masks that labels are read from."""
-    return (
-        source.parts if isinstance(source, OverlappingLabels) else [source] if isinstance(source, RasterLabels) else []
-    )
-
-
-def _counted(values: NDArray[Any], cause: bool) -> dict[tuple[Any, bool], int]:
-    """How often each value is there; all NaN together, under None."""
-    unknown = np.isnan(values)
-    found = {(value, cause): int(n) for value, n in zip(*np.unique(values[~unknown], return_counts=True), strict=True)}
-    return {**found, (None, True): int(unknown.sum())} if unknown.any() else found
+def _sentence(meaning: Meaning, value: float | None, lacking: bool, pixels: str, name: str, label: int) -> str:
+    if value is None:
+        return f"{pixels} pixels of the masks are NaN, which never counts; if they are {name}, store a number"
+    mapped = "which does not count" if value == IGNORE else f"which data.label_map maps to {IGNORE}"
+    why = "which the masks declare as nodata" if lacking else mapped
+    setting = meaning.setting(value, label)
+    return f"{pixels} pixels of the masks are {meaning.shown(value)}, {why}; if they are {name}, set {setting}"
 
 
 def _those(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from foveate.data.channels import Normalisation, Values, misfits, other_values, select_channels, trained_on
-from foveate.data.checks import Inspection, check_classes, inspect_samples, refuse_lone_value
+from foveate.data.checks import Facts, check_classes, inspect_samples, notes_on, refuse_lone_value
 from foveate.data.config import DataConfig
 from foveate.data.datasets import LocationDataset, StepBatches, ValidationDataset
 from foveate.data.images import SampleReader, open_labels, open_sample
@@ -44,8 +44,11 @@ class FoveateDataModule(LightningDataModule):
         progress: called with the share of masks indexed, 0 to 1.
     """
 
-    class_table: ClassTable  # what is labelled in each split; after `setup`
-    notes: tuple[str, ...]  # what was taken for granted or is unusual, in sentences; after `setup`
+    # After `setup`:
+    class_table: ClassTable  # what is labelled in each split
+    trained_on: TrainedOn  # what the training images are like
+    normalisation: Normalisation  # how raw values become network input
+    notes: tuple[str, ...]  # what was taken for granted or is unusual, in sentences
 
     def __init__(
         self,
@@ -63,10 +66,8 @@ class FoveateDataModule(LightningDataModule):
         self.config, self.spec, self.seed = config, spec, seed
         self.steps, self.images_per_step, self.locations_per_image = steps, images_per_step, locations_per_image
         self.max_validation_locations, self._progress = max_validation_locations, progress
-        self._samples: list[Sample] = []
-        self._inspection: Inspection | None = None
+        self._facts: dict[Sample, Facts] = {}
         self._index: LabelIndex | None = None
-        self._trained_on: TrainedOn | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Find all files, check every pair by its headers, and index the training masks; later calls do nothing.
@@ -76,14 +77,13 @@ class FoveateDataModule(LightningDataModule):
         """
         if self._index is not None:
             return
-        self._samples = load_samples(self.config)
-        self._inspection = inspect_samples(self._samples, self.config)
+        self._facts = inspect_samples(load_samples(self.config), self.config)
         training = self.samples("train")
         if not training:
             raise DatasetError("no image is left to train on; lower data.split.val or test")
         if not self.samples("val") and self.config.split.val != []:
             raise DatasetError(
-                f"none of the {len(self._samples)} images is left for validation, which chooses the checkpoint. Draw "
+                f"none of the {len(self._facts)} images is left for validation, which chooses the checkpoint. Draw "
                 "some with data.split.val=0.2, name some in data.split.val, or give training and validation "
                 "different regions of one image (column roi). To train without validation, set data.split.val=[]"
             )
@@ -92,51 +92,38 @@ class FoveateDataModule(LightningDataModule):
         classes = len(self.config.classes)
         index = LabelIndex.build(masks, classes, self.spec.overview_downsample, progress=self._progress)
         self.class_table = self._table(index)
-        unused = masks_without_image(self.config)
+        unused, taken = masks_without_image(self.config), notes_on(self._facts)
         unusual = [f"masks without an image of the same name: {some(unused)}"] if unused else []
-        unusual += check_classes(self.class_table, self.config, masks, self._inspection.notes)
-        self._trained_on, unlike = self._measured(training, self._inspection)
-        self.notes = (*self._inspection.notes, *unlike, *unusual)
+        unusual += check_classes(self.class_table, self.config, masks, taken)
+        self.notes = (*taken, *self._measure(training), *unusual)
         self._index = index
 
-    def _measured(self, training: list[Sample], inspection: Inspection) -> tuple[TrainedOn, list[str]]:
-        """What the training images are like, and how some are unlike the first."""
-        kinds = dict(zip(self._samples, inspection.kinds, strict=True))
-        scale = Normalisation.of(self.config, inspection.dtype).scale
-        some_of_them, values = training[:: ceil_div(len(training), _MEASURED)], []
-        for sample in some_of_them:
+    def _measure(self, training: Sequence[Sample]) -> list[str]:
+        """Find out what the training images are like; how some images are unlike the first, in sentences."""
+        measured, kinds = training[:: ceil_div(len(training), _MEASURED)], [self._facts[one].kind for one in training]
+        self.normalisation = Normalisation.of(self.config, kinds[0].dtype)
+        scale, values = self.normalisation.scale, []
+        for sample in measured:
             with open_sample(sample, self.config) as image:
                 channels = select_channels(image, self.config.bands, self.config.in_channels)
                 refuse_lone_value(image, channels, self.config)
                 values.append(Values.of(image, channels))
-        ours = [kinds[sample] for sample in training]
-        alone = trained_on(ours[:1], values[:1], scale)
-        differences = {sample.name: list(misfits(alone, kind)) for sample, kind in kinds.items()}
-        for sample, each in zip(some_of_them, values, strict=True):
-            differences[sample.name] += filter(None, [other_values(alone, each, scale)])
-        first = training[0].name
-        unlike = [f"{name} differs from {first}: {'; '.join(found)}" for name, found in differences.items() if found]
-        return trained_on(ours, values, scale), unlike
+        self.trained_on = trained_on(kinds, values, scale)
+        first = trained_on(kinds[:1], values[:1], scale)
+        differences = {sample.name: list(misfits(first, facts.kind)) for sample, facts in self._facts.items()}
+        for sample, each in zip(measured, values, strict=True):
+            differences[sample.name] += filter(None, [other_values(first, each, scale)])
+        unlike = ((name, "; ".join(found)) for name, found in differences.items() if found)
+        return [f"{name} differs from {training[0].name}: {how}" for name, how in unlike]
 
     def samples(self, split: Split) -> list[Sample]:
         """The images of a split, sorted by name; after `setup`."""
-        return [sample for sample in self._samples if sample.split == split]
+        return [sample for sample in self._facts if sample.split == split]
 
     @property
     def pixel_counts(self) -> IntArray:
         """(classes,) training pixels of each class; after `setup`."""
-        return self._ready()[1].tally.counts
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """How raw values become network input; after `setup`."""
-        return Normalisation.of(self.config, self._ready()[0].dtype)
-
-    @property
-    def trained_on(self) -> TrainedOn:
-        """What the training images are like; after `setup`."""
-        assert self._trained_on is not None, "call setup() first"
-        return self._trained_on
+        return self.class_table.splits[0].tally.counts
 
     def train_dataloader(self) -> DataLoader[LocationBatch]:
         """Batches of `images_per_step * locations_per_image` locations, from the trainer's step on."""
@@ -153,7 +140,7 @@ class FoveateDataModule(LightningDataModule):
         dataset = LocationDataset(
             self.samples("train"),
             SampleReader(self.config, self.spec),
-            CellSampler(self._ready()[1], self.config.balance, weights),
+            CellSampler(self._ready(), self.config.balance, weights),
             Augmentation(self.config.augmentation, self.normalisation.scale),
             locations_per_image=self.locations_per_image,
             length=len(batches) * self.images_per_step,
@@ -171,17 +158,14 @@ class FoveateDataModule(LightningDataModule):
         if not samples:
             return []
         rank, world_size = self._place()
-        inspection = self._ready()[0]
-        known = dict(zip(self._samples, zip(inspection.sizes, inspection.regions, strict=True), strict=True))
         dataset = ValidationDataset(
             samples,
-            [known[sample][0] for sample in samples],
+            [self._facts[sample].size for sample in samples],
             SampleReader(self.config, self.spec),
-            self.spec,
             max_locations=self.max_validation_locations,
             batch_size=max(1, self.images_per_step * self.locations_per_image // world_size),
             seed=self.seed,
-            regions=[known[sample][1] for sample in samples],
+            regions=[self._facts[sample].region for sample in samples],
         )
         if len(dataset) < world_size:
             raise DatasetError(
@@ -195,17 +179,17 @@ class FoveateDataModule(LightningDataModule):
         """Reading processes of each loader."""
         return available_workers() if self.config.workers is None else self.config.workers
 
-    def _ready(self) -> tuple[Inspection, LabelIndex]:
-        if self._inspection is None or self._index is None:
+    def _ready(self) -> LabelIndex:
+        if self._index is None:
             raise RuntimeError("call setup() first; a Trainer does this by itself")
-        return self._inspection, self._index
+        return self._index
 
     def _check_looks(self, training: Sequence[Sample]) -> None:
         """Refuse a cascade whose widest look no training image fills: it would learn from mirrored borders."""
         if self.spec.nesting is None:
             return
-        sizes = dict(zip(self._samples, self._inspection.sizes if self._inspection else (), strict=True))
-        longest = max(max(sizes[sample].height, sizes[sample].width) for sample in training)
+        sizes = [self._facts[sample].size for sample in training]
+        longest = max(max(size.height, size.width) for size in sizes)
         closest, *_, widest = self.spec.scales.fields_of_view
         if widest > longest:
             most = longest // closest * closest

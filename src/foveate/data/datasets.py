@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, product
 from operator import itemgetter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -25,7 +25,6 @@ from foveate.geometry import CellGrid, Size
 from foveate.patches.scales import ScaleSet
 from foveate.types import IntArray
 
-_Place: TypeAlias = tuple[int, int, int]  # image, row, col
 _CELL = 16  # level-0 pixels; how finely places are drawn
 _NO_CHANGE = AugmentationConfig(orientations="none")
 
@@ -119,39 +118,38 @@ class ValidationDataset(Dataset[LocationBatch]):
         samples: Sequence[Sample],
         sizes: Sequence[Size],
         reader: SampleReader,
-        spec: LocationSpec,
         *,
         max_locations: int,
         batch_size: int,
         seed: int = 0,
         regions: Sequence[Polygons | None] | None = None,
     ) -> None:
-        self._samples, self._reader, self._sizes, self._spec = list(samples), reader, list(sizes), spec
+        self._samples, self._reader, self._sizes = list(samples), reader, list(sizes)
         wanted = regions or [None] * len(sizes)
         places = [
-            (i, row, col)
+            (i, cell)
             for i, (size, region) in enumerate(zip(sizes, wanted, strict=True))
-            for row, col in target_cells(size, spec, region)
+            for cell in target_cells(size, reader.spec, region)
         ]
         kept = [places[k] for k in spread(len(places), max_locations, seed)]
-        self._items = [part for _, group in groupby(kept, itemgetter(0)) for part in _parts(list(group), batch_size)]
+        cells = {i: [cell for _, cell in group] for i, group in groupby(kept, itemgetter(0))}
+        self._items = [(i, of[k : k + batch_size]) for i, of in cells.items() for k in range(0, len(of), batch_size)]
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> LocationBatch:
-        item = self._items[index]
-        cells = [(row, col) for _, row, col in item]
-        image = item[0][0]
-        locations = self._reader.read(self._samples[image], cells, self._planned(item))
+        image, cells = self._items[index]
+        locations = self._reader.read(self._samples[image], cells, self._planned(image, cells))
         return LocationBatch.stack(locations).of_image(image)
 
-    def _planned(self, item: list[_Place]) -> list[list[Planned]] | None:
+    def _planned(self, image: int, cells: Sequence[tuple[int, int]]) -> list[list[Planned]] | None:
         """The windows of each location, where those of a cascade are asked for."""
-        if self._spec.nesting is None:
+        spec = self._reader.spec
+        if spec.nesting is None:
             return None
-        grids = (CellGrid(self._sizes[i], self._spec.overview_downsample).window(row, col) for i, row, col in item)
-        return [windows_as_predicted(cell, self._spec.scales) for cell in grids]
+        grid = CellGrid(self._sizes[image], spec.overview_downsample)
+        return [windows_as_predicted(grid.window(*cell), spec.scales) for cell in cells]
 
 
 def target_cells(size: Size, spec: LocationSpec, region: Polygons | None = None) -> list[tuple[int, int]]:
@@ -181,10 +179,6 @@ def spread(total: int, limit: int, seed: int) -> IntArray:
         return np.arange(total)
     bounds = np.arange(limit + 1) * total // limit
     return np.random.default_rng(seed).integers(bounds[:-1], bounds[1:])
-
-
-def _parts(places: list[_Place], size: int) -> list[list[_Place]]:
-    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 class Patch(NamedTuple):
@@ -237,7 +231,7 @@ class PatchDataset(Dataset[Patch]):
         if not samples:
             raise DatasetError(f"no image is in the split {split!r}; see data.split in the configuration")
         trains = split == "train"
-        self.normalisation = Normalisation.of(config, inspect_samples(samples, config).dtype)
+        self.normalisation = Normalisation.of(config, inspect_samples(samples, config)[samples[0]].kind.dtype)
         self._views = tuple(fields_of_view)
         masks = [partial(open_labels, sample, config, tissue=config.tissue) for sample in samples]
         index = LabelIndex.build(masks, len(config.classes), _CELL)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from foveate.membership import Membership
 from foveate.types import BoolArray, IntArray, LabelArray
 
 _T = TypeVar("_T")
+Masks: TypeAlias = Sequence[Callable[[], LabelReader]]  # each opens the labels of an image
 _SIDE = 512
 # Of images that are not trained on no more is read: what is then found is an estimate.
 MOST_PIXELS = 1 << 26
@@ -88,7 +89,7 @@ class ClassTable:
         return f"Counted pixels in {'; '.join(lines)}."
 
 
-def count_split(split: Split, masks: Sequence[Callable[[], LabelReader]], classes: int) -> SplitLabels:
+def count_split(split: Split, masks: Masks, classes: int) -> SplitLabels:
     """Count the labels of a split, which each function opens; of large ones in windows that are spread evenly."""
 
     def count(labels: LabelReader) -> tuple[Tally, float]:
@@ -103,7 +104,7 @@ def count_split(split: Split, masks: Sequence[Callable[[], LabelReader]], classe
     return SplitLabels(split, len(masks), total, any(times > 1 for _, times in counted))
 
 
-def read_each(masks: Sequence[Callable[[], LabelReader]], work: Callable[[LabelReader], _T]) -> Iterator[_T]:
+def read_each(masks: Masks, work: Callable[[LabelReader], _T]) -> Iterator[_T]:
     """Open, read and close each of some labels in a thread, several at a time; what came of it, in order."""
 
     def one(open_labels: Callable[[], LabelReader]) -> _T:
@@ -157,7 +158,7 @@ class LabelIndex:
     @classmethod
     def build(
         cls,
-        masks: Sequence[Callable[[], LabelReader]],
+        masks: Masks,
         classes: int,
         cell: int,
         *,

@@ -83,29 +83,14 @@ class Location(NamedTuple):
     window_labels: Tensor
     scales: Tensor
     nesting: Tensor
-    place: Tensor
-
-
-class LocationBatch(NamedTuple):
-    """N locations, possibly of several images.
-
-    Attributes:
-        overview: (N, C, 2r+1, 2r+1).
-        patches: (N, S', C, P, P).
-        label: (N, T, T) uint8.
-        window_labels: (N, S', P, P) uint8, or (N, 0, P, P).
-        scales: (N, S') int64.
-        nesting: (N, S', 4) int64.
-        place: (N, 5) int64; none where it is not known.
-    """
-
-    overview: Tensor
-    patches: Tensor
-    label: Tensor
-    window_labels: Tensor
-    scales: Tensor
-    nesting: Tensor
     place: Tensor = torch.empty(0, 5, dtype=torch.int64)
+
+
+class LocationBatch(Location):
+    """N locations, possibly of several images: what a `Location` has, each with a first axis N.
+
+    The `place` is (0, 5) where it is not known.
+    """
 
     @classmethod
     def stack(cls, locations: Sequence[Location]) -> LocationBatch:

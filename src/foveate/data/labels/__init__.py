@@ -33,7 +33,8 @@ __all__ = ["ColourTable", "LabelReader", "LabelSource", "LabelTable", "RasterLab
 
 
 # The labels of one image, on its grid at the working resolution. Each has `ids`, the `location` that messages call it,
-# the image's `size`, the `membership` by which labels are read, and `notes`: what was taken for granted, or left out.
+# the image's `size`, the `membership` by which labels are read, the masks (`rasters`) that they are read from, and
+# `notes`: what was taken for granted, or left out.
 LabelSource: TypeAlias = RasterLabels | OverlappingLabels | VectorLabels
 LEFT_OUT = ("outside", "no data", "glass")
 

@@ -89,6 +89,11 @@ class RasterLabels:
         self.colours = file.colours
         self.notes = (*self.notes, *meaning.check(reader))
 
+    @property
+    def rasters(self) -> list[RasterLabels]:
+        """The masks that the labels are read from."""
+        return [self]
+
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
         """As `VectorLabels.ids`."""
         return self._ids(self._get(), rows, cols, counted)
@@ -232,10 +237,10 @@ class OverlappingLabels:
     """The mask of each class on the grid of an image, with ids 0 for no and 1 for yes; None where it has none."""
 
     def __init__(self, parts: Sequence[RasterLabels | None], location: str, notes: Sequence[str] = ()) -> None:
-        self.parts = [part for part in parts if part is not None]
-        self._each, self.location, self.size = list(parts), location, self.parts[0].size
+        self.rasters = [part for part in parts if part is not None]
+        self._each, self.location, self.size = list(parts), location, self.rasters[0].size
         self.membership: Membership = Overlapping()
-        self.notes: tuple[str, ...] = (*notes, *dict.fromkeys(note for part in self.parts for note in part.notes))
+        self.notes: tuple[str, ...] = (*notes, *dict.fromkeys(note for part in self.rasters for note in part.notes))
 
     def ids(self, rows: IntArray, cols: IntArray, counted: BoolArray) -> LabelArray:
         """Sets of bits; a pixel that one mask does not count is not counted at all."""

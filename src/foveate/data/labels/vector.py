@@ -42,7 +42,7 @@ class VectorLabels:
 
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
         self.location, self.size, self.membership = str(path), image.size, config.membership
-        self._ignored = IGNORE  # among the ids of polygons
+        self.rasters: tuple[()] = ()
         self._unlabelled = _unlabelled(config)
         table = _large_table(path, image, config)
         self._outlines = _Kept(path, image, config) if table is None else _ReadNear(table, image, config)
@@ -84,7 +84,7 @@ class VectorLabels:
         masks = {
             label: draw([(part, 1) for part, other in shapes if other == label]) > 0 for label in {i for _, i in shapes}
         }
-        ignored = masks.pop(self._ignored, np.zeros(result.shape, np.bool_))
+        ignored = masks.pop(IGNORE, np.zeros(result.shape, np.bool_))
         result[np.any([ignored, *masks.values()], axis=0)] = 0
         for label, mask in masks.items():
             result |= mask.astype(result.dtype) << label
