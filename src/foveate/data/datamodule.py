@@ -123,7 +123,7 @@ class FoveateDataModule(LightningDataModule):
     @property
     def pixel_counts(self) -> IntArray:
         """(classes,) training pixels of each class; after `setup`."""
-        return self.class_table.splits[0].tally.counts
+        return self._ready().tally.counts
 
     def train_dataloader(self) -> DataLoader[LocationBatch]:
         """Batches of `images_per_step * locations_per_image` locations, from the trainer's step on."""
