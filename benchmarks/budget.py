@@ -24,12 +24,11 @@ import torch
 from matplotlib.figure import Figure
 from timing import RESULTS, report
 
-from foveate.evaluation.tune import KEEPS
 from foveate.files import written
 from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.tune import tune
-from foveate.runs.tuned import read_tuned
+from foveate.runs.tuned import KEEPS, read_tuned
 
 # What of its windows one fixed view uses: fine steps, so that it is compared at about any passes.
 FIXED_KEEPS = sorted({*KEEPS, 0.75})

@@ -37,7 +37,7 @@ from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.train import train_run
 from foveate.runs.tune import tune
-from foveate.runs.tuned import CurvePoint, read_curve, read_tuned
+from foveate.runs.tuned import Trial, read_curve, read_tuned
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "study"
 
@@ -335,7 +335,7 @@ def tuned(folder: Path, budgets: tuple[float, ...]) -> None:
     tune(folder, budgets=[budget * target**2 / 1e6 for budget in budgets])
 
 
-def at(curve: list[CurvePoint], budget: float) -> CurvePoint | None:
+def at(curve: list[Trial], budget: float) -> Trial | None:
     """The point of a budget."""
     return next((point for point in curve if abs(point.budget - budget) < 0.01 * budget), None)
 

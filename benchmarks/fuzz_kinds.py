@@ -103,7 +103,7 @@ def _use_config(path: Path) -> Any:
 def _use_tuned(path: Path) -> Any:
     tuned, config = read_tuned(path), RunConfig.parse(_CONFIG)
     chosen = [with_tuned(config.inference, tuned, config.foveation.estimator, 32).tree() for _ in range(2)]
-    return [one.tree() for one in tuned], chosen
+    return [one._asdict() for one in tuned], chosen
 
 
 def _use_trained(path: Path) -> Any:

@@ -257,7 +257,7 @@ def test_the_usual_commands_train_tune_and_evaluate(tmp_path):
     train_run(RunConfig.parse(tree), run, progress=False)
     assert load_run(run.path).segmenter.scales == ScaleSet(32, (32, 64), 4)
     trials = tune(run.path, split="val", budgets=[1.0, 2.0])
-    assert {look.view for trial in trials for look in trial.candidate.looks} <= {32, 64}
+    assert {look.view for trial in trials for look in trial.looks} <= {32, 64}
     assert 0 <= evaluate_run(run.path, "test").scores.miou <= 1
     with pytest.raises(CheckpointError, match=r"foveation.surround was 4.0, is now 2.0"):
         load_run(run.path, overrides=["foveation.surround=2"])

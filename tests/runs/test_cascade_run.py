@@ -145,7 +145,7 @@ def test_a_tuned_cascade_has_a_curve_that_its_report_draws_and_its_predictions_f
     for point in chosen:
         assert point.miou == max(trial.miou for trial in trials if trial.budget == point.budget)
         assert point.miou >= alone.get(point.budget, 0)
-    ways = {trial.candidate.looks for trial in trials}
+    ways = {trial.looks for trial in trials}
     assert {(PyramidLook(32, 1.0), PyramidLook(64, 1.0)), (PyramidLook(32, 1.0),), (PyramidLook(64, 0.5),)} <= ways
     run = load_run(path, overrides=[f"inference.budget={chosen[-1].budget}"])
     assert run.config.inference.looks == chosen[-1].looks

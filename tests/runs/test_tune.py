@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
-from foveate.evaluation.tune import Candidate, least_passes, ways_of_looking
 from foveate.foveation.estimator import Draw
 from foveate.foveation.estimators import CoarseFirst, FixedScale
 from foveate.geometry import Size, ceil_div
@@ -16,8 +15,8 @@ from foveate.looks.pyramid import PyramidGrid, PyramidLook
 from foveate.runs.evaluate import evaluate_run
 from foveate.runs.folder import RunFolder, load_run
 from foveate.runs.predict import predict
-from foveate.runs.tune import Trial, _pays_for, best_of, tune
-from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
+from foveate.runs.tune import tune
+from foveate.runs.tuned import Trial, best_of, least_passes, pays_for, read_tuned, ways_of_looking, with_tuned
 from toys import make_data_set, toy_config, write_config
 
 
@@ -62,7 +61,7 @@ def test_one_field_of_view_is_looked_at_again_with_wider_margins():
 def test_a_budget_of_one_pass_a_target_pays_for_every_fixed_view_on_any_image():
     sizes = [Size(150, 170)]  # whole windows of 64 reach far over its borders
     budget = 1e6 / 64**2
-    ways = [looks for looks in ways_of_looking((64, 128)) if _pays_for(budget, looks, sizes)]
+    ways = [looks for looks in ways_of_looking((64, 128)) if pays_for(budget, looks, sizes)]
     assert {looks for looks in ways if len(looks) == 1} == {
         (PyramidLook(64, 1.0),), (PyramidLook(128, 0.5),), (PyramidLook(128, 0.75),), (PyramidLook(128, 1.0),)
     }  # fmt: skip
@@ -72,13 +71,13 @@ def test_a_budget_of_one_pass_a_target_pays_for_every_fixed_view_on_any_image():
 
 
 def test_the_best_of_each_budget_is_kept():
-    one, other = (Candidate(looks, (1.0,)) for looks in ways_of_looking((64, 128))[:2])
-    trials = [Trial(10.0, one, 0.5, 9.0), Trial(10.0, other, 0.6, 9.5), Trial(5.0, one, 0.4, 5.0)]
+    one, other = ((looks, (1.0,)) for looks in ways_of_looking((64, 128))[:2])
+    trials = [Trial(10.0, *one, 0.5, 9.0), Trial(10.0, *other, 0.6, 9.5), Trial(5.0, *one, 0.4, 5.0)]
     assert [(choice.budget, choice.miou) for choice in best_of(trials)] == [(5.0, 0.4), (10.0, 0.6)]
 
 
-NARROW = TunedLooks(100.0, (PyramidLook(64, 1.0), PyramidLook(128, 1.0)), (4.0, 1.0), 0.5)
-FIXED = TunedLooks(50.0, (PyramidLook(128, 1.0),), (1.0,), 0.4)
+NARROW = Trial(100.0, (PyramidLook(64, 1.0), PyramidLook(128, 1.0)), (4.0, 1.0), 0.5, 100.0)
+FIXED = Trial(50.0, (PyramidLook(128, 1.0),), (1.0,), 0.4, 50.0)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_what_is_given_is_not_overruled():
         assert with_tuned(given, [NARROW], FixedScale(), 64) == given
 
 
-AUGMENTED = TunedLooks(200.0, FIXED.looks, (1.0,), 0.6, "flips")
+AUGMENTED = Trial(200.0, FIXED.looks, (1.0,), 0.6, 200.0, "flips")
 
 
 @pytest.mark.parametrize(
@@ -137,13 +136,13 @@ def test_tuning_with_augmentation_pays_for_its_passes(tmp_path):
     allowed = round(4e6 / 32**2, 3)
     assert {trial.budget for trial in flips} == {allowed, round(1e6 / 32**2, 3)}
     for trial in flips:
-        same = next(t for t in plain if (t.budget, t.candidate) == (allowed, trial.candidate))
-        if trial.candidate.is_fixed:
+        same = next(t for t in plain if (t.budget, t.looks, t.fusion) == (allowed, trial.looks, trial.fusion))
+        if len(trial.looks) == 1:
             assert trial.passes_per_megapixel == 4 * same.passes_per_megapixel
         else:
             assert trial.passes_per_megapixel <= trial.budget
     trial = max((t for t in flips if t.budget == allowed), key=lambda t: t.miou)
-    overrides = ["inference.tta=flips", f"inference.looks={[list(look) for look in trial.candidate.looks]}"]
+    overrides = ["inference.tta=flips", f"inference.looks={[list(look) for look in trial.looks]}"]
     again = evaluate_run(path, "val", overrides=[*overrides, "inference.planner=pyramid", "inference.budget=all"])
     assert again.scores.miou == pytest.approx(trial.miou, abs=0.05)
     assert again.cost["passes_per_megapixel"] == pytest.approx(trial.passes_per_megapixel, rel=0.02)
@@ -160,7 +159,7 @@ def test_tuning_chooses_on_validation_images_and_is_used_by_what_follows(trained
     for budget in budgets:
         group = [trial for trial in trials if trial.budget == budget]
         assert [trial.miou for trial in group] == sorted((trial.miou for trial in group), reverse=True)
-        assert any(trial.candidate.is_fixed for trial in group)
+        assert any(len(trial.looks) == 1 for trial in group)
     chosen = read_tuned(trained / "tuned.json")
     assert [one.miou for one in chosen] == [max(t.miou for t in trials if t.budget == b) for b in budgets]
     run = load_run(trained, overrides=["inference.budget=fixed"])
@@ -247,3 +246,8 @@ def test_coarse_first_passes_one_scale_a_location():
         assert (reading.scales, reading.drawn, reading.passes) == (tuple(range(scales)), True, 1)
     drawn = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     assert torch.equal(estimator.weights(drawn, Draw()), drawn)
+
+
+def test_several_processes_find_what_one_finds(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("tuned.json"))
+    assert tune(run, budgets=(1.0,)) == tune(run, budgets=(1.0,), processes=2, overwrite=True)

@@ -1,4 +1,4 @@
-"""Evaluation of labelled images: scores of blocks, maps of errors, and what `foveate tune` computes from samples."""
+"""Evaluation of labelled images: scores of blocks, and maps of errors."""
 
 from typing import TYPE_CHECKING
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from foveate.data.label_index import ClassTable
 from foveate.data.labels import LEFT_OUT
 from foveate.data.readers.pyramid import ImageReader
-from foveate.runs.tune import Trial
+from foveate.runs.tuned import Trial
 from foveate.texts import counted, length, percent
 
 if TYPE_CHECKING:
@@ -207,22 +207,16 @@ def tuning_table(title: str, trials: Sequence[Trial]) -> Table:
     for budget, group in groupby(trials, attrgetter("budget")):
         for place, trial in enumerate(_shown(list(group))):
             scores = (f"{100 * trial.miou:.1f}", f"{trial.passes_per_megapixel:.1f}")
-            looks = f"{trial.candidate}, {trial.tta}" if trial.tta else str(trial.candidate)
-            row = ("" if place else f"{budget:g}", looks, _weights(trial), *scores)
+            parts = [f"{view} px" + (f" (central {keep:g})" if keep < 1 else "") for view, keep in trial.looks]
+            looks = " + ".join(parts) + (f", {trial.tta}" if trial.tta else "")
+            weights = ":".join(f"{weight:g}" for weight in trial.fusion)
+            row = ("" if place else f"{budget:g}", looks, weights, *scores)
             table.add_row(*row, style=None if place else "bold")
         table.add_section()
     return table
 
 
-def _weights(trial: Trial) -> str:
-    """How the looks are fused; the many numbers of a fit are in the file."""
-    fusion = trial.candidate.fusion
-    if isinstance(fusion[0], tuple):
-        return "by class"
-    return ":".join(f"{weight:g}" for weight in fusion)
-
-
 def _shown(trials: list[Trial]) -> list[Trial]:
-    best_fixed = next((trial for trial in trials if trial.candidate.is_fixed), None)
+    best_fixed = next((trial for trial in trials if len(trial.looks) == 1), None)
     shown = trials[:_SHOWN]
     return shown if best_fixed is None or best_fixed in shown else [*shown, best_fixed]

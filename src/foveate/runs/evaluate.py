@@ -1,13 +1,14 @@
 """Evaluate a trained run on a split of its data, in one process or several: first the plan, then the work."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
 
@@ -29,6 +30,7 @@ from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
 
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,12 @@ class EvaluationPlan:
     def grid(self, index: int) -> BlockGrid:
         """The blocks of an image."""
         return BlockGrid(self.images[index].size, self.scoring.block_side)
+
+    def evaluation(
+        self, blocks: Iterable[tuple[int, BlockScore]], on_progress: Callable[[float], None] | None
+    ) -> Evaluation:
+        """The scores of all blocks put together."""
+        return evaluation_of(self.images, blocks, self.scoring, maps=self.maps, on_progress=on_progress)
 
     @property
     def blocks(self) -> int:
@@ -101,27 +109,71 @@ def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -
         _log.warning(note)
     images = tuple(image for image, _ in checked)
     looks = LookPlan.of(config.inference, config.foveation.estimator, config.foveation.scales)
-    cell, views = config.foveation.overview_downsample, tuple(config.foveation.fields_of_view)
-    scoring = Scoring(
-        config.inference,
-        tuple(data.class_names),
-        data.membership,
-        cell,
-        looks.root,
-        maps=options.maps is not None,
-        hausdorff=options.hausdorff,
-    )
+    cell, views, membership = config.foveation.overview_downsample, config.foveation.fields_of_view, data.membership
+    measured = {"maps": options.maps is not None, "hausdorff": options.hausdorff}
+    scoring = Scoring(config.inference, tuple(data.class_names), membership, cell, looks.root, **measured)
     if options.maps is None:
         return EvaluationPlan(samples, images, scoring, None)
-    classes = tuple(data.classes)
-    maps = MapSpec(options.maps, cell, views, classes, data.membership, looks.map, options.overwrite)
-    return EvaluationPlan(samples, images, scoring, maps)
+    of_all = (cell, tuple(views), tuple(data.classes), membership, looks.map, options.overwrite)
+    return EvaluationPlan(samples, images, scoring, MapSpec(options.maps, *of_all))
 
 
 def _checked(sample: Sample, config: RunConfig) -> tuple[LabelledImage, tuple[str, ...]]:
     """The image, and what was taken for granted of its labels."""
     with open_sample(sample, config.data) as image, open_labels(sample, config.data) as labels:
         return LabelledImage(sample.name, image.size, image.georeference), labels.notes
+
+
+class Loading(TypedDict, total=False):
+    """How a run is loaded, and how many processes work with it.
+
+    Processes are spawned: a script that asks for several keeps its own work under `if __name__ == "__main__":`.
+
+    Attributes:
+        checkpoint: "best", the default, or "last".
+        device: "cpu" by default; "cuda" spreads the processes over all CUDA devices, on the CPU they share the cores.
+        overrides: `key.subkey=value` changes to the configuration.
+        processes: 1 by default.
+    """
+
+    checkpoint: str
+    device: torch.device | str
+    overrides: list[str] | None
+    processes: int
+
+
+def led(path: Path, how: Loading) -> TrainedRun:
+    """The run in the process that leads: on the device where it works alone; others load it each for themselves."""
+    return _loaded(path, how if how.get("processes", 1) == 1 else {**how, "device": "cpu"}, 0)
+
+
+def shared(
+    run: TrainedRun,
+    path: Path,
+    how: Loading,
+    work: Callable[..., Iterable[_Result]],
+    pieces: Iterable[Any],
+    *given: Any,
+) -> Generator[Iterable[_Result]]:
+    """What `work(run, *given, piece)` gives for every piece, as it comes; in this process if one was asked for."""
+    if how.get("processes", 1) == 1:
+        return (work(run, *given, piece) for piece in pieces)
+    return shared_out(_prepared, _worked, pieces, how["processes"], path, how, work, given)
+
+
+def _loaded(path: Path, how: Loading, rank: int) -> TrainedRun:
+    device, checkpoint = device_of(rank, str(how.get("device", "cpu"))), how.get("checkpoint", "best")
+    return load_run(path, checkpoint=checkpoint, device=device, overrides=how.get("overrides"))
+
+
+def _prepared(
+    rank: int, path: Path, how: Loading, work: Callable[..., Iterable[_Result]], given: Sequence[Any]
+) -> Callable[..., Iterable[_Result]]:
+    return partial(work, _loaded(path, how, rank), *given)
+
+
+def _worked(prepared: Callable[..., Iterable[_Result]], piece: Any) -> list[_Result]:
+    return list(prepared(piece))
 
 
 def evaluate_split(
@@ -144,8 +196,7 @@ def evaluate_split(
         OutputWriteError: when a map could not be written.
     """
     plan = plan_evaluation(run.config, split, options)
-    blocks = _scores(plan, run, range(plan.blocks))
-    return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
+    return plan.evaluation(_scores(run, plan, range(plan.blocks)), on_progress)
 
 
 def evaluate_run(
@@ -153,53 +204,40 @@ def evaluate_run(
     split: str = "val",
     options: EvaluationOptions = SCORES_ONLY,
     *,
-    checkpoint: str = "best",
-    device: torch.device | str = "cpu",
-    overrides: list[str] | None = None,
-    processes: int = 1,
     on_progress: Callable[[float], None] | None = None,
+    **how: Unpack[Loading],
 ) -> Evaluation:
-    """Predict and score every image of a split, whole, in several processes; the scores are those of one process.
+    """As `evaluate_split`, of the run in a folder, in one process or several; the scores are those of one process.
 
-    Processes are spawned: a script that asks for several keeps its own work under `if __name__ == "__main__":`.
     Seconds are counted from when the first process has loaded its network, and memory is that of the largest process.
 
     Args:
         path: the run's folder.
         split: "train", "val" or "test".
         options: further measurements besides the scores.
-        checkpoint: "best" or "last".
-        device: "cuda" spreads the processes over all CUDA devices; on the CPU they share the cores.
-        overrides: `key.subkey=value` changes to the configuration.
-        processes: how many work on blocks.
         on_progress: told how much more of the work is done, in shares that add up to 1.
+        how: `checkpoint`, `device`, `overrides`, `processes`: see `Loading`.
 
     Raises:
         ConfigError, DatasetError, OutputExistsError: see `plan_evaluation`; before any work.
         CheckpointError: when the checkpoint is missing, damaged or of another configuration.
         WorkerError: when a process died.
     """
+    folder, processes = RunFolder(Path(path)), how.get("processes", 1)
     if processes < 1:
         raise ConfigError(f"processes is {processes}; give at least 1")
     # Before weights are loaded: what is wrong with the data is said at once.
-    plan = plan_evaluation(RunFolder(Path(path)).configured(overrides), split, options)
-    if processes == 1:
-        run = load_run(path, checkpoint=checkpoint, device=device, overrides=overrides)
-        blocks = _scores(plan, run, range(plan.blocks))
-        return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
-    # Loaded here too: what is wrong with the run is then said once, and before anything is started.
-    load_run(path, checkpoint=checkpoint, overrides=overrides)
-    # The first piece has no block: the first result says that a network is loaded, and the clock starts. Under load
-    # it may be that of another piece.
-    pieces = [range(0), *pieces_of(plan.blocks, processes)]
-    given = (plan, Path(path), checkpoint, str(device), overrides)
-    with closing(shared_out(_prepared, _scores_of, pieces, processes, *given)) as found:
-        first = next(found)
-        blocks = chain(first, chain.from_iterable(found))
-        return evaluation_of(plan.images, blocks, plan.scoring, maps=plan.maps, on_progress=on_progress)
+    plan = plan_evaluation(folder.configured(how.get("overrides")), split, options)
+    # Also where others do the work: what is wrong with the run is said once, and before anything is started.
+    run = led(folder.path, how)
+    # Of several processes the first piece has no block: the first result says that a network is loaded, and the clock
+    # starts. Under load it may be that of another piece.
+    pieces = [range(plan.blocks)] if processes == 1 else [range(0), *pieces_of(plan.blocks, processes)]
+    with closing(shared(run, folder.path, how, _scores, pieces, plan)) as found:
+        return plan.evaluation(chain(next(found), chain.from_iterable(found)), on_progress)
 
 
-def _scores(plan: EvaluationPlan, run: TrainedRun, numbers: Iterable[int]) -> Iterator[tuple[int, BlockScore]]:
+def _scores(run: TrainedRun, plan: EvaluationPlan, numbers: Iterable[int]) -> Iterator[tuple[int, BlockScore]]:
     """The image's place and the score of every numbered block."""
     data, segmenter = run.config.data, ready_to_predict(run.segmenter, run.device)
     for index, places in groupby(plan.places(numbers), key=itemgetter(0)):
@@ -210,13 +248,3 @@ def _scores(plan: EvaluationPlan, run: TrainedRun, numbers: Iterable[int]) -> It
             area = sample_area(sample, data, image)
             for score in score_blocks(segmenter, source, labels, windows, plan.scoring, area):
                 yield index, score
-
-
-def _prepared(
-    rank: int, plan: EvaluationPlan, path: Path, checkpoint: str, device: str, overrides: list[str] | None
-) -> tuple[EvaluationPlan, TrainedRun]:
-    return plan, load_run(path, checkpoint=checkpoint, device=device_of(rank, device), overrides=overrides)
-
-
-def _scores_of(prepared: tuple[EvaluationPlan, TrainedRun], numbers: Iterable[int]) -> list[tuple[int, BlockScore]]:
-    return list(_scores(*prepared, numbers))

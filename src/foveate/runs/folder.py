@@ -23,7 +23,7 @@ from foveate.networks.config import check_code
 from foveate.package import __version__
 from foveate.processes import locked_folder
 from foveate.runs.config import RunConfig
-from foveate.runs.tuned import TunedLooks, read_tuned, with_tuned
+from foveate.runs.tuned import Trial, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed
 
@@ -91,7 +91,7 @@ class TrainedRun:
     config: RunConfig
     segmenter: FoveatedSegmenter
     device: torch.device
-    tuned: tuple[TunedLooks, ...] = ()
+    tuned: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,72 +1,233 @@
-"""Choose on labelled images how a trained run spends a budget: fields of view, margins, and how they are fused."""
+"""Choose on labelled images how a trained run spends a budget: how every way of looking does at some pixels."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.images import open_labels, open_sample
-from foveate.devices import device_of
+from foveate.data.labels import LabelReader
 from foveate.errors import ConfigError
-from foveate.evaluation import tune as simulation
 from foveate.files import refuse_existing, write_text
-from foveate.geometry import Size
-from foveate.inference.config import PASSES_OF_A_PATCH, Tta
-from foveate.inference.executor import shared_out
-from foveate.inference.field import closest_most
-from foveate.inference.pipeline import ready_to_predict
+from foveate.geometry import Size, Window
+from foveate.inference.config import PASSES_OF_A_PATCH, InferenceConfig, Tta
+from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.plan import BlockGrid, block_side
 from foveate.inference.source import PixelSource
-from foveate.metrics import scores_from
-from foveate.runs.config import RunConfig
-from foveate.runs.evaluate import SCORES_ONLY, EvaluationPlan, plan_evaluation
-from foveate.runs.folder import RunFolder, TrainedRun, load_run
-from foveate.runs.tuned import SLACK, TunedLooks
+from foveate.looks import pyramid
+from foveate.membership import Membership
+from foveate.metrics import confusion_matrix, scores_from
+from foveate.patches.extraction import Windows
+from foveate.runs.evaluate import SCORES_ONLY, EvaluationPlan, Loading, led, plan_evaluation, shared
+from foveate.runs.folder import RunFolder, TrainedRun
+from foveate.runs.tuned import Candidate, Looks, Trial, best_of, candidates
+from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import sealed
 
 BUDGETS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
-# How much more a closer look counts than the next wider: as much, a good deal more, or all but alone.
-_FACTORS = (1.0, 3.0, 50.0)
+_MOST_BYTES = 2**30
+_CLOSEST = 4
 
 
-class Trial(NamedTuple):
-    """A candidate at a budget, and how well it did."""
+@dataclass(frozen=True, slots=True)
+class SampledImage:
+    """An image at n x m pixels of a regular grid.
 
-    budget: float  # passes per megapixel that were allowed
-    candidate: simulation.Candidate  # the way of looking
-    miou: float  # at evenly spread pixels of the labelled images, in [0, 1]
-    passes_per_megapixel: float  # what it cost
-    tta: Tta | None = None  # test-time augmentation, as `InferenceConfig.tta`
+    Attributes:
+        size: of the image.
+        rows: (n,) level-0 rows of the grid.
+        cols: (m,) level-0 columns.
+        labels: (n, m).
+        membership: how they are read.
+    """
+
+    size: Size
+    rows: Tensor
+    cols: Tensor
+    labels: Tensor
+    membership: Membership
+
+    def inside(self, window: Window) -> tuple[slice, slice]:
+        """The rows and columns of the grid inside a window of the image."""
+        rows = torch.searchsorted(self.rows, torch.tensor([window.top, window.bottom])).tolist()
+        cols = torch.searchsorted(self.cols, torch.tensor([window.left, window.right])).tolist()
+        return slice(*rows), slice(*cols)
 
 
-class _Job(NamedTuple):
-    """One look to be made everywhere in one image, after the wider ones that it depends on."""
-
-    image: int
-    looks: simulation.Looks
-    tta: Tta | None = None
-
-    def passes(self, image: simulation.SampledImage) -> float:
-        """About how many it takes."""
-        return sum(image.size.pixels / (look.view * look.keep) ** 2 for look in self.looks)
+def sampling_step(sizes: Sequence[Size], classes: int, looks: int) -> int:
+    """Pixels between samples: 4, or more where the samples of all images would take more than 1 GiB."""
+    numbers = 2 * classes * looks * sum(size.pixels for size in sizes)
+    return max(_CLOSEST, math.ceil(math.sqrt(numbers / _MOST_BYTES)))
 
 
-def tune(  # noqa: PLR0913 - as evaluate_run
+def sample_labels(
+    labels: LabelReader, size: Size, block_size: int, *, step: int, membership: Membership
+) -> SampledImage:
+    """The grid of an image, a row and a column every `step` pixels, and what is labelled there."""
+    rows, cols = (torch.arange(min(step // 2, side - 1), side, step) for side in (size.height, size.width))
+    ids = torch.full((len(rows), len(cols)), membership.ignore_index)
+    image = SampledImage(size, rows, cols, ids, membership)
+    for window in BlockGrid(size, block_size):
+        here, there = image.inside(window)
+        read = torch.from_numpy(labels.read(window)).long()
+        ids[here, there] = read[rows[here] - window.top][:, cols[there] - window.left]
+    return image
+
+
+def sample_look(
+    segmenter: FoveatedSegmenter,
+    source: PixelSource,
+    image: SampledImage,
+    looks: Looks,
+    config: InferenceConfig,
+    classes: int,
+) -> Tensor:
+    """Look at an image in one way everywhere, and keep what the closest look predicts at its grid.
+
+    Args:
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        image: its grid.
+        looks: the closest, and of a cascade the wider ones that give it context.
+        config: of inference; its planner, looks and budget are replaced.
+        classes: number of classes C.
+
+    Returns:
+        Probabilities (C, n, m), half precision; zeros in blocks without a label at the grid, which are left out.
+    """
+    counting = (1.0,) + (0.0,) * (len(looks) - 1)
+    alone = config.model_copy(update={"planner": "pyramid", "looks": looks, "budget": "all", "fusion": counting})
+    side = block_side(config.block_size, 1, pyramid.PyramidGrid.of(image.size, looks).sides[-1])
+    known = image.labels != image.membership.ignore_index
+    blocks = (window for window in BlockGrid(image.size, side) if bool(known[image.inside(window)].any()))
+    found = torch.zeros(classes, *image.labels.shape, dtype=torch.float16)
+    least = torch.finfo(torch.float16).tiny  # what was looked at is told from what was not
+    for done in finished_blocks(segmenter, source, alone, blocks=blocks):
+        here, there = image.inside(done.window)
+        assert done.logits is not None  # all of the image is looked at
+        picked = done.logits[:, image.rows[here] - done.window.top][:, :, image.cols[there] - done.window.left]
+        shares = image.membership.probabilities(picked, dim=0)
+        found[:, here, there] = shares.half().clamp(min=least).cpu()
+    return found
+
+
+class Simulation:
+    """Looks at sampled images as the pyramid planner would.
+
+    What several budgets or weights have in common is computed once. `target` is the side of one, level-0 pixels.
+
+    Attributes:
+        seen: by place of an image and what it was looked at by (`Candidate.made`), probabilities (C, n, m) of
+            `sample_look`.
+    """
+
+    def __init__(self, images: Sequence[SampledImage], target: int) -> None:
+        self._images, self._target = images, target
+        self.seen: dict[tuple[int, Looks], Tensor] = {}
+        self._gains = cache(self._gains_of)
+        self._counts: dict[tuple[int, Candidate, tuple[bytes, ...]], Tensor] = {}
+
+    def outcome(self, candidate: Candidate, budget: float | str) -> tuple[Tensor, int]:
+        """What a candidate comes to for a budget: passes per megapixel, "fixed" or "all".
+
+        Returns:
+            Counts (C, C) of samples, rows = label, columns = prediction, of overlapping classes (C, 2, 2); and passes.
+
+        The gain of a closer look is the mean entropy of the wide look over the samples of its support; the planner
+        takes it over the network's output there, so places on the verge of a closer look may differ.
+
+        Raises:
+            ConfigError: when the budget does not pay for the widest look alone.
+        """
+        found = [self._one(number, candidate, budget) for number in range(len(self._images))]
+        return torch.stack([counts for counts, _ in found]).sum(dim=0), sum(passes for _, passes in found)
+
+    def _one(self, number: int, candidate: Candidate, budget: float | str) -> tuple[Tensor, int]:
+        image = self._images[number]
+        grid = pyramid.PyramidGrid.of(image.size, candidate.looks)
+        chosen = self._chosen(number, candidate, grid, budget)
+        passes = len(grid.roots.top) + sum(int(supports.sum()) for supports in chosen)
+        key = number, candidate, tuple(supports.numpy().tobytes() for supports in chosen)
+        if key not in self._counts:  # one look is made by every budget, and large ones pay for all closer ones
+            at_samples = [
+                made[image.rows // side][:, image.cols // side] for made, side in zip(chosen, grid.sides, strict=False)
+            ]
+            prediction = self._fused(number, candidate, at_samples)
+            membership, classes = image.membership, len(self.seen[number, candidate.made[-1]])
+            matrix = confusion_matrix(classes, membership)
+            matrix.update(*(membership.answers(one[None], classes) for one in (prediction, image.labels)))
+            self._counts[key] = matrix.compute()
+        return self._counts[key], passes
+
+    def _fused(self, number: int, candidate: Candidate, where: Sequence[Tensor]) -> Tensor:
+        """Labels (n, m) by the weighted mean of the looks; masks (n, m) say where each but the widest was made."""
+        membership, everywhere = self._images[number].membership, torch.ones_like(self._images[number].labels)
+        total, sums = torch.zeros(()), torch.zeros(())
+        # From the widest on, as the planner adds them up.
+        for looks, weight, made in list(zip(candidate.made, candidate.fusion, [*where, everywhere], strict=True))[::-1]:
+            total = total + weight * made * self.seen[number, looks].float()
+            sums = sums + weight * made
+        return membership.decided(membership.as_logits(total / sums))
+
+    def _chosen(
+        self, number: int, candidate: Candidate, grid: pyramid.PyramidGrid, budget: float | str
+    ) -> list[Tensor]:
+        """Where each look but the widest is made: a mask of its supports (rows, cols)."""
+        gains, seen = self._gains(number, candidate.looks, candidate.made[-1])
+        if budget == "all":
+            return [torch.ones_like(gain, dtype=torch.bool) for gain in gains]
+        size = self._images[number].size
+        passes = pyramid.passes_allowed(budget, grid.roots, size, self._target)
+        # Blocks without a label were not looked at; their share of the budget is not spent elsewhere.
+        allowed = round(seen * pyramid.closer_looks(passes, grid.roots, size))
+        price = pyramid.price_for(torch.cat([torch.empty(0), *(gain.flatten() for gain in gains)]), allowed)
+        pays = [gain > price for gain in gains]
+        for level in reversed(range(len(pays) - 1)) if candidate.cascaded else ():
+            (rows, cols), parts = pays[level].shape, grid.sides[level + 1] // grid.sides[level]
+            wider = pays[level + 1].repeat_interleave(parts, 0).repeat_interleave(parts, 1)
+            pays[level] &= wider[:rows, :cols]  # where the wider support that it lies in is chosen
+        return pays
+
+    def _gains_of(self, number: int, looks: Looks, widest: Looks) -> tuple[list[Tensor], float]:
+        """Gain of each look but the widest at its supports (rows, cols), and what share of samples was looked at."""
+        image = self._images[number]
+        wide, grid = self.seen[number, widest].float(), pyramid.PyramidGrid.of(image.size, looks)
+        looked_at = (wide.sum(dim=0) > 0).float()
+        entropy = looked_at * image.membership.entropy(image.membership.as_logits(wide), dim=0)
+        return [_gains(image, entropy, side, grid) for side in grid.sides[:-1]], float(looked_at.mean())
+
+
+def _gains(image: SampledImage, entropy: Tensor, side: int, grid: pyramid.PyramidGrid) -> Tensor:
+    """Gain of a look at every support of a side, (rows, cols): see `Predictor`."""
+    rows, cols = (int(positions[-1]) // side + 1 for positions in (image.rows, image.cols))
+    place = (image.rows // side)[:, None] * cols + image.cols // side
+    sums, counts = (
+        torch.zeros(rows * cols).index_add_(0, place.flatten(), values.flatten())
+        for values in (entropy, torch.ones_like(entropy))
+    )
+    corners = torch.cartesian_prod(torch.arange(rows) * side, torch.arange(cols) * side).reshape(-1, 2)
+    supports = Windows(corners[:, 0], corners[:, 1], side)
+    return pyramid.gains_of(sums / counts.clamp(min=1), supports, grid.sides[0], image.size).view(rows, cols)
+
+
+def tune(
     path: Path,
     *,
     split: str = "val",
     budgets: Sequence[float] = BUDGETS,
     ttas: Sequence[Tta] = (),
-    checkpoint: str = "best",
-    device: torch.device | str = "cpu",
-    overrides: list[str] | None = None,
-    processes: int = 1,
     overwrite: bool = False,
     loaded: TrainedRun | None = None,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
+    **how: Unpack[Loading],
 ) -> list[Trial]:
     """Try every way of looking that fits each budget, and note the best of each in the run's folder.
 
@@ -79,22 +240,22 @@ def tune(  # noqa: PLR0913 - as evaluate_run
     """
     folder = RunFolder(path)
     refuse_existing(folder.tuned_file, overwrite)
-    # Several processes load it each for itself.
-    run = loaded or folder.load(checkpoint, torch.device(device if processes == 1 else "cpu"), overrides)
+    run = loaded or led(path, how)
     if ttas and isinstance(run.segmenter, CascadeSegmenter):
         raise ConfigError("test-time augmentation does not work with cascades; tune without --tta")
     plan, rounds = plan_evaluation(run.config, split, SCORES_ONLY), [None, *ttas]
-    where = (path, checkpoint, str(device), overrides, processes)
-    progress = on_progress or (lambda _: None)
+    work = partial(shared, run, path, how, _looked)
     trials = [
         trial
         for tta in rounds
-        for trial in _tried(run, plan, budgets, tta, where, lambda part: progress(part / len(rounds)))
+        for trial in _tried(run, plan, budgets, tta, work, lambda part: on_progress(part / len(rounds)))
     ]
     if not trials:
         raise ConfigError(f"budgets of {list(budgets)} are too small; the widest look alone costs more")
     trials.sort(key=lambda trial: (trial.budget, -trial.miou))
-    _save(folder, trials, split, overwrite)
+    listed = {"chosen": best_of(trials), "trials": trials}
+    tree = {"split": split, **{key: [one._asdict() for one in some] for key, some in listed.items()}}
+    write_text(folder.tuned_file, sealed(tree), overwrite=overwrite)
     return trials
 
 
@@ -103,163 +264,54 @@ def _tried(
     plan: EvaluationPlan,
     budgets: Sequence[float],
     tta: Tta | None,
-    where: tuple[Path, str, str, list[str] | None, int],
+    work: Callable[..., Generator[Iterable[tuple[int, Looks, Tensor]]]],
     progress: Callable[[float], None],
-) -> list[Trial]:
+) -> Iterator[Trial]:
     """All trials with one test-time augmentation, or without: every pass of a patch is paid for."""
-    *place, processes = where
-    target, times = run.segmenter.scales.target, PASSES_OF_A_PATCH[tta]
-    shares = [round(share * 1e6 / target**2, 3) for share in budgets]
-    allowed = {budget: _affordable(run, plan, budget / times) for budget in shares}
-    candidates = {looks: _candidates(looks, run) for looks in {looks for ways in allowed.values() for looks in ways}}
-    made = sorted({looks for group in candidates.values() for one in group for looks in one.made})
-    if not made:
-        return []
-    images = _unseen(run.config, plan, len(made))
-    jobs = [_Job(i, looks, tta) for i in range(len(images)) for looks in made]
-    if processes == 1:
-        found = _looked(run, plan, images, jobs, range(len(jobs)))
-    else:
-        pieces = [[number] for number in range(len(jobs))]
-        found = _one_by_one(shared_out(_prepared, _looked_at, pieces, processes, *place, plan, images, jobs))
-    costs = {job: job.passes(images[job.image]) for job in jobs}
-    total = sum(costs.values())
-    with closing(found):
-        for job, probabilities in found:
-            images[job.image].probabilities[job.looks] = probabilities
-            progress(costs[job] / total)
-    return [
-        _trial(images, budget, candidate, target, run.config.data.class_names, tta)
-        for budget, ways in allowed.items()
-        for looks in ways
-        for candidate in candidates[looks]
-    ]
-
-
-def best_of(trials: Sequence[Trial]) -> list[TunedLooks]:
-    """The best trial of each budget, smallest budget first."""
-    best: dict[float, Trial] = {}
-    for trial in trials:
-        if trial.budget not in best or trial.miou > best[trial.budget].miou:
-            best[trial.budget] = trial
-    return [TunedLooks(t.budget, t.candidate.looks, t.candidate.fusion, t.miou, t.tta) for _, t in sorted(best.items())]
-
-
-def _affordable(run: TrainedRun, plan: EvaluationPlan, budget: float) -> list[simulation.Looks]:
-    """The ways whose widest look the budget pays for."""
+    segmenter, times, names = run.segmenter, PASSES_OF_A_PATCH[tta], run.config.data.class_names
+    target, cascaded = segmenter.scales.target, isinstance(segmenter, CascadeSegmenter)
     sizes = [image.size for image in plan.images]
-    views, target = run.segmenter.views_passed, run.segmenter.scales.target
-    ways = (
-        simulation.ways_down(views)
-        if isinstance(run.segmenter, CascadeSegmenter)
-        else simulation.ways_of_looking(views, target)
-    )
-    return [looks for looks in ways if _pays_for(budget, looks, sizes)]
+    tried = [
+        (budget, candidate)
+        for budget in (round(share * 1e6 / target**2, 3) for share in budgets)
+        for candidate in candidates(segmenter.views_passed, target, budget / times, sizes, cascaded=cascaded)
+    ]
+    made = sorted({looks for _, candidate in tried for looks in candidate.made})
+    images = _sampled(run, plan, len(made)) if made else []
+    jobs = [(number, image, looks, tta) for number, image in enumerate(images) for looks in made]
+    cost = {  # in about so many passes
+        (number, looks): sum(image.size.pixels / (look.view * look.keep) ** 2 for look in looks)
+        for number, image, looks, _ in jobs
+    }
+    simulation = Simulation(images, target)
+    with closing(work(jobs, plan)) as found:
+        for number, looks, probabilities in chain.from_iterable(found):
+            simulation.seen[number, looks] = probabilities
+            progress(cost[number, looks] / sum(cost.values()))
+    for budget, candidate in tried:
+        # One look needs no price, and its cover may reach over the border by more than the budget says.
+        counts, passes = simulation.outcome(candidate, "all" if len(candidate.looks) == 1 else budget / times)
+        each = times * passes / sum(size.megapixels for size in sizes)
+        yield Trial(budget, candidate.looks, candidate.fusion, scores_from(counts, names).miou, each, tta)
 
 
-def _pays_for(budget: float, looks: simulation.Looks, sizes: Sequence[Size]) -> bool:
-    """Whether a budget pays for the widest look of all, everywhere in images of these sizes.
-
-    One field of view is never left out for its windows that reach over the border: one pass a target has them too.
-    """
-    if len(looks) == 1:
-        return 1e6 / (looks[0].view * looks[0].keep) ** 2 <= budget * SLACK
-    return all(simulation.least_passes(looks, size) <= budget * size.megapixels for size in sizes)
-
-
-def _candidates(looks: simulation.Looks, run: TrainedRun) -> list[simulation.Candidate]:
-    """A way of looking with every way to fuse what it sees."""
-    if len(looks) == 1:
-        return [simulation.Candidate(looks, (1.0,))]
-    cascaded = isinstance(run.segmenter, CascadeSegmenter)
-    return [simulation.Candidate(looks, closest_most(len(looks), factor), cascaded) for factor in _FACTORS]
-
-
-def _trial(
-    images: Sequence[simulation.SampledImage],
-    budget: float,
-    candidate: simulation.Candidate,
-    target: int,
-    names: list[str],
-    tta: Tta | None,
-) -> Trial:
-    times = PASSES_OF_A_PATCH[tta]
-    # One look needs no price, and its cover may reach over the border by more than the budget says.
-    counts, passes = simulation.simulate(images, candidate, "all" if candidate.is_fixed else budget / times, target)
-    megapixels = sum(image.size.megapixels for image in images)
-    return Trial(budget, candidate, scores_from(counts, names).miou, times * passes / megapixels, tta)
-
-
-def _unseen(config: RunConfig, plan: EvaluationPlan, looks: int) -> list[simulation.SampledImage]:
-    """The images of a plan at the pixels where this many looks are kept; none is made yet."""
-    data, side = config.data, config.inference.block_size
-    step = simulation.sampling_step([image.size for image in plan.images], len(data.classes), looks)
+def _sampled(run: TrainedRun, plan: EvaluationPlan, looks: int) -> list[SampledImage]:
+    """The images of a plan at the pixels where this many looks are kept."""
+    data, side = run.config.data, run.config.inference.block_size
+    step = sampling_step([image.size for image in plan.images], len(data.classes), looks)
     images = []
     for sample, image in zip(plan.samples, plan.images, strict=True):
         with open_labels(sample, data) as labels:
-            images.append(simulation.sample_labels(labels, image.size, side, step=step, membership=data.membership))
+            images.append(sample_labels(labels, image.size, side, step=step, membership=data.membership))
     return images
 
 
-def _one_by_one(found: Generator[list[tuple[_Job, Tensor]]]) -> Generator[tuple[_Job, Tensor]]:
-    with closing(found):
-        for some in found:
-            yield from some
-
-
-_Prepared = tuple[TrainedRun, EvaluationPlan, Sequence[simulation.SampledImage], Sequence[_Job]]
-
-
-def _prepared(
-    rank: int,
-    path: Path,
-    checkpoint: str,
-    device: str,
-    overrides: list[str] | None,
-    plan: EvaluationPlan,
-    images: Sequence[simulation.SampledImage],
-    jobs: Sequence[_Job],
-) -> _Prepared:
-    run = load_run(path, checkpoint=checkpoint, device=device_of(rank, device), overrides=overrides)
-    return run, plan, images, jobs
-
-
-def _looked_at(prepared: _Prepared, numbers: Iterable[int]) -> list[tuple[_Job, Tensor]]:
-    """What the numbered jobs find, in one process of several."""
-    return list(_looked(*prepared, numbers))
-
-
 def _looked(
-    run: TrainedRun,
-    plan: EvaluationPlan,
-    images: Sequence[simulation.SampledImage],
-    jobs: Sequence[_Job],
-    numbers: Iterable[int],
-) -> Generator[tuple[_Job, Tensor]]:
-    """What the numbered jobs find."""
+    run: TrainedRun, plan: EvaluationPlan, job: tuple[int, SampledImage, Looks, Tta | None]
+) -> Iterator[tuple[int, Looks, Tensor]]:
+    """What looking at one image in one way finds: see `sample_look`."""
+    number, image, looks, tta = job
     segmenter, data = ready_to_predict(run.segmenter, run.device), run.config.data
-    for job in (jobs[number] for number in numbers):
-        with open_sample(plan.samples[job.image], data) as reader:
-            source = PixelSource.of(reader, data, run.device)
-            config = run.config.inference.model_copy(update={"tta": job.tta})
-            way = (images[job.image], job.looks, config, len(data.classes))
-            yield job, simulation.sample_look(segmenter, source, *way)
-
-
-def _save(folder: RunFolder, trials: Sequence[Trial], split: str, overwrite: bool) -> None:
-    tree = {
-        "split": split,
-        "chosen": [choice.tree() for choice in best_of(trials)],
-        "trials": [
-            {
-                "budget": trial.budget,
-                "looks": [list(look) for look in trial.candidate.looks],
-                "fusion": list(trial.candidate.fusion),
-                "miou": trial.miou,
-                "passes_per_megapixel": trial.passes_per_megapixel,
-                "tta": trial.tta,
-            }
-            for trial in trials
-        ],
-    }
-    write_text(folder.tuned_file, sealed(tree), overwrite=overwrite)
+    with open_sample(plan.samples[number], data) as reader:
+        source, config = PixelSource.of(reader, data, run.device), run.config.inference.model_copy(update={"tta": tta})
+        yield number, looks, sample_look(segmenter, source, image, looks, config, len(data.classes))

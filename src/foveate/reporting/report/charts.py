@@ -177,16 +177,15 @@ def budget_chart(path: Path, figures: page.FigureFolder) -> page.Chart | None:
         figure = new_figure()
         axes = figure.subplots()
         for (label, points), color, marker in zip(lines.items(), page.SERIES, _MARKERS, strict=False):
-            axes.plot(
-                [point.passes for point in points], [100 * point.miou for point in points], f"-{marker}", color=color,
-                markersize=5, label=label,
-            )  # fmt: skip
+            passes, scores = zip(*((point.passes_per_megapixel, 100 * point.miou) for point in points), strict=True)
+            axes.plot(passes, scores, f"-{marker}", color=color, markersize=5, label=label)
         axes.set_xscale("log")
         axes.set_xlabel("forward passes per megapixel")
         axes.set_ylabel("mIoU, %")
         page.legend_above(figure, list(lines))
     said = " ".join(
-        f"{point.passes:.0f} passes: {100 * point.miou:.1f} %, by {' + '.join(f'{v} px' for v, _ in point.looks)}."
+        f"{point.passes_per_megapixel:.0f} passes: {100 * point.miou:.1f} %, by "
+        f"{' + '.join(f'{view} px' for view, _ in point.looks)}."
         for point in lines["chosen"]
     )
     return figures.chart("budget", "mIoU against forward passes", said, figure)

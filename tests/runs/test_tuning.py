@@ -8,7 +8,6 @@ from torch import nn
 from foveate.cascade import CascadeSegmenter
 from foveate.data.channels import Normalisation
 from foveate.data.readers.array import ArrayReader
-from foveate.evaluation.tune import Candidate, sample_labels, sample_look, sampling_step, simulate, ways_down
 from foveate.foveation.estimators import CoarseFirst
 from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
@@ -17,6 +16,8 @@ from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import PyramidLook
 from foveate.membership import Exclusive
 from foveate.patches import ScaleSet
+from foveate.runs.tune import Simulation, sample_labels, sample_look, sampling_step
+from foveate.runs.tuned import Candidate, ways_down
 from foveate.segmenter import FoveatedSegmenter
 
 CPU = torch.device("cpu")
@@ -60,12 +61,13 @@ def ids():
     return found
 
 
-def sampled(model, source, ids, looks, step, block=128):
+def sampled(model, source, ids, ways, step, block=128):
     config = InferenceConfig(block_size=block)
     image = sample_labels(_Mask(ids), source.size, block, step=step, membership=Exclusive(IGNORED))
-    for look in looks:
-        image.probabilities[(look,)] = sample_look(model, source, image, (look,), config, 4)
-    return image
+    simulation = Simulation([image], target=16)
+    for way in ways:
+        simulation.seen[0, way] = sample_look(model, source, image, way, config, 4)
+    return image, simulation
 
 
 @pytest.fixture
@@ -82,14 +84,12 @@ def cascade():
 @pytest.mark.parametrize("looks", [(CLOSE, WIDE), (PyramidLook(16, 1.0), PyramidLook(32, 1.0), WIDE)])
 def test_a_cascade_is_sampled_way_by_way_and_counted_as_it_is_predicted(cascade, source, ids, budget, looks):
     candidate = Candidate(looks, tuple(3.0**i for i in reversed(range(len(looks)))), cascaded=True)
-    image = sampled(cascade, source, ids, (), step=1)
-    for way in candidate.made:
-        image.probabilities[way] = sample_look(cascade, source, image, way, InferenceConfig(block_size=128), 4)
-    found = simulate([image], candidate, budget, 16)
+    _, simulation = sampled(cascade, source, ids, candidate.made, step=1)
+    found, made = simulation.outcome(candidate, budget)
     counts, passes = counted(cascade, source, ids, looks=looks, fusion=candidate.fusion, budget=budget)
     # Where two pass maps differ it is on the verge; blocks without a label are left out of the samples.
-    assert abs(found.passes - passes) <= (0 if budget == "all" else 8)
-    assert np.abs(found.counts.numpy() - counts).sum() <= (40 if budget == "all" else 2000)
+    assert abs(made - passes) <= (0 if budget == "all" else 8)
+    assert np.abs(found.numpy() - counts).sum() <= (40 if budget == "all" else 2000)
 
 
 def test_ways_down_a_cascade_look_once_at_each_view_with_smaller_parts_the_closer():
@@ -122,21 +122,21 @@ def counted(model, source, ids, **options):
 @pytest.mark.parametrize("budget", ["all", 1500.0])
 def test_every_pixel_sampled_is_the_planners_own_count(model, source, ids, fusion, budget):
     candidate = Candidate((CLOSE, WIDE), fusion)
-    image = sampled(model, source, ids, candidate.looks, step=1)
-    found = simulate([image], candidate, budget, 16)
+    _, simulation = sampled(model, source, ids, candidate.made, step=1)
+    found, made = simulation.outcome(candidate, budget)
     counts, passes = counted(model, source, ids, looks=candidate.looks, fusion=fusion, budget=budget)
-    assert abs(found.passes - passes) <= (0 if budget == "all" else 2)
-    difference = np.abs(found.counts.numpy() - counts).sum()
+    assert abs(made - passes) <= (0 if budget == "all" else 2)
+    difference = np.abs(found.numpy() - counts).sum()
     assert difference <= (40 if budget == "all" else 1200)  # of 19950 pixels; half precision, and places on the verge
-    assert int(found.counts.sum()) == (ids != IGNORED).sum()
+    assert int(found.sum()) == (ids != IGNORED).sum()
 
 
 def test_fewer_samples_are_those_of_all_at_every_step(model, source, ids):
-    every, fourth = (sampled(model, source, ids, [WIDE], step) for step in (1, 4))
+    (every, all_seen), (fourth, seen) = (sampled(model, source, ids, [(WIDE,)], step) for step in (1, 4))
     assert torch.equal(fourth.labels, every.labels[2::4, 2::4])
     known = fourth.labels != IGNORED
-    expected = every.probabilities[(WIDE,)][:, 2::4, 2::4]
-    torch.testing.assert_close(fourth.probabilities[(WIDE,)][:, known], expected[:, known], atol=1e-3, rtol=0)
+    expected = all_seen.seen[0, (WIDE,)][:, 2::4, 2::4]
+    torch.testing.assert_close(seen.seen[0, (WIDE,)][:, known], expected[:, known], atol=1e-3, rtol=0)
 
 
 def test_the_step_grows_with_the_images():
