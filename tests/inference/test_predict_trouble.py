@@ -17,7 +17,7 @@ from predict_toys import (
 from torch import nn
 
 from foveate.data.readers.array import ArrayReader
-from foveate.errors import DeviceMemoryError, ImageReadError, OutputWriteError, StoppedError
+from foveate.errors import DeviceMemoryError, ImageReadError, NetworkError, OutputWriteError, StoppedError
 from foveate.geometry import Size, Window
 from foveate.inference import source as pixel_source
 from foveate.inference.config import InferenceConfig
@@ -190,3 +190,22 @@ def test_blocks_left_out_are_those_that_cannot_be_read(monkeypatch):
     )
     assert [done.window for done in finished] == list(blocks)[1:]
     assert left_out == [(blocks[0], "the network is down")]
+
+
+class Overflowing(nn.Module):
+    """Gives what is no number where the image is bright, as weights that diverged or numbers too large do."""
+
+    def forward(self, patches):
+        return torch.where(patches.mean(1, keepdim=True) > 0.99, torch.nan, patches[:, [0, 1, 2, 0]])
+
+
+@pytest.mark.parametrize("planner", ["per_target", "pyramid"])
+def test_a_network_that_gives_no_numbers_is_refused_and_no_class_is_made_of_them(tmp_path, planner):
+    pixels = toy_pixels()
+    config, model = CONFIG.model_copy(update={"planner": planner}), toy_segmenter(network=Overflowing())
+    toy_prediction(tmp_path / "good", config=config, source=toy_source(pixels * 0.9), model=model).run()
+    pixels[:, 100:120, 150:170] = 1
+    prediction = toy_prediction(tmp_path / "bad", config=config, source=toy_source(pixels), model=model)
+    with pytest.raises(NetworkError, match="values that are not numbers"):
+        prediction.run()
+    assert not (tmp_path / "bad/toy.classes.tif").exists()

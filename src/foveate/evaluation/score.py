@@ -192,9 +192,8 @@ def _looked_at(done: FinishedBlock, scoring: Scoring) -> tuple[tuple[Window, Flo
 
 
 def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int) -> BlockScore:
-    assert done.logits is not None  # what is labelled is in the area
-    membership, classes = scoring.membership, scoring.classes
-    prediction = membership.decided(done.logits).cpu()
+    membership, classes, logits = scoring.membership, scoring.classes, done.predicted()
+    prediction = membership.decided(logits).cpu()
     guess, truth = prediction.long(), torch.from_numpy(labels.astype(np.int64))
     matrix = confusion_matrix(classes, membership)
     matrix.update(*(membership.answers(one[None], classes) for one in (guess, truth)))
@@ -204,7 +203,7 @@ def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int)
         done.passes,
         done.pixels,
         PeakMemory.of_this_process(),
-        _cell_maps(done.logits, guess, truth, scoring) if scoring.maps else None,
+        _cell_maps(logits, guess, truth, scoring) if scoring.maps else None,
         _thinned(done.window, prediction.numpy(), labels, step) if scoring.thins else None,
         plan=pass_bytes(done.plan) if scoring.maps and done.plan is not None else None,
     )

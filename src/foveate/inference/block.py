@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foveate.data.area import AreaPart
 from foveate.devices import PeakMemory
-from foveate.errors import StoredBlockError
+from foveate.errors import NetworkError, StoredBlockError
 from foveate.files import sync_folder
 from foveate.geometry import Size, Window
 from foveate.membership import Membership
@@ -61,6 +61,21 @@ class FinishedBlock(NamedTuple):
     def pixels(self) -> int:
         """Pixels that were looked at."""
         return self.window.size.pixels if self.part is None else int(self.part.inside.sum())
+
+    def predicted(self) -> Tensor:
+        """The logits of a block of which something is looked at; the device is waited for.
+
+        Raises:
+            NetworkError: when some of them are not numbers, which would become the first class.
+        """
+        assert self.logits is not None
+        if bool(self.logits.sum().isnan()):
+            raise NetworkError(
+                f"the network gives values that are not numbers (NaN) in {self.window}: its weights are damaged, the "
+                "image holds values that are not numbers, or numbers are too large for inference.precision=bf16 (32 "
+                "holds larger ones)"
+            )
+        return self.logits
 
 
 def block_layers(logits: Tensor, outputs: Collection[Output], membership: Membership) -> Layers:

@@ -214,7 +214,7 @@ class Worker:
         if done.logits is None:
             layers = unknown_layers(done.window.size, self._work.classes, self._config.outputs, self._membership)
         else:
-            layers = block_layers(done.logits, self._config.outputs, self._membership)
+            layers = block_layers(done.predicted(), self._config.outputs, self._membership)
         if done.part is not None:
             limit(layers, done.part)
         layers = self._with_cells(layers, done.window, done.scale_weights, done.part and done.part.inside)

@@ -178,10 +178,9 @@ def _probabilities(run: TrainedRun, source: PixelSource) -> Tensor:
     config = counted_in_passes(run, source, run.config.inference)
     result = torch.empty(len(run.config.data.classes), source.size.height, source.size.width)
     for block in finished_blocks(segmenter, source, config):
-        assert block.logits is not None  # everything is looked at
         rows = slice(block.window.top, block.window.bottom)
         result[:, rows, block.window.left : block.window.right] = segmenter.membership.probabilities(
-            block.logits.float(), dim=0
+            block.predicted().float(), dim=0
         ).cpu()
     return result
 

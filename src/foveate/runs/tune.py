@@ -112,8 +112,7 @@ def sample_look(
     least = torch.finfo(torch.float16).tiny  # what was looked at is told from what was not
     for done in finished_blocks(segmenter, source, alone, blocks=blocks):
         here, there = image.inside(done.window)
-        assert done.logits is not None  # all of the image is looked at
-        picked = done.logits[:, image.rows[here] - done.window.top][:, :, image.cols[there] - done.window.left]
+        picked = done.predicted()[:, image.rows[here] - done.window.top][:, :, image.cols[there] - done.window.left]
         shares = image.membership.probabilities(picked, dim=0)
         found[:, here, there] = shares.half().clamp(min=least).cpu()
     return found
