@@ -14,6 +14,7 @@ from PIL import Image
 from rasterio.warp import transform as warp
 
 from foveate.data.area import (
+    LEFT_OUT,
     Area,
     Polygons,
     Roi,
@@ -170,7 +171,7 @@ def test_a_file_says_which_pixels_hold_data(tmp_path, kind):
         window = Window(60, 80, 33, 44)
         assert np.array_equal(reader.valid(window), valid[window.within(Window.of(reader.size))])
         area = area_of(reader, "a")
-        assert np.array_equal(area.part(window).inside, reader.valid(window))
+        assert np.array_equal(area.inside(window), reader.valid(window))
         assert area_of(reader, "a", nodata=False).is_everything
         half = RescaledReader(reader, Size(60, 75))
         assert np.array_equal(half.valid(Window(0, 0, 60, 75)), valid[1::2, 1::2])
@@ -186,7 +187,7 @@ def test_without_a_mask_all_pixels_hold_data(tmp_path):
 @pytest.mark.parametrize("side", [7, 64, 512, 4000])
 def test_squares_hold_a_pixel_of_the_area(side):
     area = Area(SIZE, Polygons([outline(STAR, HOLE)]))
-    inside = area.part(Window.of(SIZE)).inside
+    inside = area.inside(Window.of(SIZE))
     met = area.squares(side)
     for row, col in np.ndindex(met.shape):
         assert met[row, col] == inside[row * side : (row + 1) * side, col * side : (col + 1) * side].any()
@@ -233,9 +234,9 @@ def test_tissue_is_found_with_a_margin_and_dust_is_not():
     assert found.sum() < 1.2 * disc.sum()
     assert not found[60:150, 1450:1550].any()
     area = area_of(slide, "a", tissue="auto")
-    part = area.part(Window(500, 300, 200, 300))
-    assert np.array_equal(part.inside, found[500:700, 300:600])
-    assert np.array_equal(part.glass, ~part.inside)
+    why = area.left_out(Window(500, 300, 200, 300))
+    assert np.array_equal(why == 0, found[500:700, 300:600])
+    assert np.array_equal(why == 1 + LEFT_OUT.index("glass"), why > 0)
 
 
 def test_where_there_is_no_tissue_nothing_is_left_out():

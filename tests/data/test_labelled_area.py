@@ -84,7 +84,7 @@ def test_evaluation_asks_for_no_pass_outside(data_set):
     (sample,) = load_samples(config)
     with open_sample(sample, config) as image:
         area = sample_area(sample, config, image)
-        assert np.array_equal(area.part(Window.of(SIZE)).inside, inside())
+        assert np.array_equal(area.inside(Window.of(SIZE)), inside())
 
 
 def test_a_region_that_is_not_there_is_named(data_set):

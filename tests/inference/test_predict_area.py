@@ -18,7 +18,7 @@ from predict_toys import (
     toy_source,
 )
 
-from foveate.data.area import Area, Polygons, TissueMask
+from foveate.data.area import LEFT_OUT, Area, Polygons, TissueMask
 from foveate.data.readers import open_image
 from foveate.data.readers.array import ArrayReader
 from foveate.errors import ConfigError, ImageReadError, StoppedError
@@ -29,7 +29,7 @@ from foveate.inference.session import Session
 from foveate.looks.pyramid import PyramidGrid, passes_allowed, roots_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-INSIDE = AREA.part(Window.of(IMAGE)).inside
+INSIDE = AREA.inside(Window.of(IMAGE))
 
 
 def config(**changes):
@@ -136,10 +136,11 @@ def test_glass_is_left_out(tmp_path):
     mask[4:12, 3:15] = True
     tissue = TissueMask(mask, IMAGE)
     toy_prediction(tmp_path, config=config(), area=Area(IMAGE, AREA.region, tissue=tissue)).run()
-    part = Area(IMAGE, AREA.region, tissue=tissue).part(Window.of(IMAGE))
-    assert part.glass.any()
-    assert np.array_equal(INSIDE, part.inside | part.glass)
-    assert np.array_equal(layers(tmp_path)[0] == 255, ~part.inside)
+    why = Area(IMAGE, AREA.region, tissue=tissue).left_out(Window.of(IMAGE))
+    inside, glass = why == 0, why == 1 + LEFT_OUT.index("glass")
+    assert glass.any()
+    assert np.array_equal(INSIDE, inside | glass)
+    assert np.array_equal(layers(tmp_path)[0] == 255, ~inside)
 
 
 class Holed(ArrayReader):

@@ -119,7 +119,7 @@ def test_an_area_is_looked_at_alone():
     model = cascade()
     everything = predicted(model, budget="all")[0]
     found, passes, _ = predicted(model, area=area, budget="all")
-    inside = torch.from_numpy(area.part(Window(0, 0, 150, 203)).inside)
+    inside = torch.from_numpy(area.inside(Window(0, 0, 150, 203)))
     assert torch.equal(found[:, inside], everything[:, inside])
     assert 0 < passes < 100
 

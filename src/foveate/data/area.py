@@ -41,6 +41,7 @@ Outline = tuple[Ring, ...]  # the outer ring of a polygon, then its holes
 _TILE = 512
 _SCANNED = 2048  # side of the windows that a scan of a whole image asks for
 _MOST_BYTES = 64 << 20  # of a file of regions
+LEFT_OUT = ("outside", "no data", "glass")  # why a pixel does not count
 
 
 class TissueMask(NamedTuple):
@@ -232,13 +233,6 @@ def _ring(points: Any) -> Ring:
     return ring
 
 
-class AreaPart(NamedTuple):
-    """A window of an area."""
-
-    inside: BoolArray  # (h, w) whether each pixel is looked at
-    glass: BoolArray  # (h, w) whether it is not, for the only reason that it is no tissue
-
-
 @dataclass(frozen=True, slots=True)
 class Area:
     """The pixels of an image inside a region of interest, that hold data, and that show tissue.
@@ -256,24 +250,30 @@ class Area:
         """Whether nothing limits it."""
         return self.region is None and self.data is None and self.tissue is None
 
-    def part(self, window: Window) -> AreaPart:
-        """The area in a window inside the image."""
-        whole = np.ones((window.height, window.width), np.bool_)
-        inside = whole if self.region is None else self.region.inside(window)
-        # Where nothing is of interest the image need not be read.
-        if self.data is not None and inside.any():
-            inside &= self.data.valid(window)
-        if self.tissue is None:
-            return AreaPart(inside, np.zeros_like(inside))
-        tissue = self.tissue.inside(window)
-        return AreaPart(inside & tissue, inside & ~tissue)
+    def left_out(self, window: Window) -> NDArray[np.uint8]:
+        """Of each pixel (h, w) of a window inside the image 0 if it counts, else one more than its place in `LEFT_OUT`.
+
+        Where nothing is of interest the image is not read.
+        """
+        why = np.zeros((window.height, window.width), np.uint8)
+        if self.region is not None:
+            why[~self.region.inside(window)] = 1
+        if self.data is not None and not why.all():
+            why[(why == 0) & ~self.data.valid(window)] = 2
+        if self.tissue is not None:
+            why[(why == 0) & ~self.tissue.inside(window)] = 3
+        return why
+
+    def inside(self, window: Window) -> BoolArray:
+        """Whether each pixel (h, w) of a window inside the image is looked at."""
+        return np.equal(self.left_out(window), 0)
 
     def squares(self, side: int) -> BoolArray:
         """Which squares of this side, (rows, cols), hold a pixel of the area; it is asked for window by window."""
         met = np.zeros((ceil_div(self.size.height, side), ceil_div(self.size.width, side)), np.bool_)
         scanned = ceil_to(_SCANNED, side)
         for window in windows_over(self.size, scanned, scanned):
-            inside = self.part(window).inside
+            inside = self.inside(window)
             rows, cols = (np.arange(0, length, side) for length in inside.shape)
             top, left = window.top // side, window.left // side
             met[top : top + len(rows), left : left + len(cols)] = np.logical_or.reduceat(

@@ -12,7 +12,8 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.labels import LEFT_OUT, LabelReader
+from foveate.data.area import LEFT_OUT
+from foveate.data.labels import LabelReader
 from foveate.data.sections import Split
 from foveate.geometry import CellGrid, Size, Window, ceil_div, windows_over
 from foveate.membership import Membership
@@ -42,10 +43,9 @@ class Tally:
         return cls(np.zeros(classes, np.int64), 0, np.zeros((len(LEFT_OUT), classes), np.int64))
 
     @classmethod
-    def of(cls, ids: LabelArray, why: NDArray[np.uint8] | None, classes: int, membership: Membership) -> Tally:
-        """The pixels of a part of the labels, see `LabelParts`."""
-        causes = np.zeros(ids.shape, np.uint8) if why is None else why
-        found = membership.counts(ids, causes, len(LEFT_OUT) + 1, classes)
+    def of(cls, ids: LabelArray, left_out: NDArray[np.uint8], classes: int, membership: Membership) -> Tally:
+        """The pixels of a part of the labels, see `LabelReader.parts`."""
+        found = membership.counts(ids, left_out, len(LEFT_OUT) + 1, classes)
         return cls(found[0, :classes], int(found[:, classes].sum()), found[1:, :classes])
 
     def __add__(self, other: Tally) -> Tally:
@@ -202,10 +202,9 @@ def _count(
 ) -> tuple[IntArray, BoolArray, Tally]:
     """Of cell rows [first, last): pixels per cell and class (cells, classes), cells where any counts, and a tally."""
     top, bottom = first * grid.cell, min(last * grid.cell, grid.image.height)
-    ids, why = labels.parts(Window(top, 0, bottom - top, grid.image.width))
-    tally = Tally.of(ids, why, classes, labels.membership)
-    if why is not None:
-        ids[why > 0] = labels.membership.ignore_index
+    ids, left_out = labels.parts(Window(top, 0, bottom - top, grid.image.width))
+    tally = Tally.of(ids, left_out, classes, labels.membership)
+    ids[left_out > 0] = labels.membership.ignore_index
     cell_rows, cell_cols = np.arange(bottom - top) // grid.cell, np.arange(grid.image.width) // grid.cell
     cells = cell_rows[:, None] * grid.cols + cell_cols
     counts = labels.membership.counts(ids, cells, (last - first) * grid.cols, classes)

@@ -59,21 +59,7 @@ class CellSampler:
 
         By class, as often as `balance` says, where it holds one.
         """
-        grid = self._images[image].grid
-        if inside is None:
-            return grid.window(*map(int, self._draw_cell(rng, image)))
-        by_class = rng.random() < self._balance
-        first_row, first_col = max(0, inside.top // grid.cell), max(0, inside.left // grid.cell)
-        last_row = min(grid.rows - 1, (inside.bottom - 1) // grid.cell)
-        last_col = min(grid.cols - 1, (inside.right - 1) // grid.cell)
-        if by_class:
-            low, high = np.array([first_row, first_col]), np.array([last_row, last_col])
-            found = [cells[((cells >= low) & (cells <= high)).all(axis=1)] for cells in self._images[image].cells]
-            weights = self._weights[image] * [len(cells) > 0 for cells in found]
-            if weights.any():
-                return grid.window(*map(int, _pick(rng, found[_choose(rng, weights)])))
-        row, col = rng.integers(first_row, last_row, endpoint=True), rng.integers(first_col, last_col, endpoint=True)
-        return grid.window(int(row), int(col))
+        return self._images[image].grid.window(*map(int, self._draw_cell(rng, image, inside)))
 
     def _draw_image(self, rng: Generator) -> int:
         by_class = rng.random() < self._balance
@@ -83,13 +69,20 @@ class CellSampler:
         label = _choose(rng, weights)
         return int(rng.choice(np.flatnonzero(self._weights[:, label])))
 
-    def _draw_cell(self, rng: Generator, image: int) -> IntArray:
+    def _draw_cell(self, rng: Generator, image: int, inside: Window | None = None) -> IntArray:
         by_class = rng.random() < self._balance
-        weights = self._weights[image]
-        if not by_class or not weights.any():
+        grid, cells, weights = self._images[image].grid, self._images[image].cells, self._weights[image]
+        low, high = np.zeros(2, np.int64), np.array([grid.rows, grid.cols]) - 1
+        if inside is not None:
+            low = np.maximum(low, np.array([inside.top, inside.left]) // grid.cell)
+            high = np.minimum(high, (np.array([inside.bottom, inside.right]) - 1) // grid.cell)
+            cells = tuple(some[((some >= low) & (some <= high)).all(axis=1)] for some in cells) if by_class else cells
+            weights = weights * [len(some) > 0 for some in cells]
+        if by_class and weights.any():
+            return _pick(rng, cells[_choose(rng, weights)])
+        if inside is None:
             return _any_labelled(rng, self._images[image])
-        cells = self._images[image].cells[_choose(rng, weights)]
-        return _pick(rng, cells)
+        return np.array([rng.integers(*limits, endpoint=True) for limits in zip(low, high, strict=True)])
 
 
 def class_weights(names: Sequence[str], weights: Mapping[str, float] | None) -> list[float]:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.data.area import AreaPart
 from foveate.devices import PeakMemory
 from foveate.errors import NetworkError, StoredBlockError
 from foveate.files import sync_folder
@@ -24,7 +23,7 @@ from foveate.geometry import Size, Window
 from foveate.membership import Membership
 from foveate.tiff.raster import FULL, NODATA, Layers
 from foveate.tiff.tiles import Piece, Place, TiledLayer
-from foveate.types import Output
+from foveate.types import BoolArray, Output
 
 # Of `Layers`: "classes" (h, w), of overlapping classes (C, h, w) of 0 and 1, "confidence" (h, w), "entropy" (h, w) and
 # "probabilities" (C, h, w) are uint8;
@@ -44,7 +43,7 @@ class FinishedBlock(NamedTuple):
         plan: (L, rows, cols) which looks were made where, see `PassMap.shares`; None where none is.
         scale_weights: (S, h, w) how much each scale counted at each pixel; None where the estimator's own map says so.
         skipped: passes that were not made, as they meet nothing that is looked at; counted in the same way.
-        part: what is looked at; None for all.
+        part: (h, w) whether pixels are looked at; None for all.
         release: gives the memory of the logits back, once nothing refers to them any more; need not be called.
     """
 
@@ -54,13 +53,13 @@ class FinishedBlock(NamedTuple):
     plan: Tensor | None = None
     scale_weights: Tensor | None = None
     skipped: int = 0
-    part: AreaPart | None = None
+    part: BoolArray | None = None
     release: Callable[[], None] = lambda: None
 
     @property
     def pixels(self) -> int:
         """Pixels that were looked at."""
-        return self.window.size.pixels if self.part is None else int(self.part.inside.sum())
+        return self.window.size.pixels if self.part is None else int(self.part.sum())
 
     def predicted(self) -> Tensor:
         """The logits of a block of which something is looked at; the device is waited for.
@@ -141,15 +140,15 @@ def unknown_layers(size: Size, classes: int, outputs: Collection[Output], member
     return {name: np.full(shape, NODATA, np.uint8) for name, shape in shapes.items() if name in wanted}
 
 
-def limit(layers: Layers, part: AreaPart) -> None:
+def limit(layers: Layers, part: BoolArray) -> None:
     """Put `NODATA` into the layers of bytes wherever a block was not looked at.
 
     Args:
         layers: of the block; changed in place.
-        part: what was looked at.
+        part: (h, w) whether pixels were looked at.
     """
     for values in layers.values():
-        values[..., ~part.inside] = NODATA
+        values[..., ~part] = NODATA
 
 
 def _bytes(shares: Tensor) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from foveate.data.area import Area, AreaPart
+from foveate.data.area import Area
 from foveate.devices import Trimmer, reuse_freed_memory
 from foveate.errors import ImageReadError
 from foveate.geometry import Window
@@ -22,6 +22,7 @@ from foveate.inference.runner import sized
 from foveate.inference.source import PixelSource, threaded
 from foveate.looks.passes import BlockArea
 from foveate.segmenter import FoveatedSegmenter
+from foveate.types import BoolArray
 
 CellsObserver = Callable[[Window, Tensor], None]
 UnreadableObserver = Callable[[Window, ImageReadError], None]
@@ -74,7 +75,8 @@ def finished_blocks(
         predictor = Predictor(segmenter, reads, config, field, reading, beside, area)
 
         def prepare(block: Window) -> _Ready:
-            part, own = (None, None) if area is None else _parts(area, block, predictor.reach(block))
+            own = None if area is None else _area_of(area, block, predictor.reach(block))
+            part = None if own is None else own.inside
             if own is not None and not own.inside.any():
                 return _Ready(part, None, predictor.leave_out(own))
             field.cover(block)
@@ -97,17 +99,15 @@ def finished_blocks(
 class _Ready(NamedTuple):
     """What is looked at of a block, and what its predictor prepared; or the block left out, where nothing is."""
 
-    part: AreaPart | None
+    part: BoolArray | None
     prepared: PreparedBlock | None
     left_out: FinishedBlock | None = None
 
 
-def _parts(area: Area, block: Window, reach: int) -> tuple[AreaPart, BlockArea]:
+def _area_of(area: Area, block: Window, reach: int) -> BlockArea:
     """What is looked at of a block, and around it."""
     grown = Window(block.top, block.left, block.height + reach, block.width + reach)
-    around = area.part(grown.intersection(Window.of(area.size)) or block)
-    part = AreaPart(*(mask[: block.height, : block.width] for mask in around))
-    return part, BlockArea(block, around.inside)
+    return BlockArea(block, area.inside(grown.intersection(Window.of(area.size)) or block))
 
 
 def _finished(

@@ -217,7 +217,7 @@ class Worker:
             layers = block_layers(done.predicted(), self._config.outputs, self._membership)
         if done.part is not None:
             limit(layers, done.part)
-        layers = self._with_cells(layers, done.window, done.scale_weights, done.part and done.part.inside)
+        layers = self._with_cells(layers, done.window, done.scale_weights, done.part)
         layers |= self._plan_layer(done.window, done.plan)
         return StoredBlock(
             done.window, layers, done.passes, PeakMemory.of_this_process(), looked_at=done.pixels, skipped=done.skipped

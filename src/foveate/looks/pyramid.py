@@ -177,7 +177,7 @@ def met_parts(roots: Windows, supports: Windows, image: Size, area: Area | None)
         root = Window(top, left, roots.side, roots.side).intersection(Window.of(image))
         part = slice(i * each, (i + 1) * each)
         own = Windows(supports.top[part], supports.left[part], supports.side)
-        met.append(meets(own, root, area.part(root).inside) if root else torch.zeros(each, dtype=torch.bool))
+        met.append(meets(own, root, area.inside(root)) if root else torch.zeros(each, dtype=torch.bool))
     return torch.cat(met)
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from foveate.data.area import LEFT_OUT
 from foveate.data.label_index import ClassTable
-from foveate.data.labels import LEFT_OUT
 from foveate.data.readers.pyramid import ImageReader
 from foveate.runs.tuned import Trial
 from foveate.texts import counted, length, percent

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,13 @@ from foveate.data.labels.raster import (
     CLASS,
     OverlappingLabels,
     RasterLabels,
-    YesNoLabels,
     YesNoTable,
+    mask_source,
     overlapping_source,
-)
+)  # fmt: skip
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.labels.table import ColourTable, LabelTable, Meaning
 from foveate.data.labels.vector import VectorLabels
-from foveate.data.place import placement_of
 from foveate.data.readers import ImageReader, open_image
 from foveate.data.readers.pyramid import strips
 from foveate.errors import DatasetError
@@ -36,14 +35,6 @@ __all__ = ["ColourTable", "LabelReader", "LabelSource", "LabelTable", "RasterLab
 # the image's `size`, the `membership` by which labels are read, the masks (`rasters`) that they are read from, and
 # `notes`: what was taken for granted, or left out.
 LabelSource: TypeAlias = RasterLabels | OverlappingLabels | VectorLabels
-LEFT_OUT = ("outside", "no data", "glass")
-
-
-class LabelParts(NamedTuple):
-    """A window of labels, and what of it does not count."""
-
-    ids: LabelArray  # (h, w) labels as they are, whether they count or not
-    left_out: NDArray[np.uint8] | None  # (h, w) 0 where it counts, else one more than the place in `LEFT_OUT`; or None
 
 
 class LabelReader(Closing):
@@ -90,29 +81,25 @@ class LabelReader(Closing):
         place = slice(int(col_places[0]), int(col_places[-1]) + 1)
         for part in strips(rows, int(cols[-1]) - int(cols[0]) + 1):
             first = int(row_places[part][0])
-            result[first : first + len(rows[part]), place] = self._counted(rows[part], cols)
+            labels, left_out = self._at(rows[part], cols)
+            labels[left_out > 0] = self.membership.ignore_index
+            result[first : first + len(rows[part]), place] = labels
         return result
 
-    def parts(self, window: Window) -> LabelParts:
-        """The labels of a window inside the image, also those that do not count, and what of it counts."""
-        rows, cols = np.arange(window.top, window.bottom), np.arange(window.left, window.right)
-        if self._area is None:
-            return LabelParts(self.source.ids(rows, cols, np.ones((len(rows), len(cols)), np.bool_)), None)
-        inside, glass = self._area.part(window)
-        why = np.where(glass, np.uint8(3), np.uint8(2))
-        if self._area.region is not None:
-            why[~self._area.region.inside(window)] = 1
-        why[inside] = 0
-        return LabelParts(self.source.ids(rows, cols, inside), why)
+    def parts(self, window: Window) -> tuple[LabelArray, NDArray[np.uint8]]:
+        """The labels (h, w) of a window inside the image, also those that do not count.
 
-    def _counted(self, rows: IntArray, cols: IntArray) -> LabelArray:
-        if self._area is None:
-            return self.source.ids(rows, cols, np.ones((len(rows), len(cols)), np.bool_))
-        top, left = int(rows[0]), int(cols[0])
-        window = Window(top, left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1)
-        inside = self._area.part(window).inside[np.ix_(rows - top, cols - left)]
-        labels = self.source.ids(rows, cols, inside)
-        return np.where(inside, labels, labels.dtype.type(self.membership.ignore_index))
+        The second (h, w) is 0 where a label counts, else one more than the place of the cause in `LEFT_OUT`.
+        """
+        return self._at(np.arange(window.top, window.bottom), np.arange(window.left, window.right))
+
+    def _at(self, rows: IntArray, cols: IntArray) -> tuple[LabelArray, NDArray[np.uint8]]:
+        left_out = np.zeros((len(rows), len(cols)), np.uint8)
+        if self._area is not None:
+            top, left = int(rows[0]), int(cols[0])
+            window = Window(top, left, int(rows[-1]) - top + 1, int(cols[-1]) - left + 1)
+            left_out = self._area.left_out(window)[np.ix_(rows - top, cols - left)]
+        return self.source.ids(rows, cols, left_out == 0), left_out
 
     @property
     def region(self) -> Polygons | None:
@@ -142,13 +129,12 @@ def open_source(
         return overlapping_source(place, image, config, mask)
     if CLASS in str(place):
         raise DatasetError(f"{place} names one mask for each class, which takes data.overlapping=true")
-    placed = placement_of(image, mask(place))
     meaning: Meaning
     if config.mask_colours is None:
         meaning = LabelTable(len(config.classes), config.mask_values, rounded=config.round_labels)
     else:
         meaning = ColourTable(config.mask_colours, rounded=config.round_labels)
-    return RasterLabels(lambda: mask(place), meaning, placed, size=image.size, use_nodata=config.use_nodata)
+    return mask_source(place, image, meaning, config, mask)
 
 
 def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
@@ -156,6 +142,6 @@ def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
     reader = open_image(path)
     source: LabelSource = RasterLabels(reader, LabelTable(classes))
     if membership.overlapping:
-        parts = [YesNoLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
+        parts = [RasterLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
         source = OverlappingLabels(parts, str(path))
     return LabelReader(source, closing=reader.close)

@@ -116,7 +116,9 @@ class RasterLabels:
             # What counts even where the mask says that it is no data.
             kept = self.meaning.names(values) if self._use_nodata else ids != NO_CLASS
             ids = np.where(lacking & ~kept, IGNORE, ids)
-        return self._checked(values, ids, inside, counted)
+        self.meaning.refuse(values, ids, inside & counted, self.location)
+        # What stands where nothing counts need not be a class.
+        return np.where(inside & (ids != NO_CLASS), ids, IGNORE).astype(np.uint8)
 
     def stored(self, rows: IntArray, cols: IntArray) -> tuple[NDArray[Any], BoolArray]:
         """The values in the file at some crossings, (k,), and which of them it calls no data; none of those outside."""
@@ -136,17 +138,6 @@ class RasterLabels:
             pixels = np.moveaxis(self.colours[pixels[0]], -1, 0)
         values = self.meaning.values(pixels, mask.location)
         return values, ~mask.valid(window)[picked] if mask.masked else None
-
-    def _checked(
-        self, values: NDArray[Any], ids: NDArray[np.int16], inside: BoolArray, counted: BoolArray
-    ) -> LabelArray:
-        wrong = (ids == NO_CLASS) & inside
-        if wrong.any() and (wrong & counted).any():
-            raise self.meaning.refusal(values, wrong & counted, self.location)
-        found = ids.astype(np.uint8)
-        # What stands where nothing counts need not be a class.
-        found[wrong | ~inside] = IGNORE
-        return found
 
 
 def _inside(place: Positions, size: Size) -> BoolArray:
@@ -183,16 +174,11 @@ class YesNoTable(LabelTable):
     """
 
     def __init__(
-        self,
-        bands: int,
-        band: int,
-        label_map: Mapping[int, int] | None = None,
-        *,
-        rounded: bool = False,
+        self, bands: int, band: int, label_map: Mapping[int, int] | None = None, *, rounded: bool = False
     ) -> None:
         super().__init__(2, label_map or {1: 1, 255: 1}, rounded=rounded)
-        self._bands, self._band, self.guessed = bands, band, not label_map
-        if self.guessed:
+        self._bands, self._band, self._guessed = bands, band, not label_map
+        if self._guessed:
             self._named = np.empty(0, np.int64)  # what a mask calls no data is none
 
     def check(self, mask: ImageReader) -> tuple[str, ...]:
@@ -211,26 +197,19 @@ class YesNoTable(LabelTable):
         pixels = pixels[self._band, None] if self._bands > 1 else pixels
         return super().values(pixels, location)
 
+    def refuse(self, values: NDArray[Any], ids: NDArray[np.int16], counted: BoolArray, location: str) -> None:
+        """See `Meaning`; what 1 and 255 mean side by side has to be said."""
+        yes = values[(ids == 1) & counted]
+        if self._guessed and (yes == 1).any() and (yes == 255).any():
+            raise DatasetError(
+                f"the mask {location} holds both 1 and 255; say what they mean with data.label_map: 0 is no, 1 is "
+                f"yes, {IGNORE} is not counted. For example data.label_map={{1: 1, 255: {IGNORE}}}"
+            )
+        super().refuse(values, ids, counted, location)
+
     def setting(self, value: Any, label: int) -> str:
         """The label map with a yes more."""
         return super().setting(value, 1)
-
-
-class YesNoLabels(RasterLabels):
-    """The mask of one class."""
-
-    meaning: YesNoTable
-
-    def _checked(
-        self, values: NDArray[Any], ids: NDArray[np.int16], inside: BoolArray, counted: BoolArray
-    ) -> LabelArray:
-        yes = values[(ids == 1) & inside & counted]
-        if self.meaning.guessed and (yes == 1).any() and (yes == 255).any():
-            raise DatasetError(
-                f"the mask {self.location} holds both 1 and 255; say what they mean with data.label_map: 0 is no, 1 is "
-                f"yes, {IGNORE} is not counted. For example data.label_map={{1: 1, 255: {IGNORE}}}"
-            )
-        return super()._checked(values, ids, inside, counted)
 
 
 class OverlappingLabels:
@@ -261,20 +240,22 @@ def overlapping_source(
     """The masks of overlapping classes; arguments and errors are those of `open_source`."""
     bands = 1 if CLASS in str(place) else len(config.classes)
     files = [place] * bands if bands > 1 else class_files(place, config.class_names)
+    tables = (YesNoTable(bands, n, config.mask_values, rounded=config.round_labels) for n in range(len(files)))
     parts = [
-        None if path is None else _part(path, image, (bands, number), config, mask) for number, path in enumerate(files)
+        None if path is None else mask_source(path, image, table, config, mask)
+        for path, table in zip(files, tables, strict=True)
     ]
     missing = [name for name, path in zip(config.class_names, files, strict=True) if path is None]
     notes = [f"there is no mask of {', '.join(missing)}: taken as not there"] if missing else []
     return OverlappingLabels(parts, str(place), notes)
 
 
-def _part(
-    path: Path, image: ImageReader, band: tuple[int, int], config: DataConfig, mask: Callable[[Path], ImageReader]
+def mask_source(
+    path: Path, image: ImageReader, meaning: Meaning, config: DataConfig, mask: Callable[[Path], ImageReader]
 ) -> RasterLabels:
-    meaning = YesNoTable(*band, config.mask_values, rounded=config.round_labels)
+    """One mask; arguments and errors are those of `open_source`."""
     placed = placement_of(image, mask(path))
-    return YesNoLabels(lambda: mask(path), meaning, placed, size=image.size, use_nodata=config.use_nodata)
+    return RasterLabels(lambda: mask(path), meaning, placed, size=image.size, use_nodata=config.use_nodata)
 
 
 def class_files(place: Path, names: Sequence[str]) -> list[Path | None]:

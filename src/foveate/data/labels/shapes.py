@@ -59,17 +59,16 @@ def read_shapes(
     """
     with translated(DatasetError, f"{path} holds labels that cannot be used", "it is damaged"):
         if path.suffix.lower() in TABLES:
-            geometries, properties, system, in_pixels = *_read_table(path, layer), False
-        else:
-            if not path.is_file():
-                raise DatasetError(f"no labels at {path}")
-            tree = read_json(path, DatasetError, _WANTED, _MOST_BYTES)
-            in_pixels = isinstance(tree, dict) and ("annotations" in tree or "shapes" in tree)
-            geometries, properties = _from_json(tree, path, image)
-            system = None if in_pixels else named_system(tree, path)
-        properties = properties if any(properties) else [{}] * len(geometries)
-        outlines, labels, notes = _areal(geometries, _labels(properties, attribute, path, bare), path)
-        return Shapes(outlines, labels, system, in_pixels, notes)
+            return Table.of(path, layer, attribute, bare=bare).within()
+        if not path.is_file():
+            raise DatasetError(f"no labels at {path}")
+        tree = read_json(path, DatasetError, _WANTED, _MOST_BYTES)
+        in_pixels = isinstance(tree, dict) and ("annotations" in tree or "shapes" in tree)
+        geometries, properties = _from_json(tree, path, image)
+        keys = list(dict.fromkeys(key for one in properties for key in one))
+        chosen = _attribute(keys, attribute, path, bare) if properties else ""
+        outlines, labels, notes = _areal(geometries, [_value(one.get(chosen)) for one in properties], path)
+        return Shapes(outlines, labels, None if in_pixels else named_system(tree, path), in_pixels, notes)
 
 
 class Table(NamedTuple):
@@ -79,17 +78,20 @@ class Table(NamedTuple):
     layer: str  # that is read
     features: int  # how many it has
     system: CRS | None  # of its coordinates; None where the file names none
-    attribute: str  # property that holds the class
+    attribute: str  # property that holds the class; empty for none
 
     @classmethod
-    def of(cls, path: Path, layer: str | None, attribute: str | None) -> Table:
+    def of(cls, path: Path, layer: str | None, attribute: str | None, *, bare: bool = False) -> Table:
         """What the header of a file says."""
         with _reading(path) as pyogrio:
-            chosen = _layer(pyogrio, path, layer)
+            layers = pyogrio.list_layers(path)[:, 0].tolist()
+            if layer is None and len(layers) > 1:
+                raise DatasetError(f"{path} has the layers {', '.join(layers)}; choose one with data.vectors.layer")
+            chosen = layer or str(layers[0])
             facts = pyogrio.read_info(path, layer=chosen, force_feature_count=True)
-            system = CRS.from_user_input(facts["crs"]) if facts["crs"] else None
-            fields = [str(name) for name in facts["fields"]]
-            return cls(path, chosen, int(facts["features"]), system, _attribute(fields, attribute, path) or "")
+        system = CRS.from_user_input(facts["crs"]) if facts["crs"] else None
+        fields, features = [str(name) for name in facts["fields"]], int(facts["features"])
+        return cls(path, chosen, features, system, _attribute(fields, attribute, path, bare) if features else "")
 
     def labels(self, bounds: Bounds) -> list[Any]:
         """The class of each outline that meets a box, without reading any."""
@@ -98,14 +100,16 @@ class Table(NamedTuple):
             (values,) = pyogrio.raw.read(self.path, **options)[3]
         return list(map(_value, values.tolist()))
 
-    def within(self, bounds: Bounds) -> Shapes:
-        """The outlines that meet a box, in the order of the file."""
+    def within(self, bounds: Bounds | None = None) -> Shapes:
+        """The outlines that meet a box, or all, in the order of the file."""
+        columns = [self.attribute] if self.attribute else []
         with _reading(self.path) as pyogrio:
-            options = {"layer": self.layer, "bbox": bounds, "columns": [self.attribute], "return_fids": True}
-            _, numbers, stored, (values,) = pyogrio.raw.read(self.path, **options)
+            options = {"layer": self.layer, "bbox": bounds, "columns": columns, "return_fids": True}
+            _, numbers, stored, fields = pyogrio.raw.read(self.path, **options)
         order = np.argsort(numbers, kind="stable")
         geometries = shapely.from_wkb(stored[order], on_invalid="ignore").tolist()
-        outlines, labels, notes = _areal(geometries, list(map(_value, values[order].tolist())), self.path, refuse=False)
+        labels = list(map(_value, fields[0][order].tolist())) if columns else [None] * len(order)
+        outlines, labels, notes = _areal(geometries, labels, self.path, refuse=bounds is None)
         return Shapes(outlines, labels, self.system, False, notes)
 
 
@@ -131,22 +135,6 @@ def _reading(path: Path) -> Iterator[Any]:
         raise DatasetError(f"{path} cannot be read: {reason_of(error)}") from None
 
 
-def _layer(pyogrio: Any, path: Path, layer: str | None) -> str:
-    layers = pyogrio.list_layers(path)[:, 0].tolist()
-    if layer is None and len(layers) > 1:
-        raise DatasetError(f"{path} has the layers {', '.join(layers)}; choose one with data.vectors.layer")
-    return layer or str(layers[0])
-
-
-def _read_table(path: Path, layer: str | None) -> tuple[list[Any], list[dict[str, Any]], CRS | None]:
-    with _reading(path) as pyogrio:
-        meta, _, stored, columns = pyogrio.raw.read(path, layer=_layer(pyogrio, path, layer))
-    names = [str(name) for name in meta["fields"]]
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*(c.tolist() for c in columns), strict=True)]
-    geometries = shapely.from_wkb(stored, on_invalid="ignore").tolist()
-    return geometries, rows or [{} for _ in geometries], CRS.from_user_input(meta["crs"]) if meta["crs"] else None
-
-
 def _check_first_bytes(path: Path) -> None:
     """Refuse a file that is something else than its name says, as it may name other files."""
     try:
@@ -159,15 +147,8 @@ def _check_first_bytes(path: Path) -> None:
         raise DatasetError(f"{path} is not a {path.suffix} file and cannot be read as one")
 
 
-def _labels(properties: list[dict[str, Any]], attribute: str | None, path: Path, bare: bool) -> list[Any]:
-    """The class of each feature; None without one."""
-    keys = list(dict.fromkeys(key for one in properties for key in one))
-    attribute = _attribute(keys, attribute, path, bare) if properties else None
-    return [_value(one.get(attribute)) if attribute else None for one in properties]
-
-
-def _attribute(keys: Sequence[str], attribute: str | None, path: Path, bare: bool = False) -> str | None:
-    """The property that holds the class, of those that there are."""
+def _attribute(keys: Sequence[str], attribute: str | None, path: Path, bare: bool) -> str:
+    """The property that holds the class, of those that there are; empty where a bare file has none."""
     lower = {key.lower(): key for key in reversed(keys)}
     attribute = attribute or next((lower[name] for name in _ATTRIBUTES if name in lower), None)
     if (attribute is None and not bare) or (attribute and attribute not in keys):
@@ -177,7 +158,7 @@ def _attribute(keys: Sequence[str], attribute: str | None, path: Path, bare: boo
             f"data.vectors.attribute to the property that holds the class, for example "
             f"data.vectors.attribute={keys[0] if keys else 'class'}"
         )
-    return attribute
+    return attribute or ""
 
 
 def _value(found: Any) -> Any:

@@ -1,7 +1,7 @@
 """Which value, or which colour, of a mask file means which class."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,29 +16,68 @@ _SHOWN = 12
 _APART = 16
 
 
-class _Lookup:
-    """Class ids by whole numbers of any size."""
+class Meaning:
+    """Class ids by whole numbers of any size, which stand for what is in a mask.
 
-    def __init__(self, entries: Mapping[int, int]) -> None:
-        self.keys = np.array(sorted(entries), np.int64)
+    Args:
+        entries: class id or `IGNORE` by number.
+        rounded: whether the nearest allowed value is taken for one that is not allowed; also an attribute.
+    """
+
+    in_colours = False
+    _named: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def __init__(self, entries: Mapping[int, int], *, rounded: bool) -> None:
+        self.rounded, self._keys = rounded, np.array(sorted(entries), np.int64)
         self._ids = np.array([entries[key] for key in sorted(entries)], np.int16)
-        self._table = self._searched(np.arange(min(max(int(self.keys[-1]), 0), np.iinfo(np.uint16).max) + 2))
+        self._table = self._searched(np.arange(min(max(int(self._keys[-1]), 0), np.iinfo(np.uint16).max) + 2))
 
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.int16]:
+    def check(self, mask: ImageReader) -> tuple[str, ...]:
+        """Refuse a mask by its header; what is taken for granted of it."""
+        raise NotImplementedError
+
+    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
+        """One number for each pixel (bands, h, w), (h, w); `DatasetError` when they are of another kind."""
+        raise NotImplementedError
+
+    def shown(self, value: Any) -> str:
+        """A number as a user knows it."""
+        raise NotImplementedError
+
+    def setting(self, value: Any, label: int) -> str:
+        """What in the configuration makes a number a class."""
+        raise NotImplementedError
+
+    def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
+        """The class id or `IGNORE` of each number, `NO_CLASS` of one that is not allowed; NaN is `IGNORE`."""
         # All values above the last key are alike, so a short table holds what is needed, and is far quicker.
-        short = values.dtype.kind in "iu" and self.keys[-1] <= np.iinfo(np.uint16).max
-        if not short or not values.size or values.min() < 0:
-            return self._searched(values)
-        last = values.dtype.type(min(len(self._table) - 1, np.iinfo(values.dtype).max))
-        found: NDArray[np.int16] = self._table[np.minimum(values, last)]
+        if values.dtype.kind in "iu" and self._keys[-1] <= np.iinfo(np.uint16).max and values.min(initial=0) >= 0:
+            last = values.dtype.type(min(len(self._table) - 1, np.iinfo(values.dtype).max))
+            return np.asarray(self._table[np.minimum(values, last)], np.int16)
+        found = self._searched(values)
+        if values.dtype.kind == "f":
+            found[np.isnan(values)] = IGNORE
         return found
 
+    def names(self, values: NDArray[Any]) -> BoolArray:
+        """Which numbers count whatever the mask says of pixels without data: those that are keys of the label map."""
+        return np.isin(values, self._named)
+
+    def refuse(self, values: NDArray[Any], ids: NDArray[np.int16], counted: BoolArray, location: str) -> None:
+        """Refuse numbers (h, w) that are not allowed where they count."""
+        wrong = (ids == NO_CLASS) & counted
+        if wrong.any():
+            raise self._refusal(values, np.unique(values[wrong]), location)
+
+    def _refusal(self, values: NDArray[Any], wrong: NDArray[Any], location: str) -> DatasetError:
+        raise NotImplementedError
+
     def _searched(self, values: NDArray[Any]) -> NDArray[np.int16]:
-        place = np.searchsorted(self.keys, values).clip(max=len(self.keys) - 1)
-        return np.where(self.keys[place] == values, self._ids[place], np.int16(NO_CLASS))
+        place = np.searchsorted(self._keys, values).clip(max=len(self._keys) - 1)
+        return np.where(self._keys[place] == values, self._ids[place], np.int16(NO_CLASS))
 
 
-class LabelTable:
+class LabelTable(Meaning):
     """The values of masks of one band.
 
     A class that `label_map`, from values to class ids or `IGNORE`, leads nothing to keeps its own id as its value, so
@@ -50,94 +89,67 @@ class LabelTable:
         DatasetError: when values are to be rounded and lie too close to each other for that.
     """
 
-    in_colours = False
-
-    def __init__(
-        self,
-        classes: int,
-        label_map: Mapping[int, int] | None = None,
-        *,
-        rounded: bool = False,
-    ) -> None:
+    def __init__(self, classes: int, label_map: Mapping[int, int] | None = None, *, rounded: bool = False) -> None:
         named = self._map = dict(label_map or {})
         own = {label: label for label in range(classes) if label not in named.values()}
-        entries = {IGNORE: IGNORE, **own, **named}
-        self._classes, self.rounded = classes, rounded
-        self._lookup, self._named = _Lookup(entries), np.array(sorted(named), np.int64)
-        if rounded and (np.diff(self._lookup.keys) < _APART).any():
+        super().__init__({IGNORE: IGNORE, **own, **named}, rounded=rounded)
+        self._classes, self._named = classes, np.array(sorted(named), np.int64)
+        if rounded and (np.diff(self._keys) < _APART).any():
             raise DatasetError(
-                f"data.round_labels needs values at least {_APART} apart, got {_listed(self._lookup.keys)}; name the "
+                f"data.round_labels needs values at least {_APART} apart, got {_listed(self._keys)}; name the "
                 "values of the masks, for example data.label_map={0: 0, 255: 1}"
             )
 
     def check(self, mask: ImageReader) -> tuple[str, ...]:
-        """Refuse a mask by its header; what is taken for granted of it: that several bands are equal."""
+        """See `Meaning`; several bands are taken to be equal."""
         if mask.dtype.kind not in "buif":
             raise DatasetError(f"the mask {mask.location} holds {mask.dtype}; a mask is one band of class ids")
         return (f"the mask has {mask.bands} equal bands; Foveate reads the first",) if mask.bands > 1 else ()
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
-        """One number for each pixel (bands, h, w), (h, w); `DatasetError` when they are of another kind."""
+        """Those of the first band."""
         if self.rounded:
-            keys = self._lookup.keys
-            pixels = keys[np.searchsorted((keys[1:] + keys[:-1]) / 2, pixels)]
+            pixels = self._keys[np.searchsorted((self._keys[1:] + self._keys[:-1]) / 2, pixels)]
         if len(pixels) > 1 and (pixels[1:] != pixels[:1]).any():
             raise DatasetError(_several_bands(pixels, location, self._classes))
         band: NDArray[Any] = pixels[0]
         return band
 
-    def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
-        """The class id or `IGNORE` of each number, `NO_CLASS` of one that is not allowed."""
-        found = self._lookup(values)
-        if values.dtype.kind == "f":
-            found[np.isnan(values)] = IGNORE
-        return found
-
-    def names(self, values: NDArray[Any]) -> BoolArray:
-        """Which numbers count whatever the mask says of pixels without data: those that are keys of the label map."""
-        return np.isin(values, self._named)
-
-    def refusal(self, values: NDArray[Any], wrong: BoolArray, location: str) -> DatasetError:
-        """The error for numbers of a part of a file, of which some, at least one, are not allowed."""
-        found = np.unique(values[wrong])
-        if found.dtype.kind == "f" and (broken := found[found != np.floor(found)]).size:
+    def _refusal(self, values: NDArray[Any], wrong: NDArray[Any], location: str) -> DatasetError:
+        if wrong.dtype.kind == "f" and (broken := wrong[wrong != np.floor(wrong)]).size:
             return DatasetError(
                 f"the mask {location} holds the value {broken[0]:g}, which is not a whole number; a mask is one band "
                 "of class ids, not of probabilities or heights"
             )
-        more = f" It also holds {_listed(found[1:])}." if len(found) > 1 else ""
+        more = f" It also holds {_listed(wrong[1:])}." if len(wrong) > 1 else ""
+        # All values in order where there are as many as classes, else the first that is not allowed.
+        present = np.unique(values[np.isfinite(values)])
+        enough = len(present) == self._classes
+        entries = [(value, label) for label, value in enumerate(present)] if enough else [(wrong[0], 1)]
+        example = ", ".join(f"{_number(value)}: {label}" for value, label in entries)
         return DatasetError(
-            f"the mask {location} holds the value {_number(found[0])}; allowed are {_listed(self._lookup.keys)}.{more} "
-            "Map the values of the file to class ids with data.label_map, for example "
-            f"data.label_map={self._suggestion(values)}"
+            f"the mask {location} holds the value {_number(wrong[0])}; allowed are {_listed(self._keys)}.{more} Map "
+            f"the values of the file to class ids with data.label_map, for example data.label_map={{{example}}}"
         )
 
     def shown(self, value: Any) -> str:
-        """A number as a user knows it."""
+        """The number itself."""
         return _number(value)
 
     def setting(self, value: Any, label: int) -> str:
-        """What in the configuration makes a number a class: the label map with one entry more."""
+        """The label map with one entry more."""
         entries = ", ".join(f"{key}: {meant}" for key, meant in {**self._map, int(value): label}.items())
         return f"data.label_map={{{entries}}}"
 
-    def _suggestion(self, values: NDArray[Any]) -> str:
-        """All values in order where there are as many as classes, else the first that is not allowed."""
-        present = np.unique(values[np.isfinite(values)])
-        if len(present) == self._classes:
-            return "{" + ", ".join(f"{_number(value)}: {label}" for label, value in enumerate(present)) + "}"
-        return f"{{{_number(present[self._lookup(present) == NO_CLASS][0])}: 1}}"
 
-
-class ColourTable:
+class ColourTable(Meaning):
     """The colours of masks of three bands, or of one with a colour table, by the class id or `IGNORE` they mean."""
 
     in_colours = True
 
     def __init__(self, colours: Mapping[tuple[int, int, int], int], *, rounded: bool = False) -> None:
-        self.rounded = rounded
+        super().__init__({int(packed(np.array(one))): label for one, label in colours.items()}, rounded=rounded)
         self._colours = np.array(sorted(colours), np.int64)
-        self._lookup = _Lookup({int(packed(np.array(colour))): label for colour, label in colours.items()})
 
     def check(self, mask: ImageReader) -> tuple[str, ...]:
         """Refuse what is no picture in colours of 8 bits."""
@@ -149,23 +161,20 @@ class ColourTable:
         return ()
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
-        """Red, green and blue as one number."""
+        """Red, green and blue as one number, of the nearest by the squared distance where it is rounded."""
         values = packed(pixels)
-        return self._nearest(values) if self.rounded else values
+        if not self.rounded:
+            return values
+        found, back = np.unique(values, return_inverse=True)
+        parts = np.stack([found >> 16, (found >> 8) & 255, found & 255], axis=1)
+        distance = ((parts[:, None] - self._colours[None]) ** 2).sum(axis=2)
+        nearest = packed(self._colours[distance.argmin(axis=1)].T)
+        return np.asarray(nearest[back].reshape(values.shape))
 
-    def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
-        """By the table."""
-        return self._lookup(values)
-
-    def names(self, values: NDArray[Any]) -> BoolArray:
-        """None: what is transparent has no colour."""
-        return np.zeros(values.shape, np.bool_)
-
-    def refusal(self, values: NDArray[Any], wrong: BoolArray, location: str) -> DatasetError:
-        """Naming the colours and those that are allowed."""
-        found = _colour_names(np.unique(values[wrong]))
+    def _refusal(self, values: NDArray[Any], wrong: NDArray[Any], location: str) -> DatasetError:
+        found = _colour_names(wrong)
         return DatasetError(
-            f"the mask {location} holds the colour {found}; allowed are {_colour_names(self._lookup.keys)}. Name every "
+            f"the mask {location} holds the colour {found}; allowed are {_colour_names(self._keys)}. Name every "
             f"colour in data.label_map, for example data.label_map={{'{found.split(',')[0]}': 1}}, those that do not "
             f"count with {IGNORE}"
         )
@@ -177,18 +186,6 @@ class ColourTable:
     def setting(self, value: Any, label: int) -> str:
         """The colour's entry among the others."""
         return f"'{self.shown(value)}': {label} in data.label_map"
-
-    def _nearest(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Each by the squared distance of its red, green and blue."""
-        found, back = np.unique(values, return_inverse=True)
-        parts = np.stack([found >> 16, (found >> 8) & 255, found & 255], axis=1)
-        distance = ((parts[:, None] - self._colours[None]) ** 2).sum(axis=2)
-        nearest = self._colours[distance.argmin(axis=1)] @ np.array([1 << 16, 1 << 8, 1])
-        result: NDArray[Any] = nearest[back].reshape(values.shape)
-        return result
-
-
-Meaning: TypeAlias = LabelTable | ColourTable
 
 
 def _several_bands(pixels: Raster, location: str, classes: int) -> str:

@@ -109,7 +109,13 @@ class _Kept:
         ids = class_ids(shapes.labels, config, path)
         placed, notes = in_pixels(shapes, image, vectors.coordinates, path)
         on_image = shapely.intersects(placed, shapely.box(0, 0, image.size.width, image.size.height))
-        _check_meets(placed, on_image, image, path)
+        if len(placed) and not on_image.any():
+            left, top, right, bottom = shapely.total_bounds(placed)
+            raise DatasetError(
+                f"none of the {len(placed)} polygons in {path} lies on its image {image.location}: they span columns "
+                f"{left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f}, and the image has {image.size.width} x "
+                f"{image.size.height} pixels. Set data.vectors.coordinates to pixels, crs or lonlat"
+            )
         order = _drawing_order(placed[on_image], ids[on_image], vectors.order)
         self._geometries, self._ids = placed[on_image][order], ids[on_image][order]
         self._tree = shapely.STRtree(self._geometries)
@@ -185,26 +191,23 @@ def in_pixels(
     """Geometries in pixels of an image at its working resolution, and what was taken for granted."""
     if not len(shapes.geometries):
         return shapes.geometries, ()
-    bounds = shapely.bounds(shapes.geometries)
-    corners = [np.reshape(row, (2, 2)) for row in bounds]
+    corners = [np.reshape(row, (2, 2)) for row in shapely.bounds(shapes.geometries)]
     if shapes.in_pixels:
         coordinates = "pixels"
     elif coordinates == "auto":
         on_ground = image.georeference is not None and bool(image.georeference.crs)
-        table = path.suffix.lower() in (".gpkg", ".shp")
-        coordinates = "pixels" if not on_ground else "crs" if table else "auto"
+        coordinates = "pixels" if not on_ground else "crs" if path.suffix.lower() in TABLES else "auto"
     try:
         to_pixels = pixel_transform(shapes.system, corners, image, coordinates, path, hint="data.vectors.coordinates")
     except ConfigError as error:
         raise DatasetError(str(error)) from None
     with translated(DatasetError, f"the coordinates in {path} cannot be converted to pixels of {image.location}"):
-        placed = np.array([shapely.transform(geometry, to_pixels) for geometry in shapes.geometries], object)
-    low = shapely.bounds(placed)[:, 1].min()
-    high = shapely.bounds(placed)[:, 3].max()
+        placed = shapely.transform(shapes.geometries, to_pixels)
+    _, low, _, high = shapely.total_bounds(placed)
     if high <= 0 and low >= -image.size.height and (image.georeference is None or coordinates == "pixels"):
         # QGIS counts the rows of an image without a place on the ground downwards from 0.
-        mirrored = np.array([shapely.transform(one, lambda xy: xy * (1, -1)) for one in placed], object)
-        return mirrored, (f"{path.name}: the rows are negative, as in files from QGIS, and were mirrored",)
+        note = f"{path.name}: the rows are negative, as in files from QGIS, and were mirrored"
+        return shapely.transform(placed, lambda points: points * (1, -1)), (note,)
     return placed, ()
 
 
@@ -248,17 +251,6 @@ def _drawing_order(geometries: NDArray[Any], ids: NDArray[np.uint8], order: str)
     if order == "classes":
         return np.argsort(ids, kind="stable")
     return np.argsort(-shapely.area(geometries), kind="stable") if order == "smallest" else np.arange(len(ids))
-
-
-def _check_meets(placed: NDArray[Any], on_image: BoolArray, image: ImageReader, path: Path) -> None:
-    if len(placed) and not on_image.any():
-        bounds = np.array([one.bounds for one in placed])
-        (left, top), (right, bottom) = bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
-        raise DatasetError(
-            f"none of the {len(placed)} polygons in {path} lies on its image {image.location}: they span columns "
-            f"{left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f}, and the image has {image.size.width} x "
-            f"{image.size.height} pixels. Set data.vectors.coordinates to pixels, crs or lonlat"
-        )
 
 
 def _counted(ids: NDArray[np.uint8], total: int, config: DataConfig, path: Path, about: str = "") -> tuple[str, ...]:
