@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from foveate.cli.app import app
 from foveate.errors import ConfigError, OutputExistsError
-from foveate.reporting.comparison import ComparisonTable, Row, save_comparison_figure, save_tables
+from foveate.reporting.comparison import ComparisonTable, Row, save_tables
+from foveate.reporting.report.comparison_report import save_comparison_figure
 from foveate.runs.compare import Comparison
 from foveate.runs.config import RunConfig
 from toys import make_data_set, toy_config, write_config

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from foveate.api import AnyPath, Run, load
 from foveate.data.datasets import PatchDataset
 from foveate.errors import ConfigError
-from foveate.reporting.comparison import ComparisonTable, Row, save_comparison_figure, save_tables
+from foveate.reporting.comparison import ComparisonTable, Row, save_tables
+from foveate.reporting.report.comparison_report import save_comparison_figure
 from foveate.runs import init as _init
 from foveate.runs.compare import Comparison, fitting_estimators
 from foveate.runs.config import RunConfig

@@ -26,6 +26,8 @@ from foveate.types import BoolArray, FloatArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from foveate.data.config import DataConfig
+
 Picture = NDArray[np.uint8]  # (h, w, 3)
 _LONGEST = 1200  # pixels of the longer side of a picture
 _LINES_APART = 12
@@ -53,9 +55,9 @@ def screen_size(size: Size, longest: int) -> Size:
 
 
 def image_picture(
-    image: ImageReader, window: Window | None = None, *, longest: int = _LONGEST, bands: list[int] | None = None
+    image: ImageReader, window: Window | None = None, *, longest: int = _LONGEST, data: DataConfig | None = None
 ) -> Picture:
-    """A window of an image as colours: its first three bands (or one as grey), stretched unless they are bytes.
+    """A window of an image as colours: three of its bands (or one as grey), stretched unless they are bytes.
 
     What means nothing is grey.
 
@@ -63,11 +65,11 @@ def image_picture(
         image: the image.
         window: level-0 pixels; the whole image when None.
         longest: longer side of the picture in pixels.
-        bands: 1-based numbers of the bands to show; the first three when None.
+        data: shows the first three bands that a network of this configuration sees; the first three of all when None.
     """
     window = window or Window.of(image.size)
     pixels, known = image.read_known(window, screen_size(window.size, longest))
-    wanted = [b - 1 for b in (bands or range(1, len(pixels) + 1))][:3]
+    wanted = (select_channels(image, data.bands, data.in_channels) if data else list(range(len(pixels))))[:3]
     wanted = wanted if len(wanted) == 3 else [wanted[0]] * 3
     shown, there = pixels[wanted], True if known is None else known[wanted]
     colors: Picture = (
@@ -209,8 +211,3 @@ def _draw(figure: Figure, axes: Any, panel: Panel, letters: int) -> None:
     beside = axes.inset_axes((1.015, 0, 0.025, 1))  # as high as the picture
     bar = figure.colorbar(drawn, cax=beside, ticks=list(panel.ticks) or None)
     bar.set_label(panel.unit)
-
-
-def channels_shown(image: ImageReader, bands: list[int] | None, in_channels: int) -> list[int]:
-    """1-based bands of an image that its network sees, for `image_picture`."""
-    return [c + 1 for c in select_channels(image, bands, in_channels)]

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rasterio.errors import RasterioError
 
 from foveate.data.readers import open_image
 from foveate.data.readers.gdal import open_dataset
 from foveate.data.readers.pyramid import ImageReader
-from foveate.errors import ImageReadError
+from foveate.errors import ImageReadError, translated
 from foveate.foveation.config import FoveationConfig
 from foveate.geometry import Size, Window, windows_over
 from foveate.looks.passes import MappedLook
@@ -42,13 +41,11 @@ class PassesFile:
         Raises:
             ImageReadError: when it is no map of passes.
         """
-        try:
+        with translated(ImageReadError, f"{path} is not a map of passes", "predict again"):
             with open_dataset(path) as source:
                 tags, size = source.tags(), Size(source.height, source.width)
             looks = tuple(MappedLook(int(view), int(side)) for view, side in json.loads(tags["looks"]))
             return cls(path, size, int(tags["cell"]), looks)
-        except (RasterioError, KeyError, ValueError, TypeError) as error:
-            raise ImageReadError(f"{path} is not a map of passes ({error!r}); predict again") from error
 
     @property
     def views(self) -> list[int]:

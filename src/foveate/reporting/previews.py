@@ -60,9 +60,8 @@ def prediction_panels(
     """
     data, panels = config.data, []
     with open_working(image, data) as reader:
-        bands = drawing.channels_shown(reader, data.bands, data.in_channels)
         window = window or Window.of(reader.size)
-        picture = drawing.image_picture(reader, window, bands=bands)
+        picture = drawing.image_picture(reader, window, data=data)
     looked = _looked(files, config, window, Size(*picture.shape[:2]))
     left_out = np.isnan(looked.pixels)
     title = "image (hatched: left out)" if left_out.any() else "image"
@@ -111,7 +110,7 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[drawi
     """Image, labels and prediction; loss, IoU and the passes; what the policy made of every field of view."""
     data, views, cell = config.data, config.foveation.fields_of_view, config.foveation.overview_downsample
     with open_sample(sample, data) as image:
-        picture = drawing.image_picture(image, bands=drawing.channels_shown(image, data.bands, data.in_channels))
+        picture = drawing.image_picture(image, data=data)
         whole, size = Window.of(image.size), Size(*picture.shape[:2])
     with open_labels(sample, data) as labels:
         truth = _class_panel("labels", labels, data)

@@ -9,7 +9,7 @@ from PIL import Image
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import Window
 from foveate.paper import SoftExpectation
-from foveate.reporting.report.training import animate
+from foveate.reporting.report.pictures import animate
 from foveate.training import history
 from foveate.training.history import FoveationMap, kept_steps
 

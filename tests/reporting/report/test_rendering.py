@@ -6,7 +6,8 @@ import pytest
 from foveate.data.readers import ArrayReader
 from foveate.geometry import Size, Window
 from foveate.patches import ScaleSet
-from foveate.reporting.report.pictures import chosen_picture, compose, most_varied
+from foveate.reporting.report.page import value_picture
+from foveate.reporting.report.pictures import compose, most_varied
 
 SCALES = ScaleSet(8, (8, 32))
 
@@ -45,5 +46,5 @@ def test_the_most_varied_part_is_found(side):
 
 
 def test_chosen_views_have_the_colours_of_the_map():
-    picture = chosen_picture(np.array([[0, 1, -1]]), (64, 256))
+    picture = value_picture(np.array([[64, 256, np.nan]]), 64, 256)
     assert picture.tolist() == [[[68, 1, 84], [253, 231, 36], [127, 127, 127]]]

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +14,10 @@ from foveate.errors import ConfigError, FoveateError
 from foveate.evaluation.maps import MapFiles
 from foveate.files import refuse_existing
 from foveate.reporting.passes import PassesFile, one_view_note
-from foveate.reporting.report import charts
+from foveate.reporting.report import charts, page, pictures
 from foveate.reporting.report import state as run_state
-from foveate.reporting.report.page import FigureFolder, Report, data_uri, link_to, view_colors, write_page
-from foveate.reporting.report.pictures import Example, Rendering, chosen_picture, example, ranked, render
-from foveate.reporting.report.training import animate, training_charts
 from foveate.types import IntArray
 
-FOLDER, PAGE, FIGURES = "report", "index.html", "figures"
 Say = Callable[[str], None]
 Made = TypeVar("Made")
 
@@ -47,11 +42,6 @@ class ReportOptions:
     overrides: tuple[str, ...] = ()
 
 
-def page_of(run: Path) -> Path:
-    """Where the report of a run, or of a comparison, is by default."""
-    return run / FOLDER / PAGE
-
-
 def write_report(
     run: Path | str,
     out: Path | None = None,
@@ -59,7 +49,7 @@ def write_report(
     *,
     say: Say = lambda _text: None,
     on_progress: Callable[[float], None] | None = None,
-) -> Report:
+) -> page.Report:
     """Write the report of a run: trained, training or stopped. What cannot be shown is named in it.
 
     Figures go to RUN/report/figures as PNG and SVG, and an evaluation that is made for the report to
@@ -78,19 +68,21 @@ def write_report(
         OutputWriteError: when it cannot be written.
     """
     run = Path(run)
-    path = out or page_of(run)
+    path = out or page.page_of(run)
     if options.split not in (None, *SPLITS):
         raise ConfigError(f"split {options.split!r}; allowed are {', '.join(SPLITS)}")
     refuse_existing(path, options.overwrite)
-    gathered = _Gathered(run_state.RunState.of(run, options.overrides), FigureFolder(run / FOLDER / FIGURES), options)
+    gathered = _Gathered(
+        run_state.RunState.of(run, options.overrides), page.FigureFolder(run / page.FOLDER / page.FIGURES), options
+    )
     gathered.training()
     evaluation = gathered.evaluation(say, on_progress)
     if evaluation is not None:
         gathered.accuracy(evaluation)
-        gathered.looks(evaluation)
+        gathered.images(evaluation)
     gathered.over_time()
-    write_page(path, "run.html", gathered.values(path), overwrite=options.overwrite)
-    return Report(path, tuple(gathered.figures.files), tuple(gathered.missing))
+    page.write_page(path, "run.html", gathered.values(path), overwrite=options.overwrite)
+    return page.Report(path, tuple(gathered.figures.files), tuple(gathered.missing))
 
 
 @dataclass
@@ -98,33 +90,31 @@ class _Gathered:
     """The values of a page, gathered part by part; what goes wrong with one part is noted and leaves the others."""
 
     state: run_state.RunState
-    figures: FigureFolder
+    figures: page.FigureFolder
     options: ReportOptions
     missing: list[str] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)
 
+    @page.style()
     def training(self) -> None:
         """Curves."""
-        config = self.state.config
-        views = self._views if config.foveation.has_policy else ()
-        make = partial(charts.budget_chart, self.state.run.tuned_file, self.figures)
-        self.parts["budget"] = self._guarded("the curve of budgets", make)
-        self.parts["charts"] = training_charts(self.state.history, views, config.data.class_names, self.figures)
-        if not self.state.history and not self.state.members:
+        state, foveation = self.state, self.state.config.foveation
+        views = foveation.fields_of_view if foveation.has_policy else ()
+        self._part("budget", "the curve of budgets", charts.budget_chart, state.run.tuned_file, self.figures)
+        self.parts["charts"] = charts.training_charts(state.history, views, state.config.data.class_names, self.figures)
+        if not state.history and not state.members:
             self.missing.append("There is no metrics.csv, so there are no curves.")
-        if self.state.samples is None:
-            self.missing.append(f"The data set is not where the configuration says: {self.state.data_problem}.")
+        if state.samples is None:
+            self.missing.append(f"The data set is not where the configuration says: {state.data_problem}.")
 
     def evaluation(self, say: Say, on_progress: Callable[[float], None] | None) -> run_state.ShownEvaluation | None:
         """The evaluation that is there, or a new one; None where neither can be had."""
-        split = self.options.split or self.state.default_split()
-        found = self._guarded("the evaluation", lambda: self._found_or_made(split, say, on_progress))
-        if found is not None:
-            self.parts |= {"evaluation": found}
-            if not found.up_to_date:
-                self.missing.append(f"The evaluation {found.file} is older than the weights of the run.")
+        found = self._part("evaluation", "the evaluation", self._found_or_made, say, on_progress)
+        if found is not None and not found.up_to_date:
+            self.missing.append(f"The evaluation {found.file} is older than the weights of the run.")
         return found
 
+    @page.style()
     def accuracy(self, evaluation: run_state.ShownEvaluation) -> None:
         """Confusion matrix, the IoU by field of view, and whether nearly all passes use one."""
         if evaluation.maps is None:
@@ -133,84 +123,88 @@ class _Gathered:
                 "view: run without --no-evaluate, or foveate evaluate --maps."
             )
             return
-        counts = self._guarded("the confusion matrix", lambda: self._counts(evaluation))
+        data, foveation = self.state.config.data, self.state.config.foveation
+        counts = self._guarded("the confusion matrix", self._counts, evaluation)
         if counts is not None and counts.sum():
-            names = self.state.config.data.class_names
-            if not self.state.config.data.overlapping:  # each class is confused with none
-                self.parts["confusion"] = charts.confusion_chart(counts.sum(axis=0), names, self.figures)
-            self._by_scale(counts, names)
-        self.parts["one_view"] = self._guarded("the shares of the passes", lambda: self._one_view(evaluation))
+            if not data.overlapping:  # each class is confused with none
+                self.parts["confusion"] = charts.confusion_chart(counts.sum(axis=0), data.class_names, self.figures)
+            every = charts.scale_rows(counts, foveation.fields_of_view, data.class_names)
+            rows = [row for row in every if row.is_seen]
+            if len(rows) > 1 or foveation.has_policy:
+                chart = charts.scale_chart(rows, data.class_names, self.figures)
+                self.parts["by_scale"] = {"rows": rows, "chart": chart}
+        if foveation.has_policy:
+            self._part("one_view", "the shares of the passes", self._one_view, evaluation)
 
-    def looks(self, evaluation: run_state.ShownEvaluation) -> None:
+    def images(self, evaluation: run_state.ShownEvaluation) -> None:
         """Pictures of the best, median and worst image, and the foveated rendering of one of them."""
-        renderings: list[tuple[str, Rendering]] = []
-        for rank, scores in ranked(evaluation.tree["images"]) if evaluation.maps is not None else []:
+        examples, renderings = [], []
+        for rank, scores in pictures.ranked(evaluation.tree["images"]) if evaluation.maps is not None else []:
             name = scores["name"]
-            one = self._guarded(f"the pictures of {name}", partial(self._example, rank, scores, evaluation))
+            one = self._guarded(f"the pictures of {name}", self._example, rank, scores, evaluation)
             if one is not None:
-                self.parts.setdefault("examples", []).append(one)
-                drawn = self._guarded(f"the foveated rendering of {name}", partial(self._render, name, evaluation))
-                renderings += [(name, drawn)] if drawn is not None else []
+                examples.append(one)
+                drawn = self._guarded(f"the foveated rendering of {name}", self._rendering, name, evaluation)
+                renderings += [] if drawn is None else [(name, drawn)]
+        self.parts["examples"] = examples
         if renderings:
-            self._show(*max(renderings, key=lambda item: item[1].variety))
+            name, drawn = max(renderings, key=lambda item: item[1].variety)
+            uris = {
+                part: self.figures.picture(f"rendering-{part}", getattr(drawn, part), photo=part != "chosen")
+                for part in ("plain", "foveated", "chosen")
+            }
+            self.parts["rendering"] = {**uris, "name": name, "window": drawn.window}
 
     def over_time(self) -> None:
         """The animation of the kept foveation maps."""
-        estimator = self.state.config.foveation.estimator
-        make = partial(animate, self.state.maps, self._views, estimator)
-        animation = self._guarded("the foveation over training", make)
+        state, foveation = self.state, self.state.config.foveation
+        make, views = pictures.animate, foveation.fields_of_view
+        animation = self._part("animation", "the foveation over training", make, state.maps, views, foveation.estimator)
         if animation is not None:
             self.figures.keep("foveation.gif", animation.gif)
             self.figures.keep("foveation-last.png", animation.last_frame)
-            self.parts["animation"] = {
-                "strip": data_uri(animation.strip, "image/png"), "frames": animation.frames,
-                "steps": animation.steps, "shape": animation.shape, "seconds": animation.seconds,
-            }  # fmt: skip
-        elif self.state.config.foveation.has_policy and not self.state.members and not self.state.maps:
+        elif foveation.has_policy and not state.members and not state.maps:
             self.missing.append(
                 "Training kept no maps of the fields of view. It needs validation images, and a run of this version."
             )
 
     def values(self, path: Path) -> dict[str, Any]:
         """What the template of a page at `path` asks for."""
-        state, config = self.state, self.state.config
-        empty = dict.fromkeys(("evaluation", "confusion", "by_scale", "animation", "rendering", "one_view"))
+        state, config, evaluation = self.state, self.state.config, self.parts.get("evaluation")
+        views = config.foveation.fields_of_view
+        cost = run_state.training_cost(state)
+        if evaluation is not None:
+            cost[f"Evaluation of {evaluation.split}"] = run_state.evaluation_cost(evaluation.tree)
         return {
-            **empty, "cost": self._cost(), "examples": [], "scales_differ": len(self._views) > 1,
-            "overlapping": self.state.config.data.overlapping, **self.parts,
-            "title": config.name, "state": state, "status": f"{run_state.headline(state)}. {state.status}",
-            "missing": self.missing,
+            **dict.fromkeys(("budget", "evaluation", "confusion", "by_scale", "animation", "rendering", "one_view")),
+            "examples": [], **self.parts, "cost": cost, "scales_differ": len(views) > 1,
+            "overlapping": config.data.overlapping, "title": config.name, "state": state,
+            "status": f"{run_state.headline(state)}. {state.status}", "missing": self.missing,
             "classes": config.data.classes, "setup": run_state.setup_facts(state), "config_text": config.to_yaml(),
             "best_miou": max((row["val/miou"] for row in state.history if row.get("val/miou", -1) >= 0), default=None),
-            "members": [(folder.name, link_to(page_of(folder), path)) for folder in state.members],
-            "legend": {"stops": view_colors(range(9)), "views": self._views},
+            "members": [(folder.name, page.link_to(page.page_of(folder), path)) for folder in state.members],
+            "legend": {"stops": page.view_colors(range(9)), "views": views},
         }  # fmt: skip
 
-    @property
-    def _views(self) -> tuple[int, ...]:
-        return self.state.config.foveation.fields_of_view
-
-    def _cost(self) -> dict[str, run_state.Facts]:
-        found = self.parts.get("evaluation")
-        evaluated = {} if found is None else {f"Evaluation of {found.split}": run_state.evaluation_cost(found.tree)}
-        return {**run_state.training_cost(self.state), **evaluated}
-
-    def _guarded(self, what: str, make: Callable[[], Made]) -> Made | None:
+    def _guarded(self, what: str, make: Callable[..., Made], *values: Any) -> Made | None:
         try:
-            return make()
+            return make(*values)
         except (FoveateError, OSError) as error:
             self.missing.append(f"{what[0].upper()}{what[1:]} could not be made: {error}")
             return None
 
-    def _found_or_made(
-        self, split: str | None, say: Say, on_progress: Callable[[float], None] | None
-    ) -> run_state.ShownEvaluation | None:
-        state, folder = self.state, self.state.run.path / FOLDER
+    def _part(self, key: str, what: str, make: Callable[..., Made | None], *values: Any) -> Made | None:
+        """As `_guarded`, kept for the page under a name."""
+        self.parts[key] = made = self._guarded(what, make, *values)
+        return made
+
+    def _found_or_made(self, say: Say, on_progress: Callable[[float], None] | None) -> run_state.ShownEvaluation | None:
+        state, options, folder = self.state, self.options, self.state.run.path / page.FOLDER
+        split = options.split or state.default_split()
         if split is None:
             reason = "has neither validation nor test images" if state.samples else "is not there"
             self.missing.append(f"The data set {reason}, so nothing is evaluated.")
             return None
-        options = self.options
         anew = bool(options.overrides) and options.evaluate  # an evaluation that is there was made without them
         found = None if anew else run_state.find_evaluation(state, split, folder)
         if found is not None and found.up_to_date and found.maps is not None:
@@ -233,39 +227,27 @@ class _Gathered:
         return sample, MapFiles.in_folder(evaluation.maps, name)
 
     def _counts(self, evaluation: run_state.ShownEvaluation) -> IntArray:
-        config, names = self.state.config, [image["name"] for image in evaluation.tree["images"]]
-        samples = (self._sample(name, evaluation) for name in names)
-        first, *others = (charts.image_counts(sample, files, config.data, self._views) for sample, files in samples)
+        config = self.state.config
+        samples = (self._sample(image["name"], evaluation) for image in evaluation.tree["images"])
+        views = config.foveation.fields_of_view
+        first, *others = (charts.image_counts(sample, files, config.data, views) for sample, files in samples)
         return sum(others, first)
-
-    def _by_scale(self, counts: IntArray, names: list[str]) -> None:
-        rows: list[charts.ScaleRow] = [row for row in charts.scale_rows(counts, self._views, names) if row.is_seen]
-        if len(rows) > 1 or self.state.config.foveation.has_policy:
-            self.parts["by_scale"] = {"rows": rows, "chart": charts.scale_chart(rows, names, self.figures)}
 
     def _one_view(self, evaluation: run_state.ShownEvaluation) -> str | None:
         """What to say where the policy puts nearly all passes at one field of view."""
-        if not self.state.config.foveation.has_policy:
-            return None
         total: Counter[int] = Counter()
         for image in evaluation.tree["images"]:
             _, files = self._sample(image["name"], evaluation)
             total.update(PassesFile.read(files.passes).passes())
         return one_view_note(dict(sorted(total.items())))
 
-    def _example(self, rank: str, scores: dict[str, Any], evaluation: run_state.ShownEvaluation) -> Example:
-        sample, files = self._sample(scores["name"], evaluation)
-        return example(rank, scores, sample, files, self.state.config, self.figures)
+    def _example(self, rank: str, scores: dict[str, Any], evaluation: run_state.ShownEvaluation) -> pictures.Example:
+        return pictures.example(
+            rank, scores, *self._sample(scores["name"], evaluation), self.state.config, self.figures
+        )
 
-    def _render(self, name: str, evaluation: run_state.ShownEvaluation) -> Rendering:
-        sample, files = self._sample(name, evaluation)
+    def _rendering(self, name: str, evaluation: run_state.ShownEvaluation) -> pictures.Rendering:
         foveation = self.state.config.foveation
-        return render(sample, files, self.state.config.data, foveation.scales, foveation.overview_downsample)
-
-    def _show(self, name: str, drawn: Rendering) -> None:
-        pictures = {"plain": drawn.plain, "foveated": drawn.foveated}
-        uris = {part: self.figures.picture(f"rendering-{part}", p, photo=True) for part, p in pictures.items()}
-        cell = self.state.config.foveation.overview_downsample
-        chosen = chosen_picture(drawn.chosen, self._views, cell, drawn.window.size)
-        uris["chosen"] = self.figures.picture("rendering-chosen", chosen)
-        self.parts["rendering"] = {**uris, "name": name, "window": drawn.window}
+        return pictures.render(
+            *self._sample(name, evaluation), self.state.config.data, foveation.scales, foveation.overview_downsample
+        )

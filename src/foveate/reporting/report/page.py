@@ -10,19 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from PIL import Image
 
 from foveate.files import write_text, written
 from foveate.package import __version__
+from foveate.package import matplotlib as mpl
 from foveate.reporting.panels import Picture, plain_text
 from foveate.texts import percent
 
@@ -30,13 +28,11 @@ INK, MUTED, GRID, PAPER = "#1c2128", "#59636e", "#e3e6ea", "#fefefe"
 # After the palette of Okabe and Ito, which colour-blind readers can tell apart, without what is too pale on white.
 SERIES = ("#0072b2", "#d55e00", "#00845f", "#b5588f", "#6b7280")
 # In the page these follow its light or dark scheme; the files keep the colours.
-_PAGE_COLORS = (
-    {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "none"}
-    | {
-        "#e5e5e5": "var(--line)"  # the grid of a comparison's figure
-    }
-    | {color: f"var(--series-{i})" for i, color in enumerate(SERIES)}
-)
+_PAGE_COLORS = {
+    INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "none",
+    "#e5e5e5": "var(--line)",  # the grid of a comparison's figure
+    **{color: f"var(--series-{i})" for i, color in enumerate(SERIES)},
+}  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
     "figure.facecolor": PAPER, "axes.facecolor": PAPER,
@@ -60,11 +56,9 @@ _JPEG_QUALITY = 86
 _LARGEST_SCALE = 1.4  # pixels of a page for a point of a figure, beyond which its text would look too large
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(NamedTuple):
     """A figure of lines and areas."""
 
-    name: str  # of its files, and unique in a page
     title: str  # what it shows
     alt: str  # what there is to see, in a sentence, for readers who cannot
     svg: Markup  # to put into a page
@@ -77,28 +71,29 @@ class FigureFolder:
         self.path = path
         self.files: list[Path] = []
 
-    def chart(self, name: str, title: str, alt: str, figure: Figure) -> Chart:
-        """Keep a figure as SVG and PNG, and make the part of a page from it."""
+    def chart(self, name: str, title: str, alt: str, axes: Any) -> Chart:
+        """Keep the figure of these axes as SVG and PNG, and make the part of a page from it."""
         # A name in a script that matplotlib's font lacks: the page has it right, the PNG shows boxes.
-        with style():
-            text = _svg(figure, name)
-            self.keep(f"{name}.svg", text.encode())
+        with mpl.rc_context({"svg.hashsalt": name}):
+            with self._opened(f"{name}.svg") as partial:
+                axes.figure.savefig(partial, metadata={"Date": None})
             with self._opened(f"{name}.png") as partial:
-                figure.savefig(partial, dpi=160)
-        return Chart(name, title, alt, inline_svg(text, name))
+                axes.figure.savefig(partial, dpi=160)
+        return Chart(title, alt, inline_svg((self.path / f"{name}.svg").read_text(encoding="utf-8"), name))
 
     def picture(self, name: str, pixels: Picture, *, photo: bool = False) -> str:
         """Keep a picture (h, w, 3) as PNG; the data URI of it, of a photo as JPEG, which is smaller."""
         image = Image.fromarray(pixels)
-        self.keep(f"{name}.png", encoded(image, "PNG", optimize=True))
+        png = self.keep(f"{name}.png", encoded(image, "PNG", optimize=True))
         if photo:
             return data_uri(encoded(image, "JPEG", quality=_JPEG_QUALITY), "image/jpeg")
-        return data_uri((self.path / f"{name}.png").read_bytes(), "image/png")
+        return data_uri(png, "image/png")
 
-    def keep(self, name: str, content: bytes) -> None:
-        """Keep a file of any kind."""
+    def keep(self, name: str, content: bytes) -> bytes:
+        """Keep a file of any kind; its content."""
         with self._opened(name) as partial:
             partial.write_bytes(content)
+        return content
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[Path]:
@@ -120,10 +115,11 @@ def short(name: str) -> str:
     return name if len(name) <= 18 else f"{name[:11]}…{name[-6:]}"
 
 
-def legend_above(figure: Figure, labels: Sequence[str]) -> None:
+def legend_above(axes: Any) -> None:
     """The legend above the plot, where it hides no curve, in as many columns as the longest label leaves room for."""
-    room = figure.get_size_inches()[0] / (0.45 + 0.085 * max(map(len, labels)))
-    figure.legend(
+    longest = max(map(len, axes.get_legend_handles_labels()[1]))
+    room = axes.figure.get_size_inches()[0] / (0.45 + 0.085 * longest)
+    axes.figure.legend(
         loc="outside upper left", ncols=max(1, min(4, int(room))), handlelength=1.2, handletextpad=0.4,
         columnspacing=1.2, borderaxespad=0.2,
     )  # fmt: skip
@@ -160,18 +156,19 @@ def inline_svg(text: str, name: str) -> Markup:
     return Markup(text)  # matplotlib escapes every text in it
 
 
-def _svg(figure: Figure, name: str) -> str:
-    file = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
-
-
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     """A picture as the bytes of a file of this kind."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+FOLDER, PAGE, FIGURES = "report", "index.html", "figures"
+
+
+def page_of(run: Path) -> Path:
+    """Where the report of a run, or of a comparison, is by default."""
+    return run / FOLDER / PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +194,7 @@ class Report:
 def write_page(path: Path, template: str, values: dict[str, Any], *, overwrite: bool) -> None:
     """Fill a template and write it in one step."""
     now = datetime.now().astimezone()
-    text = _environment().get_template(template).render(**values, version=__version__, made=f"{now:%Y-%m-%d %H:%M %Z}")
+    text = _TEMPLATES.get_template(template).render(**values, version=__version__, made=f"{now:%Y-%m-%d %H:%M %Z}")
     write_text(path, text, overwrite=overwrite)
 
 
@@ -206,21 +203,15 @@ def link_to(target: Path, page: Path) -> str | None:
     return Path(os.path.relpath(target, page.parent)).as_posix() if target.exists() else None
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("foveate.reporting.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "number": number}
-    return environment
-
-
 def number(value: float | None, digits: int = 0) -> str:
     """A number with thin spaces between thousands; a dash for what is not known."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:,.{digits}f}".replace(",", "\u202f")
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("foveate.reporting.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    lstrip_blocks=True,
+)  # fmt: skip
+_TEMPLATES.filters |= {"percent": percent, "number": number, "data_uri": data_uri}

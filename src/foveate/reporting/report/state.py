@@ -10,7 +10,7 @@ from typing import Any
 
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.sections import SPLITS
-from foveate.errors import ConfigError, FoveateError, ImageReadError, reason_of
+from foveate.errors import ConfigError, FoveateError, ImageReadError, translated
 from foveate.evaluation.maps import MapFiles
 from foveate.files import write_text
 from foveate.foveation.config import name_of
@@ -147,12 +147,8 @@ class ShownEvaluation:
         if not file.exists():
             return None
         tree = read_tree(file, ImageReadError, "remove it, or evaluate again with --overwrite", ours=True)
-        try:
+        with translated(ImageReadError, f"{file} is not a result of `foveate evaluate`", "remove it"):
             names = [str(image["name"]) for image in tree["images"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ImageReadError(
-                f"{file} is not a result of `foveate evaluate` ({reason_of(error)}); remove it"
-            ) from error
         maps = file.with_name(f"{file.stem}-maps")
         there = [MapFiles.in_folder(maps, name) for name in names]
         files = [path for one in there for path in (one.loss, one.iou, one.scales, one.passes, one.classes)]
