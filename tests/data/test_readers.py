@@ -11,7 +11,7 @@ import rasterio
 from data_toys import read_with_rasterio, smooth_image, write
 
 from foveate.data.readers import ArrayReader, Georeference, decoded, open_image, pyramid
-from foveate.data.readers.pyramid import halved
+from foveate.data.readers.array import halved
 from foveate.data.readers.rasterio_reader import _pyramid
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window

@@ -11,7 +11,7 @@ from foveate.data.manifest import load_samples
 from foveate.data.readers import Resolution, open_image
 from foveate.data.readers.base import Address
 from foveate.data.readers.openslide_reader import _background, _check_names, _opaque
-from foveate.data.readers.pyramid import halved
+from foveate.data.readers.array import halved
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window

@@ -1,4 +1,4 @@
-"""Arrays as images, in memory or mapped from a .npy file: which axis is which, and which type their pixels have."""
+"""Arrays as images, in memory with a pyramid or stored: which axis is which, and which type their pixels have."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.readers.base import Address, OpenOptions, Plane, first_bytes
-from foveate.data.readers.pyramid import ImageReader, MemoryPyramid
+from foveate.data.readers.base import Address, NoData, OpenOptions, Plane, first_bytes, known_values
+from foveate.data.readers.pyramid import STRIP_BYTES, ImageReader
 from foveate.errors import ImageReadError, SeveralPlanesError, UnsupportedImageError
-from foveate.geometry import Georeference, Resolution, Size, Window
-from foveate.types import Raster
+from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, halvings
+from foveate.types import BoolArray, Raster
 
 _MAGIC = b"\x93NUMPY"
 
@@ -63,16 +63,19 @@ class ImageAxes:
     row: int
     col: int
     band: int | None  # None for one band without an axis
-    count: int  # number of axes
-    places: tuple[int, ...] = ()  # where the image lies along each axis that is neither
+    places: tuple[int, ...]  # where the image lies along each axis that is neither
 
     @classmethod
-    def named(cls, names: Sequence[str], shape: Sequence[int], image: str, plane: Plane | None = None) -> ImageAxes:
-        """From names such as "tczyx".
+    def named(
+        cls, names: Sequence[str] | None, shape: Sequence[int], image: str, plane: Plane | None = None
+    ) -> ImageAxes:
+        """From names such as "tczyx"; without any, those of `guessed`.
 
         Raises:
             UnsupportedImageError: naming an axis that is missing.
         """
+        if names is None:
+            return cls.guessed(shape, image)
         _check_filled(shape, image)
         places = {name.lower(): place for place, name in enumerate(names)}
         if not {"x", "y"} <= places.keys() or len(names) != len(shape):
@@ -82,7 +85,7 @@ class ImageAxes:
         others = {name: shape[place] for name, place in places.items() if name not in ("c", "y", "x")}
         chosen = planes_chosen(others, plane, image)
         at = tuple(chosen.get(name.lower(), 0) for name in names)
-        return cls(places["y"], places["x"], places.get("c"), len(shape), at)
+        return cls(places["y"], places["x"], places.get("c"), at)
 
     @classmethod
     def guessed(cls, shape: Sequence[int], image: str) -> ImageAxes:
@@ -97,13 +100,13 @@ class ImageAxes:
         kept = list(range(len(shape)))
         while len(kept) > 3 and 1 in [shape[place] for place in kept]:
             kept.remove(next(place for place in kept if shape[place] == 1))
-        lengths = [shape[place] for place in kept]
+        lengths, first = [shape[place] for place in kept], (0,) * len(shape)
         if len(kept) == 2:
-            return cls(kept[0], kept[1], None, len(shape))
+            return cls(kept[0], kept[1], None, first)
         if len(kept) == 3 and lengths[0] < min(lengths[1:]):
-            return cls(kept[1], kept[2], kept[0], len(shape))
+            return cls(kept[1], kept[2], kept[0], first)
         if len(kept) == 3 and lengths[2] < min(lengths[:2]):
-            return cls(kept[0], kept[1], kept[2], len(shape))
+            return cls(kept[0], kept[1], kept[2], first)
         raise UnsupportedImageError(
             f"{image} has shape {list(shape)}; an image is (H, W), (H, W, bands) or (bands, H, W), with fewer bands "
             f"than rows and columns"
@@ -119,7 +122,7 @@ class ImageAxes:
 
     def index(self, window: Window) -> tuple[slice | int, ...]:
         """What to take from an array for a window."""
-        result: list[slice | int] = list(self.places) or [0] * self.count
+        result: list[slice | int] = list(self.places)
         result[self.row], result[self.col] = window.within(Window(0, 0, 1, 1))
         if self.band is not None:
             result[self.band] = slice(None)
@@ -139,60 +142,33 @@ def _check_filled(shape: Sequence[int], image: str) -> None:
         raise UnsupportedImageError(f"{image} has shape {list(shape)}; no axis of an image may be empty")
 
 
-class ArrayReader(ImageReader):
-    """Reads windows of an array; the array is not copied, its pyramid is made when first needed.
+class AxesReader(ImageReader):
+    """Reads windows of stored arrays, each a level."""
 
-    Args:
-        array: (bands, H, W) or (H, W), of real numbers.
-        name: what to call it in messages.
-        georeference: its place on the ground, if known.
-        resolution: size of a pixel in metres, if known.
+    _arrays: Sequence[Any] = ()  # none once it is closed
 
-    Raises:
-        UnsupportedImageError: when the array has another number of axes, an empty axis or complex values.
-    """
-
-    format = "array"
-    handles = 0
-
-    def __init__(
-        self,
-        array: Raster,
-        name: str = "<array>",
-        georeference: Georeference | None = None,
-        resolution: Resolution | None = None,
-    ) -> None:
-        if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
-            raise UnsupportedImageError(
-                f"an image must be a non-empty array (H, W) or (bands, H, W) of real numbers, "
-                f"got shape {array.shape} of {array.dtype}"
-            )
-        base = array if array.ndim == 3 else array[None]
-        # Tensors have the machine's byte order, and a mean of truth values is not one.
-        base = base.astype("uint8" if base.dtype.kind == "b" else base.dtype.newbyteorder("="), copy=False)
-        self._pyramid: MemoryPyramid | None = MemoryPyramid(base)
-        self.path, self.georeference, self.resolution = Path(name), georeference, resolution
-        self.bands, self.dtype = base.shape[0], base.dtype
-        self.size, self.levels = Size(*base.shape[1:]), self._pyramid.sizes
-        self.masked, self.resident_bytes = base.dtype.kind == "f", base.nbytes
-
-    def _extent(self, level: int) -> Size:
-        return self._open()._extent(level)
+    def _take(self, arrays: Sequence[Any], axes: ImageAxes) -> None:
+        """Set what arrays and their axes say."""
+        self._arrays, self._axes, finest = arrays, axes, arrays[0]
+        self.dtype = pixel_type(finest.dtype, self.location)
+        self.masked = self.dtype.kind == "f"
+        self.bands, self.size = axes.bands(finest.shape), axes.size(finest.shape)
+        self.levels = tuple(axes.size(array.shape) for array in arrays)
 
     def _read_level(self, level: int, window: Window) -> Raster:
-        return self._open()._read_level(level, window)
+        if not self._arrays:
+            raise ValueError(f"{self.location} is closed")
+        return np.array(self._axes.ordered(self._stored(level, window)), self.dtype, order="C")
 
-    def _open(self) -> MemoryPyramid:
-        if self._pyramid is None:
-            raise ValueError(f"{self.path} is closed")
-        return self._pyramid
+    def _stored(self, level: int, window: Window) -> Raster:
+        return np.asarray(self._arrays[level][self._axes.index(window)])
 
     def close(self) -> None:
-        """Let go of the array."""
-        self._pyramid = None
+        """Let go of the arrays."""
+        self._arrays = ()
 
 
-class NumpyReader(ImageReader):
+class NumpyReader(AxesReader):
     """Reads windows of an array in a `.npy` file: (H, W), (H, W, bands) or (bands, H, W).
 
     Of three axes the shortest, which must be the first or the last, is that of the bands. There is no pyramid: wide
@@ -202,22 +178,8 @@ class NumpyReader(ImageReader):
     format = "NPY"
 
     def __init__(self, location: Address) -> None:
-        self.path = location.path
-        self._array: Raster | None = _mapped(location)
-        self._axes = ImageAxes.guessed(self._array.shape, str(location))
-        self.bands, self.dtype = self._axes.bands(self._array.shape), pixel_type(self._array.dtype, str(location))
-        self.size: Size = self._axes.size(self._array.shape)
-        self.levels, self.masked = (self.size,), self.dtype.kind == "f"
-
-    def _read_level(self, level: int, window: Window) -> Raster:
-        if self._array is None:
-            raise ValueError(f"{self.path} is closed")
-        part = self._axes.ordered(self._array[self._axes.index(window)])
-        return np.array(part, self.dtype, order="C", subok=False)
-
-    def close(self) -> None:
-        """Let go of the map."""
-        self._array = None
+        self.path, array = location.path, _mapped(location)
+        self._take([array], ImageAxes.guessed(array.shape, str(location)))
 
 
 def _mapped(location: Address) -> np.memmap[Any, Any]:
@@ -234,3 +196,118 @@ def open_numpy(location: Address, options: OpenOptions) -> NumpyReader | None:
     """The registry's entry: None when the file does not begin as a `.npy` file does."""
     ours = location.is_local and location.path.is_file() and first_bytes(location.path, len(_MAGIC)) == _MAGIC
     return NumpyReader(location) if ours else None
+
+
+class ArrayReader(ImageReader):
+    """Reads windows of an array; the array is not copied, its pyramid is made when first needed.
+
+    A level's pixel (i, j) is the rounded mean of four pixels of the one below. Rounding is half to even, so that levels
+    do not get brighter one after the other. A last odd row or column is repeated, so that every other pixel is exact;
+    what is mirrored beyond it lies up to two pixels of the level off. Values that mean nothing count in no mean; where
+    all four do one stands.
+
+    Args:
+        array: (bands, H, W) or (H, W), of real numbers.
+        name: what to call it in messages.
+        georeference: its place on the ground, if known.
+        resolution: size of a pixel in metres, if known.
+        valid: (H, W) where there is data, if not everywhere.
+
+    Raises:
+        UnsupportedImageError: when the array has another number of axes, an empty axis or complex values.
+    """
+
+    format = "array"
+    handles = 0
+
+    def __init__(
+        self,
+        array: Raster,
+        name: str = "<array>",
+        georeference: Georeference | None = None,
+        resolution: Resolution | None = None,
+        valid: BoolArray | None = None,
+    ) -> None:
+        if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
+            raise UnsupportedImageError(
+                f"an image must be a non-empty array (H, W) or (bands, H, W) of real numbers, "
+                f"got shape {array.shape} of {array.dtype}"
+            )
+        # Tensors have the machine's byte order, and a mean of truth values is not one.
+        base = (array if array.ndim == 3 else array[None]).astype(pixel_type(array.dtype, name), copy=False)
+        self._made = [(base, valid)]  # levels, and where they hold data
+        self.path, self.georeference, self.resolution = Path(name), georeference, resolution
+        self.bands, self.dtype, self.size = base.shape[0], base.dtype, Size(*base.shape[1:])
+        self.levels, self.resident_bytes = halvings(self.size), base.nbytes
+        self.masked = base.dtype.kind == "f" or valid is not None
+
+    def _extent(self, level: int) -> Size:
+        """With the repeated ones."""
+        return Size(self.levels[level].height << level, self.levels[level].width << level)
+
+    def _read_level(self, level: int, window: Window) -> Raster:
+        rows, cols = window.within(Window.of(self.size))
+        return self._of(level)[0][:, rows, cols]
+
+    def _marked(self, level: int, window: Window) -> BoolArray | None:
+        valid = self._of(level)[1]
+        return None if valid is None else valid[window.within(Window.of(self.size))].copy()
+
+    def _of(self, level: int) -> tuple[Raster, BoolArray | None]:
+        if not self._made:
+            raise ValueError(f"{self.path} is closed")
+        while len(self._made) <= level:
+            finer, valid = self._made[-1]
+            coarser = None if valid is None else np.logical_or.reduce(_quads(valid[None]))[0]
+            self._made.append((halved(finer, valid, self.nodata), coarser))
+        return self._made[level]
+
+    def close(self) -> None:
+        """Let go of the array."""
+        self._made = []
+
+
+def halved(pixels: Raster, valid: BoolArray | None = None, nodata: NoData = ()) -> Raster:
+    """The means of 2 x 2 pixels of (bands, H, W), strip by strip, in the same dtype; see `ArrayReader`."""
+    bands, height, width = pixels.shape
+    result = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
+    step = max(1, STRIP_BYTES // (bands * width * 8))
+    for row in range(0, result.shape[1], step):
+        rows = slice(2 * row, 2 * (row + step))
+        strip = pixels[:, rows]
+        known = known_values(strip, None if valid is None else valid[rows], nodata)
+        result[:, row : row + step] = _halved_strip(strip) if known is None else _halved_known(strip, known)
+    return result
+
+
+def _even(strip: Raster) -> Raster:
+    """With a last odd row or column repeated."""
+    height, width = strip.shape[-2:]
+    return np.pad(strip, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge") if height % 2 or width % 2 else strip
+
+
+def _quads(strip: Raster) -> Raster:
+    """The four pixels of each 2 x 2 of (bands, h, w): (4, bands, h / 2, w / 2), sides rounded up."""
+    even = _even(strip)
+    return np.stack([even[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+
+
+def _halved_known(strip: Raster, known: BoolArray) -> Raster:
+    pixels, there = _quads(strip), _quads(known)
+    count = there.sum(axis=0)
+    mean = np.where(there, pixels, 0).sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
+    means: Raster = np.where(count > 0, mean if strip.dtype.kind == "f" else np.rint(mean), pixels[0])
+    return means.astype(strip.dtype)
+
+
+def _halved_strip(strip: Raster) -> Raster:
+    strip, dtype = _even(strip), strip.dtype
+    # Integers are added as integers that hold the sum of four, which takes a sixth of the time of floats.
+    small = dtype.kind in "ui" and dtype.itemsize <= 4
+    wide = np.dtype(f"{dtype.kind}{2 * dtype.itemsize}") if small else np.result_type(dtype, np.float32)
+    rows = np.add(strip[:, ::2], strip[:, 1::2], dtype=wide)
+    total: Raster = rows[..., ::2] + rows[..., 1::2]
+    if wide.kind == "f":
+        return (total / 4 if dtype.kind == "f" else np.rint(total / 4)).astype(dtype)
+    total = (total + ((total >> 2) & 1) + 1) >> 2  # half to even, by the last bit of the floored fourth
+    return total.astype(dtype)

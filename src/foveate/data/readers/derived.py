@@ -14,28 +14,15 @@ from foveate.types import BoolArray, IntArray
 
 # A stored level this much coarser than asked for is taken as it is, as pyramids round their sizes.
 _TOLERANCE = 1.01
-_TAKEN_OVER = (
-    "path", "format", "dtype", "bands", "alpha", "masked", "palette", "nodata", "band_names", "scaling", "remarks",
-    "random_access", "resident_bytes", "handles",
-)  # fmt: skip
 
 
 class Derived(ImageReader):
-    """What a reader on top of another takes over from it; closing it closes the other."""
+    """A reader on top of another: what it does not say itself is as the other has it, which is closed with it."""
 
-    def __init__(self, inner: ImageReader, size: Size, resolution: Resolution | None = None) -> None:
-        self._inner, self.size = inner, size
-        for name in _TAKEN_OVER:
+    def __init__(self, inner: ImageReader) -> None:
+        self._inner = inner
+        for name in ImageReader.__annotations__:
             setattr(self, name, getattr(inner, name))
-        rows, cols = inner.size.height / size.height, inner.size.width / size.width
-        self.georeference = inner.georeference and inner.georeference.scaled(rows, cols)
-        known = resolution or inner.resolution
-        self.resolution = known and known.scaled(rows, cols)
-
-    @property
-    def location(self) -> str:
-        """That of the other."""
-        return self._inner.location
 
     @property
     def stored_size(self) -> Size:
@@ -43,16 +30,8 @@ class Derived(ImageReader):
         return self._inner.stored_size
 
     def valid(self, window: Window) -> BoolArray:
-        """Those of the other under the centres of the pixels."""
-        rows = _under_centres(window.top, window.height, self.size.height, self._inner.size.height)
-        cols = _under_centres(window.left, window.width, self.size.width, self._inner.size.width)
-        left, width = int(cols[0]), int(cols[-1] - cols[0]) + 1
-        result = np.empty((window.height, window.width), np.bool_)
-        for part in strips(rows, width):
-            top = int(rows[part][0])
-            found = self._inner.valid(Window(top, left, int(rows[part][-1]) - top + 1, width))
-            result[part] = found[np.ix_(rows[part] - top, cols - left)]
-        return result
+        """Those of the other."""
+        return self._inner.valid(window)
 
     def close(self) -> None:
         """Close the other."""
@@ -68,10 +47,14 @@ class RescaledReader(Derived):
     """
 
     def __init__(self, inner: ImageReader, size: Size, resolution: Resolution | None = None) -> None:
-        super().__init__(inner, size, resolution)
+        super().__init__(inner)
+        rows, cols = inner.size.height / size.height, inner.size.width / size.width
+        known = resolution or inner.resolution
+        self.size, self.resolution = size, known and known.scaled(rows, cols)
+        self.georeference = inner.georeference and inner.georeference.scaled(rows, cols)
         # Extents of the levels, in pixels of the new level 0.
-        rows, cols = size.height / inner.size.height, size.width / inner.size.width
-        sides = [inner._extent(level).scaled(rows, cols) for level in range(len(inner.levels))]
+        grid = size.height / inner.size.height, size.width / inner.size.width
+        sides = [inner._extent(level).scaled(*grid) for level in range(len(inner.levels))]
         factors = [max(e.height / s.height, e.width / s.width) for e, s in zip(sides, inner.levels, strict=True)]
         self._base = max((level for level, factor in enumerate(factors) if factor <= _TOLERANCE), default=0)
         kept = [level for level in range(self._base + 1, len(sides)) if factors[level] > 1]
@@ -88,13 +71,24 @@ class RescaledReader(Derived):
         plan = window_taps(window, window.size, self._base_extent, self._inner.levels[self._base])
         return self._resampled(lambda part: self._inner._level(self._base, part, ask), plan, window.size)
 
+    def valid(self, window: Window) -> BoolArray:
+        """Those of the other under the centres of the pixels."""
+        rows = _under_centres(window.top, window.height, self.size.height, self._inner.size.height)
+        cols = _under_centres(window.left, window.width, self.size.width, self._inner.size.width)
+        left, width = int(cols[0]), int(cols[-1] - cols[0]) + 1
+        result = np.empty((window.height, window.width), np.bool_)
+        for part in strips(rows, width):
+            top = int(rows[part][0])
+            found = self._inner.valid(Window(top, left, int(rows[part][-1]) - top + 1, width))
+            result[part] = found[np.ix_(rows[part] - top, cols - left)]
+        return result
+
 
 class FilledReader(Derived):
     """An image with a value in every place: what means nothing counts in no mean and becomes the fill of its band."""
 
     def __init__(self, inner: ImageReader, fill: Sequence[float]) -> None:
-        super().__init__(inner, inner.size)
-        self.levels = inner.levels
+        super().__init__(inner)
         values = np.array(fill, np.float64)[:, None, None]
         if self.dtype.kind in "ui":
             values = np.rint(np.clip(values, np.iinfo(self.dtype).min, np.iinfo(self.dtype).max))
@@ -105,10 +99,6 @@ class FilledReader(Derived):
 
     def _read(self, window: Window, size: Size | None, ask: bool) -> Known:
         return self._filled(self._inner.read_known(window, size), ask)
-
-    def valid(self, window: Window) -> BoolArray:
-        """Those of the other."""
-        return self._inner.valid(window)
 
     def _filled(self, found: Known, ask: bool) -> Known:
         """With what means nothing replaced, unless it is asked what does."""

@@ -55,7 +55,7 @@ def _is_zarr(location: Address) -> bool:
 class Multiscale:
     """One image of the metadata."""
 
-    axes: tuple[str, ...] | None  # their names, such as ("c", "y", "x"); None where the metadata name none
+    axes: tuple[str, ...]  # their names, such as ("c", "y", "x")
     paths: tuple[str, ...]  # of the arrays, finest first
     scales: tuple[tuple[float, ...] | None, ...]  # per array the factor of each axis; None where not given
     resolution: Resolution | None  # size of a pixel of the finest array, where a unit of length is given
@@ -63,12 +63,10 @@ class Multiscale:
     def downsample(self, level: int) -> tuple[float, float] | None:
         """Finest pixels per pixel of a level, along rows and columns; None where not known."""
         first, own = self.scales[0], self.scales[level]
-        if self.axes is None or first is None or own is None:
+        if first is None or own is None:
             return None
-        places = [self.axes.index(name) for name in "yx"]
-        if any(first[place] <= 0 or own[place] <= 0 for place in places):
-            return None
-        return own[places[0]] / first[places[0]], own[places[1]] / first[places[1]]
+        row, col = (own[place] / first[place] if first[place] > 0 else 0.0 for place in map(self.axes.index, "yx"))
+        return (row, col) if row > 0 and col > 0 else None
 
 
 def attributes_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -169,8 +167,7 @@ def _described(group: zarr.Group, described: Multiscale, name: str, plane: Plane
     except KeyError as error:
         raise UnsupportedImageError(f"{name} refers to the array {error}, which does not exist") from None
     shape = levels[0].shape
-    names = described.axes
-    axes = ImageAxes.guessed(shape, name) if names is None else ImageAxes.named(names, shape, name, plane)
+    axes = ImageAxes.named(described.axes, shape, name, plane)
     kept = _smaller(levels, axes)
     size = axes.size(shape)
     extents = [_covered(size, axes.size(levels[i].shape), described.downsample(i)) for i in kept]
@@ -200,8 +197,7 @@ def _covered(size: Size, level: Size, downsample: tuple[float, float] | None) ->
 def _plain(levels: list[Array], name: str, plane: Plane | None) -> ZarrImage:
     """Arrays without NGFF: each as its names of axes say, if it has any."""
     finest = levels[0]
-    names = _names(finest)
-    axes = ImageAxes.guessed(finest.shape, name) if names is None else ImageAxes.named(names, finest.shape, name, plane)
+    axes = ImageAxes.named(_names(finest), finest.shape, name, plane)
     return ZarrImage("Zarr", levels, axes, [axes.size(finest.shape)] * len(levels), None)
 
 
@@ -222,7 +218,7 @@ def _pyramid(arrays: list[Array], name: str, plane: Plane | None) -> list[Array]
     if not images:
         raise UnsupportedImageError(f"the group {name} has no image array")
     axes = _plain(images[:1], name, plane).axes
-    sizes = [axes.size(array.shape) for array in images if array.ndim == axes.count]
+    sizes = [axes.size(array.shape) for array in images if array.ndim == len(axes.places)]
     same = len(sizes) == len(images) and all(map(sizes[0].reduces_to, sizes[1:]))
     if not same or len(set(sizes)) < len(sizes):
         names = ", ".join(array.basename for array in images)

@@ -1,4 +1,4 @@
-"""`ImageReader`: everything about reading a window but the file format; `MemoryPyramid`: the levels of an array."""
+"""`ImageReader`: everything about reading a window but the file format."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveate.data.readers.base import Address, Known, NoData, any_band, known_values, representable
 from foveate.files import Closing
-from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, halvings
+from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div
 from foveate.patches.extraction import Taps, WindowTaps, resample, to_dtype, window_taps
 from foveate.types import BoolArray, IntArray, Raster
 
@@ -223,87 +223,3 @@ def _narrow(taps: Taps, part: slice) -> tuple[int, int, Taps]:
     index, weight = taps.position[part], taps.weight[part]
     first, last = int(index.min()), int(index.max())
     return first, last - first + 1, Taps(index - first, weight)
-
-
-class MemoryPyramid:
-    """Levels of an image (bands, H, W); a level's pixel (i, j) is the rounded mean of four pixels of the one below.
-
-    Rounding is half to even, so that levels do not get brighter one after the other. A last odd row or column is
-    repeated, so that every other pixel is exact; what is mirrored beyond it lies up to two pixels of the level off.
-    Values that mean nothing, as `valid` (H, W) and `nodata` say, count in no mean; where all four do one stands.
-    """
-
-    def __init__(self, base: Raster, valid: BoolArray | None = None, nodata: NoData = ()) -> None:
-        self._levels, self._valid, self._nodata = [base], [valid], nodata
-        self.sizes = halvings(Size(*base.shape[1:]))
-
-    def _extent(self, level: int) -> Size:
-        """Level-0 pixels that a level covers, with the repeated ones."""
-        return Size(self.sizes[level].height << level, self.sizes[level].width << level)
-
-    def _read_level(self, level: int, window: Window) -> Raster:
-        """A view of a window of a level."""
-        rows, cols = window.within(Window.of(self.sizes[level]))
-        return self._made(level)[0][:, rows, cols]
-
-    def _marked(self, level: int, window: Window) -> BoolArray | None:
-        """Which pixels of a window of a level hold data, (h, w), as far as `valid` said so."""
-        valid = self._made(level)[1]
-        return None if valid is None else valid[window.within(Window.of(self.sizes[level]))].copy()
-
-    def _made(self, level: int) -> tuple[Raster, BoolArray | None]:
-        while len(self._levels) <= level:
-            finer = self._valid[-1]
-            self._levels.append(halved(self._levels[-1], finer, self._nodata))
-            self._valid.append(None if finer is None else np.logical_or.reduce(_quads(finer[None]))[0])
-        return self._levels[level], self._valid[level]
-
-    def close(self) -> None:
-        """Let go of the image."""
-        self._levels.clear()
-
-
-def halved(pixels: Raster, valid: BoolArray | None = None, nodata: NoData = ()) -> Raster:
-    """The means of 2 x 2 pixels of (bands, H, W), strip by strip, in the same dtype; see `MemoryPyramid`."""
-    bands, height, width = pixels.shape
-    result = np.empty((bands, ceil_div(height, 2), ceil_div(width, 2)), pixels.dtype)
-    step = max(1, STRIP_BYTES // (bands * width * 8))
-    for row in range(0, result.shape[1], step):
-        rows = slice(2 * row, 2 * (row + step))
-        strip = pixels[:, rows]
-        known = known_values(strip, None if valid is None else valid[rows], nodata)
-        result[:, row : row + step] = _halved_strip(strip) if known is None else _halved_known(strip, known)
-    return result
-
-
-def _even(strip: Raster) -> Raster:
-    """With a last odd row or column repeated."""
-    height, width = strip.shape[-2:]
-    return np.pad(strip, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge") if height % 2 or width % 2 else strip
-
-
-def _quads(strip: Raster) -> Raster:
-    """The four pixels of each 2 x 2 of (bands, h, w): (4, bands, h / 2, w / 2), sides rounded up."""
-    even = _even(strip)
-    return np.stack([even[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
-
-
-def _halved_known(strip: Raster, known: BoolArray) -> Raster:
-    pixels, there = _quads(strip), _quads(known)
-    count = there.sum(axis=0)
-    mean = np.where(there, pixels, 0).sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
-    means: Raster = np.where(count > 0, mean if strip.dtype.kind == "f" else np.rint(mean), pixels[0])
-    return means.astype(strip.dtype)
-
-
-def _halved_strip(strip: Raster) -> Raster:
-    strip, dtype = _even(strip), strip.dtype
-    # Integers are added as integers that hold the sum of four, which takes a sixth of the time of floats.
-    small = dtype.kind in "ui" and dtype.itemsize <= 4
-    wide = np.dtype(f"{dtype.kind}{2 * dtype.itemsize}") if small else np.result_type(dtype, np.float32)
-    rows = np.add(strip[:, ::2], strip[:, 1::2], dtype=wide)
-    total: Raster = rows[..., ::2] + rows[..., 1::2]
-    if wide.kind == "f":
-        return (total / 4 if dtype.kind == "f" else np.rint(total / 4)).astype(dtype)
-    total = (total + ((total >> 2) & 1) + 1) >> 2  # half to even, by the last bit of the floored fourth
-    return total.astype(dtype)

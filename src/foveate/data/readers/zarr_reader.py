@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from zarr.storage import WrapperStore
 
-from foveate.data.readers.array import pixel_type
+from foveate.data.readers.array import AxesReader
 from foveate.data.readers.base import Address, Plane, redacted
-from foveate.data.readers.ngff import ZarrImage, image_in
-from foveate.data.readers.pyramid import ImageReader
+from foveate.data.readers.ngff import image_in
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
 from foveate.types import Raster
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
 
-    from foveate.data.readers.ngff import Array, Node
+    from foveate.data.readers.ngff import Node
 
 # A chunk is decoded whole, whatever is read of it; unpacking holds it twice for a moment.
 MOST_CHUNK_BYTES = 512 << 20
@@ -142,7 +141,7 @@ def _refuse(wrong: bool, name: str, reason: str) -> None:
         raise ImageReadError(f"{name} in it is damaged: {reason}")
 
 
-class ZarrReader(ImageReader):
+class ZarrReader(AxesReader):
     """Reads windows of an OME-Zarr image (NGFF 0.4, 0.5), of a Zarr array (v2, v3) or of a group of arrays.
 
     Without names of axes, those of `ImageAxes.guessed` are taken. A chunk that is not stored holds the array's fill
@@ -154,42 +153,30 @@ class ZarrReader(ImageReader):
         self._store = CheckedStore(_store_of(location))
         try:
             image = image_in(_node(self._store, location), str(location), plane)
-            self._levels: list[Array] | None = image.levels
-            self._axes = image.axes
             for level in image.levels:
                 self._store.add(level, str(location))
-            self._describe(image)
+            self._take(image.levels, image.axes)
         except BaseException:
             self._store.close()
             raise
-
-    def _describe(self, image: ZarrImage) -> None:
-        finest, name = image.levels[0], self.location
         self.format, self.resolution, self.band_names = image.format, image.resolution, image.names
-        self.dtype = pixel_type(finest.dtype, name)
-        self.masked = self.dtype.kind == "f"
-        self.bands, self.size = self._axes.bands(finest.shape), self._axes.size(finest.shape)
-        self.levels = tuple(self._axes.size(level.shape) for level in image.levels)
-        self._extents = tuple(image.extents)
+        self._extents = image.extents
         # Files of chunks are opened and closed again; a zip file stays open.
         self.handles = int(self.path.is_file())
 
     def _extent(self, level: int) -> Size:
         return self._extents[level]
 
-    def _read_level(self, level: int, window: Window) -> Raster:
-        if self._levels is None:
-            raise ValueError(f"{self.location} is closed")
+    def _stored(self, level: int, window: Window) -> Raster:
         try:
-            part = np.asarray(self._levels[level][self._axes.index(window)])
+            return super()._stored(level, window)
         except Exception as error:  # each codec and each server has errors of its own
             reason = "" if isinstance(error, FoveateError) else "; a chunk is damaged or cannot be reached"
             raise ImageReadError(f"could not read {self.location} at {window}: {_reason(error)}{reason}") from error
-        return np.array(self._axes.ordered(part), self.dtype, order="C")
 
     def close(self) -> None:
         """Let go of the store."""
-        self._levels = None
+        super().close()
         self._store.close()
 
 
