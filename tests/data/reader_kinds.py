@@ -15,8 +15,8 @@ from rasterio.env import Env
 from reader_toys import write_npy, write_ome_zarr, write_svs, write_tiff_slide, write_zarr
 
 from foveate.data.readers import ArrayReader, ImageReader, open_image
-from foveate.data.readers.derived import RescaledReader
 from foveate.data.readers.array import halved
+from foveate.data.readers.derived import RescaledReader
 from foveate.geometry import Size, Window
 from server_toys import served
 

@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 
 from foveate.data.pyramids import convert
 from foveate.data.readers import ArrayReader, Georeference, Resolution, open_image
+from foveate.data.readers._gdal_checks import stored_orientation
 from foveate.data.readers.base import Address
-from foveate.data.readers.decoded import stored_orientation
 from foveate.data.readers.derived import RescaledReader, resized, size_at
 from foveate.geometry import Size, Window
 

@@ -237,3 +237,13 @@ def test_training_and_prediction_see_no_value_that_means_nothing(path, tmp_path)
     around = Window(12, 12, 16, 16)
     np.testing.assert_array_equal(place.label == 255, holes()[12:28, 12:28])
     assert around.size == Size(*place.label.shape)
+
+
+def test_a_value_that_is_said_of_an_open_array_enters_no_level():
+    pixels = np.full((1, 600, 600), 100, np.uint8)
+    pixels[:, ::2] = 7
+    with ArrayReader(pixels) as reader:
+        reader.also_nodata(7)
+        found = reader.read_known(Window(0, 0, 600, 600), Size(150, 150))
+    assert (found.pixels == 100).all()
+    assert found.known is None or found.known.all()

@@ -11,7 +11,7 @@ from rasterio.env import get_gdal_config
 from reader_toys import write_zarr
 
 from foveate.data.images import ReaderCache
-from foveate.data.readers import base, open_image
+from foveate.data.readers import _gdal_checks, open_image
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Window
 from foveate.tiff.raster import small_cache, small_cache_bytes
@@ -107,7 +107,7 @@ def test_a_small_cache_is_small_for_a_while_and_never_larger_than_the_usual():
 
 
 def test_strips_too_large_to_be_read_whole_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "MOST_BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(_gdal_checks, "MOST_BLOCK_BYTES", 1 << 20)
     pixels = smooth_image(3, 700, 800, np.uint8)
     path = write(tmp_path / "a.tif", pixels, compress="deflate", blockysize=700, interleave="pixel")
     with pytest.raises(UnsupportedImageError, match=r"a\.tif is stored in blocks of 700 x 800 pixels, 2 MiB each"):

@@ -4,13 +4,14 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from data_toys import read_with_rasterio, smooth_image, write
 
-from foveate.data.readers import ArrayReader, Georeference, decoded, open_image, pyramid
+from foveate.data.readers import ArrayReader, Georeference, open_image, rasterio_reader
 from foveate.data.readers.array import halved
 from foveate.data.readers.rasterio_reader import _pyramid
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
@@ -23,8 +24,10 @@ TILED = {"driver": "GTiff", "tiled": True, "blockxsize": 64, "blockysize": 64, "
 def test_is_decoded_once(tmp_path, monkeypatch, driver):
     path = write(tmp_path / "image", smooth_image(3, 300, 400, np.uint8), driver=driver)
     opened = []
-    original = decoded.open_dataset
-    monkeypatch.setattr(decoded, "open_dataset", lambda *args, **kw: opened.append(args) or original(*args, **kw))
+    original = rasterio_reader.open_dataset
+    monkeypatch.setattr(
+        rasterio_reader, "open_dataset", lambda *args, **kw: opened.append(args) or original(*args, **kw)
+    )
     with open_image(path) as reader:
         assert len(opened) == 1  # the header
         for k in range(20):
@@ -42,15 +45,15 @@ def test_large_image_is_decoded_to_a_temporary_file(tmp_path):
         window, size = Window(0, 0, 512, 512), Size(64, 64)
         assert np.abs(reader.read(window, size).astype(int) - in_memory.read(window, size)).max() <= 2
         folder = reader._folder.name
-        assert list(pyramid.Path(folder).iterdir())
-    assert not pyramid.Path(folder).exists()
+        assert list(Path(folder).iterdir())
+    assert not Path(folder).exists()
 
 
 def test_a_temporary_file_is_small_where_the_image_is_plain_and_gone_once_it_is_open(tmp_path):
     path = write(tmp_path / "image.png", np.zeros((3, 600, 700), np.uint8), driver="PNG")
     with open_image(path, decode_limit_bytes=1000) as reader:
         assert not reader.read(Window(500, 600, 90, 90)).any()
-        assert [file.name for file in pyramid.Path(reader._folder.name).iterdir()] == ["lock"]
+        assert [file.name for file in Path(reader._folder.name).iterdir()] == ["lock"]
 
 
 def test_missing_file():

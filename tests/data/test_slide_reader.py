@@ -9,9 +9,9 @@ from reader_toys import write_svs, write_tiff_slide
 from foveate.data.config import DataConfig
 from foveate.data.manifest import load_samples
 from foveate.data.readers import Resolution, open_image
+from foveate.data.readers.array import halved
 from foveate.data.readers.base import Address
 from foveate.data.readers.openslide_reader import _background, _check_names, _opaque
-from foveate.data.readers.array import halved
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window

@@ -13,9 +13,8 @@ import numpy as np
 
 from foveate.data.readers import open_image
 from foveate.data.readers.base import Address, Known, OpenOptions, Plane, any_band
-from foveate.data.readers.decoded import DecodedReader, OrientedReader, source_of_dataset
-from foveate.data.readers.derived import Derived
-from foveate.data.readers.gdal import open_dataset, reading
+from foveate.data.readers.derived import Derived, OrientedReader
+from foveate.data.readers.gdal import GdalReader, open_dataset, reading
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError
@@ -76,30 +75,18 @@ def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSo
     """Of what GDAL reads all that the file holds, also what a reader leaves out; of others what their reader gives."""
     reader = opened.enter_context(open_image(place, keep_alpha=True, plane=plane))
     stored = reader._inner if isinstance(reader, OrientedReader) else reader
-    if isinstance(stored, RasterioReader):
-        source = source_of_dataset(stored.dataset, reader.location)
-    elif isinstance(stored, DecodedReader):
-        location = Address.of(place)
-        source = source_of_dataset(opened.enter_context(open_dataset(location)), str(location))
-    else:
-        return _source_of_reader(reader)
-    if stored is reader:
+    valid = reader.valid if reader.masked and reader.dtype.kind != "f" else None  # floats are not finite there
+    source = TiffSource(
+        reader.size, reader.bands, reader.dtype, reader.read,
+        valid=valid, georeference=reader.georeference, resolution=reader.resolution,
+    )  # fmt: skip
+    if not isinstance(stored, GdalReader):
         return source
-    valid = reader.valid if source.valid else None
-    return replace(source, size=reader.size, read=reader.read, by_rows=False, valid=valid, resolution=reader.resolution)
-
-
-def _source_of_reader(reader: ImageReader) -> TiffSource:
-    """The bands of any open image, which stays open as long as the source is used."""
-    return TiffSource(
-        reader.size,
-        reader.bands,
-        reader.dtype,
-        reader.read,
-        valid=reader.valid if reader.masked and reader.dtype.kind != "f" else None,  # floats are not finite there
-        georeference=reader.georeference,
-        resolution=reader.resolution,
-    )
+    whole = stored.dataset if isinstance(stored, RasterioReader) else open_dataset(stored._location)
+    held = stored.source(opened.enter_context(whole))
+    if stored is reader:
+        return held
+    return replace(source, valid=reader.valid if held.valid else None, nodata=held.nodata, describe=held.describe)
 
 
 def with_overviews(reader: ImageReader) -> ImageReader:
@@ -123,7 +110,7 @@ class OverviewedReader(Derived):
     """
 
     def __init__(self, inner: ImageReader, kept: int) -> None:
-        super().__init__(inner, inner.size)
+        super().__init__(inner)
         self._kept = kept
         self._factor = _STEP * round(inner._downsample(kept - 1))
         base = Size(ceil_div(inner.size.height, self._factor), ceil_div(inner.size.width, self._factor))
@@ -190,10 +177,6 @@ class OverviewedReader(Derived):
             write_plain_pyramid(source, partial)
             _seal(partial)
         return path
-
-    def valid(self, window: Window) -> BoolArray:
-        """Those of the image."""
-        return self._inner.valid(window)
 
     def close(self) -> None:
         """Close both files; a temporary one is deleted."""

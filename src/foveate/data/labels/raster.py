@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from foveate.data.labels.table import NO_CLASS, LabelTable, Meaning
 from foveate.data.place import Placed, Positions, Stretched, placement_of
-from foveate.data.readers.decoded import DecodedReader
-from foveate.data.readers.gdal import open_dataset
+from foveate.data.readers.gdal import GdalReader, open_dataset
 from foveate.data.readers.pyramid import STRIP_BYTES, ImageReader
-from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.membership import Exclusive, Membership, Overlapping
@@ -35,7 +33,7 @@ class MaskFile(NamedTuple):
     @classmethod
     def of(cls, reader: ImageReader) -> MaskFile:
         """Of files that GDAL reads; others have no colour table and change nothing."""
-        if not isinstance(reader, RasterioReader | DecodedReader):
+        if not isinstance(reader, GdalReader):
             return cls()
         with open_dataset(reader._location) as dataset:
             colours = dataset.colormap(1) if reader.palette else {}

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from foveate.data.readers.array import ArrayReader, open_numpy
 from foveate.data.readers.base import DECODE_LIMIT_BYTES, Address, OpenOptions, Plane, check_size, is_pattern, redacted
-from foveate.data.readers.decoded import as_shown, open_decoded
-from foveate.data.readers.derived import open_bands
+from foveate.data.readers.derived import as_shown, open_bands
 from foveate.data.readers.ngff import open_zarr
 from foveate.data.readers.openslide_reader import open_openslide
 from foveate.data.readers.pyramid import ImageReader
-from foveate.data.readers.rasterio_reader import RasterioReader
+from foveate.data.readers.rasterio_reader import RasterioReader, open_decoded
 from foveate.errors import FoveateError, ImageReadError, SeveralPlanesError, UnsupportedImageError, reason_of
 from foveate.geometry import Georeference, Resolution
 

@@ -1,4 +1,4 @@
-"""Before GDAL opens a file: which of its drivers may, and whether the file is as long as it says itself.
+"""What the bytes of a file say beside GDAL: which of its drivers may open it, whether it is whole, which way it is up.
 
 GDAL has more than a hundred. Some follow what a file says to other files, whatever they hold, or to servers: a picture
 from a stranger must not be opened by one of them because of what is in it.
@@ -7,14 +7,14 @@ from a stranger must not be opened by one of them because of what is in it.
 import logging
 import os
 import struct
-from collections.abc import Container, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 from xml.etree import ElementTree
 
 import numpy as np
-import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Interleaving
 from rasterio.io import DatasetReader
 
 from foveate.data.readers.base import Address, first_bytes
@@ -34,7 +34,9 @@ _BY_NAME = {
     ".grb": ("GRIB",), ".grib": ("GRIB",), ".grb2": ("GRIB",), ".grib2": ("GRIB",), ".rgb": ("SGI",),
 }  # fmt: skip
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MAGIC = (*TIFF, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"BM", b"GIF8", b"RIFF")
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_MAGIC = (*TIFF, PNG, JPEG, b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"BM", b"GIF8", b"RIFF")
+MOST_BLOCK_BYTES = 512 << 20
 _MOST_BYTES = 64 << 20  # of a text that is read whole
 _SIDECARS = (".ovr", ".msk", ".msk.ovr", ".ovr.msk")
 _FILES = {"sourcefilename", "sourcedataset"}
@@ -48,10 +50,13 @@ _log = logging.getLogger(__name__)
 _told: set[tuple[Path, int]] = set()
 # Where the pixels of a TIFF lie and how many bytes they have: strips and tiles.
 _PLACES = {273: 279, 324: 325}
-_FURTHER = 330  # directories within one
-_TAGS = frozenset((*_PLACES, *_PLACES.values(), _FURTHER))
+_FURTHER, _ORIENTATION = 330, 274  # tags of directories within one, and of which side is up
+_TAGS = (*_PLACES, *_PLACES.values(), _FURTHER, _ORIENTATION)
 _TYPES = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _MOST_DIRECTORIES = 1000
+_MOST_PARTS = 1 << 17  # of a file, before it is taken for damaged
+_SCAN = 0xDA
+Entries: TypeAlias = dict[int, NDArray[np.uint64]]  # of a directory of a TIFF, by their tags
 
 
 def drivers_for(location: Address) -> list[str]:
@@ -74,26 +79,28 @@ def drivers_for(location: Address) -> list[str]:
         _check_vrt(location.path, location.path.resolve().parent, set())
     if location.is_local:
         _check_beside(location.path)
-    return [name for name in (*_BY_BYTES, *by_name, *more) if name in _available()]
+    return [*_BY_BYTES, *by_name, *more]
 
 
-def check_overviews(dataset: DatasetReader) -> None:
-    """Refuse an open file that names another one for its coarse levels.
+def check_opened(dataset: DatasetReader, location: Address) -> None:
+    """Tell where an open file is shorter than it says; refuse one that cannot be read safely.
+
+    Of a TIFF that is short it is logged, once a process: reading what is missing is an error, the rest can be used.
+    Bytes without a mark of their own are refused, as what is missing would be read as zeros.
 
     Raises:
-        UnsupportedImageError: naming both.
+        UnsupportedImageError: when it names another file for its coarse levels, or its strips or tiles are too large to
+            be decoded, which is done whole.
+        ImageReadError: when what is missing would be read as zeros.
     """
     other = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE")
     if other:
         raise UnsupportedImageError(
             f"{dataset.name} takes its overviews from {other!r}; Foveate does not follow such references"
         )
-
-
-@lru_cache(maxsize=1)
-def _available() -> frozenset[str]:
-    with rasterio.Env() as env:
-        return frozenset(env.drivers())
+    _check_blocks(dataset)
+    if location.is_local and location.path.is_file():
+        _check_length(dataset, location.path)
 
 
 def _check_beside(path: Path) -> None:
@@ -175,12 +182,19 @@ def _text(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def check_length(dataset: Any, path: Path) -> None:
-    """Tell where an open file is shorter than it says.
+def _check_blocks(dataset: Any) -> None:
+    for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+        size = height * width * np.dtype(dtype).itemsize * together
+        if size > MOST_BLOCK_BYTES:
+            raise UnsupportedImageError(
+                f"{dataset.name} is stored in blocks of {height} x {width} pixels, {size / 2**20:.0f} MiB each, "
+                f"which must be read whole; at most {MOST_BLOCK_BYTES >> 20} MiB are allowed. Store it in tiles, for "
+                "example with gdal_translate -co TILED=YES"
+            )
 
-    Of a TIFF it is logged, once a process: reading what is missing is an error, the rest can be used. Bytes without a
-    mark of their own are refused, as what is missing would be read as zeros.
-    """
+
+def _check_length(dataset: Any, path: Path) -> None:
     size = path.stat().st_size
     if dataset.driver in ("ENVI", "EHdr") and "NBITS" not in dataset.tags(1, ns="IMAGE_STRUCTURE"):
         needed = dataset.height * dataset.width * sum(np.dtype(name).itemsize for name in dataset.dtypes)
@@ -197,74 +211,109 @@ def check_length(dataset: Any, path: Path) -> None:
 
 def _tiff_problem(path: Path, size: int) -> str:
     """What the directories of a TIFF name that the file does not have; empty where nothing is missing."""
+    last = 0
     try:
         with path.open("rb") as file:
-            ends = [end for entries in tiff_directories(file, _TAGS) for end in _ends(entries)]
+            for entries in tiff_directories(file):
+                for place, count in _PLACES.items():
+                    if place in entries and count in entries and entries[place].size == entries[count].size > 0:
+                        last = max(last, int((entries[place] + entries[count]).max()))
     except (struct.error, ValueError, KeyError, OSError, MemoryError) as error:
         return f"one of its directories cannot be read ({reason_of(error)})"
-    last = max(ends, default=0)
     return f"it has {size} bytes, but its directories refer to pixels up to byte {last}" if last > size else ""
 
 
-def _ends(entries: dict[int, np.ndarray[Any, Any]]) -> Iterator[int]:
-    for place, count in _PLACES.items():
-        if place in entries and count in entries and entries[place].size == entries[count].size > 0:
-            yield int((entries[place] + entries[count]).max())
-
-
-def tiff_directories(
-    file: IO[bytes], tags: Container[int], start: int = 0
-) -> Iterator[dict[int, np.ndarray[Any, Any]]]:
-    """Some entries of every directory of a TIFF that begins somewhere in a file, as 64-bit numbers.
+def tiff_directories(file: IO[bytes], start: int = 0) -> Iterator[Entries]:
+    """The entries that are used here of every directory of a TIFF that begins somewhere in a file.
 
     Raises:
         KeyError, ValueError, struct.error: when it is damaged.
     """
     file.seek(start)
     order = {b"II": "<", b"MM": ">"}[file.read(2)]
-    (version,) = struct.unpack(f"{order}H", file.read(2))
-    big = version == 43
-    file.seek(start + (8 if big else 4))
-    waiting, seen = [_number(file, order, big)], set[int]()
+    big = _number(file, order, 2) == 43
+    width = 8 if big else 4
+    types = {"tag": "u2", "kind": "u2", "count": f"u{width}", "value": f"V{width}"}
+    fields = np.dtype([(name, order + kind) for name, kind in types.items()])
+    file.seek(start + width)
+    waiting, seen = [_number(file, order, width)], set[int]()
     while waiting and len(seen) < _MOST_DIRECTORIES:
         place = waiting.pop()
         if place == 0 or place in seen:
             continue
         seen.add(place)
         file.seek(start + place)
-        (count,) = struct.unpack(f"{order}{'Q' if big else 'H'}", file.read(8 if big else 2))
-        raw = file.read(count * (20 if big else 12))
-        if len(raw) < count * (20 if big else 12):
-            raise ValueError("it lies beyond the end of the file")
-        waiting.append(_number(file, order, big))
-        entries = dict(_entries(file, raw, order, big, tags, start))
+        count = _number(file, order, 8 if big else 2)
+        rows = np.frombuffer(_whole(file, count * fields.itemsize), fields)
+        waiting.append(_number(file, order, width))
+        used = (row for row in rows if row["tag"] in _TAGS and row["kind"] in _TYPES)
+        entries = {int(row["tag"]): _values(file, order, start, row) for row in used}
         waiting.extend(entries.get(_FURTHER, np.empty(0, np.uint64)).tolist())
         yield entries
 
 
-def _entries(
-    file: IO[bytes], raw: bytes, order: str, big: bool, tags: Container[int], begin: int
-) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.uint64]]]]:
-    step, inside = (20, 8) if big else (12, 4)
-    for start in range(0, len(raw), step):
-        tag, kind = struct.unpack_from(f"{order}HH", raw, start)
-        if tag not in tags or kind not in _TYPES:
-            continue
-        (count,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", raw, start + 4)
-        dtype = np.dtype(order + _TYPES[kind])
-        value = raw[start + step - inside : start + step]
-        if count * dtype.itemsize > inside:
-            file.seek(begin + struct.unpack(f"{order}{'Q' if big else 'I'}", value)[0])
-            value = _whole(file, count * dtype.itemsize)
-        yield tag, np.frombuffer(value, dtype, count).astype(np.uint64)
+def _values(file: IO[bytes], order: str, start: int, row: Any) -> NDArray[np.uint64]:
+    """Of an entry; where they are more than it has room for, it says where they lie."""
+    dtype = np.dtype(order + _TYPES[int(row["kind"])])
+    value, length = row["value"].tobytes(), int(row["count"]) * dtype.itemsize
+    if length > len(value):
+        file.seek(start + int(np.frombuffer(value, f"{order}u{len(value)}")[0]))
+        value = _whole(file, length)
+    return np.frombuffer(value, dtype, int(row["count"])).astype(np.uint64)
 
 
 def _whole(file: IO[bytes], length: int) -> bytes:
     data = file.read(length) if length <= 1 << 30 else b""
     if len(data) < length:
-        raise ValueError("an offset list lies beyond the end of the file")
+        raise ValueError("a part of it lies beyond the end of the file")
     return data
 
 
-def _number(file: IO[bytes], order: str, big: bool) -> int:
-    return int(struct.unpack(f"{order}{'Q' if big else 'I'}", file.read(8 if big else 4))[0])
+def _number(file: IO[bytes], order: str, length: int) -> int:
+    return int(np.frombuffer(_whole(file, length), f"{order}u{length}")[0])
+
+
+def stored_orientation(location: Address) -> int:
+    """What a TIFF, a PNG or a JPEG says; 1, as it is stored, of all others and where that is damaged."""
+    try:
+        with location.path.open("rb") as file:
+            found = _in_file(file)
+    except (OSError, struct.error, KeyError, ValueError):
+        return 1
+    return found if found in range(2, 9) else 1
+
+
+def _in_file(file: IO[bytes]) -> int:
+    head = file.read(8)
+    places = _png_exif(file) if head == PNG else _jpeg_exif(file) if head.startswith(JPEG) else iter(())
+    place = 0 if head[:4] in TIFF else next(places, None)  # EXIF is stored as a TIFF
+    if place is None:
+        return 1
+    found = next(tiff_directories(file, place), {}).get(_ORIENTATION)
+    return int(found[0]) if found is not None and found.size else 1
+
+
+def _png_exif(file: IO[bytes]) -> Iterator[int]:
+    """Where the chunks with EXIF begin."""
+    place = len(PNG)
+    for _ in range(_MOST_PARTS):
+        file.seek(place)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind == b"eXIf":
+            yield place + 8
+        if kind == b"IEND":
+            return
+        place += length + 12
+
+
+def _jpeg_exif(file: IO[bytes]) -> Iterator[int]:
+    """Where the segments with EXIF begin, before the pixels."""
+    place = 2
+    for _ in range(_MOST_PARTS):
+        file.seek(place)
+        mark, marker, length = struct.unpack(">BBH", file.read(4))
+        if mark != 0xFF or marker == _SCAN:
+            return
+        if marker == 0xE1 and file.read(6) == b"Exif\0\0":
+            yield place + 10
+        place += length + 2

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
-from rasterio.enums import Interleaving
 
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
 from foveate.geometry import Size, Window
@@ -25,7 +24,6 @@ DECODE_LIMIT_BYTES = 1 << 30
 # Which of several planes: a number for the only axis there is, or one by the name of each.
 Plane: TypeAlias = int | Mapping[str, int] | Literal["bands"]
 MAX_PIXELS = 10**12
-MOST_BLOCK_BYTES = 512 << 20
 VARIABLE = "FOVEATE_MAX_PIXELS"
 NoData: TypeAlias = tuple[tuple[float, ...], ...]  # per band the values that mean that there is none
 # Floats this large mean that there is no value, as infinity does: what programs write for "none" begins at 1e36.
@@ -230,23 +228,6 @@ def check_size(location: str, size: Size, max_pixels: int | None = None) -> None
             f"allowed; the header may be damaged. If it is right, set the environment variable {VARIABLE} to a larger "
             "number, or pass max_pixels to open_image"
         )
-
-
-def check_blocks(dataset: Any) -> None:
-    """Refuse a file whose strips or tiles are too large to be decoded, which is done whole.
-
-    Raises:
-        UnsupportedImageError: naming the size and what to do.
-    """
-    for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
-        together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
-        size = height * width * np.dtype(dtype).itemsize * together
-        if size > MOST_BLOCK_BYTES:
-            raise UnsupportedImageError(
-                f"{dataset.name} is stored in blocks of {height} x {width} pixels, {size / 2**20:.0f} MiB each, "
-                f"which must be read whole; at most {MOST_BLOCK_BYTES >> 20} MiB are allowed. Store it in tiles, for "
-                "example with gdal_translate -co TILED=YES"
-            )
 
 
 def _from_environment() -> int:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from foveate.data.readers.base import Known, band_files
+from foveate.data.readers._gdal_checks import stored_orientation
+from foveate.data.readers.base import Address, Known, band_files
 from foveate.data.readers.pyramid import ImageReader, strips
 from foveate.errors import UnsupportedImageError
 from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.patches.extraction import window_taps
-from foveate.types import BoolArray, IntArray
+from foveate.types import BoolArray, IntArray, Raster
 
 # A stored level this much coarser than asked for is taken as it is, as pyramids round their sizes.
 _TOLERANCE = 1.01
@@ -125,6 +127,78 @@ def resized(reader: ImageReader, size: Size, resolution: Resolution | None = Non
     The reader belongs to the result; the resolution is that of its level 0, where it is known better than by it.
     """
     return reader if reader.size == size else RescaledReader(reader, size, resolution)
+
+
+class _Turn(NamedTuple):
+    """What is done to stored pixels, in this order: rows and columns are exchanged, rows and columns reversed."""
+
+    swapped: bool
+    rows: bool
+    cols: bool
+
+    def __call__(self, pixels: Raster) -> Raster:
+        """A view of (bands, h, w)."""
+        pixels = pixels.transpose(0, 2, 1) if self.swapped else pixels
+        return pixels[:, :: -1 if self.rows else 1, :: -1 if self.cols else 1]
+
+    def size(self, stored: Size) -> Size:
+        """Of an image that is stored in this size."""
+        return Size(stored.width, stored.height) if self.swapped else stored
+
+    def stored(self, window: Window, size: Size) -> Window:
+        """Where a window of an image of this size, as shown, is stored."""
+        top = size.height - window.bottom if self.rows else window.top
+        left = size.width - window.right if self.cols else window.left
+        here = Window(top, left, window.height, window.width)
+        return Window(left, top, window.width, window.height) if self.swapped else here
+
+
+# EXIF 2.32, 4.6.4 A, "Orientation".
+_TURNS = {
+    2: _Turn(False, False, True), 3: _Turn(False, True, True), 4: _Turn(False, True, False),
+    5: _Turn(True, False, False), 6: _Turn(True, False, True), 7: _Turn(True, True, True), 8: _Turn(True, True, False),
+}  # fmt: skip
+
+
+class OrientedReader(Derived):
+    """An image as it is shown, not as it is stored, by an orientation from 2 to 8, as EXIF numbers them."""
+
+    def __init__(self, inner: ImageReader, orientation: int) -> None:
+        turn = _TURNS[orientation]
+        super().__init__(inner)
+        self._turn, self.size = turn, turn.size(inner.size)
+        # Levels with a repeated last row would begin with it.
+        whole = [level for level in range(len(inner.levels)) if inner._extent(level) == inner.size]
+        self._kept = [level for place, level in enumerate(whole) if place == level]
+        self.levels = tuple(turn.size(inner.levels[level]) for level in self._kept)
+        if self.resolution is not None and turn.swapped:
+            self.resolution = Resolution(self.resolution.col, self.resolution.row)
+        self.remarks = (*self.remarks, f"it is rotated according to its EXIF orientation, {orientation}")
+
+    @property
+    def stored_size(self) -> Size:
+        """As it is shown, which is all that anybody else sees."""
+        return self.size
+
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
+        pixels, known = self._inner._level(level, self._turn.stored(window, self.levels[level]), ask)
+        return Known(self._turn(pixels), None if known is None else self._turn(known))
+
+    def valid(self, window: Window) -> BoolArray:
+        """Those of the image as it is stored."""
+        valid: BoolArray = self._turn(self._inner.valid(self._turn.stored(window, self.size))[None])[0]
+        return valid
+
+
+def as_shown(reader: ImageReader, location: Address) -> ImageReader:
+    """An open image, turned where its file says so and it lies at no place on the ground.
+
+    Where there is a place, it is that of the stored pixels, as all programs for maps have it. Files on servers are not
+    asked.
+    """
+    placed = reader.georeference is not None or not (location.is_local and location.path.is_file())
+    orientation = 1 if placed else stored_orientation(location)
+    return reader if orientation == 1 else OrientedReader(reader, orientation)
 
 
 class BandFiles(ImageReader):

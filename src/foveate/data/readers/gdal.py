@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,29 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp
 
-from foveate.data.readers._gdal_checks import check_length, check_overviews, drivers_for
-from foveate.data.readers.base import Address, OpenOptions, check_blocks, first_bytes, redacted, representable
+from foveate.data.readers._gdal_checks import check_opened, drivers_for
+from foveate.data.readers.base import Address, OpenOptions, first_bytes, redacted, representable
 from foveate.data.readers.pyramid import ImageReader
-from foveate.errors import ConfigError, FoveateError, ImageReadError, UnsupportedImageError, reason_of
+from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Georeference, Resolution, Size, Window
-from foveate.texts import metres
-from foveate.tiff.raster import quiet
-from foveate.types import BoolArray
+from foveate.texts import METRES
+from foveate.tiff.raster import TiffSource, quiet
+from foveate.types import BoolArray, Raster
 
 # Nobody asks a server for the list of its folder, nor for each of the files that may lie beside an image.
 _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 # Whatever the environment says: no image runs programs, and no VRT reads raw bytes of other files.
 _SAFE = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO"}
-
+# They decode from the first row on: reading part of a row and coming back would decode it all again.
+BY_ROWS = ("PNG", "JPEG")
 # WGS 84: semi-major axis in metres, and the square of the eccentricity.
 _AXIS, _ECCENTRICITY = 6378137.0, 0.0066943799901413165
-_LONLAT = "EPSG:4326"
 _LATTICE, _RIGHT = 33, 0.01
 # Cameras and editors write the size of a print, 72 to 600 pixels per inch; a tag is believed from here on.
-_LEAST_PER_METRE = 1000 / 0.0254
+_LARGEST = 0.0254 / 1000
 _MEASURED, _ALIKE = 0.005, 1.1
 _SPREAD = np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])  # corners, sides and the centre of an image
-_UNITS = {"2": 0.0254, "3": 0.01}
+_UNITS, _IMAGEJ = {"2": 0.0254, "3": 0.01}, {"micron": "um", "\\u00B5m": "um"}
 _MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.eE+-]+)")
 _OME = 'PhysicalSize{}="([^"]+)"'
 # Ground control points make a place where an affine map fits them to a pixel.
@@ -81,10 +82,7 @@ def _safe(remote: bool) -> Any:
 def _opened(location: Address, options: dict[str, Any]) -> Any:
     dataset = _open(location.gdal, driver=drivers_for(location), **options)
     try:
-        check_overviews(dataset)
-        check_blocks(dataset)
-        if location.is_local and location.path.is_file():
-            check_length(dataset, location.path)
+        check_opened(dataset, location)
     except BaseException:
         dataset.close()
         raise
@@ -93,8 +91,7 @@ def _opened(location: Address, options: dict[str, Any]) -> Any:
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]  # rasterio has no types
 def _open(path: str, **options: Any) -> Any:
-    """`rasterio.open` takes one driver only."""
-    return DatasetReader(path, **options)
+    return DatasetReader(path, **options)  # `rasterio.open` takes one driver only
 
 
 @contextmanager
@@ -132,13 +129,29 @@ class GdalReader(ImageReader):
         self.format, self.size = dataset.driver, Size(*dataset.shape)
         self.alpha, self.palette = ColorInterp.alpha in colours, ColorInterp.palette in colours
         self._by_mask = options.use_nodata and _by_mask(dataset, options.bands or ())
-        said = [dataset.nodatavals[index - 1] if options.use_nodata else None for index in indexes]
-        self.nodata = tuple(representable(value, dtype) for value in said)
+        said = dataset.nodatavals if options.use_nodata else (None,) * dataset.count
+        self.nodata = tuple(representable(said[index - 1], dtype) for index in indexes)
         self.masked = self._by_mask or any(self.nodata) or dtype.kind == "f"
         self.band_names = tuple(_band_name(dataset, index) for index in indexes)
         self.scaling = tuple((dataset.scales[index - 1], dataset.offsets[index - 1]) for index in indexes)
         self.georeference, self.remarks = georeference_of(dataset)
         self.resolution = resolution_of(dataset, self.georeference)
+
+    def _pixels(self, dataset: Any, bands: Sequence[int], window: Window) -> Raster:
+        with reading(self.location, window):
+            pixels: Raster = dataset.read(bands, window=window.ranges, out_dtype=self.dtype)
+        return pixels
+
+    def source(self, dataset: Any) -> TiffSource:
+        """All that the file holds, opened anew or not: bands, colours, mask, place. It stays open as long as needed."""
+        flags = dataset.mask_flag_enums[0]
+        masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        return TiffSource(
+            self.size, dataset.count, self.dtype, partial(self._pixels, dataset, dataset.indexes),
+            by_rows=dataset.driver in BY_ROWS, valid=partial(read_valid, dataset) if masked else None,
+            nodata=dataset.nodata, georeference=self.georeference, resolution=self.resolution,
+            describe=partial(_copy_colours, dataset),
+        )  # fmt: skip
 
 
 def _by_mask(dataset: Any, used: Sequence[int]) -> bool:
@@ -163,16 +176,23 @@ def read_valid(dataset: Any, window: Window | None = None) -> BoolArray:
     return valid
 
 
+def _copy_colours(image: Any, output: Any) -> None:
+    output.descriptions = image.descriptions
+    output.scales, output.offsets = image.scales, image.offsets
+    if image.colorinterp[0] == ColorInterp.palette:
+        output.write_colormap(1, image.colormap(1))
+    elif image.count > 1:
+        output.colorinterp = image.colorinterp
+
+
 def georeference_of(dataset: Any) -> tuple[Georeference | None, tuple[str, ...]]:
     """Where an image lies, and what is to be said of that."""
     if dataset.crs is None and dataset.transform.is_identity:
         points, crs = dataset.gcps
         if len(points) >= _FEWEST_POINTS:
             return _fitted(points, crs)
-        unused = (
-            "its georeference consists of RPCs, which Foveate does not use; rectify it with gdalwarp -rpc to keep it"
-        )
-        return None, (unused,) if dataset.rpcs is not None else ()
+        rpcs = "its georeference consists of RPCs, which Foveate does not use; rectify it with gdalwarp -rpc to keep it"
+        return None, () if dataset.rpcs is None else (rpcs,)
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
     return Georeference(dataset.crs.to_wkt() if dataset.crs else "", (a, b, c, d, e, f)), ()
 
@@ -208,10 +228,15 @@ def pixel_sides(
     a, b, c, d, e, f = transform
     x, y = np.array([[a, b], [d, e]]) @ (centre[:, None, :] + steps[:, :, None]).reshape(2, -1) + [[c], [f]]
     try:
-        lon, lat = (np.array(part).reshape(4, -1) for part in warp(crs, _LONLAT, x, y))
+        lon, lat = (np.array(part).reshape(4, -1) for part in warp(crs, "EPSG:4326", x, y))
     except (CRSError, RasterioError):
         return np.full((3, centre.shape[1]), math.nan)
-    east, north = _east_north(lon, lat)
+    # Metres east and north of the first of each four.
+    middle = np.radians(lat[:1])
+    bend = 1 - _ECCENTRICITY * np.sin(middle) ** 2
+    around = (np.radians(lon - lon[:1]) + math.pi) % (2 * math.pi) - math.pi
+    east = around * _AXIS / np.sqrt(bend) * np.cos(middle)
+    north = np.radians(lat - lat[:1]) * _AXIS * (1 - _ECCENTRICITY) / bend**1.5
     along_cols = east[0] - east[1], north[0] - north[1]
     along_rows = east[2] - east[3], north[2] - north[3]
     area = np.abs(along_cols[0] * along_rows[1] - along_cols[1] * along_rows[0])
@@ -230,16 +255,6 @@ def area_lattice(crs: CRS, transform: Sequence[float], size: Size) -> NDArray[np
     return np.array([[said]]) if not np.isfinite(true).all() or (np.abs(true / said - 1) < _RIGHT).all() else true
 
 
-def _east_north(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Places (k, n) as metres east and north of the first of each of the n."""
-    middle = np.radians(lat[:1])
-    bend = 1 - _ECCENTRICITY * np.sin(middle) ** 2
-    around = (np.radians(lon - lon[:1]) + math.pi) % (2 * math.pi) - math.pi
-    east = around * _AXIS / np.sqrt(bend) * np.cos(middle)
-    north = np.radians(lat - lat[:1]) * _AXIS * (1 - _ECCENTRICITY) / bend**1.5
-    return east, north
-
-
 def resolution_of(dataset: Any, place: Georeference | None) -> Resolution | None:
     """Of an open rasterio dataset: from its place on the ground, a scanner's description or the TIFF's own tags."""
     if place is not None and place.crs:
@@ -254,16 +269,13 @@ def on_ground(place: Georeference, size: Size) -> Resolution | None:
 
     A projection that is right to half a percent is taken as it is.
     """
-    crs, unit = CRS.from_wkt(place.crs), 0.0
+    crs = CRS.from_wkt(place.crs)
     a, b, _, d, e, _ = place.transform
-    with suppress(CRSError):
-        unit = crs.linear_units_factor[1] if crs.is_projected else 0.0
+    unit = crs.linear_units_factor[1] if crs.is_projected else 0.0
     said = np.array([math.hypot(b, e), math.hypot(a, d)]) * unit
     rows, cols = (share.ravel() * side for share, side in zip(_SPREAD, (size.height, size.width), strict=True))
     sides = pixel_sides(crs, place.transform, rows, cols)[:2]
-    if not np.isfinite(sides).all():
-        return Resolution.known(*said)
-    if unit and (np.abs(sides / said[:, None] - 1) < _MEASURED).all():
+    if not np.isfinite(sides).all() or (unit and (np.abs(sides / said[:, None] - 1) < _MEASURED).all()):
         return Resolution.known(*said)
     alike = (sides.max(axis=1) <= _ALIKE * sides.min(axis=1)).all()
     return Resolution.known(*np.median(sides, axis=1)) if alike else None
@@ -272,46 +284,36 @@ def on_ground(place: Georeference, size: Size) -> Resolution | None:
 def _described(text: str) -> Resolution | None:
     """From the description that Aperio's scanners write, or from OME-XML."""
     found = _MPP.search(text)
-    if found:
-        side = _number(found[1]) * 1e-6
-        return Resolution.known(side, side)
-    return Resolution.known(_ome(text, "Y"), _ome(text, "X")) if "<OME" in text else None
-
-
-def _imagej(text: str, tags: Mapping[str, str]) -> Resolution | None:
-    """ImageJ names the unit in its description, of which the tags count the pixels."""
-    unit = re.search(r"^unit=(.+)$", text, re.MULTILINE)
-    if not text.startswith("ImageJ=") or unit is None:
-        return None
-    name = {"micron": "um", "\\u00B5m": "um"}.get(unit[1].strip(), unit[1].strip())
-    side = _metres(f"1 {name}")
-    rows, cols = (_number(tags.get(f"TIFFTAG_{axis}RESOLUTION", "")) for axis in "YX")
-    return Resolution.known(side / rows, side / cols) if min(rows, cols) > 0 else None
+    rows, cols = [_number(found[1]) * 1e-6] * 2 if found else (_ome(text, axis) for axis in "YX")
+    return Resolution.known(rows, cols)
 
 
 def _ome(text: str, axis: str) -> float:
     size, unit = re.search(_OME.format(axis), text), re.search(_OME.format(f"{axis}Unit"), text)
-    return _metres(f"{size[1]} {unit[1] if unit else 'um'}") if size else 0.0
+    return _number(size[1]) * METRES.get(unit[1] if unit else "um", 0.0) if size else 0.0
+
+
+def _imagej(text: str, tags: Mapping[str, str]) -> Resolution | None:
+    """ImageJ names the unit in its description, of which the tags count the pixels."""
+    unit = re.search(r"^unit=(.+)$", text, re.MULTILINE) if text.startswith("ImageJ=") else None
+    name = unit[1].strip() if unit else ""
+    return _counted(tags, METRES.get(_IMAGEJ.get(name, name), 0.0))
 
 
 def tagged(tags: Mapping[str, str]) -> Resolution | None:
     """From the TIFF's own tags; None where they say the size of a print."""
-    unit = _UNITS.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "").partition(" ")[0])
-    if unit is None:
-        return None
-    rows, cols = (_number(tags.get(f"TIFFTAG_{axis}RESOLUTION", "")) / unit for axis in "YX")
-    return Resolution.known(1 / rows, 1 / cols) if min(rows, cols) >= _LEAST_PER_METRE else None
+    found = _counted(tags, _UNITS.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "").partition(" ")[0], 0.0))
+    return found if found and max(found.row, found.col) <= _LARGEST else None
+
+
+def _counted(tags: Mapping[str, str], unit: float) -> Resolution | None:
+    """From how many pixels the tags count in so many metres."""
+    rows, cols = (_number(tags.get(f"TIFFTAG_{axis}RESOLUTION", "")) for axis in "YX")
+    return Resolution.known(unit / rows, unit / cols) if min(rows, cols) > 0 else None
 
 
 def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        return 0.0
-
-
-def _metres(text: str) -> float:
-    try:
-        return metres(text)
-    except ConfigError:
         return 0.0

@@ -1,26 +1,34 @@
-"""Files with random access that GDAL reads: TIFF, COG, JPEG 2000, VRT, and TIFFs whose pages belong together.
+"""Files that GDAL reads: by windows (TIFF, COG, JPEG 2000, VRT), by pages that belong together, or decoded once.
 
-Which page is which channel, plane or time, and which pages are levels of a pyramid, tifffile knows. GDAL reads the
-pixels: the pages of a level are put together as a VRT in memory, a band for each channel.
+Which page of a TIFF is which channel, plane or time, and which pages are levels of a pyramid, tifffile knows. GDAL
+reads the pixels: the pages of a level are put together as a VRT in memory, a band for each channel.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from foveate.data.readers.array import planes_chosen
-from foveate.data.readers.base import PLAIN, Address, OpenOptions, Plane
-from foveate.data.readers.gdal import GdalReader, open_dataset, open_made, read_valid, reading
+from foveate.data.readers._gdal_checks import JPEG, PNG
+from foveate.data.readers.array import ArrayReader, planes_chosen
+from foveate.data.readers.base import PLAIN, Address, Known, OpenOptions, Plane, first_bytes
+from foveate.data.readers.gdal import BY_ROWS, GdalReader, open_dataset, open_made, read_valid, reading
+from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import FoveateError, UnsupportedImageError
-from foveate.geometry import Size, Window
+from foveate.files import TemporaryFolder
+from foveate.geometry import Size, Window, halvings
+from foveate.tiff.raster import write_plain_pyramid
 from foveate.types import BoolArray, Raster
 
+_log = logging.getLogger(__name__)
 _NAMES = {"I": "page", "Q": "page"}  # axes that a file does not name
 _PAGES_ASKED = 8  # of a server
 
@@ -111,13 +119,11 @@ def _refuse_remote(dataset: Any, location: Address) -> None:
                 )
 
 
-def open_stack(stack: Stack, location: Address) -> list[Any]:
+def _opened_stack(stack: Stack, location: Address) -> Iterator[Any]:
     """The levels of an image that is spread over pages, as open rasterio datasets, finest first."""
-    levels = []
     for offsets in stack.levels:
         with open_made(_page(location, offsets[0]), "GTiff") as first:
-            levels.append(open_made(_vrt(first, stack.names, location, offsets), "VRT"))
-    return levels
+            yield open_made(_vrt(first, stack.names, location, offsets), "VRT")
 
 
 def _page(location: Address, offset: int) -> str:
@@ -171,9 +177,13 @@ class RasterioReader(GdalReader):
         self.path, self._location = location.path, location
         self._datasets = [open_dataset(location)]
         try:
-            stack = stack_in(self._datasets[0], location, options.plane)
-            self._datasets = _pyramid(_levels(self._datasets[0], location) if stack is None else self._of_pages(stack))
-            self._describe(self._datasets[0], options)
+            stack = stack_in(self.dataset, location, options.plane)
+            if stack is None:
+                self._datasets = _pyramid(_levels(self.dataset, location))
+            else:
+                self.close()
+                self._datasets = _pyramid(list(_opened_stack(stack, location)))
+            self._describe(self.dataset, options)
         except Exception:
             self.close()
             raise
@@ -181,19 +191,13 @@ class RasterioReader(GdalReader):
         self.handles = sum(1 if stack is None else level.count for level in self._datasets)
         self.levels = tuple(Size(*level.shape) for level in self._datasets)
 
-    def _of_pages(self, stack: Stack) -> list[Any]:
-        self.close()
-        return open_stack(stack, self._location)
-
     @property
     def dataset(self) -> Any:
         """The image as rasterio has it, at full resolution; closed with the reader."""
         return self._datasets[0]
 
     def _read_level(self, level: int, window: Window) -> Raster:
-        with reading(self.location, window):
-            raster: Raster = self._datasets[level].read(self._indexes, window=window.ranges, out_dtype=self.dtype)
-        return raster
+        return self._pixels(self._datasets[level], self._indexes, window)
 
     def _marked(self, level: int, window: Window) -> BoolArray | None:
         if not self._by_mask:
@@ -226,3 +230,78 @@ def _pyramid(datasets: list[Any]) -> list[Any]:
         else:
             level.close()
     return levels
+
+
+class DecodedReader(GdalReader):
+    """Decodes the file at the first read and keeps it, in memory or, when it is large, in a temporary tiled TIFF."""
+
+    random_access = False
+    handles = 0
+
+    def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
+        self.path, self._location, self._options = location.path, location, options
+        self._store: ImageReader | None = None
+        self._folder: TemporaryFolder | None = None
+        with open_dataset(location) as dataset:
+            self._describe(dataset, options)
+        self.levels = halvings(self.size)
+        decoded = self.size.pixels * self.bands * self.dtype.itemsize
+        self._in_memory = decoded <= options.decode_limit_bytes
+        # The levels together add a third.
+        held = decoded * 4 // 3 + (self.size.pixels if self._by_mask else 0)
+        self.resident_bytes = held if self._in_memory else 0
+
+    def _extent(self, level: int) -> Size:
+        return self._decoded()._extent(level)
+
+    def _level(self, level: int, window: Window, ask: bool) -> Known:
+        return self._decoded()._level(level, window, ask)
+
+    def valid(self, window: Window) -> BoolArray:
+        """Those of the decoded image."""
+        return self._decoded().valid(window)
+
+    def _decoded(self) -> ImageReader:
+        if self._store is None:
+            with reading(self.location), open_dataset(self._location) as dataset:
+                self._store = self._kept(dataset) if self._in_memory else self._spilled(dataset)
+            self._store.nodata = self.nodata
+        return self._store
+
+    def _kept(self, dataset: Any) -> ImageReader:
+        valid = read_valid(dataset) if self._by_mask else None
+        return ArrayReader(dataset.read(self._indexes), self.location, valid=valid)
+
+    def _spilled(self, dataset: Any) -> ImageReader:
+        """The image as a temporary tiled TIFF pyramid."""
+        needed = self.size.pixels * (self.bands * self.dtype.itemsize + 1)  # with a mask
+        _log.warning("%s is decoded into a temporary file of up to %.1f GiB", self._location, needed / 2**30)
+        self._folder = TemporaryFolder(needed, f"decoding {self._location}")
+        copy = Path(self._folder.name) / "decoded.tif"
+        try:
+            write_plain_pyramid(self.source(dataset), copy)
+            spilled = RasterioReader(Address.of(copy), self._options)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        with suppress(OSError):
+            copy.unlink()  # it stays as long as it is open, and no longer where this process is killed
+        return spilled
+
+    def close(self) -> None:
+        """Drop the decoded image, or delete the temporary file; a later read decodes again."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def open_decoded(location: Address, options: OpenOptions) -> DecodedReader | None:
+    """The registry's entry: None when the file is neither PNG nor JPEG."""
+    if not location.is_local:
+        with open_dataset(location) as dataset:  # GDAL keeps the first bytes for the reader that comes next
+            ours = dataset.driver in BY_ROWS
+    else:
+        ours = location.path.is_file() and first_bytes(location.path).startswith((PNG, JPEG))
+    return DecodedReader(location, options) if ours else None
