@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias
 
@@ -38,7 +39,6 @@ _SUBFILE, _WIDTH, _HEIGHT, _OFFSETS, _COUNTS = 254, 256, 257, 324, 325
 # What only the full image has: place on the ground, metadata.
 _FULL_ONLY = {33550, 33922, 34264, 34735, 34736, 34737, 42112}
 _LONG, _LONG8 = 4, 16  # TIFF's names of unsigned integers of 4 and 8 bytes
-_WIDTHS = {1: 1, 2: 1, 3: 2, _LONG: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, _LONG8: 8, 17: 8, 18: 8}
 
 
 # The pieces of a tile, of which a whole one comes alone; none where nothing was written.
@@ -123,18 +123,16 @@ def write_cog(path: Path, spec: RasterSpec, pieces_at: PiecesAt, *, levels: int,
     layout = _Layout(tiling, write_template(spec, path.with_name(f"{path.name}.head.tif")))
     try:
         with coarse.open("w+b", buffering=0) as overviews, path.open("wb") as file:
-            made = [_Level(overviews) for _ in tiling.sizes[1:]]
-            for level, record in enumerate(made, start=1):
-                source = _finished(tiling, pieces_at) if level < levels else _coarser(tiling, level, made, pieces_at)
-                for data in in_order((pool.submit(source, place) for place in tiling.places(level)), _AHEAD):
+            tiles = _Tiles(tiling, pieces_at, overviews, pool)
+            for level, record in enumerate(tiles.made, start=1):
+                for data in tiles.of(level, tiles.finished if level < levels else tiles.coarser):
                     record.append(data)
             file.seek(layout.data_start)
             copied = [_Level(file) for _ in tiling.sizes]
-            for record, source_level in zip(reversed(copied[1:]), reversed(made), strict=True):
+            for record, source_level in zip(reversed(copied[1:]), reversed(tiles.made), strict=True):
                 for data in source_level:
                     record.append_block(data)
-            finest = _finished(tiling, pieces_at)
-            for data in in_order((pool.submit(finest, place) for place in tiling.places(0)), _AHEAD):
+            for data in tiles.of(0, tiles.finished):
                 copied[0].append_block(data)
             file.seek(0)
             file.write(layout.header(copied))
@@ -142,46 +140,48 @@ def write_cog(path: Path, spec: RasterSpec, pieces_at: PiecesAt, *, levels: int,
         coarse.unlink(missing_ok=True)
 
 
-def _finished(tiling: Tiling, pieces_at: PiecesAt) -> Callable[[Place], bytes]:
-    """What makes a tile of its pieces."""
+class _Tiles:
+    """Makes the tiles of a raster: of their pieces, or of the finer tiles, which are kept in a file."""
 
-    def finished(place: Place) -> bytes:
-        pieces = pieces_at(place)
-        return pieces[0].data if pieces and pieces[0].whole else tiling.encode(_joined(tiling, place, pieces))
+    def __init__(self, tiling: Tiling, pieces_at: PiecesAt, overviews: IO[bytes], pool: Executor) -> None:
+        self._tiling, self._pieces_at, self._pool = tiling, pieces_at, pool
+        self.made = [_Level(overviews) for _ in tiling.sizes[1:]]
 
-    return finished
+    def of(self, level: int, make: Callable[[Place], bytes]) -> Iterator[bytes]:
+        """Those of a level, row by row."""
+        return in_order((self._pool.submit(make, place) for place in self._tiling.places(level)), _AHEAD)
 
+    def finished(self, place: Place) -> bytes:
+        """A tile of its pieces."""
+        pieces = self._pieces_at(place)
+        return pieces[0].data if pieces and pieces[0].whole else self._tiling.encode(self._joined(place, pieces))
 
-def _joined(tiling: Tiling, place: Place, pieces: Iterable[Piece]) -> Bytes:
-    window = tiling.window(place)
-    pixels = np.full((tiling.bands, window.height, window.width), NODATA, np.uint8)
-    for part, data, whole in pieces:
-        if whole:
-            return tiling.decode(data, window)
-        own = np.frombuffer(zlib.decompress(data), np.uint8).reshape(tiling.bands, part.height, part.width)
-        pixels[:, *part.within(window)] = own
-    return pixels
-
-
-def _coarser(tiling: Tiling, level: int, made: list[_Level], pieces_at: PiecesAt) -> Callable[[Place], bytes]:
-    """What makes a tile of the four finer ones under it."""
-
-    def coarser(place: Place) -> bytes:
-        finer_size = tiling.sizes[level - 1]
-        across = ceil_div(finer_size.width, TILE)
+    def coarser(self, place: Place) -> bytes:
+        """A tile of the four finer ones under it."""
+        tiling, finer_size = self._tiling, self._tiling.sizes[place.level - 1]
         top, left = 2 * place.row * TILE, 2 * place.col * TILE
         under = Window(top, left, min(2 * TILE, finer_size.height - top), min(2 * TILE, finer_size.width - left))
         pixels = np.empty((tiling.bands, under.height, under.width), np.uint8)
-        for finer in met(level - 1, under):
-            part = tiling.window(finer)
-            if level == 1:
-                own = _joined(tiling, finer, pieces_at(finer))
-            else:
-                own = tiling.decode(made[level - 2].get(finer.row * across + finer.col), part)
-            pixels[:, *part.within(under)] = own
+        for finer in met(place.level - 1, under):
+            pixels[:, *tiling.window(finer).within(under)] = self._pixels(finer)
         return tiling.encode(halved(pixels, tiling.mode))
 
-    return coarser
+    def _pixels(self, place: Place) -> Bytes:
+        if place.level == 0:
+            return self._joined(place, self._pieces_at(place))
+        across = ceil_div(self._tiling.sizes[place.level].width, TILE)
+        data = self.made[place.level - 1].get(place.row * across + place.col)
+        return self._tiling.decode(data, self._tiling.window(place))
+
+    def _joined(self, place: Place, pieces: Iterable[Piece]) -> Bytes:
+        tiling, window = self._tiling, self._tiling.window(place)
+        pixels = np.full((tiling.bands, window.height, window.width), NODATA, np.uint8)
+        for part, data, whole in pieces:
+            if whole:
+                return tiling.decode(data, window)
+            own = np.frombuffer(zlib.decompress(data), np.uint8).reshape(tiling.bands, part.height, part.width)
+            pixels[:, *part.within(window)] = own
+        return pixels
 
 
 class _Level:
@@ -261,17 +261,12 @@ class _Layout:
 
 
 def _entries(tiff: bytes) -> dict[int, _Entry]:
-    """The tags of the first directory of a classic little-endian TIFF."""
-    (start,) = struct.unpack_from("<I", tiff, 4)
-    (number,) = struct.unpack_from("<H", tiff, start)
-    found = {}
-    for index in range(number):
-        place = start + 2 + 12 * index
-        tag, kind, count = struct.unpack_from("<HHI", tiff, place)
-        length = count * _WIDTHS[kind]
-        where = place + 8 if length <= 4 else struct.unpack_from("<I", tiff, place + 8)[0]
-        found[tag] = _Entry(kind, count, tiff[where : where + length])
-    return found
+    """The tags of the first directory of a TIFF."""
+    import tifffile  # noqa: PLC0415 - takes a while, and reading needs it rarely
+
+    with tifffile.TiffFile(BytesIO(tiff)) as file:
+        tags = {tag.code: (tag, tiff[tag.valueoffset :][: tag.valuebytecount]) for tag in file.pages.first.tags}
+    return {code: _Entry(int(tag.dtype), tag.count, data) for code, (tag, data) in tags.items()}
 
 
 def _directory(entries: dict[int, _Entry], start: int, *, last: bool, big: bool) -> bytes:

@@ -210,10 +210,12 @@ def plane_of(text: str | None) -> Plane | None:
     """
     if text is None or text == "bands":
         return cast("Plane | None", text)
-    parts = [part.partition("=") for part in text.split(",")]
-    if not all(number.isdecimal() if name else False for name, _, number in parts) and not text.isdecimal():
+    if text.isdecimal():
+        return int(text)
+    parts = [re.fullmatch(r"\s*(\w+)\s*=(\d+)", part) for part in text.split(",")]
+    if not all(parts):
         raise ConfigError(f"plane {text!r}; give a number from 1, such as 3, or z=3,t=1, or bands")
-    return int(text) if text.isdecimal() else {name.strip(): int(number) for name, _, number in parts}
+    return {part[1]: int(part[2]) for part in parts if part}
 
 
 PLAIN = OpenOptions()

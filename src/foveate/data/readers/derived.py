@@ -295,11 +295,10 @@ def _same_place(one: Georeference | None, other: Georeference | None, times: flo
     """Whether two grids, the second of pixels so many times as large, cover the same ground, to half a pixel."""
     if one is None or other is None:
         return one is other
-    wanted, found = one.coarser(times).transform, other.transform
-    pixel = max(abs(wanted[0]), abs(wanted[1]), abs(wanted[3]), abs(wanted[4]))
-    near = max(abs(wanted[k] - found[k]) for k in (2, 5)) <= pixel / 2
-    alike = max(abs(wanted[k] - found[k]) for k in (0, 1, 3, 4)) <= 1e-6 * pixel
-    return one.crs == other.crs and near and alike
+    wanted, corner = np.array(one.coarser(times).transform), [2, 5]
+    apart, pixel = np.abs(wanted - other.transform), np.abs(np.delete(wanted, corner)).max()
+    near, alike = apart[corner].max() <= pixel / 2, np.delete(apart, corner).max() <= 1e-6 * pixel
+    return bool(one.crs == other.crs and near and alike)
 
 
 def _joined(found: Sequence[Known]) -> Known:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import mul
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from foveate.data.readers.array import ImageAxes
@@ -57,16 +56,10 @@ class Multiscale:
 
     axes: tuple[str, ...]  # their names, such as ("c", "y", "x")
     paths: tuple[str, ...]  # of the arrays, finest first
-    scales: tuple[tuple[float, ...] | None, ...]  # per array the factor of each axis; None where not given
+    downsamples: tuple[
+        tuple[float, float] | None, ...
+    ]  # finest pixels per pixel of each, rows and columns, where known
     resolution: Resolution | None  # size of a pixel of the finest array, where a unit of length is given
-
-    def downsample(self, level: int) -> tuple[float, float] | None:
-        """Finest pixels per pixel of a level, along rows and columns; None where not known."""
-        first, own = self.scales[0], self.scales[level]
-        if first is None or own is None:
-            return None
-        row, col = (own[place] / first[place] if first[place] > 0 else 0.0 for place in map(self.axes.index, "yx"))
-        return (row, col) if row > 0 and col > 0 else None
 
 
 def attributes_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,31 +96,22 @@ def _multiscale(tree: Mapping[str, Any]) -> Multiscale:
     # Until 0.3 axes were names, until 0.2 there were none: always t, c, z, y, x.
     axes = [{"name": axis} if isinstance(axis, str) else axis for axis in tree.get("axes", "tczyx")]
     names = tuple("c" if axis.get("type") == "channel" else axis["name"].lower() for axis in axes)
-    whole = _scale(tree, len(names)) or (1.0,) * len(names)
-    own = [_scale(dataset, len(names)) for dataset in tree["datasets"]]
-    scales = tuple(None if scale is None else tuple(map(mul, scale, whole)) for scale in own)
-    units = [axis.get("unit") for axis in axes]
-    paths = tuple(str(dataset["path"]) for dataset in tree["datasets"])
-    return Multiscale(names, paths, scales, _resolution(names, units, scales[0]))
+    whole = _scale(tree, names) or (1.0, 1.0)
+    scales = [_scale(dataset, names) for dataset in tree["datasets"]]
+    units = {name: _METRES.get(axis.get("unit") or "", 0.0) for name, axis in zip(names, axes, strict=True)}
+    row, col = scales[0] or (0.0, 0.0)
+    resolution = Resolution.known(row * whole[0] * units.get("y", 0.0), col * whole[1] * units.get("x", 0.0))
+    downsamples = tuple((own[0] / row, own[1] / col) if own and min(row, col, *own) > 0 else None for own in scales)
+    return Multiscale(names, tuple(str(dataset["path"]) for dataset in tree["datasets"]), downsamples, resolution)
 
 
-def _scale(tree: Mapping[str, Any], axes: int) -> tuple[float, ...] | None:
+def _scale(tree: Mapping[str, Any], axes: tuple[str, ...]) -> tuple[float, float] | None:
+    """Along rows and columns."""
     for transformation in tree.get("coordinateTransformations", ()):
         if transformation["type"] == "scale" and "scale" in transformation:
-            scale = tuple(float(value) for value in transformation["scale"])
-            if len(scale) != axes:
-                raise ValueError(f"a scale of {len(scale)} numbers for {axes} axes")
-            return scale
+            scale = dict(zip(axes, map(float, transformation["scale"]), strict=True))
+            return scale["y"], scale["x"]
     return None
-
-
-def _resolution(
-    names: tuple[str, ...], units: Sequence[str | None], scale: tuple[float, ...] | None
-) -> Resolution | None:
-    if scale is None:
-        return None
-    row, col = (scale[place] * _METRES.get(units[place] or "", 0.0) for place in map(names.index, "yx"))
-    return Resolution.known(row, col)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +154,7 @@ def _described(group: zarr.Group, described: Multiscale, name: str, plane: Plane
     axes = ImageAxes.named(described.axes, shape, name, plane)
     kept = _smaller(levels, axes)
     size = axes.size(shape)
-    extents = [_covered(size, axes.size(levels[i].shape), described.downsample(i)) for i in kept]
+    extents = [_covered(size, axes.size(levels[i].shape), described.downsamples[i]) for i in kept]
     channels = channel_names(group.attrs, axes.bands(shape))
     return ZarrImage("OME-Zarr", [levels[i] for i in kept], axes, extents, described.resolution, channels)
 

@@ -14,7 +14,7 @@ from zarr.storage import WrapperStore
 from foveate.data.readers.array import AxesReader
 from foveate.data.readers.base import Address, Plane, redacted
 from foveate.data.readers.ngff import image_in
-from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
+from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Size, Window
 from foveate.types import Raster
 
@@ -172,7 +172,8 @@ class ZarrReader(AxesReader):
             return super()._stored(level, window)
         except Exception as error:  # each codec and each server has errors of its own
             reason = "" if isinstance(error, FoveateError) else "; a chunk is damaged or cannot be reached"
-            raise ImageReadError(f"could not read {self.location} at {window}: {_reason(error)}{reason}") from error
+            said = redacted(reason_of(error))
+            raise ImageReadError(f"could not read {self.location} at {window}: {said}{reason}") from error
 
     def close(self) -> None:
         """Let go of the store."""
@@ -213,9 +214,4 @@ def _node(store: Store, location: Address) -> Node:
         kind = ImageReadError if location.is_remote else UnsupportedImageError
         raise kind(f"no Zarr array or group at {location}") from None
     except Exception as error:  # metadata of any content, servers of any kind
-        raise UnsupportedImageError(f"Zarr cannot open {location}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    """Some errors have no text."""
-    return redacted(str(error)) or type(error).__name__
+        raise UnsupportedImageError(f"Zarr cannot open {location}: {redacted(reason_of(error))}") from None
