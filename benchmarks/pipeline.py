@@ -5,11 +5,12 @@ stitching, taking the classes, storing, and the cloud-optimised class map with i
 
 - `cost`: `foveate.predict` and MONAI's sliding window do the same work with one thread, overviews on both sides, and
   once more without them on MONAI's; processor seconds count all threads of the process.
-- `cores`: the same prediction, one core allowed and then two.
+- `cores`: the same prediction, one core and thread allowed and then two.
+- `network`: that with FPN and EfficientNet-Lite0, on an eighth of the pixels.
 - `card`: each batch takes as long as on a card of so many passes a second, and no core; how busy the card is kept says
   how many cores a real one needs.
 
-Every run is a process of its own. Usage: python benchmarks/pipeline.py [cost cores card] --megapixels 100
+Every run is a process of its own. Usage: python benchmarks/pipeline.py [cost cores network card] --megapixels 100
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ import time
 from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate.cli.app
 
 import rasterio.shutil
 import torch
-from throughput import PATCH, Clock, with_foveate, with_monai
+from throughput import PATCH, Clock, built, with_foveate, with_monai
 from timing import report
 from torch import Tensor, nn
 
@@ -54,13 +56,18 @@ class Free(nn.Module):
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
         self.rate, self.passes, self.busy = rate, 0, 0.0
+        self.card = Lock()  # there is one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Free:
+        return self
 
     def forward(self, patches: Tensor) -> Tensor:
-        self.passes += len(patches)
-        if self.rate:
-            seconds = len(patches) / self.rate
-            time.sleep(seconds)
-            self.busy += seconds
+        with self.card:
+            self.passes += len(patches)
+            if self.rate:
+                seconds = len(patches) / self.rate
+                time.sleep(seconds)
+                self.busy += seconds
         return patches
 
 
@@ -78,6 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--cores", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--network", choices=["free", "lite0"], default="free")
     options = parser.parse_args()
     if options.side:
         print(json.dumps(measured(options)))
@@ -95,9 +103,12 @@ def main() -> None:
 def measured(options: Namespace) -> dict[str, float]:
     if options.cores:
         os.sched_setaffinity(0, range(options.cores))
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.cores or options.threads)
     network = Free(options.rate)
     segmenter = FoveatedSegmenter(network, ScaleSet(PATCH, (PATCH,)), estimator=FixedScale()).eval()
+    if options.network != "free":
+        segmenter = built(options.network)
+        segmenter.network(torch.zeros(1, 3, PATCH, PATCH))  # kernels are chosen at first
     options.out.mkdir(parents=True, exist_ok=True)
     # What is imported takes seconds, MONAI's a dozen, and is not what is measured.
     for module in IMPORTED["foveate" if options.side == "foveate" else "monai"]:
@@ -138,8 +149,8 @@ def cost(image: Path, options: Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def cores(image: Path, options: Namespace) -> list[dict[str, Any]]:
-    one, two = turns(image, options, [{"side": "foveate", "cores": count} for count in (1, 2)])
+def cores(image: Path, options: Namespace, network: str = "free") -> list[dict[str, Any]]:
+    one, two = turns(image, options, [{"side": "foveate", "cores": count, "network": network} for count in (1, 2)])
     return [
         {
             "cores": count,
@@ -150,6 +161,11 @@ def cores(image: Path, options: Namespace) -> list[dict[str, Any]]:
         }
         for count, runs in ((1, one), (2, two))
     ]
+
+
+def with_network(image: Path, options: Namespace) -> list[dict[str, Any]]:
+    smaller = make_image(image.with_name("smaller.tif"), options.megapixels // 8)
+    return [{"megapixels": size_of(smaller), **row} for row in cores(smaller, options, "lite0")]
 
 
 def card(image: Path, options: Namespace) -> list[dict[str, Any]]:
@@ -169,7 +185,7 @@ def card(image: Path, options: Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = {"cost": cost, "cores": cores, "card": card}
+PARTS = {"cost": cost, "cores": cores, "network": with_network, "card": card}
 
 
 def turns(image: Path, options: Namespace, settings: list[dict[str, Any]]) -> list[list[dict[str, float]]]:

@@ -108,6 +108,17 @@ def share_cores(processes: int) -> None:
 
 
 @contextmanager
+def kernels_divided_by(count: int) -> Iterator[None]:
+    """Within the block each of so many threads that call torch's kernels has its share of their threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def cores_left_by(workers: int, processes: int = 1) -> Iterator[None]:
     """Within the block torch's kernels use no core that a reading or another training process needs; one is left.
 

@@ -166,7 +166,7 @@ def test_no_pass_of_a_block_waits_for_the_card():
     grid = torch.cartesian_prod(tops, lefts)[: CONFIG.batch_size]
     weights = torch.tensor([[1.0, 0.0]]).expand(len(grid), -1)
     passes = Passes(Windows(grid[:, 0], grid[:, 1], 64), weights, torch.ones(len(grid)))
-    regions, run = read_regions(passes, source, model.scales), Runner(model, source, CONFIG)
+    regions, run = read_regions(passes, source, model.scales), Runner([model], source, CONFIG)
 
     def work():
         stitcher = Stitcher(one.grid[0], source.device, "hann")

@@ -113,7 +113,7 @@ from foveate.inference.job import Prediction
 from foveate.inference.assemble import PredictionFiles
 from foveate.inference.pipeline import ready_to_predict
 planner, block, batch, classes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
-torch.set_num_threads(1)
+torch.set_num_threads(int(sys.argv[6]))
 config = InferenceConfig(
     block_size=block, batch_size=batch, planner=planner, overlap=0, outputs=("classes", "confidence", "foveation")
 )
@@ -134,10 +134,16 @@ with open_image(sys.argv[1]) as image:
 
 @pytest.mark.slow  # a minute each
 @pytest.mark.parametrize(
-    ("planner", "block", "batch", "classes"),
-    [("per_target", 1024, 16, 3), ("per_target", 512, 64, 3), ("per_target", 1024, 4, 20), ("pyramid", 1024, 16, 3)],
+    ("planner", "block", "batch", "classes", "threads"),
+    [
+        ("per_target", 1024, 16, 3, 1),
+        ("per_target", 512, 64, 3, 1),
+        ("per_target", 512, 64, 3, 2),
+        ("per_target", 1024, 4, 20, 1),
+        ("pyramid", 1024, 16, 3, 1),
+    ],
 )
-def test_the_bound_holds_in_a_process(tmp_path, planner, block, batch, classes):
+def test_the_bound_holds_in_a_process(tmp_path, planner, block, batch, classes, threads):
     """And is not far above what is needed."""
     rasterio = pytest.importorskip("rasterio")
     path = tmp_path / "sparse.tif"
@@ -146,7 +152,7 @@ def test_the_bound_holds_in_a_process(tmp_path, planner, block, batch, classes):
     with rasterio.open(path, "w", width=2100, height=2100, SPARSE_OK=True, transform=transform, **profile):
         pass
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path), planner, str(block), str(batch), str(classes)],
+        [sys.executable, "-c", MEASURE, str(path), planner, *map(str, (block, batch, classes, threads))],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

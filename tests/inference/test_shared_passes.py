@@ -1,6 +1,7 @@
 """Each pass is made once for all the blocks that it counts in, in full batches, and that changes no bit."""
 
 import math
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from foveate.geometry import Size, Window, tile_starts
 from foveate.inference.config import InferenceConfig
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid, blocks_abreast
+from foveate.inference.runner import batches_at_once, copies_of
 from foveate.inference.source import PixelSource
 from foveate.paper import SoftExpectation
 from foveate.patches import ScaleSet
@@ -32,6 +34,9 @@ class Counting(nn.Conv2d):
     """A network that knows how many batches it saw."""
 
     batches = 0
+
+    def __deepcopy__(self, memo):
+        return self  # counts what every thread passes
 
     def forward(self, x):
         self.batches += 1
@@ -120,3 +125,55 @@ def test_wider_strides_and_blocks_keep_more_side_by_side():
     assert blocks_abreast(2048, 192, 256, 3) == 1
     assert blocks_abreast(4096, 192, 256, 1) == 10
     assert blocks_abreast(16, 3, 16, 4) == 1
+
+
+class Remembering(nn.Module):
+    """A network whose layers meet in something that it keeps, as with hooks: two batches at a time would mix."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.first.register_forward_hook(self._keep)
+        self.kept = None
+
+    def _keep(self, module, given, found):
+        self.kept = found
+
+    def forward(self, x):
+        self.first(x)
+        time.sleep(0.005)  # the other batch is made meanwhile
+        return self.last(self.kept)
+
+
+class Alone(Remembering):
+    """And that cannot be copied."""
+
+    def __deepcopy__(self, memo):
+        raise TypeError("one is enough")
+
+
+@pytest.mark.parametrize("network", [Remembering, Alone])
+def test_batches_beside_one_another_give_the_same_bits(network):
+    torch.manual_seed(1)
+    segmenter = FoveatedSegmenter(network(), ScaleSet(16, (16, 32)), estimator=Ensemble(), overview_downsample=4)
+    ready_to_predict(segmenter, CPU)
+    config = InferenceConfig(block_size=64, batch_size=3)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(predicted(segmenter, range(4), config))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+
+
+def test_a_second_batch_takes_no_second_set_of_weights():
+    one = model(FixedScale(index=1))
+    copies = copies_of(one, CPU)
+    assert len(copies) == batches_at_once(CPU) == 2  # conftest gives two threads
+    for mine, other in zip(one.state_dict().values(), copies[1].state_dict().values(), strict=True):
+        assert mine.data_ptr() == other.data_ptr()
+    assert batches_at_once(torch.device("cuda")) == 1

@@ -18,7 +18,7 @@ from foveate.inference.block import AT_ONCE
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import CACHED_TILES, TILE_CELLS
 from foveate.inference.plan import LookPlan
-from foveate.inference.runner import bytes_of_a_patch, peak_bytes
+from foveate.inference.runner import batches_at_once, bytes_of_a_patch, peak_bytes
 from foveate.inference.source import PixelSource
 from foveate.inference.stitch import pixels_at_once
 from foveate.inference.worker import HANDED_OVER, WRITERS
@@ -80,6 +80,7 @@ class MemoryModel:
         layers: bytes of a pixel in the results.
         masks: bytes of a pixel of what says which pixels are looked at; 0 where all are.
         on_cpu: whether the network runs on the processor.
+        at_once: batches that the network makes beside one another.
         readers: threads that read.
     """
 
@@ -103,6 +104,7 @@ class MemoryModel:
     layers: int
     masks: int
     on_cpu: bool
+    at_once: int = 1
     readers: int = 1
 
     @classmethod
@@ -151,6 +153,7 @@ class MemoryModel:
             layers=1 + sum(classes if name == "probabilities" else 1 for name in probabilities),
             masks=0 if area is None or area.is_everything else _MASKS,
             on_cpu=source.device.type == "cpu",
+            at_once=batches_at_once(source.device),
             readers=source.threads,
         )
 
@@ -187,10 +190,11 @@ class MemoryModel:
         weights = (5 * len(self.looks) + self.classes) * side**2 * _FLOAT if self.pyramid else 0
         at_once = pixels_at_once(torch.device("cpu" if self.on_cpu else "cuda"))
         wide = max(min(batch * support**2, max(at_once, support**2)) for support, _ in self.looks)
-        patches = 6 * batch * self.channels * self.patch_pixels * _FLOAT
+        passed = batch * self.at_once
+        patches = 6 * passed * self.channels * self.patch_pixels * _FLOAT
         # What looks hand on is kept for a block, and stacked for a batch of closer ones.
-        handed = (batch + sum((side // support + 2) ** 2 for support, _ in self.looks[1:])) * self.handed
-        return sums + weights + 4 * wide * self.classes * _FLOAT + patches + batch * self.patch + handed
+        handed = (passed + sum((side // support + 2) ** 2 for support, _ in self.looks[1:])) * self.handed
+        return sums + weights + 4 * wide * self.classes * _FLOAT + patches + passed * self.patch + handed
 
     def _finishing(self, side: int) -> int:
         """While the layers are made of a block's logits, strip by strip."""

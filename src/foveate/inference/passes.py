@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -77,20 +77,21 @@ class SharedPasses:
     its batch, so neither changes a result: what was not kept is made again.
 
     Args:
-        segmenter: in eval mode, on the source's device.
+        copies: of the segmenter, in eval mode, on the source's device.
         source: the image.
         config: of inference.
-        beside: runs the next batch while the last one is put together; only on a processor, as a GPU does not keep the
-            one who calls it waiting.
+        beside: runs the next batches while the last one is put together, as many as there are copies of the segmenter
+            (see `Runner`); only on a processor, as a GPU does not keep the one who calls it waiting.
     """
 
     def __init__(
-        self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig, beside: Executor
+        self, copies: Sequence[FoveatedSegmenter], source: PixelSource, config: InferenceConfig, beside: Executor
     ) -> None:
-        self._segmenter, self._device, self._image = segmenter, source.device, source.size
+        self._segmenter, self._device, self._image = copies[0], source.device, source.size
         self._size, self._beside = config.batch_size, beside if source.device.type == "cpu" else None
-        self.run = Runner(segmenter, source, config)
-        self._fresh: dict[_Key, _Output] = {}  # of the last batch
+        self.run = Runner(copies, source, config)
+        self._fresh: dict[_Key, _Output] = {}  # made, not yet asked for
+        self._coming: deque[_Coming] = deque(maxlen=len(copies))
         self._kept = _Kept(config.block_size)
         self._always: dict[_Key, Seen] = {}  # of the whole image
 
@@ -112,17 +113,14 @@ class SharedPasses:
             context: of a batch.
         """
         passes, number = _passes(groups, first), 0
-        coming: _Coming | None = None
         while number < len(passes):
+            self._start(passes[number:], first, ahead, context)
             while not self._knows(passes[number].key):
-                coming = coming or self._started(passes, number, first, ahead, context)
-                assert coming is not None  # this pass at least is to be made
-                self._fresh |= coming()
-                coming = None
+                self._fresh |= self._coming.popleft().made()
+                self._start(passes[number:], first, ahead, context)
             some = self._known_from(passes, number)
             seen = _joined([self._take(one.key) for one in some])
             number += len(some)
-            coming = coming or self._started(passes, number, first, ahead, context)
             yield some[0].group.passes.select(slice(some[0].row, some[-1].row + 1)), seen
             for row, one in enumerate(some):
                 if self._counts_later(one, block) and one.key not in self._always:
@@ -161,24 +159,30 @@ class SharedPasses:
         return key in self._fresh or key in self._kept or key in self._always
 
     def _unknown(self, passes: Iterable[_Pass]) -> Iterator[_Pass]:
-        return (one for one in passes if not self._knows(one.key))
+        coming = {key for one in self._coming for key in one.keys}
+        return (one for one in passes if one.key not in coming and not self._knows(one.key))
 
-    def _started(
+    def _start(
         self,
         passes: list[_Pass],
-        number: int,
         first: int,
         ahead: Ahead,
         context: Callable[[Passes], Context | None],
-    ) -> _Coming | None:
-        """Make the passes of a block from this one on that are not known, then those of the next; None without any."""
-        batch = list(islice(self._unknown(islice(passes, number, None)), self._size))
-        if not batch:
-            return None
-        if len(batch) < self._size and (following := ahead()) is not None:
-            mine = {one.key for one in passes}
+    ) -> None:
+        """Make those of the passes that are not known, then those of the next block, as far as there are threads."""
+        while len(self._coming) != self._coming.maxlen and (batch := self._batch(passes, first, ahead)):
+            self._coming.append(self._started(batch, context))
+
+    def _batch(self, passes: list[_Pass], first: int, ahead: Ahead) -> list[_Pass]:
+        """Passes to make next; of the next block alone only a full batch, as that one can fill up its last itself."""
+        batch = list(islice(self._unknown(passes), self._size))
+        own, mine = len(batch), {one.key for one in passes}
+        if own < self._size and (following := ahead()) is not None:
             others = (one for one in self._unknown(_passes(following.groups, first)) if one.key not in mine)
-            batch += islice(others, self._size - len(batch))
+            batch += islice(others, self._size - own)
+        return batch if own or len(batch) == self._size else []
+
+    def _started(self, batch: list[_Pass], context: Callable[[Passes], Context | None]) -> _Coming:
         alike = [list(some) for _, some in groupby(batch, lambda one: id(one.group))]
         parts = [
             (some[0].group, some[0].group.passes.select(torch.tensor([one.row for one in some]))) for some in alike
@@ -187,10 +191,10 @@ class SharedPasses:
         inputs = [inputs_of(passes, group.regions, *looking) for group, passes in parts]
         patches = inputs[0] if len(inputs) == 1 else [patch for some in inputs for patch in some]
         weights = torch.cat([passes.scale_weights for _, passes in parts])
-        given = self.run.filled(patches), len(batch), weights, context(parts[0][1])
+        keys = [one.key for one in batch]
         # The network alone: threads of many small operations wait for each other, as one at a time holds Python's lock.
-        made = partial(self._made, [one.key for one in batch], *given)
-        return self._beside.submit(made).result if self._beside else made
+        made = partial(self._made, keys, self.run.filled(patches), len(batch), weights, context(parts[0][1]))
+        return _Coming(frozenset(keys), self._beside.submit(made).result if self._beside else made)
 
     def _made(
         self, keys: list[_Key], filled: Tensor, count: int, weights: Tensor, context: Context | None
@@ -220,7 +224,11 @@ class _Output(NamedTuple):
     row: int
 
 
-_Coming: TypeAlias = Callable[[], dict[_Key, _Output]]
+class _Coming(NamedTuple):
+    """A batch that the network is at, or that it makes when asked."""
+
+    keys: frozenset[_Key]
+    made: Callable[[], dict[_Key, _Output]]
 
 
 def _follows(one: _Output | None, other: _Output | None) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.area import Area
-from foveate.devices import Trimmer, reuse_freed_memory
+from foveate.devices import Trimmer, kernels_divided_by, reuse_freed_memory
 from foveate.errors import ImageReadError
 from foveate.geometry import Window
 from foveate.inference.block import FinishedBlock
@@ -18,7 +18,7 @@ from foveate.inference.field import FoveationField, TileObserver
 from foveate.inference.passes import PreparedBlock
 from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.predictor import Predictor
-from foveate.inference.runner import sized
+from foveate.inference.runner import copies_of, sized
 from foveate.inference.source import PixelSource, threaded
 from foveate.looks.passes import BlockArea
 from foveate.segmenter import FoveatedSegmenter
@@ -66,13 +66,15 @@ def finished_blocks(
     if blocks is None:
         blocks = BlockGrid(source.size, plan.block_side(config.block_size, 1))
     area = None if area is None or area.is_everything else area
+    copies = copies_of(segmenter, source.device)
     with (
+        kernels_divided_by(len(copies)),
         threaded(source) as reads,
         ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reading,
-        ThreadPoolExecutor(1, thread_name_prefix="network") as beside,
+        ThreadPoolExecutor(len(copies), thread_name_prefix="network") as beside,
     ):
         field = FoveationField(segmenter, reads, on_tile)
-        predictor = Predictor(segmenter, reads, config, field, reading, beside, area)
+        predictor = Predictor(copies, reads, config, field, reading, beside, area)
 
         def prepare(block: Window) -> _Ready:
             own = None if area is None else _area_of(area, block, predictor.reach(block))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class Predictor:
     whose scales it names.
 
     Args:
-        segmenter: in eval mode, on the source's device.
+        copies: of the segmenter, see `Runner`.
         source: the image.
         config: of inference.
         field: the policy's logits of this image.
@@ -61,7 +61,7 @@ class Predictor:
 
     def __init__(
         self,
-        segmenter: FoveatedSegmenter,
+        copies: Sequence[FoveatedSegmenter],
         source: PixelSource,
         config: InferenceConfig,
         field: FoveationField,
@@ -69,13 +69,14 @@ class Predictor:
         beside: Executor,
         area: Area | None = None,
     ) -> None:
+        segmenter = copies[0]
         self._segmenter, self._source, self._config, self._field = segmenter, source, config, field
         self._reading, self._area, self._canvases = reading, area, Canvases()
         self._plan = LookPlan.of(config, segmenter.estimator, segmenter.scales)
         self._cascaded = isinstance(segmenter, CascadeSegmenter)
         if self._cascaded:
             self._plan.check_cascade()
-        self._shared = SharedPasses(segmenter, source, config, beside)
+        self._shared = SharedPasses(copies, source, config, beside)
         self._unpaid, self._price = 0, _ALL
         if not self._plan.pyramid:
             self._planner: Planner = PerTarget(source.size, self._plan.target, config.overlap, segmenter.estimator)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -115,18 +117,41 @@ class Seen:
         return self.logits.nbytes + (0 if self.handed is None else self.handed.nbytes)
 
 
+def batches_at_once(device: torch.device) -> int:
+    """Batches that are made beside one another: two on a processor of several cores.
+
+    On half of the cores each they are faster than one after the other on all cores, which wait for each other in every
+    layer. A GPU takes one after the other without waiting.
+    """
+    return 2 if device.type == "cpu" and torch.get_num_threads() > 1 else 1
+
+
+def copies_of(segmenter: FoveatedSegmenter, device: torch.device) -> list[FoveatedSegmenter]:
+    """The segmenter, and copies that share its weights, for each of the batches at once.
+
+    A network may keep something between its layers, as hooks do, so none makes two batches at a time.
+    """
+    shared: dict[int, Any] = {id(one): one for one in chain(segmenter.parameters(), segmenter.buffers())}
+    try:
+        return [segmenter, *(copy.deepcopy(segmenter, dict(shared)) for _ in range(batches_at_once(device) - 1))]
+    except Exception:  # any network may be given, and not all can be copied
+        return [segmenter]
+
+
 class Runner:
     """Runs the network on batches of one shape, in memory that is used again and again.
 
     Args:
-        segmenter: in eval mode, on the source's device.
+        copies: of the segmenter, see `copies_of`, in eval mode, on the source's device; as many threads may call.
         source: the image.
         config: of inference.
     """
 
-    def __init__(self, segmenter: FoveatedSegmenter, source: PixelSource, config: InferenceConfig) -> None:
-        self._segmenter, self._source, self._config = segmenter, source, config
-        self._inputs: Tensor | None = None
+    def __init__(self, copies: Sequence[FoveatedSegmenter], source: PixelSource, config: InferenceConfig) -> None:
+        self._source, self._config, self._free = source, config, SimpleQueue[FoveatedSegmenter]()
+        for one in copies:
+            self._free.put(one)
+        self._inputs: list[Tensor] = []  # that nothing refers to any more
 
     @torch.inference_mode()
     def __call__(
@@ -141,15 +166,19 @@ class Runner:
 
     @torch.inference_mode()
     def forward(self, filled: Tensor, count: int, scale_weights: Tensor, context: Context | None = None) -> Seen:
-        """As when called, on what `filled` made of some inputs; nothing else may be filled meanwhile."""
-        with torch.autocast(filled.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
-            if isinstance(self._segmenter, CascadeSegmenter):
-                seen = self._looked(self._segmenter, filled, int(scale_weights[0].argmax()), context)
-            else:
-                weights = torch.cat([scale_weights, scale_weights[-1:].expand(len(filled) - count, -1)])
-                seen = Seen(self._seen(filled, on_device(weights, filled.device)))
-        if seen.logits.untyped_storage().data_ptr() == filled.untyped_storage().data_ptr():
-            self._inputs = None  # a network that gives back what it is given keeps that
+        """As when called, on what `filled` made of some inputs."""
+        segmenter = self._free.get()
+        try:
+            with torch.autocast(filled.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
+                if isinstance(segmenter, CascadeSegmenter):
+                    seen = self._looked(segmenter, filled, int(scale_weights[0].argmax()), context)
+                else:
+                    weights = torch.cat([scale_weights, scale_weights[-1:].expand(len(filled) - count, -1)])
+                    seen = Seen(self._seen(segmenter, filled, on_device(weights, filled.device)))
+        finally:
+            self._free.put(segmenter)
+        if seen.logits.untyped_storage().data_ptr() != filled.untyped_storage().data_ptr():
+            self._inputs.append(filled)  # a network that gives back what it is given keeps that
         return seen.of(slice(count))
 
     def _looked(self, cascade: CascadeSegmenter, patches: Tensor, scale: int, context: Context | None) -> Seen:
@@ -159,16 +188,16 @@ class Runner:
         found = cascade.look(patches, scale, context)
         return Seen(found.logits, found.handed)
 
-    def _seen(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
+    def _seen(self, segmenter: FoveatedSegmenter, patches: Tensor, scale_weights: Tensor) -> Tensor:
         """The network's logits; with `tta`, those of its mean probabilities over mirrored and turned patches."""
         if self._config.tta is None:
-            return self._segmenter.predict_windows(patches, scale_weights)
-        membership = self._segmenter.membership
+            return segmenter.predict_windows(patches, scale_weights)
+        membership = segmenter.membership
         turns = (0, 2) if self._config.tta == "flips" else (0, 1, 2, 3)
         total: Tensor | None = None
         for turn, mirrored in product(turns, (False, True)):
             view = torch.rot90(patches.flip(-1) if mirrored else patches, turn, (-2, -1))
-            seen = membership.probabilities(self._segmenter.predict_windows(view, scale_weights).float())
+            seen = membership.probabilities(segmenter.predict_windows(view, scale_weights).float())
             back = torch.rot90(seen, -turn, (-2, -1))
             back = back.flip(-1) if mirrored else back
             total = back if total is None else total + back
@@ -177,20 +206,21 @@ class Runner:
 
     @torch.inference_mode()
     def filled(self, inputs: Sequence[Tensor] | Tensor) -> Tensor:
-        """Inputs in the network's range, filled up with zeros to a whole batch; valid until the next call."""
+        """Inputs in the network's range, filled up with zeros to a whole batch."""
         size, first = max(len(inputs), self._config.batch_size), inputs[0]
         shape = (size, *first.shape)
-        if self._inputs is None or self._inputs.shape != shape or self._inputs.device != first.device:
+        result = self._inputs.pop() if self._inputs else torch.empty(0)
+        if result.shape != shape or result.device != first.device:
             order = torch.contiguous_format if first.device.type == "cpu" else torch.channels_last
-            self._inputs = torch.empty(shape, device=first.device, memory_format=order)
+            result = torch.empty(shape, device=first.device, memory_format=order)
         if first.device.type != "cpu":
             together = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
-            self._source.normalised(together, out=self._inputs[: len(inputs)])
+            self._source.normalised(together, out=result[: len(inputs)])
         else:  # one after the other, which stay in a processor's cache
-            for patch, out in zip(inputs, self._inputs, strict=False):
+            for patch, out in zip(inputs, result, strict=False):
                 self._source.normalised(patch, out=out)
-        self._inputs[len(inputs) :] = 0
-        return self._inputs
+        result[len(inputs) :] = 0
+        return result
 
 
 def _filled(values: Tensor, size: int) -> Tensor:
@@ -264,7 +294,7 @@ def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config:
     count, side, scales = config.batch_size, segmenter.scales.patch_size, len(segmenter.scales)
     inputs = torch.zeros(count, len(source.channels), side, side, device=source.device)
     weights = torch.eye(scales)[:1].expand(count, -1)
-    run = Runner(segmenter, source, config)
+    run = Runner([segmenter], source, config)
     batches, start = -1, 0.0  # the first batch chooses kernels
     while batches < 3 or time.perf_counter() - start < _SECONDS:
         # Copied back, as a device may still be working when the call returns.
