@@ -25,7 +25,7 @@ from timing import report
 
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
-from foveate.viewer.scene import TileGrid, TileIndex, TileService
+from foveate.viewer.page import TileGrid, TileIndex, TileService
 
 REAL = ("slides/CMU-1-Small-Region.svs", "idrid/images/IDRiD_01.jpg", "geo/mosaic_cog1.tif")
 TILE, WARM_UP = 512, 30

@@ -13,8 +13,7 @@ from foveate.cli.app import app
 from foveate.errors import ImageReadError, OutputExistsError, UnsupportedImageError
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
-from foveate.viewer.page import MARK, export
-from foveate.viewer.scene import TileGrid
+from foveate.viewer.page import MARK, TileGrid, export
 
 
 @pytest.fixture(scope="module")

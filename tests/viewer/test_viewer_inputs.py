@@ -14,8 +14,8 @@ from foveate.errors import ConfigError, ImageReadError
 from foveate.geometry import Resolution
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import _zarr_facts, find_inputs
-from foveate.viewer.page import manifest
-from foveate.viewer.scene import Options, TileIndex, TileService
+from foveate.viewer.page import TileIndex, TileService, manifest
+from foveate.viewer.scene import Options
 from server_toys import served
 from toys import write_image
 

@@ -13,8 +13,9 @@ from foveate.data.readers import ArrayReader, open_image
 from foveate.geometry import Size, Window
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
+from foveate.viewer.page import TileGrid, TileIndex, TileService
 from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG, read_nearest
-from foveate.viewer.scene import Options, TileGrid, TileIndex, TileService
+from foveate.viewer.scene import Options
 from toys import write_image
 
 

@@ -21,8 +21,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foveate.errors import ConfigError, ImageReadError
-from foveate.viewer.page import STATIC, manifest, page
-from foveate.viewer.scene import Scene, TileIndex, TileService
+from foveate.viewer.page import STATIC, TileIndex, TileService, manifest, page
+from foveate.viewer.scene import Scene
 
 # Only this server's own files; data: and blob: are for pictures alone. The hash allows an empty style, see the page.
 _EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"

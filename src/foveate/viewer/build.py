@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import glob
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from foveate.data.labels.raster import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.sections import VectorsConfig
 from foveate.errors import ConfigError
-from foveate.viewer import layers as make
 from foveate.viewer import rendering as draw
+from foveate.viewer import scene as make
 from foveate.viewer.inputs import Inputs, Prediction, RasterFacts, raster_facts
 from foveate.viewer.polygons import BORDER, Polygons, joined, polygon_answer, polygon_ids, read_polygons
 from foveate.viewer.rendering import RIGHT, TOO_MUCH, WRONG, Rendering
@@ -28,6 +30,45 @@ YES_NO_ERRORS = (
 ALL, ANY = "all classes", "any class"
 
 
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What a class map or labels say of each pixel."""
+
+    ids: Rendering | None = None  # class ids, where a pixel has one class
+    answers: Mapping[str, Rendering] = field(default_factory=dict)  # yes or no by class, where they overlap
+
+    def layers(self, look: Layer) -> Iterator[Layer]:
+        """As a layer; overlapping classes as some, of which one is shown at a time: all, if they are few, and each."""
+        if self.ids is not None:
+            yield replace(look, rendering=self.ids)
+        entries = [entry for entry in look.classes if entry.name in self.answers]
+        if 1 < len(entries) <= MOST_IN_SET and max(entry.code for entry in entries) < MOST_IN_SET:
+            together = draw.sets([(entry.code, self.answers[entry.name]) for entry in entries])
+            yield replace(look, rendering=together, option=ALL, sets=True)
+        for entry in entries:
+            yield replace(look, rendering=draw.alone(self.answers[entry.name], entry.code), option=entry.name)
+
+    def errors(self, truth: Classes, look: Layer) -> Iterator[Layer]:
+        """Where it differs from labels; nothing where one has one class a pixel and the other any number."""
+        if self.ids is not None and truth.ids is not None:
+            yield replace(look, rendering=draw.differences(self.ids, truth.ids), classes=ERRORS)
+        pairs = {name: (self.answers[name], truth.answers[name]) for name in self.answers if name in truth.answers}
+        if 1 < len(pairs) <= MOST_IN_SET:
+            both = (draw.sets(list(enumerate(one))) for one in zip(*pairs.values(), strict=True))
+            yield replace(look, rendering=draw.differences(*both), classes=ERRORS, option=ANY)
+        for name, pair in pairs.items():
+            wrong = draw.differences(*pair, by_kind=True)
+            yield replace(look, rendering=wrong, classes=YES_NO_ERRORS, option=name)
+
+
+class Labels(NamedTuple):
+    """Labels of the image."""
+
+    classes: Classes = Classes()
+    layers: Sequence[Layer] = ()  # that show them
+    notes: Sequence[str] = ()  # what was taken for granted
+
+
 def build_scene(inputs: Inputs, options: Options | None = None) -> Scene:
     """Make a scene of files."""
     options = options or Options()
@@ -37,50 +78,43 @@ def build_scene(inputs: Inputs, options: Options | None = None) -> Scene:
     if shown is None:
         raise ConfigError("nothing to show; give an image or a prediction")
     base = raster_facts(shown)
-    truth = _truth(inputs, base, options)
-    layers = tuple(_layers(inputs, truth, base, options))
+    labels = Labels() if inputs.labels is None else _labels(inputs.labels, inputs, base, options)
+    layers = [] if inputs.image is None else [make.image_layer(base, options.bands)]
+    layers += labels.layers
+    for number, prediction in enumerate(inputs.predictions):
+        made = _of_prediction(prediction, labels.classes, base, options)
+        layers += [replace(layer, prediction=number) for layer in made]
     return Scene(
         title=base.name,
         size=base.size,
-        layers=layers,
+        layers=tuple(layers),
         predictions=tuple(item.name for item in inputs.predictions),
         resolution=base.resolution,
         georeference=base.georeference,
-        notices=(*_notices(inputs, layers), *truth.notes),
+        notices=(*_notices(inputs, layers), *labels.notes),
         tile=options.tile,
     )
 
 
-def _truth(inputs: Inputs, base: RasterFacts, options: Options) -> Truth:
-    if inputs.labels is None:
-        return Truth()
-    found = [raster_facts(item.classes) for item in inputs.predictions if item.classes]
-    overlapping = any(facts.overlapping for facts in found) if options.overlapping is None else options.overlapping
-    # The names of a run, else of the first class map: labels alone rarely have any.
-    legend = make.run_legend(options.classes) if options.classes else make.class_legend(found[0]) if found else None
-    return labels_of(inputs.labels, base, legend, overlapping, options)
-
-
-def _layers(inputs: Inputs, truth: Truth, base: RasterFacts, options: Options) -> Iterator[Layer]:
-    if inputs.image is not None:
-        yield make.image_layer(base, options.bands)
-    yield from truth.layers
-    for number, prediction in enumerate(inputs.predictions):
-        for layer in _of_prediction(prediction, truth, base, options):
-            yield replace(layer, prediction=number)
-
-
-def _of_prediction(prediction: Prediction, truth: Truth, base: RasterFacts, options: Options) -> Iterator[Layer]:
+def _of_prediction(prediction: Prediction, truth: Classes, base: RasterFacts, options: Options) -> Iterator[Layer]:
+    found, known = Classes(), make.run_legend(options.classes or ())
     if prediction.classes is not None:
-        yield from _of_classes(prediction, prediction.classes, base, options)
+        facts = raster_facts(prediction.classes)
+        known = known or make.class_legend(facts)
+        found = _of_class_map(facts, known)
+        look = Layer(
+            "classes", "Classes", draw.NOWHERE, facts.size, make.pixel_of(facts, base),
+            classes=make.with_shares(known, prediction.summary, facts.size.pixels if facts.overlapping else None),
+            shown=True, opacity=1 if base.path == facts.path else 0.55,
+        )  # fmt: skip
+        yield from found.layers(look)
+        found = found if facts.size == base.size else Classes()
     for kind, path in prediction.values.items():
         facts = raster_facts(path)
         yield from make.value_layers(kind, facts, make.pixel_of(facts, base), prediction.summary)
-    if prediction.classes is not None and raster_facts(prediction.classes).size == base.size:
-        yield from error_layers(_found(prediction.classes, options)[0], truth, base)
+    yield from found.errors(truth, Layer("errors", "Errors", draw.NOWHERE, base.size))
     if prediction.polygons is not None:
         polygons = read_polygons(prediction.polygons, base, VectorsConfig())
-        known = _found(prediction.classes, options)[1] if prediction.classes else make.run_legend(options.classes or ())
         # Where there is a class map, they would be drawn over the same classes.
         shown, legend = prediction.classes is None, polygons.legend(known)
         drawn = Rendering(polygons)
@@ -90,24 +124,10 @@ def _of_prediction(prediction: Prediction, truth: Truth, base: RasterFacts, opti
         yield make.windows_layer(facts, make.pixel_of(facts, base))
 
 
-def _of_classes(prediction: Prediction, path: Path, base: RasterFacts, options: Options) -> Iterator[Layer]:
-    facts = raster_facts(path)
-    found, legend = _found(path, options)
-    look = Layer(
-        "classes", "Classes", draw.ids(path), facts.size, make.pixel_of(facts, base),
-        classes=make.with_shares(legend, prediction.summary, facts.size.pixels if facts.overlapping else None),
-        shown=True, opacity=1 if base.path == path else 0.55,
-    )  # fmt: skip
-    yield from overlapping_layers(look, found) if isinstance(found, Mapping) else [look]
-
-
-def _found(path: Path, options: Options) -> tuple[Rendering | Mapping[str, Rendering], tuple[ClassEntry, ...]]:
-    """What a class map says, of overlapping classes by name; and its classes."""
-    facts = raster_facts(path)
-    legend = make.run_legend(options.classes) if options.classes else make.class_legend(facts)
+def _of_class_map(facts: RasterFacts, legend: Sequence[ClassEntry]) -> Classes:
     if not facts.overlapping:
-        return draw.ids(path), legend
-    return {entry.name: draw.answer(path, entry.code, unknown=facts.unknown) for entry in legend}, legend
+        return Classes(draw.ids(facts.path))
+    return Classes(answers={entry.name: draw.answer(facts.path, entry.code, unknown=facts.unknown) for entry in legend})
 
 
 def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
@@ -123,69 +143,36 @@ def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
             yield f"{facts.name} has no pyramid, so wide views read all of it: `foveate convert` adds one."
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What labels say."""
-
-    ids: Rendering | None = None  # class ids, of labels with one class a pixel
-    # yes or no by the name of the class, of overlapping classes
-    answers: Mapping[str, Rendering] = field(default_factory=dict)
-    layers: tuple[Layer, ...] = ()  # that show them
-    notes: tuple[str, ...] = ()  # what was taken for granted
-
-
-def overlapping_layers(layer: Layer, answers: Mapping[str, Rendering]) -> Iterator[Layer]:
-    """Layers of overlapping classes, of which one is shown at a time: all classes, if they are few, and each alone."""
-    entries = [entry for entry in layer.classes if entry.name in answers]
-    if 1 < len(entries) <= MOST_IN_SET and max(entry.code for entry in entries) < MOST_IN_SET:
-        together = draw.sets([(entry.code, answers[entry.name]) for entry in entries])
-        yield replace(layer, rendering=together, option=ALL, sets=True)
-    for entry in entries:
-        yield replace(layer, rendering=draw.alone(answers[entry.name], entry.code), option=entry.name)
-
-
-def labels_of(
-    path: Path, base: RasterFacts, legend: tuple[ClassEntry, ...] | None, overlapping: bool, options: Options
-) -> Truth:
-    """Read what labels say."""
+def _labels(path: Path, inputs: Inputs, base: RasterFacts, options: Options) -> Labels:
+    """Labels of any form."""
+    found = [raster_facts(item.classes) for item in inputs.predictions if item.classes]
+    overlapping = any(facts.overlapping for facts in found) if options.overlapping is None else options.overlapping
+    # The names of a run, else of the first class map: labels alone rarely have any.
+    legend = make.run_legend(options.classes or ()) or (make.class_legend(found[0]) if found else ())
+    look = Layer("labels", "Labels", draw.NOWHERE, base.size, classes=legend, opacity=0.55)
     files = _files(path, legend)
     if path.suffix.lower() in VECTORS:
-        return _of_polygons(files or path, base, legend or (), overlapping, options)
+        return _of_polygons(files or path, base, look, overlapping, options)
     if files:
-        known = legend or tuple(ClassEntry(code, name, "") for code, name in enumerate(files))
-        return _of_masks(files, base, known, options)
+        return _of_masks(files, base, look, options)
     facts = raster_facts(path)
-    if legend is not None and facts.bands == len(legend) > 1:
-        _check_size(facts, base)
+    if facts.bands == len(legend) > 1:
         answers = {entry.name: draw.answer(path, place, options.label_map) for place, entry in enumerate(legend)}
-        return Truth(answers=answers, layers=tuple(overlapping_layers(_labels_layer(base, legend), answers)))
-    if facts.bands != 1 or facts.dtype.kind not in "bui":
+        classes = Classes(answers=answers)
+    elif facts.bands == 1 and facts.dtype.kind in "bui":
+        look = replace(look, classes=legend or make.class_legend(facts))
+        classes = Classes(draw.ids(path, options.label_map))
+    else:
         raise ConfigError(f"{facts.place} has {facts.bands} bands of {facts.dtype}; labels are one band of class ids")
-    _check_size(facts, base)
-    ids = draw.ids(path, options.label_map)
-    return Truth(ids, layers=(_labels_layer(base, legend or make.class_legend(facts), ids),))
+    _check_sizes([path], base)
+    return Labels(classes, tuple(classes.layers(look)))
 
 
-def error_layers(found: Rendering | Mapping[str, Rendering], truth: Truth, base: RasterFacts) -> Iterator[Layer]:
-    """Where a prediction differs from the labels; nothing where one has one class a pixel and the other any number."""
-    if not isinstance(found, Mapping):
-        if truth.ids is not None:
-            yield Layer("errors", "Errors", draw.differences(found, truth.ids), base.size, classes=ERRORS)
-        return
-    pairs = {name: (found[name], truth.answers[name]) for name in found if name in truth.answers}
-    if 1 < len(pairs) <= MOST_IN_SET:
-        both = (draw.sets(list(enumerate(one))) for one in zip(*pairs.values(), strict=True))
-        yield Layer("errors", "Errors", draw.differences(*both), base.size, classes=ERRORS, option=ANY)
-    for name, pair in pairs.items():
-        wrong = draw.differences(*pair, by_kind=True)
-        yield Layer("errors", "Errors", wrong, base.size, classes=YES_NO_ERRORS, option=name)
-
-
-def _files(path: Path, legend: Sequence[ClassEntry] | None) -> dict[str, Path | None]:
+def _files(path: Path, legend: Sequence[ClassEntry]) -> dict[str, Path | None]:
     """The file of each class by its name, of a path with `{class}`; empty for other paths."""
     if CLASS not in str(path):
         return {}
-    names = [entry.name for entry in legend] if legend else _names(path)
+    names = [entry.name for entry in legend] or _names(path)
     files = dict(zip(names, class_files(path, names), strict=True))
     if not any(files.values()):
         raise ConfigError(f"no labels at {path}: none of the classes {', '.join(names[:10])} has a file there")
@@ -196,59 +183,52 @@ def _names(path: Path) -> list[str]:
     """What `{class}` stands for, by the files that are there."""
     place = next(number for number, part in enumerate(path.parts) if CLASS in part)
     before, _, after = path.parts[place].partition(CLASS)
-    folder = Path(*path.parts[:place])
-    entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    fits = [name for name in entries if name.startswith(before) and name.endswith(after)]
-    names = sorted(name[len(before) : len(name) - len(after)] for name in fits)
+    found = Path(*path.parts[:place]).glob(f"{glob.escape(before)}*{glob.escape(after)}")
+    names = sorted(entry.name[len(before) : len(entry.name) - len(after)] for entry in found)
     there = [name for name, file in zip(names, class_files(path, names), strict=True) if file is not None]
     if not there:
         raise ConfigError(f"no labels at {path}: no file has this name with a class for {CLASS}")
     return there
 
 
-def _of_masks(
-    files: Mapping[str, Path | None], base: RasterFacts, legend: tuple[ClassEntry, ...], options: Options
-) -> Truth:
-    for path in filter(None, files.values()):
-        _check_size(raster_facts(path), base)
-    answers = {
-        name: draw.NOWHERE if path is None else draw.answer(path, 0, options.label_map) for name, path in files.items()
-    }
+def _of_masks(files: Mapping[str, Path | None], base: RasterFacts, look: Layer, options: Options) -> Labels:
+    _check_sizes(filter(None, files.values()), base)
+    classes = Classes(
+        answers={
+            name: draw.NOWHERE if path is None else draw.answer(path, 0, options.label_map)
+            for name, path in files.items()
+        }
+    )
     missing = [name for name, path in files.items() if path is None]
     notes = (f"There is no mask of {', '.join(missing)}: taken as not in the image.",) if missing else ()
-    known = tuple(entry._replace(color=entry.color or make.category(place)) for place, entry in enumerate(legend))
-    return Truth(None, answers, tuple(overlapping_layers(_labels_layer(base, known), answers)), notes)
+    legend = look.classes or [ClassEntry(code, name, "") for code, name in enumerate(files)]
+    known = [entry._replace(color=entry.color or make.category(place)) for place, entry in enumerate(legend)]
+    return Labels(classes, tuple(classes.layers(replace(look, classes=known))), notes)
 
 
 def _of_polygons(
-    files: Path | Mapping[str, Path | None],
-    base: RasterFacts,
-    legend: tuple[ClassEntry, ...],
-    overlapping: bool,
-    options: Options,
-) -> Truth:
-    names, vectors = [entry.name for entry in legend], options.vectors
+    files: Path | Mapping[str, Path | None], base: RasterFacts, look: Layer, overlapping: bool, options: Options
+) -> Labels:
+    legend, vectors = look.classes, options.vectors
     if isinstance(files, Path):
-        polygons = read_polygons(files, base, vectors, names)
+        polygons = read_polygons(files, base, vectors, [entry.name for entry in legend])
     else:
         polygons = joined({name: read_polygons(path, base, vectors) for name, path in files.items() if path})
-    known = polygons.legend(legend)
-    layer = replace(_labels_layer(base, known, Rendering(polygons)), border=BORDER)
-    if overlapping or not isinstance(files, Path):
-        classes = legend or known
-        answers = {entry.name: polygon_answer(polygons, entry.name, vectors.unlabelled) for entry in classes}
-        return Truth(None, answers, (layer,))
-    outside = vectors.unlabelled or (options.classes[0].name if options.classes else None)
-    return Truth(polygon_ids(polygons, polygons.ids_by_code(legend, outside)), {}, (layer,))
+        overlapping = True
+    layer = replace(look, rendering=Rendering(polygons), classes=polygons.legend(legend), border=BORDER)
+    if overlapping:
+        names = [entry.name for entry in legend or layer.classes]
+        classes = Classes(answers={name: polygon_answer(polygons, name, vectors.unlabelled) for name in names})
+    else:
+        outside = vectors.unlabelled or (options.classes[0].name if options.classes else None)
+        classes = Classes(polygon_ids(polygons, legend, outside))
+    return Labels(classes, (layer,))
 
 
-def _labels_layer(base: RasterFacts, legend: Sequence[ClassEntry], drawn: Rendering = draw.NOWHERE) -> Layer:
-    return Layer("labels", "Labels", drawn, base.size, classes=legend, opacity=0.55)
-
-
-def _check_size(facts: RasterFacts, base: RasterFacts) -> None:
-    if facts.size != base.size:
-        raise ConfigError(
-            f"the labels {facts.place} are {facts.size.text} pixels and {base.place} is {base.size.text}; they must be "
-            "the same"
-        )
+def _check_sizes(paths: Iterable[Path], base: RasterFacts) -> None:
+    for facts in map(raster_facts, paths):
+        if facts.size != base.size:
+            raise ConfigError(
+                f"the labels {facts.place} are {facts.size.text} pixels and {base.place} is {base.size.text}; they "
+                "must be the same"
+            )

@@ -1,4 +1,4 @@
-"""The page: one HTML file, with all that it knows of a scene as plain values (the manifest) inside; and its export.
+"""The page: one HTML file, with all that it knows of a scene as plain values (the manifest) inside; tiles; the export.
 
 An export is the same page with a tree of tiles, and no server. A page opened from a disk may show pictures but not read
 their pixels, nor fetch files. Tiles of codes are therefore stored as small scripts that hand over their PNG, so that
@@ -10,20 +10,27 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from foveate.data.readers import Georeference
+from foveate.data.images import ReaderCache
+from foveate.data.readers import Georeference, ImageReader
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
-from foveate.files import refuse_existing
+from foveate.files import Closing, refuse_existing
+from foveate.geometry import Size, Window, ceil_div
 from foveate.processes import in_order
-from foveate.viewer.scene import Layer, Scene, TileGrid, TileIndex, TileService
+from foveate.viewer.inputs import raster_facts
+from foveate.viewer.rendering import Rendering, encoded
+from foveate.viewer.scene import Layer, Scene
 
 
 def manifest(scene: Scene, tiles: str, *, scripts: bool = False) -> dict[str, Any]:
@@ -115,6 +122,112 @@ def _wrapped(name: str) -> str:
     exported = ", ".join(found[2] for found in _EXPORT.finditer(code))
     body = _EXPORT.sub(r"\1", _IMPORT.sub(r"const \1 = modules.\2;", code))
     return f"modules.{name} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();"
+
+
+class TileIndex(NamedTuple):
+    """Which tile: its level (0 is one pixel, the highest is the raster itself), column and row."""
+
+    level: int
+    col: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """All tiles of a raster."""
+
+    size: Size  # of the raster
+    side: int = 256  # of a tile in pixels; the last of a row or column may be smaller
+
+    @property
+    def max_level(self) -> int:
+        """The level at full resolution."""
+        return (max(self.size.height, self.size.width) - 1).bit_length()
+
+    def level_size(self, level: int) -> Size:
+        """Size of a level, rounded up to whole pixels."""
+        step = 1 << (self.max_level - level)
+        return Size(ceil_div(self.size.height, step), ceil_div(self.size.width, step))
+
+    def place(self, index: TileIndex) -> tuple[Window, Size]:
+        """What a tile shows: its window in pixels of the raster, and its own size.
+
+        The window may reach over the lower and right border by less than a pixel of the level, so that the pixels of
+        all tiles of a level have one size.
+
+        Raises:
+            IndexError: when there is no such tile.
+        """
+        if not 0 <= index.level <= self.max_level or min(index.col, index.row) < 0:
+            raise IndexError(index)
+        size, step = self.level_size(index.level), 1 << (self.max_level - index.level)
+        top, left = index.row * self.side, index.col * self.side
+        if top >= size.height or left >= size.width:
+            raise IndexError(index)
+        shown = Size(min(self.side, size.height - top), min(self.side, size.width - left))
+        return Window(top * step, left * step, shown.height * step, shown.width * step), shown
+
+    def __iter__(self) -> Iterator[TileIndex]:
+        for level in range(self.max_level + 1):
+            size = self.level_size(level)
+            for row in range(ceil_div(size.height, self.side)):
+                for col in range(ceil_div(size.width, self.side)):
+                    yield TileIndex(level, col, row)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+MAX_OPEN = 16  # files a thread keeps open
+_DECODED_BYTES = 2 << 30
+_MOST_THREADS = 8
+
+
+class TileService(Closing):
+    """Makes tiles, each as the bytes of a file; close it when done.
+
+    Files that can only be decoded whole (PNG, JPEG) are read by one thread, so that they are decoded once.
+    """
+
+    def __init__(self, scene: Scene, *, threads: int | None = None) -> None:
+        self.scene = scene
+        self.threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
+        self._own, self._caches = threading.local(), list[ReaderCache]()
+        self._many = ThreadPoolExecutor(self.threads, thread_name_prefix="tiles")
+        self._one = ThreadPoolExecutor(1, thread_name_prefix="tiles-of-decoded")
+        paths = {path for layer in scene.layers for path in layer.rendering.paths}
+        self._decoded = {path for path in paths if raster_facts(path).stored_levels == 0}
+
+    def submit(self, layer: int, index: TileIndex) -> Future[bytes]:
+        """Make a tile in a thread.
+
+        Returns:
+            Its JPEG or PNG bytes, or the `ImageReadError` of a damaged file.
+        """
+        if not 0 <= layer < len(self.scene.layers):
+            raise IndexError(layer)
+        chosen = self.scene.layers[layer]
+        place = TileGrid(chosen.size, self.scene.tile).place(index)
+        lane = self._one if self._decoded.intersection(chosen.rendering.paths) else self._many
+        return lane.submit(self._make, chosen.rendering, *place)
+
+    def _make(self, rendering: Rendering, window: Window, size: Size) -> bytes:
+        return encoded(rendering.draw(self._reader, window, size), rendering.media)
+
+    def close(self) -> None:
+        """Stop the threads and close all files; may be called twice."""
+        for pool in (self._many, self._one):
+            pool.shutdown(cancel_futures=True)
+        while self._caches:
+            self._caches.pop().close()
+
+    def _reader(self, path: Path) -> ImageReader:
+        """An open reader of this thread: a reader belongs to one."""
+        if not hasattr(self._own, "cache"):
+            self._own.cache = ReaderCache(_DECODED_BYTES, max_open=MAX_OPEN, overviews=True)
+            self._caches.append(self._own.cache)
+        reader: ImageReader = self._own.cache.get(path)
+        return reader
 
 
 MARK = "foveate-view.json"

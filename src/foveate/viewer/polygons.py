@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +19,31 @@ from foveate.data.sections import VectorsConfig
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.viewer.inputs import RasterFacts
-from foveate.viewer.layers import category
 from foveate.viewer.rendering import NO, NOT_COUNTED, YES, OpenReader, Pixels, Rendering
-from foveate.viewer.scene import ClassEntry
+from foveate.viewer.scene import ClassEntry, category
 
 BORDER = 128  # added to the code of a polygon on its border
 _MOST = BORDER - 2  # classes with a code of their own; the others share the last
 _OTHERS, _NO_CLASS, IGNORE = "other classes", "no class", "ignore"
 
 
-@dataclass(frozen=True, slots=True)
 class Polygons:
-    """The polygons of a file."""
+    """The polygons of a file.
 
-    geometries: NDArray[Any]  # (n,) in pixels of the base grid, in the order in which they are drawn
-    codes: NDArray[np.uint8]  # (n,) of their classes, from 1; on its border a polygon has its code + `BORDER`
-    names: tuple[str, ...]  # of the classes; that of code i is names[i - 1]
-    notes: tuple[str, ...] = ()  # what was taken for granted, or left out
-    # tree, sides, centres: of the geometries: where they are, (n,) their longer sides, (2, n) x and y
-    tree: shapely.STRtree = field(init=False)
-    sides: NDArray[np.float64] = field(init=False)
-    centres: NDArray[np.float64] = field(init=False)
+    Args:
+        geometries: (n,) in pixels of the base grid, in the order in which they are drawn.
+        codes: (n,) of their classes, from 1; on its border a polygon has its code + `BORDER`.
+        names: of the classes; that of code i is names[i - 1].
+        notes: what was taken for granted, or left out.
+    """
 
-    def __post_init__(self) -> None:
-        left, top, right, bottom = shapely.bounds(self.geometries).reshape(-1, 4).T
-        object.__setattr__(self, "tree", shapely.STRtree(self.geometries))
-        object.__setattr__(self, "sides", np.maximum(right - left, bottom - top))
-        object.__setattr__(self, "centres", np.stack([left + right, top + bottom]) / 2)
+    def __init__(
+        self, geometries: NDArray[Any], codes: NDArray[np.uint8], names: tuple[str, ...], notes: tuple[str, ...] = ()
+    ) -> None:
+        self.geometries, self.codes, self.names, self.notes = geometries, codes, names, notes
+        left, top, right, bottom = shapely.bounds(geometries).reshape(-1, 4).T
+        self._tree = shapely.STRtree(geometries)
+        self._sides, self._centres = np.maximum(right - left, bottom - top), np.stack([left + right, top + bottom]) / 2
 
     def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
         """Codes (h, w) for a `Rendering`; 0 outside all polygons."""
@@ -64,8 +61,8 @@ class Polygons:
         rim = shapely.box(
             window.left - 2 * across, window.top - 2 * down, window.right + 2 * across, window.bottom + 2 * down
         )
-        near = np.sort(self.tree.query(rim))
-        large = near[self.sides[near] >= least]
+        near = np.sort(self._tree.query(rim))
+        large = near[self._sides[near] >= least]
         parts, codes = shapely.clip_by_rect(self.geometries[large], *rim.bounds), self.codes[large]
         if across > 1:  # a border of a million corners is no finer than the pixels of the tile
             parts = shapely.simplify(parts, across / 2, preserve_topology=False)
@@ -74,12 +71,12 @@ class Polygons:
         if border:
             borders = _drawn(shapely.boundary(parts), codes + np.uint8(border), size, transform)
             drawn[borders > 0] = borders[borders > 0]
-        self._dot(drawn, near[self.sides[near] < least], transform, border)
+        self._dot(drawn, near[self._sides[near] < least], transform, border)
         return drawn
 
     def _dot(self, drawn: NDArray[np.uint8], small: NDArray[np.int64], transform: Affine, border: int) -> None:
         """What is smaller than two pixels is one, however many there are."""
-        x, y = self.centres[:, small]
+        x, y = self._centres[:, small]
         cols = np.floor((x - transform.c) / transform.a).astype(np.int64)
         rows = np.floor((y - transform.f) / transform.e).astype(np.int64)
         inside = (cols >= 0) & (rows >= 0) & (rows < drawn.shape[0]) & (cols < drawn.shape[1])
@@ -90,7 +87,7 @@ class Polygons:
         wanted = [name.casefold() for name in names]
         codes = [code for code, name in enumerate(self.names, start=1) if name.casefold() in wanted]
         mine = np.isin(self.codes, codes)
-        return replace(self, geometries=self.geometries[mine], codes=self.codes[mine])
+        return Polygons(self.geometries[mine], self.codes[mine], self.names)
 
     def legend(self, known: Sequence[ClassEntry]) -> tuple[ClassEntry, ...]:
         """Their classes, in the colours that classes of these names have elsewhere."""
@@ -100,20 +97,19 @@ class Polygons:
             for code, name in enumerate(self.names, start=1)
         )
 
-    def ids_by_code(self, known: Sequence[ClassEntry], outside: str | None) -> tuple[int, ...]:
-        """The class id of each code, by name or number; `NOT_COUNTED` for what is no class."""
-        ids = {entry.name.casefold(): entry.code for entry in known} | {str(entry.code): entry.code for entry in known}
-        return tuple(ids.get((name or "").casefold(), NOT_COUNTED) for name in (outside, *self.names))
 
+def polygon_ids(polygons: Polygons, known: Sequence[ClassEntry], outside: str | None) -> Rendering:
+    """Class ids of polygons, to be compared with a prediction; `NOT_COUNTED` for what is no class.
 
-def polygon_ids(polygons: Polygons, ids: Sequence[int]) -> Rendering:
-    """Class ids of polygons, given by their codes, to be compared with a prediction."""
-    table = np.array(ids, np.uint8)
-
-    def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
-        return table[polygons.areas(window, size)]
-
-    return Rendering(draw)
+    Args:
+        polygons: their classes are found by name or number.
+        known: the classes.
+        outside: the class outside all polygons.
+    """
+    ids = {entry.name.casefold(): entry.code for entry in known} | {str(entry.code): entry.code for entry in known}
+    names = (outside or "", *polygons.names)  # by code
+    table = np.array([ids.get(name.casefold(), NOT_COUNTED) for name in names], np.uint8)
+    return Rendering(lambda open_reader, window, size: table[polygons.areas(window, size)])
 
 
 def polygon_answer(polygons: Polygons, name: str, unlabelled: str | None) -> Rendering:
@@ -174,7 +170,8 @@ def read_polygons(path: Path, base: RasterFacts, vectors: VectorsConfig, classes
         )
     labels = [_name(label, vectors) for label in shapes.labels] or [_NO_CLASS] * len(placed)
     names = sorted(set(labels))
-    order = np.array([i for i in _drawing_order(placed, labels, vectors.order, classes) if on_image[i]], np.int64)
+    drawn = _drawing_order(placed, labels, vectors.order, classes)
+    order = drawn[on_image[drawn]]
     codes = np.array([min(names.index(labels[i]), _MOST) + 1 for i in order], np.uint8)
     return Polygons(placed[order], codes, (*names[:_MOST], *[_OTHERS][: len(names) > _MOST]), (*shapes.notes, *notes))
 
