@@ -1,6 +1,7 @@
 """What every configuration section shares: typed, frozen, unknown keys refused with the nearest known one named."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -39,24 +40,41 @@ class Section(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [_explain(cls, detail) for detail in error.errors()]
-            raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+            raise ConfigError(f"{source}: " + "; ".join(_explained(cls, error))) from None
 
     def tree(self) -> ConfigTree:
         """Plain nested values that `parse` accepts again."""
         return self.model_dump(mode="json")
 
 
-def _explain(section: type[BaseModel], detail: Any) -> str:
-    path = [str(part) for part in detail["loc"]]
-    name = ".".join(path)
-    if detail["type"] != "extra_forbidden":
-        reason = detail["msg"].removeprefix("Value error, ")
+# How pydantic names the kinds of a value that may be of several: "float", "constrained-str", "tuple[int, ...]".
+_KIND = re.compile(r"(bool|float|int|str)$|constrained-|[a-z-]+\[")
+
+
+def _explained(section: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    """A line for each bad key, and for each bad value, which may be wrong for every kind that is allowed."""
+    wrong: dict[tuple[str, str], list[str]] = {}
+    for detail in error.errors():
+        path = [str(part) for part in detail["loc"]]
+        if detail["type"] == "extra_forbidden":
+            yield _unknown(section, path)
+            continue
         # Of a whole section the message itself says what is wrong.
         got = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
-        return f"{name}: {reason}{got}" if name else reason + got
+        name = ".".join(part for part in path if not _KIND.match(part))
+        wrong.setdefault((name, got), []).append(detail["msg"].removeprefix("Value error, "))
+    for (name, got), reasons in wrong.items():
+        first, *more = dict.fromkeys(reasons)
+        reason = " or ".join([first, *(other.removeprefix("Input should be ") for other in more)])
+        yield f"{name}: {reason}{got}" if name else reason + got
+
+
+def _unknown(section: type[BaseModel], path: list[str]) -> str:
+    name = ".".join(path)
     known = sorted(_known_keys(section, path[:-1]))
     elsewhere = sorted({key for key in _all_keys(section) if key.rpartition(".")[2] == path[-1]})
+    # Of another kind, such as another estimator, it is no help.
+    elsewhere = [key for key in elsewhere if not set(key.split(".")) <= set(path)]
     nearest = elsewhere[:_FEW] or difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"known keys: {', '.join(known)}"
     return f"unknown key {name!r}; {hint}"

@@ -74,6 +74,8 @@ def test_colours(color):
         ({"class_sampling": {"sky": 1}}, r"names \['sky'\]"),
         ({"class_sampling": {"water": -1}}, "not be negative"),
         ({"balance": 1.5}, "less than or equal to 1"),
+        ({"nodata": "no"}, r"^config: nodata: Input should be 'ignore' or a valid number.* \(got 'no'\)$"),
+        ({"split": {"val": 2}}, r"split\.val: Input should be a valid list or less than 1 \(got 2\)"),
         ({"in_channels": 4, "augmentation": {"color_jitter": [0, 0, 0, 0.1]}}, "saturation and hue need in_channels 3"),
         ({"augmentation": {"color_jitter": [0, 0, 0, 0.6]}}, "hue, the fourth number, is at most 0.5"),
         ({"split": {"val": 0.5, "test": 0.5}}, "must be below 1"),

@@ -27,6 +27,7 @@ def test_estimators_are_chosen_by_name():
         ({"estimator": {"name": "gumbel", "tua_end": 1}}, "did you mean 'tau_end'"),
         ({"field_of_view": [64]}, "did you mean 'fields_of_view'"),
         ({"estimator": {"name": "cascade", "gian": 2}}, "did you mean 'gain'"),
+        ({"estimator": {"name": "coarse_first", "index": 2}}, "coarse_first.index'; known keys: name"),
         ({"estimator": {"name": "gumbel", "tau_end": 0}}, "greater than 0"),
     ],
 )

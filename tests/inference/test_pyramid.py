@@ -237,6 +237,15 @@ def test_looks_choose_fields_of_view_and_margins():
     assert looks_of(InferenceConfig(looks=looks), (16, 32, 64)) == ((16, 0.5), (16, 1.0), (64, 1.0))
 
 
+def test_one_view_may_cost_one_pass_a_target_and_spends_more_on_margins():
+    model, pixels = segmenter(estimator=FixedScale(index=0)), noise(48, 80)
+    found, passes = predicted(model, pixels, budget="fixed")
+    alone, windows = predicted(model, pixels, looks=((16, 1.0),))
+    assert passes == windows == 3 * 5
+    assert torch.equal(found.argmax(0), alone.argmax(0))
+    assert [predicted(model, pixels, budget=budget)[1] for budget in ("200%", "all")] == [30, 15 + 60]
+
+
 def test_the_surest_places_of_all_are_looked_at_with_a_margin():
     """Of two uncertain places, whole windows come first; what budget is left goes to windows that overlap."""
     looks = ((16, 0.5), (16, 1.0), (64, 1.0))

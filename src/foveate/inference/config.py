@@ -42,7 +42,8 @@ class InferenceConfig(Section):
         looks: for "pyramid": fields of view, each with the central share of its windows that is used, in (0, 1]. `[[64,
             0.5], [64, 1], [128, 1]]` looks at 128 pixels everywhere, at whole windows of 64 where that is uncertain,
             and at overlapping windows of 64 where it is most uncertain. The default is one look at each scale in use,
-            of which the narrowest keeps the central half of its windows. `foveate tune` chooses looks.
+            of which the narrowest keeps the central half of its windows; a single scale has a look at whole windows
+            too. `foveate tune` chooses looks.
         budget: for "pyramid": the most passes per megapixel of the image; "fixed" (the cost of one pass per target); a
             share of that such as "50%", as `foveate tune` counts; a time such as "20 s" (as many passes as the network
             makes in it); or "all". By default the estimator decides.

@@ -175,7 +175,8 @@ def looks_of(config: InferenceConfig, views: Sequence[int]) -> tuple[PyramidLook
         ConfigError: for a look at another field of view.
     """
     # Closer looks go to the uncertain places, so the margin is theirs; what wide windows say at their rims stands less.
-    given = config.looks or ((views[0], _KEPT), *((view, 1.0) for view in views[1:]))
+    # One view alone has whole windows too: a budget of one pass a target, as it was trained, must be possible.
+    given = config.looks or ((views[0], _KEPT), *((view, 1.0) for view in views[1:] or views))
     for view, _ in given:
         if view not in views:
             raise ConfigError(f"inference.looks names a field of view of {view}; the model's are {list(views)}")
