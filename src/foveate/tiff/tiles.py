@@ -65,9 +65,7 @@ class Tiling:
 
     def places(self, level: int) -> Iterator[Place]:
         """The tiles of a level, row by row."""
-        size = self.sizes[level]
-        rows, cols = ceil_div(size.height, TILE), ceil_div(size.width, TILE)
-        return (Place(level, row, col) for row in range(rows) for col in range(cols))
+        return met(level, Window.of(self.sizes[level]))
 
     def window(self, place: Place) -> Window:
         """The pixels of a tile inside its level."""

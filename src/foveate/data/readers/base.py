@@ -143,7 +143,7 @@ class Address:
         return _VIRTUAL[scheme] + rest
 
     def __str__(self) -> str:
-        return urlunsplit((*self._bare[:2], self._bare[2], "", "")) if self.is_remote else self.text
+        return urlunsplit((*self._bare, "", "")) if self.is_remote else self.text
 
     @property
     def _bare(self) -> tuple[str, str, str]:

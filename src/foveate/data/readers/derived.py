@@ -1,6 +1,7 @@
 """Readers on top of others: pixels of another size, a value everywhere, several files as the bands of one image."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ class RescaledReader(Derived):
         if level > 0:
             return self._inner._level(self._sources[level], window, ask)
         plan = window_taps(window, window.size, self._base_extent, self._inner.levels[self._base])
-        return self._resampled(lambda part: self._inner._level(self._base, part, ask), plan, window.size)
+        return self._resampled(lambda part: self._inner._level(self._base, part, ask), plan)
 
     def valid(self, window: Window) -> BoolArray:
         """Those of the other under the centres of the pixels."""
@@ -168,9 +169,8 @@ class OrientedReader(Derived):
         super().__init__(inner)
         self._turn, self.size = turn, turn.size(inner.size)
         # Levels with a repeated last row would begin with it.
-        whole = [level for level in range(len(inner.levels)) if inner._extent(level) == inner.size]
-        self._kept = [level for place, level in enumerate(whole) if place == level]
-        self.levels = tuple(turn.size(inner.levels[level]) for level in self._kept)
+        whole = takewhile(lambda level: inner._extent(level) == inner.size, range(len(inner.levels)))
+        self.levels = tuple(turn.size(inner.levels[level]) for level in whole)
         if self.resolution is not None and turn.swapped:
             self.resolution = Resolution(self.resolution.col, self.resolution.row)
         self.remarks = (*self.remarks, f"it is rotated according to its EXIF orientation, {orientation}")

@@ -1,7 +1,6 @@
 """`ImageReader`: everything about reading a window but the file format."""
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from foveate.data.readers.base import Address, Known, NoData, any_band, known_values, representable
 from foveate.files import Closing
-from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div
+from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, windows_over
 from foveate.patches.extraction import Taps, WindowTaps, resample, to_dtype, window_taps
 from foveate.types import BoolArray, IntArray, Raster
 
@@ -147,17 +146,23 @@ class ImageReader(Closing):
         asked = 1.01 * min(window.height / out.height, window.width / out.width)  # as pyramids round their sizes
         level = max((k for k in range(1, len(self.levels)) if self._downsample(k) <= asked), default=0)
         plan = window_taps(window, out, self._extent(level), self.levels[level])
-        return self._resampled(lambda part: self._level(level, part, ask), plan, out)
+        return self._resampled(lambda part: self._level(level, part, ask), plan)
 
-    def _resampled(self, read: Callable[[Window], Known], plan: WindowTaps, out: Size) -> Known:
+    def _resampled(self, read: Callable[[Window], Known], plan: WindowTaps) -> Known:
         """Carry out a plan on what `read` gives, in parts of `strip_bytes`."""
-        counts = self._parts_of(plan.needed, out)
-        if counts.pixels == 1:
+        out = Size(len(plan.rows.position), len(plan.cols.position))
+        # Means are taken in float32, whatever the file holds.
+        size = plan.needed.size.pixels * self.bands * max(4, self.dtype.itemsize)
+        if size <= self.strip_bytes:
             return self._read_part(read, plan)
+        # Rows first, as files are stored by rows.
+        height = max(1, out.height * self.strip_bytes // size)
+        width = out.width if height > 1 else max(1, out.width * out.height * self.strip_bytes // size)
         result = np.empty((self.bands, out.height, out.width), self.dtype)
         known: BoolArray | None = None
-        for rows, cols, part in _parts(plan, counts):
-            result[:, rows, cols], some = self._read_part(read, part)
+        for part in windows_over(out, height, width):
+            rows, cols = part.within(Window.of(out))
+            result[:, rows, cols], some = self._read_part(read, _narrowed(plan, rows, cols))
             if some is not None:
                 known = np.ones(result.shape, np.bool_) if known is None else known
                 known[:, rows, cols] = some
@@ -166,13 +171,6 @@ class ImageReader(Closing):
     def _downsample(self, level: int) -> float:
         extent, size = self._extent(level), self.levels[level]
         return max(extent.height / size.height, extent.width / size.width)
-
-    def _parts_of(self, needed: Window, out: Size) -> Size:
-        """Into how many parts a request is split; rows first, as files are stored by rows."""
-        # Means are taken in float32, whatever the file holds.
-        size = needed.height * needed.width * self.bands * max(4, self.dtype.itemsize)
-        rows = min(out.height, ceil_div(size, self.strip_bytes))
-        return Size(rows, min(out.width, ceil_div(size, rows * self.strip_bytes)))
 
     def _read_part(self, read: Callable[[Window], Known], plan: WindowTaps) -> Known:
         pixels, known = read(plan.needed)
@@ -204,19 +202,11 @@ def _as_tensor(raster: Raster) -> Tensor:
     return torch.from_numpy(raster if usable else raster.copy())
 
 
-def _parts(plan: WindowTaps, counts: Size) -> Iterator[tuple[slice, slice, WindowTaps]]:
-    """A plan cut into parts of the output, each with the source it needs."""
-    for rows in _slices(plan.rows.position.shape[0], counts.height):
-        top, height, row_taps = _narrow(plan.rows, rows)
-        for cols in _slices(plan.cols.position.shape[0], counts.width):
-            left, width, col_taps = _narrow(plan.cols, cols)
-            needed = Window(plan.needed.top + top, plan.needed.left + left, height, width)
-            yield rows, cols, WindowTaps(needed, row_taps, col_taps)
-
-
-def _slices(length: int, count: int) -> list[slice]:
-    bounds = [length * k // count for k in range(count + 1)]
-    return [slice(a, b) for a, b in pairwise(bounds)]
+def _narrowed(plan: WindowTaps, rows: slice, cols: slice) -> WindowTaps:
+    """A part of the output of a plan, with the source it needs."""
+    top, height, row_taps = _narrow(plan.rows, rows)
+    left, width, col_taps = _narrow(plan.cols, cols)
+    return WindowTaps(Window(plan.needed.top + top, plan.needed.left + left, height, width), row_taps, col_taps)
 
 
 def _narrow(taps: Taps, part: slice) -> tuple[int, int, Taps]:

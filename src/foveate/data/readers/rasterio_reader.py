@@ -29,7 +29,7 @@ from foveate.tiff.raster import write_plain_pyramid
 from foveate.types import BoolArray, Raster
 
 _log = logging.getLogger(__name__)
-_NAMES = {"I": "page", "Q": "page"}  # axes that a file does not name
+_NAMES = dict.fromkeys("IQ", "page")  # axes that a file does not name
 _PAGES_ASKED = 8  # of a server
 
 
@@ -70,7 +70,7 @@ def _stack(file: Any, series: Any, image: str, plane: Plane | None) -> Stack | N
     lengths = dict(zip(series.get_axes(False), series.get_shape(False), strict=True))
     if set(series.keyframe.axes) - set("YXS"):
         raise UnsupportedImageError(f"{image} has pages with the axes {series.keyframe.axes}; store planes as pages")
-    outer = {axis: length for axis, length in lengths.items() if axis not in "YXS"}
+    outer = {_NAMES.get(axis, axis.lower()): length for axis, length in lengths.items() if axis not in "YXS"}
     if max(outer.values(), default=1) == 1 and len(series.levels) == 1:
         return None  # what else there is are thumbnails, labels and the like
     if np.prod(list(outer.values()), dtype=int) != len(series.pages):
@@ -87,10 +87,9 @@ def _stack(file: Any, series: Any, image: str, plane: Plane | None) -> Stack | N
 
 def _channels(outer: Mapping[str, int], plane: Plane | None, image: str) -> list[int]:
     """The pages of the channels, of the plane that was chosen."""
-    bands = {"C", "I", "Q"} if plane == "bands" else {"C"}
-    counts = {_NAMES.get(axis, axis.lower()): length for axis, length in outer.items() if axis not in bands}
-    chosen = planes_chosen(counts, plane, image)
-    places = [range(n) if a in bands else [chosen[_NAMES.get(a, a.lower())]] for a, n in outer.items()]
+    bands = ("c", "page") if plane == "bands" else ("c",)
+    chosen = planes_chosen({axis: n for axis, n in outer.items() if axis not in bands}, plane, image)
+    places = [[chosen[axis]] if axis in chosen else range(n) for axis, n in outer.items()]
     return [int(np.ravel_multi_index(place, tuple(outer.values()))) for place in product(*places)] if outer else [0]
 
 

@@ -30,7 +30,6 @@ MOST_CHUNK_BYTES = 512 << 20
 _ARRAY_METADATA = (".zarray", "zarr.json")
 _MOST_METADATA = 64 << 20
 _SECONDS = 1.0  # for which metadata that were there are believed to be there
-_BLOSC_HEADER = 16
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MOST_PART_BYTES = 640 << 20  # of a zip file: a chunk, and what its codec adds
 
@@ -54,16 +53,12 @@ class Chunks:
     def check(self, data: bytes, name: str) -> None:
         """Refuse a chunk that is shorter than it says, or would become larger than a chunk is."""
         kind = self.packed[0] if self.packed else ""
+        if kind == "blosc":  # reads beyond the end of what is cut short
+            packed = int.from_bytes(data[12:16], "little")
+            _refuse(len(data) < 16 or packed != len(data), name, f"it has {len(data)} bytes but claims {packed}")
         # More than one codec may add some bytes before the last one packs them.
         most = self.size + (self.size >> 3) + 4096
-        if kind == "blosc":
-            _check_blosc(data, most, name)
-        elif kind in ("gzip", "zlib") and len(data) * 1032 > MOST_CHUNK_BYTES:  # no such stream grows by more
-            _check_inflated(data, most, name)
-        elif kind == "zstd" and data[:4] == _ZSTD_MAGIC:
-            _refuse(_zstd_size(data) > most, name, "it says that it is larger than a chunk of its array")
-        elif kind == "lz4":
-            _refuse(int.from_bytes(data[:4], "little") > most, name, "it says that it is larger than a chunk")
+        _refuse(_unpacked(kind, data, most) > most, name, "it is larger than a chunk of its array")
 
 
 class CheckedStore(WrapperStore["Store"]):
@@ -112,19 +107,19 @@ class CheckedStore(WrapperStore["Store"]):
         )
 
 
-def _check_blosc(data: bytes, most: int, name: str) -> None:
-    """Blosc itself reads beyond the end of what is cut short."""
-    packed = int.from_bytes(data[12:16], "little")
-    _refuse(len(data) < _BLOSC_HEADER or packed != len(data), name, f"it has {len(data)} bytes but claims {packed}")
-    _refuse(int.from_bytes(data[4:8], "little") > most, name, "it says that it is larger than a chunk of its array")
-
-
-def _check_inflated(data: bytes, most: int, name: str) -> None:
-    stream, left, total = zlib.decompressobj(zlib.MAX_WBITS | 32), data, 0
-    while left and total <= most:
-        total += len(stream.decompress(left, 1 << 22))
-        left = stream.unconsumed_tail
-    _refuse(total > most, name, "it is larger than a chunk of its array")
+def _unpacked(kind: str, data: bytes, most: int) -> int:
+    """Bytes of a chunk once a codec has unpacked it, as it says; of a stream that does not say so they are counted."""
+    if kind in ("blosc", "lz4"):
+        return int.from_bytes(data[4:8] if kind == "blosc" else data[:4], "little")
+    if kind == "zstd" and data[:4] == _ZSTD_MAGIC:
+        return _zstd_size(data)
+    total = 0
+    if kind in ("gzip", "zlib") and len(data) * 1032 > MOST_CHUNK_BYTES:  # no such stream grows by more
+        stream, left = zlib.decompressobj(zlib.MAX_WBITS | 32), data
+        while left and total <= most:
+            total += len(stream.decompress(left, 1 << 22))
+            left = stream.unconsumed_tail
+    return total
 
 
 def _zstd_size(data: bytes) -> int:
