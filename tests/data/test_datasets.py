@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader
 
 from foveate.data.datasets import LocationDataset, StepBatches, ValidationDataset, spread, target_cells
 from foveate.data.images import SampleReader, open_labels
-from foveate.data.label_index import LabelIndex
+from foveate.data.label_index import CellSampler, index_masks
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
 from foveate.data.manifest import load_samples
-from foveate.data.sampling import CellSampler
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import ConfigError
 from foveate.geometry import CellGrid, Size, Window
@@ -28,7 +27,7 @@ SPEC = LocationSpec(ScaleSet(8, (8, 16)), 4, 3, (0, 1))
 def dataset(tmp_path):
     config = data_config(write_data_set(tmp_path))
     samples = load_samples(config)
-    index = LabelIndex.build([lambda s=s: open_labels(s, config) for s in samples], 2, 4)
+    index = index_masks([lambda s=s: open_labels(s, config) for s in samples], 2, 4)
     augmentation = Augmentation(AugmentationConfig(color_jitter=(0.2, 0, 0, 0.1)), 255)
     sampler = CellSampler(index, 0.5)
     return LocationDataset(

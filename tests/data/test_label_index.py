@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foveate.data import label_index
 from foveate.data.datamodule import FoveateDataModule
-from foveate.data.label_index import LabelIndex, index_labels, spread_windows
+from foveate.data.label_index import SplitLabels, index_labels, index_masks, spread_windows
 from foveate.data.locations import LocationSpec
 from foveate.data.readers import ArrayReader
 from foveate.errors import DatasetError
@@ -258,13 +258,14 @@ def test_thinned_out_evenly_and_always_alike(monkeypatch):
 def test_many_masks():
     masks = [random_mask(30, 40, seed) for seed in range(6)]
     shares = []
-    index = LabelIndex.build([lambda m=m: reader(m) for m in masks], CLASSES, 4, progress=shares.append)
-    assert index.tally.counts.tolist() == [sum((m == c).sum() for m in masks) for c in range(CLASSES)]
-    assert [image.tally.ignored for image in index.images] == [(m == 255).sum() for m in masks]
+    index = index_masks([lambda m=m: reader(m) for m in masks], CLASSES, 4, progress=shares.append)
+    counts = SplitLabels.of_training(index).tally.counts
+    assert counts.tolist() == [sum((m == c).sum() for m in masks) for c in range(CLASSES)]
+    assert [image.tally.ignored for image in index] == [(m == 255).sum() for m in masks]
     assert shares == pytest.approx([k / 6 for k in range(1, 7)])
 
 
 def test_bad_value_is_found_before_training():
     masks = [random_mask(9, 9), np.full((9, 9), 9, np.uint8)]
     with pytest.raises(DatasetError, match="holds the value 9"):
-        LabelIndex.build([lambda m=m: reader(m) for m in masks], CLASSES, 4)
+        index_masks([lambda m=m: reader(m) for m in masks], CLASSES, 4)

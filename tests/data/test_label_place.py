@@ -15,7 +15,7 @@ from foveate.data.labels.raster import RasterLabels
 from foveate.data.labels.table import LabelTable
 from foveate.data.locations import LocationSpec
 from foveate.data.manifest import load_samples
-from foveate.data.place import Placed, Stretched, placement_of
+from foveate.data.place import Stretched, placement_of
 from foveate.data.readers import ArrayReader, Georeference
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
@@ -63,7 +63,7 @@ def slow(picture, ids, transform, crs=UTM):
 @pytest.mark.parametrize("size", [Size(50, 75), Size(77, 90), Size(301, 413), Size(100, 150)])
 def test_class_ids_are_those_under_the_centres(size):
     reader = ArrayReader(IDS[None])
-    found = RasterLabels(reader, LabelTable(200), Placed(Stretched(size, reader.size)), size=size)
+    found = RasterLabels(reader, LabelTable(200), Stretched(size, reader.size), size=size)
     rows = ((np.arange(size.height) + 0.5) * 100 / size.height).astype(int)
     cols = ((np.arange(size.width) + 0.5) * 150 / size.width).astype(int)
     expected = IDS[np.ix_(rows, cols)]
@@ -75,7 +75,7 @@ def test_class_ids_are_those_under_the_centres(size):
 def test_class_ids_are_read_in_strips(monkeypatch):
     ids = np.random.default_rng(0).integers(0, 200, (1, 1000, 900), dtype=np.uint8)
     reader, size = ArrayReader(ids), Size(100, 90)
-    found = RasterLabels(reader, LabelTable(200), Placed(Stretched(size, reader.size)), size=size)
+    found = RasterLabels(reader, LabelTable(200), Stretched(size, reader.size), size=size)
     whole = everywhere(found)
     monkeypatch.setattr(raster, "STRIP_BYTES", 1 << 15)
     sizes, original = [], reader._read_level
@@ -180,7 +180,7 @@ def test_the_same_rectangle_is_taken_in_whole_numbers():
     for transform in (same, twice):
         ids = IDS if transform == same else IDS.repeat(2, 0).repeat(2, 1)
         found = placement_of(image((100, 150), same), mask(ids, transform))
-        assert isinstance(found.placement, Stretched)
+        assert isinstance(found, Stretched)
         assert found.note == ""
 
 
@@ -203,7 +203,7 @@ def test_a_place_that_only_one_has_is_not_used():
     placed = (1.0, 0.0, 500000.0, 0.0, -1.0, 5400000.0)
     without = ArrayReader(IDS, "mask.png")
     found = placement_of(image((100, 150), placed), without)
-    assert isinstance(found.placement, Stretched)
+    assert isinstance(found, Stretched)
     assert "only the image has a georeference" in found.note
     # A system without a place is none.
     nowhere = mask(IDS, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))

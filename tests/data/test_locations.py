@@ -7,12 +7,13 @@ from data_toys import footprint_means, smooth_image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveate.data.locations import Augmentation, LocationBatch, LocationSpec, read_location, read_overview
+from foveate.data.locations import Augmentation, LocationBatch, LocationSpec, read_location
 from foveate.data.readers import ArrayReader
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Window
 from foveate.patches import ScaleSet
+from foveate.patches.extraction import overview_window
 from oracles import mirrored
 from toys import labels_of
 
@@ -42,10 +43,10 @@ def test_what_a_location_is(row, col):
 def test_crops_are_parts_of_the_whole_overview():
     image = ArrayReader(smooth_image(1, 301, 419, np.uint8))
     grid = CellGrid(image.size, 8)
-    whole = read_overview(image, Window(0, 0, grid.rows, grid.cols), 8, 2)
+    whole = image.read(*overview_window(Window(0, 0, grid.rows, grid.cols), 8, 2))
     assert whole.shape == (1, grid.rows + 4, grid.cols + 4)
     for row, col in [(0, 0), (10, 20), (grid.rows - 1, grid.cols - 1)]:
-        crop = read_overview(image, Window(row, col, 1, 1), 8, 2)
+        crop = image.read(*overview_window(Window(row, col, 1, 1), 8, 2))
         np.testing.assert_array_equal(crop, whole[:, row : row + 5, col : col + 5])
 
 

@@ -10,19 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.data.datamodule import FoveateDataModule
-from foveate.data.label_index import LabelIndex
-from foveate.data.locations import LocationSpec, _moved
-from foveate.data.readers import ArrayReader
-from foveate.data.sampling import (
-    CellSampler,
+from foveate.data.label_index import CellSampler, class_weights, index_masks
+from foveate.data.locations import (
+    LocationSpec,
     Nesting,
     Planned,
-    class_weights,
+    _moved,
     drawn_windows,
     moved_nesting,
     nesting_of,
     windows_as_predicted,
 )
+from foveate.data.readers import ArrayReader
 from foveate.errors import DatasetError
 from foveate.geometry import CellGrid, Size, Window
 from foveate.patches import ScaleSet
@@ -34,7 +33,7 @@ SCALES = ScaleSet(8, (8, 16, 64))
 
 
 def index(*masks):
-    return LabelIndex.build([lambda m=m: labels_of(ArrayReader(m), 3) for m in masks], 3, CELL)
+    return index_masks([lambda m=m: labels_of(ArrayReader(m), 3) for m in masks], 3, CELL)
 
 
 def draws(sampler, count=2000, cells=2):

@@ -13,10 +13,17 @@ from foveate.data.checks import Facts, check_classes, inspect_samples, notes_on,
 from foveate.data.config import DataConfig
 from foveate.data.datasets import LocationDataset, StepBatches, ValidationDataset
 from foveate.data.images import SampleReader, open_labels, open_sample
-from foveate.data.label_index import ClassTable, LabelIndex, SplitLabels, count_split
+from foveate.data.label_index import (
+    CellSampler,
+    ClassTable,
+    ImageLabels,
+    SplitLabels,
+    class_weights,
+    count_split,
+    index_masks,
+)  # fmt: skip
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
 from foveate.data.manifest import Sample, load_samples, masks_without_image
-from foveate.data.sampling import CellSampler, class_weights
 from foveate.data.sections import SPLITS, Split, TrainedOn, some
 from foveate.devices import available_cores
 from foveate.errors import DatasetError
@@ -67,7 +74,7 @@ class FoveateDataModule(LightningDataModule):
         self.steps, self.images_per_step, self.locations_per_image = steps, images_per_step, locations_per_image
         self.max_validation_locations, self._progress = max_validation_locations, progress
         self._facts: dict[Sample, Facts] = {}
-        self._index: LabelIndex | None = None
+        self._index: list[ImageLabels] = []
 
     def setup(self, stage: str | None = None) -> None:
         """Find all files, check every pair by its headers, and index the training masks; later calls do nothing.
@@ -75,7 +82,7 @@ class FoveateDataModule(LightningDataModule):
         Raises:
             DatasetError: when the files do not make a data set, or a class has no labelled pixel to train on.
         """
-        if self._index is not None:
+        if self._index:
             return
         self._facts = inspect_samples(load_samples(self.config), self.config)
         training = self.samples("train")
@@ -90,7 +97,7 @@ class FoveateDataModule(LightningDataModule):
         self._check_looks(training)
         masks = [partial(open_labels, sample, self.config, tissue=self.config.tissue) for sample in training]
         classes = len(self.config.classes)
-        index = LabelIndex.build(masks, classes, self.spec.overview_downsample, progress=self._progress)
+        index = index_masks(masks, classes, self.spec.overview_downsample, progress=self._progress)
         self.class_table = self._table(index)
         unused, taken = masks_without_image(self.config), notes_on(self._facts)
         unusual = [f"masks without an image of the same name: {some(unused)}"] if unused else []
@@ -123,7 +130,8 @@ class FoveateDataModule(LightningDataModule):
     @property
     def pixel_counts(self) -> IntArray:
         """(classes,) training pixels of each class; after `setup`."""
-        return self._ready().tally.counts
+        self._ready()
+        return self.class_table.splits[0].tally.counts
 
     def train_dataloader(self) -> DataLoader[LocationBatch]:
         """Batches of `images_per_step * locations_per_image` locations, from the trainer's step on."""
@@ -179,8 +187,8 @@ class FoveateDataModule(LightningDataModule):
         """Reading processes of each loader."""
         return available_workers() if self.config.workers is None else self.config.workers
 
-    def _ready(self) -> LabelIndex:
-        if self._index is None:
+    def _ready(self) -> list[ImageLabels]:
+        if not self._index:
             raise RuntimeError("call setup() first; a Trainer does this by itself")
         return self._index
 
@@ -199,15 +207,14 @@ class FoveateDataModule(LightningDataModule):
                 f"of {longest} px; {possible} are possible: change foveation.looks"
             )
 
-    def _table(self, index: LabelIndex) -> ClassTable:
+    def _table(self, index: Sequence[ImageLabels]) -> ClassTable:
         """What is labelled in every split that has images."""
-        training = SplitLabels("train", len(index.images), index.tally)
         others = [
             count_split(split, [partial(open_labels, one, self.config) for one in samples], len(self.config.classes))
             for split in SPLITS[1:]
             if (samples := self.samples(split))
         ]
-        return ClassTable(tuple(self.config.class_names), (training, *others))
+        return ClassTable(tuple(self.config.class_names), (SplitLabels.of_training(index), *others))
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -15,10 +15,16 @@ from foveate.data.channels import Normalisation
 from foveate.data.checks import check_classes, inspect_samples
 from foveate.data.config import DataConfig
 from foveate.data.images import SampleReader, open_labels
-from foveate.data.label_index import ClassTable, LabelIndex, SplitLabels
-from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
+from foveate.data.label_index import CellSampler, ClassTable, SplitLabels, class_weights, index_masks
+from foveate.data.locations import (
+    Augmentation,
+    LocationBatch,
+    LocationSpec,
+    Planned,
+    drawn_windows,
+    windows_as_predicted,
+)  # fmt: skip
 from foveate.data.manifest import Sample, load_samples
-from foveate.data.sampling import CellSampler, Planned, class_weights, drawn_windows, windows_as_predicted
 from foveate.data.sections import SPLITS, AugmentationConfig
 from foveate.errors import ConfigError, DatasetError
 from foveate.geometry import CellGrid, Size
@@ -234,9 +240,10 @@ class PatchDataset(Dataset[Patch]):
         self.normalisation = Normalisation.of(config, inspect_samples(samples, config)[samples[0]].kind.dtype)
         self._views = tuple(fields_of_view)
         masks = [partial(open_labels, sample, config, tissue=config.tissue) for sample in samples]
-        index = LabelIndex.build(masks, len(config.classes), _CELL)
+        index = index_masks(masks, len(config.classes), _CELL)
         if trains:
-            table = ClassTable(tuple(config.class_names), (SplitLabels("train", len(samples), index.tally),))
+            training = SplitLabels.of_training(index)
+            table = ClassTable(tuple(config.class_names), (training,))
             check_classes(table, config, masks)
         weights = class_weights(config.class_names, config.class_sampling)
         scales, every = ScaleSet(patch_size, self._views), tuple(range(len(self._views)))

@@ -13,13 +13,12 @@ from foveate.data.area import Area, Roi, area_of
 from foveate.data.channels import fit, select_channels
 from foveate.data.config import DataConfig
 from foveate.data.labels import LabelReader, LabelSource, open_source
-from foveate.data.locations import Location, LocationSpec, read_location
+from foveate.data.locations import Location, LocationSpec, Planned, read_location
 from foveate.data.manifest import Sample
 from foveate.data.pyramids import with_overviews
 from foveate.data.readers import ImageReader, Resolution, open_image
 from foveate.data.readers.base import is_pattern, pattern_of
 from foveate.data.readers.derived import FilledReader, resized, size_at
-from foveate.data.sampling import Planned
 from foveate.errors import DatasetError
 from foveate.texts import length
 from foveate.types import Tissue

@@ -1,20 +1,22 @@
-"""What is labelled where: classes by split, told before training, and the cells that hold each class."""
+"""What is labelled where: classes by split, the cells that hold each class, and which of them training looks at."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from foveate.data.area import LEFT_OUT
 from foveate.data.labels import LabelReader
 from foveate.data.sections import Split
+from foveate.errors import DatasetError
 from foveate.geometry import CellGrid, Size, Window, ceil_div, windows_over
 from foveate.membership import Membership
 from foveate.types import BoolArray, IntArray, LabelArray
@@ -27,6 +29,7 @@ MOST_PIXELS = 1 << 26
 # Pixels counted at once; the counting needs some 20 bytes for each.
 _BAND_PIXELS = 1 << 22
 MAX_CELLS = 4096
+_TRIES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,11 @@ class SplitLabels:
     images: int  # how many it has
     tally: Tally  # its pixels
     estimated: bool = False  # whether they were counted in parts of the images only
+
+    @classmethod
+    def of_training(cls, images: Sequence[ImageLabels]) -> SplitLabels:
+        """What was indexed of the images that are trained on."""
+        return cls("train", len(images), sum((image.tally for image in images[1:]), images[0].tally))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,36 +152,19 @@ class ImageLabels:
         return bool(self.labelled[byte] >> (7 - bit) & 1)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelIndex:
-    """The labels of all images of a split, in the order of its samples."""
+def index_masks(
+    masks: Masks, classes: int, cell: int, *, progress: Callable[[float], None] | None = None
+) -> list[ImageLabels]:
+    """Read all masks once, several at a time, each opened, read and closed in one thread.
 
-    images: tuple[ImageLabels, ...]
-
-    @property
-    def tally(self) -> Tally:
-        """The pixels of all images."""
-        return sum((image.tally for image in self.images[1:]), self.images[0].tally)
-
-    @classmethod
-    def build(
-        cls,
-        masks: Masks,
-        classes: int,
-        cell: int,
-        *,
-        progress: Callable[[float], None] | None = None,
-    ) -> LabelIndex:
-        """Read all masks once, several at a time, each opened, read and closed in one thread.
-
-        A cell's side in level-0 pixels is the overview's downsample; `progress` gets the share of images done.
-        """
-        images = []
-        for image in read_each(masks, lambda labels: index_labels(labels, classes, cell)):
-            images.append(image)
-            if progress:
-                progress(len(images) / len(masks))
-        return cls(tuple(images))
+    A cell's side in level-0 pixels is the overview's downsample; `progress` gets the share of images done.
+    """
+    images = []
+    for image in read_each(masks, lambda labels: index_labels(labels, classes, cell)):
+        images.append(image)
+        if progress:
+            progress(len(images) / len(masks))
+    return images
 
 
 def index_labels(labels: LabelReader, classes: int, cell: int, max_cells: int = MAX_CELLS) -> ImageLabels:
@@ -222,3 +213,92 @@ def _hash(cells: IntArray) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+class CellSampler:
+    """Draws an image and cells in it, partly by area and partly by class; a pure function of the generator.
+
+    With probability `balance` the image is one that holds a class drawn first, else it is drawn by its labelled area.
+    Then each cell is, again with probability `balance`, one that holds a class drawn among those of the image, else
+    any cell with a label. Classes are drawn by their weights; by equal ones when None.
+
+    Raises:
+        DatasetError: when no mask holds a label that counts.
+    """
+
+    def __init__(
+        self, images: Sequence[ImageLabels], balance: float, class_weights: Sequence[float] | None = None
+    ) -> None:
+        self._images, self._balance = images, balance
+        area = np.array([image.labelled_cells for image in images], np.float64)
+        if not area.sum():
+            raise DatasetError(
+                "there is nothing to learn: no pixel of any training mask has a label that counts, or there is no mask"
+            )
+        self._area = area / area.sum()
+        classes = len(images[0].cells)
+        weights = np.ones(classes) if class_weights is None else np.asarray(class_weights, np.float64)
+        # (images, classes): the weight of a class where the image holds it.
+        self._weights = np.array([[len(cells) > 0 for cells in image.cells] for image in images]) * weights
+
+    def draw(self, rng: Generator, count: int) -> tuple[int, IntArray]:
+        """The index of an image, and (count, 2) rows and columns of cells of it, which may repeat."""
+        image = self._draw_image(rng)
+        return image, np.array([self._draw_cell(rng, image) for _ in range(count)], np.int64).reshape(count, 2)
+
+    def grid(self, image: int) -> CellGrid:
+        """The cells of an image."""
+        return self._images[image].grid
+
+    def draw_window(self, rng: Generator, image: int, inside: Window | None) -> Window:
+        """A cell of an image, inside a window that meets it or anywhere, level-0 pixels.
+
+        By class, as often as `balance` says, where it holds one.
+        """
+        return self._images[image].grid.window(*map(int, self._draw_cell(rng, image, inside)))
+
+    def _draw_image(self, rng: Generator) -> int:
+        by_class = rng.random() < self._balance
+        weights = self._weights.max(axis=0)
+        if not by_class or not weights.any():
+            return int(rng.choice(len(self._area), p=self._area))
+        label = _choose(rng, weights)
+        return int(rng.choice(np.flatnonzero(self._weights[:, label])))
+
+    def _draw_cell(self, rng: Generator, image: int, inside: Window | None = None) -> IntArray:
+        by_class = rng.random() < self._balance
+        grid, cells, weights = self._images[image].grid, self._images[image].cells, self._weights[image]
+        low, high = np.zeros(2, np.int64), np.array([grid.rows, grid.cols]) - 1
+        if inside is not None:
+            low = np.maximum(low, np.array([inside.top, inside.left]) // grid.cell)
+            high = np.minimum(high, (np.array([inside.bottom, inside.right]) - 1) // grid.cell)
+            cells = tuple(some[((some >= low) & (some <= high)).all(axis=1)] for some in cells) if by_class else cells
+            weights = weights * [len(some) > 0 for some in cells]
+        if by_class and weights.any():
+            return _pick(rng, cells[_choose(rng, weights)])
+        if inside is None:
+            return _any_labelled(rng, self._images[image])
+        return np.array([rng.integers(*limits, endpoint=True) for limits in zip(low, high, strict=True)])
+
+
+def class_weights(names: Sequence[str], weights: Mapping[str, float] | None) -> list[float]:
+    """Weights in the order of the classes; 1 for a class that is not named."""
+    return [(weights or {}).get(name, 1.0) for name in names]
+
+
+def _choose(rng: Generator, weights: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> int:
+    return int(rng.choice(len(weights), p=weights / weights.sum()))
+
+
+def _any_labelled(rng: Generator, image: ImageLabels) -> IntArray:
+    """A labelled cell, by drawing until one is found; where they are rare, one from the lists of the classes."""
+    for _ in range(_TRIES):
+        row, col = int(rng.integers(image.grid.rows)), int(rng.integers(image.grid.cols))
+        if image.is_labelled(row, col):
+            return np.array([row, col])
+    return _pick(rng, np.concatenate(image.cells))
+
+
+def _pick(rng: Generator, cells: IntArray) -> IntArray:
+    cell: IntArray = cells[rng.integers(len(cells))]
+    return cell

@@ -1,10 +1,10 @@
-"""The training item: what the policy and the network need of one place, read from the file and augmented."""
+"""The training item: the windows of one place, what the policy and the network need of them, and how it is changed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torchvision.transforms import v2
 
 from foveate.data.labels import LabelReader
 from foveate.data.readers.pyramid import ImageReader
-from foveate.data.sampling import Nesting, Planned, moved_nesting, nesting_of
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Size, Window
@@ -24,6 +23,23 @@ from foveate.patches.scales import ScaleSet, assembled
 from foveate.types import Raster
 
 _RASTERS = ("overview", "patches", "label", "window_labels")
+# From a window to a cell in it, or from None to one anywhere in the image; windows in level-0 pixels.
+DrawCell: TypeAlias = Callable[[Window | None], Window]
+
+
+class Planned(NamedTuple):
+    """A window to be read."""
+
+    scale: int  # index of its field of view
+    window: Window  # level-0 pixels
+    parent: int = -1  # place in the location of the window that it lies in, whose look gives it context; -1 for none
+
+
+class Nesting(NamedTuple):
+    """How many windows a location has."""
+
+    closer: int  # of each look but the widest, inside the wide window
+    elsewhere: int = 0  # further wide windows, without closer ones, from all of the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +124,107 @@ class LocationBatch(Location):
         return self
 
 
-def read_overview(image: ImageReader, cells: Window, downsample: int, margin: int) -> Raster:
-    """The overview over a window of cells and so many overview pixels around it; one overview pixel is one cell.
+def drawn_windows(
+    rng: Generator, cell: Window, scales: ScaleSet, nesting: Nesting, image: Size, draw: DrawCell
+) -> list[Planned]:
+    """Windows around a cell: the wide one anywhere around the closest, which is centred on the cell.
 
-    Training crops and the whole overview of inference are both read by this, so that they hold the same pixels.
+    The other closest windows are centred on cells drawn inside the wide window. Each has windows of its own between. A
+    wide window reaches beyond the image's border by a quarter at most, where that can be.
 
     Returns:
-        (bands, cells.height + 2 margin, cells.width + 2 margin) in the file's dtype; mirrored outside the image.
+        The wide window, those elsewhere, then look by look the closer ones.
     """
-    window, size = overview_window(cells, downsample, margin)
-    return image.read(window, size)
+    widest = len(scales) - 1
+    side = scales.fields_of_view[widest]
+    first = scales.window(cell, 0)
+    wide = _around(rng, first, side, image)
+    elsewhere = [_around(rng, scales.window(draw(None), 0), side, image) for _ in range(nesting.elsewhere)]
+    closest = [first, *(_pushed(scales.window(draw(wide), 0), wide) for _ in range(nesting.closer - 1))]
+    planned = [Planned(widest, window) for window in (wide, *elsewhere)]
+    parents = [0] * nesting.closer
+    for scale in reversed(range(widest)):
+        view = scales.fields_of_view[scale]
+        windows = [_between(rng, one, view, planned[p].window) for one, p in zip(closest, parents, strict=True)]
+        begin = len(planned)
+        planned += [Planned(scale, window, p) for window, p in zip(windows, parents, strict=True)]
+        parents = list(range(begin, len(planned)))
+    return planned
+
+
+def windows_as_predicted(cell: Window, scales: ScaleSet) -> list[Planned]:
+    """A window of every look, widest first, each in the one before: those that prediction without margins looks at.
+
+    The closest one is centred on the cell, level-0 pixels.
+    """
+    closest = scales.window(cell, 0)
+    planned: list[Planned] = []
+    for scale in reversed(range(len(scales))):
+        side = scales.fields_of_view[scale]
+        top, left = (start + scales.target // 2 for start in (closest.top, closest.left))
+        tile = Window(top // side * side, left // side * side, side, side)
+        reach = _reach(closest, side)
+        window = _pushed(tile, reach)
+        if planned:
+            window = _pushed(_pushed(window, planned[-1].window), reach)
+        planned.append(Planned(scale, window, len(planned) - 1))
+    return planned
+
+
+def nesting_of(planned: Sequence[Planned]) -> Tensor:
+    """Where windows lie in their parents, (M, 4) int64: place of the parent, top, left, and side left over.
+
+    The first is -1, and the others 0, for a window without a parent.
+    """
+    rows = []
+    for one in planned:
+        if one.parent < 0:
+            rows.append((-1, 0, 0, 0))
+            continue
+        outer = planned[one.parent].window
+        slack = outer.height - one.window.height
+        rows.append((one.parent, one.window.top - outer.top, one.window.left - outer.left, slack))
+    return torch.tensor(rows)
+
+
+def moved_nesting(nesting: Tensor, vertical: bool, horizontal: bool, turns: int) -> Tensor:
+    """The nesting (M, 4) after every window was mirrored, then turned counter-clockwise by quarters, in itself."""
+    parent, top, left, slack = nesting.unbind(dim=1)
+    top = slack - top if vertical else top
+    left = slack - left if horizontal else left
+    for _ in range(turns % 4):
+        top, left = slack - left, top
+    return torch.stack([parent, top, left, slack], dim=1)
+
+
+def _around(rng: Generator, inner: Window, side: int, image: Size) -> Window:
+    """A window of this side anywhere around another, not far beyond the image where that can be."""
+    starts, beyond = list[int](), side // 4
+    for (low, high), whole in zip(_reach(inner, side).ranges, (image.height, image.width), strict=True):
+        near = max(low, -beyond), min(high, whole + beyond)
+        first, last = near if near[1] - near[0] >= side else (low, high)
+        starts.append(int(rng.integers(first, last - side, endpoint=True)))
+    return Window(starts[0], starts[1], side, side)
+
+
+def _between(rng: Generator, inner: Window, side: int, outer: Window) -> Window:
+    """A window of this side anywhere around one and inside another."""
+    within = _reach(inner, side).intersection(outer) or outer
+    top, left = (int(rng.integers(low, high - side, endpoint=True)) for low, high in within.ranges)
+    return Window(top, left, side, side)
+
+
+def _pushed(window: Window, outer: Window) -> Window:
+    """The window as far into another as it needs to lie inside."""
+    top = min(max(window.top, outer.top), outer.bottom - window.height)
+    left = min(max(window.left, outer.left), outer.right - window.width)
+    return Window(top, left, window.height, window.width)
+
+
+def _reach(inner: Window, side: int) -> Window:
+    """What all windows of this side that hold another cover together."""
+    rows, cols = 2 * side - inner.height, 2 * side - inner.width
+    return Window(inner.bottom - side, inner.right - side, rows, cols)
 
 
 def read_location(
@@ -134,7 +241,7 @@ def read_location(
     """
     row, col = cell
     around = CellGrid(image.size, spec.overview_downsample).window(row, col)
-    overview = read_overview(image, Window(row, col, 1, 1), spec.overview_downsample, spec.policy_margin)
+    overview = image.read(*overview_window(Window(row, col, 1, 1), spec.overview_downsample, spec.policy_margin))
     side = Size.square(spec.scales.patch_size)
     planned = planned or [Planned(scale, spec.scales.window(around, scale)) for scale in spec.scales_read]
     patches = [_patch(image, one, spec.scales, channels) for one in planned]

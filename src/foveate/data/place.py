@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from affine import Affine
@@ -42,6 +42,7 @@ class Stretched(NamedTuple):
 
     image: Size  # size of the image
     mask: Size  # size of the mask
+    note: str = ""  # what was taken for granted; empty for nothing
 
     def positions(self, rows: IntArray, cols: IntArray) -> Positions:
         """Of the crossings of ascending rows (n,) and columns (m,) of the image: the pixels under the centres."""
@@ -54,10 +55,11 @@ class Stretched(NamedTuple):
 class OnGround:
     """Image and mask lie on the ground, in one coordinate reference system or in two.
 
-    Without a system of its own the one is in that of the other.
+    Without a system of its own the one is in that of the other. The `note` says what of the image the mask leaves out.
     """
 
     def __init__(self, image: Georeference, mask: Georeference) -> None:
+        self.note = ""
         self._own, self._mask = Affine(*image.transform), ~Affine(*mask.transform)
         self._systems = first, second = system_of(image), system_of(mask)
         self._is_warped = first is not None and second is not None and first != second
@@ -139,14 +141,10 @@ def system_of(place: Georeference | None) -> Any:
         raise DatasetError(f"unknown coordinate reference system: {error}") from None
 
 
-class Placed(NamedTuple):
-    """How a mask lies on its image."""
-
-    placement: Stretched | OnGround  # where pixels of the image lie in it
-    note: str = ""  # what was taken for granted, or what of the image it leaves out; empty for nothing
+Placement: TypeAlias = Stretched | OnGround
 
 
-def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
+def placement_of(image: ImageReader, mask: ImageReader) -> Placement:
     """How a mask lies on its image: by their places on the ground where both have one, else pixel by pixel.
 
     Where neither is of the other's size nor both have a place, they may still be the same rectangle by the sizes of
@@ -162,14 +160,14 @@ def placement_of(image: ImageReader, mask: ImageReader) -> Placed:
         known = "image" if ours is not None else "mask"
         alone = ours is not None or theirs is not None
         note = f"only the {known} has a georeference; image and mask are matched pixel by pixel"
-        return Placed(Stretched(image.size, mask.size), note if alone else "")
+        return Stretched(image.size, mask.size, note if alone else "")
     shown = mask.size
     if mask.resolution is not None and image.resolution is not None:  # in pixels of the image
         shown = size_at(mask, mask.resolution, image.resolution.row)
     # Each was rounded to whole pixels, in a grid of its own.
     sides = ((shown.height, image.size.height), (shown.width, image.size.width))
     if mask.resolution is not None and all(abs(own - other) <= 1 + 0.01 * other for own, other in sides):
-        return Placed(Stretched(image.size, mask.size))
+        return Stretched(image.size, mask.size)
     lost = [kind for kind, place in (("image", ours), ("mask", theirs)) if place is None]
     raise DatasetError(
         f"the image {image.location} is {image.size.height} x {image.size.width} pixels and its mask {mask.location} "
@@ -186,14 +184,14 @@ def _ground(reader: ImageReader) -> Georeference | None:
     return place
 
 
-def _on_ground(image: ImageReader, mask: ImageReader, placement: OnGround) -> Placed:
+def _on_ground(image: ImageReader, mask: ImageReader, placement: OnGround) -> Placement:
     # Points over the image, its corners among them.
     y, x = np.linspace(0, image.size.height, 33), np.linspace(0, image.size.width, 33)
     rows, cols = placement.points(*np.meshgrid(y, x, indexing="ij"))
     corners, size = np.ix_([0, -1], [0, -1]), mask.size
     apart = abs(rows[corners] - [[0, 0], [size.height] * 2]), abs(cols[corners] - [[0, size.width]] * 2)
     if np.max(apart) < _SAME:
-        return Placed(Stretched(image.size, mask.size))
+        return Stretched(image.size, mask.size)
     inside = (rows >= 0) & (rows <= mask.size.height) & (cols >= 0) & (cols <= mask.size.width)
     if not inside.any() and not _meet(rows, cols, mask.size):
         raise DatasetError(
@@ -201,7 +199,8 @@ def _on_ground(image: ImageReader, mask: ImageReader, placement: OnGround) -> Pl
             f"the mask {_span(mask)}. Correct one georeference, or remove it to match them pixel by pixel"
         )
     share = float(inside.mean())
-    return Placed(placement, f"the mask covers {share:.0%} of its image" if share < 0.995 else "")
+    placement.note = f"the mask covers {share:.0%} of its image" if share < 0.995 else ""
+    return placement
 
 
 def _meet(rows: NDArray[Any], cols: NDArray[Any], size: Size) -> bool:

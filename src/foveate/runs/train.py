@@ -9,8 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from foveate.data.datamodule import FoveateDataModule
-from foveate.data.locations import LocationSpec
-from foveate.data.sampling import Nesting
+from foveate.data.locations import LocationSpec, Nesting
 from foveate.data.sections import TrainedOn
 from foveate.devices import cores_left_by
 from foveate.networks.parts import PolicyNetwork

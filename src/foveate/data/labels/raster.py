@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.labels.table import NO_CLASS, LabelTable, Meaning
-from foveate.data.place import Placed, Positions, Stretched, placement_of
+from foveate.data.place import Placement, Positions, Stretched, placement_of
 from foveate.data.readers.gdal import GdalReader, open_dataset
 from foveate.data.readers.pyramid import STRIP_BYTES, ImageReader
 from foveate.errors import DatasetError
@@ -52,7 +52,7 @@ class RasterLabels:
     Args:
         mask: the open mask, or a function that gives it, for one that a cache may have closed meanwhile.
         meaning: what its values mean; also an attribute.
-        placed: where the image lies in it; over the same pixels when None.
+        place: where the image lies in it; over the same pixels when None.
         size: of the image; of the mask when None.
         use_nodata: whether a value that is a class counts as no data where the mask says so.
 
@@ -64,7 +64,7 @@ class RasterLabels:
         self,
         mask: ImageReader | Callable[[], ImageReader],
         meaning: Meaning,
-        placed: Placed | None = None,
+        place: Placement | None = None,
         *,
         size: Size | None = None,
         use_nodata: bool = True,
@@ -72,9 +72,7 @@ class RasterLabels:
         reader = mask() if callable(mask) else mask
         self._get: Callable[[], ImageReader] = mask if callable(mask) else lambda: reader
         self.location, self.size = reader.location, size or reader.size
-        placed = placed or Placed(Stretched(self.size, reader.size))
-        self._place = placed.placement
-        self.notes: tuple[str, ...] = (placed.note,) if placed.note else ()
+        self._place = place or Stretched(self.size, reader.size)
         self.meaning, self._use_nodata = meaning, use_nodata
         self.membership: Membership = Exclusive()
         file = MaskFile.of(reader)
@@ -85,7 +83,7 @@ class RasterLabels:
                 "each pixel"
             )
         self.colours = file.colours
-        self.notes = (*self.notes, *meaning.check(reader))
+        self.notes = (*filter(None, [self._place.note]), *meaning.check(reader))
 
     @property
     def rasters(self) -> list[RasterLabels]:
@@ -196,7 +194,7 @@ class YesNoTable(LabelTable):
         return super().values(pixels, location)
 
     def refuse(self, values: NDArray[Any], ids: NDArray[np.int16], counted: BoolArray, location: str) -> None:
-        """See `Meaning`; what 1 and 255 mean side by side has to be said."""
+        """Refuse also 1 beside 255: what they mean then has to be said."""
         yes = values[(ids == 1) & counted]
         if self._guessed and (yes == 1).any() and (yes == 255).any():
             raise DatasetError(
@@ -252,8 +250,8 @@ def mask_source(
     path: Path, image: ImageReader, meaning: Meaning, config: DataConfig, mask: Callable[[Path], ImageReader]
 ) -> RasterLabels:
     """One mask; arguments and errors are those of `open_source`."""
-    placed = placement_of(image, mask(path))
-    return RasterLabels(lambda: mask(path), meaning, placed, size=image.size, use_nodata=config.use_nodata)
+    place = placement_of(image, mask(path))
+    return RasterLabels(lambda: mask(path), meaning, place, size=image.size, use_nodata=config.use_nodata)
 
 
 def class_files(place: Path, names: Sequence[str]) -> list[Path | None]:

@@ -1,7 +1,7 @@
 """Which value, or which colour, of a mask file means which class."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ _SHOWN = 12
 _APART = 16
 
 
-class Meaning:
+class _Lookup:
     """Class ids by whole numbers of any size, which stand for what is in a mask.
 
     Args:
@@ -31,22 +31,6 @@ class Meaning:
         self.rounded, self._keys = rounded, np.array(sorted(entries), np.int64)
         self._ids = np.array([entries[key] for key in sorted(entries)], np.int16)
         self._table = self._searched(np.arange(min(max(int(self._keys[-1]), 0), np.iinfo(np.uint16).max) + 2))
-
-    def check(self, mask: ImageReader) -> tuple[str, ...]:
-        """Refuse a mask by its header; what is taken for granted of it."""
-        raise NotImplementedError
-
-    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
-        """One number for each pixel (bands, h, w), (h, w); `DatasetError` when they are of another kind."""
-        raise NotImplementedError
-
-    def shown(self, value: Any) -> str:
-        """A number as a user knows it."""
-        raise NotImplementedError
-
-    def setting(self, value: Any, label: int) -> str:
-        """What in the configuration makes a number a class."""
-        raise NotImplementedError
 
     def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
         """The class id or `IGNORE` of each number, `NO_CLASS` of one that is not allowed; NaN is `IGNORE`."""
@@ -77,7 +61,7 @@ class Meaning:
         return np.where(self._keys[place] == values, self._ids[place], np.int16(NO_CLASS))
 
 
-class LabelTable(Meaning):
+class LabelTable(_Lookup):
     """The values of masks of one band.
 
     A class that `label_map`, from values to class ids or `IGNORE`, leads nothing to keeps its own id as its value, so
@@ -101,13 +85,13 @@ class LabelTable(Meaning):
             )
 
     def check(self, mask: ImageReader) -> tuple[str, ...]:
-        """See `Meaning`; several bands are taken to be equal."""
+        """Refuse a mask by its header; what is taken for granted of it: that several bands are equal."""
         if mask.dtype.kind not in "buif":
             raise DatasetError(f"the mask {mask.location} holds {mask.dtype}; a mask is one band of class ids")
         return (f"the mask has {mask.bands} equal bands; Foveate reads the first",) if mask.bands > 1 else ()
 
     def values(self, pixels: Raster, location: str) -> NDArray[Any]:
-        """Those of the first band."""
+        """One number for each pixel (bands, h, w), (h, w); `DatasetError` when they are of another kind."""
         if self.rounded:
             pixels = self._keys[np.searchsorted((self._keys[1:] + self._keys[:-1]) / 2, pixels)]
         if len(pixels) > 1 and (pixels[1:] != pixels[:1]).any():
@@ -133,16 +117,16 @@ class LabelTable(Meaning):
         )
 
     def shown(self, value: Any) -> str:
-        """The number itself."""
+        """A number as a user knows it."""
         return _number(value)
 
     def setting(self, value: Any, label: int) -> str:
-        """The label map with one entry more."""
+        """What in the configuration makes a number a class: the label map with one entry more."""
         entries = ", ".join(f"{key}: {meant}" for key, meant in {**self._map, int(value): label}.items())
         return f"data.label_map={{{entries}}}"
 
 
-class ColourTable(Meaning):
+class ColourTable(_Lookup):
     """The colours of masks of three bands, or of one with a colour table, by the class id or `IGNORE` they mean."""
 
     in_colours = True
@@ -186,6 +170,9 @@ class ColourTable(Meaning):
     def setting(self, value: Any, label: int) -> str:
         """The colour's entry among the others."""
         return f"'{self.shown(value)}': {label} in data.label_map"
+
+
+Meaning: TypeAlias = LabelTable | ColourTable
 
 
 def _several_bands(pixels: Raster, location: str, classes: int) -> str:
