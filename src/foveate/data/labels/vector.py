@@ -43,7 +43,7 @@ class VectorLabels:
     def __init__(self, path: Path, image: ImageReader, config: DataConfig) -> None:
         self.location, self.size, self.membership = str(path), image.size, config.membership
         self.rasters: tuple[()] = ()
-        self._unlabelled = _unlabelled(config)
+        self._unlabelled, self._order = _unlabelled(config), config.vectors.order
         table = _large_table(path, image, config)
         self._outlines = _Kept(path, image, config) if table is None else _ReadNear(table, image, config)
         self.notes = self._outlines.notes
@@ -70,9 +70,10 @@ class VectorLabels:
     def _drawn(self, top: int, left: int) -> LabelArray:
         tile = shapely.box(left - 1, top - 1, left + _TILE + 1, top + _TILE + 1)
         geometries, ids = self._outlines.near(*tile.bounds)
+        order = _drawing_order(geometries, ids, self._order)
         # An outline of a million corners is drawn where it is needed only.
-        parts = shapely.clip_by_rect(geometries, *tile.bounds)
-        shapes = [(part, int(label)) for part, label in zip(parts, ids, strict=True) if not part.is_empty]
+        parts = shapely.clip_by_rect(geometries[order], *tile.bounds)
+        shapes = [(part, int(label)) for part, label in zip(parts, ids[order], strict=True) if not part.is_empty]
         draw = partial(rasterize, out_shape=(_TILE, _TILE), transform=Affine(1, 0, left, 0, 1, top), dtype="uint8")
         result: LabelArray = np.full((_TILE, _TILE), self._unlabelled, self.membership.dtype)
         if not shapes:
@@ -116,13 +117,12 @@ class _Kept:
                 f"{left:.0f} to {right:.0f} and rows {top:.0f} to {bottom:.0f}, and the image has {image.size.width} x "
                 f"{image.size.height} pixels. Set data.vectors.coordinates to pixels, crs or lonlat"
             )
-        order = _drawing_order(placed[on_image], ids[on_image], vectors.order)
-        self._geometries, self._ids = placed[on_image][order], ids[on_image][order]
+        self._geometries, self._ids = placed[on_image], ids[on_image]
         self._tree = shapely.STRtree(self._geometries)
         self.notes: tuple[str, ...] = (*shapes.notes, *notes, *_counted(ids[on_image], len(ids), config, path))
 
     def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Those that may meet a box, and their class ids, in the order in which they are drawn."""
+        """Those that may meet a box, and their class ids, in the order of the file."""
         chosen = np.sort(self._tree.query(shapely.box(left, top, right, bottom)))
         return self._geometries[chosen], self._ids[chosen]
 
@@ -148,12 +148,9 @@ class _ReadNear:
 
     def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """By the spatial index of the file."""
-        path = self._table.path
         shapes = self._table.within(self._bounds(left, top, right, bottom))
-        ids = class_ids(shapes.labels, self._config, path)
-        placed, _ = in_pixels(shapes, self._image, "crs", path)
-        order = _drawing_order(placed, ids, self._config.vectors.order)
-        return placed[order], ids[order]
+        placed, _ = in_pixels(shapes, self._image, "crs", self._table.path)
+        return placed, class_ids(shapes.labels, self._config, self._table.path)
 
     def _bounds(self, left: float, top: float, right: float, bottom: float) -> Bounds:
         """A box of pixels as one in the file's coordinates that holds it."""
