@@ -5,7 +5,8 @@ import torch
 from typer.testing import CliRunner
 
 from foveate.cli.app import app
-from foveate.cli.arguments import places, refuse_settings
+from foveate.cli.predict import refuse_settings
+from foveate.cli.terminal import places
 from foveate.data.config import DataConfig
 from foveate.devices import device_named, device_of
 from foveate.errors import ConfigError

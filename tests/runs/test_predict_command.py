@@ -176,7 +176,7 @@ def test_a_part_that_cannot_be_read_is_left_empty_or_stops(workspace, tmp_path, 
     strict = invoke(*arguments, "--strict")
     assert strict.exit_code == 1
     assert "could not read" in strict.output
-    monkeypatch.setattr("foveate.cli.predict._Command._preview", lambda *arguments: None)
+    monkeypatch.setattr("foveate.cli.predict._preview", lambda *arguments: None)
     done = invoke(*arguments, "--resume")
     assert done.exit_code == 3, done.output
     assert "a block stays empty" in done.output

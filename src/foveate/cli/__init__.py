@@ -1,1 +1,1 @@
-"""The command line: `app` gathers the commands, `arguments` and `console` serve them, all others hold commands."""
+"""The command line: `app` gathers the commands, `terminal` serves them, all others hold commands."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.console import errors
+from foveate.cli.terminal import errors
 from foveate.errors import FoveateError
 from foveate.package import __version__
 from foveate.processes import end_on_signals, follow_leader

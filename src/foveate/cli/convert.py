@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveate.cli.arguments import Overwrite, Plane, check_all_there, check_image, coordinates_of
-from foveate.cli.console import errors, output, progress_bar
+from foveate.cli import terminal
+from foveate.cli.terminal import errors, output, progress_bar
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def convert(
     labels: Annotated[
         bool, typer.Option("--labels", help="The image holds class ids, which must not be blended.")
     ] = False,
-    plane: Plane = None,
-    overwrite: Overwrite = False,
+    plane: terminal.Plane = None,
+    overwrite: terminal.Overwrite = False,
 ) -> None:
     """Write an image as a cloud-optimised TIFF with a pyramid, in bounded memory.
 
@@ -45,32 +45,25 @@ def convert(
 
         foveate convert stack.ome.tif plane.tif --plane z=3
     """
-    check_image(source)
-
-    import typing
+    terminal.check_there(source)
 
     from foveate.data.pyramids import convert as convert_image
-    from foveate.data.readers import open_image
     from foveate.data.readers.base import plane_of
-    from foveate.reporting.tables import facts_table, image_facts
     from foveate.tiff.raster import Compression
 
-    allowed = typing.get_args(Compression)
-    if compression not in allowed:
-        raise ConfigError(f"--compression {compression}; allowed are {', '.join(allowed)}")
+    compressed = terminal.one_of(Compression, compression, "--compression")
     with progress_bar(f"converting {Path(source).name}") as bar:
         convert_image(
             source,
             destination,
             overwrite=overwrite,
             tile=tile,
-            compression=cast("Compression", compression),
+            compression=compressed,
             labels=labels,
             plane=plane_of(plane),
             progress=bar.to,
         )
-    with open_image(destination) as reader:
-        output.print(facts_table(str(destination), image_facts(reader)))
+    terminal.show_image(destination)
     output.say(f"written to {destination}")
 
 
@@ -91,7 +84,7 @@ def polygons(
             help="pixels (of the image), crs (of the class map), lonlat, or auto (crs if there is one, else pixels)."
         ),
     ] = "auto",
-    overwrite: Overwrite = False,
+    overwrite: terminal.Overwrite = False,
 ) -> None:
     """Write the regions of a class map as polygons, in bounded memory.
 
@@ -107,8 +100,9 @@ def polygons(
 
         foveate polygons predictions/town.classes.tif --out houses.geojson --leave-out ground --regular
     """
-    check_all_there([class_map])
+    terminal.check_there(class_map, says=terminal.NOTHING)
 
+    from foveate.types import Coordinates
     from foveate.writers import PolygonsConfig
     from foveate.writers.polygons import write_polygons
 
@@ -119,7 +113,7 @@ def polygons(
             class_map,
             out,
             config,
-            coordinates=coordinates_of(coordinates, "--coordinates"),
+            coordinates=terminal.one_of(Coordinates, coordinates, "--coordinates"),
             overwrite=overwrite,
             on_progress=bar.by,
         )
@@ -153,7 +147,7 @@ def prepare(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Number of images to work on at a time (default: one per core).")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: terminal.Overwrite = False,
 ) -> None:
     """Turn the official download of one of the paper's data sets into a manifest for training.
 
@@ -199,20 +193,14 @@ def prepare(
 
 
 def _recipe(name: str, fusion: str | None, classes: str | None, crop: int | None) -> Recipe:
-    import typing
-
     from foveate.paper.preparation import Cityscapes, DeepGlobe, Gleason2019
     from foveate.paper.preparation.data_sets import Fusion, Scheme
 
     if name == Gleason2019.name:
-        options: dict[str, Any] = {}
-        for option, key, value, allowed in (
-            ("--fusion", "fusion", fusion, typing.get_args(Fusion)),
-            ("--classes", "scheme", classes, typing.get_args(Scheme)),
-        ):
-            if value is not None and value not in allowed:
-                raise ConfigError(f"{option} {value}; allowed are {', '.join(allowed)}")
-            options |= {key: value} if value else {}
+        given = (("fusion", Fusion, fusion, "--fusion"), ("scheme", Scheme, classes, "--classes"))
+        options = {
+            key: terminal.one_of(allowed, value, name) for key, allowed, value, name in given if value is not None
+        }
         return Gleason2019(**options, crop=crop)
     if fusion or classes or crop is not None:
         raise ConfigError(f"--fusion, --classes and --crop are for {Gleason2019.name}, not for {name}")

@@ -6,15 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli import arguments
-from foveate.cli.console import errors, jobs_bar, output, progress_bar
+import foveate
+from foveate import runs
+from foveate.cli import terminal
+from foveate.cli.terminal import errors, jobs_bar, output, progress_bar
 from foveate.errors import ConfigError
+from foveate.files import refuse_existing
 
 
 def evaluate(
-    run: arguments.RunFolder,
-    overrides: arguments.Overrides = None,
-    sets: arguments.Sets = None,
+    run: terminal.RunFolder,
+    overrides: terminal.Overrides = None,
+    sets: terminal.Sets = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     out: Annotated[Path | None, typer.Option(help="JSON file (default: RUN/evaluation/SPLIT.json).")] = None,
     hausdorff: Annotated[
@@ -24,12 +27,12 @@ def evaluate(
         bool | None,
         typer.Option("--maps/--no-maps", help="Also draw the maps as pictures; or write no maps at all."),
     ] = None,
-    devices: arguments.Devices = None,
-    processes: arguments.ProcessCount = 1,
-    checkpoint: arguments.Checkpoint = "best",
-    device: arguments.Device = "auto",
-    overwrite: arguments.Overwrite = False,
-    code: arguments.Code = None,
+    devices: terminal.Devices = None,
+    processes: terminal.ProcessCount = 1,
+    checkpoint: terminal.Checkpoint = "best",
+    device: terminal.Device = "auto",
+    overwrite: terminal.Overwrite = False,
+    code: terminal.Code = None,
 ) -> None:
     """Evaluate a trained run on the whole images of a split.
 
@@ -46,49 +49,35 @@ def evaluate(
 
         foveate evaluate runs/idrid --hausdorff --maps --devices cpu:4
     """
-    overrides = arguments.joined(overrides, sets)
-    arguments.check_run(run, overrides, data=True)
+    overrides = terminal.joined(overrides, sets)
+    terminal.check_run(run, overrides, data=True)
 
-    from foveate.files import refuse_existing, write_text
+    from foveate.reporting import tables
     from foveate.reporting.previews import save_map_previews
-    from foveate.reporting.tables import evaluation_table
-    from foveate.runs.evaluate import EvaluationOptions, evaluate_run
-    from foveate.runs.folder import RunFolder
-    from foveate.texts import sealed
 
-    place, count = arguments.places(devices, device, processes)
-    path = out or RunFolder(run).evaluation(split)
+    folder, how = runs.RunFolder(run), terminal.loading(checkpoint, overrides, devices, device, processes)
+    path = out or folder.evaluation(split)
     refuse_existing(path, overwrite)
-    options = EvaluationOptions(
-        hausdorff, path.with_name(f"{path.stem}-maps") if maps is not False else None, overwrite
-    )
-    config = RunFolder(run).configured(overrides)
-    if note := RunFolder(run).note_of_tuning(config):
+    maps_folder = path.with_name(f"{path.stem}-maps") if maps is not False else None
+    config = folder.configured(overrides)
+    if note := folder.note_of_tuning(config):
         errors.say(note, "note", "yellow")
     with progress_bar(f"evaluating {split}") as bar:
-        evaluation = evaluate_run(
-            run,
-            split,
-            options,
-            checkpoint=checkpoint,
-            device=place,
-            overrides=overrides,
-            processes=count,
-            on_progress=bar.by,
-        )
-    write_text(path, sealed(evaluation.tree()), overwrite=overwrite)
-    output.print(evaluation_table(f"{run} on {split}", evaluation))
+        options = runs.EvaluationOptions(hausdorff, maps_folder, overwrite)
+        evaluation = runs.evaluate_run(run, split, options, **how, on_progress=bar.by)
+    evaluation.write(path, overwrite=overwrite)
+    output.print(tables.evaluation_table(f"{run} on {split}", evaluation))
     output.say(f"written to {path}")
-    if options.maps is not None and maps:
+    if maps_folder is not None and maps:
         with progress_bar("drawing maps") as bar:
-            save_map_previews(config, split, options.maps, overwrite=overwrite, on_progress=bar.by)
-        output.say(f"maps are in {options.maps}")
+            save_map_previews(config, split, maps_folder, overwrite=overwrite, on_progress=bar.by)
+        output.say(f"maps are in {maps_folder}")
 
 
 def tune(
-    run: arguments.RunFolder,
-    overrides: arguments.Overrides = None,
-    sets: arguments.Sets = None,
+    run: terminal.RunFolder,
+    overrides: terminal.Overrides = None,
+    sets: terminal.Sets = None,
     split: Annotated[str, typer.Option(help="Split whose images are used: val, train or test.")] = "val",
     budgets: Annotated[
         str, typer.Option(help="Budgets, as shares of the cost of one fixed field of view.")
@@ -96,12 +85,12 @@ def tune(
     tta: Annotated[
         str, typer.Option(metavar="NAMES", help="Test-time augmentations to try too: flips, d4, or flips,d4.")
     ] = "",
-    devices: arguments.Devices = None,
-    processes: arguments.ProcessCount = 1,
-    checkpoint: arguments.Checkpoint = "best",
-    device: arguments.Device = "auto",
-    overwrite: arguments.Overwrite = False,
-    code: arguments.Code = None,
+    devices: terminal.Devices = None,
+    processes: terminal.ProcessCount = 1,
+    checkpoint: terminal.Checkpoint = "best",
+    device: terminal.Device = "auto",
+    overwrite: terminal.Overwrite = False,
+    code: terminal.Code = None,
 ) -> None:
     """Choose on the validation images how a trained run spends a budget of passes.
 
@@ -119,29 +108,17 @@ def tune(
         foveate tune runs/mine inference.tta=flips
     """
     shares, ttas = _shares(budgets), _augmentations(tta)
-    overrides = arguments.joined(overrides, sets)
-    arguments.check_run(run, overrides, data=True)
+    overrides = terminal.joined(overrides, sets)
+    terminal.check_run(run, overrides, data=True)
 
-    from foveate.reporting.tables import tuning_table
-    from foveate.runs.folder import RunFolder
+    from foveate.reporting import tables
     from foveate.runs.tune import tune
 
-    place, count = arguments.places(devices, device, processes)
+    how = terminal.loading(checkpoint, overrides, devices, device, processes)
     with progress_bar(f"trying on {split}") as bar:
-        trials = tune(
-            run,
-            split=split,
-            budgets=shares,
-            ttas=ttas,
-            checkpoint=checkpoint,
-            device=place,
-            overrides=overrides,
-            processes=count,
-            overwrite=overwrite,
-            on_progress=bar.by,
-        )
-    output.print(tuning_table(f"{run} on {split}", trials))
-    output.say(f"written to {RunFolder(run).tuned_file}; next: foveate predict {run} IMAGE --budget fixed")
+        trials = tune(run, split=split, budgets=shares, ttas=ttas, overwrite=overwrite, on_progress=bar.by, **how)
+    output.print(tables.tuning_table(f"{run} on {split}", trials))
+    output.say(f"written to {runs.RunFolder(run).tuned_file}; next: foveate predict {run} IMAGE --budget fixed")
 
 
 def _augmentations(text: str) -> list[Any]:
@@ -163,8 +140,8 @@ def _shares(text: str) -> list[float]:
 
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
-    overrides: arguments.Overrides = None,
-    sets: arguments.Sets = None,
+    overrides: terminal.Overrides = None,
+    sets: terminal.Sets = None,
     estimators: Annotated[
         str | None, typer.Option(help="Estimators, separated by commas (default: all that fit).")
     ] = None,
@@ -179,7 +156,7 @@ def compare(
         str,
         typer.Option(help="auto (every GPU, or one process per core), cpu, cpu:N (N processes), or GPUs: 0, 0,2, 0-3."),
     ] = "auto",
-    code: arguments.Code = None,
+    code: terminal.Code = None,
 ) -> None:
     """Train and evaluate several estimators under equal conditions, and write the table of the paper.
 
@@ -201,13 +178,10 @@ def compare(
 
         foveate compare configs/idrid.yaml --devices 0,1
     """
-    from foveate.runs.config import RunConfig
-
-    arguments.refuse_method("--methods", methods, "--estimators")
-    settings, numbers = RunConfig.load(config, arguments.joined(overrides, sets)), _numbers(seeds)
+    terminal.refuse_method("--methods", methods, "--estimators")
+    settings, numbers = foveate.RunConfig.load(config, terminal.joined(overrides, sets)), _numbers(seeds)
     settings.check_files()  # before torch is loaded
 
-    from foveate.api.training import compare as run_comparison
     from foveate.runs.compare import fitting_estimators
 
     folder = out or Path("comparisons") / settings.name
@@ -216,7 +190,7 @@ def compare(
         errors.say(f"{name} is left out: {reason}", "note", "yellow")
     with jobs_bar() as bar:
         try:
-            result = run_comparison(
+            result = foveate.compare(
                 settings, chosen, folder, seeds=numbers, split=split, devices=devices, on_change=bar.show
             )
         except SystemExit:
@@ -243,12 +217,10 @@ def _numbers(text: str) -> list[int]:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, runs, predictions and pictures.")] = Path("demo-output"),
-    change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Configuration values to change.")
-    ] = None,
+    change: terminal.Changes = None,
     compare: Annotated[bool, typer.Option(help="Also train and evaluate every fixed field of view.")] = True,
     minutes: Annotated[float, typer.Option(help="Time limit; comparisons that would exceed it are left out.")] = 6.0,
-    overwrite: arguments.Overwrite = False,
+    overwrite: terminal.Overwrite = False,
 ) -> None:
     """Segment the whole Earth into sea, land and lakes, with data that pip installs (`foveate[demo]`).
 
@@ -263,13 +235,12 @@ def demo(
         foveate demo --out earth --no-compare
     """
     from foveate.demo import run_demo
-    from foveate.files import refuse_existing
-    from foveate.reporting.tables import comparison_table
+    from foveate.reporting import tables
 
     refuse_existing(out / "results.json", overwrite)
     start = time.monotonic()
     result = run_demo(out, errors.say, overrides=change, compare=compare, minutes=minutes)
-    output.print(comparison_table("Everything outside the Americas, never seen in training", result.evaluations))
+    output.print(tables.comparison_table("Everything outside the Americas, never seen in training", result.evaluations))
     for path in (*result.pictures, result.results):
         output.say(f"written: {path}")
     output.say(f"done in {time.monotonic() - start:.0f} s")

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.arguments import Checkpoint, Code, Device, Devices, Overwrite, RunFolder, check_run, refuse_settings
-from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor
+from foveate import runs
+from foveate.cli import terminal
+from foveate.cli.terminal import errors, output, progress_bar, say_how_to_resume, show_cursor
 from foveate.errors import ConfigError, DatasetError, FoveateError, OutputExistsError, OutputInUseError, StoppedError
+from foveate.processes import Stop, stopping
 
 if TYPE_CHECKING:
     from foveate.inference.session import Share, Start
     from foveate.inference.team import Team
-    from foveate.processes import Stop
     from foveate.runs.folder import TrainedRun
     from foveate.runs.predict import PredictionRequest
 
 
 def predict(
-    run: RunFolder,
+    run: terminal.RunFolder,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images to segment: files or URLs.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Configuration values to change.")
-    ] = None,
+    change: terminal.Changes = None,
     outputs: Annotated[
         str | None,
         typer.Option(
@@ -57,15 +60,15 @@ def predict(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at a part that cannot be read instead of leaving it empty.")
     ] = False,
-    checkpoint: Checkpoint = "best",
-    device: Device = "auto",
-    devices: Devices = None,
+    checkpoint: terminal.Checkpoint = "best",
+    device: terminal.Device = "auto",
+    devices: terminal.Devices = None,
     dask: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Dask cluster that predicts the blocks: tcp://HOST:8786, or local."),
     ] = None,
-    overwrite: Overwrite = False,
-    code: Code = None,
+    overwrite: terminal.Overwrite = False,
+    code: terminal.Code = None,
 ) -> None:
     """Segment images of any size with a trained run.
 
@@ -104,148 +107,142 @@ def predict(
         from foveate.inference.executor import require_dask
 
         require_dask()
-    check_run(run, change)
+    terminal.check_run(run, change)
+    refuse_settings(images)
 
-    import json
-    import os
-
-    from foveate.cli.arguments import coordinates_of
     from foveate.data.area import Roi
     from foveate.devices import device_named, devices_of
     from foveate.inference.memory import parse_memory
     from foveate.runs.predict import PredictionRequest
+    from foveate.types import Coordinates
 
-    refuse_settings(images)
     if budget:
         change = [*(change or []), f"inference.budget={budget}", "inference.planner=pyramid"]
     if outputs:
         change = [*(change or []), f"inference.outputs={json.dumps([name.strip() for name in outputs.split(',')])}"]
     limit = parse_memory(memory) if memory else None
-    area = Roi(roi, coordinates_of(roi_coordinates, "--roi-coordinates")) if roi else None
+    area = Roi(roi, terminal.one_of(Coordinates, roi_coordinates, "--roi-coordinates")) if roi else None
     request = PredictionRequest(
         run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit, area
     )
     if devices is None and device == "auto" and "WORLD_SIZE" in os.environ:
         devices = "auto"  # the processes that a launcher started take one each
     places = devices_of(devices) if devices else [str(device_named(device))]
-    exit_code = _Command(request).run_on_dask(places, dask) if dask else _Command(request).run(places)
+    with stopping(_say_stopping, show_cursor) as stop:
+        exit_code = _on_dask(request, places, dask, stop) if dask else _here(request, places, stop)
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def refuse_settings(images: list[str]) -> None:
+    """Refuse what looks like a setting among images: other commands take it there."""
+    setting = re.compile(rf"({'|'.join(runs.RunConfig.model_fields)})\.[\w.]+=")
+    for image in images:
+        if setting.match(image) and not Path(image).exists():
+            raise ConfigError(f"{image} is a setting, not an image; write --set {image}")
 
 
 UNREADABLE = 3  # exit code: all images are done, but parts of some could not be read
 
 
-class _Command:
-    """One call of the command: what is done and what failed so far."""
+def _here(request: PredictionRequest, devices: list[str], stop: Stop) -> int:
+    """The exit code; the processes of this computer predict, or those that a launcher started."""
+    from foveate.runs.predict import help_predict, predicting
 
-    def __init__(self, request: PredictionRequest) -> None:
-        self._request = request
-        self._done: dict[Path, dict[str, Any]] = {}
-        self._failed: dict[Path, str] = {}
-        self._mistakes = 0
-        self._share: Share | None = None
+    with predicting(request, devices) as team:
+        if team.leads:
+            return _lead(request, team, stop)
+        help_predict(request, team, _warn, stop)
+        return stop.exit_code if stop() else 0
 
-    def run(self, devices: list[str]) -> int:
-        """The exit code."""
-        from foveate.processes import stopping
-        from foveate.runs.predict import help_predict, predicting
 
-        with stopping(_say_stopping, show_cursor) as stop, predicting(self._request, devices) as team:
-            if not team.leads:
-                help_predict(self._request, team, _warn, stop)
-                return stop.exit_code if stop() else 0
-            return self._lead(team, stop)
+def _on_dask(request: PredictionRequest, devices: list[str], address: str, stop: Stop) -> int:
+    """The exit code; the workers of a cluster predict, this process writes the results."""
+    from foveate.inference.team import Team
+    from foveate.runs.predict import on_dask
 
-    def run_on_dask(self, devices: list[str], address: str) -> int:
-        """The exit code; the workers of a cluster predict, this process writes the results."""
-        from foveate.inference.team import Team
-        from foveate.processes import stopping
-        from foveate.runs.predict import on_dask
+    with on_dask(request, devices[0], address, len(devices) if len(devices) > 1 else None) as share:
+        return _lead(request, Team(devices[0]), stop, share)
 
-        workers = len(devices) if len(devices) > 1 else None
-        with (
-            stopping(_say_stopping, show_cursor) as stop,
-            on_dask(self._request, devices[0], address, workers) as self._share,
-        ):
-            return self._lead(Team(devices[0]), stop)
 
-    def _lead(self, team: Team, stop: Stop) -> int:
-        from foveate.reporting.tables import predictions_table
-        from foveate.runs.folder import RunFolder
+def _lead(request: PredictionRequest, team: Team, stop: Stop, share: Share | None = None) -> int:
+    from foveate.reporting import tables
 
-        trained = self._request.load(team.device)
-        if note := RunFolder(self._request.run).note_of_tuning(trained.config):
-            errors.say(note, "note", "yellow")
-        for number, image in enumerate(self._request.images):
-            try:
-                self._done[Path(image)] = self._predict(trained, team, stop, number, image)
-            except StoppedError as error:
-                say_how_to_resume(error)
-                return stop.exit_code
-            except Exception as error:  # whatever it is, it must not cost the other images
-                self._failed[Path(image)] = _reason(error)
-                self._mistakes += isinstance(error, ConfigError | DatasetError | OutputExistsError | OutputInUseError)
-                errors.say(_reason(error), "failed", "bold red")
-        if self._done:
-            output.print(predictions_table(self._done, self._failed))
-            output.say(f"written to {self._request.out}")
-        torn = {image: summary for image, summary in self._done.items() if summary["failed_blocks"]}
-        for path, summary in torn.items():
-            share, count = summary["share_unreadable"], len(summary["failed_blocks"])
-            _warn(f"{share:.2%} of {path} could not be read: {count} blocks are left empty; STEM.json names them")
-        if self._failed:  # where nothing could even begin, what was given was wrong
-            return 2 if self._mistakes == len(self._request.images) else 1
-        return UNREADABLE if torn else 0
-
-    def _predict(self, trained: TrainedRun, team: Team, stop: Stop, number: int, image: str) -> dict[str, Any]:
-        from foveate.inference.session import Session
-        from foveate.runs.predict import predict
-
-        request = self._request
-        limit = None if request.memory is None else request.memory // team.local
-        with progress_bar(Path(image).name) as bar:
-
-            def on_start(start: Start) -> None:
-                bar.of(start.megapixels, "MP")
-                _say_memory(start, team.local)
-
-            summary = predict(
-                trained,
-                image,
-                request.out,
-                overwrite=request.overwrite,
-                resume=request.resume,
-                strict=request.strict,
-                roi=request.roi,
-                session=Session(team, number, limit, on_start, _warn, stop, self._share),
-                on_progress=bar.by,
-            )
-        self._preview(image, trained)
-        return summary
-
-    def _preview(self, image: str, trained: TrainedRun) -> None:
-        """Draw the preview, where what it shows is there, and say what the passes were; no failure costs a result."""
-        from foveate.reporting.passes import note_of_prediction
-        from foveate.reporting.previews import save_preview
-        from foveate.runs.predict import files_of
-
-        files = files_of(image, self._request.out)
+    trained = request.load(team.device)
+    if note := runs.RunFolder(request.run).note_of_tuning(trained.config):
+        errors.say(note, "note", "yellow")
+    done: dict[Path, dict[str, Any]] = {}
+    failed: dict[Path, Exception] = {}
+    for number, image in enumerate(request.images):
         try:
-            note = note_of_prediction(files.passes, trained.config.foveation)
-            if note:
-                errors.say(f"{Path(image).name}: {note}", "note", "yellow")
-            if files.classes.exists() and (files.passes.exists() or files.fov.exists()):
-                overwrite = self._request.overwrite or self._request.resume
-                save_preview(image, files, trained.config, overwrite=overwrite)
-        except Exception as error:
-            _warn(f"the preview of {image} was not drawn: {_reason(error)}")
+            done[Path(image)] = _predict(request, trained, number, team, stop, share)
+        except StoppedError as error:
+            say_how_to_resume(error)
+            return stop.exit_code
+        except Exception as error:  # whatever it is, it must not cost the other images
+            failed[Path(image)] = error
+            errors.say(_reason(error), "failed", "bold red")
+    if done:
+        output.print(tables.predictions_table(done, {image: _reason(error) for image, error in failed.items()}))
+        output.say(f"written to {request.out}")
+    torn = {image: summary for image, summary in done.items() if summary["failed_blocks"]}
+    for path, summary in torn.items():
+        unread, count = summary["share_unreadable"], len(summary["failed_blocks"])
+        _warn(f"{unread:.2%} of {path} could not be read: {count} blocks are left empty; STEM.json names them")
+    if failed:  # where nothing could even begin, what was given was wrong
+        mistakes = (ConfigError, DatasetError, OutputExistsError, OutputInUseError)
+        wrong = len(failed) == len(request.images) and all(isinstance(error, mistakes) for error in failed.values())
+        return 2 if wrong else 1
+    return UNREADABLE if torn else 0
+
+
+def _predict(
+    request: PredictionRequest, trained: TrainedRun, number: int, team: Team, stop: Stop, share: Share | None
+) -> dict[str, Any]:
+    from foveate.inference.session import Session
+    from foveate.runs.predict import predict
+
+    image, limit = request.images[number], None if request.memory is None else request.memory // team.local
+    with progress_bar(Path(image).name) as bar:
+
+        def on_start(start: Start) -> None:
+            bar.of(start.megapixels, "MP")
+            _say_memory(start, team.local)
+
+        summary = predict(
+            trained,
+            image,
+            request.out,
+            overwrite=request.overwrite,
+            resume=request.resume,
+            strict=request.strict,
+            roi=request.roi,
+            session=Session(team, number, limit, on_start, _warn, stop, share),
+            on_progress=bar.by,
+        )
+    _preview(request, image, trained)
+    return summary
+
+
+def _preview(request: PredictionRequest, image: str, trained: TrainedRun) -> None:
+    """Draw the preview, where what it shows is there, and say what the passes were; no failure costs a result."""
+    from foveate.reporting.passes import note_of_prediction
+    from foveate.reporting.previews import save_preview
+    from foveate.runs.predict import files_of
+
+    files = files_of(image, request.out)
+    try:
+        note = note_of_prediction(files.passes, trained.config.foveation)
+        if note:
+            errors.say(f"{Path(image).name}: {note}", "note", "yellow")
+        if files.classes.exists() and (files.passes.exists() or files.fov.exists()):
+            save_preview(image, files, trained.config, overwrite=request.overwrite or request.resume)
+    except Exception as error:
+        _warn(f"the preview of {image} was not drawn: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
     """What an error says; of one that nobody foresaw also what it is and where it came from."""
-    import traceback
-
     if isinstance(error, FoveateError):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveate.cli import arguments
-from foveate.cli.console import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
-from foveate.errors import StoppedError
+import foveate
+from foveate import runs
+from foveate.cli import terminal
+from foveate.cli.terminal import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
+from foveate.errors import DatasetError, OutputExistsError, StoppedError
 from foveate.processes import Stop, StoppedAtOnce, stopping
 
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, or a folder with images/ and masks/.")],
-    overrides: arguments.Overrides = None,
-    sets: arguments.Sets = None,
+    overrides: terminal.Overrides = None,
+    sets: terminal.Sets = None,
     estimator: Annotated[
         str | None,
         typer.Option(help="Replaces the estimator of CONFIG: fixed_1, mean, ... (see foveate compare --help)."),
@@ -29,7 +31,7 @@ def train(
     method: Annotated[str | None, typer.Option(hidden=True)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue exactly from the last checkpoint.")] = False,
-    overwrite: arguments.Overwrite = False,
+    overwrite: terminal.Overwrite = False,
     devices: Annotated[
         str | None,
         typer.Option(
@@ -38,7 +40,7 @@ def train(
     ] = None,
     nodes: Annotated[int, typer.Option(help="Number of computers that train together.")] = 1,
     accelerator: Annotated[str, typer.Option(hidden=True)] = "auto",
-    code: arguments.Code = None,
+    code: terminal.Code = None,
 ) -> None:
     """Train a segmentation network as a configuration describes.
 
@@ -67,24 +69,21 @@ def train(
 
         foveate train configs/idrid.yaml --devices 0-3
     """
-    from foveate.runs.config import RunConfig
-
     # What is wrong with what was given is said before torch is loaded.
-    arguments.refuse_method("--method", method, "--estimator")
-    settings = RunConfig.load(_config_file(config), arguments.joined(overrides, sets), estimator)
+    terminal.refuse_method("--method", method, "--estimator")
+    settings = foveate.RunConfig.load(_config_file(config), terminal.joined(overrides, sets), estimator)
     settings.check_files()
     folder = out or Path("runs") / settings.name
     if not (settings.is_ensemble or resume or overwrite or "WORLD_SIZE" in os.environ):
-        arguments.check_not_trained(folder)
+        _check_not_trained(folder)
 
     from foveate.devices import is_first_process
-    from foveate.runs.folder import RunFolder
     from foveate.runs.train import trainings
     from foveate.training.processes import Processes
 
     processes = Processes.of(devices or 1, nodes, accelerator)
     processes.check_share(settings.training.images_per_step)
-    run = RunFolder(folder)
+    run = runs.RunFolder(folder)
 
     stopping_note = "stopping after this step; press Ctrl-C again to stop at once"
     with speaking(is_first_process()), stopping(lambda: errors.say(stopping_note), show_cursor) as stop:
@@ -109,9 +108,8 @@ class _NothingWrittenError(StoppedError):
 
 
 def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, place: tuple[str | int, int, str]) -> None:
+    from foveate.reporting import tables
     from foveate.reporting.passes import note_of_training
-    from foveate.reporting.tables import facts_table, labels_table
-    from foveate.runs.train import prepare_training
     from foveate.texts import percent
     from foveate.training.history import read_history
 
@@ -119,10 +117,10 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, place: t
     try:
         with progress_bar("checking and indexing labels") as bar:
             how = {"resume": part.resume, "overwrite": overwrite}
-            prepared = prepare_training(part.config, part.run, **how, on_progress=bar.to)
+            prepared = runs.prepare_training(part.config, part.run, **how, on_progress=bar.to)
     except StoppedAtOnce:
         raise _NothingWrittenError(_NOT_BEGUN) from None
-    errors.print(labels_table(prepared.data.class_table))
+    errors.print(tables.labels_table(prepared.data.class_table))
     for note in prepared.data.notes:
         errors.say(note, "note")
     errors.say(f"training {part.config.name} for {part.config.training.steps} steps on {where}, into {part.run.path}")
@@ -139,9 +137,19 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, place: t
         "best validation mIoU %": percent(result.best_miou),
         "best checkpoint": result.best_path,
     }
-    output.print(facts_table("Trained", facts))
+    output.print(tables.facts_table("Trained", facts))
     if one_view := note_of_training(read_history(part.run.path / "metrics.csv"), part.config.foveation):
         errors.say(one_view, "note", "yellow")
+
+
+def _check_not_trained(run: Path) -> None:
+    """Refuse a folder with weights of an earlier training at once, before its labels are read."""
+    found = [name for name in ("best.ckpt", "last.ckpt") if (run / "checkpoints" / name).exists()]
+    if found:
+        raise OutputExistsError(
+            f"{run / 'checkpoints'} holds {' and '.join(found)} of an earlier run; pass --resume to continue it, "
+            "--overwrite to start again, or choose another folder with --out"
+        )
 
 
 def _config_file(given: Path) -> Path:
@@ -165,7 +173,7 @@ def init(
         typer.Argument(metavar="[KEY=VALUE]...", help="How files are read: data.vectors..., plane, nodata."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Configuration to write (default: NAME.yaml).")] = None,
-    overwrite: arguments.Overwrite = False,
+    overwrite: terminal.Overwrite = False,
 ) -> None:
     """Examine a folder of images and labels and write a configuration to train on them.
 
@@ -187,7 +195,8 @@ def init(
 
         foveate init data/mine data.vectors.attribute=landuse
     """
-    arguments.check_folder(folder)
+    if not folder.is_dir():
+        raise DatasetError(f"no folder {folder}; give a folder with images/ and masks/ (or labels/) in it")
 
     from foveate.runs.init import init as write
 
@@ -198,24 +207,24 @@ def init(
 
 def _say_found(folder: Path, result: Initialised) -> None:
     """What was found in a folder, and what was written."""
-    from foveate.reporting.tables import facts_table
+    from foveate.reporting import tables
 
-    output.print(facts_table(f"{folder}", result.found))
+    output.print(tables.facts_table(f"{folder}", result.found))
     for problem in result.problems:
         errors.say(problem, "note", "bold yellow")
     output.say(f"written to {', '.join(map(str, result.files))}")
 
 
 def export(
-    run: arguments.RunFolder,
+    run: terminal.RunFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .onnx or .pt2.")],
     view: Annotated[int | None, typer.Option(help="Write only this field of view, in pixels (default: all).")] = None,
     pixel_size: Annotated[
         str | None, typer.Option(metavar="LENGTH", help='Pixel size of the images, such as "0.3 m", for Deepness.')
     ] = None,
-    checkpoint: arguments.Checkpoint = "best",
-    overwrite: arguments.Overwrite = False,
-    code: arguments.Code = None,
+    checkpoint: terminal.Checkpoint = "best",
+    overwrite: terminal.Overwrite = False,
+    code: terminal.Code = None,
 ) -> None:
     """Write the network of a trained run as ONNX or as a torch.export program.
 
@@ -240,16 +249,14 @@ def export(
     """
     from foveate.texts import metres
 
-    arguments.check_run(run)
+    terminal.check_run(run)
     size = metres(pixel_size) if pixel_size else None
 
-    from foveate.api import load
     from foveate.runs import share
 
     share.check_format(out)
-    for done in share.export(
-        load(run, checkpoint=checkpoint, device="cpu"), out, view=view, pixel_size=size, overwrite=overwrite
-    ):
+    trained = foveate.load(run, checkpoint=checkpoint, device="cpu")
+    for done in share.export(trained, out, view=view, pixel_size=size, overwrite=overwrite):
         output.say(
             f"written to {done.path}: field of view {done.view} px; probabilities differ from torch by at most "
             f"{done.apart:.1e} on {done.compared}"
@@ -257,13 +264,13 @@ def export(
 
 
 def push(
-    run: arguments.RunFolder,
+    run: terminal.RunFolder,
     name: Annotated[
         str, typer.Argument(metavar="USER/NAME", help="Name of the model on the hub; created if it is new.")
     ],
     private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
-    checkpoint: arguments.Checkpoint = "best",
-    code: arguments.Code = None,
+    checkpoint: terminal.Checkpoint = "best",
+    code: terminal.Code = None,
 ) -> None:
     """Upload a trained run to the Hugging Face Hub.
 
@@ -277,9 +284,6 @@ def push(
 
         foveate predict hf://ada/vessels huge.tif --out predictions
     """
-    arguments.check_run(run)
-
-    from foveate.api import push as upload
-
-    output.say(f"pushed to {upload(run, name, checkpoint=checkpoint, private=private)}")
+    terminal.check_run(run)
+    output.say(f"pushed to {foveate.push(run, name, checkpoint=checkpoint, private=private)}")
     output.say(f"next: foveate predict hf://{name} IMAGE --out DIR")

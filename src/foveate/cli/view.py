@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveate.cli import arguments
-from foveate.cli.console import errors, output, progress_bar
+import foveate
+from foveate import reporting, runs
+from foveate.cli import terminal
+from foveate.cli.terminal import errors, output, progress_bar
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def view(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     export: Annotated[Path | None, typer.Option(metavar="DIR", help="Write static files instead of serving.")] = None,
     tile: Annotated[int, typer.Option(help="Side of the tiles in pixels.")] = 256,
-    overwrite: arguments.Overwrite = False,
+    overwrite: terminal.Overwrite = False,
 ) -> None:
     """View an image of any size, and predictions on it, in the browser.
 
@@ -60,7 +62,7 @@ def view(
 
         foveate view scene.tif predictions --export page
     """
-    arguments.check_all_there([*paths, *([labels] if labels and "{class}" not in str(labels) else [])])
+    terminal.check_there(*paths, *([labels] if labels else []), says=terminal.NOTHING)
 
     from foveate.viewer.build import build_scene
     from foveate.viewer.inputs import find_inputs
@@ -90,8 +92,6 @@ def view(
 
 
 def _options(run: Path | None, bands: str | None, tile: int) -> Options:
-    from foveate.runs.config import RunConfig
-    from foveate.runs.folder import RunFolder
     from foveate.viewer.scene import Options
 
     try:
@@ -100,7 +100,7 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
         raise ConfigError(f"--bands {bands}; give one or three numbers, for example 4,3,2") from None
     if run is None:
         return Options(bands=chosen, tile=tile)
-    data = RunConfig.load(RunFolder(run).config_file).data
+    data = foveate.RunConfig.load(runs.RunFolder(run).config_file).data
     bands_of_run = tuple(data.bands[:3]) if data.bands and len(data.bands) >= 3 else None
     return Options(
         bands=chosen or bands_of_run,
@@ -114,8 +114,8 @@ def _options(run: Path | None, bands: str | None, tile: int) -> Options:
 
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a comparison.")],
-    overrides: arguments.Overrides = None,
-    sets: arguments.Sets = None,
+    overrides: terminal.Overrides = None,
+    sets: terminal.Sets = None,
     out: Annotated[Path | None, typer.Option(help="HTML file (default: RUN/report/index.html).")] = None,
     split: Annotated[
         str | None, typer.Option(help="train, val or test (default: val if it has images, else test).")
@@ -124,11 +124,11 @@ def report(
         bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate the split if no evaluation exists.")
     ] = True,
     runs: Annotated[bool, typer.Option("--runs", help="For a comparison: also write the reports of its runs.")] = False,
-    devices: arguments.Devices = None,
-    processes: arguments.ProcessCount = 1,
-    device: arguments.Device = "auto",
-    overwrite: arguments.Overwrite = False,
-    code: arguments.Code = None,
+    devices: terminal.Devices = None,
+    processes: terminal.ProcessCount = 1,
+    device: terminal.Device = "auto",
+    overwrite: terminal.Overwrite = False,
+    code: terminal.Code = None,
 ) -> None:
     """Write one self-contained page about a run, or about a comparison of runs.
 
@@ -149,17 +149,20 @@ def report(
 
         foveate report comparisons/idrid --runs
     """
-    overrides = arguments.joined(overrides, sets)
-    arguments.check_run_or_comparison(run, overrides)
+    overrides = terminal.joined(overrides, sets)
+    if not (run / "comparison.json").is_file() and not (run / "runs").is_dir():  # before torch is loaded
+        foveate.RunConfig.load(run / "config.yaml", overrides)
+    elif overrides:
+        raise ConfigError(f"{run} is a comparison, whose runs keep their settings; leave out {overrides[0]}")
 
-    from foveate.reporting.report import ReportOptions, write_report
-    from foveate.reporting.report.comparison_report import is_comparison, run_folders, write_comparison_report
+    from foveate.reporting.report.comparison_report import is_comparison, run_folders
 
-    options = ReportOptions(split, evaluate, *arguments.places(devices, device, processes), overwrite, tuple(overrides))
+    place = terminal.places(devices, device, processes)
+    options = reporting.ReportOptions(split, evaluate, *place, overwrite, tuple(overrides))
 
     def one(folder: Path, page: Path | None) -> None:
         with progress_bar(f"report of {folder.name}") as bar:
-            done = write_report(folder, page, options, say=errors.say, on_progress=bar.by)
+            done = reporting.write_report(folder, page, options, say=errors.say, on_progress=bar.by)
         for reason in done.missing:
             errors.say(reason, "missing", "yellow")
         output.say(f"written to {done.path}")
@@ -169,13 +172,13 @@ def report(
         return
     for folder in run_folders(run) if runs else []:
         one(folder, None)
-    output.say(f"written to {write_comparison_report(run, out, overwrite=overwrite).path}")
+    output.say(f"written to {reporting.write_comparison_report(run, out, overwrite=overwrite).path}")
 
 
 def config(
     path: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
-    overrides: arguments.Overrides = None,
-    sets: arguments.Sets = None,
+    overrides: terminal.Overrides = None,
+    sets: terminal.Sets = None,
 ) -> None:
     """Print a configuration with every setting: those of the file, the changes given here, and the defaults.
 
@@ -185,14 +188,12 @@ def config(
 
         foveate config configs/idrid.yaml training.steps=200
     """
-    from foveate.runs.config import RunConfig
-
-    typer.echo(RunConfig.load(path, arguments.joined(overrides, sets)).to_yaml(), nl=False)
+    typer.echo(foveate.RunConfig.load(path, terminal.joined(overrides, sets)).to_yaml(), nl=False)
 
 
 def info(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image: a file, a Zarr folder or a URL.")],
-    plane: arguments.Plane = None,
+    plane: terminal.Plane = None,
 ) -> None:
     """Describe an image: its size, bands, pyramid and pixel size, and what it costs to read.
 
@@ -202,14 +203,8 @@ def info(
 
         foveate info https://example.org/scene.tif
     """
-    arguments.check_image(image)
-
-    from foveate.data.readers import open_image
-    from foveate.data.readers.base import plane_of
-    from foveate.reporting.tables import facts_table, image_facts
-
-    with open_image(image, plane=plane_of(plane)) as reader:
-        output.print(facts_table(reader.location, image_facts(reader)))
+    terminal.check_there(image)
+    terminal.show_image(image, plane)
 
 
 def networks(

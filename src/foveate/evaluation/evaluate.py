@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,11 @@ import torch
 from foveate.devices import CostMeter
 from foveate.evaluation.maps import MapSpec, open_maps, write_coarse_classes
 from foveate.evaluation.score import BlockScore, Scoring, ThinnedIds, thinning_step
+from foveate.files import write_text
 from foveate.geometry import Georeference, Size, ceil_div
 from foveate.inference.plan import BlockGrid
 from foveate.metrics import Distances, Scores, hausdorff_distances, mean_distances, scores_from, without_nan
-from foveate.texts import counted, percent, table_html
+from foveate.texts import counted, percent, sealed, table_html
 from foveate.types import IntArray
 
 if TYPE_CHECKING:
@@ -93,6 +95,10 @@ class Evaluation:
         """Plain values for JSON."""
         tree = {**self.scores.tree(), **self.cost, "images": [image.tree() for image in self.images]}
         return tree if self.distances is None else {**tree, "hausdorff_95": self.distances.tree()}
+
+    def write(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the plain values as JSON with a checksum; `OutputExistsError` when the file may not be replaced."""
+        write_text(path, sealed(self.tree()), overwrite=overwrite)
 
     def plot(self) -> Figure:
         """The IoU of every class, as matplotlib's figure."""

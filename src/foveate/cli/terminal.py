@@ -1,8 +1,11 @@
-"""Where the command line prints: results to standard output, progress and errors to standard error.
+"""The terminal: the arguments that several commands take from it, and where they print.
 
-What is printed holds names of files, classes and packages, and messages of libraries. None of it is markup: a name may
-be `img[red].jpg`, and `foveate[viewer]` is an extra. So no text is ever parsed here. Styles are given beside the text.
+Results go to standard output, progress and errors to standard error. What is printed holds names of files, classes and
+packages, and messages of libraries. None of it is markup: a name may be `img[red].jpg`, and `foveate[viewer]` is an
+extra. So no text is ever parsed here. Styles are given beside the text.
 """
+
+from __future__ import annotations
 
 import re
 import shlex
@@ -11,11 +14,150 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 
+import typer
 from rich import progress as parts
 from rich.console import Console
 from rich.text import Text
+
+import foveate
+from foveate.errors import CheckpointError, ConfigError, ImageReadError
+
+if TYPE_CHECKING:
+    from foveate.runs.evaluate import Loading
+
+
+def _trust(given: list[str] | None) -> list[str] | None:
+    """What --code allows, in this process and those it starts."""
+    if given:
+        foveate.trust_code(*given)
+    return given
+
+
+def _run_folder(text: str) -> Path:
+    """The folder of a run; one on the hub is downloaded first."""
+    if not text.startswith("hf:/"):
+        return Path(text)
+    from foveate.runs.share import fetch
+
+    return fetch(text)
+
+
+Overrides: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration values to change.")
+]
+RunFolder: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", parser=_run_folder, help="Folder of a finished or running training, or hf://USER/NAME."
+    ),
+]
+# Of earlier versions; --devices says both.
+Device: TypeAlias = Annotated[str, typer.Option(hidden=True)]
+ProcessCount: TypeAlias = Annotated[int, typer.Option("--processes", min=1, hidden=True)]
+Devices: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--devices", help="Devices, one process each: auto (every GPU), cpu, cpu:4, or GPUs: 0, 0,2, 0-3."),
+]
+Sets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="The same as KEY=VALUE; may be repeated."),
+]
+Changes: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Configuration values to change.")
+]
+Checkpoint: TypeAlias = Annotated[str, typer.Option(help="Which checkpoint to load: best or last.")]
+Code: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--code",
+        metavar="FOLDER|NAME",
+        callback=_trust,
+        help="Allow your own network: the folder of its module, or an installed package.module:callable.",
+    ),
+]
+Plane: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="N|z=N,t=N|bands", help="Plane of a stack, counted from 1; or bands, if its pages are bands."),
+]
+Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
+
+
+def joined(overrides: list[str] | None, sets: list[str] | None) -> list[str]:
+    """Values to change that were given alone and by --set; the latter count where both name a key."""
+    return [*(overrides or []), *(sets or [])]
+
+
+def places(devices: str | None, device: str, processes: int) -> tuple[str, int]:
+    """The device of each process, joined by commas, or one for all of them; and how many processes."""
+    from foveate.devices import device_named, devices_of
+
+    if devices is None:
+        place = device_named(device)
+        return place.type if device in ("auto", "cuda") else str(place), processes
+    found = devices_of(devices)
+    return ",".join(dict.fromkeys(found)), len(found)
+
+
+def loading(checkpoint: str, overrides: list[str], devices: str | None, device: str, processes: int) -> Loading:
+    """How a run is loaded, and by how many processes."""
+    place, count = places(devices, device, processes)
+    return {"checkpoint": checkpoint, "overrides": overrides, "device": place, "processes": count}
+
+
+def one_of(allowed: Any, name: str, option: str) -> Any:
+    """A name that an option gives, which is one of a `Literal`."""
+    if name not in get_args(allowed):
+        raise ConfigError(f"{option} {name}; allowed are {', '.join(get_args(allowed))}")
+    return name
+
+
+def check_run(run: Path, overrides: list[str] | None = None, *, data: bool = False) -> None:
+    """Refuse at once, before torch is loaded, what is no run, a bad setting, or data that are not there."""
+    config = foveate.RunConfig.load(run / "config.yaml", overrides)
+    folder = run / "checkpoints"
+    weights = (folder / "best.ckpt", folder / "last.ckpt", run / "model.safetensors")  # the last of a run from the hub
+    if not config.is_ensemble and not any(path.exists() for path in weights):
+        raise CheckpointError(
+            f"no checkpoint at {folder / 'last.ckpt'}; a run keeps best.ckpt and last.ckpt in its folder checkpoints"
+        )
+    if data:
+        config.data.check_there()
+
+
+NOTHING = "nothing at {}; give an image, a class map, polygons or a folder of predictions"
+
+
+def check_there(*places: str | Path, says: str = "no image at {}") -> None:
+    """Refuse files and folders that are not there at once, before what reads them is loaded; servers are not asked."""
+    for place in map(str, places):
+        # A path has made one slash of the two of an address; and {band} stands for several files.
+        elsewhere = ":/" in place or place.startswith("/vsi") or "{" in place
+        if not elsewhere and not Path(place).exists():
+            raise ImageReadError(says.format(place))
+
+
+def show_image(location: str | Path, plane: str | None = None) -> None:
+    """Print what an image is."""
+    from foveate.data.readers import open_image
+    from foveate.data.readers.base import plane_of
+    from foveate.reporting.tables import facts_table, image_facts
+
+    with open_image(location, plane=plane_of(plane)) as reader:
+        output.print(facts_table(reader.location, image_facts(reader)))
+
+
+def refuse_method(option: str, names: str | None, today: str) -> None:
+    """Refuse an option of earlier versions, which named estimators a second time."""
+    if names is None:
+        return
+    from foveate.foveation.config import name_today
+
+    now = ",".join(name_today(name) for name in names.split(","))
+    raise ConfigError(f"{option} {names} is called {today} {now} now; see CHANGELOG.md")
+
 
 # A name of a file may hold them, and a terminal would obey.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

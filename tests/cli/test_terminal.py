@@ -11,7 +11,7 @@ import pytest
 from rich.table import Table
 
 from foveate.cli.app import main
-from foveate.cli.console import PlainConsole, errors, jobs_bar, output, printable, progress_bar
+from foveate.cli.terminal import PlainConsole, errors, jobs_bar, output, printable, progress_bar
 from toys import make_data_set, toy_config, write_config, write_image
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def test_every_text_is_printed_as_it_is(name, capsys):
 @pytest.mark.parametrize("name", NAMES)
 def test_bars_show_names_as_they_are(name, monkeypatch):
     console = PlainConsole(force_terminal=True, width=150, record=True, file=StringIO())
-    monkeypatch.setattr("foveate.cli.console.errors", console)
+    monkeypatch.setattr("foveate.cli.terminal.errors", console)
     with progress_bar(name) as bar:
         bar.of(3, "MP")
         bar.by(0.5)
@@ -82,8 +82,8 @@ def test_a_name_cannot_steer_the_terminal():
 def test_without_a_terminal_progress_is_a_line_every_half_minute(monkeypatch):
     console = PlainConsole(force_terminal=False, width=200, record=True, file=StringIO())
     clock = [0.0]
-    monkeypatch.setattr("foveate.cli.console.errors", console)
-    monkeypatch.setattr("foveate.cli.console.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("foveate.cli.terminal.errors", console)
+    monkeypatch.setattr("foveate.cli.terminal.time.monotonic", lambda: clock[0])
     with progress_bar("scan[red].tif") as bar:
         bar.of(40, "MP")
         for _ in range(8):
