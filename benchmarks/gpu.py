@@ -40,6 +40,7 @@ from foveate.inference.pipeline import ready_to_predict
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.train import prepare_training
+from foveate.training.processes import Processes
 from inference import make_image
 
 PATCH, OVERLAP = 256, 0.25
@@ -260,8 +261,8 @@ def trained(estimator: str, compiled: bool, options: Namespace) -> dict[str, Any
     config = training_config(estimator, compiled, options)
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare_training(config, RunFolder(Path(folder) / "run"))
-        pace = Pace(options)
-        prepared.fit(progress=False, callbacks=[pace], accelerator="gpu" if options.device == "cuda" else "cpu")
+        pace, kind = Pace(options), "gpu" if options.device == "cuda" else "cpu"
+        prepared.fit(progress=False, callbacks=[pace], processes=Processes.of(accelerator=kind))
     own, kept = pace.places_per_second, pace.kept_places_per_second
     return {
         "places/s": own, "kept batch, places/s": kept, "share": own / kept,

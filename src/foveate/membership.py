@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +24,27 @@ MOST_OVERLAPPING = 31
 NOT_COUNTED_GREY, NO_CLASS_GREY = 128, 244
 
 
-class Membership(ABC):
-    """What a pixel's scores and its label say of C classes."""
+@dataclass(frozen=True, slots=True)
+class Exclusive:
+    """What a pixel's scores and its label say of C classes of which it has one.
 
-    ignore_index: int  # the label that is not counted
-    dtype: ClassVar[type[np.generic]]  # of labels in arrays
-    overlapping: ClassVar[bool]  # whether a pixel may belong to several classes, or to none
+    Labels are ids, and the largest logit decides. Of logits the classes lie along `dim`, which is gone from results
+    with one value for all classes.
+    """
 
-    @abstractmethod
+    ignore_index: int = IGNORE  # the label that is not counted
+    dtype: ClassVar[type[np.generic]] = np.uint8  # of labels in arrays
+    overlapping: ClassVar[bool] = False  # whether a pixel may belong to several classes, or to none
+
     def probabilities(self, logits: Tensor, dim: int = 1) -> Tensor:
-        """Of each class, of logits with the classes along `dim`."""
+        """Of each class; they add up to one."""
+        return logits.softmax(dim=dim)
 
-    @abstractmethod
     def as_logits(self, probabilities: Tensor) -> Tensor:
-        """Logits of probabilities, in their place; finite."""
+        """Logits of probabilities, in their place: finite logarithms."""
+        with torch.inference_mode():  # as what is stitched was made
+            return probabilities.clamp_(min=torch.finfo(probabilities.dtype).tiny).log_()
 
-    @abstractmethod
     def mixed(self, logits: Tensor, log_weights: Tensor, *, over: int, dim: int) -> Tensor:
         """Logits of the weighted mean of probabilities.
 
@@ -50,87 +54,24 @@ class Membership(ABC):
             over: is summed, and gone from the result.
             dim: of the classes.
         """
-
-    @abstractmethod
-    def entropy(self, logits: Tensor, dim: int = 1) -> Tensor:
-        """In nats, with the axis of the classes gone: of the class, or the mean over the yes or no of each."""
-
-    @abstractmethod
-    def most_entropy(self, classes: int) -> float:
-        """The largest entropy there is, in nats."""
-
-    @abstractmethod
-    def confidence(self, probabilities: Tensor, dim: int = 0) -> Tensor:
-        """Probability of the class, or of the least sure yes or no, with the axis of the classes gone."""
-
-    @abstractmethod
-    def decided(self, logits: Tensor) -> Tensor:
-        """The label (h, w) that logits (C, h, w) stand for, of the type of labels."""
-
-    @abstractmethod
-    def planes(self, labels: _Labels, classes: int) -> list[_Labels]:
-        """For each class a mask, of the shape of the labels (arrays or tensors), of the pixels that belong to it."""
-
-    @abstractmethod
-    def answers(self, labels: Tensor, classes: int) -> Tensor:
-        """Labels (N, h, w) as torch's losses and torchmetrics take them, int64."""
-
-    @abstractmethod
-    def counts(self, labels: Any, groups: Any, count: int, classes: int) -> IntArray:
-        """Pixels of each class in each of some groups.
-
-        Args:
-            labels: of any shape.
-            groups: of the same shape, the number of each pixel's group.
-            count: number of groups.
-            classes: C.
-
-        Returns:
-            (count, C + 1), the last column of pixels that are not counted.
-        """
-
-    @abstractmethod
-    def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
-        """Labels (h, w) as a picture (h, w, 3) in the colours of the C classes, grey where nothing is counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exclusive(Membership):
-    """Each pixel has one class: labels are ids, and the largest logit decides."""
-
-    ignore_index: int = IGNORE
-    dtype: ClassVar[type[np.generic]] = np.uint8
-    overlapping: ClassVar[bool] = False
-
-    def probabilities(self, logits: Tensor, dim: int = 1) -> Tensor:
-        """They add up to one."""
-        return logits.softmax(dim=dim)
-
-    def as_logits(self, probabilities: Tensor) -> Tensor:
-        """Logarithms."""
-        with torch.inference_mode():  # as what is stitched was made
-            return probabilities.clamp_(min=torch.finfo(probabilities.dtype).tiny).log_()
-
-    def mixed(self, logits: Tensor, log_weights: Tensor, *, over: int, dim: int) -> Tensor:
-        """Logarithms of the mean."""
         return (logits.log_softmax(dim=dim) + log_weights).logsumexp(dim=over)
 
     def entropy(self, logits: Tensor, dim: int = 1) -> Tensor:
-        """0 where the class is certain, log C where nothing is known; a probability of 0 counts 0."""
+        """In nats: 0 where the class is certain, log C where nothing is known; a probability of 0 counts 0."""
         logarithms = logits.log_softmax(dim=dim)
         probabilities = logarithms.exp()
         return -torch.where(probabilities > 0, probabilities * logarithms, 0).sum(dim=dim)
 
     def most_entropy(self, classes: int) -> float:
-        """That of C equal probabilities."""
+        """The largest entropy there is: that of C equal probabilities."""
         return math.log(classes)
 
     def confidence(self, probabilities: Tensor, dim: int = 0) -> Tensor:
-        """The largest."""
+        """The largest probability."""
         return probabilities.amax(dim=dim)
 
     def decided(self, logits: Tensor) -> Tensor:
-        """The id of the largest logit, uint8; of equal ones the first.
+        """The label (h, w) that logits (C, h, w) stand for, uint8: the id of the largest, of equal ones the first.
 
         On a processor NumPy compares class by class, in strips that stay in its cache: 5 to 9 times faster than with
         torch, which is 6 times faster than `max` over the first axis. `argmax` is slower still.
@@ -144,21 +85,31 @@ class Exclusive(Membership):
         return torch.from_numpy(ids)
 
     def planes(self, labels: _Labels, classes: int) -> list[_Labels]:
-        """Those of each id."""
+        """For each class a mask, of the shape of the labels (arrays or tensors), of the pixels that belong to it."""
         return [labels == label for label in range(classes)]
 
     def answers(self, labels: Tensor, classes: int) -> Tensor:
-        """The ids, (N, h, w)."""
+        """Labels (N, h, w) as torch's losses and torchmetrics take them, int64."""
         return labels.long()
 
     def counts(self, labels: Any, groups: Any, count: int, classes: int) -> IntArray:
-        """By one histogram of group and id; `ignore_index` is above all ids."""
+        """Pixels of each class in each of some groups, by one histogram of group and id.
+
+        Args:
+            labels: of any shape.
+            groups: of the same shape, the number of each pixel's group.
+            count: number of groups.
+            classes: C.
+
+        Returns:
+            (count, C + 1), the last column of pixels that are not counted: `ignore_index` is above all ids.
+        """
         slots = groups.astype(np.int64) * (classes + 1)
         slots += np.minimum(labels, classes)
         return np.bincount(slots.ravel(), minlength=count * (classes + 1)).reshape(count, classes + 1)
 
     def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
-        """Each id in its colour."""
+        """Labels (h, w) as a picture (h, w, 3) in the colours of the C classes, grey where nothing is counted."""
         table = np.full((256, 3), NOT_COUNTED_GREY, np.uint8)
         table[: len(colors)] = colors
         picture: NDArray[np.uint8] = table[labels]
@@ -166,8 +117,8 @@ class Exclusive(Membership):
 
 
 @dataclass(frozen=True, slots=True)
-class Overlapping(Membership):
-    """Each class is there or not, whatever the others: labels are sets of bits, class k that of 2^k."""
+class Overlapping:
+    """The same of classes each of which is there or not, whatever the others: labels are sets of bits, class k 2^k."""
 
     ignore_index: int = -1
     dtype: ClassVar[type[np.generic]] = np.int32
@@ -190,17 +141,17 @@ class Overlapping(Membership):
         return yes - no
 
     def entropy(self, logits: Tensor, dim: int = 1) -> Tensor:
-        """The mean over the classes of the entropy of their yes or no."""
+        """In nats: the mean over the classes of the entropy of their yes or no."""
         # - p log p - (1 - p) log (1 - p), which neither overflows nor cancels.
         each = torch.nn.functional.softplus(-logits) + (1 - logits.sigmoid()) * logits
         return torch.where(logits.isinf(), 0, each).mean(dim=dim)
 
     def most_entropy(self, classes: int) -> float:
-        """That of even odds."""
+        """The largest entropy there is: that of even odds."""
         return math.log(2)
 
     def confidence(self, probabilities: Tensor, dim: int = 0) -> Tensor:
-        """From 0.5 to 1."""
+        """Probability of the least sure yes or no, from 0.5 to 1."""
         return torch.maximum(probabilities, 1 - probabilities).amin(dim=dim)
 
     def decided(self, logits: Tensor) -> Tensor:
@@ -215,7 +166,7 @@ class Overlapping(Membership):
         return [(labels >= 0) & ((labels >> number) & 1 == 1) for number in range(classes)]
 
     def answers(self, labels: Tensor, classes: int) -> Tensor:
-        """0 for no, 1 for yes, `ignore_index` where it is not counted, (N, C, h, w)."""
+        """0 for no, 1 for yes, `ignore_index` where it is not counted, int64 (N, C, h, w)."""
         yes = torch.stack(self.planes(labels, classes), dim=1).long()
         return yes.masked_fill((labels == self.ignore_index)[:, None], self.ignore_index)
 
@@ -238,6 +189,9 @@ class Overlapping(Membership):
             result[mask & (earlier == turn)] = color
             earlier += mask
         return result
+
+
+Membership: TypeAlias = Exclusive | Overlapping
 
 
 def _note_largest(logits: FloatArray, ids: NDArray[np.uint8]) -> None:

@@ -23,6 +23,7 @@ from foveate.runs.train import prepare_training
 from foveate.runs.tune import tune
 from foveate.runs.tuned import read_curve
 from foveate.training.history import read_history
+from foveate.training.processes import Processes
 from toys import make_data_set, toy_config, write_config, write_image
 
 LOOKS = {"patch_size": 32, "looks": [64, 32], "overview_downsample": 8}
@@ -50,7 +51,8 @@ class Stop(pl.Callback):
 
 def train(values, path, *, resume=False, callbacks=()):
     run = RunConfig.parse(values)
-    prepare_training(run, RunFolder(path), resume=resume).fit(progress=False, callbacks=callbacks, accelerator="cpu")
+    prepared = prepare_training(run, RunFolder(path), resume=resume)
+    prepared.fit(progress=False, callbacks=callbacks, processes=Processes.of(accelerator="cpu"))
     return load_checkpoint(path / "checkpoints/last.ckpt")["state_dict"]
 
 

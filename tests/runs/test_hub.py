@@ -101,7 +101,7 @@ def run(tmp_path_factory):
 
 
 def test_what_is_pushed_comes_back_and_says_the_same(run, endpoint, tmp_path):
-    address = hub.push(run, run.path, "ada/vessels", endpoint=endpoint.url)
+    address = hub.push(run, "ada/vessels", endpoint=endpoint.url)
     assert address == f"{endpoint.url}/ada/vessels"
     files = endpoint.models["ada/vessels"]
     names = sorted(name for name in files if not name.startswith("."))
@@ -113,14 +113,14 @@ def test_what_is_pushed_comes_back_and_says_the_same(run, endpoint, tmp_path):
 
 
 def test_nothing_of_this_computer_is_told(run, endpoint):
-    hub.push(run, run.path, "ada/vessels", endpoint=endpoint.url)
+    hub.push(run, "ada/vessels", endpoint=endpoint.url)
     config = endpoint.models["ada/vessels"]["config.yaml"].decode()
     assert str(run.path.parent) not in config
     assert "val: null" in config
 
 
 def test_the_card_has_classes_scores_and_how_to_load(run, endpoint):
-    hub.push(run, run.path, "ada/vessels", endpoint=endpoint.url)
+    hub.push(run, "ada/vessels", endpoint=endpoint.url)
     card = endpoint.models["ada/vessels"]["README.md"].decode()
     assert "library_name: foveate" in card.split("---")[1]
     assert 'foveate.load("hf://ada/vessels")' in card
@@ -132,7 +132,7 @@ def test_names_that_are_none_and_models_that_are_not_there(run, endpoint):
     with pytest.raises(ConfigError, match="is not the name of a model"):
         hub.fetch("hf://vessels", endpoint=endpoint.url)
     with pytest.raises(ConfigError, match="is not the name of a model"):
-        hub.push(run, run.path, "../vessels", endpoint=endpoint.url)
+        hub.push(run, "../vessels", endpoint=endpoint.url)
     with pytest.raises(FoveateError, match="could not load hf://ada/unknown"):
         hub.fetch("hf://ada/unknown", endpoint=endpoint.url)
     endpoint.models["ada/other"] = {"README.md": b"something else"}
@@ -142,5 +142,5 @@ def test_names_that_are_none_and_models_that_are_not_there(run, endpoint):
 
 def test_a_hub_that_does_not_answer_is_an_error_in_one_line(run):
     with pytest.raises(FoveateError, match="could not push") as raised:
-        hub.push(run, run.path, "ada/vessels", endpoint="http://127.0.0.1:9")
+        hub.push(run, "ada/vessels", endpoint="http://127.0.0.1:9")
     assert "\n" not in str(raised.value)

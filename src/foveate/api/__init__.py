@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -39,9 +39,6 @@ class Run(TrainedRun):
         path: its folder; None for one that was not loaded from a folder.
         overrides: the changes to its configuration that it was loaded with.
     """
-
-    path: Path | None = field(default=None, kw_only=True)
-    overrides: tuple[str, ...] = field(default=(), kw_only=True)
 
     @overload
     def predict(
@@ -111,7 +108,7 @@ class Run(TrainedRun):
         if self.path is None:
             raise ConfigError("only a run of a folder can be tuned, see foveate.load")
         tune(self.path, split=split, budgets=budgets or BUDGETS, overwrite=overwrite, loaded=self)
-        return self._configured()
+        return self.configured()
 
     def export(
         self, path: AnyPath, *, view: int | None = None, pixel_size: str | None = None, overwrite: bool = False
@@ -152,15 +149,7 @@ class Run(TrainedRun):
                 f"{', '.join(other)} cannot be changed when predicting, only settings that begin with "
                 f"inference. can; give it to foveate.load(..., overrides=[...])"
             )
-        return self._configured(changes) if changes else self
-
-    def _configured(self, changes: Sequence[str] = ()) -> Run:
-        """This run as its folder says now, with changes."""
-        if self.path is None:
-            return replace(self, config=self.config.changed(changes))
-        folder = RunFolder(self.path)
-        now = folder.ready(folder.configured([*self.overrides, *changes]), self.segmenter, self.device)
-        return replace(self, config=now.config, tuned=now.tuned)
+        return self.configured(changes) if changes else self
 
 
 def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overrides: Sequence[str] = ()) -> Run:
@@ -179,9 +168,7 @@ def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overri
         ConfigError: when this is no run, or an override is not allowed.
         CheckpointError: when the checkpoint is missing or damaged.
     """
-    path = _folder_of(run)
-    trained = RunFolder(path).load(checkpoint, device_named(device), list(overrides))
-    return _as_run(trained, path=path, overrides=tuple(overrides))
+    return _as_run(RunFolder(_folder_of(run)).load(checkpoint, device_named(device), list(overrides)))
 
 
 @overload
@@ -282,9 +269,7 @@ def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = F
     """
     from foveate.runs.share import push  # noqa: PLC0415 - predictions do not need it
 
-    trained = load(run, checkpoint=checkpoint, device="cpu")
-    assert trained.path is not None
-    return push(trained, trained.path, name, private=private)
+    return push(load(run, checkpoint=checkpoint, device="cpu"), name, private=private)
 
 
 def _folder_of(run: AnyPath) -> Path:
@@ -297,8 +282,8 @@ def _folder_of(run: AnyPath) -> Path:
     return fetch(SCHEME + text.removeprefix("hf:").lstrip("/"))
 
 
-def _as_run(trained: TrainedRun, **place: Any) -> Run:
-    return Run(**{one.name: getattr(trained, one.name) for one in fields(TrainedRun)}, **place)
+def _as_run(trained: TrainedRun) -> Run:
+    return Run(**{one.name: getattr(trained, one.name) for one in fields(TrainedRun)})
 
 
 def _predict_file(

@@ -18,6 +18,7 @@ from foveate.processes import Stop, StoppedAtOnce, stopping
 if TYPE_CHECKING:
     from foveate.runs.init import Initialised
     from foveate.runs.train import TrainingPart
+    from foveate.training.processes import Processes
 
 
 def train(
@@ -90,7 +91,7 @@ def train(
         try:
             with trainings(settings, run, resume=resume, overwrite=overwrite) as parts:
                 for part in parts:
-                    _train(part, overwrite, stop, str(processes), (devices or 1, nodes, accelerator))
+                    _train(part, overwrite, stop, processes)
                 if settings.is_ensemble:
                     run.mark_trained()
         except StoppedError as error:
@@ -107,7 +108,7 @@ class _NothingWrittenError(StoppedError):
     """Stopped before the folder of the run was made."""
 
 
-def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, place: tuple[str | int, int, str]) -> None:
+def _train(part: TrainingPart, overwrite: bool, stop: Stop, processes: Processes) -> None:
     from foveate.reporting import tables
     from foveate.reporting.passes import note_of_training
     from foveate.texts import percent
@@ -123,10 +124,11 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, where: str, place: t
     errors.print(tables.labels_table(prepared.data.class_table))
     for note in prepared.data.notes:
         errors.say(note, "note")
-    errors.say(f"training {part.config.name} for {part.config.training.steps} steps on {where}, into {part.run.path}")
+    errors.say(
+        f"training {part.config.name} for {part.config.training.steps} steps on {processes}, into {part.run.path}"
+    )
     try:
-        devices, nodes, accelerator = place
-        result = prepared.fit(devices=devices, nodes=nodes, accelerator=accelerator, should_stop=stop)
+        result = prepared.fit(processes=processes, should_stop=stop)
     except StoppedAtOnce:
         raise StoppedError(_NOT_BEGUN) from None
     part.run.mark_trained(result.seconds)

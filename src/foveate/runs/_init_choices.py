@@ -153,9 +153,8 @@ def _by_line(folder: Path) -> dict[int, str]:
 
 
 def _by_colour(folder: Path) -> dict[int, str]:
-    rows = [line.split(",") for name in _TABLES if (folder / name).is_file() for line in _lines(folder / name)]
     found = {}
-    for row in csv.reader(",".join(row) for row in rows):
+    for row in csv.reader(line for name in _TABLES if (folder / name).is_file() for line in _lines(folder / name)):
         parts = [part.strip() for part in row]
         if len(parts) >= 4 and all(part.isdigit() for part in parts[1:4]):
             red, green, blue = map(int, parts[1:4])

@@ -53,16 +53,12 @@ SCORES_ONLY = EvaluationOptions()
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """The images of a split and how they are scored; the blocks of all of them are numbered through."""
+    """The images of a split and how they are scored."""
 
     samples: tuple[Sample, ...]  # their files
     images: tuple[LabelledImage, ...]  # the same images, as the evaluation knows them
     scoring: Scoring  # what is measured
     maps: MapSpec | None  # where maps are written; None for none
-
-    def grid(self, index: int) -> BlockGrid:
-        """The blocks of an image."""
-        return BlockGrid(self.images[index].size, self.scoring.block_side)
 
     def evaluation(
         self, blocks: Iterable[tuple[int, BlockScore]], on_progress: Callable[[float], None] | None
@@ -71,18 +67,10 @@ class EvaluationPlan:
         return evaluation_of(self.images, blocks, self.scoring, maps=self.maps, on_progress=on_progress)
 
     @property
-    def blocks(self) -> int:
-        """Number of blocks of all images."""
-        return sum(len(self.grid(i)) for i in range(len(self.images)))
-
-    def places(self, numbers: Iterable[int]) -> Iterator[tuple[int, Window]]:
-        """The image and window of blocks, from ascending numbers."""
-        index, before = 0, 0
-        for number in numbers:
-            while number - before >= len(self.grid(index)):
-                before += len(self.grid(index))
-                index += 1
-            yield index, self.grid(index)[number - before]
+    def blocks(self) -> list[tuple[int, Window]]:
+        """The blocks of all images: the place of the image, and the window."""
+        grids = [BlockGrid(image.size, self.scoring.block_side) for image in self.images]
+        return [(place, window) for place, grid in enumerate(grids) for window in grid]
 
 
 def plan_evaluation(config: RunConfig, split: str, options: EvaluationOptions) -> EvaluationPlan:
@@ -196,7 +184,7 @@ def evaluate_split(
         OutputWriteError: when a map could not be written.
     """
     plan = plan_evaluation(run.config, split, options)
-    return plan.evaluation(_scores(run, plan, range(plan.blocks)), on_progress)
+    return plan.evaluation(_scores(run, plan, plan.blocks), on_progress)
 
 
 def evaluate_run(
@@ -232,15 +220,19 @@ def evaluate_run(
     run = led(folder.path, how)
     # Of several processes the first piece has no block: the first result says that a network is loaded, and the clock
     # starts. Under load it may be that of another piece.
-    pieces = [range(plan.blocks)] if processes == 1 else [range(0), *pieces_of(plan.blocks, processes)]
+    blocks = plan.blocks
+    parts = [range(0), *pieces_of(len(blocks), processes)] if processes > 1 else [range(len(blocks))]
+    pieces = [[blocks[number] for number in part] for part in parts]
     with closing(shared(run, folder.path, how, _scores, pieces, plan)) as found:
         return plan.evaluation(chain(next(found), chain.from_iterable(found)), on_progress)
 
 
-def _scores(run: TrainedRun, plan: EvaluationPlan, numbers: Iterable[int]) -> Iterator[tuple[int, BlockScore]]:
-    """The image's place and the score of every numbered block."""
+def _scores(
+    run: TrainedRun, plan: EvaluationPlan, blocks: Iterable[tuple[int, Window]]
+) -> Iterator[tuple[int, BlockScore]]:
+    """The image's place and the score of every block; those of an image follow each other."""
     data, segmenter = run.config.data, ready_to_predict(run.segmenter, run.device)
-    for index, places in groupby(plan.places(numbers), key=itemgetter(0)):
+    for index, places in groupby(blocks, key=itemgetter(0)):
         sample = plan.samples[index]
         with open_sample(sample, data) as image, open_labels(sample, data) as labels:
             source = PixelSource.of(image, data, run.device, partial(open_sample, sample, data))

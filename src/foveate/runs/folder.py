@@ -3,8 +3,9 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors.torch import load_file
@@ -86,12 +87,29 @@ class TrainedRun:
         segmenter: on `device`, in eval mode.
         device: to run on.
         tuned: what `foveate tune` chose; `config` has it already, but for a budget in seconds.
+        path: its folder; None for one that was not loaded from a folder.
+        overrides: the changes to its configuration that it was loaded with.
     """
 
     config: RunConfig
     segmenter: FoveatedSegmenter
     device: torch.device
     tuned: tuple[Trial, ...] = ()
+    path: Path | None = None
+    overrides: tuple[str, ...] = ()
+
+    def configured(self, changes: Sequence[str] = ()) -> Self:
+        """This run as its folder says now, with changes of the configuration."""
+        if self.path is None:
+            return replace(self, config=self.config.changed(changes))
+        folder = RunFolder(self.path)
+        config, tuned = folder.configured([*self.overrides, *changes]), tuple(read_tuned(folder.tuned_file))
+        return replace(self, config=config, tuned=tuned).settled()
+
+    def settled(self) -> Self:
+        """This run with the sizes that depend on its device."""
+        inference = sized(self.config.inference, self.segmenter, self.device, self.config.training.precision)
+        return replace(self, config=self.config.model_copy(update={"inference": inference}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +211,8 @@ class RunFolder:
             raise ConfigError(f"checkpoint {checkpoint!r}; allowed are best and last")
         config = self.configured(overrides)
         load = self._load_ensemble if config.is_ensemble else self._load_trained
-        return self.ready(config, load(config, checkpoint).eval().to(device), device)
-
-    def ready(self, config: RunConfig, segmenter: FoveatedSegmenter, device: torch.device) -> TrainedRun:
-        """A loaded segmenter with what `configured` gave; sizes that depend on the device are found."""
-        inference, tuned = config.inference, tuple(read_tuned(self.tuned_file))
-        settled = sized(inference, segmenter, device, config.training.precision)
-        return TrainedRun(config.model_copy(update={"inference": settled}), segmenter, device, tuned)
+        segmenter, tuned = load(config, checkpoint).eval().to(device), tuple(read_tuned(self.tuned_file))
+        return TrainedRun(config, segmenter, device, tuned, self.path, tuple(overrides or ())).settled()
 
     def configured(self, overrides: list[str] | None = None) -> RunConfig:
         """The configuration with overrides, and with what `foveate tune` chose; no weights are loaded.
@@ -245,7 +258,8 @@ class RunFolder:
             state = load_segmenter_state(path)
             check_same_config(RunConfig.completed(state.config), config.tree(), free=CHOSEN_AT_INFERENCE)
             weights = state.weights
-        segmenter = _segmenter_without_weights(config)
+        bare = config.network.model_copy(update={"weights": None})  # the checkpoint brings them, nothing is downloaded
+        segmenter = segmenter_of(config.model_copy(update={"network": bare}))
         try:
             segmenter.load_state_dict(weights)
         except RuntimeError as error:
@@ -304,8 +318,3 @@ def segmenter_of(config: RunConfig) -> FoveatedSegmenter:
         in_channels=data.in_channels,
         membership=data.membership,
     )
-
-
-def _segmenter_without_weights(config: RunConfig) -> FoveatedSegmenter:
-    """The segmenter with random weights: a checkpoint brings its own, nothing is downloaded."""
-    return segmenter_of(config.model_copy(update={"network": config.network.model_copy(update={"weights": None})}))

@@ -47,7 +47,6 @@ def predict_array(
     axes: str | None = None,
     scale: float | None = None,
     pixel_size: str | None = None,
-    trained_on: np.dtype[Any] | None = None,
 ) -> ArrayPrediction:
     """Segment an image in memory; bands, normalisation and looks are those that the run was trained with.
 
@@ -59,7 +58,6 @@ def predict_array(
         axes: "HW", "HWC" or "CHW"; found by the number of bands when None.
         scale: what the values are divided by before mean and standard deviation are applied, instead of what is found.
         pixel_size: such as "0.5 um", for a run with `data.pixel_size`.
-        trained_on: type of the pixels that the run was trained on, where the run does not know it.
 
     Raises:
         DatasetError: when its bands or values are not as those of training, and no `scale` is given.
@@ -70,7 +68,7 @@ def predict_array(
     size = None if pixel_size is None else metres(pixel_size)
     # Runs of earlier versions do not say which: bytes.
     known = np.dtype(np.uint8 if data.trained_on is None else data.trained_on.dtype)
-    divisor = scale or scale_of(array, data, trained_on or known)
+    divisor = scale or scale_of(array, data, known)
     if hidden.any():
         array = np.where(hidden, np.nan, array.astype(np.result_type(array, np.float32)))
     reader = ArrayReader(array, "the array", resolution=None if size is None else Resolution(size, size))

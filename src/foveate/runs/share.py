@@ -1,6 +1,7 @@
 """Hand a run on: the network of each look as ONNX or for torch.export, or the whole run on the Hugging Face Hub."""
 
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def _export_one(
     return Exported(path, look.view, apart, compared)
 
 
-def push(run: TrainedRun, folder: Path, name: str, *, private: bool = False, endpoint: str | None = None) -> str:
+def push(run: TrainedRun, name: str, *, private: bool = False, endpoint: str | None = None) -> str:
     """Upload a trained run to the hub at `endpoint`, see `foveate.push`; the address of the model.
 
     Uploaded are the weights (safetensors), the configuration without paths of this computer, what was tuned, and a
@@ -117,9 +118,10 @@ def push(run: TrainedRun, folder: Path, name: str, *, private: bool = False, end
     _check_name(name)
     if run.config.is_ensemble:
         raise ConfigError("an ensemble consists of several runs; push each member separately")
+    assert run.path is not None  # it was loaded from its folder
     with tempfile.TemporaryDirectory() as temporary:
         files = Path(temporary)
-        _write_files(run, folder, name, files)
+        _write_files(run, RunFolder(run.path), name, files)
         try:
             api = hub.HfApi(endpoint=endpoint)
             api.create_repo(name, private=private, exist_ok=True)
@@ -172,20 +174,19 @@ def _failed(what: str, error: Exception) -> FoveateError:
     return FoveateError(f"{what}: {reason_of(error)}{hints.get(type(error).__name__, '')}")
 
 
-def _write_files(run: TrainedRun, folder: Path, name: str, files: Path) -> None:
+def _write_files(run: TrainedRun, folder: RunFolder, name: str, files: Path) -> None:
     weights = {key: value.cpu().contiguous().clone() for key, value in run.segmenter.state_dict().items()}
     save_file(weights, files / WEIGHTS, {"foveate": __version__})
-    saved = RunFolder(folder).configured()
+    saved = folder.configured()
     data = saved.data.model_copy(update={"root": Path("data"), "folder": Path(saved.name), "manifest": None})
     plain = saved.model_copy(update={"data": data.model_copy(update={"split": type(data.split)()})})
     write_text(files / "config.yaml", plain.to_yaml())
-    tuned = RunFolder(folder).tuned_file
-    if tuned.exists():
-        write_text(files / tuned.name, tuned.read_text(encoding="utf-8"))
+    if folder.tuned_file.exists():
+        shutil.copy(folder.tuned_file, files)
     write_text(files / "README.md", "\n".join([*_card(run, folder, name), ""]))
 
 
-def _card(run: TrainedRun, folder: Path, name: str) -> Iterator[str]:
+def _card(run: TrainedRun, folder: RunFolder, name: str) -> Iterator[str]:
     """The model's page on the hub, from the configuration and the evaluations of a run."""
     config = run.config
     yield "---\nlibrary_name: foveate\npipeline_tag: image-segmentation\ntags: [foveate, semantic-segmentation]\n---"
@@ -203,7 +204,7 @@ def _card(run: TrainedRun, folder: Path, name: str) -> Iterator[str]:
         f"classes, probabilities = run.predict(array)\n```\n"
     )
     for split in ("test", "val"):
-        path = RunFolder(folder).evaluation(split)
+        path = folder.evaluation(split)
         if path.exists():
             yield from _scores(read_json(path, ConfigError, "evaluate the run again"), split)
 

@@ -78,13 +78,11 @@ class PreparedTraining:
         *,
         progress: bool = True,
         callbacks: Sequence[pl.Callback] = (),
-        devices: int | str = 1,
-        nodes: int = 1,
-        accelerator: str = "auto",
+        processes: Processes | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> FitResult:
         """Train to the last step; the options are those of `foveate.training.fit.fit`."""
-        processes = Processes.of(devices, nodes, accelerator)
+        processes = processes or Processes.of()
         with cores_left_by(self.data.workers, processes.per_node):
             return fit(
                 self.task,
@@ -169,7 +167,7 @@ def train_run(
             _log.info(prepared.data.class_table.summary())
             for note in prepared.data.notes:
                 _log.warning(note)
-            results.append(prepared.fit(progress=progress, devices=devices))
+            results.append(prepared.fit(progress=progress, processes=Processes.of(devices)))
             part.run.mark_trained(results[-1].seconds)
         if config.is_ensemble:
             run.mark_trained()
