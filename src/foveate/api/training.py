@@ -9,12 +9,10 @@ from foveate.data.datasets import PatchDataset
 from foveate.errors import ConfigError
 from foveate.reporting.comparison import ComparisonTable, Row, save_tables
 from foveate.reporting.report.comparison_report import save_comparison_figure
+from foveate.runs import RunConfig, RunFolder, train_run
 from foveate.runs import init as _init
 from foveate.runs.compare import Comparison, fitting_estimators
-from foveate.runs.config import RunConfig
-from foveate.runs.folder import RunFolder
 from foveate.runs.jobs import slots_of
-from foveate.runs.train import train_run
 
 
 def init(

@@ -253,16 +253,19 @@ class Bar:
 @contextmanager
 def progress_bar(description: str) -> Iterator[Bar]:
     """A bar with its rate and the remaining time, gone when done; lines where there is no terminal."""
-    columns = (
-        parts.SpinnerColumn(),
+    with _progress(
         parts.TextColumn("{task.description}", markup=False),
         parts.BarColumn(),
         parts.TaskProgressColumn(),
         parts.TextColumn("{task.fields[rate]}", markup=False),
         parts.TimeRemainingColumn(),
-    )
-    with parts.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    ) as progress:
         yield Bar(progress, description)
+
+
+def _progress(*columns: parts.ProgressColumn) -> parts.Progress:
+    shown = errors.is_terminal
+    return parts.Progress(parts.SpinnerColumn(), *columns, console=errors, transient=True, disable=not shown)
 
 
 class JobsBar:
@@ -293,13 +296,11 @@ class JobsBar:
 @contextmanager
 def jobs_bar() -> Iterator[JobsBar]:
     """A bar with the jobs done, the time passed and left, and what runs now; lines where there is no terminal."""
-    columns = (
-        parts.SpinnerColumn(),
+    with _progress(
         parts.BarColumn(),
         parts.MofNCompleteColumn(),
         parts.TimeElapsedColumn(),
         parts.TimeRemainingColumn(),
         parts.TextColumn("{task.fields[running]}", markup=False),
-    )
-    with parts.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    ) as progress:
         yield JobsBar(progress)

@@ -131,7 +131,7 @@ def evaluation_of(
         OutputExistsError: when a map exists and may not be replaced.
         OutputWriteError: when a map could not be written.
     """
-    cost, total = CostMeter(), sum(image.size.pixels for image in images)
+    cost, pixels = CostMeter(), sum(image.size.pixels for image in images)
     open_images: dict[int, _OpenImage] = {}
     done: dict[int, tuple[IntArray, tuple[float, ...] | None]] = {}
     with ExitStack() as stack:
@@ -142,7 +142,7 @@ def evaluation_of(
             if score.counts is not None:
                 cost.add(score.passes, score.pixels, score.peak)
             if on_progress is not None:
-                on_progress(score.window.size.pixels / total)
+                on_progress(score.window.size.pixels / pixels)
             if open_images[index].complete:
                 done[index] = open_images.pop(index).finish()
     return _evaluation(images, [done[i] for i in range(len(images))], scoring, cost)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,7 @@ from foveate.types import LabelArray
 from foveate.writers.outputs import passes_raster
 
 
-@dataclass(frozen=True, slots=True)
-class MapFiles:
+class MapFiles(NamedTuple):
     """Where the maps of one image lie.
 
     Attributes:
@@ -49,7 +49,7 @@ class MapFiles:
 
     def refuse_existing(self, overwrite: bool) -> None:
         """Raise `OutputExistsError` before any work if a map is already there."""
-        for path in (self.loss, self.iou, self.scales, self.passes, self.classes, self.preview):
+        for path in self:
             refuse_existing(path, overwrite)
 
 
@@ -76,14 +76,15 @@ class MapSpec:
     overwrite: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class MapWriter:
     """Writes what is known about blocks, in any order; made by `open_maps`."""
 
-    def __init__(
-        self, loss: RasterWriter, iou: RasterWriter, scales: RasterWriter, passes: RasterWriter, spec: MapSpec
-    ) -> None:
-        self._loss, self._iou, self._scales, self._passes = loss, iou, scales, passes
-        self._cell, self._grid = spec.cell, spec.passes
+    loss: RasterWriter
+    iou: RasterWriter
+    scales: RasterWriter
+    passes: RasterWriter
+    spec: MapSpec
 
     def write(self, score: BlockScore) -> None:
         """Write the maps of a block, and the tiles that the policy was asked for meanwhile.
@@ -92,14 +93,15 @@ class MapWriter:
             OutputWriteError: when that fails, for example on a full disk.
         """
         if score.cells is not None:
-            place = Window(score.window.top // self._cell, score.window.left // self._cell, *score.cells.loss.shape)
-            self._loss.write(place, score.cells.loss)
-            self._iou.write(place, score.cells.iou)
+            cell = self.spec.cell
+            place = Window(score.window.top // cell, score.window.left // cell, *score.cells.loss.shape)
+            self.loss.write(place, score.cells.loss)
+            self.iou.write(place, score.cells.iou)
         for window, probabilities in score.tiles:
-            self._scales.write(window, probabilities)
-        pixels = None if score.plan is None else self._grid.pixels_of(score.window)
+            self.scales.write(window, probabilities)
+        pixels = self.spec.passes.pixels_of(score.window)
         if score.plan is not None and pixels is not None:
-            self._passes.write(pixels, score.plan)
+            self.passes.write(pixels, score.plan)
 
 
 @contextmanager
@@ -145,12 +147,12 @@ def write_coarse_classes(
         OutputWriteError: when writing fails.
     """
     path, size = MapFiles.in_folder(spec.folder, name).classes, Size(*prediction.shape)
-    coarse = place.coarser(step) if place else None
-    raster = RasterSpec(size, "uint8", coarse, colors=[c.rgb for c in spec.classes], nodata=NODATA, overviews="mode")
+    shown: dict[str, Any] = {"colors": [c.rgb for c in spec.classes]}
     if spec.membership.overlapping:
-        unknown, names = prediction == spec.membership.ignore_index, [c.name for c in spec.classes]
-        raster = RasterSpec(size, "uint8", coarse, bands=names, nodata=NODATA, overviews="mode")
-        prediction = np.stack(spec.membership.planes(prediction, len(names))).astype(np.uint8)
+        unknown, shown = prediction == spec.membership.ignore_index, {"bands": [c.name for c in spec.classes]}
+        prediction = np.stack(spec.membership.planes(prediction, len(spec.classes))).astype(np.uint8)
         prediction[:, unknown] = NODATA
+    coarse = place.coarser(step) if place else None
+    raster = RasterSpec(size, "uint8", coarse, nodata=NODATA, overviews="mode", **shown)
     with open_raster(path, raster, overwrite=spec.overwrite) as writer:
         writer.write(Window.of(size), prediction)

@@ -14,12 +14,11 @@ from foveate.data.area import Area
 from foveate.data.labels import LabelReader
 from foveate.devices import PeakMemory
 from foveate.geometry import Size, Window, ceil_div
+from foveate.inference import InferenceConfig, PixelSource
 from foveate.inference.block import FinishedBlock, pass_bytes
-from foveate.inference.config import InferenceConfig
 from foveate.inference.field import scale_probabilities
 from foveate.inference.pipeline import finished_blocks
 from foveate.inference.plan import block_side
-from foveate.inference.source import PixelSource
 from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.metrics import confusion_matrix, iou_per_cell, loss_per_cell

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.channels import Normalisation
+from foveate.data import Normalisation, load_samples
 from foveate.data.images import open_sample
-from foveate.data.manifest import load_samples
 from foveate.errors import ConfigError, FoveateError
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,6 @@ from foveate.runs.jobs import Job, run_jobs
 from foveate.texts import read_tree
 
 _PER_CELL = ("members",)
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One estimator with one seed."""
-
-    estimator: str  # its name
-    seed: int  # of the training
-    run: RunFolder  # its run folder
-
-    @property
-    def name(self) -> str:
-        """Name of the run folder, and of the log."""
-        return self.run.path.name
 
 
 class Comparison:
@@ -56,7 +42,7 @@ class Comparison:
         self, config: RunConfig, estimators: Sequence[str], seeds: Sequence[int], folder: Path, split: str | None = None
     ) -> None:
         self.config, self.estimators, self.seeds, self.folder = config, estimators, seeds, folder
-        self._runs: dict[tuple[str, int], RunFolder] = {}
+        self._run = cache(self._run_of)
         for name, values in (("estimator", estimators), ("seed", seeds)):
             if not values or len(set(values)) < len(values):
                 raise ConfigError(f"give each {name} once and at least one, got {list(values)}")
@@ -68,9 +54,9 @@ class Comparison:
         self._keep_config()
 
     @property
-    def cells(self) -> list[Cell]:
-        """One for each estimator and seed, seed by seed, so that a comparison that is stopped has whole rows."""
-        return [self._cell(estimator, seed) for seed in self.seeds for estimator in self.estimators]
+    def cells(self) -> list[tuple[str, int]]:
+        """Each estimator and seed, seed by seed, so that a comparison that is stopped has whole rows."""
+        return [(estimator, seed) for seed in self.seeds for estimator in self.estimators]
 
     def run(self, slots: Sequence[dict[str, str]], on_change: Callable[[list[str], int, int], None]) -> dict[str, str]:
         """Do what is not done yet.
@@ -83,12 +69,11 @@ class Comparison:
     def results(self) -> dict[str, dict[int, dict[str, Any]]]:
         """The evaluations that are done: by estimator and seed, as `foveate evaluate` wrote them."""
         results: dict[str, dict[int, dict[str, Any]]] = {estimator: {} for estimator in self.estimators}
-        for cell in self.cells:
-            path = cell.run.evaluation(self.split)
+        for estimator, seed in self.cells:
+            path = self._run(estimator, seed).evaluation(self.split)
             if path.exists():
-                results[cell.estimator][cell.seed] = read_tree(
-                    path, ConfigError, "remove it; it will be made again", ours=True
-                )
+                remedy = "remove it; it will be made again"
+                results[estimator][seed] = read_tree(path, ConfigError, remedy, ours=True)
         return results
 
     def training_passes(self, estimator: str) -> int:
@@ -110,13 +95,8 @@ class Comparison:
         except CheckpointError as error:
             raise OutputExistsError(f"{self.folder} holds another comparison: {error}; or give another --out") from None
 
-    def _cell(self, estimator: str, seed: int) -> Cell:
-        """Its run is where an earlier version left it, under the name that the estimator had there."""
-        if (estimator, seed) not in self._runs:
-            self._runs[estimator, seed] = self._run_of(estimator, seed)
-        return Cell(estimator, seed, self._runs[estimator, seed])
-
     def _run_of(self, estimator: str, seed: int) -> RunFolder:
+        """The run folder of a cell: also where an earlier version left it, under the name of the estimator there."""
         names = [name for name in (estimator, earlier_name(estimator)) if name]
         runs = [RunFolder(self.folder / "runs" / f"{name}-seed{seed}") for name in names]
         wanted = _with_estimator(self.config, estimator).foveation
@@ -132,31 +112,32 @@ class Comparison:
     def _jobs(self) -> list[Job]:
         """Training and evaluation of every cell, and of the members that an ensemble needs."""
         jobs: dict[str, Job] = {}
-        for cell in self.cells:
-            needed = [self._training(self._cell(member, cell.seed)) for member in self._members(cell.estimator)]
-            training = self._training(cell, after=tuple(job.name for job in needed))
-            for job in (*needed, training, self._evaluation(cell, after=(training.name,))):
+        for estimator, seed in self.cells:
+            needed = [self._training(member, seed) for member in self._members(estimator)]
+            training = self._training(estimator, seed, after=tuple(job.name for job in needed))
+            for job in (*needed, training, self._evaluation(self._run(estimator, seed), after=(training.name,))):
                 jobs.setdefault(job.name, job)
         return list(jobs.values())
 
-    def _training(self, cell: Cell, after: tuple[str, ...] = ()) -> Job:
-        command = [sys.executable, "-m", "foveate", "train", str(self.folder / "config.yaml")]
-        command += ["--estimator", cell.estimator, "--out", str(cell.run.path), "--resume", *self._changes(cell)]
-        log = self.folder / "logs" / f"{cell.name}-train.log"
-        return Job(f"train {cell.name}", command, cell.run.trained_file, log, after)
+    def _training(self, estimator: str, seed: int, after: tuple[str, ...] = ()) -> Job:
+        run = self._run(estimator, seed)
+        command = [str(self.folder / "config.yaml"), "--estimator", estimator, "--out", str(run.path), "--resume"]
+        return self._job("train", run, [*command, *self._changes(estimator, seed)], run.trained_file, after)
 
-    def _evaluation(self, cell: Cell, after: tuple[str, ...]) -> Job:
-        command = [sys.executable, "-m", "foveate", "evaluate", str(cell.run.path), "--split", self.split]
-        done = cell.run.evaluation(self.split)
-        return Job(f"evaluate {cell.name}", command, done, self.folder / "logs" / f"{cell.name}-evaluate.log", after)
+    def _evaluation(self, run: RunFolder, after: tuple[str, ...]) -> Job:
+        done = run.evaluation(self.split)
+        return self._job("evaluate", run, [str(run.path), "--split", self.split], done, after)
 
-    def _changes(self, cell: Cell) -> list[str]:
-        changes = [f"training.seed={cell.seed}", f"training.locations_per_step={self._locations(cell.estimator)}"]
-        changes += [f"training.{name}={value}" for name, value in self._steps(cell.estimator).items()]
-        members = [f"../{self._cell(member, cell.seed).name}" for member in self._members(cell.estimator)]
-        if members:
-            changes.append(f"members=[{', '.join(members)}]")
-        return changes
+    def _job(self, what: str, run: RunFolder, arguments: list[str], done: Path, after: tuple[str, ...]) -> Job:
+        command = [sys.executable, "-m", "foveate", what, *arguments]
+        log = self.folder / "logs" / f"{run.path.name}-{what}.log"
+        return Job(f"{what} {run.path.name}", command, done, log, after)
+
+    def _changes(self, estimator: str, seed: int) -> list[str]:
+        changes = [f"training.seed={seed}", f"training.locations_per_step={self._locations(estimator)}"]
+        changes += [f"training.{name}={value}" for name, value in self._steps(estimator).items()]
+        members = [f"../{self._run(member, seed).path.name}" for member in self._members(estimator)]
+        return [*changes, f"members=[{', '.join(members)}]"] if members else changes
 
     def _members(self, estimator: str) -> list[str]:
         return members_of(estimator, len(self.config.foveation.fields_of_view))

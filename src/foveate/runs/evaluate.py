@@ -22,10 +22,9 @@ from foveate.evaluation.evaluate import Evaluation, LabelledImage, evaluation_of
 from foveate.evaluation.maps import MapFiles, MapSpec
 from foveate.evaluation.score import BlockScore, Scoring, score_blocks
 from foveate.geometry import Window
+from foveate.inference import PixelSource, ready_to_predict
 from foveate.inference.executor import pieces_of, shared_out
-from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
-from foveate.inference.source import PixelSource
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
 

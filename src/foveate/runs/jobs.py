@@ -86,8 +86,7 @@ class _Board:
         self.running: dict[str, _Running] = {}
         self.failed: dict[str, str] = {}
         self._given_up: set[str] = set()
-        self._causes: list[str] = []
-        self._worked = False
+        self._causes: list[str] = []  # of what ended so far; empty where it went well
 
     @property
     def settled(self) -> int:
@@ -107,7 +106,7 @@ class _Board:
     def _give_up(self) -> None:
         """Leave out jobs that need a failed one, and those that need them; or all, where all fail alike."""
         left = len(self._waiting)
-        if left and not self._worked and len(self._causes) > 1 and len(set(self._causes)) == 1:
+        if left and len(self._causes) > 1 and self._causes[0] and len(set(self._causes)) == 1:
             self._given_up |= {job.name for job in self._waiting}
             self.failed[f"{left} more jobs"] = "not started, because the first ones failed for the same reason"
             self._waiting.clear()
@@ -125,11 +124,13 @@ class _Board:
             self._free.append(slot)
             if process.returncode == 0 and job.done.exists():
                 self._done.add(job.name)
-                self._worked = True
+                self._causes.append("")
             else:
-                self.failed[job.name] = f"exit code {process.returncode}: {_end_of(job.log)}"
+                end = _end_of(job.log)
+                self.failed[job.name] = f"exit code {process.returncode}: {end}"
                 self._given_up.add(job.name)
-                self._causes.append(_cause(job))
+                # The last line, without what is of this job only.
+                self._causes.append(end.rpartition(" / ")[2].replace(job.name.split()[-1], "") or "unknown")
 
 
 def _started(job: Job, slot: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -164,10 +165,3 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
 def _end_of(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return " / ".join(line.strip() for line in lines[-_LOG_LINES:])
-
-
-def _cause(job: Job) -> str:
-    """The last line of its log, without what is of this job only."""
-    last = _end_of(job.log).rpartition(" / ")[2]
-    *_, cell = job.name.split()
-    return last.replace(cell, "")

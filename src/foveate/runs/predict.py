@@ -21,16 +21,13 @@ from foveate.data.readers.base import Address
 from foveate.devices import share_cores
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.geometry import Size
-from foveate.inference.assemble import PredictionFiles
-from foveate.inference.config import InferenceConfig
+from foveate.inference import InferenceConfig, PixelSource, PredictionFiles, ready_to_predict
 from foveate.inference.executor import dask_executor, pieces_of
 from foveate.inference.job import ALONE, Prediction, on_disk
 from foveate.inference.memory import MemoryModel, fitted
-from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import LookPlan
 from foveate.inference.runner import in_passes, in_seconds
 from foveate.inference.session import Session, Share, Start
-from foveate.inference.source import PixelSource
 from foveate.inference.team import LEFT_OUT, Team, launched_team, started_team
 from foveate.inference.worker import SIZES, SPENDING
 from foveate.processes import stopping

@@ -8,10 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.data import DataConfig, Resolution
 from foveate.data.channels import Normalisation, Values, other_values, select_channels
-from foveate.data.config import DataConfig
 from foveate.data.images import working
-from foveate.data.readers import Resolution
 from foveate.data.readers.array import ArrayReader, ImageAxes
 from foveate.errors import DatasetError, UnsupportedImageError
 from foveate.geometry import Window
