@@ -94,10 +94,10 @@ def test_runs_of_an_earlier_version_are_found_by_what_they_trained(config, tmp_p
         (runs / f"{name}-seed0").mkdir(parents=True)
         (runs / f"{name}-seed0/config.yaml").write_text(settings.changed([], estimator).to_yaml())
     comparison = Comparison(settings, ["mode_plain", "fixed_1", "gumbel"], [0], tmp_path / "out")
-    assert [cell.name for cell in comparison.cells] == ["mode-seed0", "patch_1-seed0", "gumbel-seed0"]
+    assert [run.path.name for run in comparison.runs.values()] == ["mode-seed0", "patch_1-seed0", "gumbel-seed0"]
     for name in ("mode", "mean"):
         with pytest.raises(OutputExistsError, match=f"{name}-seed0 belongs to another estimator than {name}"):
-            _ = Comparison(settings, [name], [0], tmp_path / "out").cells
+            _ = Comparison(settings, [name], [0], tmp_path / "out").runs
 
 
 def test_another_configuration_is_not_mixed_in_but_methods_and_seeds_may_be_added(config, tmp_path):

@@ -158,11 +158,12 @@ def _here(request: PredictionRequest, devices: list[str], stop: Stop) -> int:
 
 def _on_dask(request: PredictionRequest, devices: list[str], address: str, stop: Stop) -> int:
     """The exit code; the workers of a cluster predict, this process writes the results."""
+    from foveate.inference.executor import dask_executor
     from foveate.inference.team import Team
-    from foveate.runs.predict import on_dask
+    from foveate.runs.predict import shared_by
 
-    with on_dask(request, devices[0], address, len(devices) if len(devices) > 1 else None) as share:
-        return _lead(request, Team(devices[0]), stop, share)
+    with dask_executor(address, len(devices) if len(devices) > 1 else None) as executor:
+        return _lead(request, Team(devices[0]), stop, shared_by(executor, request, devices[0]))
 
 
 def _lead(request: PredictionRequest, team: Team, stop: Stop, share: Share | None = None) -> int:

@@ -54,9 +54,10 @@ class Comparison:
         self._keep_config()
 
     @property
-    def cells(self) -> list[tuple[str, int]]:
-        """Each estimator and seed, seed by seed, so that a comparison that is stopped has whole rows."""
-        return [(estimator, seed) for seed in self.seeds for estimator in self.estimators]
+    def runs(self) -> dict[tuple[str, int], RunFolder]:
+        """Of each estimator and seed, seed by seed, so that a comparison that is stopped has whole rows."""
+        pairs = [(estimator, seed) for seed in self.seeds for estimator in self.estimators]
+        return {pair: self._run(*pair) for pair in pairs}
 
     def run(self, slots: Sequence[dict[str, str]], on_change: Callable[[list[str], int, int], None]) -> dict[str, str]:
         """Do what is not done yet.
@@ -69,8 +70,8 @@ class Comparison:
     def results(self) -> dict[str, dict[int, dict[str, Any]]]:
         """The evaluations that are done: by estimator and seed, as `foveate evaluate` wrote them."""
         results: dict[str, dict[int, dict[str, Any]]] = {estimator: {} for estimator in self.estimators}
-        for estimator, seed in self.cells:
-            path = self._run(estimator, seed).evaluation(self.split)
+        for (estimator, seed), run in self.runs.items():
+            path = run.evaluation(self.split)
             if path.exists():
                 remedy = "remove it; it will be made again"
                 results[estimator][seed] = read_tree(path, ConfigError, remedy, ours=True)
@@ -96,7 +97,7 @@ class Comparison:
             raise OutputExistsError(f"{self.folder} holds another comparison: {error}; or give another --out") from None
 
     def _run_of(self, estimator: str, seed: int) -> RunFolder:
-        """The run folder of a cell: also where an earlier version left it, under the name of the estimator there."""
+        """The folder of a run, where an earlier version left it too, under the name that the estimator had there."""
         names = [name for name in (estimator, earlier_name(estimator)) if name]
         runs = [RunFolder(self.folder / "runs" / f"{name}-seed{seed}") for name in names]
         wanted = _with_estimator(self.config, estimator).foveation
@@ -112,10 +113,10 @@ class Comparison:
     def _jobs(self) -> list[Job]:
         """Training and evaluation of every cell, and of the members that an ensemble needs."""
         jobs: dict[str, Job] = {}
-        for estimator, seed in self.cells:
+        for (estimator, seed), run in self.runs.items():
             needed = [self._training(member, seed) for member in self._members(estimator)]
             training = self._training(estimator, seed, after=tuple(job.name for job in needed))
-            for job in (*needed, training, self._evaluation(self._run(estimator, seed), after=(training.name,))):
+            for job in (*needed, training, self._evaluation(run, after=(training.name,))):
                 jobs.setdefault(job.name, job)
         return list(jobs.values())
 

@@ -131,7 +131,7 @@ class Loading(TypedDict, total=False):
 
 def led(path: Path, how: Loading) -> TrainedRun:
     """The run in the process that leads: on the device where it works alone; others load it each for themselves."""
-    return _loaded(path, how if how.get("processes", 1) == 1 else {**how, "device": "cpu"}, 0)
+    return _loaded(path, how, how.get("device", "cpu") if how.get("processes", 1) == 1 else "cpu")
 
 
 def shared(
@@ -148,15 +148,14 @@ def shared(
     return shared_out(_prepared, _worked, pieces, how["processes"], path, how, work, given)
 
 
-def _loaded(path: Path, how: Loading, rank: int) -> TrainedRun:
-    device, checkpoint = device_of(rank, str(how.get("device", "cpu"))), how.get("checkpoint", "best")
-    return load_run(path, checkpoint=checkpoint, device=device, overrides=how.get("overrides"))
+def _loaded(path: Path, how: Loading, device: torch.device | str) -> TrainedRun:
+    return load_run(path, checkpoint=how.get("checkpoint", "best"), device=device, overrides=how.get("overrides"))
 
 
 def _prepared(
     rank: int, path: Path, how: Loading, work: Callable[..., Iterable[_Result]], given: Sequence[Any]
 ) -> Callable[..., Iterable[_Result]]:
-    return partial(work, _loaded(path, how, rank), *given)
+    return partial(work, _loaded(path, how, device_of(rank, str(how.get("device", "cpu")))), *given)
 
 
 def _worked(prepared: Callable[..., Iterable[_Result]], piece: Any) -> list[_Result]:

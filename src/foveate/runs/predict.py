@@ -22,7 +22,7 @@ from foveate.devices import share_cores
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.geometry import Size
 from foveate.inference import InferenceConfig, PixelSource, PredictionFiles, ready_to_predict
-from foveate.inference.executor import dask_executor, pieces_of
+from foveate.inference.executor import pieces_of
 from foveate.inference.job import ALONE, Prediction, on_disk
 from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.plan import LookPlan
@@ -217,13 +217,6 @@ def predicting(request: PredictionRequest, devices: Sequence[str]) -> Iterator[T
             share_cores(team.local)
         stack.enter_context(team.ending_with_the_leader())
         yield team
-
-
-@contextmanager
-def on_dask(request: PredictionRequest, device: str, address: str, workers: int | None = None) -> Iterator[Share]:
-    """`shared_by` the workers of a Dask cluster: by the address of its scheduler, or "local" with so many workers."""
-    with dask_executor(address, workers) as executor:
-        yield shared_by(executor, request, device)
 
 
 def shared_by(executor: Executor, request: PredictionRequest, device: str) -> Share:
