@@ -127,6 +127,14 @@ def test_what_is_no_region_is_refused(tmp_path, tree, message):
         load_region(path, image())
 
 
+def test_a_region_around_an_image_is_refused(tmp_path):
+    """No polygon meets the image, though the rectangle around all of them does."""
+    left, right = closed([(-90, 0), (-10, 0), (-10, 50)]), closed([(950, 0), (990, 0), (990, 50)])
+    path = save(tmp_path / "roi.geojson", {"type": "MultiPolygon", "coordinates": [[left], [right]]})
+    with pytest.raises(ConfigError, match=r"spans columns -90 to 990 and rows 0 to 50.*do not overlap"):
+        load_region(path, image())
+
+
 def test_coordinates_on_earth_need_an_image_that_lies_there(tmp_path):
     path = save(tmp_path / "roi.geojson", {"type": "Polygon", "coordinates": [closed(STAR)]})
     with pytest.raises(ConfigError, match="--roi-coordinates pixels"):

@@ -9,6 +9,7 @@ import pyogrio
 import pytest
 import shapely
 from affine import Affine
+from rasterio.errors import CRSError
 from rasterio.warp import transform
 
 from foveate.data.config import DataConfig
@@ -175,6 +176,16 @@ def test_geojson_in_longitude_and_latitude(tmp_path):
 
     shapes = [(name, shapely.transform(shapely.segmentize(on_ground(one), 20), moved)) for name, one in SHAPES]
     assert_same(labels_of(tmp_path, write(tmp_path / "scan.geojson", collection(shapes)), UTM), expected())
+
+
+def test_coordinates_that_cannot_be_converted_are_those_of_a_file(tmp_path, monkeypatch):
+    def refused(*_):
+        raise CRSError("no operation found")
+
+    monkeypatch.setattr("foveate.data.place.warp", refused)
+    shapes = [("tumour", shapely.box(8.9, 48.7, 9.0, 48.8))]
+    with pytest.raises(DatasetError, match=r"scan\.geojson cannot be converted to pixels of .*no operation found"):
+        labels_of(tmp_path, write(tmp_path / "scan.geojson", collection(shapes)), UTM)
 
 
 def test_rows_that_qgis_counts_downwards(tmp_path):

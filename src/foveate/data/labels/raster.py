@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data.config import DataConfig
 from foveate.data.labels.table import NO_CLASS, LabelTable, Meaning
 from foveate.data.place import Placement, Positions, Stretched, placement_of
 from foveate.data.readers.gdal import GdalReader, open_dataset
@@ -17,9 +18,6 @@ from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.membership import Exclusive, Membership, Overlapping
 from foveate.types import IGNORE, BoolArray, IntArray, LabelArray, Raster
-
-if TYPE_CHECKING:
-    from foveate.data.config import DataConfig
 
 CLASS = "{class}"
 
@@ -108,7 +106,7 @@ class RasterLabels:
             return result
         values, lacking = self._stored(mask, place, window)
         ids = self.meaning.ids(values)
-        if lacking is not None:
+        if mask.masked:
             # What counts even where the mask says that it is no data.
             kept = self.meaning.names(values) if self._use_nodata else ids != NO_CLASS
             ids = np.where(lacking & ~kept, IGNORE, ids)
@@ -124,16 +122,16 @@ class RasterLabels:
         if not inside.any():
             return np.empty(0, mask.dtype), np.empty(0, np.bool_)
         values, lacking = self._stored(mask, place, _around(place, mask.size))
-        return values[inside], np.zeros(int(inside.sum()), np.bool_) if lacking is None else lacking[inside]
+        return values[inside], lacking[inside]
 
-    def _stored(self, mask: ImageReader, place: Positions, window: Window) -> tuple[NDArray[Any], BoolArray | None]:
-        """Values (n, m), and which of them the mask calls no data, where it may."""
+    def _stored(self, mask: ImageReader, place: Positions, window: Window) -> tuple[NDArray[Any], BoolArray]:
+        """Values (n, m), and which of them the mask calls no data."""
         picked = _picked(place, window)
         pixels = mask.read(window)[(slice(None), *picked)]
         if self.meaning.in_colours and self.colours is not None:
             pixels = np.moveaxis(self.colours[pixels[0]], -1, 0)
         values = self.meaning.values(pixels, mask.location)
-        return values, ~mask.valid(window)[picked] if mask.masked else None
+        return values, ~mask.valid(window)[picked] if mask.masked else np.zeros(values.shape, np.bool_)
 
 
 def _inside(place: Positions, size: Size) -> BoolArray:

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import shapely
@@ -17,14 +17,12 @@ from rasterio import CRS
 from rasterio.features import rasterize
 from rasterio.warp import transform_bounds
 
+from foveate.data.config import DataConfig
 from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shapes
 from foveate.data.place import pixel_transform
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, DatasetError, translated
 from foveate.types import IGNORE, BoolArray, Coordinates, IntArray, LabelArray
-
-if TYPE_CHECKING:
-    from foveate.data.config import DataConfig
 
 # Drawn at once, at the same places whatever is asked for, so that a centre on a border is always in or always out.
 _TILE = 512
