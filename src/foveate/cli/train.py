@@ -92,8 +92,6 @@ def train(
             with trainings(settings, run, resume=resume, overwrite=overwrite) as parts:
                 for part in parts:
                     _train(part, overwrite, stop, processes)
-                if settings.is_ensemble:
-                    run.mark_trained()
         except StoppedError as error:
             say_how_to_resume(error, resume=settings.is_ensemble or not isinstance(error, _NothingWrittenError))
             raise typer.Exit(stop.exit_code) from None

@@ -37,7 +37,7 @@ def trainings(
 ) -> Iterator[list[TrainingPart]]:
     """What must be trained for a run: itself, or those members of an ensemble that are not trained to their end.
 
-    Meanwhile no other process trains there.
+    Meanwhile no other process trains there. At the end an ensemble is marked as trained.
 
     Raises:
         OutputExistsError: when an ensemble's folder holds a run and neither `resume` nor `overwrite` is set.
@@ -50,6 +50,8 @@ def trainings(
             if part.run != run:
                 stack.enter_context(part.run.locked())
         yield parts
+        if config.is_ensemble:
+            run.mark_trained()
 
 
 def _parts(config: RunConfig, run: RunFolder, *, resume: bool, overwrite: bool) -> list[TrainingPart]:
@@ -169,8 +171,6 @@ def train_run(
                 _log.warning(note)
             results.append(prepared.fit(progress=progress, processes=Processes.of(devices)))
             part.run.mark_trained(results[-1].seconds)
-        if config.is_ensemble:
-            run.mark_trained()
     return results
 
 

@@ -243,11 +243,11 @@ def tune(
     if ttas and isinstance(run.segmenter, CascadeSegmenter):
         raise ConfigError("test-time augmentation does not work with cascades; tune without --tta")
     plan, rounds = plan_evaluation(run.config, split, SCORES_ONLY), [None, *ttas]
-    work = partial(shared, run, path, how, _looked)
+    work, processes = partial(shared, run, path, how, _looked), how.get("processes", 1)
     trials = [
         trial
         for tta in rounds
-        for trial in _tried(run, plan, budgets, tta, work, lambda part: on_progress(part / len(rounds)))
+        for trial in _tried(run, plan, budgets, tta, work, processes, lambda part: on_progress(part / len(rounds)))
     ]
     if not trials:
         raise ConfigError(f"budgets of {list(budgets)} are too small; the widest look alone costs more")
@@ -264,6 +264,7 @@ def _tried(
     budgets: Sequence[float],
     tta: Tta | None,
     work: Callable[..., Generator[Iterable[tuple[int, Looks, Tensor]]]],
+    processes: int,
     progress: Callable[[float], None],
 ) -> Iterator[Trial]:
     """All trials with one test-time augmentation, or without: every pass of a patch is paid for."""
@@ -275,18 +276,17 @@ def _tried(
         for budget in (round(share * 1e6 / target**2, 3) for share in budgets)
         for candidate in candidates(segmenter.views_passed, target, budget / times, sizes, cascaded=cascaded)
     ]
-    made = sorted({looks for _, candidate in tried for looks in candidate.made})
-    images = _sampled(run, plan, len(made)) if made else []
-    jobs = [(number, image, looks, tta) for number, image in enumerate(images) for looks in made]
-    cost = {  # in about so many passes
-        (number, looks): sum(image.size.pixels / (look.view * look.keep) ** 2 for look in looks)
-        for number, image, looks, _ in jobs
-    }
+    made = sorted({looks for _, candidate in tried for looks in candidate.made}, key=_cost, reverse=True)
+    images = list(_sampled(run, plan, len(made))) if made else []
+    # One process opens an image once, which may be to decode it whole; of several each gets a look at a time.
+    shares = [made] if processes == 1 else [[looks] for looks in made]
+    jobs = [(number, image, some, tta) for number, image in enumerate(images) for some in shares]
+    total = sum(size.pixels for size in sizes) * sum(map(_cost, made))
     simulation = Simulation(images, target)
     with closing(work(jobs, plan)) as found:
         for number, looks, probabilities in chain.from_iterable(found):
             simulation.seen[number, looks] = probabilities
-            progress(cost[number, looks] / sum(cost.values()))
+            progress(sizes[number].pixels * _cost(looks) / total)
     for budget, candidate in tried:
         # One look needs no price, and its cover may reach over the border by more than the budget says.
         counts, passes = simulation.outcome(candidate, "all" if len(candidate.looks) == 1 else budget / times)
@@ -294,23 +294,27 @@ def _tried(
         yield Trial(budget, candidate.looks, candidate.fusion, scores_from(counts, names).miou, each, tta)
 
 
-def _sampled(run: TrainedRun, plan: EvaluationPlan, looks: int) -> list[SampledImage]:
+def _cost(looks: Looks) -> float:
+    """About how many passes a pixel takes."""
+    return sum(1 / (look.view * look.keep) ** 2 for look in looks)
+
+
+def _sampled(run: TrainedRun, plan: EvaluationPlan, looks: int) -> Iterator[SampledImage]:
     """The images of a plan at the pixels where this many looks are kept."""
     data, side = run.config.data, run.config.inference.block_size
     step = sampling_step([image.size for image in plan.images], len(data.classes), looks)
-    images = []
     for sample, image in zip(plan.samples, plan.images, strict=True):
         with open_labels(sample, data) as labels:
-            images.append(sample_labels(labels, image.size, side, step=step, membership=data.membership))
-    return images
+            yield sample_labels(labels, image.size, side, step=step, membership=data.membership)
 
 
 def _looked(
-    run: TrainedRun, plan: EvaluationPlan, job: tuple[int, SampledImage, Looks, Tta | None]
+    run: TrainedRun, plan: EvaluationPlan, job: tuple[int, SampledImage, list[Looks], Tta | None]
 ) -> Iterator[tuple[int, Looks, Tensor]]:
-    """What looking at one image in one way finds: see `sample_look`."""
-    number, image, looks, tta = job
+    """What looking at one image in some ways finds: see `sample_look`."""
+    number, image, made, tta = job
     segmenter, data = ready_to_predict(run.segmenter, run.device), run.config.data
     with open_sample(plan.samples[number], data) as reader:
         source, config = PixelSource.of(reader, data, run.device), run.config.inference.model_copy(update={"tta": tta})
-        yield number, looks, sample_look(segmenter, source, image, looks, config, len(data.classes))
+        for looks in made:
+            yield number, looks, sample_look(segmenter, source, image, looks, config, len(data.classes))
