@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from foveate.tiff.raster import FULL
 from foveate.types import FloatArray, IntArray
 
 ALMOST_ALL = 0.95
-Combined = Callable[[FloatArray], FloatArray]  # (L, h, w) shares of the looks -> (h, w)
 _AT_ONCE = 2**24  # values that are read at a time
 
 
@@ -62,26 +61,18 @@ class PassesFile:
             window: level-0 pixels.
             size: of the result; the places are the centres of its pixels.
         """
-        views = self._views
-
-        def mean(shares: FloatArray) -> FloatArray:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                means: FloatArray = np.tensordot(views, shares, axes=1) / shares.sum(axis=0)
-            return means
-
-        return self._at(*window.centres(size), mean)
+        shares = self._shares(*window.centres(size))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means: FloatArray = np.tensordot(self._views, shares, axes=1) / shares.sum(axis=0)
+        return means
 
     def chosen(self, rows: IntArray, cols: IntArray) -> FloatArray:
         """The field of view that counted most (h, w) at the crossings of h rows and w columns, level-0 pixels.
 
         NaN where no pass was made; of equal ones the narrowest. Rows and columns ascend.
         """
-        views = self._views
-
-        def largest(shares: FloatArray) -> FloatArray:
-            return np.where(shares.any(axis=0), views[shares.argmax(axis=0)], np.nan).astype(np.float32)
-
-        return self._at(rows, cols, largest)
+        shares = self._shares(rows, cols)
+        return np.where(shares.any(axis=0), self._views[shares.argmax(axis=0)], np.nan).astype(np.float32)
 
     def panel(self, window: Window, size: Size) -> Panel:
         """`made` as a panel; its colours span the fields of view."""
@@ -98,36 +89,34 @@ class PassesFile:
                     counts[look.view] += float(count)
         return counts
 
-    def _at(self, rows: IntArray, cols: IntArray, combined: Combined) -> FloatArray:
-        """The combined shares at the crossings of rows and columns, level-0 pixels, strip by strip."""
+    def _shares(self, rows: IntArray, cols: IntArray) -> FloatArray:
+        """The shares (L, h, w) of the looks at the crossings of rows and columns, level-0 pixels, read in strips."""
         rows, cols = (
             np.minimum(places // self.step, length - 1)
             for places, length in ((rows, self.size.height), (cols, self.size.width))
         )
         strips = max(1, len(self.looks) * self.size.width * int(rows[-1] - rows[0] + 1) // _AT_ONCE)
         with open_image(self.path) as reader:
-            return np.concatenate(
-                [self._strip(reader, part, cols, combined) for part in np.array_split(rows, min(strips, len(rows)))]
-            )
+            parts = np.array_split(rows, min(strips, len(rows)))
+            return np.concatenate([self._strip(reader, part, cols) for part in parts], axis=1)
 
-    def _strip(self, reader: ImageReader, rows: IntArray, cols: IntArray, combined: Combined) -> FloatArray:
+    def _strip(self, reader: ImageReader, rows: IntArray, cols: IntArray) -> FloatArray:
         # A look that is k pixels wide is noted at the first of them.
         factors = [max(1, look.side // self.step) for look in self.looks]
         top = max(0, int(rows[0]) - max(factors))
-        values = reader.read(Window(top, 0, int(rows[-1]) - top + 1, self.size.width)).astype(np.float32) / np.float32(
-            FULL
-        )
+        window = Window(top, 0, int(rows[-1]) - top + 1, self.size.width)
+        values = reader.read(window).astype(np.float32) / np.float32(FULL)
         # Closer looks lie inside wider ones; else all passes begin on the same grid, and may overlap.
         if len({look.side for look in self.looks}) > 1:
             corners = [(rows // factor * factor - top, cols // factor * factor) for factor in factors]
             bands = [band[np.ix_(*corner)] for band, corner in zip(values, corners, strict=True)]
-            return combined(self._closest(np.stack(bands)))
+            return self._closest(np.stack(bands))
         shares = values[:, (rows - top)[:, None], cols]
         # Where passes overlap, none begins in the last pixels: the one before reaches over them.
         for up, left in ((1, 0), (0, 1), (1, 1)) if self.looks[0].side > self.step else ():
             before = values[:, np.maximum(rows - up - top, 0)[:, None], np.maximum(cols - left, 0)]
             shares = np.where(shares.any(axis=0), shares, before)
-        return combined(shares)
+        return shares
 
     def _closest(self, shares: FloatArray) -> FloatArray:
         """Of each place only the narrowest of the looks (L, h, w) that were made there."""

@@ -17,7 +17,7 @@ from foveate.data.readers.gdal import reading, tagged
 from foveate.data.readers.ngff import multiscale_of
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.sections import ClassConfig
-from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
+from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, translated
 from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over
 from foveate.tiff.cog import writing
 from foveate.tiff.raster import NODATA
@@ -225,16 +225,14 @@ def _labels(path: Path) -> ClassMap:
         import zarr  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise ConfigError(f"{path} is a folder; reading OME-Zarr needs pip install 'foveate[zarr]'") from None
-    try:
+    with translated(UnsupportedImageError, f"{path} is a folder but not of OME-Zarr labels"):
         group = zarr.open_group(str(path), mode="r")
         attributes: dict[str, Any] = dict(group.attrs)
         described = multiscale_of(attributes, str(path))
         if described is None:
-            raise UnsupportedImageError(f"{path} is a folder but not of OME-Zarr labels: it has no multiscales")
+            raise ValueError("it has no multiscales")
         finest: Any = group[described.paths[0]]
         facts = attributes.get("image-label", {})
-    except (FileNotFoundError, KeyError) as error:
-        raise UnsupportedImageError(f"{path} is a folder but not of OME-Zarr labels: {error}") from error
     if finest.ndim != 2 or finest.dtype != np.uint8:
         raise UnsupportedImageError(
             f"{path} is not a class map: it has {finest.ndim} axes of {finest.dtype}, not 2 of uint8"

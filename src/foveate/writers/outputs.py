@@ -178,14 +178,9 @@ TILED: tuple[Output, ...] = ("classes", "probabilities", "confidence", "entropy"
 
 def tilings_of(spec: OutputSpec) -> dict[str, Tiling]:
     """How the outputs are tiled that blocks may be cut for, by name."""
-    size, classes = spec.size, len(spec.classes)
     several = ("probabilities", "classes") if spec.overlapping else ("probabilities",)
-    modes = {"classes": spec.format == "geotiff"}
-    return {
-        name: Tiling(size, classes if name in several else 1, name == "classes")
-        for name in TILED
-        if name in spec.outputs and modes.get(name, True)
-    }
+    tiled = [name for name in TILED if name in spec.outputs and (name != "classes" or spec.format == "geotiff")]
+    return {name: Tiling(spec.size, len(spec.classes) if name in several else 1, name == "classes") for name in tiled}
 
 
 @contextmanager

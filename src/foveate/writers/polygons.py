@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +27,7 @@ from foveate.writers.class_map import ClassMap, open_class_maps
 from foveate.writers.regions import ClassRegion, regions, regularised
 
 FOOTER = "\n]}\n"
-# As Python's numbers, points take ten times the memory of an array; a background may have millions.
-_POINTS_AT_ONCE = 4096
+_WHOLE = re.compile(r"\.0\b")  # what corners of pixels are written without
 _LONLAT = "OGC:CRS84"
 _SHARE_OF_A_PIXEL = 1e-3  # to which coordinates are written
 _EARTH = 111_320  # metres in a degree of latitude
@@ -43,46 +43,28 @@ def header(crs: str | None) -> str:
     return '{"type": "FeatureCollection",\n' + (f'"crs": {member},\n' if crs else "") + '"features": ['
 
 
-def feature(region: ClassRegion, area: int, class_map: ClassMap, place: Place, unit: AreaUnit | None) -> Iterator[str]:
-    """A region as a GeoJSON feature, in parts: an annotation for QuPath, with plain properties for everything else."""
-    properties = json.dumps(_properties(region, area, class_map, unit))
-    yield f'{{"type": "Feature", "properties": {properties}, "geometry": {{"type": "Polygon", "coordinates": ['
-    for number, ring in enumerate((region.shape.exterior, *region.shape.interiors)):
-        yield "," if number else ""
-        yield from _ring(shapely.get_coordinates(ring), place)
-    yield "]}}"
-
-
-def _properties(region: ClassRegion, area: int, class_map: ClassMap, unit: AreaUnit | None) -> dict[str, Any]:
-    value, name = region.value, class_map.name(region.value)
+def feature(region: ClassRegion, area: int, class_map: ClassMap, place: Place, unit: AreaUnit | None) -> str:
+    """A region as a GeoJSON feature: an annotation for QuPath, with plain properties for everything else."""
+    name = class_map.name(region.value)
     properties: dict[str, Any] = {
         "objectType": "annotation",
-        "classification": {"name": name, "color": list(class_map.color(value))},
+        "classification": {"name": name, "color": list(class_map.color(region.value))},
         "class": name,
-        "class_id": value,
+        "class_id": region.value,
         "area_px": area,
     }
     if unit is not None:
         properties[unit.key] = float(f"{unit.of(region, area):.6g}")
-    return properties
-
-
-def _ring(closed: NDArray[np.float64], place: Place) -> Iterator[str]:
-    """A closed ring, the outer one counterclockwise as RFC 7946 asks for."""
-    closed = closed[::-1] if place.flipped else closed
-    for start in range(0, len(closed), _POINTS_AT_ONCE):
-        points = place.to(closed[start : start + _POINTS_AT_ONCE])
-        whole = points.astype(np.int64)  # as corners of pixels are: without a decimal point
-        points = whole if (whole == points).all() else points
-        yield ("," if start else "[") + json.dumps(points.tolist(), separators=(",", ":"))[1:-1]
-    yield "]"
+    # The outer ring counterclockwise, as RFC 7946 asks for.
+    shape = shapely.orient_polygons(shapely.transform(region.shape, place.to))
+    geometry = _WHOLE.sub("", shapely.to_geojson(shape))
+    return f'{{"type": "Feature", "properties": {json.dumps(properties)}, "geometry": {geometry}}}'
 
 
 class Place(NamedTuple):
     """How pixels become coordinates."""
 
     to: Callable[[Any], Any]  # (n, 2) columns and rows to (n, 2) x and y, rounded
-    flipped: bool  # whether a ring changes its sense of turning
     crs: str | None  # name of the coordinate reference system where it is not longitude and latitude, else None
 
 
@@ -104,13 +86,13 @@ def place_of(place: Georeference | None, coordinates: Coordinates, stretch: tupl
     """
     crs = _on_earth(place)
     if coordinates == "pixels" or (coordinates == "auto" and crs is None):
-        return Place(lambda points: points if stretch == (1.0, 1.0) else np.round(points * stretch, 3), False, None)
+        return Place(lambda points: np.round(points * stretch, 3), None)
     if place is None or crs is None:
         raise ConfigError(f"coordinates {coordinates!r} need a class map that knows its place on Earth; use 'pixels'")
     code = crs.to_epsg()
     if coordinates == "lonlat" or code in (None, 4326):
         return _lonlat(place, crs)
-    return Place(_affine(place, _decimals(place)), _is_flipped(place), f"urn:ogc:def:crs:EPSG::{code}")
+    return Place(_affine(place, _decimals(place)), f"urn:ogc:def:crs:EPSG::{code}")
 
 
 def _on_earth(place: Georeference | None) -> Any:
@@ -130,11 +112,6 @@ def _decimals(place: Georeference) -> int:
     return max(0, math.ceil(-math.log10(_SHARE_OF_A_PIXEL * min(math.hypot(a, d), math.hypot(b, e)))))
 
 
-def _is_flipped(place: Georeference) -> bool:
-    a, b, _, d, e, _ = place.transform
-    return a * e - b * d < 0
-
-
 def _lonlat(place: Georeference, crs: Any) -> Place:
     exact = _affine(place, 15)
     metres = crs.linear_units_factor[1] if crs.is_projected else 1.0
@@ -144,7 +121,7 @@ def _lonlat(place: Georeference, crs: Any) -> Place:
         x, y = warp(crs, _LONLAT, *exact(points).T)
         return np.round(np.stack([x, y], axis=1), decimals)
 
-    return Place(to, _is_flipped(place), None)
+    return Place(to, None)
 
 
 class AreaUnit(NamedTuple):
@@ -220,7 +197,7 @@ def write_polygons(
             for source in sources:
                 for region, area in polygons(_strips(source, kept, lambda part: report(part / len(sources))), config):
                     file.write(",\n" if count else "\n")
-                    file.writelines(feature(region, area, source, place, unit))
+                    file.write(feature(region, area, source, place, unit))
                     count += 1
             file.write(FOOTER)
     return count
