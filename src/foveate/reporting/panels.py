@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data import ClassConfig, ImageReader, LabelReader
 from foveate.data.channels import select_channels
-from foveate.data.labels import LabelReader
-from foveate.data.readers.pyramid import ImageReader
-from foveate.data.sections import ClassConfig
 from foveate.files import written
 from foveate.geometry import Size, Window
 from foveate.membership import NOT_COUNTED_GREY

@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate.data.config import DataConfig
+from foveate.data import DataConfig, LabelReader, Sample, class_map, load_samples, open_image
 from foveate.data.images import open_labels, open_sample, open_working
-from foveate.data.labels import LabelReader, class_map
-from foveate.data.manifest import Sample, load_samples
-from foveate.data.readers import open_image
 from foveate.data.readers.base import Address
 from foveate.evaluation.maps import MapFiles
 from foveate.geometry import Size, Window
@@ -22,8 +19,7 @@ from foveate.inference.assemble import PredictionFiles
 from foveate.membership import Exclusive
 from foveate.reporting import panels as drawing
 from foveate.reporting.passes import PassesFile
-from foveate.runs.config import RunConfig
-from foveate.runs.folder import TrainedRun
+from foveate.runs import RunConfig, TrainedRun
 from foveate.runs.predict import files_of, predict
 from foveate.texts import table_html
 from foveate.tiff.raster import NODATA

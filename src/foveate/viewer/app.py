@@ -40,28 +40,24 @@ _HEADERS = {
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 
-class Guard:
-    """Refuses query strings, which nothing here takes, and adds the headers to every answer."""
+def guarded(app: ASGIApp) -> ASGIApp:
+    """The application, refusing query strings, which nothing here takes, and with the headers on every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        if scope["query_string"]:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+        elif scope["query_string"]:
             refusal = PlainTextResponse("this server takes no query strings", status_code=400)
             await refusal(scope, receive, send_guarded)
-            return
-        await self._app(scope, receive, send_guarded)
+        else:
+            await app(scope, receive, send_guarded)
+
+    return answer
 
 
 def allowed_hosts(host: str) -> list[str]:
@@ -116,7 +112,7 @@ def make_app(scene: Scene, host: str = "127.0.0.1") -> Starlette:
             Mount("/static", StaticFiles(directory=str(STATIC))),
         ],
         middleware=[
-            Middleware(Guard),
+            Middleware(guarded),
             Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host), www_redirect=False),
         ],
         lifespan=lifespan,

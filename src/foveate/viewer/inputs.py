@@ -11,7 +11,7 @@ from foveate.data.labels.shapes import VECTORS
 from foveate.data.readers import Georeference, Resolution, open_image
 from foveate.data.readers.base import Address
 from foveate.data.readers.gdal import open_dataset
-from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, reason_of
+from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, translated
 from foveate.geometry import Size
 from foveate.texts import read_json, read_tree
 
@@ -105,13 +105,11 @@ def _zarr_facts(path: Path) -> dict[str, Any]:
         if not (path / name).is_file():
             continue
         tree = read_tree(path / name, UnsupportedImageError, "open another file")
-        try:
+        with translated(UnsupportedImageError, f"{path / name} is damaged"):
             tree = tree.get("attributes", tree)
             label = tree.get("ome", tree).get("image-label", {})
             colours = {int(item["label-value"]): tuple(item["rgba"][:3]) for item in label.get("colors", [])}
             names = {f"{_CLASS_TAG}{item['label-value']}": str(item["name"]) for item in label.get("properties", [])}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UnsupportedImageError(f"{path / name} is damaged: {reason_of(error)}") from None
         return {"palette": colours, "tags": names}
     return {}
 

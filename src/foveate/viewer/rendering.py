@@ -7,7 +7,7 @@ tile serves for the colours, for the value under the pointer and for hiding a cl
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from PIL import Image
 
 from foveate.data.readers.pyramid import ImageReader, strips
 from foveate.geometry import Size, Window
-from foveate.types import IntArray, Raster
+from foveate.types import Raster
 
 Media: TypeAlias = Literal["jpg", "png"]
 OpenReader: TypeAlias = Callable[[Path], ImageReader]
@@ -44,8 +44,13 @@ def read_nearest(reader: ImageReader, window: Window, size: Size, bands: Sequenc
         (bands, height, width), in the file's dtype.
     """
     read, extent = _source(reader, min(window.height / size.height, window.width / size.width))
-    rows = _under(window.top, window.height, size.height, extent.height / reader.size.height, extent.height)
-    cols = _under(window.left, window.width, size.width, extent.width / reader.size.width, extent.width)
+    # Under the centres of the pixels of the result, in whole numbers.
+    rows, cols = (
+        np.clip((2 * places + 1) * length // (2 * whole), 0, length - 1)
+        for places, length, whole in zip(
+            window.centres(size), (extent.height, extent.width), (reader.size.height, reader.size.width), strict=True
+        )
+    )
     result = np.empty((len(bands), size.height, size.width), reader.dtype)
     left, width = int(cols[0]), int(cols[-1] - cols[0]) + 1
     for part in strips(rows, width * reader.bands * reader.dtype.itemsize):
@@ -63,13 +68,6 @@ def _source(reader: ImageReader, downsample: float) -> tuple[Callable[[Window], 
     # 1% off is allowed, as pyramids round their sizes.
     level = max(i for i, size in enumerate(levels) if i == 0 or finest / size.width <= 1.01 * downsample)
     return lambda window: reader._read_level(level, window), levels[level]
-
-
-def _under(start: int, length: int, count: int, scale: float, limit: int) -> IntArray:
-    """Positions in the level under the centres of the pixels of the result."""
-    centres = start + (np.arange(count) + 0.5) * (length / count)
-    positions: IntArray = np.clip(np.floor(centres * scale).astype(np.int64), 0, limit - 1)
-    return positions
 
 
 class Rendering(NamedTuple):
@@ -248,9 +246,8 @@ def _spread(values: Raster, low: float, high: float, first: int) -> NDArray[np.u
 def encoded(pixels: NDArray[np.uint8], media: Media) -> bytes:
     """Pixels as the bytes of a file: JPEG of colours, PNG of codes, which must not change."""
     buffer = io.BytesIO()
-    image = Image.fromarray(pixels)
-    if media == "jpg":
-        image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    else:
-        image.save(buffer, "PNG", compress_level=3)
+    how: dict[str, Any] = (
+        {"format": "JPEG", "quality": _JPEG_QUALITY} if media == "jpg" else {"format": "PNG", "compress_level": 3}
+    )
+    Image.fromarray(pixels).save(buffer, **how)
     return buffer.getvalue()

@@ -245,15 +245,17 @@ def _main_direction(polygon: shapely.Polygon) -> float:
 
 def _squared(ring: Any, tolerance: float) -> list[tuple[float, float]] | None:
     """The corners of a ring whose sides near the axes are brought to them; None where too few are left."""
-    points = np.asarray(ring.coords)[:-1, :2]
+    points = shapely.get_coordinates(ring)[:-1]
     sides = np.roll(points, -1, axis=0) - points
-    kinds = [_kind(side) for side in sides]
+    angles = np.degrees(np.arctan2(abs(sides[:, 1]), abs(sides[:, 0])))
+    kinds = np.select([angles <= _OBLIQUE, angles >= 90 - _OBLIQUE], ["level", "upright"], "oblique")
     # What is as short as the steps of pixels is no side: a corner that they cut, or a step in a side.
-    least = [(3 if kind == "oblique" else 2) * tolerance for kind in kinds]
-    kept = [i for i, side in enumerate(sides) if np.hypot(*side) >= least[i]]
-    groups = _runs(kept, kinds)
-    if len(groups) < 3:
+    kept = np.flatnonzero(np.hypot(*sides.T) >= np.where(kinds == "oblique", 3, 2) * tolerance)
+    # Sides that follow each other in one direction are one, around the ring.
+    first = np.flatnonzero((kinds[kept] != np.roll(kinds[kept], 1)) | (kinds[kept] == "oblique"))
+    if len(first) < 3:
         return None
+    groups = np.split(np.roll(kept, -first[0]), first[1:] - first[0])
     lines = [_line(points, sides, group, kinds[group[0]]) for group in groups]
     corners = []
     for k, (line, group) in enumerate(zip(lines, groups, strict=True)):
@@ -263,25 +265,7 @@ def _squared(ring: Any, tolerance: float) -> list[tuple[float, float]] | None:
     return corners
 
 
-def _kind(side: NDArray[np.float64]) -> str:
-    angle = np.degrees(np.arctan2(abs(side[1]), abs(side[0])))
-    return "level" if angle <= _OBLIQUE else "upright" if angle >= 90 - _OBLIQUE else "oblique"
-
-
-def _runs(kept: list[int], kinds: list[str]) -> list[list[int]]:
-    """Sides that follow each other in one direction, as one; around the ring."""
-    groups: list[list[int]] = []
-    for i in kept:
-        if groups and kinds[i] != "oblique" and kinds[groups[-1][-1]] == kinds[i]:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    if len(groups) > 1 and kinds[groups[0][0]] == kinds[groups[-1][-1]] != "oblique":
-        groups[0] = groups.pop() + groups[0]
-    return groups
-
-
-def _line(points: NDArray[np.float64], sides: NDArray[np.float64], group: list[int], kind: str) -> _Line:
+def _line(points: NDArray[np.float64], sides: NDArray[np.float64], group: IntArray, kind: str) -> _Line:
     if kind == "oblique":
         return points[group[0]], sides[group[0]]
     middles = points[group] + sides[group] / 2

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from foveate.data.config import DataConfig
+from foveate.data import DataConfig, Sample, class_map
 from foveate.data.images import open_labels
-from foveate.data.labels import class_map
-from foveate.data.manifest import Sample
 from foveate.evaluation.maps import MapFiles
 from foveate.evaluation.score import thinning_step
 from foveate.geometry import Size, Window

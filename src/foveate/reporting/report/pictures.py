@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foveate.data.config import DataConfig
+from foveate.data import ArrayReader, DataConfig, ImageReader, Sample
 from foveate.data.images import open_sample
-from foveate.data.manifest import Sample
-from foveate.data.readers import ArrayReader
-from foveate.data.readers.pyramid import ImageReader
 from foveate.evaluation.maps import MapFiles
 from foveate.foveation.estimator import Estimator, shares_of
 from foveate.geometry import Size, Window

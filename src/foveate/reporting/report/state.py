@@ -15,8 +15,7 @@ from foveate.evaluation.maps import MapFiles
 from foveate.files import write_text
 from foveate.foveation.config import name_of
 from foveate.reporting.report.page import number
-from foveate.runs.config import RunConfig
-from foveate.runs.evaluate import EvaluationOptions, evaluate_run
+from foveate.runs import EvaluationOptions, RunConfig, evaluate_run
 from foveate.runs.folder import RunFolder, member_folders
 from foveate.texts import read_tree, sealed
 from foveate.training.history import FOLDER, kept_steps, read_history
@@ -176,7 +175,36 @@ def make_evaluation(state: RunState, split: str, folder: Path, overrides: list[s
 
 def setup_facts(state: RunState) -> dict[str, Facts]:
     """Groups of facts: data, method, training."""
-    return {"Data": _data(state), "Method": _method(state.config), "Training": _training(state.config)}
+    config = state.config
+    data, foveation, training = config.data, config.foveation, config.training
+    estimator = foveation.estimator.tree()
+    options = ", ".join(f"{key} {value}" for key, value in estimator.items() if key != "name")
+    wide = foveation.surround
+    surround = "" if wide is None else f", with a surround {wide:g} times as wide as the field of view"
+    losses = {name: weight for name, weight in training.losses.tree().items() if weight and name in _LOSSES}
+    return {
+        "Data": [
+            ("files", _files(config)),
+            ("images", state.split_counts or "not found"),
+            ("classes", ", ".join(data.class_names)),
+            ("channels", str(data.in_channels)),
+        ],
+        "Method": [
+            ("estimator", f"{estimator['name']}" + (f" ({options})" if options else "")),
+            ("fields of view", ", ".join(map(str, foveation.fields_of_view)) + " px"),
+            ("patch", f"{foveation.patch_size} px{surround}"),
+            ("overview", f"1/{foveation.overview_downsample}"),
+            ("network", _network(config)),
+            ("alignment", foveation.alignment),
+        ],
+        "Training": [
+            ("steps", number(training.steps)),
+            ("locations a step", f"{training.locations_per_step} from {training.images_per_step} images"),
+            ("optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
+            ("losses", ", ".join(f"{name.replace('_', ' ')} {weight:g}" for name, weight in losses.items())),
+            ("seed", str(training.seed)),
+        ],
+    }
 
 
 def headline(state: RunState) -> str:
@@ -215,32 +243,6 @@ def training_cost(state: RunState) -> dict[str, Facts]:
     return {"Training": facts}
 
 
-def _data(state: RunState) -> Facts:
-    data = state.config.data
-    return [
-        ("files", _files(state.config)),
-        ("images", state.split_counts or "not found"),
-        ("classes", ", ".join(data.class_names)),
-        ("channels", str(data.in_channels)),
-    ]
-
-
-def _method(config: RunConfig) -> Facts:
-    foveation = config.foveation
-    options = {key: value for key, value in foveation.estimator.tree().items() if key != "name"}
-    told = ", ".join(f"{key} {value}" for key, value in options.items())
-    wide = foveation.surround
-    surround = "" if wide is None else f", with a surround {wide:g} times as wide as the field of view"
-    return [
-        ("estimator", f"{foveation.estimator.tree()['name']}" + (f" ({told})" if told else "")),
-        ("fields of view", ", ".join(map(str, foveation.fields_of_view)) + " px"),
-        ("patch", f"{foveation.patch_size} px{surround}"),
-        ("overview", f"1/{foveation.overview_downsample}"),
-        ("network", _network(config)),
-        ("alignment", foveation.alignment),
-    ]
-
-
 def _network(config: RunConfig) -> str:
     values = config.network.tree()
     parts = [str(values[key]) for key in ("architecture", "encoder") if values.get(key)]
@@ -251,15 +253,3 @@ def _files(config: RunConfig) -> str:
     """The data set, as the configuration names it."""
     source = config.data.folder if config.data.folder is not None else config.data.manifest
     return str(source) if not isinstance(source, dict) else ", ".join(str(path) for path in source.values())
-
-
-def _training(config: RunConfig) -> Facts:
-    training = config.training
-    losses = {name: weight for name, weight in training.losses.tree().items() if weight and name in _LOSSES}
-    return [
-        ("steps", number(training.steps)),
-        ("locations a step", f"{training.locations_per_step} from {training.images_per_step} images"),
-        ("optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
-        ("losses", ", ".join(f"{name.replace('_', ' ')} {weight:g}" for name, weight in losses.items())),
-        ("seed", str(training.seed)),
-    ]
