@@ -114,17 +114,15 @@ class OverviewedReader(Derived):
         self._kept = kept
         self._factor = _STEP * round(inner._downsample(kept - 1))
         base = Size(ceil_div(inner.size.height, self._factor), ceil_div(inner.size.width, self._factor))
+        self._base, coarse = base, halvings(base)
         # A last cell that is not whole is mirrored to be so.
-        self._whole = Size(base.height * self._factor, base.width * self._factor)
-        self._base, self._coarse = base, halvings(base)
-        self.levels = (*inner.levels[:kept], *self._coarse)
-        self.handles = inner.handles + len(self._coarse)
+        whole = Size(base.height * self._factor, base.width * self._factor)
+        self._extents = (*map(inner._extent, range(kept)), *(whole,) * len(coarse))
+        self.levels = (*inner.levels[:kept], *coarse)
+        self.handles = inner.handles + len(coarse)
         self._overviews: RasterioReader | None = None
         self._damaged = False
         self._temporary: TemporaryFolder | None = None
-
-    def _extent(self, level: int) -> Size:
-        return self._inner._extent(level) if level < self._kept else self._whole
 
     def _level(self, level: int, window: Window, ask: bool) -> Known:
         if level < self._kept:

@@ -9,7 +9,6 @@ Source: GDAL's description of the layout, https://gdal.org/en/stable/drivers/ras
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import zlib
@@ -26,7 +25,7 @@ from foveate.devices import available_cores
 from foveate.errors import OutputWriteError
 from foveate.geometry import Size, Window, ceil_div
 from foveate.processes import in_order
-from foveate.tiff.raster import DRAFT, NODATA, TILE, RasterSpec, drafted, write_template
+from foveate.tiff.raster import DRAFT, NODATA, TILE, RasterSpec, drafted, write_template, writing
 from foveate.tiff.tiles import Bytes, Piece, Place, TiledLayer, Tiling, halved, met
 
 _CLASSIC = 2**32  # bytes that a TIFF with places of four bytes may have
@@ -100,16 +99,6 @@ def open_tiled(path: Path, spec: RasterSpec) -> Iterator[TiledWriter]:
         yield writer
         with writing(path), ThreadPoolExecutor(available_cores(), thread_name_prefix="tiles") as pool:
             write_cog(folder / DRAFT, spec, writer.pieces_at, levels=writer.levels or 1, pool=pool)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system says into an `OutputWriteError` that names the result."""
-    try:
-        yield
-    except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
-        raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
 
 
 def write_cog(path: Path, spec: RasterSpec, pieces_at: PiecesAt, *, levels: int, pool: Executor) -> None:

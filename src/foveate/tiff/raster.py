@@ -1,5 +1,6 @@
 """Rasters as cloud-optimised GeoTIFF, block by block or from a whole image; and what GDAL is told in any case."""
 
+import errno
 import math
 import os
 import shutil
@@ -15,11 +16,10 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio.enums import Resampling
-from rasterio.env import get_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from foveate.devices import give_back_freed_memory
-from foveate.errors import ConfigError, OutputWriteError
+from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import written
 from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over
 from foveate.types import BoolArray, Raster
@@ -73,8 +73,7 @@ class RasterWriter:
     """One open raster; made by `open_raster`."""
 
     def __init__(self, dataset: Any, path: Path) -> None:
-        self._dataset = dataset
-        self._path = path
+        self._dataset, self._path = dataset, path
 
     def write(self, window: Window, values: Raster) -> None:
         """Write (h, w), or (bands, h, w) where there are several, into a window of the raster's own pixels.
@@ -82,10 +81,8 @@ class RasterWriter:
         Raises:
             OutputWriteError: when that fails, for example on a full disk.
         """
-        try:
+        with writing(self._path):
             self._dataset.write(values.reshape(-1, *values.shape[-2:]), window=window.ranges)
-        except RasterioError as error:
-            raise OutputWriteError(f"could not write {self._path}: {_reason(error, self._path)}") from error
 
 
 @contextmanager
@@ -99,22 +96,33 @@ def open_raster(path: Path, spec: RasterSpec, *, overwrite: bool = False) -> Ite
         OutputExistsError: when the file exists and `overwrite` is false.
         OutputWriteError: when writing fails; nothing is left under the final name then.
     """
-    with drafted(path, overwrite) as folder:
+    with drafted(path, overwrite) as folder, writing(path):
         plain, optimised = folder / "plain.tif", folder / DRAFT
-        try:
-            with _opened(plain, "w", **_profile(spec)) as dataset:
-                _describe(dataset, spec)
-                yield RasterWriter(dataset, path)
-            _check_complete(plain)
-            # Differences of neighbours compress better than values, but not those of class ids.
-            predictor = "YES" if spec.overviews == "average" else "NO"
-            resampling = {"overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper()}
-            copy_as_cog(plain, optimised, tile=TILE, compress="DEFLATE", predictor=predictor, **resampling)
-            plain.unlink()
-            _check_complete(optimised)
-        except RasterioError as error:
-            reason = _reason(error, path)
-            raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
+        with _opened(plain, "w", **_profile(spec)) as dataset:
+            _describe(dataset, spec)
+            yield RasterWriter(dataset, path)
+        _check_complete(plain)
+        # Differences of neighbours compress better than values, but not those of class ids.
+        predictor = "YES" if spec.overviews == "average" else "NO"
+        resampling = {"overviews": "IGNORE_EXISTING", "overview_resampling": spec.overviews.upper()}
+        copy_as_cog(plain, optimised, tile=TILE, compress="DEFLATE", predictor=predictor, **resampling)
+        plain.unlink()
+        _check_complete(optimised)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what GDAL and the file system say into an `OutputWriteError` that names the result."""
+    try:
+        yield
+    except FoveateError:
+        raise
+    except (OSError, RasterioError) as error:
+        # GDAL says of a full disk on the standard error stream only.
+        full = isinstance(error, RasterioError) and shutil.disk_usage(path.parent).free < TILE**2
+        full |= getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else str(error.__cause__ or error)
+        raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
 
 
 @contextmanager
@@ -148,16 +156,8 @@ def write_template(spec: RasterSpec, path: Path) -> bytes:
         with _opened(path, "w", **profile) as dataset:
             _describe(dataset, small)
         return path.read_bytes()
-    except RasterioError as error:
-        raise OutputWriteError(f"could not write {path.parent}: {_reason(error, path)}") from error
     finally:
         path.unlink(missing_ok=True)
-
-
-def _reason(error: RasterioError, path: Path) -> str:
-    """Why writing failed; GDAL says so of a full disk on the standard error stream only."""
-    full = shutil.disk_usage(path.parent).free < TILE**2
-    return "the disk is full" if full else str(error.__cause__ or error)
 
 
 def _profile(spec: RasterSpec) -> dict[str, Any]:
@@ -317,4 +317,4 @@ def small_cache() -> Iterator[None]:
 def small_cache_bytes() -> int:
     """What GDAL keeps within `small_cache`: 32 MiB, or less where that is its usual limit."""
     with rasterio.Env():
-        return min(int(get_gdal_config("GDAL_CACHEMAX")), _SMALL_CACHE)
+        return min(int(rasterio.env.get_gdal_config("GDAL_CACHEMAX")), _SMALL_CACHE)

@@ -19,8 +19,7 @@ from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, translated
 from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over
-from foveate.tiff.cog import writing
-from foveate.tiff.raster import NODATA
+from foveate.tiff.raster import NODATA, writing
 from foveate.types import LabelArray
 
 CHUNK = 1024

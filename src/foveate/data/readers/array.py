@@ -239,11 +239,8 @@ class ArrayReader(ImageReader):
         self.path, self.georeference, self.resolution = Path(name), georeference, resolution
         self.bands, self.dtype, self.size = base.shape[0], base.dtype, Size(*base.shape[1:])
         self.levels, self.resident_bytes = halvings(self.size), base.nbytes
+        self._extents = padded(self.levels)
         self.masked = base.dtype.kind == "f" or valid is not None
-
-    def _extent(self, level: int) -> Size:
-        """With the repeated ones."""
-        return Size(self.levels[level].height << level, self.levels[level].width << level)
 
     def _read_level(self, level: int, window: Window) -> Raster:
         rows, cols = window.within(Window.of(self.size))
@@ -265,6 +262,11 @@ class ArrayReader(ImageReader):
     def close(self) -> None:
         """Let go of the array."""
         self._made = []
+
+
+def padded(levels: Sequence[Size]) -> tuple[Size, ...]:
+    """Level-0 pixels that each of the levels covers, with the repeated ones."""
+    return tuple(Size(one.height << level, one.width << level) for level, one in enumerate(levels))
 
 
 def halved(pixels: Raster, valid: BoolArray | None = None, nodata: NoData = ()) -> Raster:

@@ -27,11 +27,6 @@ class Derived(ImageReader):
         for name in ImageReader.__annotations__:
             setattr(self, name, getattr(inner, name))
 
-    @property
-    def stored_size(self) -> Size:
-        """That of the other."""
-        return self._inner.stored_size
-
     def valid(self, window: Window) -> BoolArray:
         """Those of the other."""
         return self._inner.valid(window)
@@ -53,7 +48,8 @@ class RescaledReader(Derived):
         super().__init__(inner)
         rows, cols = inner.size.height / size.height, inner.size.width / size.width
         known = resolution or inner.resolution
-        self.size, self.resolution = size, known and known.scaled(rows, cols)
+        self.size, self._size_in_file = size, inner.stored_size
+        self.resolution = known and known.scaled(rows, cols)
         self.georeference = inner.georeference and inner.georeference.scaled(rows, cols)
         # Extents of the levels, in pixels of the new level 0.
         grid = size.height / inner.size.height, size.width / inner.size.width
@@ -64,9 +60,6 @@ class RescaledReader(Derived):
         self._sources, self._extents = (self._base, *kept), (size, *(sides[level] for level in kept))
         self._base_extent = size if self._base == 0 else sides[self._base]
         self.levels = (size, *(inner.levels[level] for level in kept))
-
-    def _extent(self, level: int) -> Size:
-        return self._extents[level]
 
     def _level(self, level: int, window: Window, ask: bool) -> Known:
         if level > 0:
@@ -167,18 +160,13 @@ class OrientedReader(Derived):
     def __init__(self, inner: ImageReader, orientation: int) -> None:
         turn = _TURNS[orientation]
         super().__init__(inner)
-        self._turn, self.size = turn, turn.size(inner.size)
+        self._turn, self.size, self._extents = turn, turn.size(inner.size), ()
         # Levels with a repeated last row would begin with it.
         whole = takewhile(lambda level: inner._extent(level) == inner.size, range(len(inner.levels)))
         self.levels = tuple(turn.size(inner.levels[level]) for level in whole)
         if self.resolution is not None and turn.swapped:
             self.resolution = Resolution(self.resolution.col, self.resolution.row)
         self.remarks = (*self.remarks, f"it is rotated according to its EXIF orientation, {orientation}")
-
-    @property
-    def stored_size(self) -> Size:
-        """As it is shown, which is all that anybody else sees."""
-        return self.size
 
     def _level(self, level: int, window: Window, ask: bool) -> Known:
         pixels, known = self._inner._level(level, self._turn.stored(window, self.levels[level]), ask)
@@ -221,6 +209,7 @@ class BandFiles(ImageReader):
         self.remarks = (*remarks, *dict.fromkeys(remark for part in self._parts for remark in part.remarks))
         self.georeference, self.resolution = first.georeference, first.resolution
         self.levels = tuple(s for s in first.levels if all(s in part.levels for part in self._parts[1:]))
+        self._extents = tuple(first._extent(first.levels.index(size)) for size in self.levels)
         self.random_access = all(part.random_access for part in self._parts)
         self.resident_bytes = sum(part.resident_bytes for part in self._parts)
         self.handles = sum(part.handles for part in self._parts)
@@ -241,13 +230,8 @@ class BandFiles(ImageReader):
         return there
 
     def _level(self, level: int, window: Window, ask: bool) -> Known:
-        return _joined([part._level(self._level_of(part, level), window, ask) for part in self._parts])
-
-    def _extent(self, level: int) -> Size:
-        return self._parts[0]._extent(self._level_of(self._parts[0], level))
-
-    def _level_of(self, part: ImageReader, level: int) -> int:
-        return part.levels.index(self.levels[level])
+        size = self.levels[level]
+        return _joined([part._level(part.levels.index(size), window, ask) for part in self._parts])
 
     def close(self) -> None:
         """Close all files."""

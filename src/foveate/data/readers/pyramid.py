@@ -73,6 +73,9 @@ class ImageReader(Closing):
     handles: int = 1
     strip_bytes: int = STRIP_BYTES
     _location: Address | None = None  # what the file was opened from, where that is more than its path
+    # Level-0 pixels that each level covers, more than the image where levels were padded; the image when empty.
+    _extents: tuple[Size, ...] = ()
+    _size_in_file: Size | None = None  # of level 0, where that is not `size`
 
     @property
     def location(self) -> str:
@@ -82,7 +85,7 @@ class ImageReader(Closing):
     @property
     def stored_size(self) -> Size:
         """Size of level 0 in the file, where it is read as if its pixels had another size; else `size`."""
-        return self.size
+        return self._size_in_file or self.size
 
     def also_nodata(self, value: float) -> None:
         """Take a value for one that means that there is none, in every band; before the first read."""
@@ -104,8 +107,7 @@ class ImageReader(Closing):
         return Known(pixels, known_values(pixels, self._marked(level, window), self.nodata) if ask else None)
 
     def _extent(self, level: int) -> Size:
-        """Level-0 pixels that the level covers; more than the image when the level was padded to whole pixels."""
-        return self.size
+        return self._extents[level] if self._extents else self.size
 
     def valid(self, window: Window) -> BoolArray:
         """Whether the pixels of a window inside the image hold data, (height, width): a value in any band.

@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 
 from foveate.data.readers._gdal_checks import JPEG, PNG
-from foveate.data.readers.array import ArrayReader, planes_chosen
+from foveate.data.readers.array import ArrayReader, padded, planes_chosen
 from foveate.data.readers.base import PLAIN, Address, Known, OpenOptions, Plane, first_bytes
 from foveate.data.readers.gdal import BY_ROWS, GdalReader, open_dataset, open_made, read_valid, reading
 from foveate.data.readers.pyramid import ImageReader
@@ -249,9 +249,7 @@ class DecodedReader(GdalReader):
         # The levels together add a third.
         held = decoded * 4 // 3 + (self.size.pixels if self._by_mask else 0)
         self.resident_bytes = held if self._in_memory else 0
-
-    def _extent(self, level: int) -> Size:
-        return self._decoded()._extent(level)
+        self._extents = padded(self.levels) if self._in_memory else ()
 
     def _level(self, level: int, window: Window, ask: bool) -> Known:
         return self._decoded()._level(level, window, ask)

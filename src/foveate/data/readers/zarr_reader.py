@@ -15,7 +15,7 @@ from foveate.data.readers.array import AxesReader
 from foveate.data.readers.base import Address, Plane, redacted
 from foveate.data.readers.ngff import image_in
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
-from foveate.geometry import Size, Window
+from foveate.geometry import Window
 from foveate.types import Raster
 
 if TYPE_CHECKING:
@@ -155,12 +155,9 @@ class ZarrReader(AxesReader):
             self._store.close()
             raise
         self.format, self.resolution, self.band_names = image.format, image.resolution, image.names
-        self._extents = image.extents
+        self._extents = tuple(image.extents)
         # Files of chunks are opened and closed again; a zip file stays open.
         self.handles = int(self.path.is_file())
-
-    def _extent(self, level: int) -> Size:
-        return self._extents[level]
 
     def _stored(self, level: int, window: Window) -> Raster:
         try:
