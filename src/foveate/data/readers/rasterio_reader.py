@@ -101,10 +101,9 @@ def _offset(page: Any, image: str) -> int:
 
 def _ome_names(text: str | None) -> tuple[str, ...]:
     """Names of the channels of the first image."""
-    for pixels in ElementTree.fromstring(text or "<none/>").iterfind(".//{*}Pixels"):
-        names = tuple(channel.get("Name", "") for channel in pixels.iterfind("{*}Channel"))
-        return names if any(names) else ()
-    return ()
+    pixels = ElementTree.fromstring(text or "<none/>").find(".//{*}Pixels")
+    names = () if pixels is None else tuple(channel.get("Name", "") for channel in pixels.iterfind("{*}Channel"))
+    return names if any(names) else ()
 
 
 def _refuse_remote(dataset: Any, location: Address) -> None:
