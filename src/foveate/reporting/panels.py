@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data import ClassConfig, ImageReader, LabelReader
+from foveate.data import ClassConfig, ImageReader
 from foveate.data.channels import select_channels
 from foveate.files import written
 from foveate.geometry import Size, Window
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from foveate.data.config import DataConfig
 
 Picture = NDArray[np.uint8]  # (h, w, 3)
-_LONGEST = 1200  # pixels of the longer side of a picture
+LONGEST = 1200  # pixels of the longer side of a picture
 _LINES_APART = 12
 _CELL = 6.4  # inches: the longer side of a picture
 _LEAST = 2.4, 1.0  # inches: the least width, for a title, and height, for a colour bar
@@ -53,7 +53,7 @@ def screen_size(size: Size, longest: int) -> Size:
 
 
 def image_picture(
-    image: ImageReader, window: Window | None = None, *, longest: int = _LONGEST, data: DataConfig | None = None
+    image: ImageReader, window: Window | None = None, *, longest: int = LONGEST, data: DataConfig | None = None
 ) -> Picture:
     """A window of an image as colours: three of its bands (or one as grey), stretched unless they are bytes.
 
@@ -84,13 +84,6 @@ def _stretched(values: NDArray[np.float32]) -> Picture:
     return (share * 255).astype(np.uint8)
 
 
-def class_picture(labels: LabelReader, classes: Sequence[ClassConfig], window: Window | None = None) -> Picture:
-    """A window of a class map in its classes' colours, striped where they overlap; what is not counted is grey."""
-    window = window or Window.of(labels.size)
-    found = labels.read(window, screen_size(window.size, _LONGEST))
-    return labels.membership.picture(found, [c.rgb for c in classes])
-
-
 def hatched(picture: Picture, left_out: BoolArray) -> Picture:
     """A picture on which what was left out, a mask of the same place of any size, is pale under slanted lines."""
     height, width = picture.shape[:2]
@@ -98,25 +91,6 @@ def hatched(picture: Picture, left_out: BoolArray) -> Picture:
     lines = (np.arange(height)[:, None] + np.arange(width)) % _LINES_APART == 0
     veil = np.where(lines[..., None], np.uint8(NOT_COUNTED_GREY), np.uint8(235))
     return np.where(left_out[np.ix_(rows, cols)][..., None], picture // 4 + veil // 4 * 3, picture)
-
-
-def cells_at(cells: ImageReader, cell: int, window: Window, size: Size) -> FloatArray:
-    """Values (bands, h, w) of a raster of cells under the centres of the pixels of a picture.
-
-    Args:
-        cells: one value for each square of `cell` pixels.
-        cell: side of a cell, level-0 pixels.
-        window: what the picture shows, level-0 pixels.
-        size: of the picture.
-    """
-    rows, cols = (
-        np.minimum(places // cell, last - 1)
-        for places, last in zip(window.centres(size), (cells.size.height, cells.size.width), strict=True)
-    )
-    inside = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
-    if inside.height > 2 * size.height or inside.width > 2 * size.width:
-        return cells.read(inside, size)
-    return cells.read(inside)[:, (rows - rows[0])[:, None], cols - cols[0]]
 
 
 def save_panels(

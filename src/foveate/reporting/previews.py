@@ -72,16 +72,38 @@ def prediction_panels(
 
 
 def _class_panel(title: str, labels: LabelReader, data: DataConfig, window: Window | None = None) -> drawing.Panel:
+    """Classes in their colours, striped where they overlap; what is not counted is grey."""
+    window = window or Window.of(labels.size)
+    found = labels.read(window, drawing.screen_size(window.size, drawing.LONGEST))
     told = f"{title} (stripes: several classes)" if data.overlapping else title
-    return drawing.Panel(told, drawing.class_picture(labels, data.classes, window))
+    return drawing.Panel(told, labels.membership.picture(found, [c.rgb for c in data.classes]))
+
+
+def _cells_at(path: Path, cell: int, window: Window, size: Size) -> FloatArray:
+    """Values (bands, h, w) of a raster of cells under the centres of the pixels of a picture.
+
+    Args:
+        path: of the raster: one value for each square of `cell` pixels.
+        cell: side of a cell, level-0 pixels.
+        window: what the picture shows, level-0 pixels.
+        size: of the picture.
+    """
+    with open_image(path) as cells:
+        rows, cols = (
+            np.minimum(places // cell, last - 1)
+            for places, last in zip(window.centres(size), (cells.size.height, cells.size.width), strict=True)
+        )
+        inside = Window(int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1)
+        if inside.height > 2 * size.height or inside.width > 2 * size.width:
+            return cells.read(inside, size)
+        return cells.read(inside)[:, (rows - rows[0])[:, None], cols - cols[0]]
 
 
 def _looked(files: PredictionFiles, config: RunConfig, window: Window, size: Size) -> drawing.Panel:
     """How wide each place was passed; where that was not written, what the policy said, which is not the same."""
     if files.passes.exists():
         return PassesFile.read(files.passes).panel(window, size)
-    with open_image(files.fov) as fov:
-        (expected,) = drawing.cells_at(fov, config.foveation.overview_downsample, window, size)
+    (expected,) = _cells_at(files.fov, config.foveation.overview_downsample, window, size)
     return drawing.Panel("expected field of view", expected, config.foveation.fields_of_view, "pixels")
 
 
@@ -112,14 +134,9 @@ def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[drawi
         truth = _class_panel("labels", labels, data)
     with class_map(files.classes, len(data.classes), data.membership) as classes:
         guess = _class_panel("prediction", classes, data)
-
-    def values(path: Path) -> FloatArray:
-        with open_image(path) as cells:
-            return drawing.cells_at(cells, cell, whole, size)
-
-    (loss,), (iou,) = values(files.loss), values(files.iou)
+    (loss,), (iou,) = (_cells_at(path, cell, whole, size) for path in (files.loss, files.iou))
     # Only a policy has something to say of fields of view that were not passed.
-    probabilities = values(files.scales) if config.foveation.has_policy else ()
+    probabilities = _cells_at(files.scales, cell, whole, size) if config.foveation.has_policy else ()
     return [
         drawing.Panel("image", picture),
         truth,
