@@ -10,13 +10,10 @@ from torch import Tensor, nn
 
 from foveate.foveation.estimator import Draw, LocationOutput
 from foveate.foveation.estimators import Cascade
-from foveate.geometry import ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import CascadeNetwork, Context
-from foveate.networks.parts import heads_of
-from foveate.patches.extraction import Windows
 from foveate.patches.scales import ScaleSet, resize_logits
-from foveate.segmenter import FoveatedSegmenter, Places
+from foveate.segmenter import FoveatedSegmenter, Places, Tiles
 
 # A closer look counts so many times as much as the next wider one where both cover a pixel.
 CLOSER_COUNTS = 10.0
@@ -114,7 +111,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         found: list[Tensor] = []
         handed: Tensor | None = None
         for scale in reversed(range(len(self.scales))):
-            tiles = _Tiles.over(image, self.scales.fields_of_view[scale])
+            tiles = Tiles.over(image, self.scales.fields_of_view[scale])
             patches = torch.cat([self._cut(one, tiles.windows, scale) for one in image])
             context = None if handed is None else self._tiled_context(handed, image, tiles, scale, draw)
             seen = self.look(patches, scale, context)
@@ -135,7 +132,7 @@ class CascadeSegmenter(FoveatedSegmenter):
             weights[0, scale] = 1
             patches = self.scale_embedding(patches, weights)
         seen = self.network(patches, scale, context)
-        heads = [self._checked(head, len(patches)) for head in heads_of(seen.output)]
+        heads = [self._checked(head, len(patches)) for head in seen.heads]
         # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
         logits, *auxiliary = (head.float() for head in heads)
         return LookOutput(logits, seen.handed, tuple(auxiliary))
@@ -218,34 +215,13 @@ class CascadeSegmenter(FoveatedSegmenter):
         log_weights = (weights / weights.sum()).log().view(-1, *[1] * looks[0].dim())
         return self.membership.mixed(torch.stack(list(looks)), log_weights, over=0, dim=-3)
 
-    def _tiled_context(self, handed: Tensor, image: Tensor, tiles: _Tiles, scale: int, draw: Draw) -> Context:
-        wider = _Tiles.over(image, self.scales.fields_of_view[scale + 1])
+    def _tiled_context(self, handed: Tensor, image: Tensor, tiles: Tiles, scale: int, draw: Draw) -> Context:
+        wider = Tiles.over(image, self.scales.fields_of_view[scale + 1])
         rows, cols = tiles.windows.top // wider.windows.side, tiles.windows.left // wider.windows.side
         inside = torch.stack([tiles.windows.top, tiles.windows.left], dim=1) % wider.windows.side
         each = handed.view(len(image), -1, *handed.shape[1:])[:, rows * wider.cols + cols].flatten(0, 1)
         corners = (inside.float() / wider.windows.side).repeat(len(image), 1)
         return Context(each, corners, self.share_of_wider(scale), self._kept(len(each), each.device, draw))
-
-
-class _Tiles(NamedTuple):
-    """Windows of one side that tile an image from its corner, row by row."""
-
-    windows: Windows
-    rows: int
-    cols: int
-
-    @classmethod
-    def over(cls, image: Tensor, side: int) -> _Tiles:
-        rows, cols = ceil_div(image.shape[-2], side), ceil_div(image.shape[-1], side)
-        tops, lefts = (torch.arange(count, device=image.device) * side for count in (rows, cols))
-        grid = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
-        return cls(Windows(grid[:, 0], grid[:, 1], side), rows, cols)
-
-    def joined(self, logits: Tensor, image: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of images from those of all their tiles (B n, C, P', P')."""
-        count, side, (height, width) = len(image), self.windows.side, image.shape[-2:]
-        tiles = resize_logits(logits, side).view(count, self.rows, self.cols, -1, side, side).permute(0, 3, 1, 4, 2, 5)
-        return tiles.reshape(count, tiles.shape[1], self.rows * side, -1)[..., :height, :width]
 
 
 def _of_place(found: LookOutput, count: int, place: int) -> LookOutput:

@@ -1,7 +1,7 @@
 """`FoveatedSegmenter`: any segmentation network, and a policy that chooses how wide it looks at every place."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foveate.errors import GeometryError, NetworkError
 from foveate.foveation.estimator import Asked, Draw, Estimator, Joint, Learned, LocationOutput, Reading, shares_of
 from foveate.foveation.estimators import GumbelSoftmax
-from foveate.geometry import CellGrid, Size, tile_starts
+from foveate.geometry import CellGrid, Size, ceil_div
 from foveate.membership import Exclusive, Membership
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
@@ -26,6 +26,28 @@ class Places(NamedTuple):
     scales: Tensor  # (N, S') scale of each
     nesting: Tensor  # (N, S', 4) see `foveate.data.locations.Location`
     overview: Callable[[], Tensor]  # gives the overviews (N, C_in, 2r+1, 2r+1), where the policy is asked
+
+
+class Tiles(NamedTuple):
+    """Windows of one side that tile an image from its corner, row by row."""
+
+    windows: extraction.Windows
+    rows: int
+    cols: int
+
+    @classmethod
+    def over(cls, image: Tensor, side: int) -> Self:
+        """Those of images (B, C, H, W); the last of a row or column may end outside."""
+        rows, cols = ceil_div(image.shape[-2], side), ceil_div(image.shape[-1], side)
+        tops, lefts = (torch.arange(count, device=image.device) * side for count in (rows, cols))
+        grid = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
+        return cls(extraction.Windows(grid[:, 0], grid[:, 1], side), rows, cols)
+
+    def joined(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Logits (B, C, H, W) of images from those of all their tiles (B n, C, P', P')."""
+        count, side, (height, width) = len(image), self.windows.side, image.shape[-2:]
+        tiles = resize_logits(logits, side).view(count, self.rows, self.cols, -1, side, side).permute(0, 3, 1, 4, 2, 5)
+        return tiles.reshape(count, tiles.shape[1], self.rows * side, -1)[..., :height, :width]
 
 
 class FoveatedSegmenter(nn.Module):
@@ -91,15 +113,10 @@ class FoveatedSegmenter(nn.Module):
             NetworkError: when the network's output is not (N, classes, P', P').
         """
         self._check_image(image)
-        target, (height, width) = self.scales.target, image.shape[-2:]
-        tops = torch.tensor(tile_starts(height, target, target), device=image.device)
-        lefts = torch.tensor(tile_starts(width, target, target), device=image.device)
-        grid = torch.cartesian_prod(tops, lefts).reshape(-1, 2)
-        scale_logits = self._logits_at(self._whole_logits(image), grid, (height, width))
-        patches = torch.cat([self._patches(one, grid) for one in image])
-        logits = self.forward_locations(scale_logits, patches, draw).logits
-        tiles = logits.view(len(image), len(tops), len(lefts), -1, target, target).permute(0, 3, 1, 4, 2, 5)
-        return tiles.reshape(len(image), tiles.shape[1], len(tops) * target, -1)[..., :height, :width]
+        tiles = Tiles.over(image, self.scales.target)
+        scale_logits = self._logits_at(self._whole_logits(image), tiles.windows, image)
+        patches = torch.cat([self._patches(one, tiles.windows) for one in image])
+        return tiles.joined(self.forward_locations(scale_logits, patches, draw).logits, image)
 
     def _check_image(self, image: Tensor) -> None:
         if image.dim() != 4 or image.shape[1] != self.in_channels:
@@ -269,17 +286,17 @@ class FoveatedSegmenter(nn.Module):
 
         return self.estimator.logits(Asked(shape, policy)).to(image.device)
 
-    def _logits_at(self, logits: Tensor, targets: Tensor, size: tuple[int, int]) -> Tensor:
-        """Scale logits (B n, S) at the cells below the centres of n targets."""
-        centre = targets + self.scales.target // 2
-        limit = torch.tensor(size, device=targets.device) - 1
-        cells = torch.minimum(centre, limit) // self.overview_downsample
-        return logits[:, :, cells[:, 0], cells[:, 1]].transpose(1, 2).flatten(0, 1)
+    def _logits_at(self, logits: Tensor, targets: extraction.Windows, image: Tensor) -> Tensor:
+        """Scale logits (B n, S) at the cells below the centres of n targets, of images (B, C_in, H, W)."""
+        rows, cols = (
+            (start + targets.side // 2).clamp(max=length - 1) // self.overview_downsample
+            for start, length in zip((targets.top, targets.left), image.shape[-2:], strict=True)
+        )
+        return logits[:, :, rows, cols].transpose(1, 2).flatten(0, 1)
 
-    def _patches(self, image: Tensor, targets: Tensor) -> Tensor:
-        """Patches (n, S', C_in, P, P) of one image (C_in, H, W) for n targets given by (top, left)."""
-        around = extraction.Windows(targets[:, 0], targets[:, 1], self.scales.target)
-        return torch.stack([self._cut(image, around, scale) for scale in self._reading.scales], dim=1)
+    def _patches(self, image: Tensor, targets: extraction.Windows) -> Tensor:
+        """Patches (n, S', C_in, P, P) of one image (C_in, H, W) for n targets."""
+        return torch.stack([self._cut(image, targets, scale) for scale in self._reading.scales], dim=1)
 
     def _cut(self, image: Tensor, around: extraction.Windows, scale: int) -> Tensor:
         """Patches (n, C_in, P, P) around the centres of windows of one image (C_in, H, W)."""

@@ -10,7 +10,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from foveate.networks.build import SingleValueBatchNorm2d
-from foveate.training.step import BatchNormSync
+from foveate.training.processes import BatchNormSync
 
 # Layers of every kind, and the shape of a batch for each.
 CASES = {

@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from foveate.errors import NetworkError
 from foveate.networks.config import NetworkConfig, own_network
 from foveate.networks.menu import HEADS, EncoderChoice, find_architecture, find_encoder, nearest
-from foveate.networks.parts import DeeplySupervised, EncoderDecoder, installed_weights, load_encoder_weights
-from foveate.paper.networks import AttentionGate, HRNetV2, UNet, c1_auxiliary, c1_head, ppm_auxiliary, ppm_head
+from foveate.networks.parts import EncoderDecoder, installed_weights, load_encoder_weights
+from foveate.paper.networks import HRNetV2, UNet, auxiliary_head, head
 
 _IMAGENET = "imagenet"
 
@@ -57,29 +57,24 @@ def build_network(
     name = f"{architecture} with encoder {encoder!r}"
     if weights == _IMAGENET:
         weights = installed_weights(encoder) or weights  # nothing is downloaded that is there
-    network = _with_imagenet_weights(recipe, name) if weights == _IMAGENET else _with_random_weights(recipe, name)
+    network = _built(recipe, name, pretrained=weights == _IMAGENET)
     if weights not in (None, _IMAGENET):
         load_encoder_weights(network.get_submodule("encoder"), weights)
     allow_single_values(network)
     return network
 
 
-def _with_random_weights(recipe: Recipe, name: str) -> nn.Module:
+def _built(recipe: Recipe, name: str, *, pretrained: bool) -> nn.Module:
     try:
-        return recipe.build(pretrained=False)
+        return recipe.build(pretrained=pretrained)
     except NetworkError:
         raise
     except Exception as error:  # smp and timm raise many kinds; what the user can do is the same
-        raise NetworkError(f"cannot build {name}: {error}; change network.options or choose another pair") from error
-
-
-def _with_imagenet_weights(recipe: Recipe, name: str) -> nn.Module:
-    try:
-        return recipe.build(pretrained=True)
-    except NetworkError:
-        raise
-    except Exception as error:
-        _with_random_weights(recipe, name)  # raises where the options are the reason, not the weights
+        if not pretrained:
+            raise NetworkError(
+                f"cannot build {name}: {error}; change network.options or choose another pair"
+            ) from error
+        _built(recipe, name, pretrained=False)  # raises where the options are the reason, not the weights
         raise NetworkError(
             f"cannot build {name}: its ImageNet weights could not be downloaded ({error}). Give a file with "
             f"network.weights=PATH (.pth, .pt or .safetensors), or start from random weights with network.weights=none"
@@ -106,7 +101,7 @@ def network_from(config: NetworkConfig, *, classes: int, in_channels: int) -> nn
 
 _UNTRAINED: Mapping[str, Callable[..., nn.Module]] = {
     "u_net": UNet,
-    "attention_u_net": partial(UNet, gate=AttentionGate),
+    "attention_u_net": partial(UNet, gated=True),
 }
 # Parameters that are no options: they follow from the rest of the recipe.
 _GIVEN = {"self", "name", "encoder_name", "weights", "encoder_weights", "in_channels", "classes", "kwargs"}
@@ -186,14 +181,13 @@ class Recipe:
 
     def _with_our_head(self, encoder: Any) -> nn.Module:
         kind, _, deep = self.architecture.partition("_")
-        make_head, make_auxiliary = {"c1": (c1_head, c1_auxiliary), "ppm": (ppm_head, ppm_auxiliary)}[kind]
         *earlier, last = encoder.out_channels
-        head = make_head(last, self.classes)
+        main = head(kind, last, self.classes)
         if not deep:
-            return EncoderDecoder(encoder, head)
+            return EncoderDecoder(encoder, main)
         if len(earlier) < 2 or not earlier[-1]:  # the first is the input
             raise NetworkError(f"{self.architecture} needs a stage before the encoder's last; use {kind}")
-        return DeeplySupervised(encoder, head, make_auxiliary(earlier[-1], last, self.classes))
+        return EncoderDecoder(encoder, main, auxiliary_head(kind, earlier[-1], last, self.classes))
 
 
 class SingleValueBatchNorm2d(nn.BatchNorm2d):

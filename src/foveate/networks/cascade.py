@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -48,16 +48,12 @@ class Context(NamedTuple):
         """
         factors = [
             max(1, math.ceil(self.share * side / count))
-            for side, count in zip(self._side, (height, width), strict=True)
+            for side, count in zip(self.seen.shape[-2:], (height, width), strict=True)
         ]
         grid = self._centres(height * factors[0], width * factors[1])
         found = F.grid_sample(self.seen.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
         found = F.avg_pool2d(found, factors) if max(factors) > 1 else found
         return found if self.kept is None else found * self.kept.view(-1, 1, 1, 1).to(found.dtype)
-
-    @property
-    def _side(self) -> tuple[int, int]:
-        return self.seen.shape[-2], self.seen.shape[-1]
 
     def _centres(self, height: int, width: int) -> Tensor:
         """Where values are read, (N, height, width, 2) as (x, y) in [-1, 1] over the wide windows."""
@@ -74,11 +70,11 @@ class Seen(NamedTuple):
     """What a look makes of N patches.
 
     Attributes:
-        output: what the network returned: logits (N, classes, P', P'), or in training `DeepSupervision`.
+        heads: logits (N, classes, P', P'), and in training those of auxiliary heads; unchecked.
         handed: (N, D, m, m) for closer looks, over the same windows.
     """
 
-    output: Tensor | DeepSupervision
+    heads: list[Any]
     handed: Tensor
 
 
@@ -147,11 +143,9 @@ class CascadeNetwork(nn.Module):
             seen, output = _decoded(network, features, patches)
         else:
             seen, output = None, network(patches)
-        if self._place == "logits" and context is not None:
-            main, *auxiliary = cast("list[Tensor]", heads_of(output))
-            (main,) = self._entered("logits", [main], look, context)
-            output = DeepSupervision(main, tuple(auxiliary)) if auxiliary else main
-        return Seen(output, self._handed_on(seen, output))
+        main, *auxiliary = heads_of(output)
+        (main,) = self._entered("logits", [main], look, context)
+        return Seen([main, *auxiliary], self._handed_on(seen, main))
 
     def _entered(self, place: Entrance, values: Sequence[Any], look: int, context: Context | None) -> list[Any]:
         """Features, or what else there is at a place, with the context if it enters there."""
@@ -160,9 +154,8 @@ class CascadeNetwork(nn.Module):
         entered: list[Tensor] = self.entrances[min(look, len(self.entrances) - 1)](values, context)
         return entered
 
-    def _handed_on(self, seen: Tensor | None, output: object) -> Tensor:
+    def _handed_on(self, seen: Tensor | None, logits: object) -> Tensor:
         """What closer looks get, at the resolution of the map, or at half of the patch's where that is finer."""
-        logits = heads_of(output)[0]
         if not isinstance(logits, Tensor) or logits.dim() != 4:
             raise NetworkError(f"a look must return logits (N, classes, h, w), got {type(logits).__name__}")
         parts = [] if seen is None or self._handed == "probabilities" else [seen.float() / _size(seen.float())]
@@ -178,7 +171,7 @@ class CascadeNetwork(nn.Module):
         patch = patch.to(next(network.parameters(), patch).device)
         with evaluating(network):
             try:
-                output, handed = self(patch, 0)
+                heads, handed = self(patch, 0)
                 features = list(network.encoder(patch)) if self._place == "features" else []
             except NetworkError:
                 raise
@@ -192,7 +185,7 @@ class CascadeNetwork(nn.Module):
             last = [(len(features) - 1, features[-1].shape[1])]
             places = last if isinstance(network, EncoderDecoder) else _coarse(features, patch.shape[-1])
         else:
-            values: Any = {"input": [patch], "logits": heads_of(output)}.get(self._place)
+            values: Any = {"input": [patch], "logits": heads}.get(self._place)
             places = [] if values is None else [(0, values[0].shape[1])]
         return places, handed.shape[1]
 

@@ -105,7 +105,6 @@ VARIABLE = "FOVEATE_CODE"
 _SEPARATOR = ";"  # a name holds the colon that separates paths elsewhere
 _NAME = re.compile(r"\w+(\.\w+)*:\w+")
 _log = logging.getLogger(__name__)
-_said: set[str] = set()
 
 
 def trust_code(*what: Path | str) -> None:
@@ -242,11 +241,9 @@ def _check_home(path: str, value: Any, folder: Path | None) -> None:
         )
 
 
+@functools.cache  # once in each process
 def _say(path: str, folder: Path | None) -> None:
-    """Once in each process."""
-    if path not in _said:
-        _said.add(path)
-        _log.warning("network %s is imported from %s", path, folder or "what is installed")
+    _log.warning("network %s is imported from %s", path, folder or "what is installed")
 
 
 def _trusted() -> list[str]:

@@ -43,17 +43,19 @@ def heads_of(output: object) -> list[object]:
 
 
 class EncoderDecoder(nn.Module):
-    """(N, C_in, P, P) -> logits (N, classes, P, P).
+    """(N, C_in, P, P) -> logits (N, classes, P, P); with an auxiliary head, in train mode, `DeepSupervision`.
 
     Args:
         encoder: module (N, C_in, P, P) -> list of features, finest first.
         head: modules in turn from the last features (N, C, h, w) to logits (N, classes, h, w); the last classifies.
+        auxiliary: the same for the features of the stage before the last.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Sequential) -> None:
+    def __init__(self, encoder: nn.Module, head: nn.Sequential, auxiliary: nn.Module | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.auxiliary = auxiliary
 
     def forward(self, image: Tensor) -> Tensor | DeepSupervision:
         """Logits over the whole input, at its size."""
@@ -62,26 +64,8 @@ class EncoderDecoder(nn.Module):
     def decode(self, features: list[Tensor], image: Tensor) -> tuple[Tensor, Tensor | DeepSupervision]:
         """What the head classifies (N, D, h, w), and what the network returns for the image."""
         seen: Tensor = self.head[:-1](features[-1])
-        return seen, _resized(self.head[-1](seen), image)
-
-
-class DeeplySupervised(EncoderDecoder):
-    """An `EncoderDecoder` that in train mode returns `DeepSupervision`, in eval mode logits only.
-
-    Args:
-        encoder: see `EncoderDecoder`; of at least two stages.
-        head: see `EncoderDecoder`.
-        auxiliary: the same for the features of the stage before the last.
-    """
-
-    def __init__(self, encoder: nn.Module, head: nn.Sequential, auxiliary: nn.Module) -> None:
-        super().__init__(encoder, head)
-        self.auxiliary = auxiliary
-
-    def decode(self, features: list[Tensor], image: Tensor) -> tuple[Tensor, Tensor | DeepSupervision]:
-        """As `EncoderDecoder`; in train mode with the logits of the auxiliary head."""
-        seen, logits = super().decode(features, image)
-        if not self.training or not isinstance(logits, Tensor):
+        logits = _resized(self.head[-1](seen), image)
+        if not self.training or self.auxiliary is None:
             return seen, logits
         return seen, DeepSupervision(logits, _resized(self.auxiliary(features[-2]), image))
 

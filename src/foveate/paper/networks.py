@@ -1,7 +1,6 @@
 """What the original has and no library: C1, PPM, HRNet joined, U-Net with gates; and GLNet's branches."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -20,31 +19,23 @@ _PYRAMID_CHANNELS = 512
 _DROPOUT = 0.1
 
 
-def c1_head(channels: int, classes: int) -> nn.Sequential:
-    """C1: features (N, channels, h, w) -> logits (N, classes, h, w) through one convolution of 3 x 3.
+def head(kind: str, channels: int, classes: int) -> nn.Sequential:
+    """Features (N, channels, h, w) -> logits (N, classes, h, w).
 
-    Source: github.com/CSAILVision/semantic-segmentation-pytorch, `C1`.
+    "c1" is one convolution of 3 x 3; "ppm" is pyramid pooling over grids of 1, 2, 3 and 6.
+
+    Source: github.com/CSAILVision/semantic-segmentation-pytorch, `C1` and `PPM`; the latter is of Zhao et al., "Pyramid
+    Scene Parsing Network" (2017).
     """
-    return _classifier(channels, channels // 4, classes, dropout=0.0)
-
-
-def ppm_head(channels: int, classes: int) -> nn.Sequential:
-    """Pyramid pooling over grids of 1, 2, 3 and 6: features (N, channels, h, w) -> logits (N, classes, h, w).
-
-    Source: Zhao et al., "Pyramid Scene Parsing Network" (2017), as in semantic-segmentation-pytorch, `PPM`.
-    """
+    if kind == "c1":
+        return _classifier(channels, channels // 4, classes, dropout=0.0)
     pyramid = PSPModule(channels, _PYRAMID_CHANNELS, (1, 2, 3, 6))
     return nn.Sequential(pyramid, nn.Dropout2d(_DROPOUT), nn.Conv2d(_PYRAMID_CHANNELS, classes, 1))
 
 
-def c1_auxiliary(channels: int, last_channels: int, classes: int) -> nn.Module:
-    """The auxiliary head of C1_deepsup, on `channels` of the stage before the one with `last_channels`."""
-    return _classifier(channels, last_channels // 4, classes, dropout=0.0)
-
-
-def ppm_auxiliary(channels: int, last_channels: int, classes: int) -> nn.Module:
-    """The auxiliary head of PPM_deepsup, on `channels` of the stage before the one with `last_channels`."""
-    return _classifier(channels, last_channels // 4, classes, dropout=_DROPOUT)
+def auxiliary_head(kind: str, channels: int, last_channels: int, classes: int) -> nn.Module:
+    """That of deep supervision, on `channels` of the stage before the one with `last_channels`."""
+    return _classifier(channels, last_channels // 4, classes, dropout=_DROPOUT if kind == "ppm" else 0.0)
 
 
 def _classifier(channels: int, hidden: int, classes: int, *, dropout: float) -> nn.Sequential:
@@ -85,21 +76,6 @@ class HRNetV2(nn.Module):
         return [torch.cat([finest, *resized], dim=1)]
 
 
-class PlainSkip(nn.Module):
-    """Passes a skip connection on as it is.
-
-    Args:
-        channels: of the skip connection and of its context.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-
-    def forward(self, skip: Tensor, context: Tensor) -> Tensor:
-        """The skip connection."""
-        return skip
-
-
 class AttentionGate(nn.Module):
     """Fades a skip connection, place by place, by what the coarser context says about it.
 
@@ -129,7 +105,7 @@ class UNet(nn.Module):
         in_channels: bands of the input.
         width: channels at full size; doubled by each halving. At least 4.
         depth: number of halvings.
-        gate: makes what a skip connection passes, `PlainSkip` or `AttentionGate`, for its number of channels.
+        gated: fade the skip connections by an `AttentionGate` each.
 
     Attributes:
         out_channels: of the one feature map, (width,).
@@ -137,15 +113,13 @@ class UNet(nn.Module):
     Source: Ronneberger et al., "U-Net" (2015).
     """
 
-    def __init__(
-        self, in_channels: int = 3, *, width: int = 64, depth: int = 4, gate: Callable[[int], nn.Module] = PlainSkip
-    ) -> None:
+    def __init__(self, in_channels: int = 3, *, width: int = 64, depth: int = 4, gated: bool = False) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
         self.stem = _double_convolution(in_channels, width)
         self.down = nn.ModuleList(_double_convolution(fine, 2 * fine) for fine in widths[:-1])
         self.up = nn.ModuleList(Conv2dReLU(2 * fine, fine, kernel_size=3, padding=1) for fine in widths[:-1])
-        self.gates = nn.ModuleList(gate(fine) for fine in widths[:-1])
+        self.gates = nn.ModuleList(map(AttentionGate, widths[:-1])) if gated else None
         self.join = nn.ModuleList(_double_convolution(2 * fine, fine) for fine in widths[:-1])
         self.out_channels: tuple[int, ...] = (width,)
 
@@ -158,7 +132,8 @@ class UNet(nn.Module):
         for level in reversed(range(len(skips))):
             skip = skips[level]
             context = self.up[level](F.interpolate(features, size=skip.shape[-2:], mode="bilinear"))
-            features = self.join[level](torch.cat([self.gates[level](skip, context), context], dim=1))
+            skip = skip if self.gates is None else self.gates[level](skip, context)
+            features = self.join[level](torch.cat([skip, context], dim=1))
         return [features]
 
 

@@ -6,7 +6,7 @@ A patch is plain, or has its surroundings in the rim. Outputs are cropped over t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -260,27 +260,14 @@ def importance_window(side: int, blending: Blending) -> Tensor:
         blending: "none" (all one), "linear" (a pyramid), "hann" (raised cosine) or "gaussian" (sigma side / 8, as in
             nnU-Net and MONAI, with a floor of 1e-3).
     """
-    ramp = _RAMPS[blending](side).float()
+    ramp = _RAMPS[blending](torch.arange(side, dtype=torch.float64) + 0.5, side).float()
     return ramp[:, None] * ramp[None, :]
 
 
-def _none(side: int) -> Tensor:
-    return torch.ones(side, dtype=torch.float64)
-
-
-def _linear(side: int) -> Tensor:
-    position = torch.arange(side, dtype=torch.float64) + 0.5
-    return torch.minimum(position, side - position) * (2 / side)
-
-
-def _hann(side: int) -> Tensor:
-    position = (torch.arange(side, dtype=torch.float64) + 0.5) / side
-    return torch.sin(torch.pi * position) ** 2
-
-
-def _gaussian(side: int) -> Tensor:
-    position = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
-    return torch.exp(-0.5 * (position / (side / 8)) ** 2).clamp(min=1e-3)
-
-
-_RAMPS = {"none": _none, "linear": _linear, "hann": _hann, "gaussian": _gaussian}
+# By the centres of the pixels along the side.
+_RAMPS: dict[Blending, Callable[[Tensor, int], Tensor]] = {
+    "none": lambda at, side: torch.ones_like(at),
+    "linear": lambda at, side: torch.minimum(at, side - at) * (2 / side),
+    "hann": lambda at, side: torch.sin(torch.pi * (at / side)) ** 2,
+    "gaussian": lambda at, side: torch.exp(-0.5 * ((at - side / 2) / (side / 8)) ** 2).clamp(min=1e-3),
+}

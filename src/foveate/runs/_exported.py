@@ -80,7 +80,7 @@ class ExportedLook(nn.Module):
             return self._probabilities(self.network(patches))
         context = None if handed is None or corners is None else Context(handed, corners, self._share)
         seen = self.network(patches, self._scale, context)
-        probabilities = self._probabilities(seen.output)
+        probabilities = self._probabilities(seen.heads[0])
         return (probabilities, seen.handed) if self.hands_on else probabilities
 
     def _taken(self, pixels: Tensor) -> Tensor:

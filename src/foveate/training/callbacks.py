@@ -1,10 +1,12 @@
-"""What happens between the steps: checkpoints, the progress bar, compiling, and pictures for the logger."""
+"""What happens between the steps: signals, checkpoints, the progress bar, compiling, and pictures for the logger."""
 
 import logging
 import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,22 +14,18 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from foveate.build import load_checkpoint, seal
 from foveate.data.datamodule import FoveateDataModule
 from foveate.data.locations import LocationBatch
-from foveate.data.sections import ClassConfig
 from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
-from foveate.membership import Membership
 from foveate.patches import ScaleSet
 from foveate.patches.scales import crop_central, middle_of, resize_logits
+from foveate.processes import SIGNALS
 from foveate.training.config import TrainingConfig
 from foveate.training.task import SegmentationTask
 
@@ -39,7 +37,25 @@ _TO_RESUME = (
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
+class OwnHandlers(pl.Callback):
+    """Keeps the program's handlers of signals.
+
+    Lightning puts its own in front of them once training starts: those end it with exit code 0, as if it were done, and
+    send to other processes what these do not wait for.
+    """
+
+    def __init__(self) -> None:
+        self._handlers = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put them back."""
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._handlers.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+
+
+class AtomicCheckpointIO(pl.plugins.TorchCheckpointIO):
     """Writes beside the final name and renames, so that a kill leaves the previous checkpoint whole.
 
     Lightning's own writes to the system's temporary folder and moves the file from there, which between file systems
@@ -64,7 +80,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_checkpoint(Path(path), _TO_RESUME)
 
 
-class RunCheckpoints(Checkpoint):
+class RunCheckpoints(pl.callbacks.Checkpoint):
     """Keeps best.ckpt, of the highest val/miou, and last.ckpt, to resume from.
 
     Where a step is followed by a validation, last.ckpt is written after it. Lightning's ModelCheckpoint writes before
@@ -118,12 +134,12 @@ class RunCheckpoints(Checkpoint):
             StoppedError: when asked to stop.
         """
         # Processes may have unequal numbers of batches, so that they cannot agree here.
-        if trainer.world_size == 1 and trainer.state.fn == TrainerFn.FITTING and self.should_stop():
+        if trainer.world_size == 1 and trainer.state.fn == "fit" and self.should_stop():
             raise self._stopped(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write best.ckpt if this is the best so far, then last.ckpt where it is due or it is asked to stop."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         miou = float(trainer.callback_metrics["val/miou"])
         score = -1.0 if math.isnan(miou) else miou  # of no labelled pixel at all: any other validation is better
@@ -168,7 +184,7 @@ def _refuse_non_finite_weights(module: pl.LightningModule, step: int) -> None:
         )
 
 
-class StepBar(RichProgressBar):
+class StepBar(pl.callbacks.RichProgressBar):
     """Lightning's bar, which would count epochs: there are none here, and it showed "Epoch 0/-2"."""
 
     def _get_train_description(self, current_epoch: int) -> str:
@@ -259,21 +275,24 @@ class SampleImages(pl.Callback):
         wanted = batch_idx == 0 and trainer.is_global_zero and not trainer.sanity_checking
         if not wanted or not isinstance(data, FoveateDataModule) or not isinstance(pl_module, SegmentationTask):
             return
-        found, classes = outputs["prediction"][:MOST_PLACES], data.config.classes
+        pictures, colors = [], [one.rgb for one in data.config.classes]
         scenes = _inputs(batch, pl_module.segmenter.scales)
-        labels = batch.label[:MOST_PLACES]
-        rows = [_row(*one, classes, pl_module.membership) for one in zip(scenes, labels, found, strict=False)]
+        for scene, *maps in zip(scenes, batch.label, outputs["prediction"], strict=False):
+            pictures.append(_photo(scene.cpu().numpy()))
+            pictures += [pl_module.membership.picture(one.cpu().numpy(), colors) for one in maps]
+        tiles = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        grid = make_grid(tiles, nrow=3, padding=_GAP, pad_value=255)[:, _GAP:, _GAP:]
         for logger in trainer.loggers:
-            log_image(logger, _stacked(rows, axis=0), trainer.global_step)
+            log_image(logger, grid.permute(1, 2, 0).numpy(), trainer.global_step)
 
 
-def log_image(logger: Logger, picture: NDArray[np.uint8], step: int) -> None:
+def log_image(logger: pl.loggers.Logger, picture: NDArray[np.uint8], step: int) -> None:
     """Give a picture (h, w, 3) to a logger that takes any."""
-    if isinstance(logger, TensorBoardLogger):
+    if isinstance(logger, pl.loggers.TensorBoardLogger):
         logger.experiment.add_image(_KEY, picture, step, dataformats="HWC")
-    elif isinstance(logger, WandbLogger):
+    elif isinstance(logger, pl.loggers.WandbLogger):
         logger.log_image(_KEY, [picture], step)
-    elif isinstance(logger, MLFlowLogger):
+    elif isinstance(logger, pl.loggers.MLFlowLogger):
         logger.experiment.log_image(logger.run_id, picture, artifact_file=f"val/samples-{step:08d}.png")
 
 
@@ -285,13 +304,6 @@ def _inputs(batch: LocationBatch, scales: ScaleSet) -> Tensor:
     return resize_logits(patches, scales.target) if share == 1 else crop_central(patches, share, scales.target)
 
 
-def _row(
-    scene: Tensor, label: Tensor, found: Tensor, classes: Sequence[ClassConfig], membership: Membership
-) -> NDArray[np.uint8]:
-    maps = [membership.picture(one.cpu().numpy(), [c.rgb for c in classes]) for one in (label, found)]
-    return _stacked([_photo(scene.cpu().numpy()), *maps], axis=1)
-
-
 def _photo(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Pixels (C, h, w) of any range as a picture (h, w, 3), from their 2nd to their 98th percentile."""
     shown = pixels[:3] if len(pixels) >= 3 else pixels[:1].repeat(3, axis=0)
@@ -299,10 +311,3 @@ def _photo(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = np.percentile(known, [2, 98]) if known.size else (0.0, 1.0)
     share = np.clip((np.nan_to_num(shown) - low) / max(high - low, 1e-9), 0, 1)
     return np.moveaxis(np.rint(255 * share), 0, -1).astype(np.uint8)
-
-
-def _stacked(pictures: Sequence[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:
-    """Pictures side by side (axis 1) or below each other (axis 0), with white between them."""
-    gap = [(0, _GAP if axis == side else 0) for side in (0, 1)]
-    padded = [np.pad(one, [*gap, (0, 0)], constant_values=255) for one in pictures]
-    return np.concatenate(padded, axis=axis)

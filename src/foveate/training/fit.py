@@ -19,9 +19,8 @@ from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputW
 from foveate.training import callbacks as hooks
 from foveate.training.config import TrainingConfig
 from foveate.training.history import FOLDER, FoveationHistory, MetricsFile
-from foveate.training.processes import OwnHandlers, Processes, ended_together
-from foveate.training.step import BatchNormSync, deterministic_kernels
-from foveate.training.task import SegmentationTask
+from foveate.training.processes import BatchNormSync, Processes, ended_together
+from foveate.training.task import SegmentationTask, deterministic_kernels
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ def fit(
     with _quiet(), deterministic_kernels(exact):
         trainer = pl.Trainer(
             max_steps=task.config.steps,
-            callbacks=[OwnHandlers(), checkpoints, FoveationHistory(run_dir / FOLDER), *further, *callbacks],
+            callbacks=[hooks.OwnHandlers(), checkpoints, FoveationHistory(run_dir / FOLDER), *further, *callbacks],
             logger=_loggers(run_dir, resumed_step, task),
             enable_progress_bar=_shows_bar(progress),
             **_options(task.config, exact),
@@ -132,7 +131,12 @@ def fit(
         with _system_errors(run_dir), ended_together(trainer):
             task.train()  # also a network that came in eval mode
             trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
-    return _result(folder, checkpoints, trainer.global_step, time.monotonic() - start)
+    best = folder / hooks.BEST
+    if not best.exists():
+        _log.info("no image is in the validation split, so there is no %s", hooks.BEST)
+    miou = checkpoints.best_miou if checkpoints.best_miou >= 0 else float("nan")
+    seconds = time.monotonic() - start
+    return FitResult(best if best.exists() else None, folder / hooks.LAST, miou, trainer.global_step, seconds)
 
 
 @contextmanager
@@ -142,24 +146,19 @@ def _system_errors(run_dir: Path) -> Iterator[None]:
         yield
     except FoveateError:
         raise
-    except (ConnectionError, EOFError) as error:  # it was about to hand a batch over
-        raise _worker_ended(error) from error
-    except OSError as error:
+    except (OSError, EOFError, RuntimeError) as error:
+        # The first two are raised where such a process was about to hand a batch over.
+        if isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error):
+            raise WorkerError(
+                f"a process that reads images ended: {reason_of(error)}; if memory ran out, reduce data.workers. "
+                f"Continue with --resume"
+            ) from error
+        if isinstance(error, RuntimeError):
+            raise
         raise OutputWriteError(
             f"training into {run_dir} stopped: {reason_of(error)}; free some space, or fix this, and continue with "
             f"--resume"
         ) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise _worker_ended(error) from error
-
-
-def _worker_ended(error: Exception) -> WorkerError:
-    return WorkerError(
-        f"a process that reads images ended: {reason_of(error)}; if memory ran out, reduce data.workers. Continue "
-        f"with --resume"
-    )
 
 
 def step_to_resume(folder: Path, task: SegmentationTask, resume: bool) -> int:
@@ -253,14 +252,6 @@ def _places(processes: Processes) -> dict[str, Any]:
         # Some encoders have layers that no decoder asks for, which have no gradient to wait for.
         "strategy": "ddp_find_unused_parameters_true" if processes.count > 1 else "auto",
     }
-
-
-def _result(folder: Path, checkpoints: hooks.RunCheckpoints, steps: int, seconds: float) -> FitResult:
-    best = folder / hooks.BEST
-    if not best.exists():
-        _log.info("no image is in the validation split, so there is no %s", hooks.BEST)
-    miou = checkpoints.best_miou if checkpoints.best_miou >= 0 else float("nan")
-    return FitResult(best if best.exists() else None, folder / hooks.LAST, miou, steps, seconds)
 
 
 @contextmanager

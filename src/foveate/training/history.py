@@ -12,9 +12,6 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from foveate.data.channels import select_channels
@@ -35,7 +32,7 @@ _MOST_BYTES = 256 << 20
 _REMEDY = "remove it; the history of the training is then lost"
 
 
-class MetricsFile(Logger):
+class MetricsFile(pl.loggers.Logger):
     """Writes every scalar that is logged to one CSV file, beginning with the column `step`.
 
     `step` is the number of optimiser steps done. What is logged for one step at several times, such as the loss and
@@ -67,11 +64,11 @@ class MetricsFile(Logger):
         """None: a run has one history."""
         return ""
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Does nothing: the configuration is saved with the run."""
 
-    @rank_zero_only
+    @pl.utilities.rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add the metrics of a step to its row."""
         if not self._columns:
@@ -82,22 +79,19 @@ class MetricsFile(Logger):
         new = sorted(set(self._row) - set(self._columns))
         if new:  # the row in work is left out, as it is written next
             self._save(self._columns + new, [row for row in _text_rows(self.path) if int(row["step"]) != step])
-            self._row_start = self.path.stat().st_size
         self._write_row()
 
     def _open(self) -> None:
         kept = [row for row in _text_rows(self.path) if int(row["step"]) <= self.after_step]
-        columns = list(kept[0]) if kept else ["step"]
-        self._save(columns, kept[:-1])
-        self._row_start = self.path.stat().st_size
+        self._save(list(kept[0]) if kept else ["step"], kept[:-1])
         if kept:
             self._row = kept[-1] | {"step": int(kept[-1]["step"])}
             self._write_row()
 
     def _save(self, columns: list[str], rows: list[Row]) -> None:
-        self._columns = columns
         header = {column: column for column in columns}
         write_text(self.path, "".join(_csv_line(columns, row) for row in [header, *rows]), overwrite=True)
+        self._columns, self._row_start = columns, self.path.stat().st_size
 
     def _write_row(self) -> None:
         with self.path.open("r+b") as file:
@@ -215,7 +209,7 @@ class FoveationHistory(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the maps of this step."""
         task = _learning_task(pl_module)
-        if task is not None and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+        if task is not None and trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._keep(trainer.global_step, task)
 
     def _keep(self, step: int, task: SegmentationTask) -> None:

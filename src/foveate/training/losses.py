@@ -13,7 +13,7 @@ from foveate.membership import Membership
 from foveate.metrics import pixel_losses
 from foveate.patches.scales import resize_logits
 from foveate.training.config import LossConfig, TrainingConfig
-from foveate.training.step import process_count, sum_over_processes
+from foveate.training.processes import process_count, sum_over_processes
 from foveate.types import IntArray
 
 _Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]

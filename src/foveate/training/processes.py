@@ -1,23 +1,28 @@
-"""The processes of a training: one a device, each with its share of every step."""
+"""The processes of a training: one a device, what they sum up and normalise together, and that they end together."""
 
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from subprocess import Popen
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies.launchers import subprocess_script
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from foveate.devices import devices_of
 from foveate.errors import ConfigError, WorkerError
+from foveate.networks.build import SingleValueBatchNorm2d
 from foveate.processes import LEADER, SIGNALS, StoppedAtOnce, follow_leader, led_by_this
 
 # Lightning's own observer kills this process, without a word, even where it is about to end well.
@@ -74,7 +79,12 @@ class Processes:
                 accelerator = next(kind for kind, found in _DEVICES_FOUND.items() if found())
             count = _device_count(devices, accelerator)
         processes = cls(count, nodes, accelerator, numbers)
-        processes._check_started()
+        started = os.environ.get("WORLD_SIZE") or (os.environ["SLURM_NTASKS"] if SLURMEnvironment.detect() else None)
+        if started is not None and int(started) != processes.count:
+            raise ConfigError(
+                f"{started} processes were started by torchrun or SLURM, but {count} devices x {nodes} nodes is "
+                f"{processes.count}; pass --devices (per computer) and --nodes that match"
+            )
         return processes
 
     def __str__(self) -> str:
@@ -110,32 +120,6 @@ class Processes:
                 f"training.locations_per_step that {fitting} divides, or use another number of devices"
             )
 
-    def _check_started(self) -> None:
-        started = _started_processes()
-        if started not in (None, self.count):
-            raise ConfigError(
-                f"{started} processes were started by torchrun or SLURM, but {self.per_node} devices x {self.nodes} "
-                f"nodes is {self.count}; pass --devices (per computer) and --nodes that match"
-            )
-
-
-class OwnHandlers(pl.Callback):
-    """Keeps the program's handlers of signals.
-
-    Lightning puts its own in front of them once training starts: those end it with exit code 0, as if it were done, and
-    send to other processes what these do not wait for.
-    """
-
-    def __init__(self) -> None:
-        self._handlers = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put them back."""
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._handlers.items():
-                if handler is not None:
-                    signal.signal(number, handler)
-
 
 @contextmanager
 def ended_together(trainer: pl.Trainer) -> Iterator[None]:
@@ -161,8 +145,10 @@ def ended_together(trainer: pl.Trainer) -> Iterator[None]:
         raise
     except (Exception, StoppedAtOnce) as error:
         started = _started_by(trainer)
-        # What a backend raises where a connection breaks is a RuntimeError.
-        lost = isinstance(error, RuntimeError) and _first_failed(started)
+        broke = isinstance(error, RuntimeError) and started  # what a backend raises where a connection breaks
+        if broke:
+            time.sleep(1)  # the connections of a process close a moment before it is gone
+        lost = broke and _failed(started)
         for process in started:
             process.kill()
         if lost:
@@ -201,12 +187,6 @@ def _name_the_dead(trainer: pl.Trainer, over: threading.Event) -> None:
             os._exit(asked[0] if asked else 1)
 
 
-def _first_failed(started: list[Popen[bytes]]) -> str | None:
-    if started:
-        time.sleep(1)  # the connections of a process close a moment before it is gone
-    return _failed(started)
-
-
 def _failed(started: list[Popen[bytes]]) -> str | None:
     for rank, process in enumerate(started, start=1):
         code = process.poll()
@@ -232,8 +212,106 @@ def _device_count(devices: int | str, accelerator: str) -> int:
     return count
 
 
-def _started_processes() -> int | None:
-    """How many processes torchrun or SLURM started; None where Lightning is to start them."""
-    if "WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"])
-    return int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else None
+class _Sum(torch.autograd.Function):
+    """Torch's own differentiable sum is deprecated, and what is to replace it is private."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return sum_over_processes(gradient)
+
+
+def process_count() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of a tensor of any shape, differentiable: its gradient is the sum of the processes' gradients.
+
+    Every process must call it, in the same order.
+    """
+    if process_count() == 1:
+        return value
+    total: Tensor = _Sum.apply(value)
+    return total
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor of any shape, without a gradient; every process must call it, in the same order."""
+    return sum_over_processes(value.detach()) / process_count()
+
+
+# What can be normalised over all processes instead; the last of them adds an activation, which is kept.
+_KNOWN_FORWARDS = (_BatchNorm.forward, SingleValueBatchNorm2d.forward, BatchNormAct2d.forward)
+
+
+class _SyncedBatchNorm(_BatchNorm):
+    """Mixed into the class of a batch normalisation; normalises as it does, in training over all processes."""
+
+    # What torch's own expects of its layers. It is no base, as DDP refuses such layers on a CPU.
+    process_group: Any = None
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
+
+    def forward(self, batch: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(batch)
+        output = nn.SyncBatchNorm.forward(self, batch) if batch.is_cuda else self._normalise(batch)  # type: ignore[arg-type]
+        return self.act(self.drop(output)) if isinstance(self, BatchNormAct2d) else output
+
+    def _normalise(self, batch: Tensor) -> Tensor:
+        self._check_input_dim(batch)  # type: ignore[no-untyped-call]
+        axes = [axis for axis in range(batch.dim()) if axis != 1]
+        # Accurate in float32 within a process; squares of means would lose digits there when they are joined.
+        variance, mean = (part.double() for part in torch.var_mean(batch.float(), axes, correction=0))
+        count = torch.full_like(mean, batch.numel() // batch.shape[1])
+        total = sum_over_processes(torch.stack([count, count * mean, count * (variance + mean**2)]))
+        mean = total[1] / total[0]
+        variance = total[2] / total[0] - mean**2
+        self._track(mean, variance, total[0, 0])
+        scale = (variance + self.eps).rsqrt() * (1 if self.weight is None else self.weight)
+        shift = -mean * scale + (0 if self.bias is None else self.bias)
+        shape = (1, -1) + (1,) * (batch.dim() - 2)
+        output = torch.addcmul(shift.float().view(shape), batch.float(), scale.float().view(shape))
+        return output.to(batch.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, values: Tensor) -> None:
+        """Note statistics (C,) of so many values a channel, the variance biased."""
+        if not self.track_running_stats or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        for kept, new in zip(
+            (self.running_mean, self.running_var), (mean, variance * values / (values - 1)), strict=True
+        ):
+            if kept is not None:
+                kept.lerp_(new.to(kept.dtype), share)
+
+
+class BatchNormSync(pl.plugins.LayerSync):
+    """Makes every batch normalisation of a module see the batch of all processes while it trains.
+
+    Only the class of the layers changes, for as long as training lasts: parameters, hooks and names in the state stay.
+    Lightning's own puts plain layers in their place, and leaves out the activation that timm's layers hold. A layer
+    with another forward of its own is not changed.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Synchronise the layers of a module, in place."""
+        for layer in model.modules():
+            if type(layer).forward in _KNOWN_FORWARDS:
+                layer.__class__ = type(f"Synced{type(layer).__name__}", (_SyncedBatchNorm, type(layer)), {})
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Give the layers of a module their own classes back."""
+        for layer in model.modules():
+            if isinstance(layer, _SyncedBatchNorm):
+                layer.__class__ = type(layer).__bases__[1]
+        return model

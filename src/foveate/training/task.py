@@ -1,12 +1,15 @@
-"""`SegmentationTask`: what one step of training and of validation is, as a LightningModule."""
+"""`SegmentationTask`: a step of training and of validation, with its optimiser, learning rate, seeds and kernels."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -17,11 +20,12 @@ from foveate.foveation.estimator import Draw, LocationOutput, LossParts
 from foveate.geometry import Window
 from foveate.metrics import confusion_matrix, scores_from
 from foveate.segmenter import FoveatedSegmenter, Places
-from foveate.training import step as stepping
-from foveate.training.config import TrainingConfig
+from foveate.training.config import ScheduleName, TrainingConfig
 from foveate.training.losses import SegmentationLoss, resolve_class_weights
+from foveate.training.processes import mean_over_processes
 from foveate.types import IntArray
 
+_MOMENTUM = 0.9  # of sgd
 _SHOWN = 3
 _FAR = 100  # times the usual largest value of a location's patches
 Normalise: TypeAlias = Callable[[Tensor], Tensor]
@@ -68,24 +72,26 @@ class SegmentationTask(pl.LightningModule):
         self.membership = segmenter.membership
         self.loss = SegmentationLoss(config.losses, self.membership, class_weights=weights)
         self.confusion = confusion_matrix(len(self.class_names), self.membership)
-        self._noted_step, self._wrong_now = -1, torch.zeros((), dtype=torch.bool)
-        self._first_wrong: Tensor | None = None
+        # On the device: whether the step at hand goes wrong, and the first that did since the last look, from 1.
+        self._wrong_now: Tensor | bool = False
+        self._first_wrong: Tensor | int = 0
         self._places: dict[int, Tensor] = {}  # of the steps since the last look
-        _use_channels_last(segmenter.network)
+        # The memory order that convolutions on recent devices are fastest in; it changes no value.
+        segmenter.network.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and a learning rate that changes every step."""
-        config = self.config
-        optimizer = stepping.build_optimizer(self.segmenter, config)
+        config, optimizer = self.config, build_optimizer(self.segmenter, self.config)
 
         def factor(step: int) -> float:
-            return stepping.learning_rate_factor(config.schedule, step, config.steps, config.warmup_steps)
+            return learning_rate_factor(config.schedule, step, config.steps, config.warmup_steps)
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def on_train_batch_start(self, batch: LocationBatch, batch_idx: int) -> None:
         """Seed the global generators, which dropout and drop path draw from, as a function of the step."""
         torch.manual_seed(self._seed("network"))
+        self._wrong_now = False
 
     def training_step(self, batch: LocationBatch, batch_idx: int) -> Tensor:
         """The loss of a batch.
@@ -96,7 +102,7 @@ class SegmentationTask(pl.LightningModule):
         output = self._predict(batch, self._draw())
         loss = self.segmenter.estimator.loss(self.segmenter, output, batch, self.loss)
         # One for all processes, so that they stop together.
-        reported = stepping.mean_over_processes(loss.total)
+        reported = mean_over_processes(loss.total)
         if self.waits:
             self._refuse_non_finite(reported, output, batch)
         else:
@@ -123,18 +129,12 @@ class SegmentationTask(pl.LightningModule):
         if not self.waits and norm is not None:
             self._note_non_finite(norm)
             # What torch's own gradient scaler tells a fused rule: such a step changes neither weights nor moments.
-            optimizer.found_inf = self._wrong_now.float()  # type: ignore[attr-defined]
+            optimizer.found_inf = torch.as_tensor(self._wrong_now).float()  # type: ignore[attr-defined]
 
     def _note_non_finite(self, value: Tensor) -> None:
-        """Note on the device that the step at hand goes wrong, and which was the first that did."""
         wrong = ~torch.isfinite(value.detach()).reshape(())
-        if self._noted_step != self.global_step:
-            self._noted_step, self._wrong_now = self.global_step, torch.zeros_like(wrong)
-        self._wrong_now = self._wrong_now | wrong
-        first = torch.where(wrong, self.global_step + 1, 0)
-        self._first_wrong = (
-            first if self._first_wrong is None else torch.where(self._first_wrong > 0, self._first_wrong, first)
-        )
+        self._wrong_now = wrong | self._wrong_now
+        self._first_wrong = self._first_wrong + wrong * (self.global_step + 1) * (self._first_wrong == 0)
 
     def check_finite(self) -> None:
         """Ask the device whether a step since the last time was not finite, and skipped.
@@ -142,19 +142,16 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             NonFiniteLossError: naming the first of them.
         """
-        first, self._first_wrong = self._first_wrong, None
+        first, self._first_wrong = int(self._first_wrong), 0
         places, self._places = self._places, {}
-        step = 0 if first is None else int(first)
-        if step:
-            whence = self._whence(places.get(step - 1, torch.empty(0, 5)))
-            problem = f"a loss or gradient that is not finite in step {step}{whence}"
-            raise NonFiniteLossError(_told(problem, self._rates()))
+        if first:
+            raise self._not_finite(f"a loss or gradient that is not finite in step {first}", places.get(first - 1))
 
     def validation_step(self, batch: LocationBatch, batch_idx: int) -> dict[str, Tensor]:
         """Count the pixels of a batch, predicted as at inference; the prediction (N, T, T) goes to callbacks."""
         output = self._predict(batch, Draw())
         # Counts are exact in any order; torchmetrics' deterministic way takes classes ** 2 numbers of memory a pixel.
-        with stepping.deterministic_kernels(False):
+        with deterministic_kernels(False):
             found = torch.stack([self.membership.decided(one) for one in output.logits])
             self.confusion.update(
                 *(self.membership.answers(one, len(self.class_names)) for one in (found, batch.label))
@@ -191,25 +188,25 @@ class SegmentationTask(pl.LightningModule):
         return Draw(progress=self.global_step / self.config.steps, generator=generator)
 
     def _seed(self, purpose: Any) -> int:
-        return stepping.step_seed(self.config.seed, self.global_step, self.global_rank, purpose)
+        return step_seed(self.config.seed, self.global_step, self.global_rank, purpose)
 
     def _refuse_non_finite(self, loss: Tensor, output: LocationOutput, batch: LocationBatch) -> None:
         if not bool(torch.isfinite(loss)):
-            places = batch.place[self._suspects(output, batch)] if len(batch.place) else batch.place
-            problem = f"the loss became {loss.item()} in step {self.global_step + 1}{self._whence(places)}"
-            raise NonFiniteLossError(_told(problem, self._rates()))
+            places = batch.place[self._suspects(output, batch)] if len(batch.place) else None
+            raise self._not_finite(f"the loss became {loss.item()} in step {self.global_step + 1}", places)
 
-    def _rates(self) -> str:
-        return ", ".join(f"{name} {rate:g}" for name, rate in self._learning_rates().items())
-
-    def _whence(self, chosen: Tensor) -> str:
-        """The files and windows of some places (n, 5)."""
-        if not len(chosen):
-            return ""
-        samples = self.trainer.datamodule.samples("train")  # type: ignore[attr-defined]  # Lightning has no type for it
-        places = [f"{samples[image].image} at {Window(*window)}" for image, *window in chosen[:_SHOWN].tolist()]
-        more = f" and {len(chosen) - _SHOWN} more" if len(chosen) > _SHOWN else ""
-        return f", of {', '.join(places)}{more}"
+    def _not_finite(self, problem: str, places: Tensor | None) -> NonFiniteLossError:
+        """The error, with the files and windows of some places (n, 5)."""
+        if places is not None and len(places):
+            samples = self.trainer.datamodule.samples("train")  # type: ignore[attr-defined]  # Lightning has no type for it
+            named = [f"{samples[image].image} at {Window(*window)}" for image, *window in places[:_SHOWN].tolist()]
+            more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+            problem = f"{problem}, of {', '.join(named)}{more}"
+        rates = ", ".join(f"{name} {rate:g}" for name, rate in self._learning_rates().items())
+        return NonFiniteLossError(
+            f"{problem} (learning rates: {rates}); the weights were not changed. Try a lower learning_rate, a longer "
+            "warmup_steps, a smaller gradient_clip, precision '32', or look for images with values that are not numbers"
+        )
 
     def _suspects(self, output: LocationOutput, batch: LocationBatch) -> Tensor:
         """Which locations (N,) of a batch may be why its loss is not finite: batch norm spreads that to all of them."""
@@ -243,25 +240,81 @@ class SegmentationTask(pl.LightningModule):
         shares = output.scale_weights.detach().mean(dim=0)
         views = self.segmenter.scales.fields_of_view
         values = {f"{stage}/share/{view}": share for view, share in zip(views, shares, strict=True)}
-        entropy = policy_entropy(output.scale_logits.detach())
-        return values | ({f"{stage}/policy_entropy": entropy} if self.segmenter.has_policy else {})
+        if self.segmenter.has_policy:
+            # In nats: 0 for a decided policy, log S for an undecided one.
+            log_probs = output.scale_logits.detach().log_softmax(dim=-1)
+            values[f"{stage}/policy_entropy"] = -(log_probs.exp() * log_probs).sum(dim=-1).mean()
+        return values
 
 
-def _told(problem: str, rates: str) -> str:
-    return (
-        f"{problem} (learning rates: {rates}); the weights were not changed. Try a lower learning_rate, a longer "
-        f"warmup_steps, a smaller gradient_clip, precision '32', or look for images with values that are not numbers"
+def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Optimizer:
+    """The optimiser with the groups "network" and "policy" of what learns; a group without any is left out."""
+    told = [] if segmenter.scale_embedding is None else segmenter.scale_embedding.parameters()
+    parts = {"network": [*segmenter.network.parameters(), *told], "policy": segmenter.policy.parameters()}
+    rates = {"network": config.learning_rate, "policy": config.policy_learning_rate or config.learning_rate}
+    learning = {name: [p for p in parameters if p.requires_grad] for name, parameters in parts.items()}
+    groups = [{"name": name, "params": found, "lr": rates[name]} for name, found in learning.items() if found]
+    # One kernel for all tensors: on a CPU a tenth of a small network's step went into one call per tensor. It
+    # also skips a step that is not finite without asking the device: see `SegmentationTask`.
+    devices = {p.device.type for found in learning.values() for p in found}
+    fused = devices == {"cuda"} or (devices <= {"cpu", "cuda"} and config.precision == "32")
+    if config.optimizer == "sgd":
+        # On a CPU as it was: the fused rule rounds differently.
+        on_gpu, decay = devices == {"cuda"}, config.weight_decay
+        return torch.optim.SGD(groups, momentum=_MOMENTUM, weight_decay=decay, fused=on_gpu)
+    rule = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return rule(groups, weight_decay=config.weight_decay, fused=fused)
+
+
+# By progress, 0 to 1. The first is usual in semantic segmentation (DeepLab, arXiv 1606.00915).
+_COURSES: dict[ScheduleName, Callable[[float], float]] = {
+    "poly": lambda progress: float((1 - progress) ** 0.9),
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "constant": lambda progress: 1.0,
+}
+
+
+def learning_rate_factor(schedule: ScheduleName, step: int, steps: int, warmup_steps: int = 0) -> float:
+    """The factor of the learning rate in a step.
+
+    Args:
+        schedule: its course after the warm-up.
+        step: number of steps done before this one, 0 for the first.
+        steps: number of steps in all; the factor stays at its end value after them.
+        warmup_steps: number of steps before the schedule begins.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)  # the first step is not wasted on a factor of 0
+    progress = min(1.0, (step - warmup_steps) / (steps - warmup_steps))
+    return _COURSES[schedule](progress)
+
+
+def step_seed(seed: int, step: int, rank: int, purpose: Literal["network", "policy"]) -> int:
+    """A seed, unrelated to that of any other step, rank and purpose.
+
+    Args:
+        seed: seed of the run.
+        step: number of optimiser steps done.
+        rank: number of the process, from 0.
+        purpose: what draws from it: the network's dropout and drop path, or the policy's estimator.
+    """
+    state = np.random.SeedSequence((seed, step, rank, ("network", "policy").index(purpose))).generate_state(
+        1, np.uint64
     )
+    return int(state[0] >> np.uint64(1))  # torch takes signed 64 bits
 
 
-def policy_entropy(scale_logits: Tensor) -> Tensor:
-    """Mean entropy of the rows of scale logits (N, S), in nats: 0 for a decided policy, log S for an undecided one."""
-    log_probs = scale_logits.log_softmax(dim=-1)
-    return -(log_probs.exp() * log_probs).sum(dim=-1).mean()
+@contextmanager
+def deterministic_kernels(preferred: bool) -> Iterator[None]:
+    """Within the block use deterministic kernels where torch has them, or whatever is fastest.
 
-
-def _use_channels_last(network: nn.Module) -> None:
-    """The memory order that convolutions on recent devices are fastest in; it changes no value."""
-    for parameter in network.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    Lightning's own option stays set for the rest of the process, where it would slow down inference.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if preferred:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may add in any order
+    torch.use_deterministic_algorithms(preferred, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -13,7 +13,7 @@ import numpy as np
 from foveate.data.readers import open_image
 from foveate.data.sections import SPLITS, Split, SplitConfig
 from foveate.errors import ConfigError, DatasetError
-from foveate.paper.preparation.scenes import Colour, Mask, Scene, mask_by_colour, mask_by_value
+from foveate.paper.preparation.scenes import Colour, Mask, Recipe, Scene, mask_by_colour, mask_by_value
 from foveate.types import IGNORE, LabelArray
 
 _COLOURS: dict[str, Colour] = {
@@ -26,7 +26,6 @@ _COLOURS: dict[str, Colour] = {
 }
 _UNKNOWN: Colour = (0, 0, 0)
 _COLOUR_IDS = {colour: index for index, colour in enumerate(_COLOURS.values())} | {_UNKNOWN: IGNORE}
-_DEEPGLOBE_KEY = re.compile(r"(\d+)(_(sat|mask|label))?(\.\w+)?")
 # The sizes of the field's split, 455 / 207 / 142, for those who do not have its lists.
 _SIZES = {"train": 455, "val": 207, "test": 142}
 _SHARES = {name: _SIZES[name] / sum(_SIZES.values()) for name in ("val", "test")}
@@ -37,7 +36,6 @@ _LABEL_IDS = {
     "bus": 28, "train": 31, "motorcycle": 32, "bicycle": 33,
 }  # fmt: skip
 _VALUE_IDS = dict.fromkeys(range(34), IGNORE) | {value: index for index, value in enumerate(_LABEL_IDS.values())}
-_CITYSCAPES_KEY = re.compile(r"[a-z-]+_\d{6}_\d{6}")
 Fusion: TypeAlias = Literal["majority", "staple"]
 # It settles within ten or so where experts mostly agree; where they do not at all it would go on for minutes.
 _STAPLE_ITERATIONS = 50
@@ -54,13 +52,12 @@ _SCHEMES: dict[Scheme, tuple[tuple[str, ...], tuple[int, int, int, int]]] = {
     "5-vs-rest": (("rest", "grade 5"), (0, 0, 0, 1)),
     "benign-vs-rest": (("benign", "cancer"), (0, 1, 1, 1)),
 }
-_GLEASON_KEY = re.compile(r"slide\d+_core\d+")
 _MAPS = re.compile(r"Maps\d+", re.IGNORECASE)
 _OTHER_SIZE = "a map of another size than its image, left out"
 _UNDECIDED = "experts disagree evenly, ignored"
 
 
-class DeepGlobe:
+class DeepGlobe(Recipe):
     """6 classes; unknown, and what is off the palette, is ignored.
 
     The official validation and test images have no public labels: the field splits the 803 training images.
@@ -71,13 +68,8 @@ class DeepGlobe:
 
     name = "deepglobe"
     classes = tuple(_COLOURS)
+    pattern = re.compile(r"^(\d+)(?:_(?:sat|mask|label))?(?:\.\w+)?\Z")  # the number of the image
     draw = SplitConfig.model_validate(_SHARES)
-    crop = None
-
-    def key(self, file_name: str) -> str | None:
-        """The number of the image."""
-        match = _DEEPGLOBE_KEY.fullmatch(file_name)
-        return match[1] if match else None
 
     def scenes(self, source: Path) -> Iterator[Scene]:
         """Every `*_sat.jpg` below the folder.
@@ -85,12 +77,11 @@ class DeepGlobe:
         Raises:
             DatasetError: when there is none.
         """
-        images = sorted(path for path in source.rglob("*_sat.jpg") if self.key(path.name))
+        images = {path: key for path in sorted(source.rglob("*_sat.jpg")) if (key := self.key(path.name))}
         if not images:
             raise DatasetError(f"no *_sat.jpg below {source}; unpack the land cover track of DeepGlobe there")
-        for image in images:
+        for image, key in images.items():
             labels = image.with_name(image.name.replace("_sat.jpg", "_mask.png"))
-            key = self.key(image.name) or image.stem
             found = labels.is_file()
             yield Scene(key, image, (labels,)) if found else Scene(key, image, left_out="no *_mask.png beside it")
 
@@ -99,7 +90,7 @@ class DeepGlobe:
         return mask_by_colour(scene.labels[0], _COLOUR_IDS)
 
 
-class Cityscapes:
+class Cityscapes(Recipe):
     """19 classes by the official train ids; the rest is ignored.
 
     The splits are the official ones. Labels of the test split are not public: it is left out.
@@ -109,13 +100,7 @@ class Cityscapes:
 
     name = "cityscapes"
     classes = tuple(_LABEL_IDS)
-    draw = SplitConfig()
-    crop = None
-
-    def key(self, file_name: str) -> str | None:
-        """City, sequence and frame, such as "aachen_000000_000019"."""
-        match = _CITYSCAPES_KEY.search(file_name)
-        return match[0] if match else None
+    pattern = re.compile(r"([a-z-]+_\d{6}_\d{6})")  # city, sequence and frame, such as "aachen_000000_000019"
 
     def scenes(self, source: Path) -> Iterator[Scene]:
         """The images of `leftImg8bit/train`, `val` and `test`.
@@ -149,7 +134,7 @@ class Cityscapes:
 
 
 @dataclass(frozen=True)
-class Gleason2019:
+class Gleason2019(Recipe):
     """Grades of prostate tissue, fused from the experts' maps.
 
     The maps are fused as four grades, then mapped: every scheme is a function of the four-class masks.
@@ -172,6 +157,7 @@ class Gleason2019:
     crop: int | None = None
 
     name: ClassVar[str] = "gleason2019"
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"(slide\d+_core\d+)")  # such as "slide001_core003"
     draw: ClassVar[SplitConfig] = SplitConfig(val=30 / 268)
 
     def __post_init__(self) -> None:
@@ -185,11 +171,6 @@ class Gleason2019:
         """Names by id, as the scheme says."""
         return _SCHEMES[self.scheme][0]
 
-    def key(self, file_name: str) -> str | None:
-        """Slide and core, such as "slide001_core003"."""
-        match = _GLEASON_KEY.search(file_name)
-        return match[0] if match else None
-
     def scenes(self, source: Path) -> Iterator[Scene]:
         """Every `slideNNN_coreNNN.jpg` below the folder.
 
@@ -197,7 +178,7 @@ class Gleason2019:
             DatasetError: when there is no image, or no folder of maps.
         """
         maps = self._maps(source)
-        images = sorted(path for path in source.rglob("slide*_core*.jpg") if _GLEASON_KEY.fullmatch(path.stem))
+        images = sorted(path for path in source.rglob("slide*_core*.jpg") if self.pattern.fullmatch(path.stem))
         if not images or not maps:
             raise DatasetError(
                 f"{source} holds {len(images)} images slideNNN_coreNNN.jpg and maps of {len(maps)} of them; unpack the "

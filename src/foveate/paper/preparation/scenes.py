@@ -5,15 +5,18 @@ and map their values with `data.label_map`.
 """
 
 import os
+import re
 import tempfile
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from foveate.data.labels.table import packed
 from foveate.data.pyramids import convert
@@ -28,7 +31,6 @@ from foveate.types import IGNORE, LabelArray, Raster
 Colour: TypeAlias = tuple[int, int, int]
 _HALF = 128
 _NAMED_COLOURS = 5
-_PART = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +69,34 @@ class Mask(NamedTuple):
     odd: Counter[str]
 
 
-class Recipe(Protocol):
+class Recipe(ABC):
     """How one official download becomes scenes and masks; sent to other processes, so plain data.
 
     A dataclass's fields are its settings: a preparation is not continued with others.
 
     Attributes:
         name: of the data set, as on the command line.
-        classes: their names, by id.
+        pattern: finds, as its first group, what the names of a scene's files share, also as other projects name them.
         crop: side of the central square of images and masks that is kept, pixels; None keeps all.
         draw: how splits are drawn where neither the download nor a list gives them.
     """
 
+    name: ClassVar[str]
+    pattern: ClassVar[re.Pattern[str]]
+    crop: int | None = None
+    draw: ClassVar[SplitConfig] = SplitConfig()
+
     @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def crop(self) -> int | None: ...  # noqa: D102
-    @property
-    def draw(self) -> SplitConfig: ...  # noqa: D102
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by id."""
 
     def key(self, file_name: str) -> str | None:
-        """The key in the name of any file of a scene, also as other projects name it; None when there is none."""
+        """The key in the name of a file of a scene; None when there is none."""
+        found = self.pattern.search(file_name)
+        return found[1] if found else None
 
+    @abstractmethod
     def scenes(self, source: Path) -> Iterator[Scene]:
         """All scenes of a download, sorted; found lazily.
 
@@ -98,6 +104,7 @@ class Recipe(Protocol):
             DatasetError: when the folder is not laid out as the download.
         """
 
+    @abstractmethod
     def mask(self, scene: Scene) -> Mask:
         """The labels of a scene that is not left out; its label files are read whole.
 
@@ -155,12 +162,8 @@ def mask_by_colour(path: Path, ids: Mapping[Colour, int]) -> Mask:
 
 
 def count_values(values: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(256,) how often each value occurs."""
-    # In parts: bincount widens its input eight times.
-    counts = np.zeros(256, np.int64)
-    for part in np.array_split(values.ravel(), 1 + values.size // _PART):
-        counts += np.bincount(part, minlength=256)
-    return counts
+    """(256,) how often each value of (H, W) occurs."""
+    return np.array(Image.fromarray(values).histogram(), np.int64)
 
 
 def _labels(path: Path, bands: int) -> NDArray[np.uint8]:

@@ -1,7 +1,6 @@
 import copy
 import subprocess
 import sys
-from itertools import pairwise
 
 import pytest
 import torch
@@ -11,34 +10,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from foveate.networks.build import build_network
-from foveate.training.step import BatchNormSync, learning_rate_factor
-
-
-@pytest.mark.parametrize("name", ["poly", "cosine"])
-def test_falling_schedules_go_from_one_to_zero(name):
-    values = [learning_rate_factor(name, step, 20) for step in range(21)]
-    assert values[0] == 1
-    assert values[-1] == pytest.approx(0, abs=1e-12)
-    assert all(a > b for a, b in pairwise(values))
-
-
-def test_known_values():
-    assert learning_rate_factor("poly", 5, 10) == pytest.approx(0.5**0.9)
-    assert learning_rate_factor("cosine", 5, 10) == pytest.approx(0.5)
-    assert learning_rate_factor("constant", 7, 10) == 1
-
-
-@pytest.mark.parametrize("name", ["poly", "cosine", "constant"])
-def test_warm_up_rises_to_one_and_hands_over(name):
-    factors = [learning_rate_factor(name, step, 10, warmup_steps=4) for step in range(11)]
-    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert all(factor > 0 for factor in factors[:10])
-    assert factors[10] == pytest.approx(1 if name == "constant" else 0, abs=1e-12)
-
-
-def test_a_finished_schedule_stays_at_its_end():
-    assert learning_rate_factor("poly", 15, 10) == 0
-    assert learning_rate_factor("cosine", 15, 10) == pytest.approx(0)
+from foveate.training.processes import BatchNormSync
 
 
 @pytest.fixture(scope="module")
