@@ -132,9 +132,7 @@ class CascadeSegmenter(FoveatedSegmenter):
             weights[0, scale] = 1
             patches = self.scale_embedding(patches, weights)
         seen = self.network(patches, scale, context)
-        heads = [self._checked(head, len(patches)) for head in seen.heads]
-        # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
-        logits, *auxiliary = (head.float() for head in heads)
+        logits, *auxiliary = (self._checked(head, len(patches)) for head in seen.heads)
         return LookOutput(logits, seen.handed, tuple(auxiliary))
 
     def forward_places(self, places: Places, draw: Draw = Draw()) -> LocationOutput:  # noqa: B008 - immutable

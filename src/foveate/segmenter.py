@@ -241,9 +241,7 @@ class FoveatedSegmenter(nn.Module):
             patches = patches.contiguous(memory_format=torch.channels_last)
         per_scale = isinstance(self.network, NetworkPerScale)
         output = self.network(patches, scale_weights) if per_scale else self.network(patches)
-        heads = [middle_of(self._checked(head, len(patches)), self.scales.middle_share) for head in heads_of(output)]
-        # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
-        return [head.float() if head.dtype in (torch.float16, torch.bfloat16) else head for head in heads]
+        return [middle_of(self._checked(head, len(patches)), self.scales.middle_share) for head in heads_of(output)]
 
     def over_supports(self, output: Tensor, weights: Tensor, side: int) -> Tensor:
         """Read the network's output over the supports around the patches' centres.
@@ -270,7 +268,8 @@ class FoveatedSegmenter(nn.Module):
                 f"the network must return logits ({count}, classes, h, w), got {shape}; "
                 f"wrap it in a module that returns the tensor of logits only"
             )
-        return output
+        # Under autocast the output has half precision, which would round the positions it is read at, by pixels.
+        return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
 
     def _mixture(self, aligned: Tensor, log_weights: Tensor) -> Tensor:
         """The mean prediction (N, C, h, w) of S aligned ones (N, S, C, h, w), by the logarithms of weights (N, S)."""

@@ -16,6 +16,10 @@ IGNORE = 255  # label of pixels that count nowhere
 
 Alignment: TypeAlias = Literal["aligned", "paper"]
 Blending: TypeAlias = Literal["none", "linear", "gaussian", "hann"]
+# Where a cascade's context enters; "auto": the encoder's features where there are any, else the input.
+Entrance: TypeAlias = Literal["auto", "features", "input", "logits", "none"]
+# And what a look hands on: its decoder's map, its class probabilities, or both.
+Handed: TypeAlias = Literal["both", "map", "probabilities"]
 # Whether glass is left out; "auto": of slides.
 Tissue: TypeAlias = Literal["auto"] | bool
 # Of geometry: those of the image's pixels, of its coordinate reference system, or longitude and latitude.

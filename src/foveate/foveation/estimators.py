@@ -11,6 +11,7 @@ from pydantic import Field
 from foveate.errors import ConfigError
 from foveate.foveation import estimator as base
 from foveate.package import torch
+from foveate.types import Entrance, Handed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -199,8 +200,8 @@ class Cascade(base.Pyramid):
     closer_per_wide: int = Field(default=2, ge=1)
     wide_elsewhere: int = Field(default=0, ge=0)
     drop_context: float = Field(default=0.2, ge=0, le=1)
-    context: Literal["auto", "features", "input", "logits", "none"] = "auto"
-    handed: Literal["both", "map", "probabilities"] = "both"
+    context: Entrance = "auto"
+    handed: Handed = "both"
     gain: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     @staticmethod

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
 from foveate.networks.parts import DeepSupervision, EncoderDecoder, evaluating, heads_of
-
-# Where context enters: the encoder's features, the input, the logits, or nowhere; "auto": features where there are any.
-Entrance: TypeAlias = Literal["auto", "features", "input", "logits", "none"]
-# What a look hands on: its decoder's map, its class probabilities, or both.
-Handed: TypeAlias = Literal["both", "map", "probabilities"]
+from foveate.types import Entrance, Handed
 
 _LEAST_STRIDE = 8
 _FORMS = "encoder, decoder and segmentation head of segmentation_models_pytorch, or an encoder with a c1 or ppm head"
