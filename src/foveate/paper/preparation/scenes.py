@@ -248,14 +248,25 @@ class Writer:
             OutputWriteError: when writing failed, for example on a full disk.
         """
         try:
-            mask = self.recipe.mask(scene)
-            odd = mask.odd | _image_oddities(scene, mask)
-            kept = self._kept(Size(*mask.ids.shape))
-            ids = mask.ids[kept.top : kept.bottom, kept.left : kept.right]
-            mask_path = self._written("masks", scene, ids[np.newaxis])
-            image_path = self._written("images", scene, None if self.recipe.crop is None else _read(scene.image, kept))
+            return self._prepared(scene)
         except (ImageReadError, UnsupportedImageError, DatasetError) as error:
             return Facts(scene.name, failed=str(error))
+
+    def _prepared(self, scene: Scene) -> Facts:
+        mask = self.recipe.mask(scene)
+        size = Size(*mask.ids.shape)
+        kept = self._kept(size)
+        with open_image(scene.image) as image:
+            if image.size != size:
+                raise DatasetError(
+                    f"{scene.image} is {image.size.height} x {image.size.width} pixels and its mask "
+                    f"{size.height} x {size.width}"
+                )
+            odd = mask.odd | ({"image of one band, which training repeats": 0} if image.bands == 1 else {})
+            pixels = None if self.recipe.crop is None else image.read(kept)
+        ids = mask.ids[kept.top : kept.bottom, kept.left : kept.right]
+        mask_path = self._written("masks", scene, ids[np.newaxis])
+        image_path = self._written("images", scene, pixels)
         counts = count_values(ids).tolist()
         return Facts(
             scene.name,
@@ -294,24 +305,8 @@ class Writer:
         return Path(os.path.relpath(place, self.out.resolve())).as_posix()
 
 
-def _read(path: Path, window: Window) -> Raster:
-    with open_image(path) as image:
-        return image.read(window)
-
-
 def _write_png(path: Path, pixels: Raster) -> None:
     count, height, width = pixels.shape
     profile: dict[str, Any] = {"driver": "PNG", "count": count, "height": height, "width": width, "dtype": pixels.dtype}
     with open_dataset(path, "w", **profile) as file:
         file.write(pixels)
-
-
-def _image_oddities(scene: Scene, mask: Mask) -> dict[str, int]:
-    """Read from the image's header only; its pixels are not needed here."""
-    height, width = mask.ids.shape
-    with open_image(scene.image) as image:
-        if (image.size.height, image.size.width) != (height, width):
-            raise DatasetError(
-                f"{scene.image} is {image.size.height} x {image.size.width} pixels and its mask {height} x {width}"
-            )
-        return {"image of one band, which training repeats": 0} if image.bands == 1 else {}
