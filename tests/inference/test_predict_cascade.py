@@ -17,6 +17,7 @@ from foveate.geometry import Size, Window
 from foveate.inference.config import InferenceConfig
 from foveate.inference.memory import MemoryModel
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
+from foveate.inference.runner import batches_at_once
 from foveate.inference.source import PixelSource
 from foveate.networks.build import build_network
 
@@ -147,6 +148,6 @@ def test_the_bound_of_memory_holds_what_looks_hand_on():
     assert found.handed == handed.nbytes
     without = replace(found, handed=0)
     supports = sum((64 // side + 2) ** 2 for side in (32, 64))
-    assert found._stitching(64, 4) - without._stitching(64, 4) == (4 + supports) * handed.nbytes
+    assert found._stitching(64, 4) - without._stitching(64, 4) == (4 * batches_at_once(CPU) + supports) * handed.nbytes
     many = replace(found, handed=2**30)
     assert many.bound(64, 4).largest > found.bound(64, 4).largest + 2**30

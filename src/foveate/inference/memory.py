@@ -31,6 +31,7 @@ from foveate.tiff.raster import small_cache_bytes
 # Kernels use memory of their own, and freed memory is not reused to the last byte.
 _SLACK = 1.25
 _FIXED = 96 << 20  # threads, buffers of the codecs
+_KERNELS = 96 << 20  # what kernels use inside for a batch, which the tensors do not show; 90 MiB were measured
 _STRIP = 64 << 20  # see `foveate.data.readers.pyramid`
 _FLOAT = 4
 _SMALLEST = 256
@@ -61,51 +62,28 @@ class MemoryModel:
     """What decides the memory of predicting an image.
 
     Attributes:
-        base: of the process so far, bytes.
-        cache: of decoded tiles of the file, bytes.
-        resident: what the reader holds, bytes.
-        weights: of the segmenter, bytes.
-        patch: of the network on one patch, bytes.
-        handed: of what a cascade's look hands on of one patch, bytes; 0 without a cascade.
-        policy: of the policy on one tile of cells, bytes.
-        tiles: of the policy's answers that are kept, bytes.
-        raw: bytes of a pixel in the file, all bands.
-        pixel: bytes of a pixel as it is kept for patches.
-        patch_pixels: of a patch.
-        channels: of the network's input.
-        classes: of the network's output, which may be features.
-        looks: side of the support and field of view of every scale in use, level-0 pixels.
-        parts: what its patches show.
-        pyramid, shares: whether the planner is the pyramid, and any output is made from probabilities.
-        layers: bytes of a pixel in the results.
+        segmenter: in eval mode, on the source's device.
+        source: the image.
+        config: of inference; its sizes are given to `bound`.
+        classes: of the network's output.
+        plan: the looks.
         masks: bytes of a pixel of what says which pixels are looked at; 0 where all are.
-        on_cpu: whether the network runs on the processor.
-        at_once: batches that the network makes beside one another.
-        readers: threads that read.
+        base: bytes of the process so far.
+        patch: bytes that the network needs for one patch.
+        handed: bytes that a cascade's look hands on of one patch; 0 without a cascade.
+        policy: bytes that the policy needs for one tile of cells.
     """
 
+    segmenter: FoveatedSegmenter
+    source: PixelSource
+    config: InferenceConfig
+    classes: int
+    plan: LookPlan
+    masks: int
     base: int
-    cache: int
-    resident: int
-    weights: int
     patch: int
     handed: int
     policy: int
-    tiles: int
-    raw: int
-    pixel: int
-    patch_pixels: int
-    channels: int
-    classes: int
-    looks: tuple[tuple[int, int], ...]
-    parts: tuple[tuple[PatchPart, ...], ...]
-    pyramid: bool
-    shares: bool
-    layers: int
-    masks: int
-    on_cpu: bool
-    at_once: int = 1
-    readers: int = 1
 
     @classmethod
     def of(
@@ -116,91 +94,91 @@ class MemoryModel:
         classes: int,
         area: Area | None = None,
     ) -> MemoryModel:
-        """The model of an image; the network is tried on one patch.
-
-        Args:
-            segmenter: in eval mode, on the source's device.
-            source: the image.
-            config: of inference.
-            classes: number of classes.
-            area: what is looked at; None for everything.
-        """
-        reader, scales = source.reader, segmenter.scales
-        plan = LookPlan.of(config, segmenter.estimator, scales)
-        looks = tuple((side, look.view) for side, look in zip(plan.sides, plan.looks, strict=True))
-        bytes_of_file = reader.size.pixels * reader.bands * reader.dtype.itemsize
-        field = TILE_CELLS * segmenter.overview_downsample
-        kept = min(CACHED_TILES, ceil_div(reader.size.height, field) * ceil_div(reader.size.width, field))
-        probabilities = {"probabilities", "confidence", "entropy"} & set(config.outputs)
+        """The model of an image, of which `area` is looked at (None for all); the network is tried on one patch."""
         return cls(
+            segmenter,
+            source,
+            config,
+            classes,
+            LookPlan.of(config, segmenter.estimator, segmenter.scales),
+            masks=0 if area is None or area.is_everything else _MASKS,
             base=round(peak_memory_mb() * 2**20),
-            cache=min(small_cache_bytes(), bytes_of_file) if reader.random_access else 0,
-            resident=reader.resident_bytes,
-            weights=sum(p.numel() * p.element_size() for p in segmenter.state_dict().values()),
             patch=bytes_of_a_patch(config, segmenter, source.device)[0],
             handed=_handed_bytes(segmenter, source),
             policy=_policy_bytes(segmenter, source),
-            tiles=kept * len(scales) * TILE_CELLS**2 * _FLOAT,
-            raw=reader.bands * reader.dtype.itemsize,
-            pixel=len(source.channels) * (1 if reader.dtype.name == "uint8" else _FLOAT),
-            patch_pixels=scales.patch_size**2,
-            channels=len(source.channels),
-            classes=classes,
-            looks=looks,
-            parts=tuple(scales.parts(scale) for scale in plan.scales),
-            pyramid=plan.pyramid,
-            shares=bool(probabilities),
-            layers=1 + sum(classes if name == "probabilities" else 1 for name in probabilities),
-            masks=0 if area is None or area.is_everything else _MASKS,
-            on_cpu=source.device.type == "cpu",
-            at_once=batches_at_once(source.device),
-            readers=source.threads,
         )
 
     def bound(self, side: int, batch: int) -> MemoryBound:
         """Most memory with blocks of this side, level-0 pixels, and this many patches at a time."""
-        regions = [self._region_pixels(side, i) for i in range(len(self.looks))]
-        ahead = regions[-1:] if self.pyramid else regions
-        read = (sum(regions) + sum(ahead)) * self.pixel
-        # While a region is read, the file's own pixels are there too, and means are taken strip by strip.
-        strips = min(self.readers * _STRIP, max(regions) * max(self.raw, self.channels) * _FLOAT)
-        reading = max(regions) * self.raw + 3 * strips
+        reading, regions = self._reading(side)
         stitching, finishing = self._stitching(side, batch), self._finishing(side)
         beside = self.classes * side**2 * _FLOAT <= HANDED_OVER  # the next block is worked on meanwhile
-        computed = read + max(stitching + finishing if beside else stitching, finishing, self.policy)
+        computed = regions + max(stitching + finishing if beside else stitching, finishing, self.policy)
         # What is known of blocks that are being stored, and of the one at hand.
-        writing = side**2 * ((4 + WRITERS) * self.layers + self.masks)
-        kept_back = self.base + self.cache + self.resident + self.tiles + _FIXED
-        if self.on_cpu:
+        writing = side**2 * ((4 + WRITERS) * self._layers + self.masks)
+        kept_back = self.base + self._kept_of_the_image() + _FIXED
+        if self.source.device.type == "cpu":
             return MemoryBound(round(kept_back + _SLACK * (computed + reading + writing)), 0)
-        main, device = kept_back + _SLACK * (reading + writing), self.weights + _SLACK * (computed + _FIXED)
+        weights = sum(p.numel() * p.element_size() for p in self.segmenter.state_dict().values())
+        main, device = kept_back + _SLACK * (reading + writing), weights + _SLACK * (computed + _FIXED)
         return MemoryBound(round(main), round(device))
 
-    def _region_pixels(self, side: int, look: int) -> int:
-        """Pixels that the passes of one scale see, for a block: their supports may reach over it on either side."""
-        reach = side + 2 * self.looks[-1][0]
-        downsamples = ((view, region_downsample(view / pixels)) for view, pixels in self.parts[look])
-        return sum(((reach + view) // downsample + 2) ** 2 for view, downsample in downsamples)
+    @property
+    def _layers(self) -> int:
+        """Bytes of a pixel in the results."""
+        return 1 + sum(self.classes if name == "probabilities" else 1 for name in self._from_probabilities)
+
+    @property
+    def _from_probabilities(self) -> set[str]:
+        return {"probabilities", "confidence", "entropy"} & set(self.config.outputs)
+
+    def _kept_of_the_image(self) -> int:
+        """Decoded tiles of the file, what the reader holds, and the policy's answers."""
+        reader, field = self.source.reader, TILE_CELLS * self.segmenter.overview_downsample
+        cache = min(small_cache_bytes(), reader.size.pixels * reader.bands * reader.dtype.itemsize)
+        tiles = min(CACHED_TILES, ceil_div(reader.size.height, field) * ceil_div(reader.size.width, field))
+        answers = tiles * len(self.segmenter.scales) * TILE_CELLS**2 * _FLOAT
+        return (cache if reader.random_access else 0) + reader.resident_bytes + answers
+
+    def _reading(self, side: int) -> tuple[int, int]:
+        """While the regions of a block are read; and those regions, with what is read ahead."""
+        reader, channels = self.source.reader, len(self.source.channels)
+        raw = reader.bands * reader.dtype.itemsize
+        # Supports may reach over the block on either side.
+        reach = side + 2 * self.plan.sides[-1]
+        pixels = [sum(self._pixels(part, reach) for part in self.segmenter.scales.parts(k)) for k in self.plan.scales]
+        kept = channels * (1 if reader.dtype.name == "uint8" else _FLOAT)
+        regions = (sum(pixels) + sum(pixels[-1:] if self.plan.pyramid else pixels)) * kept
+        # While a region is read, the file's own pixels are there too, and means are taken strip by strip.
+        strips = min(self.source.threads * _STRIP, max(pixels) * max(raw, channels) * _FLOAT)
+        return max(pixels) * raw + 3 * strips, regions
+
+    @staticmethod
+    def _pixels(part: PatchPart, reach: int) -> int:
+        return ((reach + part.view) // region_downsample(part.view / part.pixels) + 2) ** 2
 
     def _stitching(self, side: int, batch: int) -> int:
         """While the network runs: sums, patches, its own memory, and its output brought to the image's resolution."""
+        supports, device = self.plan.sides, self.source.device
         # And as much as the sums take, once, of what is kept for later blocks: see `SharedPasses`.
         sums = 3 * self.classes * side**2 * _FLOAT + 9 * side**2
         # Weights of the looks may be those of every class.
-        weights = (5 * len(self.looks) + self.classes) * side**2 * _FLOAT if self.pyramid else 0
-        at_once = pixels_at_once(torch.device("cpu" if self.on_cpu else "cuda"))
-        wide = max(min(batch * support**2, max(at_once, support**2)) for support, _ in self.looks)
-        passed = batch * self.at_once
-        patches = 6 * passed * self.channels * self.patch_pixels * _FLOAT
+        weights = (5 * len(supports) + self.classes) * side**2 * _FLOAT if self.plan.pyramid else 0
+        at_once = pixels_at_once(device)
+        wide = max(min(batch * support**2, max(at_once, support**2)) for support in supports)
+        beside = batches_at_once(device)
+        passed = batch * beside
+        patches = 6 * passed * len(self.source.channels) * self.segmenter.scales.patch_size**2 * _FLOAT
         # What looks hand on is kept for a block, and stacked for a batch of closer ones.
-        handed = (passed + sum((side // support + 2) ** 2 for support, _ in self.looks[1:])) * self.handed
-        return sums + weights + 4 * wide * self.classes * _FLOAT + patches + passed * self.patch + handed
+        handed = (passed + sum((side // support + 2) ** 2 for support in supports[1:])) * self.handed
+        network = passed * self.patch + beside * _KERNELS
+        return sums + weights + 4 * wide * self.classes * _FLOAT + patches + network + handed
 
     def _finishing(self, side: int) -> int:
         """While the layers are made of a block's logits, strip by strip."""
         strip = max(AT_ONCE, side)
-        making = (6 if self.shares else 1) * self.classes * strip * _FLOAT + 13 * strip
-        return self.classes * side**2 * _FLOAT + self.layers * side**2 + making
+        making = (6 if self._from_probabilities else 1) * self.classes * strip * _FLOAT + 13 * strip
+        return self.classes * side**2 * _FLOAT + self._layers * side**2 + making
 
 
 def fitted(model: MemoryModel, config: InferenceConfig, segmenter: FoveatedSegmenter, limit: int) -> InferenceConfig:
