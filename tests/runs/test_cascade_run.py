@@ -155,7 +155,7 @@ def test_a_tuned_cascade_has_a_curve_that_its_report_draws_and_its_predictions_f
     assert "budget.png" in {file.name for file in report.figures}
     page = report.path.read_text()
     assert "mIoU against forward passes" in page
-    assert f"{chosen[0].passes:.0f} passes: {100 * chosen[0].miou:.1f} %" in page
+    assert f"{chosen[0].passes_per_megapixel:.0f} passes: {100 * chosen[0].miou:.1f} %" in page
 
 
 def test_an_image_that_no_widest_look_fits_into_is_segmented_and_that_is_said(root, tmp_path):
