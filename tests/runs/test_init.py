@@ -170,6 +170,59 @@ def test_names_of_classes_from_a_list(here):
     assert init(folder).config.data.class_names == ["soil", "tree"]
 
 
+@pytest.mark.parametrize(
+    ("names", "values", "found", "told"),
+    [
+        (
+            "box\ndisc",
+            (1, 2),
+            ["box", "disc"],
+            ["classes.txt has a name for each value of the labels: 1 is box, 2 is disc"],
+        ),
+        (
+            "no\nyes",
+            (0, 255),
+            ["no", "yes"],
+            ["classes.txt has a name for each value of the labels: 0 is no, 255 is yes"],
+        ),
+        ("a\nb\nc", (0, 1), ["a", "b"], ["classes.txt names what no label has, which is left out: the value 2 is c"]),
+        (
+            "a\nb",
+            (0, 1, 2),
+            ["a", "b", "class 2"],
+            ["classes.txt has no name for the value 2"],
+        ),
+        ("a\na", (0, 1), ["background", "foreground"], ["classes.txt has a name twice, so its names are not used"]),
+        (
+            "a\nb\nc\nd",
+            (0, 1, 3),
+            ["a", "b", "d"],
+            ["classes.txt names what no label has, which is left out: the value 2 is c"],
+        ),
+    ],
+)
+def test_what_a_list_of_names_means_is_said_where_it_is_guessed(here, names, values, found, told):
+    label = np.resize(np.repeat(np.array(values, np.uint8), [64, *(16 for _ in values[1:])]), (1, 64, 64))
+    folder = discs(here / "toy", write=lambda path, _: png(path, label))
+    (folder / "classes.txt").write_text(names)
+    done = init(folder, here / "other.yaml")
+    assert done.config.data.class_names == found
+    assert list(done.problems) == told
+    assert f"# To train: foveate train {here / 'other.yaml'} " in done.path.read_text()
+
+
+def test_colours_without_a_name_and_names_without_a_label_are_said(here):
+    palette = np.array([[10, 20, 30], [200, 0, 60]], np.uint8)
+    folder = discs(here / "toy", write=lambda path, label: png(path, palette[label].transpose(2, 0, 1)))
+    (folder / "class_dict.csv").write_text("name,r,g,b\nsoil,10,20,30\ntree,0,0,255\n")
+    done = init(folder)
+    assert done.config.data.class_names == ["soil", "colour c8003c"]
+    assert list(done.problems) == [
+        "class_dict.csv has no name for #c8003c",
+        "class_dict.csv names what no label has, which is left out: #0000ff is tree",
+    ]
+
+
 def test_other_folders_and_images_without_labels_get_a_manifest(here):
     folder = make_data_set(here / "toy")
     (folder / "masks").rename(folder / "labels")

@@ -215,7 +215,7 @@ class Survey:
         values = packed(pixels[:3]) if self.kind == "colours" else pixels[0]
         if values.dtype.kind == "f":
             if (values != np.floor(values))[np.isfinite(values)].any():
-                raise DatasetError("the labels have fractions; a mask must hold whole numbers")
+                raise DatasetError(f"{path}: the labels have fractions; a mask must hold whole numbers")
             values = np.nan_to_num(values, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
         found = np.unique(values).tolist()
         if len({*self._found, *found}) > _MOST_VALUES:

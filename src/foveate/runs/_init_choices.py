@@ -92,9 +92,8 @@ class Choices:
             return list(map(str, self.counted))
         if self.seen.kind == "polygons":
             return [*self._background(), *map(str, self.counted)]
-        return named_classes(
-            self.seen.folder, self.seen.kind, {value: facts.pixels for value, facts in self.counted.items()}
-        )
+        counted = {value: facts.pixels for value, facts in self.counted.items()}
+        return named_classes(self.seen.folder, self.seen.kind, counted, self.guesses)
 
     def _classes(self) -> list[ClassConfig]:
         if self.seen.kind != "colours":
@@ -128,7 +127,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.001 or share == 0 else "less than 0.1 %"
 
 
-def named_classes(folder: Path, kind: str, counted: Mapping[Any, int]) -> list[str]:
+def named_classes(folder: Path, kind: str, counted: Mapping[Any, int], guesses: list[str]) -> list[str]:
     """A name for each value of masks, or for each colour 0xRRGGBB; each once.
 
     Args:
@@ -136,30 +135,50 @@ def named_classes(folder: Path, kind: str, counted: Mapping[Any, int]) -> list[s
             (`class_dict.csv`), in it is used.
         kind: "ids", "colours", or "bands" of masks.
         counted: pixels of each value, in ascending order of the values.
+        guesses: told what does not match.
     """
-    values = list(counted)
-    if kind == "bands":
-        known = _by_line(folder)
-        return [known.get(value, f"class {value + 1}") for value in values]
-    known = _by_colour(folder) if kind == "colours" else _by_line(folder)
-    invented = [_invented(value, kind, counted) for value in values]
-    names = [known.get(value) or other for value, other in zip(values, invented, strict=True)]
-    return names if len(set(names)) == len(names) else invented
+    file, known = _by_colour(folder) if kind == "colours" else _by_line(folder)
+    if kind == "ids" and len(known) == len(counted) and not known.keys() >= counted.keys():
+        known = dict(zip(counted, known.values(), strict=True))
+        guesses.append(f"{file} has a name for each value of the labels: {_listed(known)}")
+    elif known and (nameless := [value for value in counted if value not in known]):
+        guesses.append(f"{file} has no name for {', '.join(_value(value, kind) for value in nameless)}")
+    if unseen := {_value(value, kind): name for value, name in known.items() if value not in counted}:
+        guesses.append(f"{file} names what no label has, which is left out: {_listed(unseen)}")
+    invented = [_invented(value, kind, counted) for value in counted]
+    names = [known.get(value) or other for value, other in zip(counted, invented, strict=True)]
+    if len(set(names)) == len(names):
+        return names
+    guesses.append(f"{file} has a name twice, so its names are not used")
+    return invented
 
 
-def _by_line(folder: Path) -> dict[int, str]:
-    lines = next((_lines(folder / name) for name in _LISTS if (folder / name).is_file()), [])
-    return dict(enumerate(lines))
+def _value(value: int, kind: str) -> str:
+    """What a mask holds, for people."""
+    return f"#{value:06x}" if kind == "colours" else f"band {value + 1}" if kind == "bands" else f"the value {value}"
 
 
-def _by_colour(folder: Path) -> dict[int, str]:
-    found = {}
-    for row in csv.reader(line for name in _TABLES if (folder / name).is_file() for line in _lines(folder / name)):
-        parts = [part.strip() for part in row]
-        if len(parts) >= 4 and all(part.isdigit() for part in parts[1:4]):
-            red, green, blue = map(int, parts[1:4])
-            found[(red << 16) + (green << 8) + blue] = parts[0]
-    return found
+def _listed(names: Mapping[Any, str]) -> str:
+    return ", ".join(f"{value} is {name}" for value, name in names.items())
+
+
+def _by_line(folder: Path) -> tuple[str, dict[int, str]]:
+    """The file, and the name of each value, the first line that of 0."""
+    return next(
+        ((name, dict(enumerate(_lines(folder / name)))) for name in _LISTS if (folder / name).is_file()), ("", {})
+    )
+
+
+def _by_colour(folder: Path) -> tuple[str, dict[int, str]]:
+    """The file, and the name of each colour."""
+    found, file = {}, ""
+    for name in _TABLES:
+        for row in csv.reader(_lines(folder / name) if (folder / name).is_file() else []):
+            parts = [part.strip() for part in row]
+            if len(parts) >= 4 and all(part.isdigit() for part in parts[1:4]):
+                red, green, blue = map(int, parts[1:4])
+                found[(red << 16) + (green << 8) + blue], file = parts[0], name
+    return file, found
 
 
 def _lines(path: Path) -> list[str]:
@@ -168,6 +187,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _invented(value: int, kind: str, counted: Mapping[Any, int]) -> str:
+    if kind == "bands":
+        return f"class {value + 1}"
     if kind == "colours":
         return "background" if value == 0 else f"colour {value:06x}"
     if value == 0 and counted[0] == max(counted.values()):

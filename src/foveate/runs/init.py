@@ -50,7 +50,7 @@ def init(
     seen = Survey(folder, DataConfig.parse({"folder": str(folder), "classes": ["any", "other"], **given}, "init"))
     written = _write_manifest(seen, path, overwrite)
     draft = Draft(seen, name, written[0] if written else None, given)
-    text = draft.text()
+    text = draft.text(path)
     config = RunConfig.parse(yaml.safe_load(text), source=str(path))
     write_text(path, text, overwrite=overwrite)
     return Initialised(path, config, draft.found(), (*seen.problems, *draft.guesses), (path, *written))
@@ -117,13 +117,13 @@ def _write_regions(image: ImageFacts, path: Path, overwrite: bool) -> dict[str, 
 class Draft(Choices):
     """The configuration that is written: YAML with a comment on why each choice was made."""
 
-    def text(self) -> str:
-        """The configuration as YAML with comments."""
-        return "\n".join([*self._head(), *self._data(), *self._foveation(), *self._training(), ""])
+    def text(self, path: Path) -> str:
+        """The configuration as YAML with comments, for a file."""
+        return "\n".join([*self._head(path), *self._data(), *self._foveation(), *self._training(), ""])
 
-    def _head(self) -> Iterator[str]:
+    def _head(self, path: Path) -> Iterator[str]:
         yield f"# Written by `foveate init {self.seen.folder}` from the files there. Correct whatever you know better."
-        yield f"# To train: foveate train {self.name}.yaml      To see every setting: foveate config {self.name}.yaml"
+        yield f"# To train: foveate train {path}      To see every setting: foveate config {path}"
         for problem in (*self.seen.problems, *self.guesses):
             yield f"# Note: {problem}"
         yield f"name: {self.name}"
