@@ -62,5 +62,5 @@ export function toneControls(layer) {
   return el("div", { class: "tone" }, ...Object.keys(CONTROLS).map((name) => slider(name, layer)),
     el("div", { class: "presets" },
       preset("Automatic", "As chosen from the values of the image", { black, white, gamma }),
-      preset("As stored", "The whole range, without gamma", plainTone)));
+      preset("As stored", "No change of contrast or gamma", plainTone)));
 }
