@@ -24,7 +24,7 @@ from foveate.inference.pipeline import ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.inference.runner import sized
 from foveate.inference.session import Session
-from foveate.inference.source import PatientSource, PixelSource
+from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore, check_space
 from foveate.inference.worker import SIZES, SPENDING, Work, Worker
 from foveate.package import __version__
@@ -77,7 +77,7 @@ class Prediction:
         strict: bool = False,
     ) -> None:
         self.segmenter, self.files, self.classes = ready_to_predict(segmenter, source.device), files, classes
-        self.source, self._image_files = PatientSource.around(source), ImageFiles(source.reader.path)
+        self.source, self._image_files = source, ImageFiles(source.reader.path)
         config = sized(config, segmenter, source.device)
         self.looks = LookPlan.of(config, segmenter.estimator, segmenter.scales)
         self.grid = BlockGrid(source.size, self.looks.block_side(config.block_size, segmenter.overview_downsample))

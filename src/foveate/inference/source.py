@@ -40,6 +40,7 @@ class PixelSource:
         device: where the tensors go.
         opener: opens the image anew, for another thread to read beside; None where that cannot be done.
         notes: what a user should know of how the image is read, in sentences.
+        readers: of several threads, see `threaded`.
     """
 
     reader: ImageReader
@@ -48,6 +49,7 @@ class PixelSource:
     device: torch.device
     opener: Callable[[], ImageReader] | None = None
     notes: tuple[str, ...] = ()
+    readers: Readers | None = None
 
     @classmethod
     def of(
@@ -81,39 +83,51 @@ class PixelSource:
         return on_device(self.pixels(window, size), self.device)
 
     def pixels(self, window: Window, size: Size) -> Tensor:
-        """As `read`, in main memory."""
-        pixels = self.reader.read(window, size)
+        """As `read`, in main memory. A read that fails is tried again; the first strip that cannot be read raises."""
+        if self.readers is None:
+            return self._tried(self.reader, window, size)
+        parts = [self.readers.pool.submit(self._strip, *strip) for strip in _strips(window, size, self.threads)]
+        found = [part.result() for part in parts]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+    def normalised(self, pixels: Tensor, out: Tensor | None = None) -> Tensor:
+        """Float pixels (..., C, h, w) in the network's range, in new memory or in that of `out`."""
+        return self.normalisation(pixels, out)
+
+    def _strip(self, window: Window, size: Size) -> Tensor:
+        assert self.readers is not None
+        reader = self.readers.free.get()  # as many as threads
+        try:
+            return self._tried(reader, window, size)
+        finally:
+            self.readers.free.put(reader)
+
+    def _tried(self, reader: ImageReader, window: Window, size: Size) -> Tensor:
+        for pause in PAUSES:
+            try:
+                return self._read(reader, window, size)
+            except ImageReadError:
+                time.sleep(pause)
+        return self._read(reader, window, size)
+
+    def _read(self, reader: ImageReader, window: Window, size: Size) -> Tensor:
+        pixels = reader.read(window, size)
         if self.channels != list(range(len(pixels))):
             pixels = pixels[self.channels]
         if pixels.dtype != np.uint8:
             pixels = pixels.astype(np.float32)  # torch has few operations for the other types of files
         return torch.from_numpy(pixels)
 
-    def normalised(self, pixels: Tensor, out: Tensor | None = None) -> Tensor:
-        """Float pixels (..., C, h, w) in the network's range, in new memory or in that of `out`."""
-        return self.normalisation(pixels, out)
-
 
 _STRIP_PIXELS = 2**19  # a strip has at least; smaller ones cost more in starting than they save
 PAUSES = (0.1, 0.5)  # seconds before each further try
 
 
-class PatientSource(PixelSource):
-    """A `PixelSource` that tries a failing read again."""
+class Readers(NamedTuple):
+    """Threads that read, and as many readers of the same image."""
 
-    @classmethod
-    def around(cls, source: PixelSource) -> PatientSource:
-        """The same source, with patience."""
-        return cls(source.reader, source.channels, source.normalisation, source.device, source.opener, source.notes)
-
-    def pixels(self, window: Window, size: Size) -> Tensor:
-        """As `PixelSource.pixels`, after up to two more tries."""
-        for pause in PAUSES:
-            try:
-                return PixelSource.pixels(self, window, size)
-            except ImageReadError:
-                time.sleep(pause)
-        return PixelSource.pixels(self, window, size)
+    pool: Executor
+    free: SimpleQueue[ImageReader]
 
 
 @contextmanager
@@ -122,40 +136,15 @@ def threaded(source: PixelSource) -> Iterator[PixelSource]:
 
     Where the image cannot be opened anew, or is decoded as a whole, it is read as before by the thread that asks.
     """
-    count = source.threads
-    if count == 1 or source.opener is None:
+    if source.threads == 1 or source.opener is None:
         yield source
         return
     with ExitStack() as stack:
-        readers: SimpleQueue[PixelSource] = SimpleQueue()
-        for _ in range(count):
-            reader = stack.enter_context(source.opener())
-            readers.put(replace(source, reader=reader))
-        pool = stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix="read"))
-        fields = (source.reader, source.channels, source.normalisation, source.device, source.opener, source.notes)
-        yield _ThreadedSource(*fields, pool, readers, count)
-
-
-@dataclass(frozen=True, slots=True)
-class _ThreadedSource(PixelSource):
-    pool: Executor | None = None
-    readers: SimpleQueue[PixelSource] | None = None
-    count: int = 1
-
-    def pixels(self, window: Window, size: Size) -> Tensor:
-        """As `PixelSource.pixels`; the first strip that cannot be read is the error."""
-        assert self.pool is not None  # see `threaded`
-        parts = [self.pool.submit(self._strip, *strip) for strip in _strips(window, size, self.count)]
-        found = [part.result() for part in parts]
-        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
-
-    def _strip(self, window: Window, size: Size) -> Tensor:
-        assert self.readers is not None
-        source = self.readers.get()  # as many as threads
-        try:
-            return source.pixels(window, size)
-        finally:
-            self.readers.put(source)
+        free: SimpleQueue[ImageReader] = SimpleQueue()
+        for _ in range(source.threads):
+            free.put(stack.enter_context(source.opener()))
+        pool = stack.enter_context(ThreadPoolExecutor(source.threads, thread_name_prefix="read"))
+        yield replace(source, readers=Readers(pool, free))
 
 
 def _strips(window: Window, size: Size, count: int) -> Iterator[tuple[Window, Size]]:
