@@ -179,6 +179,7 @@ def test_a_disk_that_gets_full_while_results_are_written_costs_no_block(tmp_path
 def test_blocks_left_out_are_those_that_cannot_be_read(monkeypatch):
     monkeypatch.setattr(Torn, "torn", NOWHERE)
     monkeypatch.setattr(Torn, "hiccups", 1)
+    monkeypatch.setattr(pixel_source, "PAUSES", ())
     left_out, image = [], toy_source(toy_pixels(64, 64), reader=Torn)
     blocks = BlockGrid(Size(64, 64), 32)
     finished = finished_blocks(
