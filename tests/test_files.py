@@ -18,6 +18,14 @@ def test_an_existing_result_is_kept_unless_told(tmp_path):
     assert path.read_text() == "two"
 
 
+def test_a_folder_that_is_read_only_is_found_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)  # whoever runs this may write anywhere
+    with pytest.raises(OutputWriteError, match=f"cannot write .*b.json: {tmp_path} is read only"):
+        refuse_existing(tmp_path / "new" / "b.json", overwrite=True)
+    (tmp_path / "new").mkdir()
+    refuse_existing(tmp_path / "new" / "b.json", overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("error", "seen"),
     [

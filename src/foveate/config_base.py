@@ -15,6 +15,7 @@ from foveate.texts import load_yaml, read_text
 ConfigTree = dict[str, Any]
 _MOST_BYTES = 1 << 20
 _FEW = 3  # keys that are proposed
+_MOST_SHOWN = 200  # letters of a wrong value
 # Of an encoder: "imagenet", the path of a checkpoint, or None, for which YAML and the command line may say "none".
 Weights: TypeAlias = Annotated[
     str | None, AfterValidator(lambda text: None if text is not None and text.lower() == "none" else text)
@@ -60,7 +61,9 @@ def _explained(section: type[BaseModel], error: ValidationError) -> Iterator[str
             yield _unknown(section, path)
             continue
         # Of a whole section the message itself says what is wrong.
-        got = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
+        shown = repr(detail["input"])
+        shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
+        got = "" if isinstance(detail["input"], dict) else f" (got {shown})"
         name = ".".join(part for part in path if not _KIND.match(part))
         wrong.setdefault((name, got), []).append(detail["msg"].removeprefix("Value error, "))
     for (name, got), reasons in wrong.items():

@@ -41,13 +41,17 @@ class Closing:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise unless the path is free or may be replaced, and its name is short enough; call it before any work.
+    """Raise unless the path is free or may be replaced, and can be written; call it before any work.
 
     Raises:
         OutputExistsError: when something is there and `overwrite` is false.
-        OutputWriteError: when a file of that name cannot be written, as its name or path is too long.
+        OutputWriteError: when a file of that name cannot be written, as its name or path is too long, or its folder is
+            read only.
     """
     _check_length(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(folder, os.W_OK):
+        raise OutputWriteError(f"cannot write {path}: {folder} is read only; choose another output")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists; choose another output or pass --overwrite to replace it")
 

@@ -75,7 +75,7 @@ def locked_folder(path: Path, name: str) -> Iterator[None]:
         except OutputInUseError:
             raise
         except OSError as error:
-            raise OutputWriteError(f"cannot write to {path.parent}: {error}; choose another --out") from error
+            raise OutputWriteError(f"cannot write to {path}: {error}; choose another --out") from error
         yield
 
 

@@ -74,6 +74,7 @@ def test_colours(color):
         ({"class_sampling": {"sky": 1}}, r"names \['sky'\]"),
         ({"class_sampling": {"water": -1}}, "not be negative"),
         ({"balance": 1.5}, "less than or equal to 1"),
+        ({"classes": [f"c{i}" for i in range(256)]}, r"at most 255 items .{,30}\(got .{,200}\.\.\.\)$"),
         ({"nodata": "no"}, r"^config: nodata: Input should be 'ignore' or a valid number.* \(got 'no'\)$"),
         ({"split": {"val": 2}}, r"split\.val: Input should be a valid list or less than 1 \(got 2\)"),
         ({"in_channels": 4, "augmentation": {"color_jitter": [0, 0, 0, 0.1]}}, "saturation and hue need in_channels 3"),
