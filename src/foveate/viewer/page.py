@@ -90,8 +90,8 @@ def _georeference(place: Georeference | None) -> dict[str, Any] | None:
 STATIC = resources.files("foveate.viewer") / "static"
 # In the order in which they need each other.
 MODULES = (
-    "format", "dom", "manifest", "colours", "state", "tiles", "painters", "probe", "link", "scalebar", "windows",
-    "pane", "panes", "tone", "panel", "readout", "picture", "keys", "main",
+    "manifest", "format", "dom", "colours", "state", "tiles", "painters", "link", "windows", "pane", "panes", "tone",
+    "panel", "readout", "picture", "keys", "main",
 )  # fmt: skip
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)

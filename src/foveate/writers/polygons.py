@@ -164,8 +164,9 @@ def write_polygons(
 ) -> int:
     """Write the regions of a class map as GeoJSON: pixels of one class that are connected over their sides.
 
-    Memory is bounded by the polygons of a strip, and those of the regions that go on below it: a region is
-    written when no later strip can touch it. A background that spans the image is kept to the end unless left out.
+    Memory is bounded by the polygons of a strip, those of the regions that go on below it, and the text of one: a
+    region is written when no later strip can touch it. A background that spans the image is kept to the end unless left
+    out.
 
     Args:
         class_map: a raster of one band of bytes, or OME-Zarr labels; of overlapping classes each band gives polygons.

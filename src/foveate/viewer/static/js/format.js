@@ -1,5 +1,7 @@
 // Numbers as people read them.
 
+import { scene } from "./manifest.js";
+
 const UNITS = [["km", 1e3], ["m", 1], ["cm", 1e-2], ["mm", 1e-3], ["µm", 1e-6], ["nm", 1e-9]];
 
 /** A length in metres, in the unit that keeps the number short. */
@@ -9,7 +11,7 @@ export function lengthText(metres) {
 }
 
 /** The largest of 1, 2, 5, 10, 20, ... that is at most this. */
-export function niceBelow(value) {
+function niceBelow(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [5, 2, 1].find((digit) => digit * power <= value * 1.0001) * power;
 }
@@ -35,4 +37,15 @@ export function valueText(value, unit) {
 export function groundText(x, y, place) {
   const digits = place.geographic ? 5 : 1;
   return `${x.toFixed(digits)}, ${y.toFixed(digits)}`;
+}
+
+const LONGEST = 140; // pixels of the screen: the scale bar
+
+/** The scale bar's length on screen and its label, at so many image pixels a screen pixel. */
+export function scaleBar(imagePixels) {
+  const unit = scene.resolution ? scene.resolution[1] : 1;
+  const most = LONGEST * imagePixels * unit;
+  const length = scene.resolution ? niceBelow(most) : Math.max(1, niceBelow(most));
+  const text = scene.resolution ? lengthText(length) : `${integer(length)} px`;
+  return { pixels: length / unit / imagePixels, text };
 }

@@ -1,11 +1,10 @@
 // Puts the page together.
 
 import { byId, say } from "./dom.js";
-import { integer } from "./format.js";
+import { integer, scaleBar } from "./format.js";
 import { scene } from "./manifest.js";
 import { changed, onChange, setSide, state } from "./state.js";
 import { hashOf, restore } from "./link.js";
-import { scaleBar } from "./scalebar.js";
 import { leadingPane, onMove, shownPanes, startPanes } from "./panes.js";
 import { startPanel } from "./panel.js";
 import { readMiddle, watch } from "./readout.js";

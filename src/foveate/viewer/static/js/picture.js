@@ -3,7 +3,7 @@
 import { byId, el, say } from "./dom.js";
 import { scene } from "./manifest.js";
 import { shownPanes } from "./panes.js";
-import { scaleBar } from "./scalebar.js";
+import { scaleBar } from "./format.js";
 
 const MARGIN = 12;
 
