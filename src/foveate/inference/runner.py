@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, product
 from queue import SimpleQueue
@@ -18,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
-from foveate.devices import on_device
+from foveate.devices import kernels_divided_by, on_device
 from foveate.inference.config import InferenceConfig
 from foveate.inference.plan import LookPlan
 from foveate.inference.source import PixelSource
@@ -294,11 +295,16 @@ def passes_per_second(segmenter: FoveatedSegmenter, source: PixelSource, config:
     count, side, scales = config.batch_size, segmenter.scales.patch_size, len(segmenter.scales)
     inputs = torch.zeros(count, len(source.channels), side, side, device=source.device)
     weights = torch.eye(scales)[:1].expand(count, -1)
-    run = Runner([segmenter], source, config)
-    batches, start = -1, 0.0  # the first batch chooses kernels
-    while batches < 3 or time.perf_counter() - start < _SECONDS:
+    copies = copies_of(segmenter, source.device)
+    run = Runner(copies, source, config)
+
+    def made(_: object) -> float:
         # Copied back, as a device may still be working when the call returns.
-        run(inputs, weights).logits.sum().item()
-        batches += 1
-        start = start or time.perf_counter()
+        return run(inputs, weights).logits.sum().item()
+
+    batches, start = -len(copies), 0.0  # the first batches choose kernels
+    with kernels_divided_by(len(copies)), ThreadPoolExecutor(len(copies)) as pool:
+        while batches < 3 or time.perf_counter() - start < _SECONDS:
+            batches += len(list(pool.map(made, copies)))
+            start = start or time.perf_counter()
     return batches * count * config.passes_of_a_patch / (time.perf_counter() - start)
