@@ -11,6 +11,7 @@ import torch
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.area import Area
+from foveate.data.readers.pyramid import STRIP_BYTES
 from foveate.devices import peak_memory_mb
 from foveate.errors import ConfigError
 from foveate.geometry import ceil_div
@@ -32,7 +33,6 @@ from foveate.tiff.raster import small_cache_bytes
 _SLACK = 1.25
 _FIXED = 96 << 20  # threads, buffers of the codecs
 _KERNELS = 96 << 20  # what kernels use inside for a batch, which the tensors do not show; 90 MiB were measured
-_STRIP = 64 << 20  # see `foveate.data.readers.pyramid`
 _FLOAT = 4
 _SMALLEST = 256
 _MASKS = 12  # what is inside and what is glass, of a block and of the one read ahead, while they are put together
@@ -150,7 +150,7 @@ class MemoryModel:
         kept = channels * (1 if reader.dtype.name == "uint8" else _FLOAT)
         regions = (sum(pixels) + sum(pixels[-1:] if self.plan.pyramid else pixels)) * kept
         # While a region is read, the file's own pixels are there too, and means are taken strip by strip.
-        strips = min(self.source.threads * _STRIP, max(pixels) * max(raw, channels) * _FLOAT)
+        strips = min(self.source.threads * STRIP_BYTES, max(pixels) * max(raw, channels) * _FLOAT)
         return max(pixels) * raw + 3 * strips, regions
 
     @staticmethod
