@@ -186,6 +186,8 @@ def _rasters(path: Path, reader: RasterioReader) -> list[ClassMap]:
             f"{path} is not a class map: it has {reader.bands} bands of {reader.dtype}; a class map has one band of "
             f"uint8, or is one of overlapping classes that foveate predict wrote"
         )
+    if dataset.scales[0] != 1:  # of a confidence, for example
+        raise UnsupportedImageError(f"{path} is not a class map: its values are numbers, to be scaled, not classes")
 
     def band(number: int, window: Window) -> LabelArray:
         with reading(path, window):

@@ -182,11 +182,16 @@ def write_polygons(
 
     Raises:
         ImageReadError, UnsupportedImageError: when the class map is missing, damaged or none.
-        ConfigError: when a class to leave out is unknown, or coordinates are not.
+        ConfigError: when a class to leave out is unknown, coordinates are not, or `out` has the name of another format.
         OutputExistsError: when `out` exists and `overwrite` is false.
         OutputWriteError: when it could not be written.
     """
     config = config or PolygonsConfig()
+    if out.suffix.lower() not in (".geojson", ".json"):
+        raise ConfigError(
+            f"{out}: polygons are written as GeoJSON. Give a name that ends in .geojson; QGIS, or ogr2ogr of GDAL, "
+            "makes other formats of it"
+        )
     with open_class_maps(class_map) as sources, written(out, overwrite=overwrite) as partial:
         first, report, count = sources[0], on_progress or (lambda share: None), 0
         kept = _kept_ids(first, config)
