@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.errors import ImageReadError, OutputExistsError, OutputWriteError
+from foveate.errors import ConfigError, ImageReadError, OutputExistsError, OutputWriteError
 from foveate.files import checksum, files_in, refuse_existing, write_text, written
 
 
@@ -16,6 +16,12 @@ def test_an_existing_result_is_kept_unless_told(tmp_path):
     assert path.read_text() == "one"
     write_text(path, "two", overwrite=True)
     assert path.read_text() == "two"
+
+
+def test_the_name_of_another_format_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"a\.csv: the name of what is written here ends in \.json or \.geojson"):
+        refuse_existing(tmp_path / "a.csv", overwrite=True, endings=[".json", ".geojson"])
+    refuse_existing(tmp_path / "a.JSON", overwrite=False, endings=[".json", ".geojson"])
 
 
 def test_a_folder_that_is_read_only_is_found_before_any_work(tmp_path, monkeypatch):

@@ -7,13 +7,13 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
+from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError
 
 _AT_ONCE = 1 << 22
 # What a name gets while it is written, in bytes: a dot, ".partial-" and the number of the process.
@@ -40,14 +40,22 @@ class Closing:
         self.close()
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool, endings: Sequence[str] = ()) -> None:
     """Raise unless the path is free or may be replaced, and can be written; call it before any work.
 
+    Args:
+        path: of the result.
+        overwrite: replace what is there.
+        endings: those of names of the format that is written, such as ".json"; any when empty.
+
     Raises:
+        ConfigError: when the name is that of another format.
         OutputExistsError: when something is there and `overwrite` is false.
         OutputWriteError: when a file of that name cannot be written, as its name or path is too long, or its folder is
             read only.
     """
+    if endings and path.suffix.lower() not in endings:
+        raise ConfigError(f"{path}: the name of what is written here ends in {' or '.join(endings)}")
     _check_length(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not os.access(folder, os.W_OK):

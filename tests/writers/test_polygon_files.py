@@ -177,7 +177,7 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UnsupportedImageError, match="OME-Zarr"):
         write_polygons(tmp_path / "folder", out)
-    with pytest.raises(ConfigError, match=r"ends in \.geojson"):
+    with pytest.raises(ConfigError, match=r"ends in \.geojson or"):
         write_polygons(source, tmp_path / "c.gpkg")
     confidence = write_image(tmp_path / "confidence.tif", blobs()[None])
     with open_dataset(confidence, "r+") as file:

@@ -57,7 +57,7 @@ def evaluate(
 
     folder, how = runs.RunFolder(run), terminal.loading(checkpoint, overrides, devices, device, processes)
     path = out or folder.evaluation(split)
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, [".json"])
     maps_folder = path.with_name(f"{path.stem}-maps") if maps is not False else None
     config = folder.configured(overrides)
     if note := folder.note_of_tuning(config):

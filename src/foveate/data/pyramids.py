@@ -18,7 +18,7 @@ from foveate.data.readers.gdal import GdalReader, open_dataset, reading
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError
-from foveate.files import TemporaryFolder, written
+from foveate.files import TemporaryFolder, refuse_existing, written
 from foveate.geometry import Size, Window, ceil_div, diagonal, halvings
 from foveate.tiff.raster import Compression, Progress, TiffSource, write_plain_pyramid, write_pyramid
 from foveate.types import BoolArray, Raster
@@ -61,9 +61,11 @@ def convert(
         ImageReadError: when the source is missing or damaged.
         UnsupportedImageError: when no reader can open the source.
         ConfigError: when tile or compression are not possible.
-        OutputExistsError: when the destination exists and `overwrite` is false.
+        ConfigError: when the destination does not end in .tif or .tiff.
+        OutputExistsError: when it exists and `overwrite` is false.
         OutputWriteError: when writing failed.
     """
+    refuse_existing(destination, overwrite, [".tif", ".tiff"])
     with reading(str(source)), ExitStack() as opened:
         write_pyramid(
             _source(source, opened, plane), destination,

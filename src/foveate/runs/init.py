@@ -45,7 +45,7 @@ def init(
     """Look at a folder of images and labels, and write a configuration to train on it; see `foveate.init`."""
     name = name_of(folder)
     path = out or Path(f"{name}.yaml")
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, [".yaml", ".yml"])
     given = _given(overrides)
     seen = Survey(folder, DataConfig.parse({"folder": str(folder), "classes": ["any", "other"], **given}, "init"))
     written = _write_manifest(seen, path, overwrite)

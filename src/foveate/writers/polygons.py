@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from foveate.data.readers.gdal import area_lattice
 from foveate.errors import ConfigError
-from foveate.files import written
+from foveate.files import refuse_existing, written
 from foveate.geometry import Georeference, Size
 from foveate.tiff.raster import NODATA
 from foveate.types import Coordinates, LabelArray
@@ -187,11 +187,7 @@ def write_polygons(
         OutputWriteError: when it could not be written.
     """
     config = config or PolygonsConfig()
-    if out.suffix.lower() not in (".geojson", ".json"):
-        raise ConfigError(
-            f"{out}: polygons are written as GeoJSON. Give a name that ends in .geojson; QGIS, or ogr2ogr of GDAL, "
-            "makes other formats of it"
-        )
+    refuse_existing(out, overwrite, [".geojson", ".json"])
     with open_class_maps(class_map) as sources, written(out, overwrite=overwrite) as partial:
         first, report, count = sources[0], on_progress or (lambda share: None), 0
         kept = _kept_ids(first, config)

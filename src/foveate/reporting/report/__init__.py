@@ -71,7 +71,7 @@ def write_report(
     path = out or page.page_of(run)
     if options.split not in (None, *SPLITS):
         raise ConfigError(f"split {options.split!r}; allowed are {', '.join(SPLITS)}")
-    refuse_existing(path, options.overwrite)
+    refuse_existing(path, options.overwrite, [".html", ".htm"])
     gathered = _Gathered(
         run_state.RunState.of(run, options.overrides), page.FigureFolder(run / page.FOLDER / page.FIGURES), options
     )

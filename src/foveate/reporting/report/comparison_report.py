@@ -111,7 +111,7 @@ def write_comparison_report(folder: Path | str, out: Path | None = None, *, over
     if not is_comparison(folder):
         raise ConfigError(f"{folder} is not a comparison; give a folder that `foveate compare` wrote")
     path = out or page.page_of(folder)
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, [".html", ".htm"])
     tree, figures = _tree(folder), page.FigureFolder(folder / page.FOLDER / page.FIGURES)
     table = ComparisonTable([Row.read(estimator, values) for estimator, values in tree.get("estimators", {}).items()])
     runs = list(_links(folder, tree.get("split", "test"), path))
