@@ -506,3 +506,10 @@ def test_without_a_terminal_the_steps_are_told_in_lines(tmp_path, capsys, monkey
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training: step")]
     assert [line.split(",")[0] for line in said] == ["training: step 2 of 4", "training: step 3 of 4"]
     assert all(re.search(r"[\d.]+ steps/s, about 0:00:\d\d left$", line) for line in said)
+
+
+def test_the_order_in_memory_changes_where_it_changes_no_digit():
+    """A CPU computes kernels of 1 x 1 to other digits where they say that channels come last."""
+    wide, _, _, _, narrow = toy_task().segmenter.network
+    assert wide.weight.is_contiguous(memory_format=torch.channels_last)
+    assert narrow.weight.stride() == (6, 1, 1, 1)

@@ -25,7 +25,6 @@ from foveate.training.losses import SegmentationLoss, resolve_class_weights
 from foveate.training.processes import mean_over_processes
 from foveate.types import IntArray
 
-_MOMENTUM = 0.9  # of sgd
 _SHOWN = 3
 _FAR = 100  # times the usual largest value of a location's patches
 Normalise: TypeAlias = Callable[[Tensor], Tensor]
@@ -76,8 +75,11 @@ class SegmentationTask(pl.LightningModule):
         self._wrong_now: Tensor | bool = False
         self._first_wrong: Tensor | int = 0
         self._places: dict[int, Tensor] = {}  # of the steps since the last look
-        # The memory order that convolutions on recent devices are fastest in; it changes no value.
-        segmenter.network.to(memory_format=torch.channels_last)
+        # The memory order that convolutions on recent devices are fastest in. `Module.to` would change kernels of 1 x 1
+        # too, which a CPU then computes to other digits.
+        for parameter in segmenter.network.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and a learning rate that changes every step."""
@@ -258,10 +260,8 @@ def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Opt
     # also skips a step that is not finite without asking the device: see `SegmentationTask`.
     devices = {p.device.type for found in learning.values() for p in found}
     fused = devices == {"cuda"} or (devices <= {"cpu", "cuda"} and config.precision == "32")
-    if config.optimizer == "sgd":
-        # On a CPU as it was: the fused rule rounds differently.
-        on_gpu, decay = devices == {"cuda"}, config.weight_decay
-        return torch.optim.SGD(groups, momentum=_MOMENTUM, weight_decay=decay, fused=on_gpu)
+    if config.optimizer == "sgd":  # on a CPU as it was: the fused rule rounds differently
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=config.weight_decay, fused=devices == {"cuda"})
     rule = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return rule(groups, weight_decay=config.weight_decay, fused=fused)
 
