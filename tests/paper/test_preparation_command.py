@@ -4,7 +4,7 @@ import pytest
 from preparation_toys import blocks, cityscapes, cityscapes_scene, deepglobe, gleason2019, gleason_map, ids_of, png
 from typer.testing import CliRunner
 
-from foveate.cli import console
+from foveate.cli import terminal
 from foveate.cli.app import app
 from foveate.data.readers import open_image
 from foveate.errors import ConfigError
@@ -12,7 +12,7 @@ from foveate.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
-    monkeypatch.setattr(console.output, "_width", 200)  # it read COLUMNS when it was first imported
+    monkeypatch.setattr(terminal.output, "_width", 200)  # it read COLUMNS when it was first imported
 
 
 def invoke(*arguments):
