@@ -152,7 +152,7 @@ def test_no_step_of_a_training_waits_for_the_card(tmp_path, monkeypatch):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_no_pass_of_a_block_waits_for_the_card():
+def test_no_pass_of_a_block_waits_for_the_card(tmp_path):
     """Cutting, normalising, the network and stitching ask the device for nothing."""
     from foveate.inference.runner import Runner  # noqa: PLC0415
     from foveate.inference.source import mixed_patches, read_regions  # noqa: PLC0415
@@ -160,7 +160,7 @@ def test_no_pass_of_a_block_waits_for_the_card():
     from foveate.looks.passes import Passes  # noqa: PLC0415
     from foveate.patches.extraction import Windows  # noqa: PLC0415
 
-    one = prediction(".")
+    one = prediction(tmp_path)
     model, source = one.segmenter, one.source
     tops, lefts = torch.arange(0, 512, 48), torch.arange(0, 512, 48)
     grid = torch.cartesian_prod(tops, lefts)[: CONFIG.batch_size]
