@@ -80,22 +80,28 @@ def all_stored(folder):
 
 
 def killed_until_done(folder, seed):
-    """Fork a process that predicts, kill it after a moment, and again until one gets to its end; how often killed.
+    """Fork a process that predicts, kill it after some blocks, again until one gets to its end; how often killed."""
+    rng, kills, prediction = random.Random(seed), 0, toy_prediction(folder)
 
-    A life that brought nothing is followed by longer ones: the machine may be busy.
-    """
-    rng, kills, prediction, longest, stored = random.Random(seed), 0, toy_prediction(folder), 0.25, 0
+    def stored():
+        return len(list(prediction.files.store.glob("blocks/*.block")))
+
     while True:
-        child = os.fork()
+        child, enough = os.fork(), stored() + rng.randrange(7)
         if child == 0:
             prediction.run(resume=True)
             os._exit(0)
-        time.sleep(rng.uniform(0.01, longest))
-        os.kill(child, signal.SIGKILL)
-        if os.waitpid(child, 0)[1] == 0:
+        ended, status = 0, 1
+        while not ended and stored() < enough:
+            time.sleep(0.001)
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            time.sleep(rng.uniform(0, 0.05))
+            os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+        if status == 0:
             return kills
-        before, stored, kills = stored, len(list(prediction.files.store.glob("blocks/*.block"))), kills + 1
-        longest *= 1.0 if stored > before else 1.3
+        kills += 1
 
 
 class SlowReader(ArrayReader):
