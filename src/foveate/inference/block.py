@@ -70,9 +70,8 @@ class FinishedBlock(NamedTuple):
         assert self.logits is not None
         if bool(self.logits.sum().isnan()):
             raise NetworkError(
-                f"the network gives values that are not numbers (NaN) in {self.window}: its weights are damaged, the "
-                "image holds values that are not numbers, or numbers are too large for inference.precision=bf16 (32 "
-                "holds larger ones)"
+                f"the network gives values that are not numbers (NaN) in {self.window}: its weights are damaged, or "
+                "the image is so unlike those of training that numbers grow beyond all bounds"
             )
         return self.logits
 
