@@ -196,14 +196,19 @@ def test_blocks_left_out_are_those_that_cannot_be_read(monkeypatch):
 class Overflowing(nn.Module):
     """Gives what is no number where the image is bright, as weights that diverged or numbers too large do."""
 
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
     def forward(self, patches):
-        return torch.where(patches.mean(1, keepdim=True) > 0.99, torch.nan, patches[:, [0, 1, 2, 0]])
+        return torch.where(patches.mean(1, keepdim=True) > 0.99, self.value, patches[:, [0, 1, 2, 0]])
 
 
 @pytest.mark.parametrize("planner", ["per_target", "pyramid"])
-def test_a_network_that_gives_no_numbers_is_refused_and_no_class_is_made_of_them(tmp_path, planner):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_network_that_gives_no_numbers_is_refused_and_no_class_is_made_of_them(tmp_path, planner, value):
     pixels = toy_pixels()
-    config, model = CONFIG.model_copy(update={"planner": planner}), toy_segmenter(network=Overflowing())
+    config, model = CONFIG.model_copy(update={"planner": planner}), toy_segmenter(network=Overflowing(value))
     toy_prediction(tmp_path / "good", config=config, source=toy_source(pixels * 0.9), model=model).run()
     pixels[:, 100:120, 150:170] = 1
     prediction = toy_prediction(tmp_path / "bad", config=config, source=toy_source(pixels), model=model)

@@ -68,10 +68,11 @@ class FinishedBlock(NamedTuple):
             NetworkError: when some of them are not numbers, which would become the first class.
         """
         assert self.logits is not None
-        if bool(self.logits.sum().isnan()):
+        # Without a search for each: what is not a number stays so in a sum. -inf says that a class cannot be.
+        if not bool(self.logits.sum() < torch.inf):
             raise NetworkError(
-                f"the network gives values that are not numbers (NaN) in {self.window}: its weights are damaged, or "
-                "the image is so unlike those of training that numbers grow beyond all bounds"
+                f"the network gives values that are not numbers (NaN or infinity) in {self.window}: its weights are "
+                "damaged, or the image is so unlike those of training that numbers grow beyond all bounds"
             )
         return self.logits
 
