@@ -87,11 +87,11 @@ class SharedPasses:
     def __init__(
         self, copies: Sequence[FoveatedSegmenter], source: PixelSource, config: InferenceConfig, beside: Executor
     ) -> None:
-        self._segmenter, self._device, self._image = copies[0], source.device, source.size
+        self._copies, self._device, self._image = copies, source.device, source.size
         self._size, self._beside = config.batch_size, beside if source.device.type == "cpu" else None
         self.run = Runner(copies, source, config)
         self._fresh: dict[_Key, _Output] = {}  # made, not yet asked for
-        self._coming: deque[_Coming] = deque(maxlen=len(copies))
+        self._coming: deque[_Coming] = deque()
         self._kept = _Kept(config.block_size)
         self._always: dict[_Key, Seen] = {}  # of the whole image
 
@@ -170,14 +170,15 @@ class SharedPasses:
         context: Callable[[Passes], Context | None],
     ) -> None:
         """Make those of the passes that are not known, then those of the next block, as far as there are threads."""
-        while len(self._coming) != self._coming.maxlen and (batch := self._batch(passes, first, ahead)):
+        while len(self._coming) < len(self._copies) and (batch := self._batch(passes, first, ahead)):
             self._coming.append(self._started(batch, context))
 
     def _batch(self, passes: list[_Pass], first: int, ahead: Ahead) -> list[_Pass]:
-        """Passes to make next; of the next block alone only a full batch, as that one can fill up its last itself."""
+        """Passes to make next. Of the next block alone only a full batch, for a thread that would be idle."""
         batch = list(islice(self._unknown(passes), self._size))
         own, mine = len(batch), {one.key for one in passes}
-        if own < self._size and (following := ahead()) is not None:
+        wanted = own < self._size if own else len(self._copies) > 1
+        if wanted and (following := ahead()) is not None:
             others = (one for one in self._unknown(_passes(following.groups, first)) if one.key not in mine)
             batch += islice(others, self._size - own)
         return batch if own or len(batch) == self._size else []
@@ -187,7 +188,7 @@ class SharedPasses:
         parts = [
             (some[0].group, some[0].group.passes.select(torch.tensor([one.row for one in some]))) for some in alike
         ]
-        looking = self._segmenter.scales, self._segmenter.estimator
+        looking = self._copies[0].scales, self._copies[0].estimator
         inputs = [inputs_of(passes, group.regions, *looking) for group, passes in parts]
         patches = inputs[0] if len(inputs) == 1 else [patch for some in inputs for patch in some]
         weights = torch.cat([passes.scale_weights for _, passes in parts])
