@@ -152,12 +152,13 @@ class Alone(Remembering):
         raise TypeError("one is enough")
 
 
+@pytest.mark.parametrize("settings", [{}, {"planner": "pyramid", "budget": 3000.0}])  # with a budget after a survey
 @pytest.mark.parametrize("network", [Remembering, Alone])
-def test_batches_beside_one_another_give_the_same_bits(network):
+def test_batches_beside_one_another_give_the_same_bits(network, settings):
     torch.manual_seed(1)
     segmenter = FoveatedSegmenter(network(), ScaleSet(16, (16, 32)), estimator=Ensemble(), overview_downsample=4)
     ready_to_predict(segmenter, CPU)
-    config = InferenceConfig(block_size=64, batch_size=3)
+    config = InferenceConfig(block_size=64, batch_size=3, **settings)
     threads, found = torch.get_num_threads(), []
     try:
         for count in (1, 2):

@@ -126,6 +126,13 @@ class SharedPasses:
                 if self._counts_later(one, block) and one.key not in self._always:
                     self._kept.put(one.key, seen.of(row))
 
+    def at_once(self, work: Callable[[Passes], Seen], batches: Sequence[Passes]) -> Iterator[Seen]:
+        """What some work that runs the network makes of batches, in order, as many at a time as there are copies."""
+        each = self._beside.map if self._beside else map
+        count = len(self._copies)
+        for start in range(0, len(batches), count):
+            yield from each(work, batches[start : start + count])
+
     def keep(self, number: int, passes: Passes, seen: Seen) -> None:
         """Keep what the network made of passes for the whole image, if there is room."""
         if (len(self._always) + len(passes)) * seen.of(0).nbytes <= _KEPT_BYTES:

@@ -18,6 +18,7 @@ from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, fusion_weights
 from foveate.inference.passes import PreparedBlock, SharedPasses, prepare_block
 from foveate.inference.plan import LookPlan
+from foveate.inference.runner import Seen
 from foveate.inference.source import PassGroup, PixelSource, group_of, inputs_of, read_regions
 from foveate.inference.stitch import Canvases, Stitcher, add_outputs
 from foveate.looks import pyramid
@@ -227,14 +228,18 @@ class Predictor:
         chosen = torch.unique(torch.linspace(0, total - 1, min(total, SURVEYED)).round().long())
         part = self._passes(self._widest, Windows(roots.top[chosen], roots.left[chosen], roots.side))
         size = self._config.batch_size
-        gains = [self._surveyed(part.select(slice(i, i + size))) for i in range(0, len(part), size)]
+        batches = [part.select(slice(i, i + size)) for i in range(0, len(part), size)]
+        looked = zip(batches, self._shared.at_once(self._looked_apart, batches), strict=True)
+        gains = [self._surveyed(passes, seen) for passes, seen in looked]
         self._unpaid = len(chosen)
         return pyramid.price_for(torch.cat(gains), allowed * len(chosen) // total)
 
-    def _surveyed(self, passes: Passes) -> Tensor:
-        """The gains of all closer looks within a batch of widest ones, which are kept where there is room."""
+    def _looked_apart(self, passes: Passes) -> Seen:
         inputs = self._reading.submit(self._read_apart, passes).result()
-        seen = self._shared.run(inputs, passes.scale_weights)
+        return self._shared.run(inputs, passes.scale_weights)
+
+    def _surveyed(self, passes: Passes, seen: Seen) -> Tensor:
+        """The gains of all closer looks within a batch of widest ones, which are kept where there is room."""
         self._shared.keep(self._widest, passes, seen)
         gains, image = [torch.empty(0)], self._source.size
         for level in range(self._widest):

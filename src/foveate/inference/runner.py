@@ -210,7 +210,10 @@ class Runner:
         """Inputs in the network's range, filled up with zeros to a whole batch."""
         size, first = max(len(inputs), self._config.batch_size), inputs[0]
         shape = (size, *first.shape)
-        result = self._inputs.pop() if self._inputs else torch.empty(0)
+        try:
+            result = self._inputs.pop()
+        except IndexError:  # asked for first, as several threads may take the last
+            result = torch.empty(0)
         if result.shape != shape or result.device != first.device:
             order = torch.contiguous_format if first.device.type == "cpu" else torch.channels_last
             result = torch.empty(shape, device=first.device, memory_format=order)
