@@ -6,9 +6,13 @@ import sys
 
 import pytest
 
+from toys import shapes, write_image
+
 # What only training, scores, statistics and pictures need.
 HEAVY = {"lightning", "torchmetrics", "matplotlib", "scipy.stats", "scipy.signal", "tensorboard", "distributed"}
 TORCH = {"torch", "numpy", "rasterio", "scipy", "pydantic"}
+# What comes with networks by name; one's own need none of it, nor does a command without a network.
+NETWORKS = {"segmentation_models_pytorch", "timm", "torchvision", "torch._dynamo"}
 
 
 def loaded(statement: str) -> set[str]:
@@ -37,4 +41,15 @@ def test_nothing_heavy_is_needed_to_import_foveate_or_to_show_its_help(statement
     ids=["public", "command"],
 )
 def test_prediction_imports_neither_training_nor_plotting(statement):
-    assert not loaded(statement) & HEAVY
+    assert not loaded(statement) & (HEAVY | NETWORKS)
+
+
+@pytest.mark.parametrize("command", ["info", "convert", "view"])
+def test_a_command_without_a_network_imports_none(command, tmp_path):
+    image, made = write_image(tmp_path / "image.png", shapes(0)[0]), str(tmp_path / "made.tif")
+    arguments = [command, str(image), *{"info": [], "convert": [made], "view": ["--export", made]}[command]]
+    statement = (
+        "from typer.testing import CliRunner; from foveate.cli.app import app\n"
+        f"result = CliRunner().invoke(app, {arguments!r}); assert result.exit_code == 0, result.output"
+    )
+    assert not loaded(statement) & NETWORKS

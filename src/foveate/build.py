@@ -7,16 +7,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from foveate import networks
 from foveate.cascade import CascadeSegmenter
 from foveate.config_base import ConfigTree, differences, value_at
 from foveate.errors import CheckpointError, translated
 from foveate.foveation.config import FoveationConfig
 from foveate.foveation.estimators import Cascade
 from foveate.membership import Exclusive, Membership
-from foveate.networks.build import network_from
-from foveate.networks.config import NetworkConfig
+from foveate.networks.config import NetworkConfig, own_network
 from foveate.networks.parts import load_tensors
 from foveate.segmenter import FoveatedSegmenter
 
@@ -139,6 +139,24 @@ def check_same_config(
             + "; ".join(lines)
             + "; use the configuration saved with that run, or start a new run"
         )
+
+
+def network_from(config: NetworkConfig, *, classes: int, in_channels: int) -> nn.Module:
+    """The configured network (N, in_channels, P, P) -> (N, classes, P', P').
+
+    Raises:
+        NetworkError: when it cannot be built, see `build_network` and `own_network`.
+    """
+    if config.factory is not None:
+        return own_network(config.factory, classes=classes, in_channels=in_channels, options=config.options)
+    return networks.build_network(
+        config.architecture,
+        config.encoder,
+        classes=classes,
+        in_channels=in_channels,
+        weights=config.weights,
+        **config.options,
+    )
 
 
 def build_segmenter(

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from foveate.build import network_from
 from foveate.config_base import Section
 from foveate.errors import ConfigError, NetworkError
-from foveate.networks.build import network_from
 from foveate.networks.config import VARIABLE, NetworkConfig, check_code, trust_code
 
 MODULE = """

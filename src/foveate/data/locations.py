@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from importlib import import_module
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from foveate.data.labels import LabelReader
 from foveate.data.readers.pyramid import ImageReader
@@ -274,7 +273,9 @@ class Augmentation:
 
     def __init__(self, config: AugmentationConfig, scale: float) -> None:
         self._config, self._scale = config, scale
-        self._jitter = v2.ColorJitter(*config.color_jitter) if config.color_jitter else None
+        self._jitter: Callable[..., Any] | None = None
+        if config.color_jitter:
+            self._jitter = import_module("torchvision.transforms.v2").ColorJitter(*config.color_jitter)
 
     def __call__(self, location: Location, rng: Generator) -> Location:
         """A changed copy; every draw comes from `rng`, and no global generator is touched."""
@@ -293,7 +294,7 @@ class Augmentation:
         )
         return moved if self._jitter is None else self._recoloured(moved, self._jitter, seed)
 
-    def _recoloured(self, location: Location, jitter: v2.ColorJitter, seed: int) -> Location:
+    def _recoloured(self, location: Location, jitter: Callable[..., Any], seed: int) -> Location:
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would seed the GPUs too.
             torch.default_generator.manual_seed(seed)
@@ -302,12 +303,12 @@ class Augmentation:
             overview=self._raw(overview, location.overview), patches=self._raw(patches, location.patches)
         )
 
-    def _coloured(self, pixels: Tensor) -> tv_tensors.Image:
+    def _coloured(self, pixels: Tensor) -> Any:
         """As torchvision wants it: floats in [0, 1], and channels that are not colours as images of their own."""
         values = pixels / self._scale if pixels.is_floating_point() else pixels
-        return tv_tensors.Image(values if pixels.shape[-3] == 3 else values.unsqueeze(-3))
+        return import_module("torchvision.tv_tensors").Image(values if pixels.shape[-3] == 3 else values.unsqueeze(-3))
 
-    def _raw(self, image: tv_tensors.Image, original: Tensor) -> Tensor:
+    def _raw(self, image: Tensor, original: Tensor) -> Tensor:
         values: Tensor = image.as_subclass(Tensor).reshape(original.shape)
         return values * self._scale if original.is_floating_point() else values
 

@@ -1,4 +1,4 @@
-"""A network by name or by configuration (`build_network`, `network_from`), and what it costs (`network_cost`)."""
+"""A network by name (`build_network`), and what it costs (`network_cost`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.errors import NetworkError
-from foveate.networks.config import NetworkConfig, own_network
 from foveate.networks.menu import HEADS, EncoderChoice, find_architecture, find_encoder, nearest
 from foveate.networks.parts import EncoderDecoder, installed_weights, load_encoder_weights
 from foveate.paper.networks import HRNetV2, UNet, auxiliary_head, head
@@ -79,24 +78,6 @@ def _built(recipe: Recipe, name: str, *, pretrained: bool) -> nn.Module:
             f"cannot build {name}: its ImageNet weights could not be downloaded ({error}). Give a file with "
             f"network.weights=PATH (.pth, .pt or .safetensors), or start from random weights with network.weights=none"
         ) from error
-
-
-def network_from(config: NetworkConfig, *, classes: int, in_channels: int) -> nn.Module:
-    """The configured network (N, in_channels, P, P) -> (N, classes, P', P').
-
-    Raises:
-        NetworkError: when it cannot be built, see `build_network` and `own_network`.
-    """
-    if config.factory is not None:
-        return own_network(config.factory, classes=classes, in_channels=in_channels, options=config.options)
-    return build_network(
-        config.architecture,
-        config.encoder,
-        classes=classes,
-        in_channels=in_channels,
-        weights=config.weights,
-        **config.options,
-    )
 
 
 _UNTRAINED: Mapping[str, Callable[..., nn.Module]] = {

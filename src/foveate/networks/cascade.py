@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
-from foveate.networks.parts import DeepSupervision, EncoderDecoder, evaluating, heads_of
+from foveate.networks.parts import DeepSupervision, EncoderDecoder, evaluating, heads_of, in_three_parts
 from foveate.types import Entrance, Handed
 
 _LEAST_STRIDE = 8
@@ -221,7 +220,7 @@ def _size(values: Tensor) -> Tensor:
 
 def _has_parts(network: nn.Module) -> bool:
     """Whether a network is an encoder and a decoder that pass features on as we know it."""
-    return isinstance(network, EncoderDecoder) or type(network).forward is SegmentationModel.forward
+    return isinstance(network, EncoderDecoder) or in_three_parts(network)
 
 
 def _decoded(network: Any, features: list[Tensor], patches: Tensor) -> tuple[Tensor, Tensor | DeepSupervision]:

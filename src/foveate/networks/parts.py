@@ -42,6 +42,14 @@ def heads_of(output: object) -> list[object]:
     return [getattr(output, "logits", output)]
 
 
+def in_three_parts(network: nn.Module) -> bool:
+    """Whether a network is an encoder, a decoder and a segmentation head as segmentation_models_pytorch joins them."""
+    # Imported here: it takes seconds, as timm and torchvision come with it, and one's own networks need none of them.
+    from segmentation_models_pytorch.base import SegmentationModel  # noqa: PLC0415
+
+    return type(network).forward is SegmentationModel.forward
+
+
 class EncoderDecoder(nn.Module):
     """(N, C_in, P, P) -> logits (N, classes, P, P); with an auxiliary head, in train mode, `DeepSupervision`.
 

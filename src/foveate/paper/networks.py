@@ -6,13 +6,12 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.base.modules import Conv2dReLU
 from segmentation_models_pytorch.decoders.upernet.decoder import PSPModule
 from torch import Tensor, nn
 
 from foveate.errors import NetworkError
-from foveate.networks.parts import DeepSupervision
+from foveate.networks.parts import DeepSupervision, in_three_parts
 from foveate.patches.scales import crop_central
 
 _PYRAMID_CHANNELS = 512
@@ -160,7 +159,7 @@ class Branches(nn.Module):
 
     def __init__(self, network: nn.Module, share: float) -> None:
         super().__init__()
-        if type(network).forward is not SegmentationModel.forward:
+        if not in_three_parts(network):
             raise NetworkError(
                 "glnet needs a network with the encoder, decoder and segmentation head of segmentation_models_pytorch, "
                 f"got {type(network).__name__}; use one of its architectures, such as fpn or unet"

@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from foveate.data.area import LEFT_OUT
-from foveate.data.label_index import ClassTable
-from foveate.data.readers.pyramid import ImageReader
-from foveate.runs.tuned import Trial
 from foveate.texts import counted, length, percent
 
 if TYPE_CHECKING:
+    from foveate.data.label_index import ClassTable
+    from foveate.data.readers.pyramid import ImageReader
     from foveate.evaluation.evaluate import Evaluation
     from foveate.metrics import ClassDistance
+    from foveate.runs.tuned import Trial
 
 _NO_DATA = ("pixels without data are marked in the file", "pixels that are marked, or are not finite")
 _SHOWN = 4
