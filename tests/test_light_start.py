@@ -44,6 +44,14 @@ def test_prediction_imports_neither_training_nor_plotting(statement):
     assert not loaded(statement) & (HEAVY | NETWORKS)
 
 
+def test_a_measured_network_does_not_load_the_compiler():
+    statement = (
+        "import torch; from foveate.inference.runner import peak_bytes\n"
+        "assert peak_bytes(lambda: torch.ones(1000) + 1) == 8000"
+    )
+    assert "torch._dynamo" not in loaded(statement)
+
+
 @pytest.mark.parametrize("command", ["info", "convert", "view"])
 def test_a_command_without_a_network_imports_none(command, tmp_path):
     image, made = write_image(tmp_path / "image.png", shapes(0)[0]), str(tmp_path / "made.tif")
