@@ -5,7 +5,7 @@ stitching, taking the classes, storing, and the cloud-optimised class map with i
 
 - `cost`: `foveate.predict` and MONAI's sliding window do the same work with one thread, overviews on both sides, and
   once more without them on MONAI's; processor seconds count all threads of the process.
-- `cores`: the same prediction, one core and thread allowed and then two.
+- `cores`: the same prediction, one core and thread allowed and then two, for one process and for one a core.
 - `network`: that with FPN and EfficientNet-Lite0, on an eighth of the pixels.
 - `card`: each batch takes as long as on a card of so many passes a second, and no core; how busy the card is kept says
   how many cores a real one needs.
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -33,12 +34,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see foveate
 
 import rasterio.shutil
 import torch
-from throughput import PATCH, Clock, built, with_foveate, with_monai
+from throughput import BATCH, MEAN, OVERLAP, PATCH, STD, Clock, built, with_foveate, with_monai
 from timing import report
 from torch import Tensor, nn
 
-from foveate import FoveatedSegmenter, ScaleSet
+from foveate import FoveatedSegmenter, ScaleSet, open_image
+from foveate.data.channels import Normalisation
+from foveate.data.sections import ClassConfig
+from foveate.devices import share_cores
 from foveate.foveation.estimators import FixedScale
+from foveate.inference.assemble import PredictionFiles
+from foveate.inference.config import InferenceConfig
+from foveate.inference.job import Prediction
+from foveate.inference.session import Session
+from foveate.inference.source import PixelSource
+from foveate.inference.team import Team, started_team
+from foveate.types import Blending
 from inference import make_image
 
 # OpenSlide is asked whether a TIFF is a slide.
@@ -84,6 +95,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--cores", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--network", choices=["free", "lite0"], default="free")
     options = parser.parse_args()
@@ -110,6 +122,8 @@ def measured(options: Namespace) -> dict[str, float]:
         segmenter = built(options.network)
         segmenter.network(torch.zeros(1, 3, PATCH, PATCH))  # kernels are chosen at first
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.processes > 1:
+        return shared(options)
     # What is imported takes seconds, MONAI's a dozen, and is not what is measured.
     for module in IMPORTED["foveate" if options.side == "foveate" else "monai"]:
         import_module(module)
@@ -119,6 +133,42 @@ def measured(options: Namespace) -> dict[str, float]:
         optimise(options.out / "classes.tif")
     clock = start.since()
     return {**clock._asdict(), "passes": passes, "busy": network.busy}
+
+
+def shared(options: Namespace) -> dict[str, float]:
+    """As `foveate predict --devices cpu:N` does it, from when all processes are ready."""
+    count, out = options.processes, str(options.out)
+    with started_team(["cpu"] * count, take_part, str(options.image), out, options.block, options.blending) as team:
+        share_cores(count)
+        while len(list(options.out.glob("ready*"))) < count - 1:
+            time.sleep(0.01)
+        job = prediction(str(options.image), out, options.block, options.blending)
+        start = Clock.now()
+        passes = job.run(Session(team))["passes"]
+        return {**start.since()._asdict(), "passes": passes, "busy": 0.0}
+
+
+def take_part(team: Team, image: str, out: str, block: int, blending: Blending) -> None:
+    share_cores(team.local)
+    job = prediction(image, out, block, blending)
+    Path(out, f"ready {team.rank}").touch()
+    while team.hears(0) is None:
+        time.sleep(0.01)
+    job.help(Session(team))
+
+
+def prediction(image: str, out: str, block: int, blending: Blending) -> Prediction:
+    """That of `throughput.with_foveate`, for a process of several."""
+    torch.manual_seed(0)  # the processes have one model
+    segmenter = FoveatedSegmenter(Free(), ScaleSet(PATCH, (PATCH,)), estimator=FixedScale())
+    plain = Normalisation(255.0, (MEAN,) * 3, (STD,) * 3)
+    opener = partial(open_image, image)
+    source = PixelSource(opener(), [0, 1, 2], plain, torch.device("cpu"), opener)
+    config = InferenceConfig(
+        overlap=OVERLAP, batch_size=BATCH, blending=blending, block_size=block, outputs=("classes",)
+    )
+    classes = [ClassConfig(name=name, color="#808080") for name in "abc"]
+    return Prediction(segmenter, source, PredictionFiles.in_folder(Path(out), "out"), classes=classes, config=config)
 
 
 def optimise(plain: Path) -> None:
@@ -150,16 +200,20 @@ def cost(image: Path, options: Namespace) -> list[dict[str, Any]]:
 
 
 def cores(image: Path, options: Namespace, network: str = "free") -> list[dict[str, Any]]:
-    one, two = turns(image, options, [{"side": "foveate", "cores": count, "network": network} for count in (1, 2)])
+    ways = [(1, 1), (2, 1), (2, 2)] if network == "free" else [(1, 1), (2, 1)]
+    settings = [
+        {"side": "foveate", "cores": count, "processes": processes, "network": network} for count, processes in ways
+    ]
+    one, *more = turns(image, options, settings)
     return [
         {
             "cores": count,
+            "processes": processes,
             "wall s": middle(run["wall"] for run in runs),
-            "processor s": middle(run["cpu"] for run in runs),
-            "cores at work": middle(run["cpu"] / run["wall"] for run in runs),
+            "processor s of the first": middle(run["cpu"] for run in runs),
             "times one core": middle(a["wall"] / b["wall"] for a, b in zip(one, runs, strict=True)),
         }
-        for count, runs in ((1, one), (2, two))
+        for (count, processes), runs in zip(ways, [one, *more], strict=True)
     ]
 
 
