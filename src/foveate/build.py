@@ -1,12 +1,14 @@
 """Segmenters from what describes them: a configuration, or a checkpoint of tensors and plain values only."""
 
 import hashlib
+import math
 import os
 import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from foveate import networks
@@ -34,6 +36,7 @@ class SegmenterState(NamedTuple):
 
     weights: dict[str, Tensor]  # the state dictionary of the `FoveatedSegmenter`
     config: ConfigTree  # the resolved configuration of the run that made it
+    has_best: bool  # whether a validation had chosen a best checkpoint when this one was written
 
 
 def seal(path: Path) -> None:
@@ -110,7 +113,20 @@ def load_segmenter_state(path: Path) -> SegmenterState:
     }
     if not weights:
         raise CheckpointError(f"{path} holds no weights of a segmenter; use a checkpoint of `foveate train`")
-    return SegmenterState(weights, state["config"])
+    score = value_at(state, "callbacks.RunCheckpoints.best_miou")
+    return SegmenterState(weights, state["config"], isinstance(score, float) and score > -math.inf)
+
+
+def load_shared_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a run from the hub.
+
+    Raises:
+        CheckpointError: when the file cannot be read.
+    """
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own, and those of files
+        raise CheckpointError(f"{path} cannot be read ({error}); download it again") from None
 
 
 def check_same_config(

@@ -1,7 +1,11 @@
-"""Every error Foveate raises on purpose: one base, and a built-in beside it so that callers can catch either."""
+"""Every error Foveate raises on purpose, each also a built-in one so that callers can catch either; and its warning."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+class Note(UserWarning):
+    """What a user should know of what was given; of the processes of a command only the first says it, and once."""
 
 
 class FoveateError(Exception):

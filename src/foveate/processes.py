@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -17,7 +18,7 @@ from typing import TypeVar
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from foveate.errors import OutputInUseError, OutputWriteError
+from foveate.errors import Note, OutputInUseError, OutputWriteError
 
 _T = TypeVar("_T")
 # What file systems without locks answer. There a second file that names its process is the lock.
@@ -218,6 +219,17 @@ def end_on_signals(tell: Callable[[str], None]) -> None:
         signal.signal(number, handle)
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that writes files and speaks; True where there is only one.
+
+    Of the variables that say so, torchrun sets RANK. A process that Lightning or SLURM started is the first one where
+    none of the others says that it is not.
+    """
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"]) == 0
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
 def led_by_this() -> dict[str, str]:
     """What the environment of a process needs that is to end with this one, see `follow_leader`."""
     return {LEADER: str(os.getpid())}
@@ -229,8 +241,11 @@ def follow_leader(leader: int | None = None) -> None:
     It gets SIGTERM, and SIGALRM where that does not end it: the kernel sends that, whatever holds the interpreter.
 
     Args:
-        leader: number of that process; what `led_by_this` put into the environment when None, nothing without.
+        leader: number of that process, which this one helps: it has said what there is to note. When None, what
+            `led_by_this` put into the environment; nothing without.
     """
+    if leader is not None:
+        warnings.simplefilter("ignore", Note)
     noted = int(os.environ.pop(LEADER, "0"))  # not for those that this process starts
     leader = noted if leader is None else leader
     if leader and (os.getppid() == leader or not _runs(leader)):

@@ -62,8 +62,8 @@ def results(folder, stems=("one", "two")):
     return [(folder / f"{stem}.{name}").read_bytes() for stem in stems for name in ("classes.tif", "fov.tif")]
 
 
-def command(workspace, *arguments, launcher=("-m", "foveate.cli.app"), **options):
-    words = [sys.executable, *launcher, "predict", workspace / "run", *arguments]
+def command(workspace, *arguments, launcher=("-m", "foveate.cli.app"), run="run", **options):
+    words = [sys.executable, *launcher, "predict", workspace / run, *arguments]
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
     return subprocess.Popen(
         [str(word) for word in words],
@@ -186,6 +186,30 @@ def test_a_part_that_cannot_be_read_is_left_empty_or_stops(workspace, tmp_path, 
     summary = json.loads((tmp_path / "one.json").read_text())
     assert summary["failed_blocks"]
     assert summary["resumed_blocks"] > 0
+
+
+@pytest.mark.parametrize("how", [("--devices", "cpu:2"), ("--dask", "local", "--devices", "cpu:2")])
+def test_what_there_is_to_note_of_a_run_is_said_once_whoever_helps(workspace, tmp_path, how):
+    shutil.copytree(workspace / "run", tmp_path / "old")
+    (tmp_path / "old/checkpoints/best.ckpt").unlink()
+    file = tmp_path / "old/config.yaml"
+    file.write_text(file.read_text().replace("training:\n", "training:\n  log_every: 5\n"))
+    images = (workspace / "one.tif", workspace / "two.tif")
+    process = command(tmp_path, *images, "--out", tmp_path / "out", *how, run="old")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert said.count("note: training.log_every is no longer a setting") == said.count("log_every") == 1
+    assert said.count("best.ckpt, the best step of the training, is missing; last.ckpt is used") == 1
+    assert said.count("best.ckpt") == 1
+
+
+def test_a_run_without_validation_has_no_best_checkpoint_and_that_is_not_noted(workspace, tmp_path):
+    config = toy_config(workspace, steps=1)
+    config["data"]["split"] = {"train": ["a", "b", "c", "d"], "val": []}
+    trained = invoke("train", write_config(tmp_path / "toy.yaml", config), "--out", tmp_path / "run")
+    assert trained.exit_code == 0, trained.output
+    assert not (tmp_path / "run/checkpoints/best.ckpt").exists()
+    load_run(tmp_path / "run")  # a warning would be an error
 
 
 def open_raster(path):

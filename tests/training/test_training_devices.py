@@ -14,8 +14,8 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from training_toys import ON_CPU, assert_same_weights, weights_of
 
 from foveate.build import load_checkpoint
-from foveate.devices import is_first_process
 from foveate.errors import ConfigError
+from foveate.processes import is_first_process
 from foveate.training.history import read_history
 from foveate.training.processes import Processes, ended_together
 from process_toys import runs, wait_for

@@ -4,15 +4,14 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from foveate.cli.terminal import errors
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, Note
 from foveate.package import __version__
-from foveate.processes import end_on_signals, follow_leader
+from foveate.processes import end_on_signals, follow_leader, is_first_process
 
 # Idle threads of torch's kernels spin by default. Where workers read on the same cores, each then waits for the other:
 # training on two cores was measured ten times slower. Must be set before torch is imported, which commands do.
@@ -75,15 +74,17 @@ def _options(
     """Options before the command."""
 
 
-def _plainly(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """A warning of Foveate's own as a sentence: where in the code it arose says nothing to who runs a command."""
-    own = Path(filename).is_relative_to(Path(__file__).parents[1])
-    return f"note: {message}\n" if own else _as_python_does(message, category, filename, lineno, line)
+def _show_once(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+    """A warning of Foveate's own as a sentence, once: where in the code it arose says nothing to who runs a command."""
+    if not issubclass(category, Note):
+        _as_python_does(message, category, *place, **rest)
+    elif is_first_process() and str(message) not in _said:
+        _said.add(str(message))
+        errors.say(str(message), "note", "yellow")
 
 
-_as_python_does = warnings.formatwarning
+_as_python_does = warnings.showwarning
+_said: set[str] = set()
 
 
 def main() -> None:
@@ -92,7 +93,7 @@ def main() -> None:
     Exit code 0 is success, 1 partly failed, 2 a mistake in what was given, 3 done but for what could not be read, 130
     interrupted, 143 terminated.
     """
-    warnings.formatwarning = _plainly
+    warnings.showwarning = _show_once
     follow_leader()
     end_on_signals(errors.say)
     try:

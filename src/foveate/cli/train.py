@@ -13,7 +13,7 @@ from foveate import runs
 from foveate.cli import terminal
 from foveate.cli.terminal import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
 from foveate.errors import DatasetError, OutputExistsError, StoppedError
-from foveate.processes import Stop, StoppedAtOnce, stopping
+from foveate.processes import Stop, StoppedAtOnce, is_first_process, stopping
 
 if TYPE_CHECKING:
     from foveate.runs.init import Initialised
@@ -78,7 +78,6 @@ def train(
     if not (settings.is_ensemble or resume or overwrite or "WORLD_SIZE" in os.environ):
         _check_not_trained(folder)
 
-    from foveate.devices import is_first_process
     from foveate.runs.train import trainings
     from foveate.training.processes import Processes
 

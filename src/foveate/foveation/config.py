@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from foveate import paper
 from foveate.config_base import ConfigTree, Section
-from foveate.errors import ConfigError
+from foveate.errors import ConfigError, Note
 from foveate.foveation.estimator import Estimator, Joint, Learned
 from foveate.foveation.estimators import Cascade, CoarseFirst, Ensemble, FixedScale, GumbelSoftmax, Mixture
 from foveate.patches import ScaleSet
@@ -186,11 +186,8 @@ def in_pixels(views: Sequence[Any], pixel_size: str) -> tuple[int, ...]:
     rounded = tuple(max(1, round(side)) for side in exact)
     for view, side, whole in zip(views, exact, rounded, strict=True):
         if abs(whole - side) > _TOLD_FROM * side:
-            warnings.warn(
-                f"the field of view {view} is {side:.2f} pixels of {pixel_size} and is rounded to {whole}, which is "
-                f"{length(whole * pixel)}; choose a multiple of data.pixel_size",
-                stacklevel=2,
-            )
+            text = f"the field of view {view} is {side:.2f} pixels of {pixel_size} and is rounded to {whole}, which is "
+            warnings.warn(f"{text}{length(whole * pixel)}; choose a multiple of data.pixel_size", Note, stacklevel=2)
     return rounded
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +15,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from foveate.devices import share_cores
-from foveate.errors import ConfigError, WorkerError
+from foveate.errors import ConfigError, Note, WorkerError
 from foveate.processes import follow_leader
 
 Result = TypeVar("Result")
@@ -141,6 +142,7 @@ def dask_executor(address: str, workers: int | None = None) -> Iterator[Executor
             here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
             cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **here)
             client = distributed.Client(cluster)
+            client.run(warnings.simplefilter, "ignore", Note)  # this process says what there is to note
         else:
             client = distributed.Client(address, timeout="20s")
     except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from foveate.config_base import ABSENT, ConfigTree, Section, read_yaml, value_at, with_overrides
 from foveate.data.config import DataConfig
-from foveate.errors import ConfigError, NetworkError
+from foveate.errors import ConfigError, NetworkError, Note
 from foveate.foveation import config as names
 from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
 from foveate.foveation.estimators import Cascade, Ensemble
@@ -236,7 +236,7 @@ def without_removed(values: ConfigTree) -> ConfigTree:
 
 def _refuse_or_warn(path: str, value: Any) -> None:
     if path in _WITHOUT_EFFECT:
-        warnings.warn(f"{path} is no longer a setting; {value} is left out", stacklevel=2)
+        warnings.warn(f"{path} is no longer a setting; {value} is left out", Note, stacklevel=2)
         return
     advice = _INSTEAD.get(path) or (
         "nothing was better for it (see CHANGELOG.md). "

@@ -1,6 +1,7 @@
 """`RunFolder`: where the parts of a run lie, and how a trained segmenter, or an ensemble, is loaded from them."""
 
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,13 +9,17 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
-from foveate.build import CHOSEN_AT_INFERENCE, build_segmenter, check_same_config, load_segmenter_state
+from foveate.build import (
+    CHOSEN_AT_INFERENCE,
+    build_segmenter,
+    check_same_config,
+    load_segmenter_state,
+    load_shared_weights,
+)
 from foveate.config_base import with_overrides
-from foveate.devices import is_first_process, peak_memory_mb
-from foveate.errors import CheckpointError, ConfigError, OutputExistsError
+from foveate.devices import peak_memory_mb
+from foveate.errors import CheckpointError, ConfigError, Note, OutputExistsError
 from foveate.files import write_text
 from foveate.foveation.config import earlier_name, fixed_names, with_estimator
 from foveate.foveation.estimators import FixedScale
@@ -22,7 +27,7 @@ from foveate.inference.runner import sized
 from foveate.networks.cascade import NetworkPerScale
 from foveate.networks.config import check_code
 from foveate.package import __version__
-from foveate.processes import locked_folder
+from foveate.processes import is_first_process, locked_folder
 from foveate.runs.config import RunConfig
 from foveate.runs.tuned import Trial, read_tuned, with_tuned
 from foveate.segmenter import FoveatedSegmenter
@@ -198,7 +203,7 @@ class RunFolder:
         """Load a trained segmenter.
 
         Args:
-            checkpoint: "best" or "last"; a run without validation images has no best one, then the last is taken.
+            checkpoint: "best" or "last"; without a best one the last, with a `Note` where a validation had chosen one.
             device: where to put it.
             overrides: `key.subkey=value` changes to the configuration, such as `inference.overlap=0.5`.
 
@@ -248,14 +253,16 @@ class RunFolder:
         return config.model_copy(update={"data": config.data.model_copy(update={"trained_on": trained})})
 
     def _load_trained(self, config: RunConfig, checkpoint: str) -> FoveatedSegmenter:
-        path = self.checkpoint(checkpoint)
+        asked = path = self.checkpoint(checkpoint)
         if checkpoint == "best" and not path.exists():
             path = self.checkpoint("last")
         shared = self.path / WEIGHTS
         if shared.exists() and not path.exists():
-            path, weights = shared, _shared_weights(shared)
+            path, weights = shared, load_shared_weights(shared)
         else:
             state = load_segmenter_state(path)
+            if path != asked and state.has_best:
+                warnings.warn(f"{asked}, the best step of the training, is missing; {path.name} is used", Note, 2)
             check_same_config(RunConfig.completed(state.config), config.tree(), free=CHOSEN_AT_INFERENCE)
             weights = state.weights
         bare = config.network.model_copy(update={"weights": None})  # the checkpoint brings them, nothing is downloaded
@@ -299,13 +306,6 @@ def load_run(
         ConfigError, CheckpointError: see `RunFolder.load`.
     """
     return RunFolder(Path(path)).load(checkpoint, torch.device(device), overrides)
-
-
-def _shared_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors raises its own, and those of files
-        raise CheckpointError(f"{path} cannot be read ({error}); download it again") from None
 
 
 def segmenter_of(config: RunConfig) -> FoveatedSegmenter:

@@ -14,8 +14,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from foveate.build import MODEL_SECTIONS, check_same_config, load_checkpoint
-from foveate.devices import is_first_process
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
+from foveate.processes import is_first_process
 from foveate.training import callbacks as hooks
 from foveate.training.config import TrainingConfig
 from foveate.training.history import FOLDER, FoveationHistory, MetricsFile
