@@ -12,6 +12,7 @@ from browser_toys import (
     opened,
     pixel_under,
     readout,
+    served,
     settle,
     show_only_discs,
     static_host,
@@ -93,6 +94,26 @@ def test_the_image_is_brightened_as_the_sliders_say(browser, one):
         page.wait_for_function("() => location.hash.includes('tone=0~0.6~2.236')")
         page.get_by_role("button", name="As stored").click()
         assert np.abs(settle(page)[100:700, 100:1000].mean(axis=2) - dark).mean() < 1
+
+
+def test_the_sliders_reach_every_value_of_a_16_bit_image(browser, tmp_path):
+    values = np.tile(np.linspace(1000, 3000, 1000), (700, 1)).astype(np.uint16)
+    values[100:140, 100:160] = 0  # less than 2 %
+    values[300:320, 200:230] = [40000] * 15 + [50000] * 15  # less than 0.1 %
+    with served(write_image(tmp_path / "deep.tif", values[None])) as address, opened(browser, address) as page:
+        first = settle(page)
+        texts = {name: page.locator(f"output[for=tone-{name}]") for name in ("black", "white")}
+        assert [int(texts[name].inner_text()) for name in texts] == pytest.approx([1010, 2990], abs=40)
+        assert first.max() == 255
+        page.get_by_role("button", name="All values").click()
+        assert [int(texts[name].inner_text()) for name in texts] == pytest.approx([0, 50000], abs=200)
+        every = settle(page)[60:850, 50:1100].astype(int)
+        levels = np.unique(every[..., 0])
+        for value in (0, 2000, 40000, 50000):
+            assert np.abs(levels - 255 * value / 50000).min() < 6, value
+        page.locator("#tone-white").fill("100")
+        page.locator("#tone-black").fill("0")
+        assert [texts[name].inner_text() for name in texts] == ["0", "65535"]
 
 
 BLUE, YELLOW = (0, 128, 200), (224, 192, 64)

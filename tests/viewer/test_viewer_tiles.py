@@ -14,7 +14,7 @@ from foveate.geometry import Size, Window
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import find_inputs
 from foveate.viewer.page import TileGrid, TileIndex, TileService
-from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG, read_nearest
+from foveate.viewer.rendering import NOT_COUNTED, RIGHT, WRONG, read_nearest, spread
 from foveate.viewer.scene import Options
 from toys import write_image
 
@@ -152,13 +152,52 @@ def test_png_labels_are_never_blended(tmp_path):
         assert set(np.unique(read_nearest(reader, Window.of(reader.size), Size(75, 75)))) == {0, 200}
 
 
-def test_16_bit_images_are_stretched(tmp_path):
-    values = np.linspace(1000, 3000, 300 * 300).reshape(300, 300).astype(np.uint16)
-    scene = build_scene(find_inputs([write_image(tmp_path / "deep.tif", values[None])]))
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_a_tile_keeps_every_value_of_an_image_of_more_than_8_bits(tmp_path, dtype):
+    scale = 1e-4 if dtype == "float32" else 1
+    values = (np.linspace(1000, 3000, 600 * 600) * scale).reshape(600, 600).astype(dtype)
+    values[:150, :150], values[450:, 450:] = 0, 30000 * scale  # far from what is shown at first
+    scene = build_scene(find_inputs([write_image(tmp_path / "deep.tif", values[None])], None))
+    tone = scene.layers[0].tone
+    table = np.asarray(tone.values)
+    assert (np.diff(table) > 0).all()
+    assert table[0] <= values.min()
+    assert table[-1] >= values.max()
+    black, white = np.interp([tone.black, tone.white], np.linspace(0, 1, 256), table)
+    assert (tone.white - tone.black) > 0.45  # of the codes, for what is shown at first
     with TileService(scene, threads=1) as service:
-        tile = pixels(service, "image", 9, 0, 0)
-    assert tile.min() < 5
-    assert service.scene.layers[0].tone.high == pytest.approx(2960, abs=10)
+        tile = pixels(service, "image", 10, 0, 0)[..., 0]
+    stored, shown = values[:256, :256].astype(float), table[tile]
+    inside = (stored > black) & (stored < white)
+    inside[:160, :160] = False  # edges, which JPEG blurs
+    assert np.abs(shown - stored)[inside].max() < 0.03 * (white - black)
+    assert np.abs(shown[8:136, 8:136]).max() < 150 * scale
+
+
+def test_codes_reach_to_both_ends_of_a_type_and_none_is_lost(tmp_path):
+    rng = np.random.default_rng(0)
+    samples = {
+        "uint16": [rng.normal(400, 20, 9999), np.full(9, 7), [0], [65535], []],
+        "int16": [rng.normal(-3000, 100, 9999), [-32768, 32767]],
+        "uint32": [rng.normal(2e9, 1e8, 9999)],
+        "float32": [
+            rng.normal(0, 1e-20, 9999),
+            np.r_[np.zeros(9999), 1],
+            np.full(9, 1e6),
+            rng.normal(0, 1e29, 999),
+            [],
+        ],
+    }
+    for dtype, seen in ((np.dtype(name), np.asarray(one, float)) for name, some in samples.items() for one in some):
+        table = spread(seen, dtype)
+        assert table.shape == (256,)
+        assert np.isfinite(table).all()
+        assert (np.diff(table) > 0).all()
+        if dtype.kind in "iu":
+            limits = np.iinfo(dtype)
+            assert (table[0], table[-1]) == (pytest.approx(limits.min, abs=1e-6), pytest.approx(limits.max))
+        elif seen.size:
+            assert table[0] < seen.min() <= seen.max() < table[-1]
 
 
 def test_unknown_layers_and_tiles_are_refused_before_any_work(service):
@@ -174,21 +213,36 @@ def tone_of(folder, values, **profile):
 
 def test_bytes_are_shown_as_they_are_unless_nearly_all_are_dark(tmp_path):
     ramp = np.linspace(0, 255, 100 * 100).reshape(1, 100, 100).astype(np.uint8)
-    assert tone_of(tmp_path, ramp) == (0, 255, 0, 1, 1)
+    assert tone_of(tmp_path, ramp) == (tuple(range(256)), 0, 1, 1, (0, 1))
     dark = tone_of(tmp_path, ramp // 8)
-    assert (dark.low, dark.high) == (0, 255)
+    assert dark.values == tuple(range(256))
+    assert dark.whole == (0, 1)
     assert dark.white == pytest.approx(0.98 * 31 / 255, abs=0.005)
     assert dark.black == pytest.approx(0.02 * 31 / 255, abs=0.005)
     assert dark.gamma == 1  # half of the values are bright now
 
 
+def shown_first(tone):
+    """The values that are black and white at first, and the lowest and highest that were seen."""
+    return np.interp([tone.black, tone.white, *tone.whole], np.linspace(0, 1, 256), tone.values)
+
+
 def test_other_values_are_stretched_and_what_stays_dark_is_lifted(tmp_path):
     even = np.linspace(200, 4000, 100 * 100).reshape(1, 100, 100).astype(np.uint16)
     tone = tone_of(tmp_path, even)
-    assert (tone.low, tone.high) == (pytest.approx(276, abs=2), pytest.approx(3924, abs=2))
-    assert (tone.black, tone.white, tone.gamma) == (0, 1, 1)
+    assert shown_first(tone) == pytest.approx([276, 3924, 200, 4000], abs=2)
+    assert tone.gamma == 1
     skewed = (4000 * np.linspace(0, 1, 100 * 100) ** 3).reshape(1, 100, 100).astype(np.uint16)
     middle = 0.5**3 / 0.98**3
     assert tone_of(tmp_path, skewed).gamma == pytest.approx(np.log(middle) / np.log(0.25), abs=0.02)
     spots = np.where(np.arange(10000) % 20 == 0, 4000, 5).reshape(1, 100, 100).astype(np.uint16)
     assert tone_of(tmp_path, spots).gamma == 2  # at most
+
+
+@pytest.mark.parametrize("one_in", [100, 500])
+def test_a_few_bright_cells_on_a_dark_ground_are_shown_and_not_the_noise_of_the_ground(tmp_path, one_in):
+    noise = np.random.default_rng(0).normal(200, 10, 10000)
+    cells = np.where(np.arange(10000) % one_in == 0, 20000, noise).reshape(1, 100, 100).astype(np.uint16)
+    black, white, *_ = shown_first(tone_of(tmp_path, cells))
+    assert black < 200
+    assert white == pytest.approx(20000, abs=100)

@@ -14,7 +14,7 @@ from foveate.data.sections import VectorsConfig
 from foveate.errors import ConfigError
 from foveate.viewer import rendering as draw
 from foveate.viewer import scene as make
-from foveate.viewer.inputs import Inputs, Prediction, RasterFacts, raster_facts
+from foveate.viewer.inputs import Inputs, Prediction, RasterFacts, pixel_of, raster_facts
 from foveate.viewer.polygons import BORDER, Polygons, joined, polygon_answer, polygon_ids, read_polygons
 from foveate.viewer.rendering import RIGHT, TOO_MUCH, WRONG, Rendering
 from foveate.viewer.scene import ClassEntry, Layer, Options, Scene
@@ -103,7 +103,7 @@ def _of_prediction(prediction: Prediction, truth: Classes, base: RasterFacts, op
         known = known or make.class_legend(facts)
         found = _of_class_map(facts, known)
         look = Layer(
-            "classes", "Classes", draw.NOWHERE, facts.size, make.pixel_of(facts, base),
+            "classes", "Classes", draw.NOWHERE, facts.size, pixel_of(facts, base),
             classes=make.with_shares(known, prediction.summary, facts.size.pixels if facts.overlapping else None),
             shown=True, opacity=1 if base.path == facts.path else 0.55,
         )  # fmt: skip
@@ -111,7 +111,7 @@ def _of_prediction(prediction: Prediction, truth: Classes, base: RasterFacts, op
         found = found if facts.size == base.size else Classes()
     for kind, path in prediction.values.items():
         facts = raster_facts(path)
-        yield from make.value_layers(kind, facts, make.pixel_of(facts, base), prediction.summary)
+        yield from make.value_layers(kind, facts, pixel_of(facts, base), prediction.summary)
     yield from found.errors(truth, Layer("errors", "Errors", draw.NOWHERE, base.size))
     if prediction.polygons is not None:
         polygons = read_polygons(prediction.polygons, base, VectorsConfig())
@@ -121,7 +121,7 @@ def _of_prediction(prediction: Prediction, truth: Classes, base: RasterFacts, op
         yield Layer("polygons", "Polygons", drawn, base.size, classes=legend, border=BORDER, shown=shown)
     if prediction.passes is not None:
         facts = raster_facts(prediction.passes)
-        yield make.windows_layer(facts, make.pixel_of(facts, base))
+        yield make.windows_layer(facts, pixel_of(facts, base))
 
 
 def _of_class_map(facts: RasterFacts, legend: Sequence[ClassEntry]) -> Classes:

@@ -12,7 +12,7 @@ from foveate.data.readers import Georeference, Resolution, open_image
 from foveate.data.readers.base import Address
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, translated
-from foveate.geometry import Size
+from foveate.geometry import Size, ceil_div
 from foveate.texts import read_json, read_tree
 
 Colour = tuple[int, int, int]
@@ -78,6 +78,21 @@ def raster_facts(path: Path) -> RasterFacts:
             stored_levels=len(reader.levels) if reader.random_access else 0,
             **_more_facts(path),
         )
+
+
+def pixel_of(facts: RasterFacts, base: RasterFacts) -> float:
+    """Side of a pixel of a raster in base pixels: as its tag says, else the one that makes it cover the base grid."""
+    tagged = facts.tags.get("cell", "")
+    for side in (int(tagged) if tagged.isdecimal() else 0, round(base.size.width / facts.size.width)):
+        if side and facts.size == Size(ceil_div(base.size.height, side), ceil_div(base.size.width, side)):
+            return side
+    across, down = base.size.width / facts.size.width, base.size.height / facts.size.height
+    if abs(across - down) > max(across / facts.size.width, down / facts.size.height):
+        raise ConfigError(
+            f"{facts.place} is {facts.size.text} pixels and {base.place} is {base.size.text}: they do not show the "
+            "same place"
+        )
+    return across
 
 
 def _more_facts(path: Path) -> dict[str, Any]:

@@ -212,7 +212,7 @@ class TileService(Closing):
         return lane.submit(self._make, chosen.rendering, *place)
 
     def _make(self, rendering: Rendering, window: Window, size: Size) -> bytes:
-        return encoded(rendering.draw(self._reader, window, size), rendering.media)
+        return encoded(rendering.draw(self._reader, window, size), rendering)
 
     def close(self) -> None:
         """Stop the threads and close all files; may be called twice."""

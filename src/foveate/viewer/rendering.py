@@ -24,7 +24,10 @@ Draw: TypeAlias = Callable[[OpenReader, Window, Size], Pixels]
 NOT_COUNTED = 255
 NO, YES = 0, 1  # codes of the answer whether a pixel belongs to one of several overlapping classes
 WRONG, RIGHT, TOO_MUCH = 1, 2, 3  # codes of errors; of a yes or no WRONG means that it was missed
-_JPEG_QUALITY = 88
+_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 88}
+# Of values that the page still stretches, errors with them.
+_FINE_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
+_PNG: dict[str, Any] = {"format": "PNG", "compress_level": 3}
 _LABEL_VALUES = 1 << 16
 
 
@@ -76,27 +79,62 @@ class Rendering(NamedTuple):
     draw: Draw  # makes the pixels of a window, at a size
     paths: tuple[Path, ...] = ()  # the files that are read
     media: Media = "png"  # file type of a tile: "jpg" of pictures, "png" of codes
+    fine: bool = False  # whether a JPEG keeps more, as its codes are spread wider when shown
 
 
-def picture(path: Path, bands: Sequence[int], low: float = 0, high: float = 255) -> Rendering:
-    """An image as colours, each the mean over its pixel; black where no value means something.
+def picture(path: Path, bands: Sequence[int], values: Sequence[float]) -> Rendering:
+    """An image as colours, each the mean over its pixel; the lowest code where no value means something.
 
     Args:
         path: the image.
         bands: 1-based numbers of the bands that are red, green and blue.
-        low: value shown as black.
-        high: value shown as white.
+        values: of the codes 0 to 255, rising; beyond them codes are clipped.
     """
-    wanted = [band - 1 for band in bands]
+    wanted, known_values = [band - 1 for band in bands], np.asarray(values, np.float64)
+    plain = np.array_equal(known_values, np.arange(256))
 
     def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
         pixels, known = open_reader(path).read_known(window, size)
-        pixels = pixels[wanted] if known is None else np.where(known[wanted], pixels[wanted], low)
-        if pixels.dtype != np.uint8 or (low, high) != (0, 255):
-            pixels = _spread(pixels, low, high, 0)
+        pixels = pixels[wanted] if known is None else np.where(known[wanted], pixels[wanted], known_values[0])
+        if pixels.dtype != np.uint8 or not plain:
+            finite = np.nan_to_num(pixels.astype(np.float64), nan=known_values[0])
+            pixels = np.rint(np.interp(finite, known_values, np.arange(256))).astype(np.uint8)
         return np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
 
-    return Rendering(draw, (path,), "jpg")
+    return Rendering(draw, (path,), "jpg", fine=not plain)
+
+
+def spread(seen: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Values of the codes 0 to 255 for numbers that are no bytes: close together where most are, and up to both ends.
+
+    Codes are shared out to the middle 96 % of the values, to all but 0.2 %, to all that were seen, and to what else
+    there may be: the range of an integer type, ten times the seen range of floats. There they are ever wider apart.
+
+    Args:
+        seen: a sample of the values; none is taken as 0 and 1.
+        dtype: of the image.
+
+    Returns:
+        256 values, strictly rising.
+    """
+    low, first, left, right, last, high = np.percentile(seen if seen.size else [0, 1], [0, 0.1, 2, 98, 99.9, 100])
+    least = 1.0 if dtype.kind in "iu" else 256 * float(np.spacing(np.float32(max(abs(low), abs(high)))))
+    high = max(high, low + least)
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    ends = (limits.min, limits.max) if limits else (low - 10 * (high - low), high + 10 * (high - low))
+    unit = max(right - left, (high - low) / 256)
+    spans = [span for span in ((0.45, left, right), (0.25, first, last), (0.15, low, high)) if span[1] < span[2]]
+    lowest, highest = (float(np.arcsinh((end - left) / unit)) for end in ends)
+    places = [
+        left + unit * np.sinh(np.linspace(lowest, highest, 2048)),
+        *(np.linspace(start, end, 512) for _, start, end in spans),
+    ]
+    values = np.unique(np.concatenate(places).clip(*ends))
+    codes = np.arcsinh((values - left) / unit) / (highest - lowest) * 0.15
+    for share, start, end in spans:
+        codes += share * np.clip((values - start) / (end - start), 0, 1)
+    result: NDArray[np.float64] = np.interp(np.linspace(codes[0], codes[-1], 256), codes, values)
+    return result
 
 
 def ids(path: Path, label_map: Mapping[int, int] | None = None) -> Rendering:
@@ -243,11 +281,9 @@ def _spread(values: Raster, low: float, high: float, first: int) -> NDArray[np.u
     return np.rint(first + share * (255 - first)).astype(np.uint8)
 
 
-def encoded(pixels: NDArray[np.uint8], media: Media) -> bytes:
+def encoded(pixels: NDArray[np.uint8], rendering: Rendering) -> bytes:
     """Pixels as the bytes of a file: JPEG of colours, PNG of codes, which must not change."""
     buffer = io.BytesIO()
-    how: dict[str, Any] = (
-        {"format": "JPEG", "quality": _JPEG_QUALITY} if media == "jpg" else {"format": "PNG", "compress_level": 3}
-    )
+    how = _PNG if rendering.media == "png" else _FINE_JPEG if rendering.fine else _JPEG
     Image.fromarray(pixels).save(buffer, **how)
     return buffer.getvalue()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foveate.data.readers import Georeference, Resolution, open_image
 from foveate.data.sections import ClassConfig, VectorsConfig
 from foveate.errors import ConfigError, translated
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import Size, Window
 from foveate.viewer import rendering as draw
 from foveate.viewer.inputs import RasterFacts
 from foveate.viewer.rendering import NOT_COUNTED, Rendering, read_nearest
@@ -30,6 +30,8 @@ _BYTE_OF_ONE = 254  # see foveate.inference.block
 _MOST = 8  # bits of a code
 _DARK = 0.45  # an image of bytes is dark where nearly all are below this share of 255
 _MIDDLE = 0.25
+_APART = 0.02  # least share of the codes between black and white
+_SPARSE = 4  # stretches, by which a few values are brighter than white if they are what people look for
 # Of layers of numbers: title, colours, unit, and the range where it is known before.
 _VALUES: dict[str, tuple[str, str, str, tuple[float, float] | None]] = {
     "fov": ("Field of view", "viridis", "px", None),
@@ -80,11 +82,12 @@ class Scale(NamedTuple):
 class Tone(NamedTuple):
     """How bright a picture is drawn at first."""
 
-    low: float = 0  # values of the file that its tiles show as black and as white
-    high: float = 255
-    black: float = 0  # shares of that range that become black and white
+    values: tuple[float, ...] = tuple(map(float, range(256)))  # of the codes 0 to 255 of its tiles, rising
+    # Shares of the codes, of which the values become black and white: at first, and to show all that was seen.
+    black: float = 0
     white: float = 1
     gamma: float = 1  # above 1 lifts what is dark
+    whole: tuple[float, float] = (0, 1)
 
 
 class Look(NamedTuple):
@@ -257,29 +260,41 @@ def image_layer(facts: RasterFacts, bands: Sequence[int] | None) -> Layer:
             )
         chosen = chosen[:1]
     tone = _tone(facts, chosen)
-    picture = draw.picture(facts.path, chosen if len(chosen) == 3 else chosen * 3, tone.low, tone.high)
+    picture = draw.picture(facts.path, chosen if len(chosen) == 3 else chosen * 3, tone.values)
     return Layer("image", "Image", picture, facts.size, tone=tone, shown=True)
 
 
 def _tone(facts: RasterFacts, bands: Sequence[int]) -> Tone:
-    """Bytes as they are, unless all are dark; other values from the 2nd to the 98th percentile."""
-    if facts.dtype == np.uint8 and facts.stored_levels == 0 and facts.size.pixels > LARGE:
-        return Tone()  # it would be decoded once more
-    values = _sampled(facts, bands)
+    """Bytes as they are, unless all are dark; others from the 2nd to the 98th percentile, or to rare bright values."""
     if facts.dtype == np.uint8:
-        shares, tone = values / 255, Tone()
-        if not shares.size or np.percentile(shares, 98) > _DARK:
-            return tone
-        black, white = np.percentile(shares, [2, 98])
-        tone = tone._replace(black=float(black), white=float(max(white, black + 0.02)))
-    else:
-        low, high = np.percentile(values, [2, 98]) if values.size else (0, 1)
-        tone = Tone(float(low), float(max(high, low + 1e-9)))
-        shares = (values - tone.low) / (tone.high - tone.low)
-    middle = (np.median(shares) - tone.black) / (tone.white - tone.black) if shares.size else _MIDDLE
-    # The middle value becomes a dark grey, unless it is brighter; more than twice would show little but noise.
-    gamma = np.log(np.clip(middle, 1e-3, _MIDDLE)) / np.log(_MIDDLE)
-    return tone._replace(gamma=float(min(gamma, 2)))
+        return _tone_of_bytes(facts, bands)
+    seen = _sampled(facts, bands)
+    values = draw.spread(seen, facts.dtype)
+    if not seen.size:
+        return Tone(tuple(values))
+    black, middle, white, bright = np.percentile(seen, [2, 50, 98, 99.9])
+    if bright - white > _SPARSE * (white - black):
+        white = bright  # cells on a dark ground: not the noise of the ground
+    ends = [black, white if white > black else seen.max(), seen.min(), seen.max()]
+    first, last, low, high = (float(share) for share in np.interp(ends, values, np.linspace(0, 1, 256)))
+    return Tone(tuple(values), first, max(last, first + _APART), _gamma(middle, black, white), (low, high))
+
+
+def _tone_of_bytes(facts: RasterFacts, bands: Sequence[int]) -> Tone:
+    if facts.stored_levels == 0 and facts.size.pixels > LARGE:
+        return Tone()  # it would be decoded once more
+    shares = _sampled(facts, bands) / 255
+    if not shares.size or np.percentile(shares, 98) > _DARK:
+        return Tone()
+    black, middle, white = np.percentile(shares, [2, 50, 98])
+    white = max(white, black + _APART)
+    return Tone(black=float(black), white=float(white), gamma=_gamma(middle, black, white))
+
+
+def _gamma(middle: float, black: float, white: float) -> float:
+    """The middle value becomes a dark grey, unless it is brighter; more than twice would show little but noise."""
+    share = np.clip((middle - black) / (white - black), 1e-3, _MIDDLE) if white > black else _MIDDLE
+    return float(min(np.log(share) / np.log(_MIDDLE), 2))
 
 
 def _sampled(facts: RasterFacts, bands: Sequence[int]) -> NDArray[np.float64]:
@@ -293,18 +308,3 @@ def _sampled(facts: RasterFacts, bands: Sequence[int]) -> NDArray[np.float64]:
     known = pixels[wanted] if there is None else pixels[wanted][there[wanted]]
     values: NDArray[np.float64] = known.reshape(-1).astype(np.float64)
     return values[np.isfinite(values)]
-
-
-def pixel_of(facts: RasterFacts, base: RasterFacts) -> float:
-    """Side of a pixel of a raster in base pixels: as its tag says, else the one that makes it cover the base grid."""
-    tagged = facts.tags.get("cell", "")
-    for side in (int(tagged) if tagged.isdecimal() else 0, round(base.size.width / facts.size.width)):
-        if side and facts.size == Size(ceil_div(base.size.height, side), ceil_div(base.size.width, side)):
-            return side
-    across, down = base.size.width / facts.size.width, base.size.height / facts.size.height
-    if abs(across - down) > max(across / facts.size.width, down / facts.size.height):
-        raise ConfigError(
-            f"{facts.place} is {facts.size.text} pixels and {base.place} is {base.size.text}: they do not show the "
-            "same place"
-        )
-    return across

@@ -8,6 +8,13 @@ export const WINDOWS = "windows";
 /** Pictures as they are in their tiles. */
 export const plainTone = { black: 0, white: 1, gamma: 1 };
 
+/** The value of the file that a share of the codes stands for. */
+export function valueAt({ values }, share) {
+  const at = share * (values.length - 1);
+  const code = Math.min(Math.floor(at), values.length - 2);
+  return values[code] + (at - code) * (values[code + 1] - values[code]);
+}
+
 /** Whether a kind of layer has areas, which may be filled or outlined. */
 export function hasAreas(kind) {
   return kind !== WINDOWS && scene.layers.some((layer) => layer.kind === kind && layer.classes.length);

@@ -1,7 +1,7 @@
 // What is drawn of a tile, and drawn anew when it is to look otherwise: pictures in a tone, codes in colours.
 
 import { lookUp, stripesOf } from "./colours.js";
-import { scene } from "./manifest.js";
+import { scene, valueAt } from "./manifest.js";
 import { hasTile, loadCodes } from "./tiles.js";
 
 const STRIPE = 5; // pixels
@@ -37,16 +37,23 @@ class Painter {
   }
 }
 
-/** Pictures, in a tone {black, white, gamma}: shares of the range from black to white, and a gamma above 0. */
+/** Pictures, in a tone {black, white, gamma}: shares of the codes that become black and white, and a gamma above 0. */
 export class PicturePainter extends Painter {
+  /** Of a layer whose codes mean {values}. */
+  constructor(codes) {
+    super();
+    this.codes = codes;
+  }
+
   /** Show pictures in a tone; whether that is another one. */
   show({ black, white, gamma }) {
     const tone = [black, white, gamma].join();
     if (tone === this.tone) return false;
     this.tone = tone;
-    this.plain = tone === "0,1,1";
-    const share = (byte) => Math.min(Math.max((byte / 255 - black) / (white - black), 0), 1);
-    this.curve = Uint8ClampedArray.from({ length: 256 }, (_, byte) => 255 * share(byte) ** (1 / gamma));
+    const [low, high] = [valueAt(this.codes, black), valueAt(this.codes, white)];
+    const share = (value) => Math.min(Math.max((value - low) / (high - low), 0), 1);
+    this.curve = Uint8ClampedArray.from(this.codes.values, (value) => 255 * share(value) ** (1 / gamma));
+    this.plain = this.curve.every((shown, byte) => shown === byte);
     return true;
   }
 

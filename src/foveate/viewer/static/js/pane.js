@@ -48,7 +48,7 @@ export class Pane {
     // Windows are drawn on the overlay.
     this.drawn = scene.layers.filter((layer) => layer.kind !== WINDOWS);
     this.items = this.drawn.map(() => null);
-    this.painters = this.drawn.map((layer) => (layer.media === "png" ? new CodePainter(layer) : new PicturePainter()));
+    this.painters = this.drawn.map((layer) => (layer.media === "png" ? new CodePainter(layer) : new PicturePainter(layer.tone)));
     this.stale();
     this.surface = el("div", { class: "surface" });
     this.overlay = el("canvas", { class: "overlay", "aria-hidden": "true" });

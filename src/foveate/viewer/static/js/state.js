@@ -8,12 +8,16 @@ export const state = {
   // By kind: whether it is on, its opacity from 0 to 1, the codes of hidden classes, which option is shown, and whether
   // areas are outlined only.
   layers: Object.fromEntries(kinds().map((kind) => [kind, initial(kind)])),
-  // Of the image, in shares of the range of its tiles: what is black, what is white; and gamma.
-  tone: { ...plainTone, ...firstOf("image")?.tone },
+  // Of the image, in shares of the codes of its tiles: what is black, what is white; and gamma.
+  tone: firstTone(firstOf("image")?.tone),
   side: scene.predictions.length > 1,
   // The prediction of the left and the right half; -1 is the image alone.
   predictions: scene.predictions.length > 1 ? [0, 1] : [scene.predictions.length - 1, scene.predictions.length - 1],
 };
+
+function firstTone({ black, white, gamma } = plainTone) {
+  return { black, white, gamma };
+}
 
 function initial(kind) {
   const layer = firstOf(kind);

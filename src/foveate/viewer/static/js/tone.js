@@ -1,7 +1,7 @@
 // Contrast and gamma of the image: which values become black and white, and how bright those between are.
 
 import { el } from "./dom.js";
-import { plainTone } from "./manifest.js";
+import { plainTone, valueAt } from "./manifest.js";
 import { changed, onChange, state } from "./state.js";
 
 const APART = 0.01; // black and white
@@ -16,10 +16,11 @@ const CONTROLS = {
   gamma: { label: "Gamma", range: [-100, 100], read: (at) => GAMMA_BASE ** (at / 100), write: (value) => (100 * Math.log(value)) / Math.log(GAMMA_BASE) },
 };
 
-/** A value of the file that a share of the range stands for. */
-function valueText({ low, high }, share) {
-  const value = low + share * (high - low);
-  return high - low >= 20 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
+/** A value of the file in words, as exact as the codes are. */
+function valueText({ values, whole }, share) {
+  const value = valueAt({ values }, share);
+  const range = valueAt({ values }, whole[1]) - valueAt({ values }, whole[0]);
+  return range >= 20 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
 }
 
 function shownText(name, tone) {
@@ -58,9 +59,12 @@ function preset(label, title, tone) {
 
 /** Sliders for the image, and the ways back. */
 export function toneControls(layer) {
-  const { black, white, gamma } = layer.tone;
+  const { black, white, gamma, whole, values } = layer.tone;
+  const bytes = values.every((value, code) => value === code);
   return el("div", { class: "tone" }, ...Object.keys(CONTROLS).map((name) => slider(name, layer)),
     el("div", { class: "presets" },
       preset("Automatic", "As chosen from the values of the image", { black, white, gamma }),
-      preset("As stored", "No change of contrast or gamma", plainTone)));
+      bytes
+        ? preset("As stored", "No change of contrast or gamma", plainTone)
+        : preset("All values", "From the lowest to the highest value that was seen", { black: whole[0], white: whole[1], gamma: 1 })));
 }
