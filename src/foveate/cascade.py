@@ -1,12 +1,9 @@
 """`CascadeSegmenter`: any segmentation network that looks widely, and closer knowing what the wider look saw."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
 
 from foveate.foveation.estimator import Draw, LocationOutput
 from foveate.foveation.estimators import Cascade
@@ -22,10 +19,10 @@ CLOSER_COUNTS = 10.0
 class LookOutput(NamedTuple):
     """What a look makes of N patches."""
 
-    logits: Tensor  # (N, C, P', P') over the patches' windows, float32
-    handed: Tensor  # (N, D, m, m) what closer looks get of it
+    logits: torch.Tensor  # (N, C, P', P') over the patches' windows, float32
+    handed: torch.Tensor  # (N, D, m, m) what closer looks get of it
     # (N, C, P', P') of the further head that a network with deep supervision has in training
-    auxiliary: tuple[Tensor, ...] = ()
+    auxiliary: tuple[torch.Tensor, ...] = ()
 
 
 class CascadeSegmenter(FoveatedSegmenter):
@@ -48,7 +45,7 @@ class CascadeSegmenter(FoveatedSegmenter):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: torch.nn.Module,
         patch_size: int,
         looks: Sequence[int],
         *,
@@ -82,7 +79,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         )
         self.cascade = cascade
 
-    def forward(self, image: Tensor, draw: Draw = Draw()) -> Tensor:  # noqa: B008 - immutable
+    def forward(self, image: torch.Tensor, draw: Draw = Draw()) -> torch.Tensor:  # noqa: B008 - immutable
         """Segment whole images held in memory: every look everywhere, the closest counting most.
 
         Args:
@@ -97,7 +94,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         """
         return self._fused(self.look_by_look(image, draw))
 
-    def look_by_look(self, image: Tensor, draw: Draw = Draw()) -> list[Tensor]:  # noqa: B008 - immutable
+    def look_by_look(self, image: torch.Tensor, draw: Draw = Draw()) -> list[torch.Tensor]:  # noqa: B008 - immutable
         """What every look says about whole images, widest first; each but the first with its context.
 
         Args:
@@ -108,8 +105,8 @@ class CascadeSegmenter(FoveatedSegmenter):
             Logits (B, classes, H, W) of each look.
         """
         self._check_image(image)
-        found: list[Tensor] = []
-        handed: Tensor | None = None
+        found: list[torch.Tensor] = []
+        handed: torch.Tensor | None = None
         for scale in reversed(range(len(self.scales))):
             tiles = Tiles.over(image, self.scales.fields_of_view[scale])
             patches = torch.cat([self._cut(one, tiles.windows, scale) for one in image])
@@ -119,7 +116,7 @@ class CascadeSegmenter(FoveatedSegmenter):
             handed = seen.handed
         return found
 
-    def look(self, patches: Tensor, scale: int, context: Context | None = None) -> LookOutput:
+    def look(self, patches: torch.Tensor, scale: int, context: Context | None = None) -> LookOutput:
         """Look once at each of N windows of one field of view.
 
         Args:
@@ -162,7 +159,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         shares = torch.stack([(scales == s).float().mean(dim=1) for s in range(len(self.scales))], dim=1)
         return LocationOutput(logits, torch.zeros_like(shares), shares, own, tuple(auxiliary))
 
-    def predict_windows(self, patches: Tensor, scale_weights: Tensor) -> Tensor:
+    def predict_windows(self, patches: torch.Tensor, scale_weights: torch.Tensor) -> torch.Tensor:
         """Logits (N, C, P', P') of patches of one field of view each, without context; see `look`."""
         chosen = scale_weights.argmax(dim=-1).tolist()
         alone = {scale: self.look(patches[[c == scale for c in chosen]], scale).logits for scale in set(chosen)}
@@ -174,7 +171,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         views = self.scales.fields_of_view
         return views[scale] / views[scale + 1 if wider is None else wider]
 
-    def _kept(self, count: int, device: torch.device, draw: Draw) -> Tensor | None:
+    def _kept(self, count: int, device: torch.device, draw: Draw) -> torch.Tensor | None:
         """Which of N closer looks get their context in training; all of them when None."""
         if not self.training or not self.cascade.drop_context:
             return None
@@ -182,7 +179,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         return (drawn >= self.cascade.drop_context).float()
 
     def _nested_context(
-        self, seen: dict[int, LookOutput], scales: Tensor, nesting: Tensor, mine: list[int], draw: Draw
+        self, seen: dict[int, LookOutput], scales: torch.Tensor, nesting: torch.Tensor, mine: list[int], draw: Draw
     ) -> Context | None:
         parents = nesting[0, mine, 0].tolist()
         if min(parents) < 0:
@@ -193,7 +190,7 @@ class CascadeSegmenter(FoveatedSegmenter):
         kept = self._kept(len(handed), handed.device, draw)
         return Context(handed, corners, self.share_of_wider(scale, wider), kept)
 
-    def _over_closest(self, seen: dict[int, LookOutput], pattern: list[int], nesting: Tensor) -> Tensor:
+    def _over_closest(self, seen: dict[int, LookOutput], pattern: list[int], nesting: torch.Tensor) -> torch.Tensor:
         """Logits (N, C, T, T) over the first closest window, of all looks around it."""
         place = pattern.index(0)
         target, corner = self.scales.target, torch.zeros_like(nesting[:, place, 1:3])
@@ -207,13 +204,15 @@ class CascadeSegmenter(FoveatedSegmenter):
             place, parent = parent, int(nesting[0, parent, 0])
         return self._fused(looks)
 
-    def _fused(self, looks: Sequence[Tensor]) -> Tensor:
+    def _fused(self, looks: Sequence[torch.Tensor]) -> torch.Tensor:
         """The mean prediction, of logits (..., C, h, w) of looks, widest first; the closest counts most."""
         weights = torch.tensor([CLOSER_COUNTS**k for k in range(len(looks))], device=looks[0].device)
         log_weights = (weights / weights.sum()).log().view(-1, *[1] * looks[0].dim())
         return self.membership.mixed(torch.stack(list(looks)), log_weights, over=0, dim=-3)
 
-    def _tiled_context(self, handed: Tensor, image: Tensor, tiles: Tiles, scale: int, draw: Draw) -> Context:
+    def _tiled_context(
+        self, handed: torch.Tensor, image: torch.Tensor, tiles: Tiles, scale: int, draw: Draw
+    ) -> Context:
         wider = Tiles.over(image, self.scales.fields_of_view[scale + 1])
         rows, cols = tiles.windows.top // wider.windows.side, tiles.windows.left // wider.windows.side
         inside = torch.stack([tiles.windows.top, tiles.windows.left], dim=1) % wider.windows.side

@@ -1,7 +1,5 @@
 """Which devices and cores do the work, who gets which of them, and what of their time and memory it takes."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re
@@ -11,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
@@ -197,7 +195,7 @@ class PeakMemory(NamedTuple):
     device: float  # on the accelerator it used most; 0 without one
 
     @classmethod
-    def of_this_process(cls) -> PeakMemory:
+    def of_this_process(cls) -> Self:
         """So far."""
         # Asking for devices loads a library each time, which is not for every block where there is none.
         used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 from foveate.package import torch
 from foveate.types import IGNORE, FloatArray, IntArray
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_Labels = TypeVar("_Labels", Any, "Tensor")
+_Labels = TypeVar("_Labels", Any, "torch.Tensor")
 _STRIP = 2**15  # pixels whose classes are compared at a time
 # Labels of overlapping classes are sets of bits in numbers with a sign, which also have to say "not counted".
 MOST_OVERLAPPING = 31
@@ -36,16 +33,16 @@ class Exclusive:
     dtype: ClassVar[type[np.generic]] = np.uint8  # of labels in arrays
     overlapping: ClassVar[bool] = False  # whether a pixel may belong to several classes, or to none
 
-    def probabilities(self, logits: Tensor, dim: int = 1) -> Tensor:
+    def probabilities(self, logits: torch.Tensor, dim: int = 1) -> torch.Tensor:
         """Of each class; they add up to one."""
         return logits.softmax(dim=dim)
 
-    def as_logits(self, probabilities: Tensor) -> Tensor:
+    def as_logits(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Logits of probabilities, in their place: finite logarithms."""
         with torch.inference_mode():  # as what is stitched was made
             return probabilities.clamp_(min=torch.finfo(probabilities.dtype).tiny).log_()
 
-    def mixed(self, logits: Tensor, log_weights: Tensor, *, over: int, dim: int) -> Tensor:
+    def mixed(self, logits: torch.Tensor, log_weights: torch.Tensor, *, over: int, dim: int) -> torch.Tensor:
         """Logits of the weighted mean of probabilities.
 
         Args:
@@ -56,7 +53,7 @@ class Exclusive:
         """
         return (logits.log_softmax(dim=dim) + log_weights).logsumexp(dim=over)
 
-    def entropy(self, logits: Tensor, dim: int = 1) -> Tensor:
+    def entropy(self, logits: torch.Tensor, dim: int = 1) -> torch.Tensor:
         """In nats: 0 where the class is certain, log C where nothing is known; a probability of 0 counts 0."""
         logarithms = logits.log_softmax(dim=dim)
         probabilities = logarithms.exp()
@@ -66,11 +63,11 @@ class Exclusive:
         """The largest entropy there is: that of C equal probabilities."""
         return math.log(classes)
 
-    def confidence(self, probabilities: Tensor, dim: int = 0) -> Tensor:
+    def confidence(self, probabilities: torch.Tensor, dim: int = 0) -> torch.Tensor:
         """The largest probability."""
         return probabilities.amax(dim=dim)
 
-    def decided(self, logits: Tensor) -> Tensor:
+    def decided(self, logits: torch.Tensor) -> torch.Tensor:
         """The label (h, w) that logits (C, h, w) stand for, uint8: the id of the largest, of equal ones the first.
 
         On a processor NumPy compares class by class, in strips that stay in its cache: 5 to 9 times faster than with
@@ -88,7 +85,7 @@ class Exclusive:
         """For each class a mask, of the shape of the labels (arrays or tensors), of the pixels that belong to it."""
         return [labels == label for label in range(classes)]
 
-    def answers(self, labels: Tensor, classes: int) -> Tensor:
+    def answers(self, labels: torch.Tensor, classes: int) -> torch.Tensor:
         """Labels (N, h, w) as torch's losses and torchmetrics take them, int64."""
         return labels.long()
 
@@ -124,23 +121,23 @@ class Overlapping:
     dtype: ClassVar[type[np.generic]] = np.int32
     overlapping: ClassVar[bool] = True
 
-    def probabilities(self, logits: Tensor, dim: int = 1) -> Tensor:
+    def probabilities(self, logits: torch.Tensor, dim: int = 1) -> torch.Tensor:
         """Of a yes for each class."""
         return logits.sigmoid()
 
-    def as_logits(self, probabilities: Tensor) -> Tensor:
+    def as_logits(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Of a yes against a no."""
         limits = torch.finfo(probabilities.dtype)
         with torch.inference_mode():
             return probabilities.clamp_(min=limits.tiny, max=1 - limits.eps).logit_()
 
-    def mixed(self, logits: Tensor, log_weights: Tensor, *, over: int, dim: int) -> Tensor:
+    def mixed(self, logits: torch.Tensor, log_weights: torch.Tensor, *, over: int, dim: int) -> torch.Tensor:
         """Of the mean of each class's probability of a yes."""
         sigmoid = torch.nn.functional.logsigmoid
         yes, no = ((sigmoid(sign * logits) + log_weights).logsumexp(dim=over) for sign in (1, -1))
         return yes - no
 
-    def entropy(self, logits: Tensor, dim: int = 1) -> Tensor:
+    def entropy(self, logits: torch.Tensor, dim: int = 1) -> torch.Tensor:
         """In nats: the mean over the classes of the entropy of their yes or no."""
         # - p log p - (1 - p) log (1 - p), which neither overflows nor cancels.
         each = torch.nn.functional.softplus(-logits) + (1 - logits.sigmoid()) * logits
@@ -150,11 +147,11 @@ class Overlapping:
         """The largest entropy there is: that of even odds."""
         return math.log(2)
 
-    def confidence(self, probabilities: Tensor, dim: int = 0) -> Tensor:
+    def confidence(self, probabilities: torch.Tensor, dim: int = 0) -> torch.Tensor:
         """Probability of the least sure yes or no, from 0.5 to 1."""
         return torch.maximum(probabilities, 1 - probabilities).amin(dim=dim)
 
-    def decided(self, logits: Tensor) -> Tensor:
+    def decided(self, logits: torch.Tensor) -> torch.Tensor:
         """The classes of probability above one half, int32."""
         label = torch.zeros(logits.shape[1:], dtype=torch.int32, device=logits.device)
         for number, scores in enumerate(logits):
@@ -165,7 +162,7 @@ class Overlapping:
         """By their bits; what is not counted belongs to none."""
         return [(labels >= 0) & ((labels >> number) & 1 == 1) for number in range(classes)]
 
-    def answers(self, labels: Tensor, classes: int) -> Tensor:
+    def answers(self, labels: torch.Tensor, classes: int) -> torch.Tensor:
         """0 for no, 1 for yes, `ignore_index` where it is not counted, int64 (N, C, h, w)."""
         yes = torch.stack(self.planes(labels, classes), dim=1).long()
         return yes.masked_fill((labels == self.ignore_index)[:, None], self.ignore_index)

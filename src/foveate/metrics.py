@@ -1,7 +1,5 @@
 """Scores from a confusion matrix or of a grid's cells, Hausdorff distances, and whether two methods really differ."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
 from foveate.geometry import ceil_div
 from foveate.membership import Membership
@@ -52,7 +48,7 @@ class Scores:
         return dict(without_nan(asdict(self)))
 
 
-def scores_from(matrix: Tensor, names: list[str]) -> Scores:
+def scores_from(matrix: torch.Tensor, names: list[str]) -> Scores:
     """Scores from counts (C, C), rows = label, columns = prediction; of overlapping classes (C, 2, 2), each its own.
 
     A class without a labelled pixel in the evaluated data is left out of the means (its false positives still lower
@@ -107,7 +103,7 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def confusion_matrix(classes: int, membership: Membership) -> Metric:
+def confusion_matrix(classes: int, membership: Membership) -> "Metric":
     """A metric whose state is the (C, C) count of pixels, rows = label, columns = prediction.
 
     Of overlapping classes it is (C, 2, 2), the no and yes of each. `update(prediction, label)` adds pixels, given as
@@ -147,7 +143,7 @@ def permutation_p_value(first: Sequence[float], second: Sequence[float]) -> floa
     return as_far / len(splits)
 
 
-def loss_per_cell(logits: Tensor, labels: Tensor, cell: int, membership: Membership) -> Tensor:
+def loss_per_cell(logits: torch.Tensor, labels: torch.Tensor, cell: int, membership: Membership) -> torch.Tensor:
     """Mean cross entropy of the labelled pixels of every cell.
 
     Args:
@@ -165,8 +161,8 @@ def loss_per_cell(logits: Tensor, labels: Tensor, cell: int, membership: Members
 
 
 def pixel_losses(
-    logits: Tensor, answers: Tensor, membership: Membership, class_weights: Tensor | None = None
-) -> Tensor:
+    logits: torch.Tensor, answers: torch.Tensor, membership: Membership, class_weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Cross entropy (N, H, W) of each pixel, 0 where it is not counted; of overlapping classes the mean over them.
 
     Args:
@@ -177,14 +173,18 @@ def pixel_losses(
     """
     ignored = membership.ignore_index
     if not membership.overlapping:
-        return F.cross_entropy(logits, answers, class_weights, ignore_index=ignored, reduction="none")
-    losses = F.binary_cross_entropy_with_logits(logits, answers.clamp(min=0).float(), reduction="none")
+        return torch.nn.functional.cross_entropy(logits, answers, class_weights, ignore_index=ignored, reduction="none")
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, answers.clamp(min=0).float(), reduction="none"
+    )
     if class_weights is not None:
         losses = losses * class_weights.view(-1, 1, 1)
     return losses.mean(dim=1) * (answers[:, 0] != ignored)
 
 
-def iou_per_cell(prediction: Tensor, labels: Tensor, cell: int, classes: int, membership: Membership) -> Tensor:
+def iou_per_cell(
+    prediction: torch.Tensor, labels: torch.Tensor, cell: int, classes: int, membership: Membership
+) -> torch.Tensor:
     """Mean IoU of every cell over the classes that its labels or its prediction hold.
 
     Args:
@@ -206,7 +206,7 @@ def iou_per_cell(prediction: Tensor, labels: Tensor, cell: int, classes: int, me
         membership.planes(labels[counted], classes), membership.planes(prediction[counted], classes), strict=True
     )
 
-    def per_cell(chosen: Tensor) -> Tensor:
+    def per_cell(chosen: torch.Tensor) -> torch.Tensor:
         return torch.bincount(cells[chosen], minlength=rows * cols).view(rows, cols)
 
     found = [(per_cell(truth & guess), per_cell(truth | guess)) for truth, guess in pairs]
@@ -214,10 +214,10 @@ def iou_per_cell(prediction: Tensor, labels: Tensor, cell: int, classes: int, me
     return (hit / union.clamp(min=1)).sum(dim=-1) / (union > 0).sum(dim=-1)
 
 
-def _cell_sums(values: Tensor, cell: int) -> Tensor:
+def _cell_sums(values: torch.Tensor, cell: int) -> torch.Tensor:
     """Sums over cells, in an order that is always the same (a scatter's is not, on a GPU)."""
     height, width = values.shape
-    padded = F.pad(values, (0, -width % cell, 0, -height % cell))
+    padded = torch.nn.functional.pad(values, (0, -width % cell, 0, -height % cell))
     return padded.view(padded.shape[0] // cell, cell, -1, cell).sum(dim=(1, 3))
 
 
@@ -245,7 +245,7 @@ class Distances:
 
 
 def hausdorff_distances(
-    prediction: Tensor, labels: Tensor, classes: int, membership: Membership, step: int = 1
+    prediction: torch.Tensor, labels: torch.Tensor, classes: int, membership: Membership, step: int = 1
 ) -> list[float]:
     """The 95 % Hausdorff distance of every class in one image.
 

@@ -1,11 +1,9 @@
 """`foveate.load`, `Run`, `foveate.predict` and `foveate.evaluate`: what a trained run does."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,11 +82,11 @@ class Run(TrainedRun):
             raise ConfigError(f"give a folder for the results of {image}, as in run.predict({str(image)!r}, 'out')")
         return _predict_file(settled, image, out, **options)
 
-    def evaluate(self, split: str = "val", *, hausdorff: bool = False) -> Evaluation:
+    def evaluate(self, split: str = "val", *, hausdorff: bool = False) -> "Evaluation":
         """Predict and score every image of a split of the run's data: see `foveate.evaluate`."""
         return evaluate(self, split, hausdorff=hausdorff)
 
-    def tune(self, split: str = "val", *, budgets: Sequence[float] | None = None, overwrite: bool = False) -> Run:
+    def tune(self, split: str = "val", *, budgets: Sequence[float] | None = None, overwrite: bool = False) -> Self:
         """Choose on labelled images how the run spends each budget of passes, and note it in the run's folder.
 
         Args:
@@ -136,7 +134,7 @@ class Run(TrainedRun):
         done = export(self, Path(path), view=view, pixel_size=size, overwrite=overwrite)
         return [one.path for one in done]
 
-    def _settled(self, budget: float | str | None, outputs: Sequence[str] | None, overrides: Sequence[str]) -> Run:
+    def _settled(self, budget: float | str | None, outputs: Sequence[str] | None, overrides: Sequence[str]) -> Self:
         """This run with other settings of inference."""
         changes = list(overrides)
         if budget is not None:
@@ -227,7 +225,7 @@ def predict(
 
 def evaluate(
     run: AnyPath | TrainedRun, split: str = "val", *, hausdorff: bool = False, overrides: Sequence[str] = ()
-) -> Evaluation:
+) -> "Evaluation":
     """Predict and score every image of a split, whole.
 
     Args:

@@ -1,13 +1,11 @@
 """`Area`: which pixels of an image are looked at: those in polygons of interest, with data, with tissue."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import shapely
@@ -51,7 +49,7 @@ class TissueMask(NamedTuple):
     size: Size  # of the slide, level-0 pixels
 
     @classmethod
-    def of(cls, slide: ImageReader) -> TissueMask:
+    def of(cls, slide: ImageReader) -> Self:
         """Find the tissue of a slide from its overview.
 
         Glass is grey or white, and stains are colours: the saturation is smoothed by a median and parted by Otsu's
@@ -147,7 +145,7 @@ class Polygons:
         """Whether the rectangle around any polygon meets a window."""
         return bool(self._near(window))
 
-    def shared_with(self, other: Polygons) -> float:
+    def shared_with(self, other: Self) -> float:
         """The area that lies in both regions, pixels."""
         both = (shapely.union_all([shapely.make_valid(shape(s)) for s in region._shapes]) for region in (self, other))
         return float(shapely.intersection(*both).area)

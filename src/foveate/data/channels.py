@@ -1,17 +1,14 @@
 """From the bands of a file to normalised channels of a network, and whether an image is as those of training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foveate.data.config import DataConfig
 from foveate.data.readers.pyramid import ImageReader
@@ -61,7 +58,7 @@ class Normalisation:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, config: DataConfig, dtype: np.dtype[Any]) -> Normalisation:
+    def of(cls, config: DataConfig, dtype: np.dtype[Any]) -> Self:
         """The normalisation for images of this type: without `data.scale` the type's range is taken, 1 for floats.
 
         Raises:
@@ -72,7 +69,7 @@ class Normalisation:
             raise DatasetError(f"images of {dtype} have no obvious range; set data.scale to their largest value")
         return cls(scale, tuple(config.channel_mean), tuple(config.channel_std))
 
-    def __call__(self, batch: Tensor, out: Tensor | None = None) -> Tensor:
+    def __call__(self, batch: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Raw values (..., C, h, w) of any real type as normalised floats, on the batch's device; in `out` where given.
 
         The two steps are joined into one multiplication and one addition. NaN, which floats have where there is no
@@ -92,7 +89,7 @@ class Normalisation:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def _gain_and_offset(how: Normalisation, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _gain_and_offset(how: Normalisation, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """(C, 1, 1) each; kept, as bringing them to a device would wait for it at every batch."""
     gain = 1 / torch.tensor(how.std, dtype=torch.float64)
     offset = -torch.tensor(how.mean, dtype=torch.float64) * gain
@@ -173,7 +170,7 @@ class Values(NamedTuple):
     high: NDArray[np.float64]
 
     @classmethod
-    def of(cls, image: ImageReader, channels: Sequence[int]) -> Values | None:
+    def of(cls, image: ImageReader, channels: Sequence[int]) -> Self | None:
         """Of windows spread over an image; of bytes their whole range, so that none are read.
 
         Windows that cannot be read are left out. None where nothing is known of a channel.
@@ -185,7 +182,7 @@ class Values(NamedTuple):
         return cls(*np.nanpercentile(pixels, _PERCENTILES, axis=1)) if known else None
 
     @classmethod
-    def of_training(cls, trained: TrainedOn) -> Values | None:
+    def of_training(cls, trained: TrainedOn) -> Self | None:
         """Those that were seen in training."""
         known = trained.low is not None and trained.high is not None
         return cls(np.array(trained.low), np.array(trained.high)) if known else None
@@ -227,7 +224,7 @@ class Kind(NamedTuple):
     pixel_size: float | None
 
     @classmethod
-    def of(cls, image: ImageReader, channels: Sequence[int]) -> Kind:
+    def of(cls, image: ImageReader, channels: Sequence[int]) -> Self:
         """Of an open image."""
         names = tuple(image.band_names[channel] if image.band_names else "" for channel in channels)
         scaling = tuple(image.scaling[channel] if image.scaling else (1.0, 0.0) for channel in channels)

@@ -1,13 +1,11 @@
 """What is labelled where: classes by split, the cells that hold each class, and which of them training looks at."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -41,20 +39,20 @@ class Tally:
     left_out: IntArray  # (causes, classes) that are of a class and do not count, by the causes of `LEFT_OUT`
 
     @classmethod
-    def none(cls, classes: int) -> Tally:
+    def none(cls, classes: int) -> Self:
         """No pixel at all."""
         return cls(np.zeros(classes, np.int64), 0, np.zeros((len(LEFT_OUT), classes), np.int64))
 
     @classmethod
-    def of(cls, ids: LabelArray, left_out: NDArray[np.uint8], classes: int, membership: Membership) -> Tally:
+    def of(cls, ids: LabelArray, left_out: NDArray[np.uint8], classes: int, membership: Membership) -> Self:
         """The pixels of a part of the labels, see `LabelReader.parts`."""
         found = membership.counts(ids, left_out, len(LEFT_OUT) + 1, classes)
         return cls(found[0, :classes], int(found[:, classes].sum()), found[1:, :classes])
 
-    def __add__(self, other: Tally) -> Tally:
+    def __add__(self, other: Self) -> "Tally":
         return Tally(self.counts + other.counts, self.ignored + other.ignored, self.left_out + other.left_out)
 
-    def scaled(self, factor: float) -> Tally:
+    def scaled(self, factor: float) -> "Tally":
         """As many times as many pixels."""
         counts, left_out = (np.rint(part * factor).astype(np.int64) for part in (self.counts, self.left_out))
         return Tally(counts, round(self.ignored * factor), left_out)
@@ -70,7 +68,7 @@ class SplitLabels:
     estimated: bool = False  # whether they were counted in parts of the images only
 
     @classmethod
-    def of_training(cls, images: Sequence[ImageLabels]) -> SplitLabels:
+    def of_training(cls, images: Sequence["ImageLabels"]) -> Self:
         """What was indexed of the images that are trained on."""
         return cls("train", len(images), sum((image.tally for image in images[1:]), images[0].tally))
 

@@ -1,16 +1,13 @@
 """The training item: the windows of one place, what the policy and the network need of them, and how it is changed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
 from numpy.random import Generator
-from torch import Tensor
 
 from foveate.data.labels import LabelReader
 from foveate.data.readers.pyramid import ImageReader
@@ -92,13 +89,13 @@ class Location(NamedTuple):
             window, level-0 pixels.
     """
 
-    overview: Tensor
-    patches: Tensor
-    label: Tensor
-    window_labels: Tensor
-    scales: Tensor
-    nesting: Tensor
-    place: Tensor = torch.empty(0, 5, dtype=torch.int64)
+    overview: torch.Tensor
+    patches: torch.Tensor
+    label: torch.Tensor
+    window_labels: torch.Tensor
+    scales: torch.Tensor
+    nesting: torch.Tensor
+    place: torch.Tensor = torch.empty(0, 5, dtype=torch.int64)
 
 
 class LocationBatch(Location):
@@ -108,16 +105,16 @@ class LocationBatch(Location):
     """
 
     @classmethod
-    def stack(cls, locations: Sequence[Location]) -> LocationBatch:
+    def stack(cls, locations: Sequence[Location]) -> Self:
         """One batch of single locations."""
         return cls(*(torch.stack(parts) for parts in zip(*locations, strict=True)))
 
     @classmethod
-    def concatenate(cls, batches: Sequence[LocationBatch]) -> LocationBatch:
+    def concatenate(cls, batches: Sequence[Self]) -> Self:
         """One batch of several, in order."""
         return cls(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
-    def of_image(self, number: int) -> LocationBatch:
+    def of_image(self, number: int) -> Self:
         """The same, all of one image, by its place in its split."""
         self.place[:, 0] = number
         return self
@@ -170,7 +167,7 @@ def windows_as_predicted(cell: Window, scales: ScaleSet) -> list[Planned]:
     return planned
 
 
-def nesting_of(planned: Sequence[Planned]) -> Tensor:
+def nesting_of(planned: Sequence[Planned]) -> torch.Tensor:
     """Where windows lie in their parents, (M, 4) int64: place of the parent, top, left, and side left over.
 
     The first is -1, and the others 0, for a window without a parent.
@@ -186,7 +183,7 @@ def nesting_of(planned: Sequence[Planned]) -> Tensor:
     return torch.tensor(rows)
 
 
-def moved_nesting(nesting: Tensor, vertical: bool, horizontal: bool, turns: int) -> Tensor:
+def moved_nesting(nesting: torch.Tensor, vertical: bool, horizontal: bool, turns: int) -> torch.Tensor:
     """The nesting (M, 4) after every window was mirrored, then turned counter-clockwise by quarters, in itself."""
     parent, top, left, slack = nesting.unbind(dim=1)
     top = slack - top if vertical else top
@@ -257,14 +254,14 @@ def read_location(
     )
 
 
-def _patch(image: ImageReader, planned: Planned, scales: ScaleSet, channels: Sequence[int]) -> Tensor:
+def _patch(image: ImageReader, planned: Planned, scales: ScaleSet, channels: Sequence[int]) -> torch.Tensor:
     """(C, P, P), of a window."""
     parts = scales.parts(planned.scale)
     pictures = (image.read(planned.window.centred(view), Size.square(pixels))[channels] for view, pixels in parts)
     return assembled([_as_batchable(picture) for picture in pictures], scales)
 
 
-def _as_batchable(raster: Raster) -> Tensor:
+def _as_batchable(raster: Raster) -> torch.Tensor:
     return torch.from_numpy(raster if raster.dtype == np.uint8 else raster.astype(np.float32))
 
 
@@ -303,17 +300,17 @@ class Augmentation:
             overview=self._raw(overview, location.overview), patches=self._raw(patches, location.patches)
         )
 
-    def _coloured(self, pixels: Tensor) -> Any:
+    def _coloured(self, pixels: torch.Tensor) -> Any:
         """As torchvision wants it: floats in [0, 1], and channels that are not colours as images of their own."""
         values = pixels / self._scale if pixels.is_floating_point() else pixels
         return import_module("torchvision.tv_tensors").Image(values if pixels.shape[-3] == 3 else values.unsqueeze(-3))
 
-    def _raw(self, image: Tensor, original: Tensor) -> Tensor:
-        values: Tensor = image.as_subclass(Tensor).reshape(original.shape)
+    def _raw(self, image: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+        values: torch.Tensor = image.as_subclass(torch.Tensor).reshape(original.shape)
         return values * self._scale if original.is_floating_point() else values
 
 
-def _moved(pixels: Tensor, vertical: bool, horizontal: bool, turns: int) -> Tensor:
+def _moved(pixels: torch.Tensor, vertical: bool, horizontal: bool, turns: int) -> torch.Tensor:
     axes = [axis for axis, flip in ((-2, vertical), (-1, horizontal)) if flip]
     flipped = torch.flip(pixels, axes) if axes else pixels
     return torch.rot90(flipped, turns, (-2, -1)).contiguous()

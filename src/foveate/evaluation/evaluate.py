@@ -1,7 +1,5 @@
 """Evaluate labelled images from the scores of their blocks, which may come in any order from several processes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -100,7 +98,7 @@ class Evaluation:
         """Write the plain values as JSON with a checksum; `OutputExistsError` when the file may not be replaced."""
         write_text(path, sealed(self.tree()), overwrite=overwrite)
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """The IoU of every class, as matplotlib's figure."""
         return scores_figure(self.scores)
 
@@ -232,7 +230,7 @@ def scores_html(scores: Scores, caption: str = "") -> str:
     return table_html(header, [*rows, mean], caption)
 
 
-def scores_figure(scores: Scores) -> Figure:
+def scores_figure(scores: Scores) -> "Figure":
     """The IoU of every class as bars, and their mean as a line; a class without a labelled pixel has no bar."""
     # Slow to import, and nothing else here needs it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415

@@ -1,12 +1,10 @@
 """Maps of an evaluated image: loss, IoU, scales and passes by cell, and the predicted classes, coarse enough to see."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -42,7 +40,7 @@ class MapFiles(NamedTuple):
     preview: Path
 
     @classmethod
-    def in_folder(cls, folder: Path, stem: str) -> MapFiles:
+    def in_folder(cls, folder: Path, stem: str) -> Self:
         """The files for an image of this stem."""
         names = ("loss.tif", "iou.tif", "scales.tif", "passes.tif", "classes.tif", "preview.png")
         return cls(*(folder / f"{stem}.{name}" for name in names))

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foveate.data.area import Area
 from foveate.data.labels import LabelReader
@@ -174,7 +173,7 @@ class _Tiles:
         self._estimator = segmenter.estimator
         self._queue: SimpleQueue[tuple[Window, FloatArray]] = SimpleQueue()
 
-    def add(self, cells: Window, logits: Tensor) -> None:
+    def add(self, cells: Window, logits: torch.Tensor) -> None:
         self._queue.put((cells, scale_probabilities(logits, self._estimator).float().numpy()))
 
     def take(self) -> tuple[tuple[Window, FloatArray], ...]:
@@ -208,7 +207,7 @@ def _score(done: FinishedBlock, labels: LabelArray, scoring: Scoring, step: int)
     )
 
 
-def _cell_maps(logits: Tensor, guess: Tensor, truth: Tensor, scoring: Scoring) -> CellMaps:
+def _cell_maps(logits: torch.Tensor, guess: torch.Tensor, truth: torch.Tensor, scoring: Scoring) -> CellMaps:
     loss = loss_per_cell(logits, truth.to(logits.device), scoring.cell, scoring.membership)
     iou = iou_per_cell(guess, truth, scoring.cell, scoring.classes, scoring.membership)
     return CellMaps(loss.cpu().numpy(), iou.numpy())

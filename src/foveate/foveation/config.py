@@ -1,11 +1,9 @@
 """Configuration of the foveation: the fields of view, in pixels or as lengths, and the estimator, by its name."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias, Union, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -96,7 +94,7 @@ class FoveationConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> FoveationConfig:
+    def _consistent(self) -> Self:
         scales = self.scales
         if isinstance(self.estimator, Cascade):
             self.estimator.check_looks(self.fields_of_view[::-1])

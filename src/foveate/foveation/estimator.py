@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from foveate.config_base import Section
 from foveate.package import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from foveate.patches.scales import ScaleSet
+from foveate.patches.scales import ScaleSet
 
 
 class Draw(NamedTuple):
@@ -35,8 +31,8 @@ class Look(NamedTuple):
         weight: (N,) how much its prediction counts among the place's looks; zero: it is not passed at all.
     """
 
-    scale_weights: Tensor
-    weight: Tensor
+    scale_weights: torch.Tensor
+    weight: torch.Tensor
 
 
 class Asked(NamedTuple):
@@ -50,9 +46,9 @@ class Asked(NamedTuple):
     """
 
     shape: tuple[int, ...]
-    policy: Callable[[], Tensor]
+    policy: Callable[[], torch.Tensor]
     seed: int = 0
-    drawn: Tensor | None = None
+    drawn: torch.Tensor | None = None
 
 
 class Reading(NamedTuple):
@@ -95,8 +91,8 @@ class LossParts(NamedTuple):
         parts: each loss in use before weighting, scalars without a gradient.
     """
 
-    total: Tensor
-    parts: dict[str, Tensor]
+    total: torch.Tensor
+    parts: dict[str, torch.Tensor]
 
 
 class LocationOutput(NamedTuple):
@@ -111,11 +107,11 @@ class LocationOutput(NamedTuple):
         auxiliary: (N, C, T, T) of each further head that a network with deep supervision has in training.
     """
 
-    logits: Tensor
-    scale_logits: Tensor
-    scale_weights: Tensor
-    own_logits: Tensor
-    auxiliary: tuple[Tensor, ...] = ()
+    logits: torch.Tensor
+    scale_logits: torch.Tensor
+    scale_weights: torch.Tensor
+    own_logits: torch.Tensor
+    auxiliary: tuple[torch.Tensor, ...] = ()
 
 
 class Passing(Protocol):
@@ -123,10 +119,10 @@ class Passing(Protocol):
 
     scales: ScaleSet
 
-    def pass_mixed(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
+    def pass_mixed(self, scale_logits: torch.Tensor, patches: torch.Tensor, weights: torch.Tensor) -> LocationOutput:
         """One pass for each location, of the weighted sum of its patches."""
 
-    def pass_each(self, scale_logits: Tensor, patches: Tensor, weights: Tensor) -> LocationOutput:
+    def pass_each(self, scale_logits: torch.Tensor, patches: torch.Tensor, weights: torch.Tensor) -> LocationOutput:
         """One pass for each location and scale; the predictions are mixed by the softmax of the logits."""
 
 
@@ -134,25 +130,25 @@ class Labelled(Protocol):
     """The labels of N locations, see `foveate.data.locations.LocationBatch`."""
 
     @property
-    def label(self) -> Tensor:
+    def label(self) -> torch.Tensor:
         """(N, T, T) of the targets."""
 
     @property
-    def window_labels(self) -> Tensor:
+    def window_labels(self) -> torch.Tensor:
         """(N, S', P, P) of the patches' windows."""
 
     @property
-    def scales(self) -> Tensor:
+    def scales(self) -> torch.Tensor:
         """(N, S') scale of each patch."""
 
 
 class Criterion(Protocol):
     """The segmentation loss, see `foveate.training.losses.SegmentationLoss`."""
 
-    def of_heads(self, heads: Sequence[Tensor], label: Tensor) -> LossParts:
+    def of_heads(self, heads: Sequence[torch.Tensor], label: torch.Tensor) -> LossParts:
         """Of logits (N, C, h, w), resampled to labels (N, H, W) where they differ; further heads are auxiliary."""
 
-    def of_each(self, logits: Tensor, label: Tensor) -> Tensor:
+    def of_each(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """(N,) of each location alone, without a gradient."""
 
 
@@ -166,7 +162,7 @@ class Estimator(Section):
     """
 
     @abstractmethod
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: Draw) -> torch.Tensor:
         """How the patches of a place are mixed in training, (N, S), from its logits (N, S); each row sums to one.
 
         They say how much of each scale's patch enters the network's input, and how much of each scale's aligned output
@@ -174,7 +170,7 @@ class Estimator(Section):
         """
 
     @abstractmethod
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: torch.Tensor) -> list[Look]:
         """The passes of N places at inference, from their logits (N, S): deterministic.
 
         See `one_look`, `each_scale`. A one-hot row costs reading one patch.
@@ -184,11 +180,11 @@ class Estimator(Section):
         """What is read of a location, of `scales` in all: every scale, for one pass of their mixture."""
         return Reading(tuple(range(scales)))
 
-    def logits(self, asked: Asked) -> Tensor:
+    def logits(self, asked: Asked) -> torch.Tensor:
         """What `weights` and `looks` get: zeros where nothing is learned, see `Learned`."""
         return torch.zeros(asked.shape)
 
-    def train(self, model: Passing, logits: Tensor, patches: Tensor, draw: Draw) -> LocationOutput:
+    def train(self, model: Passing, logits: torch.Tensor, patches: torch.Tensor, draw: Draw) -> LocationOutput:
         """The pass of a training step.
 
         Args:
@@ -217,11 +213,11 @@ class Estimator(Section):
 class Learned(Estimator):
     """An estimator whose logits are the policy network's, which learns with the segmentation network."""
 
-    def logits(self, asked: Asked) -> Tensor:
+    def logits(self, asked: Asked) -> torch.Tensor:
         """The policy's."""
         return asked.policy()
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: torch.Tensor) -> list[Look]:
         """One pass of the most probable scale."""
         return one_look(one_hot_argmax(logits))
 
@@ -236,22 +232,22 @@ class Joint(Estimator):
         """The narrowest and the widest."""
         return Reading((0, scales - 1))
 
-    def weights(self, logits: Tensor, draw: Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: Draw) -> torch.Tensor:
         """A half of each of the two, (N, S)."""
         weights = torch.zeros_like(logits, requires_grad=False)
         weights[:, [0, -1]] = 0.5
         return weights
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: torch.Tensor) -> list[Look]:
         """One pass of both."""
         return one_look(self.weights(logits, Draw()))
 
     @abstractmethod
-    def joined(self, patches: Tensor, scales: ScaleSet) -> Tensor:
+    def joined(self, patches: torch.Tensor, scales: ScaleSet) -> torch.Tensor:
         """What the network gets (N, C, h, w) of the narrowest and the widest patch (N, 2, C, P, P)."""
 
     @abstractmethod
-    def around(self, network: nn.Module, scales: ScaleSet) -> nn.Module:
+    def around(self, network: torch.nn.Module, scales: ScaleSet) -> torch.nn.Module:
         """The module that takes this, and returns logits (N, classes, h', w') over the target.
 
         Raises:
@@ -265,7 +261,7 @@ class Pyramid(Estimator):
     There is no policy: where to look closer follows from the prediction itself.
     """
 
-    def looks(self, logits: Tensor) -> list[Look]:
+    def looks(self, logits: torch.Tensor) -> list[Look]:
         """One look of each scale, which count alike."""
         return each_scale(equal_weights(logits))
 
@@ -275,38 +271,38 @@ class Pyramid(Estimator):
         return Walk("pyramid", "fixed", by_probability=True)
 
 
-def one_look(weights: Tensor) -> list[Look]:
+def one_look(weights: torch.Tensor) -> list[Look]:
     """One pass at every place, of the mixture that the weights (N, S) say."""
     return [Look(weights, torch.ones(len(weights), device=weights.device))]
 
 
-def each_scale(weights: Tensor) -> list[Look]:
+def each_scale(weights: torch.Tensor) -> list[Look]:
     """One pass of each scale at every place; weights (N, S) say how much each counts."""
     one_hot = torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device)
     return [Look(one_hot[s].expand(len(weights), -1), weights[:, s]) for s in range(weights.shape[-1])]
 
 
-def shares_of(looks: Sequence[Look]) -> Tensor:
+def shares_of(looks: Sequence[Look]) -> torch.Tensor:
     """How much each scale counts at N places, (N, S), whose looks these are."""
     return torch.stack([look.scale_weights * look.weight[:, None] for look in looks]).sum(dim=0)
 
 
-def equal_weights(logits: Tensor) -> Tensor:
+def equal_weights(logits: torch.Tensor) -> torch.Tensor:
     """The same weight for every scale, in the shape (N, S) of the logits."""
     return torch.full_like(logits, 1 / logits.shape[-1], requires_grad=False)
 
 
-def gumbel_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+def gumbel_noise(like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """Noise whose argmax, added to logits, is a draw from their softmax (the Gumbel-max trick); shape of `like`."""
     uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
     return -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
 
 
-def seeded_noise(asked: Asked) -> Tensor:
+def seeded_noise(asked: Asked) -> torch.Tensor:
     """Gumbel noise in the place of logits, which depends on the seed only: a place is the same every time."""
     return gumbel_noise(torch.empty(asked.shape), torch.Generator().manual_seed(asked.seed))
 
 
-def one_hot_argmax(values: Tensor) -> Tensor:
+def one_hot_argmax(values: torch.Tensor) -> torch.Tensor:
     """One-hot rows (N, S) at the largest value, the narrowest of equals; no gradient, dtype kept."""
     return torch.nn.functional.one_hot(values.argmax(dim=-1), values.shape[-1]).to(values.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,9 +12,6 @@ from foveate.errors import ConfigError
 from foveate.foveation import estimator as base
 from foveate.package import torch
 from foveate.types import Entrance, Handed
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class FixedScale(base.Estimator):
@@ -34,13 +31,13 @@ class FixedScale(base.Estimator):
         """The one scale."""
         return base.Reading((self.index,), windows=self.own_window)
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """The same one-hot row for every location, (N, S)."""
         weights = torch.zeros_like(logits, requires_grad=False)
         weights[:, self.index] = 1
         return weights
 
-    def looks(self, logits: Tensor) -> list[base.Look]:
+    def looks(self, logits: torch.Tensor) -> list[base.Look]:
         """One pass of the one scale."""
         return base.one_look(self.weights(logits, base.Draw()))
 
@@ -55,7 +52,7 @@ class Ensemble(base.Estimator):
 
     name: Literal["ensemble"] = "ensemble"
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """Nothing to train.
 
         Raises:
@@ -65,7 +62,7 @@ class Ensemble(base.Estimator):
             "an ensemble cannot be trained directly: train a model with each FixedScale, then combine them"
         )
 
-    def looks(self, logits: Tensor) -> list[base.Look]:
+    def looks(self, logits: torch.Tensor) -> list[base.Look]:
         """One pass of each scale, which count alike."""
         return base.each_scale(base.equal_weights(logits))
 
@@ -94,7 +91,7 @@ class GumbelSoftmax(base.Learned):
         """The temperature after this share of the training."""
         return float(self.tau_end ** min(max(progress, 0.0), 1.0))
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """A one-hot sample per row, (N, S); a relaxed one where it is soft."""
         soft = ((logits + base.gumbel_noise(logits, draw.generator)) / self.temperature(draw.progress)).softmax(dim=-1)
         return base.one_hot_argmax(soft) + (soft - soft.detach()) if self.name == "gumbel" else soft
@@ -120,7 +117,7 @@ class Mixture(base.Learned):
     own_window: float = Field(default=1.0, ge=0)
     top: int | None = Field(default=1, ge=1)
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """The probabilities, (N, S)."""
         return logits.softmax(dim=-1)
 
@@ -128,11 +125,13 @@ class Mixture(base.Learned):
         """Every scale, each for a pass of its own."""
         return base.Reading(tuple(range(scales)), passes=scales, windows=self.own_window)
 
-    def train(self, model: base.Passing, logits: Tensor, patches: Tensor, draw: base.Draw) -> base.LocationOutput:
+    def train(
+        self, model: base.Passing, logits: torch.Tensor, patches: torch.Tensor, draw: base.Draw
+    ) -> base.LocationOutput:
         """A pass of every scale, whose predictions are mixed."""
         return model.pass_each(logits, patches, self.weights(logits, draw))
 
-    def looks(self, logits: Tensor) -> list[base.Look]:
+    def looks(self, logits: torch.Tensor) -> list[base.Look]:
         """One pass of the most probable scale, or one of each scale that counts."""
         if self.top == 1:
             return super().looks(logits)
@@ -159,7 +158,7 @@ class CoarseFirst(base.Pyramid):
 
     name: Literal["coarse_first"] = "coarse_first"
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """One-hot rows (N, S) at the scales that were drawn."""
         return base.one_hot_argmax(logits)
 
@@ -167,7 +166,7 @@ class CoarseFirst(base.Pyramid):
         """One of the scales, which is drawn, each as often as the others; target and whole window count alike."""
         return base.Reading(tuple(range(scales)), windows=1, drawn=True)
 
-    def logits(self, asked: base.Asked) -> Tensor:
+    def logits(self, asked: base.Asked) -> torch.Tensor:
         """The scales that were drawn when the places were read; else noise, which makes each equally likely."""
         return base.seeded_noise(asked) if asked.drawn is None else asked.drawn
 
@@ -232,7 +231,7 @@ class Cascade(base.Pyramid):
         passes = 1 + self.wide_elsewhere + self.closer_per_wide * (scales - 1)
         return base.Reading(tuple(range(scales)), passes, windows=1, nested=(self.closer_per_wide, self.wide_elsewhere))
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """The same share of every look, (N, S)."""
         return base.equal_weights(logits)
 
@@ -241,7 +240,7 @@ class Cascade(base.Pyramid):
     ) -> base.LossParts:
         """The mean over the looks, however many windows each has, of the loss on their own windows."""
         pattern = batch.scales[0].tolist()
-        losses: dict[int, Tensor] = {}
+        losses: dict[int, torch.Tensor] = {}
         for scale in sorted(set(pattern)):
             mine = [j for j, other in enumerate(pattern) if other == scale]
             heads = [head[:, mine].flatten(0, 1) for head in (output.own_logits, *output.auxiliary)]

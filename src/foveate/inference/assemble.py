@@ -1,11 +1,9 @@
 """Put the stored blocks of an image together: one pass in a fixed order; and sum up what was done."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,7 +38,7 @@ class PredictionFiles:
     summary: Path
 
     @classmethod
-    def in_folder(cls, folder: Path, stem: str) -> PredictionFiles:
+    def in_folder(cls, folder: Path, stem: str) -> Self:
         """The files for an image of this stem."""
         names = ("classes.tif", "fov.tif", "preview.png", "json")
         return cls(*(folder / f"{stem}.{name}" for name in names))

@@ -1,7 +1,5 @@
 """The prediction of one image: what is done, with which run, and where the results go."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence

@@ -1,11 +1,9 @@
 """A bound on the memory of a prediction, from what decides it; and blocks and batches that keep it below a limit."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
@@ -93,7 +91,7 @@ class MemoryModel:
         config: InferenceConfig,
         classes: int,
         area: Area | None = None,
-    ) -> MemoryModel:
+    ) -> Self:
         """The model of an image, of which `area` is looked at (None for all); the network is tried on one patch."""
         return cls(
             segmenter,

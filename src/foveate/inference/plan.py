@@ -1,7 +1,5 @@
 """How an image is cut into blocks, and how it is looked at: settled once, where a job begins, and handed on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +102,7 @@ class LookPlan:
     map: PassMap
 
     @classmethod
-    def of(cls, config: InferenceConfig, estimator: Estimator, scales: ScaleSet) -> LookPlan:
+    def of(cls, config: InferenceConfig, estimator: Estimator, scales: ScaleSet) -> "LookPlan":
         """As configured, or as the estimator wants it; given looks are those of a pyramid.
 
         Raises:

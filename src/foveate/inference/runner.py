@@ -1,7 +1,5 @@
 """The network on its device: the sizes that fit it, batches of one shape, and how many passes a second it makes."""
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Callable, Sequence
@@ -104,11 +102,11 @@ class Seen:
     logits: Tensor
     handed: Tensor | None = None
 
-    def of(self, rows: int | slice) -> Seen:
+    def of(self, rows: int | slice) -> "Seen":
         """What is made of some of the passes, or of one, without the axis N."""
         return self.after(lambda values: values[rows])
 
-    def after(self, work: Callable[[Tensor], Tensor]) -> Seen:
+    def after(self, work: Callable[[Tensor], Tensor]) -> "Seen":
         """The same after some work on each of the tensors."""
         return Seen(work(self.logits), None if self.handed is None else work(self.handed))
 

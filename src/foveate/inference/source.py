@@ -1,7 +1,5 @@
 """The image as the network wants it: the right bands on the right device, read by threads, and the inputs of passes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -9,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -49,7 +47,7 @@ class PixelSource:
     device: torch.device
     opener: Callable[[], ImageReader] | None = None
     notes: tuple[str, ...] = ()
-    readers: Readers | None = None
+    readers: "Readers | None" = None
 
     @classmethod
     def of(
@@ -58,7 +56,7 @@ class PixelSource:
         config: DataConfig,
         device: torch.device,
         opener: Callable[[], ImageReader] | None = None,
-    ) -> PixelSource:
+    ) -> Self:
         """The source as the data section of a configuration describes it.
 
         Raises:

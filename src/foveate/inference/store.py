@@ -1,7 +1,5 @@
 """The finished blocks of one image, kept on disk until all are there; the files are the journal."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -10,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from foveate.config_base import ConfigTree, differences
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, StoredBlockError
@@ -53,7 +51,7 @@ class BlockStore:
         resume: bool,
         overwrite: bool,
         tell: Callable[[str], None] = lambda _: None,
-    ) -> Iterator[BlockStore]:
+    ) -> Iterator[Self]:
         """Open the store for the process that leads; no other can meanwhile.
 
         A store that holds no block once the context ends with an error is removed.
@@ -84,7 +82,7 @@ class BlockStore:
                     store.remove()
 
     @classmethod
-    def joining(cls, path: Path, plan: ConfigTree, total: int) -> BlockStore | None:
+    def joining(cls, path: Path, plan: ConfigTree, total: int) -> Self | None:
         """The store that another process leads; None when it is gone, as all is done.
 
         Raises:

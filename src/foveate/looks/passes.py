@@ -1,7 +1,5 @@
 """Which patches pass through the network and where each counts, and the map of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -31,7 +29,7 @@ class Passes(NamedTuple):
     def __len__(self) -> int:  # a NamedTuple would count its fields
         return len(self.weight)
 
-    def select(self, rows: slice | Tensor) -> Passes:
+    def select(self, rows: slice | Tensor) -> "Passes":
         """Some of the passes: a slice, or one boolean each."""
         tops, lefts, side = self.supports
         return Passes(Windows(tops[rows], lefts[rows], side), self.scale_weights[rows], self.weight[rows])

@@ -1,11 +1,9 @@
 """The pyramid cover: nested grids of windows, what closer ones are expected to bring, and the price of a budget."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +48,7 @@ class PyramidGrid:
     sides: tuple[int, ...]
 
     @classmethod
-    def of(cls, image: Size, looks: Sequence[PyramidLook]) -> PyramidGrid:
+    def of(cls, image: Size, looks: Sequence[PyramidLook]) -> Self:
         """The grids of some looks; a support is the largest multiple of the one before within its kept part.
 
         Args:

@@ -1,7 +1,5 @@
 """A network by name (`build_network`), and what it costs (`network_cost`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +8,6 @@ from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -63,7 +60,7 @@ def build_network(
     return network
 
 
-def _built(recipe: Recipe, name: str, *, pretrained: bool) -> nn.Module:
+def _built(recipe: "Recipe", name: str, *, pretrained: bool) -> nn.Module:
     try:
         return recipe.build(pretrained=pretrained)
     except NetworkError:
@@ -182,7 +179,9 @@ class SingleValueBatchNorm2d(nn.BatchNorm2d):
         """Normalise (N, C, H, W)."""
         if not self.training or input.numel() != input.shape[1] or self.running_mean is None:
             return super().forward(input)
-        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return nn.functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 def allow_single_values(network: nn.Module) -> None:

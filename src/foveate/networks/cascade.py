@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
@@ -46,8 +44,10 @@ class Context(NamedTuple):
             for side, count in zip(self.seen.shape[-2:], (height, width), strict=True)
         ]
         grid = self._centres(height * factors[0], width * factors[1])
-        found = F.grid_sample(self.seen.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-        found = F.avg_pool2d(found, factors) if max(factors) > 1 else found
+        found = nn.functional.grid_sample(
+            self.seen.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        found = nn.functional.avg_pool2d(found, factors) if max(factors) > 1 else found
         return found if self.kept is None else found * self.kept.view(-1, 1, 1, 1).to(found.dtype)
 
     def _centres(self, height: int, width: int) -> Tensor:
@@ -244,8 +244,8 @@ def _shrunk(values: Tensor, side: int) -> Tensor:
     if (height, width) == (side, side):
         return values
     if height % side == 0 and width % side == 0:
-        return F.avg_pool2d(values, (height // side, width // side))
-    return F.interpolate(values, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+        return nn.functional.avg_pool2d(values, (height // side, width // side))
+    return nn.functional.interpolate(values, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _copies(network: nn.Module, looks: int, share: bool) -> list[nn.Module]:
@@ -259,7 +259,7 @@ def _copies(network: nn.Module, looks: int, share: bool) -> list[nn.Module]:
 def _tie(network: nn.Module, other: nn.Module) -> None:
     for one, same in zip(network.modules(), other.modules(), strict=True):
         # A look's statistics are its own; so are what they are turned into.
-        if not isinstance(one, _NormBase):
+        if not isinstance(one, nn.modules.batchnorm._NormBase):
             for name, parameter in one.named_parameters(recurse=False):
                 setattr(same, name, parameter)
 

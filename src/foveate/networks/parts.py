@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -79,7 +78,7 @@ class EncoderDecoder(nn.Module):
 
 
 def _resized(logits: Tensor, image: Tensor) -> Tensor:
-    return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    return nn.functional.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
 @contextmanager

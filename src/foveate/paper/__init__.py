@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from foveate.errors import ConfigError
 from foveate.foveation import estimator as base
 from foveate.package import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from foveate.patches.scales import ScaleSet
+from foveate.patches.scales import ScaleSet
 
 
 class RandomScale(base.Estimator):
@@ -23,15 +19,15 @@ class RandomScale(base.Estimator):
 
     name: Literal["random"] = "random"
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """One-hot rows (N, S), each scale as likely as any other, whatever the logits."""
         return base.one_hot_argmax(base.gumbel_noise(logits, draw.generator))
 
-    def logits(self, asked: base.Asked) -> Tensor:
+    def logits(self, asked: base.Asked) -> torch.Tensor:
         """Noise, so that a place is looked at the same way every time."""
         return base.seeded_noise(asked)
 
-    def looks(self, logits: Tensor) -> list[base.Look]:
+    def looks(self, logits: torch.Tensor) -> list[base.Look]:
         """One pass of the scale with the largest logit, which is noise."""
         return base.one_look(base.one_hot_argmax(logits))
 
@@ -44,11 +40,11 @@ class UniformAverage(base.Estimator):
 
     name: Literal["average"] = "average"
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """Equal weights, (N, S)."""
         return base.equal_weights(logits)
 
-    def looks(self, logits: Tensor) -> list[base.Look]:
+    def looks(self, logits: torch.Tensor) -> list[base.Look]:
         """One pass of the mean."""
         return base.one_look(base.equal_weights(logits))
 
@@ -63,11 +59,11 @@ class SoftExpectation(base.Learned):
 
     name: Literal["mean"] = "mean"
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """The probabilities, (N, S)."""
         return logits.softmax(dim=-1)
 
-    def looks(self, logits: Tensor) -> list[base.Look]:
+    def looks(self, logits: torch.Tensor) -> list[base.Look]:
         """One pass of the expected patch."""
         return base.one_look(logits.softmax(dim=-1))
 
@@ -83,7 +79,7 @@ class StraightThroughArgmax(base.Learned):
 
     name: Literal["mode", "mode_plain"] = "mode"
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """One-hot rows (N, S) that carry the gradient of log p, or of p where it is plain."""
         carrier = logits.log_softmax(dim=-1) if self.name == "mode" else logits.softmax(dim=-1)
         return base.one_hot_argmax(logits) + (carrier - carrier.detach())
@@ -101,7 +97,7 @@ class ScoreFunction(base.Learned):
 
     name: Literal["score_function"] = "score_function"
 
-    def weights(self, logits: Tensor, draw: base.Draw) -> Tensor:
+    def weights(self, logits: torch.Tensor, draw: base.Draw) -> torch.Tensor:
         """One-hot samples (N, S) of the probabilities; no gradient flows through them."""
         return base.one_hot_argmax(logits.detach() + base.gumbel_noise(logits.detach(), draw.generator))
 
@@ -114,7 +110,7 @@ class ScoreFunction(base.Learned):
         own = self.policy_loss(output.scale_logits, output.scale_weights, each)
         return loss._replace(total=loss.total + (own - own.detach()))
 
-    def policy_loss(self, logits: Tensor, weights: Tensor, losses: Tensor) -> Tensor:
+    def policy_loss(self, logits: torch.Tensor, weights: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
         """The surrogate whose gradient is that of the expected loss; its value means nothing.
 
         Args:
@@ -150,13 +146,13 @@ class GLNet(base.Joint):
         """The narrowest and the widest, which each pass through a network, and the labels of their windows."""
         return super().reads(scales)._replace(passes=2, windows=1)
 
-    def joined(self, patches: Tensor, scales: ScaleSet) -> Tensor:
+    def joined(self, patches: torch.Tensor, scales: ScaleSet) -> torch.Tensor:
         """Side by side, (N, C, P, 2 P)."""
         return torch.cat([patches[:, 0], patches[:, 1]], dim=-1)
 
-    def around(self, network: nn.Module, scales: ScaleSet) -> nn.Module:
+    def around(self, network: torch.nn.Module, scales: ScaleSet) -> torch.nn.Module:
         """The two branches, see `Branches`."""
-        made: nn.Module = import_module("foveate.paper.networks").Branches(
+        made: torch.nn.Module = import_module("foveate.paper.networks").Branches(
             network, scales.target / scales.fields_of_view[-1]
         )
         return made

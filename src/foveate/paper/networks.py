@@ -5,7 +5,6 @@ from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from segmentation_models_pytorch.base.modules import Conv2dReLU
 from segmentation_models_pytorch.decoders.upernet.decoder import PSPModule
 from torch import Tensor, nn
@@ -71,7 +70,9 @@ class HRNetV2(nn.Module):
         """(N, C_in, H, W) -> one feature map (N, 720, H / 4, W / 4)."""
         finest, *coarser = self.model(image)
         size = finest.shape[-2:]
-        resized = [F.interpolate(branch, size=size, mode="bilinear", align_corners=False) for branch in coarser]
+        resized = [
+            nn.functional.interpolate(branch, size=size, mode="bilinear", align_corners=False) for branch in coarser
+        ]
         return [torch.cat([finest, *resized], dim=1)]
 
 
@@ -127,10 +128,10 @@ class UNet(nn.Module):
         features, skips = self.stem(image), []
         for down in self.down:
             skips.append(features)
-            features = down(F.max_pool2d(features, 2))
+            features = down(nn.functional.max_pool2d(features, 2))
         for level in reversed(range(len(skips))):
             skip = skips[level]
-            context = self.up[level](F.interpolate(features, size=skip.shape[-2:], mode="bilinear"))
+            context = self.up[level](nn.functional.interpolate(features, size=skip.shape[-2:], mode="bilinear"))
             skip = skip if self.gates is None else self.gates[level](skip, context)
             features = self.join[level](torch.cat([skip, context], dim=1))
         return [features]
@@ -201,7 +202,9 @@ def _pasted(features: Tensor, share: float) -> Tensor:
     """Features (N, D, h, h) over a narrow window as (N, D, h, h) over the wide one around it, zero elsewhere."""
     side = features.shape[-1]
     inside = max(1, round(share * side))
-    small = F.interpolate(features, size=(inside, inside), mode="bilinear", align_corners=False, antialias=True)
+    small = nn.functional.interpolate(
+        features, size=(inside, inside), mode="bilinear", align_corners=False, antialias=True
+    )
     at = ((torch.arange(side, device=features.device, dtype=features.dtype) + 0.5) * (2 / side) - 1) / share
     grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).expand(len(features), -1, -1, -1)
-    return F.grid_sample(small, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return nn.functional.grid_sample(small, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

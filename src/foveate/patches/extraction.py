@@ -5,15 +5,12 @@ per output position the source indices and their weights. Reflection at the bord
 offsets are then one mechanism, the same for files and for tensors.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
 
 from foveate.devices import on_device
 from foveate.errors import GeometryError
@@ -30,11 +27,11 @@ class Taps(NamedTuple):
         weight: (..., n, K) their weights, summing to one over K.
     """
 
-    position: Tensor
-    weight: Tensor
+    position: torch.Tensor
+    weight: torch.Tensor
 
 
-def area_taps(start: Tensor, step: float, count: int) -> Taps:
+def area_taps(start: torch.Tensor, step: float, count: int) -> Taps:
     """Taps of `count` outputs; output k is the mean over `[start + k step, start + (k + 1) step)`.
 
     Args:
@@ -56,7 +53,7 @@ def area_taps(start: Tensor, step: float, count: int) -> Taps:
     return Taps(index[..., used].long(), weight.float())
 
 
-def reflect(index: Tensor, length: int) -> Tensor:
+def reflect(index: torch.Tensor, length: int) -> torch.Tensor:
     """Mirror positions about the image's edges (edge pixel repeated) until they lie in [0, length).
 
     Mirroring at the edge, not at the edge pixel's centre, commutes with down-sampling: a pyramid level reflects alike.
@@ -65,7 +62,7 @@ def reflect(index: Tensor, length: int) -> Tensor:
     return torch.where(folded < length, folded, 2 * length - 1 - folded)
 
 
-def apply_taps(source: Tensor, taps: Taps, dim: int) -> Tensor:
+def apply_taps(source: torch.Tensor, taps: Taps, dim: int) -> torch.Tensor:
     """Filter one axis of `source` with taps (n, K); integers become float32. The result shares no memory."""
     shape = [-1 if axis == dim else 1 for axis in range(source.dim())]
     count, indices = len(taps.position), taps.position.unbind(-1)
@@ -86,7 +83,7 @@ def apply_taps(source: Tensor, taps: Taps, dim: int) -> Tensor:
 _Stretch: TypeAlias = tuple[int, int, int]  # where a part of some positions begins and ends, and its step
 
 
-def _stretch(index: Tensor) -> _Stretch:
+def _stretch(index: torch.Tensor) -> _Stretch:
     """The longest part of positions (n,) that can be sliced; empty for a GPU, which asking would only stall."""
     if index.device.type != "cpu" or len(index) < 2:
         return 0, 0, 1
@@ -96,7 +93,7 @@ def _stretch(index: Tensor) -> _Stretch:
     return (start, start + int(counts[longest]) + 1, step) if step > 0 else (0, 0, 1)
 
 
-def _pick(source: Tensor, index: Tensor, stretch: _Stretch, dim: int) -> Tensor:
+def _pick(source: torch.Tensor, index: torch.Tensor, stretch: _Stretch, dim: int) -> torch.Tensor:
     """The source at positions (n,); a new tensor where not all of them are one stretch."""
     start, stop, step = stretch
     if start == stop:
@@ -162,12 +159,12 @@ def _phase_taps(phase: float, step: float, count: int) -> tuple[int, int, Taps]:
     return first, last, Taps(taps.position - first, taps.weight)
 
 
-def resample(source: Tensor, rows: Taps, cols: Taps) -> Tensor:
+def resample(source: torch.Tensor, rows: Taps, cols: Taps) -> torch.Tensor:
     """Filter (..., h, w) with row and column taps to (..., n_rows, n_cols); dtype kept only where no mean is taken."""
     return apply_taps(apply_taps(source, rows, -2 % source.dim()), cols, -1 % source.dim()).contiguous()
 
 
-def to_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
+def to_dtype(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Float means back to the dtype of the image; integers are rounded half up."""
     if values.dtype == dtype:
         return values
@@ -184,7 +181,7 @@ class Region:
         downsample: level-0 pixels per pixel.
     """
 
-    pixels: Tensor
+    pixels: torch.Tensor
     top: int
     left: int
     downsample: int
@@ -193,8 +190,8 @@ class Region:
 class Windows(NamedTuple):
     """Square windows of one side: `top` and `left` (N,) in level-0 pixels."""
 
-    top: Tensor
-    left: Tensor
+    top: torch.Tensor
+    left: torch.Tensor
     side: int
 
     @property
@@ -202,7 +199,7 @@ class Windows(NamedTuple):
         """Top and left of each window."""
         return list(zip(self.top.tolist(), self.left.tolist(), strict=True))
 
-    def centred(self, side: int) -> Windows:
+    def centred(self, side: int) -> "Windows":
         """The windows of this side around the same centres."""
         shift = (self.side - side) // 2
         return Windows(self.top + shift, self.left + shift, side)
@@ -221,7 +218,7 @@ def region_window(windows: Windows, downsample: int) -> Window:
     return Window(top, left, height, width).aligned(downsample)
 
 
-def region_of(image: Tensor, window: Window, downsample: int) -> Region:
+def region_of(image: torch.Tensor, window: Window, downsample: int) -> Region:
     """The region of a window (from `region_window`) of an in-memory image (C, H, W), mirrored outside the image."""
     size = Size(*image.shape[-2:])
     taps = window_taps(window, Size(window.height // downsample, window.width // downsample), size, size)
@@ -229,7 +226,7 @@ def region_of(image: Tensor, window: Window, downsample: int) -> Region:
     return Region(pixels, window.top // downsample, window.left // downsample, downsample)
 
 
-def extract_patches(region: Region, windows: Windows, patch_size: int) -> Tensor:
+def extract_patches(region: Region, windows: Windows, patch_size: int) -> torch.Tensor:
     """The anti-aliased patches of N windows, each `patch_size` wide.
 
     Args:
@@ -256,7 +253,7 @@ def extract_patches(region: Region, windows: Windows, patch_size: int) -> Tensor
     return _gather(region.pixels, rows, cols)
 
 
-def plain_patches(region: Region, windows: Windows, patch_size: int) -> list[Tensor] | None:
+def plain_patches(region: Region, windows: Windows, patch_size: int) -> list[torch.Tensor] | None:
     """Views (C, P, P) of a region's pixels, in their own dtype, where each patch is a plain part of it, else None.
 
     Copying such a part is ten times faster than picking pixels. Windows on a GPU are not asked: that would stall it.
@@ -275,12 +272,12 @@ def plain_patches(region: Region, windows: Windows, patch_size: int) -> list[Ten
     return [region.pixels[:, top : top + patch_size, left : left + patch_size] for top, left in found]
 
 
-def _gather(pixels: Tensor, rows: Taps, cols: Taps) -> Tensor:
+def _gather(pixels: torch.Tensor, rows: Taps, cols: Taps) -> torch.Tensor:
     """Weighted sum over taps (N, P, K) of `pixels` (C, h, w), as (N, C, P, P); K is at most 3 on either axis."""
     for taps, length in zip((rows, cols), pixels.shape[-2:], strict=True):
         if int(taps.position.min()) < 0 or int(taps.position.max()) >= length:
             raise GeometryError(_OUTSIDE)
-    total: Tensor | None = None
+    total: torch.Tensor | None = None
     plain = bool((rows.weight == 1).all()) and bool((cols.weight == 1).all())
     rows, cols = (Taps(*(on_device(values, pixels.device) for values in taps)) for taps in (rows, cols))
     for i in range(rows.position.shape[-1]):
@@ -310,7 +307,7 @@ def overview_window(cells: Window, cell: int, margin: int) -> tuple[Window, Size
     return Window(top * cell, left * cell, size.height * cell, size.width * cell), size
 
 
-def overview_of(image: Tensor, cell: int, margin: int) -> Tensor:
+def overview_of(image: torch.Tensor, cell: int, margin: int) -> torch.Tensor:
     """The anti-aliased overview (..., C, h + 2 margin, w + 2 margin) of images (..., C, H, W), reflected outside."""
     size = Size(*image.shape[-2:])
     grid = CellGrid(size, cell)

@@ -10,15 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from foveate.errors import GeometryError
 from foveate.geometry import Window
 from foveate.package import torch
 from foveate.types import Blending
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class PatchPart(NamedTuple):
@@ -142,7 +139,7 @@ def middle_side(patch_size: int, surround: float | None) -> int:
     return patch_size if surround is None else patch_size - 2 * round((1 - _SHARP) * patch_size / 2)
 
 
-def assembled(parts: Sequence[Tensor], scales: ScaleSet) -> Tensor:
+def assembled(parts: Sequence[torch.Tensor], scales: ScaleSet) -> torch.Tensor:
     """Patches (..., C, P, P) of pictures of their parts, see `ScaleSet.parts`; in the dtype of the first."""
     if scales.surround is None:
         return parts[0]
@@ -156,7 +153,7 @@ def assembled(parts: Sequence[Tensor], scales: ScaleSet) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _squeezing(rim: int, middle: int, surround: float, pixels: int, device: torch.device) -> Tensor:
+def _squeezing(rim: int, middle: int, surround: float, pixels: int, device: torch.device) -> torch.Tensor:
     """How each pixel of a row of the patch is read, bilinearly, off a row of the picture around it: (P, pixels)."""
     share = 1 / surround
     with torch.inference_mode(False):  # it is kept, and a later call may have gradients
@@ -167,7 +164,7 @@ def _squeezing(rim: int, middle: int, surround: float, pixels: int, device: torc
         return (1 - distance).clamp(min=0).to(device)
 
 
-def crop_central(output: Tensor, fraction: float, side: int) -> Tensor:
+def crop_central(output: torch.Tensor, fraction: float, side: int) -> torch.Tensor:
     """Cut the central part out of each output and resample it, bilinearly, to the target's side.
 
     Args:
@@ -187,7 +184,7 @@ def crop_central(output: Tensor, fraction: float, side: int) -> Tensor:
     return torch.nn.functional.grid_sample(output, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def middle_of(output: Tensor, share: float) -> Tensor:
+def middle_of(output: torch.Tensor, share: float) -> torch.Tensor:
     """The middle, of a share of the side, of outputs (N, C, P', P') at their own resolution: (N, C, m, m)."""
     if share == 1:
         return output
@@ -198,7 +195,7 @@ def middle_of(output: Tensor, share: float) -> Tensor:
     return crop_central(output, share, max(1, round(share * side)))
 
 
-def chosen_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: int) -> Tensor:
+def chosen_crops(output: torch.Tensor, weights: torch.Tensor, views: Sequence[int], side: int) -> torch.Tensor:
     """Each output over its target, read at the fields of view that its weights choose.
 
     Args:
@@ -233,7 +230,9 @@ def chosen_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: in
     return total
 
 
-def weighted_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: int, scales: Sequence[int]) -> Tensor:
+def weighted_crops(
+    output: torch.Tensor, weights: torch.Tensor, views: Sequence[int], side: int, scales: Sequence[int]
+) -> torch.Tensor:
     """As `chosen_crops`, of these scales, without looking at the weights, which would wait for the device."""
     parts = []
     for scale in scales:
@@ -243,7 +242,7 @@ def weighted_crops(output: Tensor, weights: Tensor, views: Sequence[int], side: 
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
 
 
-def resize_logits(output: Tensor, side: int) -> Tensor:
+def resize_logits(output: torch.Tensor, side: int) -> torch.Tensor:
     """Resample (N, C, h, w) logits to `side` x `side`; returned unchanged when they already are."""
     if output.shape[-2:] == (side, side):
         return output
@@ -252,7 +251,7 @@ def resize_logits(output: Tensor, side: int) -> Tensor:
     )
 
 
-def importance_window(side: int, blending: Blending) -> Tensor:
+def importance_window(side: int, blending: Blending) -> torch.Tensor:
     """Weights (side, side) of one support, symmetric, in (0, 1], never zero: a pixel seen once must still count.
 
     Args:
@@ -265,7 +264,7 @@ def importance_window(side: int, blending: Blending) -> Tensor:
 
 
 # By the centres of the pixels along the side.
-_RAMPS: dict[Blending, Callable[[Tensor, int], Tensor]] = {
+_RAMPS: dict[Blending, Callable[[torch.Tensor, int], torch.Tensor]] = {
     "none": lambda at, side: torch.ones_like(at),
     "linear": lambda at, side: torch.minimum(at, side - at) * (2 / side),
     "hann": lambda at, side: torch.sin(torch.pi * (at / side)) ** 2,

@@ -1,7 +1,5 @@
 """The table of a comparison, as Markdown, CSV, JSON and for the terminal."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -9,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from rich.table import Table
@@ -40,7 +38,7 @@ class Row:
     training_passes: int  # of one training
 
     @classmethod
-    def of(cls, estimator: str, results: Mapping[int, Mapping[str, Any]], training_passes: int) -> Row:
+    def of(cls, estimator: str, results: Mapping[int, Mapping[str, Any]], training_passes: int) -> Self:
         """The row of an estimator's evaluations by seed, as `foveate evaluate` writes them."""
         seeds = tuple(sorted(results))
         done = [results[seed] for seed in seeds]
@@ -51,7 +49,7 @@ class Row:
         return cls(estimator, seeds, scores, costs, training_passes)
 
     @classmethod
-    def read(cls, estimator: str, tree: Mapping[str, Any]) -> Row:
+    def read(cls, estimator: str, tree: Mapping[str, Any]) -> Self:
         """The row from the JSON of a table."""
         scores = {column: [_number(value) for value in measured["seeds"]] for column, measured in tree["iou"].items()}
         costs = {name: [float(tree[name])] for name in COST}  # of all seeds

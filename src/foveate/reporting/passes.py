@@ -1,7 +1,5 @@
 """Which fields of view were passed through the network where, from the map of passes that was written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +31,7 @@ class PassesFile:
     looks: tuple[MappedLook, ...]  # by band
 
     @classmethod
-    def read(cls, path: Path) -> PassesFile:
+    def read(cls, path: Path) -> "PassesFile":
         """What the file says of itself.
 
         Raises:

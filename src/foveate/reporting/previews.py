@@ -1,7 +1,5 @@
 """Pictures of a prediction, of an evaluated image, and `PredictionResult`: what `predict` gives in a notebook."""
 
-from __future__ import annotations
-
 import html
 import io
 from collections.abc import Callable
@@ -183,7 +181,7 @@ class PredictionResult(dict[str, Any]):
         """Whether the outputs that are drawn, class map and map of the passes, are there."""
         return self.files.classes.exists() and (self.files.passes.exists() or self.files.fov.exists())
 
-    def plot(self, window: Window | None = None, labels: Path | str | None = None) -> Figure:
+    def plot(self, window: Window | None = None, labels: Path | str | None = None) -> "Figure":
         """Image, labels if given, prediction and the field of view of the passes side by side.
 
         The image is read again, at a size for a screen.

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data import Normalisation, load_samples
@@ -28,13 +26,13 @@ from foveate.runs.folder import TrainedRun
 LARGEST_BATCH = 4096
 PATCHES = 4  # compared with torch
 
-Tensors: TypeAlias = tuple[Tensor, ...]
-Output: TypeAlias = Tensor | Tensors
+Tensors: TypeAlias = tuple[torch.Tensor, ...]
+Output: TypeAlias = torch.Tensor | Tensors
 _Windows: TypeAlias = list[Window]
-_Read: TypeAlias = Callable[[_Windows, int], Tensor]
+_Read: TypeAlias = Callable[[_Windows, int], torch.Tensor]
 
 
-class ExportedLook(nn.Module):
+class ExportedLook(torch.nn.Module):
     """One look as a plain network: pixels from 0 to 1 in, probabilities over the same window out.
 
     Args:
@@ -46,9 +44,9 @@ class ExportedLook(nn.Module):
 
     input_names: ClassVar[tuple[str, ...]] = ("pixels", "handed", "corners")
 
-    mean: Tensor
-    std: Tensor
-    told: Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+    told: torch.Tensor
 
     def __init__(self, run: TrainedRun, view: int, wider: int | None = None, *, hands_on: bool = False) -> None:
         super().__init__()
@@ -67,7 +65,9 @@ class ExportedLook(nn.Module):
         told[0, self._scale] = 1
         self.register_buffer("told", told)
 
-    def forward(self, pixels: Tensor, handed: Tensor | None = None, corners: Tensor | None = None) -> Output:
+    def forward(
+        self, pixels: torch.Tensor, handed: torch.Tensor | None = None, corners: torch.Tensor | None = None
+    ) -> Output:
         """Probabilities (N, classes, P, P), and of a look that hands on its map (N, D, m, m).
 
         Args:
@@ -83,13 +83,13 @@ class ExportedLook(nn.Module):
         probabilities = self._probabilities(seen.heads[0])
         return (probabilities, seen.handed) if self.hands_on else probabilities
 
-    def _taken(self, pixels: Tensor) -> Tensor:
+    def _taken(self, pixels: torch.Tensor) -> torch.Tensor:
         patches = (pixels - self.mean) / self.std
         return patches if self.embedding is None else self.embedding(patches, self.told)
 
-    def _probabilities(self, output: Any) -> Tensor:
+    def _probabilities(self, output: Any) -> torch.Tensor:
         logits: Any = heads_of(output)[0]
-        logits = F.interpolate(logits.float(), (self._side, self._side), mode="bilinear")
+        logits = torch.nn.functional.interpolate(logits.float(), (self._side, self._side), mode="bilinear")
         return self._membership.probabilities(logits)
 
 
@@ -106,7 +106,7 @@ class ExportedWithSurround(ExportedLook):
         # What is kept for later calls is made of real tensors now, not of those that are traced.
         assembled([torch.zeros(1, channels, side, side) for side in sides], self._scales)
 
-    def forward(self, pixels: Tensor, around: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, pixels: torch.Tensor, around: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Probabilities (N, classes, m, m) over the field of view.
 
         Args:
@@ -171,7 +171,7 @@ def _alone(run: TrainedRun, view: int, windows: _Windows, read: _Read) -> LookTo
 
 def each(output: Output) -> Tensors:
     """All that a network returns."""
-    return (output,) if isinstance(output, Tensor) else output
+    return (output,) if isinstance(output, torch.Tensor) else output
 
 
 def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], _Read, str]:
@@ -185,7 +185,7 @@ def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], _Read, str]:
     except FoveateError:
         nowhere = [Window(0, 0, 1, 1)] * PATCHES
 
-        def noise(_: _Windows, side: int) -> Tensor:
+        def noise(_: _Windows, side: int) -> torch.Tensor:
             return torch.rand(PATCHES, data.in_channels, side, side, generator=generator)
 
         return lambda _: nowhere, noise, "noise, because the images of the run were not found"
@@ -196,7 +196,7 @@ def _patches(run: TrainedRun) -> tuple[Callable[[int], _Windows], _Read, str]:
         cols = (corners[:, 1] * max(1, size.width - view)).long().tolist()
         return [Window(row, col, view, view) for row, col in zip(rows, cols, strict=True)]
 
-    def read(windows: _Windows, side: int) -> Tensor:
+    def read(windows: _Windows, side: int) -> torch.Tensor:
         with open_sample(sample, data) as image:
             source = PixelSource.of(image, data, torch.device("cpu"))
             found = torch.stack([source.read(window, Size.square(side)).float() for window in windows])
@@ -241,7 +241,7 @@ def onnx(look: ExportedLook, inputs: Tensors, path: Path, metadata: dict[str, An
     onnx.checker.check_model(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    def run(*given: Tensor) -> Output:
+    def run(*given: torch.Tensor) -> Output:
         fed = {name: one.numpy() for name, one in zip(names, given, strict=True)}
         found = tuple(torch.from_numpy(one) for one in session.run(None, fed))
         return found if look.hands_on else found[0]

@@ -1,12 +1,10 @@
 """The configuration of a whole run: every section, from one YAML file and overrides; lengths become pixels."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from pydantic import model_validator
@@ -123,7 +121,7 @@ class RunConfig(Section):
         return values
 
     @model_validator(mode="after")
-    def _consistent(self) -> RunConfig:
+    def _consistent(self) -> Self:
         scales = len(self.foveation.fields_of_view)
         if self.members is not None and (not self.is_ensemble or len(self.members) != scales):
             raise ValueError(f"members is for the estimator ensemble only: one run for each of {scales} fields of view")
@@ -132,7 +130,7 @@ class RunConfig(Section):
         return self
 
     @classmethod
-    def load(cls, path: Path | str, overrides: list[str] | None = None, estimator: str | None = None) -> RunConfig:
+    def load(cls, path: Path | str, overrides: list[str] | None = None, estimator: str | None = None) -> Self:
         """Read a configuration file and apply `key.subkey=value` overrides.
 
         Args:
@@ -145,11 +143,11 @@ class RunConfig(Section):
         """
         return cls.parse(_overridden(read_yaml(Path(path)), overrides or [], estimator), source=str(path))
 
-    def changed(self, overrides: Sequence[str], estimator: str | None = None) -> RunConfig:
+    def changed(self, overrides: Sequence[str], estimator: str | None = None) -> Self:
         """This configuration with `key.subkey=value` overrides, and with another estimator where one is named."""
         if not overrides and estimator is None:
             return self
-        return RunConfig.parse(_overridden(self.tree(), list(overrides), estimator), source=self.name)
+        return self.parse(_overridden(self.tree(), list(overrides), estimator), source=self.name)
 
     def check_files(self) -> None:
         """Refuse at once, before anything slow is loaded, what is not there: the data, or a file of weights.

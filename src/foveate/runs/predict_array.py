@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foveate.data import DataConfig, Resolution
 from foveate.data.channels import Normalisation, Values, other_values, select_channels
@@ -129,7 +128,7 @@ def _misfit(array: NDArray[Any], low: float, high: float, trained_on: np.dtype[A
 def _as_array(image: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """The values, and which of them a masked array hides."""
     hidden = np.broadcast_to(np.ma.getmask(image), np.shape(image))
-    array: NDArray[Any] = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    array: NDArray[Any] = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
     if array.dtype.kind not in "uif":
         raise UnsupportedImageError(f"the array holds {array.dtype}; an image holds integers or floats")
     if array.dtype == np.float16:
@@ -169,7 +168,7 @@ def _axes_of(shape: Sequence[int], data: DataConfig) -> str:
     )
 
 
-def _probabilities(run: TrainedRun, source: PixelSource) -> Tensor:
+def _probabilities(run: TrainedRun, source: PixelSource) -> torch.Tensor:
     """(classes, H, W) at the working resolution, on the processor."""
     segmenter = ready_to_predict(run.segmenter, run.device)
     config = counted_in_passes(run, source, run.config.inference)
@@ -182,11 +181,11 @@ def _probabilities(run: TrainedRun, source: PixelSource) -> Tensor:
     return result
 
 
-def _classes(probabilities: Tensor, membership: Membership) -> NDArray[np.uint8]:
+def _classes(probabilities: torch.Tensor, membership: Membership) -> NDArray[np.uint8]:
     decided = (probabilities > 0.5) if membership.overlapping else probabilities.argmax(dim=0)
     return decided.to(torch.uint8).numpy()
 
 
-def _resized(probabilities: Tensor, height: int, width: int, membership: Membership) -> Tensor:
+def _resized(probabilities: torch.Tensor, height: int, width: int, membership: Membership) -> torch.Tensor:
     resized = torch.nn.functional.interpolate(probabilities[None], (height, width), mode="bilinear")[0]
     return resized if membership.overlapping else resized / resized.sum(dim=0, keepdim=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Unpack
 
 import torch
-from torch import Tensor
 
 from foveate.cascade import CascadeSegmenter
 from foveate.data.images import open_labels, open_sample
@@ -50,9 +49,9 @@ class SampledImage:
     """
 
     size: Size
-    rows: Tensor
-    cols: Tensor
-    labels: Tensor
+    rows: torch.Tensor
+    cols: torch.Tensor
+    labels: torch.Tensor
     membership: Membership
 
     def inside(self, window: Window) -> tuple[slice, slice]:
@@ -89,7 +88,7 @@ def sample_look(
     looks: Looks,
     config: InferenceConfig,
     classes: int,
-) -> Tensor:
+) -> torch.Tensor:
     """Look at an image in one way everywhere, and keep what the closest look predicts at its grid.
 
     Args:
@@ -130,11 +129,11 @@ class Simulation:
 
     def __init__(self, images: Sequence[SampledImage], target: int) -> None:
         self._images, self._target = images, target
-        self.seen: dict[tuple[int, Looks], Tensor] = {}
+        self.seen: dict[tuple[int, Looks], torch.Tensor] = {}
         self._gains = cache(self._gains_of)
-        self._counts: dict[tuple[int, Candidate, tuple[bytes, ...]], Tensor] = {}
+        self._counts: dict[tuple[int, Candidate, tuple[bytes, ...]], torch.Tensor] = {}
 
-    def outcome(self, candidate: Candidate, budget: float | str) -> tuple[Tensor, int]:
+    def outcome(self, candidate: Candidate, budget: float | str) -> tuple[torch.Tensor, int]:
         """What a candidate comes to for a budget: passes per megapixel, "fixed" or "all".
 
         Returns:
@@ -149,7 +148,7 @@ class Simulation:
         found = [self._one(number, candidate, budget) for number in range(len(self._images))]
         return torch.stack([counts for counts, _ in found]).sum(dim=0), sum(passes for _, passes in found)
 
-    def _one(self, number: int, candidate: Candidate, budget: float | str) -> tuple[Tensor, int]:
+    def _one(self, number: int, candidate: Candidate, budget: float | str) -> tuple[torch.Tensor, int]:
         image = self._images[number]
         grid = pyramid.PyramidGrid.of(image.size, candidate.looks)
         chosen = self._chosen(number, candidate, grid, budget)
@@ -166,7 +165,7 @@ class Simulation:
             self._counts[key] = matrix.compute()
         return self._counts[key], passes
 
-    def _fused(self, number: int, candidate: Candidate, where: Sequence[Tensor]) -> Tensor:
+    def _fused(self, number: int, candidate: Candidate, where: Sequence[torch.Tensor]) -> torch.Tensor:
         """Labels (n, m) by the weighted mean of the looks; masks (n, m) say where each but the widest was made."""
         membership, everywhere = self._images[number].membership, torch.ones_like(self._images[number].labels)
         total, sums = torch.zeros(()), torch.zeros(())
@@ -178,7 +177,7 @@ class Simulation:
 
     def _chosen(
         self, number: int, candidate: Candidate, grid: pyramid.PyramidGrid, budget: float | str
-    ) -> list[Tensor]:
+    ) -> list[torch.Tensor]:
         """Where each look but the widest is made: a mask of its supports (rows, cols)."""
         gains, seen = self._gains(number, candidate.looks, candidate.made[-1])
         if budget == "all":
@@ -195,7 +194,7 @@ class Simulation:
             pays[level] &= wider[:rows, :cols]  # where the wider support that it lies in is chosen
         return pays
 
-    def _gains_of(self, number: int, looks: Looks, widest: Looks) -> tuple[list[Tensor], float]:
+    def _gains_of(self, number: int, looks: Looks, widest: Looks) -> tuple[list[torch.Tensor], float]:
         """Gain of each look but the widest at its supports (rows, cols), and what share of samples was looked at."""
         image = self._images[number]
         wide, grid = self.seen[number, widest].float(), pyramid.PyramidGrid.of(image.size, looks)
@@ -204,7 +203,7 @@ class Simulation:
         return [_gains(image, entropy, side, grid) for side in grid.sides[:-1]], float(looked_at.mean())
 
 
-def _gains(image: SampledImage, entropy: Tensor, side: int, grid: pyramid.PyramidGrid) -> Tensor:
+def _gains(image: SampledImage, entropy: torch.Tensor, side: int, grid: pyramid.PyramidGrid) -> torch.Tensor:
     """Gain of a look at every support of a side, (rows, cols): see `Predictor`."""
     rows, cols = (int(positions[-1]) // side + 1 for positions in (image.rows, image.cols))
     place = (image.rows // side)[:, None] * cols + image.cols // side
@@ -263,7 +262,7 @@ def _tried(
     plan: EvaluationPlan,
     budgets: Sequence[float],
     tta: Tta | None,
-    work: Callable[..., Generator[Iterable[tuple[int, Looks, Tensor]]]],
+    work: Callable[..., Generator[Iterable[tuple[int, Looks, torch.Tensor]]]],
     processes: int,
     progress: Callable[[float], None],
 ) -> Iterator[Trial]:
@@ -310,7 +309,7 @@ def _sampled(run: TrainedRun, plan: EvaluationPlan, looks: int) -> Iterator[Samp
 
 def _looked(
     run: TrainedRun, plan: EvaluationPlan, job: tuple[int, SampledImage, list[Looks], Tta | None]
-) -> Iterator[tuple[int, Looks, Tensor]]:
+) -> Iterator[tuple[int, Looks, torch.Tensor]]:
     """What looking at one image in some ways finds: see `sample_look`."""
     number, image, made, tta = job
     segmenter, data = ready_to_predict(run.segmenter, run.device), run.config.data

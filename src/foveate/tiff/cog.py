@@ -7,8 +7,6 @@ names) is GDAL's own: it is taken from a small file that GDAL writes.
 Source: GDAL's description of the layout, https://gdal.org/en/stable/drivers/raster/cog.html
 """
 
-from __future__ import annotations
-
 import os
 import struct
 import zlib

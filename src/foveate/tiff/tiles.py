@@ -1,12 +1,10 @@
 """Rasters of bytes as tiles: cut from blocks with their own overviews, and compressed once, by whoever made them."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +52,7 @@ class Tiling:
     mode: bool  # overviews take the most frequent of four pixels, as class ids need it, or their mean
 
     @classmethod
-    def of(cls, spec: RasterSpec) -> Tiling:
+    def of(cls, spec: RasterSpec) -> Self:
         """Of a raster of bytes."""
         return cls(spec.size, len(spec.bands), spec.overviews == "mode")
 

@@ -15,7 +15,6 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torchvision.utils import make_grid
 
 from foveate.build import load_checkpoint, seal
@@ -296,7 +295,7 @@ def log_image(logger: pl.loggers.Logger, picture: NDArray[np.uint8], step: int) 
         logger.experiment.log_image(logger.run_id, picture, artifact_file=f"val/samples-{step:08d}.png")
 
 
-def _inputs(batch: LocationBatch, scales: ScaleSet) -> Tensor:
+def _inputs(batch: LocationBatch, scales: ScaleSet) -> torch.Tensor:
     """The closest patches (n, C, T, T) of some places, over their targets, in the file's range."""
     closest = int(batch.scales[0].argmin())
     share = scales.target / scales.fields_of_view[int(batch.scales[0, closest])]

@@ -1,8 +1,6 @@
 """Configuration of training."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -32,7 +30,7 @@ class LossConfig(Section):
     focal: Weight = 0.0
 
     @model_validator(mode="after")
-    def _some_loss(self) -> LossConfig:
+    def _some_loss(self) -> Self:
         if not (self.cross_entropy or self.dice or self.focal):
             raise ValueError("every loss has weight 0; give cross_entropy, dice or focal a weight above 0")
         return self
@@ -104,7 +102,7 @@ class TrainingConfig(Section):
         return self.checkpoint_every or self.validate_every
 
     @model_validator(mode="after")
-    def _consistent(self) -> TrainingConfig:
+    def _consistent(self) -> Self:
         if self.locations_per_step % self.images_per_step:
             raise ValueError(
                 f"images_per_step {self.images_per_step} must divide locations_per_step {self.locations_per_step}, "

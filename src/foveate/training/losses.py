@@ -5,7 +5,6 @@ from typing import TypeAlias
 
 import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor, nn
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import LossParts
@@ -16,14 +15,14 @@ from foveate.training.config import LossConfig, TrainingConfig
 from foveate.training.processes import process_count, sum_over_processes
 from foveate.types import IntArray
 
-_Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+_Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 FOCAL_GAMMA = 2.0  # how much less easy pixels count (Lin et al. 2017)
 AUXILIARY_WEIGHT = 0.4  # of the auxiliary head of networks with deep supervision (PSPNet, arXiv 1612.01105)
 
 
-class SegmentationLoss(nn.Module):
+class SegmentationLoss(torch.nn.Module):
     """Weighted sum of cross entropy, Dice and focal loss.
 
     A batch without any valid pixel gives zero, with a gradient of zero: a batch of unlabelled places is no reason
@@ -42,7 +41,7 @@ class SegmentationLoss(nn.Module):
         class_weights: one weight a class, for the cross entropy only; None weighs them equally.
     """
 
-    class_weights: Tensor | None
+    class_weights: torch.Tensor | None
 
     def __init__(
         self, config: LossConfig, membership: Membership, *, class_weights: Sequence[float] | None = None
@@ -63,7 +62,7 @@ class SegmentationLoss(nn.Module):
             normalized=True,
         )
 
-    def forward(self, logits: Tensor, label: Tensor) -> LossParts:
+    def forward(self, logits: torch.Tensor, label: torch.Tensor) -> LossParts:
         """The loss of logits (N, C, H, W), in float32, against labels (N, H, W) of any integer type."""
         logits, answers = logits.float(), self.membership.answers(label, logits.shape[1])
         used = {name: weight for name in self._losses if (weight := getattr(self.config, name)) > 0}
@@ -71,7 +70,7 @@ class SegmentationLoss(nn.Module):
         total = torch.stack([weight * values[name] for name, weight in used.items()]).sum()
         return LossParts(total, {name: value.detach() for name, value in values.items()})
 
-    def of_heads(self, heads: Sequence[Tensor], label: Tensor) -> LossParts:
+    def of_heads(self, heads: Sequence[torch.Tensor], label: torch.Tensor) -> LossParts:
         """The loss of a network's logits, resampled to the labels where they differ in size.
 
         Args:
@@ -86,7 +85,7 @@ class SegmentationLoss(nn.Module):
         return loss
 
     @torch.no_grad()
-    def of_each(self, logits: Tensor, label: Tensor) -> Tensor:
+    def of_each(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """The loss (N,) of each location alone, without a gradient."""
         return torch.stack([self(logits[i : i + 1], label[i : i + 1]).total for i in range(len(logits))])
 
@@ -94,7 +93,7 @@ class SegmentationLoss(nn.Module):
     def _losses(self) -> dict[str, _Loss]:
         return {"cross_entropy": self._cross_entropy, "dice": self.dice, "focal": self.focal}
 
-    def _cross_entropy(self, logits: Tensor, answers: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
         losses = pixel_losses(logits, answers, self.membership, self.class_weights)
         total = self._weights(answers).sum()
         if torch.is_grad_enabled():
@@ -102,7 +101,7 @@ class SegmentationLoss(nn.Module):
         # Torch's own mean is 0 / 0 without a valid pixel; clamping avoids asking the device whether there is one.
         return losses.sum() / total.clamp(min=torch.finfo(torch.float32).tiny)
 
-    def _weights(self, answers: Tensor) -> Tensor:
+    def _weights(self, answers: torch.Tensor) -> torch.Tensor:
         """What each pixel (N, H, W) counts in the mean."""
         valid = self._valid(answers)
         if self.class_weights is None:
@@ -111,7 +110,7 @@ class SegmentationLoss(nn.Module):
             return valid * self.class_weights.mean()
         return valid * self.class_weights[torch.where(valid, answers, 0)]
 
-    def _valid(self, answers: Tensor) -> Tensor:
+    def _valid(self, answers: torch.Tensor) -> torch.Tensor:
         """Which pixels (N, H, W) count."""
         return (answers[:, 0] if self.membership.overlapping else answers) != self.membership.ignore_index
 

@@ -1,7 +1,5 @@
 """The processes of a training: one a device, what they sum up and normalise together, and that they end together."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time
@@ -9,16 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from subprocess import Popen
-from typing import Any
+from typing import Any, Self
 
 import lightning.pytorch as pl
 import torch
-import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies.launchers import subprocess_script
 from timm.layers import BatchNormAct2d
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from foveate.devices import devices_of
 from foveate.errors import ConfigError, WorkerError
@@ -53,7 +48,7 @@ class Processes:
     numbers: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, devices: int | str = 1, nodes: int = 1, accelerator: str = "auto") -> Processes:
+    def of(cls, devices: int | str = 1, nodes: int = 1, accelerator: str = "auto") -> Self:
         """The processes that options ask for.
 
         Args:
@@ -216,55 +211,63 @@ class _Sum(torch.autograd.Function):
     """Torch's own differentiable sum is deprecated, and what is to replace it is private."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
         total = value.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+        torch.distributed.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         return sum_over_processes(gradient)
 
 
 def process_count() -> int:
     """Number of processes that train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return (
+        torch.distributed.get_world_size()
+        if torch.distributed.is_available() and torch.distributed.is_initialized()
+        else 1
+    )
 
 
-def sum_over_processes(value: Tensor) -> Tensor:
+def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor of any shape, differentiable: its gradient is the sum of the processes' gradients.
 
     Every process must call it, in the same order.
     """
     if process_count() == 1:
         return value
-    total: Tensor = _Sum.apply(value)
+    total: torch.Tensor = _Sum.apply(value)
     return total
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
+def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
     """The mean of a tensor of any shape, without a gradient; every process must call it, in the same order."""
     return sum_over_processes(value.detach()) / process_count()
 
 
 # What can be normalised over all processes instead; the last of them adds an activation, which is kept.
-_KNOWN_FORWARDS = (_BatchNorm.forward, SingleValueBatchNorm2d.forward, BatchNormAct2d.forward)
+_KNOWN_FORWARDS = (
+    torch.nn.modules.batchnorm._BatchNorm.forward,
+    SingleValueBatchNorm2d.forward,
+    BatchNormAct2d.forward,
+)
 
 
-class _SyncedBatchNorm(_BatchNorm):
+class _SyncedBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
     """Mixed into the class of a batch normalisation; normalises as it does, in training over all processes."""
 
     # What torch's own expects of its layers. It is no base, as DDP refuses such layers on a CPU.
     process_group: Any = None
-    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
+    _check_non_zero_input_channels = torch.nn.SyncBatchNorm._check_non_zero_input_channels
 
-    def forward(self, batch: Tensor) -> Tensor:
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(batch)
-        output = nn.SyncBatchNorm.forward(self, batch) if batch.is_cuda else self._normalise(batch)  # type: ignore[arg-type]
+        output = torch.nn.SyncBatchNorm.forward(self, batch) if batch.is_cuda else self._normalise(batch)  # type: ignore[arg-type]
         return self.act(self.drop(output)) if isinstance(self, BatchNormAct2d) else output
 
-    def _normalise(self, batch: Tensor) -> Tensor:
+    def _normalise(self, batch: torch.Tensor) -> torch.Tensor:
         self._check_input_dim(batch)  # type: ignore[no-untyped-call]
         axes = [axis for axis in range(batch.dim()) if axis != 1]
         # Accurate in float32 within a process; squares of means would lose digits there when they are joined.
@@ -281,7 +284,7 @@ class _SyncedBatchNorm(_BatchNorm):
         return output.to(batch.dtype)
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, values: Tensor) -> None:
+    def _track(self, mean: torch.Tensor, variance: torch.Tensor, values: torch.Tensor) -> None:
         """Note statistics (C,) of so many values a channel, the variance biased."""
         if not self.track_running_stats or self.num_batches_tracked is None:
             return
@@ -302,14 +305,14 @@ class BatchNormSync(pl.plugins.LayerSync):
     with another forward of its own is not changed.
     """
 
-    def apply(self, model: nn.Module) -> nn.Module:
+    def apply(self, model: torch.nn.Module) -> torch.nn.Module:
         """Synchronise the layers of a module, in place."""
         for layer in model.modules():
             if type(layer).forward in _KNOWN_FORWARDS:
                 layer.__class__ = type(f"Synced{type(layer).__name__}", (_SyncedBatchNorm, type(layer)), {})
         return model
 
-    def revert(self, model: nn.Module) -> nn.Module:
+    def revert(self, model: torch.nn.Module) -> torch.nn.Module:
         """Give the layers of a module their own classes back."""
         for layer in model.modules():
             if isinstance(layer, _SyncedBatchNorm):

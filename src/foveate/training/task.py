@@ -9,9 +9,6 @@ from typing import Any, Literal, TypeAlias
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from foveate.config_base import ConfigTree
 from foveate.data.locations import LocationBatch
@@ -27,7 +24,7 @@ from foveate.types import IntArray
 
 _SHOWN = 3
 _FAR = 100  # times the usual largest value of a location's patches
-Normalise: TypeAlias = Callable[[Tensor], Tensor]
+Normalise: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 
 class SegmentationTask(pl.LightningModule):
@@ -55,7 +52,7 @@ class SegmentationTask(pl.LightningModule):
         config: TrainingConfig,
         *,
         class_names: Sequence[str],
-        normalise: Normalise = Tensor.float,
+        normalise: Normalise = torch.Tensor.float,
         pixel_counts: Sequence[int] | IntArray | None = None,
         config_tree: ConfigTree | None = None,
         read_config: Callable[[ConfigTree], ConfigTree] = dict,
@@ -72,9 +69,9 @@ class SegmentationTask(pl.LightningModule):
         self.loss = SegmentationLoss(config.losses, self.membership, class_weights=weights)
         self.confusion = confusion_matrix(len(self.class_names), self.membership)
         # On the device: whether the step at hand goes wrong, and the first that did since the last look, from 1.
-        self._wrong_now: Tensor | bool = False
-        self._first_wrong: Tensor | int = 0
-        self._places: dict[int, Tensor] = {}  # of the steps since the last look
+        self._wrong_now: torch.Tensor | bool = False
+        self._first_wrong: torch.Tensor | int = 0
+        self._places: dict[int, torch.Tensor] = {}  # of the steps since the last look
         # The memory order that convolutions on recent devices are fastest in. `Module.to` would change kernels of 1 x 1
         # too, which a CPU then computes to other digits.
         for parameter in segmenter.network.parameters():
@@ -88,14 +85,17 @@ class SegmentationTask(pl.LightningModule):
         def factor(step: int) -> float:
             return learning_rate_factor(config.schedule, step, config.steps, config.warmup_steps)
 
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"},
+        }
 
     def on_train_batch_start(self, batch: LocationBatch, batch_idx: int) -> None:
         """Seed the global generators, which dropout and drop path draw from, as a function of the step."""
         torch.manual_seed(self._seed("network"))
         self._wrong_now = False
 
-    def training_step(self, batch: LocationBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LocationBatch, batch_idx: int) -> torch.Tensor:
         """The loss of a batch.
 
         Raises:
@@ -120,7 +120,7 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_gradient_clipping(
         self,
-        optimizer: Optimizer,
+        optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
@@ -133,7 +133,7 @@ class SegmentationTask(pl.LightningModule):
             # What torch's own gradient scaler tells a fused rule: such a step changes neither weights nor moments.
             optimizer.found_inf = torch.as_tensor(self._wrong_now).float()  # type: ignore[attr-defined]
 
-    def _note_non_finite(self, value: Tensor) -> None:
+    def _note_non_finite(self, value: torch.Tensor) -> None:
         wrong = ~torch.isfinite(value.detach()).reshape(())
         self._wrong_now = wrong | self._wrong_now
         self._first_wrong = self._first_wrong + wrong * (self.global_step + 1) * (self._first_wrong == 0)
@@ -149,7 +149,7 @@ class SegmentationTask(pl.LightningModule):
         if first:
             raise self._not_finite(f"a loss or gradient that is not finite in step {first}", places.get(first - 1))
 
-    def validation_step(self, batch: LocationBatch, batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: LocationBatch, batch_idx: int) -> dict[str, torch.Tensor]:
         """Count the pixels of a batch, predicted as at inference; the prediction (N, T, T) goes to callbacks."""
         output = self._predict(batch, Draw())
         # Counts are exact in any order; torchmetrics' deterministic way takes classes ** 2 numbers of memory a pixel.
@@ -192,12 +192,12 @@ class SegmentationTask(pl.LightningModule):
     def _seed(self, purpose: Any) -> int:
         return step_seed(self.config.seed, self.global_step, self.global_rank, purpose)
 
-    def _refuse_non_finite(self, loss: Tensor, output: LocationOutput, batch: LocationBatch) -> None:
+    def _refuse_non_finite(self, loss: torch.Tensor, output: LocationOutput, batch: LocationBatch) -> None:
         if not bool(torch.isfinite(loss)):
             places = batch.place[self._suspects(output, batch)] if len(batch.place) else None
             raise self._not_finite(f"the loss became {loss.item()} in step {self.global_step + 1}", places)
 
-    def _not_finite(self, problem: str, places: Tensor | None) -> NonFiniteLossError:
+    def _not_finite(self, problem: str, places: torch.Tensor | None) -> NonFiniteLossError:
         """The error, with the files and windows of some places (n, 5)."""
         if places is not None and len(places):
             samples = self.trainer.datamodule.samples("train")  # type: ignore[attr-defined]  # Lightning has no type for it
@@ -210,7 +210,7 @@ class SegmentationTask(pl.LightningModule):
             "warmup_steps, a smaller gradient_clip, precision '32', or look for images with values that are not numbers"
         )
 
-    def _suspects(self, output: LocationOutput, batch: LocationBatch) -> Tensor:
+    def _suspects(self, output: LocationOutput, batch: LocationBatch) -> torch.Tensor:
         """Which locations (N,) of a batch may be why its loss is not finite: batch norm spreads that to all of them."""
         values = self.normalise(batch.patches).float().abs().flatten(1).amax(dim=1)
         candidates = (
@@ -223,7 +223,7 @@ class SegmentationTask(pl.LightningModule):
     def _learning_rates(self) -> dict[str, float]:
         return {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
 
-    def _log_training(self, total: Tensor, loss: LossParts, output: LocationOutput) -> None:
+    def _log_training(self, total: torch.Tensor, loss: LossParts, output: LocationOutput) -> None:
         step = self.global_step + 1
         logs = step % self.config.log_interval == 0 or step >= self.config.steps
         if self.waits or logs:
@@ -237,7 +237,7 @@ class SegmentationTask(pl.LightningModule):
         # Lightning counts from 0 where it logs; the number of steps done reads better, as in the checkpoints.
         self.log("step", float(step))
 
-    def _looks(self, stage: str, output: LocationOutput) -> dict[str, Tensor]:
+    def _looks(self, stage: str, output: LocationOutput) -> dict[str, torch.Tensor]:
         """How much of each field of view was used, and how undecided the policy is."""
         shares = output.scale_weights.detach().mean(dim=0)
         views = self.segmenter.scales.fields_of_view
@@ -249,7 +249,7 @@ class SegmentationTask(pl.LightningModule):
         return values
 
 
-def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> Optimizer:
+def build_optimizer(segmenter: FoveatedSegmenter, config: TrainingConfig) -> torch.optim.Optimizer:
     """The optimiser with the groups "network" and "policy" of what learns; a group without any is left out."""
     told = [] if segmenter.scale_embedding is None else segmenter.scale_embedding.parameters()
     parts = {"network": [*segmenter.network.parameters(), *told], "policy": segmenter.policy.parameters()}

@@ -1,12 +1,10 @@
 """From files to a scene: the layers of an image, its labels and predictions, and what to say about them."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from foveate.data.labels.raster import CLASS, class_files
 from foveate.data.labels.shapes import VECTORS
@@ -48,7 +46,7 @@ class Classes:
         for entry in entries:
             yield replace(look, rendering=draw.alone(self.answers[entry.name], entry.code), option=entry.name)
 
-    def errors(self, truth: Classes, look: Layer) -> Iterator[Layer]:
+    def errors(self, truth: Self, look: Layer) -> Iterator[Layer]:
         """Where it differs from labels; nothing where one has one class a pixel and the other any number."""
         if self.ids is not None and truth.ids is not None:
             yield replace(look, rendering=draw.differences(self.ids, truth.ids), classes=ERRORS)

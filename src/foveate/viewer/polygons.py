@@ -1,7 +1,5 @@
 """Polygons as a layer: drawn tile by tile at the scale of the tile, their borders a pixel wide."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +80,7 @@ class Polygons:
         inside = (cols >= 0) & (rows >= 0) & (rows < drawn.shape[0]) & (cols < drawn.shape[1])
         drawn[rows[inside], cols[inside]] = self.codes[small[inside]] + np.uint8(border)
 
-    def only(self, *names: str) -> Polygons:
+    def only(self, *names: str) -> "Polygons":
         """Those of some classes."""
         wanted = [name.casefold() for name in names]
         codes = [code for code, name in enumerate(self.names, start=1) if name.casefold() in wanted]

@@ -1,7 +1,5 @@
 """Write the polygons of a class map of any size as GeoJSON, feature by feature, in bounded memory."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -43,7 +41,7 @@ def header(crs: str | None) -> str:
     return '{"type": "FeatureCollection",\n' + (f'"crs": {member},\n' if crs else "") + '"features": ['
 
 
-def feature(region: ClassRegion, area: int, class_map: ClassMap, place: Place, unit: AreaUnit | None) -> str:
+def feature(region: ClassRegion, area: int, class_map: ClassMap, place: "Place", unit: "AreaUnit | None") -> str:
     """A region as a GeoJSON feature: an annotation for QuPath, with plain properties for everything else."""
     name = class_map.name(region.value)
     properties: dict[str, Any] = {

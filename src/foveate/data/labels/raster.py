@@ -1,10 +1,8 @@
 """Labels from masks: one mask for all classes or, for overlapping classes, a mask or a band for each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +27,7 @@ class MaskFile(NamedTuple):
     lossy: str = ""  # name of a format that changes values; empty for none
 
     @classmethod
-    def of(cls, reader: ImageReader) -> MaskFile:
+    def of(cls, reader: ImageReader) -> Self:
         """Of files that GDAL reads; others have no colour table and change nothing."""
         if not isinstance(reader, GdalReader):
             return cls()
@@ -84,7 +82,7 @@ class RasterLabels:
         self.notes = (*filter(None, [self._place.note]), *meaning.check(reader))
 
     @property
-    def rasters(self) -> list[RasterLabels]:
+    def rasters(self) -> list[Self]:
         """The masks that the labels are read from."""
         return [self]
 

@@ -1,14 +1,12 @@
 """Files of outlines with classes: GeoJSON (QuPath's too), GeoPackage, shapefile, COCO and LabelMe."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import shapely
@@ -81,7 +79,7 @@ class Table(NamedTuple):
     attribute: str  # property that holds the class; empty for none
 
     @classmethod
-    def of(cls, path: Path, layer: str | None, attribute: str | None, *, bare: bool = False) -> Table:
+    def of(cls, path: Path, layer: str | None, attribute: str | None, *, bare: bool = False) -> Self:
         """What the header of a file says."""
         with _reading(path) as pyogrio:
             layers = pyogrio.list_layers(path)[:, 0].tolist()

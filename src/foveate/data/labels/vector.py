@@ -1,7 +1,5 @@
 """`VectorLabels`: class ids drawn from polygons, window by window."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import product

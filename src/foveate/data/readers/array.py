@@ -1,11 +1,9 @@
 """Arrays as images, in memory with a pyramid or stored: which axis is which, and which type their pixels have."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -66,9 +64,7 @@ class ImageAxes:
     places: tuple[int, ...]  # where the image lies along each axis that is neither
 
     @classmethod
-    def named(
-        cls, names: Sequence[str] | None, shape: Sequence[int], image: str, plane: Plane | None = None
-    ) -> ImageAxes:
+    def named(cls, names: Sequence[str] | None, shape: Sequence[int], image: str, plane: Plane | None = None) -> Self:
         """From names such as "tczyx"; without any, those of `guessed`.
 
         Raises:
@@ -88,7 +84,7 @@ class ImageAxes:
         return cls(places["y"], places["x"], places.get("c"), at)
 
     @classmethod
-    def guessed(cls, shape: Sequence[int], image: str) -> ImageAxes:
+    def guessed(cls, shape: Sequence[int], image: str) -> Self:
         """(H, W), (H, W, bands) or (bands, H, W): of three axes the shortest, first or last, is that of the bands.
 
         Of more than three axes those of length 1 are left out, the first ones first.

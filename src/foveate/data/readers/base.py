@@ -1,13 +1,11 @@
 """What readers share: where an image is, how it is opened, which of its values mean something, and limits."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, Self, TypeAlias, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
@@ -95,7 +93,7 @@ class Address:
     text: str  # a path, a GDAL virtual path (`/vsizip/...`) or a URL (http, https, s3, gs, az)
 
     @classmethod
-    def of(cls, place: Path | str | Address) -> Address:
+    def of(cls, place: Path | str | Self) -> Self:
         """The location that a path or text means; a URL that went through `Path` gets its second slash back."""
         if isinstance(place, Address):
             return place

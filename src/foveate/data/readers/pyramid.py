@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from foveate.data.readers.base import Address, Known, NoData, any_band, known_values, representable
 from foveate.files import Closing
@@ -196,7 +195,7 @@ def strips(rows: IntArray, row_bytes: int) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _as_tensor(raster: Raster) -> Tensor:
+def _as_tensor(raster: Raster) -> torch.Tensor:
     """A raster as a tensor, in a type torch computes with; not copied where that can be avoided."""
     if raster.dtype.name in _WIDER:
         return torch.from_numpy(raster.astype(_WIDER[raster.dtype.name]))

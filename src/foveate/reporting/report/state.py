@@ -1,12 +1,10 @@
 """What a run folder tells: what was trained on what, how far it came, what it cost, and the evaluation shown."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.sections import SPLITS
@@ -40,7 +38,7 @@ class RunState:
     members: tuple[Path, ...]  # folders of the runs an ensemble joins; empty for others
 
     @classmethod
-    def of(cls, path: Path, overrides: Sequence[str] = ()) -> RunState:
+    def of(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         """Read a run folder; with changes to its configuration."""
         run = RunFolder(path)
         config = RunConfig.load(run.config_file, list(overrides))
@@ -141,7 +139,7 @@ class ShownEvaluation:
     up_to_date: bool  # whether it was made after the weights
 
     @classmethod
-    def read(cls, file: Path, state: RunState) -> ShownEvaluation | None:
+    def read(cls, file: Path, state: RunState) -> Self | None:
         """An evaluation by its file, with the maps beside it; None where there is none."""
         if not file.exists():
             return None
