@@ -13,6 +13,7 @@ HEAVY = {"lightning", "torchmetrics", "matplotlib", "scipy.stats", "scipy.signal
 TORCH = {"torch", "numpy", "rasterio", "scipy", "pydantic"}
 # What comes with networks by name; one's own need none of it, nor does a command without a network.
 NETWORKS = {"segmentation_models_pytorch", "timm", "torchvision", "torch._dynamo"}
+REPORT = "import foveate.reporting.report.comparison_report"
 
 
 def loaded(statement: str) -> set[str]:
@@ -37,10 +38,10 @@ def test_nothing_heavy_is_needed_to_import_foveate_or_to_show_its_help(statement
 
 @pytest.mark.parametrize(
     "statement",
-    ["import foveate; foveate.predict; foveate.load; foveate.open_image", "import foveate.runs.predict"],
-    ids=["public", "command"],
+    ["import foveate; foveate.predict; foveate.load; foveate.open_image", "import foveate.runs.predict", REPORT],
+    ids=["public", "command", "report"],
 )
-def test_prediction_imports_neither_training_nor_plotting(statement):
+def test_predictions_and_reports_import_neither_training_nor_plotting(statement):
     assert not loaded(statement) & (HEAVY | NETWORKS)
 
 

@@ -10,8 +10,9 @@ from foveate.inference.source import PixelSource
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder
 from foveate.runs.train import prepare_training
-from foveate.training import history
-from foveate.training.history import FoveationMap, MetricsFile, kept_steps, read_history, read_maps, thin_out
+from foveate.training import history, recording
+from foveate.training.history import FoveationMap, kept_steps, read_history, read_maps, thin_out
+from foveate.training.recording import MetricsFile
 from toys import make_data_set, toy_config
 
 
@@ -109,7 +110,7 @@ def test_the_last_map_is_what_the_trained_policy_chooses(root, kept):
 
 def test_a_training_is_the_same_with_and_without(root, monkeypatch):
     train(root, "with")
-    monkeypatch.setattr(history.FoveationHistory, "_keep", lambda *_arguments: None)
+    monkeypatch.setattr(recording.FoveationHistory, "_keep", lambda *_arguments: None)
     assert kept_steps(train(root, "without")) == []
     one, other = (torch.load(root / run / "checkpoints/last.ckpt", weights_only=True) for run in ("with", "without"))
     for name, value in one["state_dict"].items():
@@ -146,7 +147,7 @@ def test_few_maps_are_kept_about_evenly(tmp_path, interval):
 
 
 def test_a_large_map_is_averaged(root, kept, monkeypatch, tmp_path):
-    monkeypatch.setattr(history, "LONGEST_MAP", 10)
+    monkeypatch.setattr(recording, "LONGEST_MAP", 10)
     maps = read_maps(kept_steps(train(root, "coarse", steps=2))[0][1])
     assert maps[0].probabilities.shape == (2, 7, 8), "means over 3 x 3 cells"
     fine = read_maps(kept[0][1])[0].probabilities[:, :3, :3].mean(axis=(1, 2))
@@ -154,7 +155,7 @@ def test_a_large_map_is_averaged(root, kept, monkeypatch, tmp_path):
 
 
 def test_of_a_huge_image_the_middle_is_looked_at():
-    cells = history._central(CellGrid(Size(16 * 1000, 16 * 100), 16))
+    cells = recording._central(CellGrid(Size(16 * 1000, 16 * 100), 16))
     assert cells == Window(308, 0, 384, 100)
 
 
@@ -167,7 +168,7 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_maps_are_read_as_they_were_written(tmp_path):
     probabilities = np.random.default_rng(0).random((3, 4, 5)).astype(np.float16).astype(np.float32)
     written = FoveationMap(7, "ä b", Window(-3, 4, 50, 60), probabilities)
-    history._write(tmp_path / "step-00000007.npz", [written])
+    history.write_maps(tmp_path / "step-00000007.npz", [written])
     (read,) = read_maps(tmp_path / "step-00000007.npz")
     assert (read.step, read.name, read.window) == (7, "ä b", Window(-3, 4, 50, 60))
     assert np.array_equal(read.probabilities, probabilities)

@@ -18,8 +18,9 @@ from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputW
 from foveate.processes import is_first_process
 from foveate.training import callbacks as hooks
 from foveate.training.config import TrainingConfig
-from foveate.training.history import FOLDER, FoveationHistory, MetricsFile
+from foveate.training.history import FOLDER
 from foveate.training.processes import BatchNormSync, Processes, ended_together
+from foveate.training.recording import FoveationHistory, MetricsFile
 from foveate.training.task import SegmentationTask, deterministic_kernels
 
 _log = logging.getLogger(__name__)

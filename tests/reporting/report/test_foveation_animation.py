@@ -22,7 +22,7 @@ def keep(folder, steps, names=("a", "b")):
         share = np.full((1, 9, 12), step / 100, np.float32)
         probabilities = np.concatenate([share, 1 - share])
         maps = [FoveationMap(step, name, Window(0, 0, 90, 120), probabilities) for name in names]
-        history._write(folder / f"step-{step:08d}.npz", maps)
+        history.write_maps(folder / f"step-{step:08d}.npz", maps)
     return kept_steps(folder)
 
 
