@@ -1,6 +1,7 @@
 """The Python doors: names and paths in, arrays and files out."""
 
 import pydoc
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -137,16 +139,54 @@ def test_pixels_of_an_array_without_a_value_get_no_class(run):
 def test_what_values_are_divided_by_follows_what_was_trained_on(run):
     data = run.config.data
     ramp = np.linspace(0, 1, 50)
-    assert scale_of(ramp, data, np.dtype(np.uint16)) == 1
-    assert scale_of(ramp * 60000, data, np.dtype(np.uint16)) == 65535
-    assert scale_of((ramp * 60000).astype(np.int32), data, np.dtype(np.uint16)) == 65535
-    assert scale_of(ramp.astype(np.float32), data, np.dtype(np.float64)) == 1
+
+    def scale(values, trained, config=data):
+        return scale_of(values, values.dtype, config, np.dtype(trained))
+
+    assert scale(ramp, np.uint16) == 1
+    assert scale(ramp * 60000, np.uint16) == 65535
+    assert scale((ramp * 60000).astype(np.int32), np.uint16) == 65535
+    assert scale(ramp.astype(np.float32), np.float64) == 1
+    assert scale(ramp[:0], np.uint16) == 65535
     divided = data.model_copy(update={"scale": 10_000.0})
-    assert scale_of((ramp * 9000).astype(np.uint16), divided, np.dtype(np.uint16)) == 10_000
-    assert scale_of(ramp, divided, np.dtype(np.uint16)) == pytest.approx(10_000 / 65535)
+    assert scale((ramp * 9000).astype(np.uint16), np.uint16, divided) == 10_000
+    assert scale(ramp, np.uint16, divided) == pytest.approx(10_000 / 65535)
     for array, trained in ((ramp * 255).astype(np.uint8), np.uint16), ((ramp * 255).astype(np.uint8), np.float32):
         with pytest.raises(DatasetError, match="scale="):
-            scale_of(array, data, np.dtype(trained))
+            scale(array, trained)
+
+
+@pytest.mark.parametrize("nothing", [np.nan, np.inf, -np.inf, 1e35, "masked"])
+def test_values_that_mean_nothing_do_not_say_what_an_array_holds(run, nothing):
+    image, _ = shapes(9)
+    given = np.moveaxis(image, 0, -1).astype(np.float32)
+    hidden = np.zeros(given.shape, np.bool_)
+    hidden[:40, :50] = True
+    for values in (given, given / 255):
+        array = np.where(hidden, -9999 if nothing == "masked" else nothing, values).astype(np.float32)
+        classes, probabilities = run.predict(np.ma.masked_array(array, hidden) if nothing == "masked" else array)
+        assert np.array_equal(classes == 255, hidden[..., 0])
+        assert np.isnan(probabilities[:, :40, :50]).all()
+        assert np.isfinite(probabilities[:, 40:]).all()
+    assert (run.predict(np.full((64, 64, 3), np.nan, np.float32)).classes == 255).all()
+
+
+def test_one_text_is_not_taken_for_a_list_of_letters(run, root, tmp_path):
+    one = "inference.overlap=0"
+    for work in (
+        lambda: run.predict("image.png", tmp_path, overrides=one),
+        lambda: foveate.load(root / "run", overrides=one),
+        lambda: foveate.train(root / "toy.yaml", tmp_path / "run", overrides=one),
+        lambda: foveate.init(root / "toy", tmp_path / "a.yaml", overrides=one),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f"overrides is a list, such as overrides=['{one}']")):
+            work()
+    with pytest.raises(ConfigError, match=re.escape("such as overrides=['training.steps=3']")):
+        foveate.train(root / "toy.yaml", tmp_path / "run", overrides={"training.steps": 3})
+    with pytest.raises(ConfigError, match=re.escape("outputs is a list, such as outputs=['classes']")):
+        run.predict("image.png", tmp_path, outputs="classes")
+    with pytest.raises(ConfigError, match="estimators is a list"):
+        foveate.compare(root / "toy.yaml", "fixed_1")
 
 
 def test_settings_of_inference_are_taken_and_others_named(run, tmp_path):
@@ -156,6 +196,21 @@ def test_settings_of_inference_are_taken_and_others_named(run, tmp_path):
         run.predict(image, overrides=["training.steps=3"])
     with pytest.raises(ConfigError, match="give a folder"):
         run.predict("image.png")
+    for given, said in ((image.tolist(), "type list"), (Image.fromarray(image[0]), "type Image"), (None, "NoneType")):
+        with pytest.raises(ConfigError, match=f"{said}; give a path, or an array") as refused:
+            run.predict(given)
+        assert len(str(refused.value)) < 200
+    with pytest.raises(ConfigError, match=r"roi is an option for a file; for an array there are budget, .*scale"):
+        run.predict(image, roi="here.geojson")
+    with pytest.raises(ConfigError, match=r"axes is an option for an array; for a file there are budget, .*memory"):
+        run.predict("image.png", tmp_path, axes="HWC")
+    with pytest.raises(ConfigError, match="memmory is no option"):
+        foveate.predict(run, "image.png", tmp_path, memmory="2GB")
+    with pytest.raises(ConfigError, match="outputs is an option for a file"):
+        run.predict(image, outputs=["confidence"])
+    for scale in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=r"scale=.* above 0"):
+            run.predict(image, scale=scale)
     with pytest.raises(ConfigError, match="leave out the folder"):
         run.predict(image, tmp_path)
 

@@ -156,6 +156,12 @@ def test_other_shapes_are_refused(image):
         segmenter(SoftExpectation())(image)
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 20, 20), (1, 3, 0, 20), (1, 3, 20, 0)])
+def test_an_image_without_pixels_is_refused(shape):
+    with pytest.raises(GeometryError, match="has no pixels"):
+        segmenter(SoftExpectation())(torch.rand(shape))
+
+
 def test_other_channels_and_whole_numbers_are_refused_with_the_remedy():
     with pytest.raises(GeometryError, match="for 4 channels set in_channels=4"):
         segmenter(SoftExpectation())(torch.rand(1, 4, 20, 20))

@@ -120,6 +120,8 @@ class FoveatedSegmenter(torch.nn.Module):
         if image.dim() != 4 or image.shape[1] != self.in_channels:
             hint = f"; for {image.shape[1]} channels set in_channels={image.shape[1]}" if image.dim() == 4 else ""
             raise GeometryError(f"expected an image (B, {self.in_channels}, H, W), got {tuple(image.shape)}{hint}")
+        if not image.numel():
+            raise GeometryError(f"an image of shape {tuple(image.shape)} has no pixels")
         if not image.is_floating_point():
             raise GeometryError(
                 f"expected an image of floats, as the network takes them, got {image.dtype}; for example image / 255"

@@ -5,7 +5,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,18 @@ def read_text(path: Path, kind: type[FoveateError], remedy: str, most: int = MOS
     if "\0" in text:
         raise kind(f"{path} holds zero bytes, as text in UTF-16 does: save it as UTF-8; {remedy}")
     return text
+
+
+def listed(texts: Iterable[str], name: str) -> list[str]:
+    """The texts, which must not be a single one, whose letters would be taken for texts.
+
+    Raises:
+        ConfigError: when they are a text or a mapping.
+    """
+    if isinstance(texts, str | Mapping):
+        example = [texts] if isinstance(texts, str) else [f"{key}={value}" for key, value in texts.items()]
+        raise ConfigError(f"{name} is a list, such as {name}={example}; got {texts!r}")
+    return list(texts)
 
 
 def read_json(path: Path, kind: type[FoveateError], remedy: str, most: int = MOST_BYTES) -> Any:

@@ -37,6 +37,12 @@ def test_unknown_names_bring_the_nearest(architecture, encoder, message):
         build_network(architecture, encoder, classes=2, weights=None)
 
 
+@pytest.mark.parametrize(("classes", "channels"), [(0, 3), (-1, 3), (2, 0)])
+def test_a_network_without_classes_or_channels_is_refused_before_weights_are_sought(classes, channels):
+    with pytest.raises(NetworkError, match=f"got {classes} and {channels}"):
+        build_network("unet", "resnet18", classes=classes, in_channels=channels)
+
+
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18"])
 @pytest.mark.parametrize("bands", [3, 5])
 def test_encoder_weights_come_from_a_classifiers_checkpoint(tmp_path, name, bands):

@@ -1,6 +1,6 @@
 """`foveate.load`, `Run`, `foveate.predict` and `foveate.evaluate`: what a trained run does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -17,7 +17,7 @@ from foveate.inference.session import Session
 from foveate.reporting.previews import PredictionResult, predict_shown
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict_array import ArrayPrediction, predict_array
-from foveate.texts import metres
+from foveate.texts import listed, metres
 
 if TYPE_CHECKING:
     from foveate.evaluation.evaluate import Evaluation
@@ -73,13 +73,19 @@ class Run(TrainedRun):
 
         See `foveate.predict`, which takes the run as its first argument.
         """
-        settled = self._settled(options.pop("budget", None), options.pop("outputs", None), options.pop("overrides", ()))
+        outputs = options.pop("outputs", None)
+        settled = self._settled(options.pop("budget", None), outputs, options.pop("overrides", ()))
         if isinstance(image, np.ndarray | Tensor):
             if out is not None:
                 raise ConfigError("an array is segmented in memory and nothing is written; leave out the folder")
+            _check_options(options if outputs is None else {**options, "outputs": outputs}, "an array")
             return predict_array(settled, image, **options)
+        if not isinstance(image, str | Path):
+            kind = type(image).__name__
+            raise ConfigError(f"the image is of the type {kind}; give a path, or an array such as np.asarray(image)")
         if out is None:
             raise ConfigError(f"give a folder for the results of {image}, as in run.predict({str(image)!r}, 'out')")
+        _check_options(options, "a file")
         return _predict_file(settled, image, out, **options)
 
     def evaluate(self, split: str = "val", *, hausdorff: bool = False) -> "Evaluation":
@@ -136,11 +142,11 @@ class Run(TrainedRun):
 
     def _settled(self, budget: float | str | None, outputs: Sequence[str] | None, overrides: Sequence[str]) -> Self:
         """This run with other settings of inference."""
-        changes = list(overrides)
+        changes = listed(overrides, "overrides")
         if budget is not None:
             changes += [f"inference.budget={budget}", "inference.planner=pyramid"]
         if outputs is not None:
-            changes.append(f"inference.outputs=[{','.join(outputs)}]")
+            changes.append(f"inference.outputs=[{','.join(listed(outputs, 'outputs'))}]")
         other = [change for change in changes if not change.startswith("inference.")]
         if other:
             raise ConfigError(
@@ -166,7 +172,7 @@ def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overri
         ConfigError: when this is no run, or an override is not allowed.
         CheckpointError: when the checkpoint is missing or damaged.
     """
-    return _as_run(RunFolder(_folder_of(run)).load(checkpoint, device_named(device), list(overrides)))
+    return _as_run(RunFolder(_folder_of(run)).load(checkpoint, device_named(device), listed(overrides, "overrides")))
 
 
 @overload
@@ -284,6 +290,18 @@ def _as_run(trained: TrainedRun) -> Run:
     return Run(**{one.name: getattr(trained, one.name) for one in fields(TrainedRun)})
 
 
+_OPTIONS = {
+    "an array": ("axes", "scale", "pixel_size"),
+    "a file": ("outputs", "roi", "memory", "resume", "overwrite", "strict", "session", "on_progress"),
+}
+
+
+def _check_options(given: Iterable[str], what: str) -> None:
+    for name in sorted(set(given) - set(_OPTIONS[what])):
+        other = next((f"an option for {one}" for one, names in _OPTIONS.items() if name in names), "no option")
+        raise ConfigError(f"{name} is {other}; for {what} there are budget, overrides, {', '.join(_OPTIONS[what])}")
+
+
 def _predict_file(
     run: Run,
     image: AnyPath,
@@ -295,7 +313,6 @@ def _predict_file(
     **options: Any,
 ) -> PredictionResult:
     session = session or Session()
-    if memory is not None:
-        session = replace(session, memory=parse_memory(memory))
+    session = session if memory is None else replace(session, memory=parse_memory(memory))
     area = roi if roi is None or isinstance(roi, Roi) else Roi(Path(roi))
     return predict_shown(run, image, out, roi=area, session=session, **options)

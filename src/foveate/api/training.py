@@ -13,6 +13,7 @@ from foveate.runs import RunConfig, RunFolder, train_run
 from foveate.runs import init as _init
 from foveate.runs.compare import Comparison, fitting_estimators
 from foveate.runs.jobs import slots_of
+from foveate.texts import listed
 
 
 def init(
@@ -35,7 +36,7 @@ def init(
         OutputExistsError: when a file is there and may not be replaced.
     """
     path = None if out is None else Path(out)
-    return _init.init(Path(folder), path, overrides=overrides, overwrite=overwrite).path
+    return _init.init(Path(folder), path, overrides=listed(overrides, "overrides"), overwrite=overwrite).path
 
 
 def train(
@@ -118,7 +119,7 @@ def compare(
         OutputExistsError: when the folder holds a comparison of another configuration.
     """
     settings = _settings(config, overrides)
-    chosen = list(estimators) if estimators else fitting_estimators(settings)[0]
+    chosen = listed(estimators, "estimators") if estimators else fitting_estimators(settings)[0]
     folder = Path(out) if out is not None else Path("comparisons") / settings.name
     comparison = Comparison(settings, chosen, list(seeds), folder, split)
     failed = comparison.run(slots_of(devices), on_change or (lambda *_: None))
@@ -180,7 +181,7 @@ def patches(
 
 def _settings(config: AnyPath | RunConfig, overrides: Sequence[str], estimator: str | None = None) -> RunConfig:
     if isinstance(config, RunConfig):
-        return config.changed(overrides, estimator)
+        return config.changed(listed(overrides, "overrides"), estimator)
     if Path(config).is_dir():
         config = _init.config_for(Path(config))[0]
-    return RunConfig.load(Path(config), list(overrides), estimator)
+    return RunConfig.load(Path(config), listed(overrides, "overrides"), estimator)

@@ -48,6 +48,8 @@ def build_network(
         NetworkError: for an unknown name, names that do not go together, options that do not fit, or weights that
             cannot be had.
     """
+    if classes < 1 or in_channels < 1:
+        raise NetworkError(f"a network has 1 or more classes and in_channels; got {classes} and {in_channels}")
     architecture = find_architecture(architecture)
     recipe = Recipe(architecture, find_encoder(encoder, architecture), classes, in_channels, options)
     name = f"{architecture} with encoder {encoder!r}"

@@ -11,7 +11,8 @@ from foveate.data import DataConfig, Resolution
 from foveate.data.channels import Normalisation, Values, other_values, select_channels
 from foveate.data.images import working
 from foveate.data.readers.array import ArrayReader, ImageAxes
-from foveate.errors import DatasetError, UnsupportedImageError
+from foveate.data.readers.base import known_values
+from foveate.errors import ConfigError, DatasetError, UnsupportedImageError
 from foveate.geometry import Window
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
@@ -60,13 +61,16 @@ def predict_array(
     Raises:
         DatasetError: when its bands or values are not as those of training, and no `scale` is given.
         UnsupportedImageError: when it is not one image.
+        ConfigError: when `scale` is no number above 0.
     """
     data, membership = run.config.data, run.segmenter.membership
     array, hidden = (_ordered(part, axes, data) for part in _as_array(image))
     size = None if pixel_size is None else metres(pixel_size)
     # Runs of earlier versions do not say which: bytes.
     known = np.dtype(np.uint8 if data.trained_on is None else data.trained_on.dtype)
-    divisor = scale or scale_of(array, data, known)
+    if scale is not None and not 0 < scale < np.inf:
+        raise ConfigError(f"scale={scale!r}: the number to divide the values by is above 0 and finite")
+    divisor = scale or scale_of(_with_meaning(array, hidden, data.nodata), array.dtype, data, known)
     if hidden.any():
         array = np.where(hidden, np.nan, array.astype(np.result_type(array, np.float32)))
     reader = ArrayReader(array, "the array", resolution=None if size is None else Resolution(size, size))
@@ -99,28 +103,44 @@ def _check_values(reader: ArrayReader, channels: list[int], data: DataConfig, di
         )
 
 
-def scale_of(array: NDArray[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:
-    """What the values of an array are divided by, so that they mean what they meant in training."""
+def _with_meaning(array: NDArray[Any], hidden: NDArray[np.bool_], nodata: float | str | None) -> NDArray[Any]:
+    """The values that are neither hidden nor stand for none, in one row."""
+    given = (nodata,) if isinstance(nodata, float) else ()
+    known = known_values(array, None, (given,) * len(array))
+    if not hidden.any():
+        return array.ravel() if known is None else array[known]
+    return array[~hidden if known is None else known & ~hidden]
+
+
+def scale_of(values: NDArray[Any], dtype: np.dtype[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:
+    """What the values of an array are divided by, so that they mean what they meant in training.
+
+    Args:
+        values: those that mean something.
+        dtype: of the array.
+        data: of the run.
+        trained_on: type of the images of training.
+    """
     trained = Normalisation.of(data, trained_on).scale
-    if array.dtype == trained_on:
+    if dtype == trained_on or not values.size:
         return trained
-    low, high = float(np.nanmin(array)), float(np.nanmax(array))
+    low, high = float(values.min()), float(values.max())
     if trained_on.kind == "f":
-        if array.dtype.kind == "f":
+        if dtype.kind == "f":
             return trained
-        raise _misfit(array, low, high, trained_on)
+        raise _misfit(dtype, low, high, trained_on)
     limits = np.iinfo(trained_on)
-    if array.dtype.kind == "f" and low >= 0 and high <= 1:
+    if dtype.kind == "f" and low >= 0 and high <= 1:
         return trained / float(limits.max)
-    narrower = array.dtype.kind in "ui" and np.iinfo(array.dtype).max < limits.max
+    narrower = dtype.kind in "ui" and np.iinfo(dtype).max < limits.max
     if narrower or low < limits.min or high > limits.max:
-        raise _misfit(array, low, high, trained_on)
+        raise _misfit(dtype, low, high, trained_on)
     return trained
 
 
-def _misfit(array: NDArray[Any], low: float, high: float, trained_on: np.dtype[Any]) -> DatasetError:
+def _misfit(dtype: np.dtype[Any], low: float, high: float, trained_on: np.dtype[Any]) -> DatasetError:
     return DatasetError(
-        f"the array holds {array.dtype} from {low:g} to {high:g} and the run was trained on {trained_on}; give values "
+        f"the array holds {dtype} from {low:g} to {high:g} and the run was trained on {trained_on}; give values "
         f"as in the training images, or give scale=, the number to divide the values by"
     )
 
