@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foveate.package import torch
-from foveate.types import IGNORE, FloatArray, IntArray
+from foveate.types import IGNORE, ByteArray, FloatArray, IntArray
 
 _Labels = TypeVar("_Labels", Any, "torch.Tensor")
 _STRIP = 2**15  # pixels whose classes are compared at a time
@@ -105,11 +104,11 @@ class Exclusive:
         slots += np.minimum(labels, classes)
         return np.bincount(slots.ravel(), minlength=count * (classes + 1)).reshape(count, classes + 1)
 
-    def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> ByteArray:
         """Labels (h, w) as a picture (h, w, 3) in the colours of the C classes, grey where nothing is counted."""
         table = np.full((256, 3), NOT_COUNTED_GREY, np.uint8)
         table[: len(colors)] = colors
-        picture: NDArray[np.uint8] = table[labels]
+        picture: ByteArray = table[labels]
         return picture
 
 
@@ -172,7 +171,7 @@ class Overlapping:
         chosen = [*self.planes(labels, classes), labels == self.ignore_index]
         return np.stack([np.bincount(groups[mask], minlength=count) for mask in chosen], axis=1)
 
-    def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    def picture(self, labels: Any, colors: Sequence[tuple[int, int, int]]) -> ByteArray:
         """Stripes in the colours of all classes of a pixel, so that each is seen; nearly white where there is none."""
         result = np.full((*labels.shape, 3), NO_CLASS_GREY, np.uint8)
         result[labels == self.ignore_index] = NOT_COUNTED_GREY
@@ -191,7 +190,7 @@ class Overlapping:
 Membership: TypeAlias = Exclusive | Overlapping
 
 
-def _note_largest(logits: FloatArray, ids: NDArray[np.uint8]) -> None:
+def _note_largest(logits: FloatArray, ids: ByteArray) -> None:
     """Write the number of the largest of (C, h, w) into (h, w) zeros."""
     best = logits[0]
     for number in range(1, len(logits)):

@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Raster: TypeAlias = NDArray[Any]  # (bands, height, width), in the dtype of the file
+Array: TypeAlias = NDArray[Any]
 BoolArray: TypeAlias = NDArray[np.bool_]
+ByteArray: TypeAlias = NDArray[np.uint8]
 # (height, width), class ids and ignore_index; of overlapping classes int32, see `foveate.membership`
 LabelArray: TypeAlias = NDArray[Any]
 FloatArray: TypeAlias = NDArray[np.float32]
+DoubleArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
 IGNORE = 255  # label of pixels that count nowhere

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.features import rasterize
 from scipy import ndimage
 from shapely.geometry import shape
@@ -21,7 +20,7 @@ from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, translated
 from foveate.geometry import Size, Window, ceil_div, ceil_to, windows_over
 from foveate.texts import read_json
-from foveate.types import BoolArray, Coordinates, Raster, Tissue
+from foveate.types import BoolArray, ByteArray, Coordinates, Raster, Tissue
 
 # Tissue is looked for in pixels of about this size, at which cells melt into tissue: 1.25x, as others do.
 _PIXEL = 8e-6
@@ -94,14 +93,14 @@ def is_slide(image: ImageReader) -> bool:
     return in_colour and small and image.georeference is None
 
 
-def saturation_of(pixels: Raster) -> NDArray[np.uint8]:
+def saturation_of(pixels: Raster) -> ByteArray:
     """Saturation (h, w), 0 to 255, of red, green and blue (3, h, w): (largest - smallest) / largest, 0 of black."""
     largest, smallest = pixels.max(axis=0), pixels.min(axis=0)
     share = (largest - smallest) / np.maximum(largest, 1).astype(np.float32)
     return np.asarray(np.rint(share * 255), np.uint8)
 
 
-def otsu(values: NDArray[np.uint8]) -> int:
+def otsu(values: ByteArray) -> int:
     """The threshold up to which values belong to the lower class, such that the two classes vary least within."""
     counts = np.bincount(values.ravel(), minlength=256).astype(np.float64)
     low, low_sum = counts.cumsum(), (counts * np.arange(256)).cumsum()
@@ -248,7 +247,7 @@ class Area:
         """Whether nothing limits it."""
         return self.region is None and self.data is None and self.tissue is None
 
-    def left_out(self, window: Window) -> NDArray[np.uint8]:
+    def left_out(self, window: Window) -> ByteArray:
         """Of each pixel (h, w) of a window inside the image 0 if it counts, else one more than its place in `LEFT_OUT`.
 
         Where nothing is of interest the image is not read.

@@ -6,7 +6,6 @@ from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foveate.data.area import Polygons
 from foveate.data.channels import Kind, sampled, select_channels
@@ -20,7 +19,7 @@ from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sections import some
 from foveate.errors import DatasetError
 from foveate.geometry import Size
-from foveate.types import IGNORE, IntArray
+from foveate.types import IGNORE, DoubleArray, IntArray
 
 _OUTSIDE = (
     "lie outside the regions in the manifest's column roi",
@@ -41,7 +40,7 @@ class Facts(NamedTuple):
     colours: IntArray | None = None  # of a mask with a colour table
 
 
-def lone_value(values: NDArray[np.float64], least: float, apart: float) -> tuple[float, str] | None:
+def lone_value(values: DoubleArray, least: float, apart: float) -> tuple[float, str] | None:
     """The least or largest of finite values where it may mean that there is none, and a sentence on it.
 
     At least that share of them has it, and it lies more than so many ranges of the others away from these.

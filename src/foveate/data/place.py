@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import transform as warp
@@ -17,7 +16,7 @@ from foveate.data.readers.derived import size_at
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, DatasetError, reason_of
 from foveate.geometry import Georeference, Size
-from foveate.types import Coordinates, IntArray
+from foveate.types import Array, Coordinates, DoubleArray, IntArray
 
 # A centre on the border of two pixels of the mask takes the lower or right one, whatever the last digit of a float.
 _EDGE = 1e-6
@@ -27,7 +26,7 @@ _SAME = 0.01
 _LATTICE = 16
 _FAR = 2**40
 _LONLAT = "OGC:CRS84"
-Ring = NDArray[np.float64]  # (n, 2) columns and rows, level-0 pixels; pixel i reaches from i to i + 1
+Ring = DoubleArray  # (n, 2) columns and rows, level-0 pixels; pixel i reaches from i to i + 1
 
 
 class Positions(NamedTuple):
@@ -80,7 +79,7 @@ class OnGround:
             row, col = self.points(y, x)
         return Positions(_whole(row), _whole(col))
 
-    def points(self, y: NDArray[Any], x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def points(self, y: Array, x: Array) -> tuple[Array, Array]:
         """Rows and columns of the mask at points of the image, of one shape; infinite where a system has none.
 
         Raises:
@@ -100,7 +99,7 @@ class OnGround:
         col, row = _applied(self._mask, east, north)
         return row, col
 
-    def _interpolated(self, y: NDArray[Any], x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _interpolated(self, y: Array, x: Array) -> tuple[Array, Array]:
         """Bilinear between the points of a lattice."""
         (above, i, u), (before, j, v) = _lattice(y), _lattice(x)
         known = self.points(*np.meshgrid(above, before, indexing="ij"))
@@ -110,7 +109,7 @@ class OnGround:
         return row, col
 
 
-def _lattice(points: NDArray[Any]) -> tuple[NDArray[Any], IntArray, NDArray[Any]]:
+def _lattice(points: Array) -> tuple[Array, IntArray, Array]:
     """Some of ascending points, and of all the one before and the share of the way to the next."""
     spacing = max(1.0, (points[-1] - points[0]) / max(1, len(points) - 1))
     nodes = np.append(points[:: max(1, int(_LATTICE / spacing))], points[-1] + 1)
@@ -124,7 +123,7 @@ def _applied(transform: Any, x: Any, y: Any, shift: int = 1) -> tuple[Any, Any]:
     return a * x + b * y + shift * c, d * x + e * y + shift * f
 
 
-def _whole(values: NDArray[Any]) -> IntArray:
+def _whole(values: Array) -> IntArray:
     known = np.where(np.isfinite(values), values, -_FAR).clip(-_FAR, _FAR)
     return np.floor(known + _EDGE).astype(np.int64)
 
@@ -203,7 +202,7 @@ def _on_ground(image: ImageReader, mask: ImageReader, placement: OnGround) -> Pl
     return placement
 
 
-def _meet(rows: NDArray[Any], cols: NDArray[Any], size: Size) -> bool:
+def _meet(rows: Array, cols: Array, size: Size) -> bool:
     """Whether the rectangle around points of the image meets the mask, which may lie between the points."""
     known = np.isfinite(rows) & np.isfinite(cols)
     if not known.any():

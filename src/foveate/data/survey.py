@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.features import rasterize
 from scipy import ndimage
 
@@ -29,7 +28,7 @@ from foveate.data.readers import open_image
 from foveate.data.readers.base import BAND, Address, band_files, is_pattern
 from foveate.errors import DatasetError, FoveateError
 from foveate.geometry import Size, Window
-from foveate.types import IGNORE
+from foveate.types import IGNORE, Array, BoolArray
 
 _IMAGES = ("images", "image", "imgs", "img")
 _LABELS = ("masks", "labels", "annotations", "mask", "label", "gt")
@@ -69,7 +68,7 @@ class ClassFacts:
     """What was counted of one value, colour or name in the labels."""
 
     pixels: int = 0  # how many were seen; of polygons their area
-    halves: dict[str, NDArray[Any]] = field(default_factory=dict)  # by image, shares of its upper and its lower half
+    halves: dict[str, Array] = field(default_factory=dict)  # by image, shares of its upper and its lower half
     diameters: list[float] = field(default_factory=list)  # of connected parts, level-0 pixels
 
     @property
@@ -210,7 +209,7 @@ class Survey:
                         wide = 2 * np.sqrt(np.bincount(parts.ravel())[1:] / np.pi) * step
                         self._found[value].add(image.name, lower, count, count / mask.size.pixels, wide.tolist())
 
-    def _by_value(self, pixels: NDArray[Any], path: Path) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
+    def _by_value(self, pixels: Array, path: Path) -> Iterator[tuple[Any, BoolArray]]:
         """The values of a mask, or its colours as 0xRRGGBB, and where each is; NaN counts as -1."""
         values = packed(pixels[:3]) if self.kind == "colours" else pixels[0]
         if values.dtype.kind == "f":

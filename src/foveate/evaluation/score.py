@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from foveate.data.area import Area
 from foveate.data.labels import LabelReader
@@ -22,7 +21,7 @@ from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.metrics import confusion_matrix, iou_per_cell, loss_per_cell
 from foveate.segmenter import FoveatedSegmenter
-from foveate.types import FloatArray, IntArray, LabelArray
+from foveate.types import ByteArray, FloatArray, IntArray, LabelArray
 
 LONGEST_GRID = 2048
 
@@ -109,7 +108,7 @@ class BlockScore(NamedTuple):
     cells: CellMaps | None = None
     ids: ThinnedIds | None = None
     tiles: tuple[tuple[Window, FloatArray], ...] = ()
-    plan: NDArray[np.uint8] | None = None
+    plan: ByteArray | None = None
 
 
 def thinning_step(size: Size) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foveate.data import ClassConfig, ImageReader
 from foveate.data.channels import select_channels
@@ -19,14 +18,14 @@ from foveate.files import written
 from foveate.geometry import Size, Window
 from foveate.membership import NOT_COUNTED_GREY
 from foveate.package import matplotlib as mpl
-from foveate.types import BoolArray, FloatArray
+from foveate.types import BoolArray, ByteArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from foveate.data.config import DataConfig
 
-Picture = NDArray[np.uint8]  # (h, w, 3)
+Picture = ByteArray  # (h, w, 3)
 LONGEST = 1200  # pixels of the longer side of a picture
 _LINES_APART = 12
 _CELL = 6.4  # inches: the longer side of a picture
@@ -76,7 +75,7 @@ def image_picture(
     return np.moveaxis(np.where(there, colors, np.uint8(NOT_COUNTED_GREY)), 0, -1)
 
 
-def _stretched(values: NDArray[np.float32]) -> Picture:
+def _stretched(values: FloatArray) -> Picture:
     """The 2nd to 98th percentile of the values that are there, over all bands, as 0 to 255."""
     there = values[np.isfinite(values)]
     low, high = np.percentile(there, [2, 98]) if there.size else (0, 1)

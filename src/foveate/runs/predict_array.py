@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from foveate.data import DataConfig, Resolution
 from foveate.data.channels import Normalisation, Values, other_values, select_channels
@@ -20,7 +19,7 @@ from foveate.membership import Membership
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import counted_in_passes
 from foveate.texts import metres
-from foveate.types import IGNORE, LabelArray
+from foveate.types import IGNORE, Array, BoolArray, ByteArray, FloatArray, LabelArray
 
 _AXES = ("HW", "HWC", "CHW")
 
@@ -36,7 +35,7 @@ class ArrayPrediction(NamedTuple):
     """
 
     classes: LabelArray
-    probabilities: NDArray[np.float32]
+    probabilities: FloatArray
 
 
 def predict_array(
@@ -103,7 +102,7 @@ def _check_values(reader: ArrayReader, channels: list[int], data: DataConfig, di
         )
 
 
-def _with_meaning(array: NDArray[Any], hidden: NDArray[np.bool_], nodata: float | str | None) -> NDArray[Any]:
+def _with_meaning(array: Array, hidden: BoolArray, nodata: float | str | None) -> Array:
     """The values that are neither hidden nor stand for none, in one row."""
     given = (nodata,) if isinstance(nodata, float) else ()
     known = known_values(array, None, (given,) * len(array))
@@ -112,7 +111,7 @@ def _with_meaning(array: NDArray[Any], hidden: NDArray[np.bool_], nodata: float 
     return array[~hidden if known is None else known & ~hidden]
 
 
-def scale_of(values: NDArray[Any], dtype: np.dtype[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:
+def scale_of(values: Array, dtype: np.dtype[Any], data: DataConfig, trained_on: np.dtype[Any]) -> float:
     """What the values of an array are divided by, so that they mean what they meant in training.
 
     Args:
@@ -145,10 +144,10 @@ def _misfit(dtype: np.dtype[Any], low: float, high: float, trained_on: np.dtype[
     )
 
 
-def _as_array(image: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _as_array(image: Any) -> tuple[Array, BoolArray]:
     """The values, and which of them a masked array hides."""
     hidden = np.broadcast_to(np.ma.getmask(image), np.shape(image))
-    array: NDArray[Any] = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    array: Array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
     if array.dtype.kind not in "uif":
         raise UnsupportedImageError(f"the array holds {array.dtype}; an image holds integers or floats")
     if array.dtype == np.float16:
@@ -156,7 +155,7 @@ def _as_array(image: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return array, hidden
 
 
-def _ordered(array: NDArray[Any], axes: str | None, data: DataConfig) -> NDArray[Any]:
+def _ordered(array: Array, axes: str | None, data: DataConfig) -> Array:
     """The array as (bands, H, W)."""
     axes = axes or _axes_of(array.shape, data)
     if axes not in _AXES or len(axes) != array.ndim:
@@ -201,7 +200,7 @@ def _probabilities(run: TrainedRun, source: PixelSource) -> torch.Tensor:
     return result
 
 
-def _classes(probabilities: torch.Tensor, membership: Membership) -> NDArray[np.uint8]:
+def _classes(probabilities: torch.Tensor, membership: Membership) -> ByteArray:
     decided = (probabilities > 0.5) if membership.overlapping else probabilities.argmax(dim=0)
     return decided.to(torch.uint8).numpy()
 

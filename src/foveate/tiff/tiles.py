@@ -7,13 +7,12 @@ from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foveate.geometry import Size, Window, ceil_div, halvings
 from foveate.tiff.raster import NODATA, TILE, RasterSpec
-from foveate.types import BoolArray
+from foveate.types import BoolArray, ByteArray
 
-Bytes: TypeAlias = NDArray[np.uint8]
+Bytes: TypeAlias = ByteArray
 Mapped: TypeAlias = Callable[..., Iterator[Any]]
 # Class ids come in runs: zlib's strategy for those makes them as small as its level 6, in a quarter of the time.
 # Differences of bytes have none: level 3 takes half the time of level 6, and 8 % more bytes at most.

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from foveate.data.readers.pyramid import ImageReader, strips
 from foveate.geometry import Size, Window
-from foveate.types import Raster
+from foveate.types import ByteArray, DoubleArray, Raster
 
 Media: TypeAlias = Literal["jpg", "png"]
 OpenReader: TypeAlias = Callable[[Path], ImageReader]
-Pixels: TypeAlias = NDArray[np.uint8]  # (h, w, 3) colours or (h, w) codes
+Pixels: TypeAlias = ByteArray  # (h, w, 3) colours or (h, w) codes
 Draw: TypeAlias = Callable[[OpenReader, Window, Size], Pixels]
 NOT_COUNTED = 255
 NO, YES = 0, 1  # codes of the answer whether a pixel belongs to one of several overlapping classes
@@ -104,7 +103,7 @@ def picture(path: Path, bands: Sequence[int], values: Sequence[float]) -> Render
     return Rendering(draw, (path,), "jpg", fine=not plain)
 
 
-def spread(seen: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
+def spread(seen: DoubleArray, dtype: np.dtype[Any]) -> DoubleArray:
     """Values of the codes 0 to 255 for numbers that are no bytes: close together where most are, and up to both ends.
 
     Codes are shared out to the middle 96 % of the values, to all but 0.2 %, to all that were seen, and to what else
@@ -133,7 +132,7 @@ def spread(seen: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float6
     codes = np.arcsinh((values - left) / unit) / (highest - lowest) * 0.15
     for share, start, end in spans:
         codes += share * np.clip((values - start) / (end - start), 0, 1)
-    result: NDArray[np.float64] = np.interp(np.linspace(codes[0], codes[-1], 256), codes, values)
+    result: DoubleArray = np.interp(np.linspace(codes[0], codes[-1], 256), codes, values)
     return result
 
 
@@ -275,13 +274,13 @@ def differences(found: Rendering, truth: Rendering, *, by_kind: bool = False) ->
     return Rendering(draw, (*found.paths, *truth.paths))
 
 
-def _spread(values: Raster, low: float, high: float, first: int) -> NDArray[np.uint8]:
+def _spread(values: Raster, low: float, high: float, first: int) -> ByteArray:
     """Values from low to high as bytes from `first` to 255."""
     share = np.clip((np.nan_to_num(values.astype(np.float64)) - low) / max(high - low, 1e-12), 0, 1)
     return np.rint(first + share * (255 - first)).astype(np.uint8)
 
 
-def encoded(pixels: NDArray[np.uint8], rendering: Rendering) -> bytes:
+def encoded(pixels: ByteArray, rendering: Rendering) -> bytes:
     """Pixels as the bytes of a file: JPEG of colours, PNG of codes, which must not change."""
     buffer = io.BytesIO()
     how = _PNG if rendering.media == "png" else _FINE_JPEG if rendering.fine else _JPEG

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 import shapely
-from numpy.typing import NDArray
 from rasterio.warp import transform as warp
 from scipy import ndimage
 
@@ -19,7 +18,7 @@ from foveate.errors import ConfigError
 from foveate.files import refuse_existing, written
 from foveate.geometry import Georeference, Size
 from foveate.tiff.raster import NODATA
-from foveate.types import Coordinates, LabelArray
+from foveate.types import Coordinates, DoubleArray, LabelArray
 from foveate.writers import PolygonsConfig
 from foveate.writers.class_map import ClassMap, open_class_maps
 from foveate.writers.regions import ClassRegion, regions, regularised
@@ -126,7 +125,7 @@ class AreaUnit(NamedTuple):
     """What the area of a pixel is called, and how large it is."""
 
     key: str  # name of the property
-    per_pixel: NDArray[np.float64]  # (k, k) at places spread evenly over the image, or (1, 1)
+    per_pixel: DoubleArray  # (k, k) at places spread evenly over the image, or (1, 1)
     size: Size  # of the image
 
     def of(self, region: ClassRegion, pixels: int) -> float:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio.features
 import shapely
-from numpy.typing import NDArray
 from rasterio.transform import Affine
 from scipy import ndimage
 from scipy.sparse import coo_array
@@ -15,15 +14,15 @@ from scipy.sparse.csgraph import connected_components
 from shapely.affinity import rotate
 
 from foveate.tiff.raster import NODATA
-from foveate.types import IntArray, LabelArray
+from foveate.types import Array, BoolArray, DoubleArray, IntArray, LabelArray
 
 # A side this far from both directions, in degrees, stays oblique.
 _OBLIQUE = 25.0
 # A regular outline that differs from the region by more than this share of its area is not taken.
 _MOST_CHANGED = 0.15
 _LEAST_TOLERANCE = 1.5  # pixels: the steps of a border that is drawn in pixels
-_Line = tuple[NDArray[np.float64], NDArray[np.float64]]  # a point and a direction
-Shapes = NDArray[Any]  # of shapely polygons
+_Line = tuple[DoubleArray, DoubleArray]  # a point and a direction
+Shapes = Array  # of shapely polygons
 
 
 class ClassRegion(NamedTuple):
@@ -98,9 +97,7 @@ class _Border(NamedTuple):
         return self.groups
 
 
-def _joined(
-    above: _Border | None, strip: _Strip, edge: IntArray, goes_down: NDArray[np.bool_]
-) -> tuple[list[_Group], _Border]:
+def _joined(above: _Border | None, strip: _Strip, edge: IntArray, goes_down: BoolArray) -> tuple[list[_Group], _Border]:
     """The regions that are complete with a strip, and the lower border.
 
     The upper border is None of the first strip; `edge` are the numbers of its polygons that touch a border, and
@@ -197,7 +194,7 @@ def _cut(shapes: Shapes, row: int, columns: IntArray) -> Shapes:
     return _from_rings(np.insert(points, side + 1, new, axis=0), moved, polygons)
 
 
-def _from_rings(points: NDArray[np.float64], rings: IntArray, polygons: IntArray) -> Shapes:
+def _from_rings(points: DoubleArray, rings: IntArray, polygons: IntArray) -> Shapes:
     shapes: Shapes = shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, (rings, polygons))
     return shapes
 
@@ -207,11 +204,11 @@ def _changes(values: IntArray) -> IntArray:
     return np.flatnonzero(values[1:] != values[:-1]) + 1
 
 
-def _turns(ring: Any) -> NDArray[np.float64]:
+def _turns(ring: Any) -> DoubleArray:
     """The corners of a ring of horizontal and vertical sides, without the points between them."""
     points = shapely.get_coordinates(ring)[:-1]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
-    turns: NDArray[np.float64] = points[(before[:, 0] == 0) != (after[:, 0] == 0)]
+    turns: DoubleArray = points[(before[:, 0] == 0) != (after[:, 0] == 0)]
     return turns
 
 
@@ -265,7 +262,7 @@ def _squared(ring: Any, tolerance: float) -> list[tuple[float, float]] | None:
     return corners
 
 
-def _line(points: NDArray[np.float64], sides: NDArray[np.float64], group: IntArray, kind: str) -> _Line:
+def _line(points: DoubleArray, sides: DoubleArray, group: IntArray, kind: str) -> _Line:
     if kind == "oblique":
         return points[group[0]], sides[group[0]]
     middles = points[group] + sides[group] / 2
@@ -273,11 +270,11 @@ def _line(points: NDArray[np.float64], sides: NDArray[np.float64], group: IntArr
     return mean, np.array([1.0, 0.0] if kind == "level" else [0.0, 1.0])
 
 
-def _crossing(first: _Line, second: _Line) -> NDArray[np.float64] | None:
+def _crossing(first: _Line, second: _Line) -> DoubleArray | None:
     """Where two lines meet; None where they are all but parallel."""
     (p, u), (q, v) = first, second
     cross = u[0] * v[1] - u[1] * v[0]
     if abs(cross) < 0.2 * np.hypot(*u) * np.hypot(*v):
         return None
-    crossing: NDArray[np.float64] = p + ((q - p)[0] * v[1] - (q - p)[1] * v[0]) / cross * u
+    crossing: DoubleArray = p + ((q - p)[0] * v[1] - (q - p)[1] * v[0]) / cross * u
     return crossing

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foveate.data.area import Area, Polygons
 from foveate.data.config import DataConfig
@@ -26,7 +25,7 @@ from foveate.errors import DatasetError
 from foveate.files import Closing
 from foveate.geometry import Size, Window
 from foveate.membership import Membership
-from foveate.types import IntArray, LabelArray
+from foveate.types import ByteArray, IntArray, LabelArray
 
 __all__ = ["ColourTable", "LabelReader", "LabelSource", "LabelTable", "RasterLabels", "class_map", "open_source"]
 
@@ -86,14 +85,14 @@ class LabelReader(Closing):
             result[first : first + len(rows[part]), place] = labels
         return result
 
-    def parts(self, window: Window) -> tuple[LabelArray, NDArray[np.uint8]]:
+    def parts(self, window: Window) -> tuple[LabelArray, ByteArray]:
         """The labels (h, w) of a window inside the image, also those that do not count.
 
         The second (h, w) is 0 where a label counts, else one more than the place of the cause in `LEFT_OUT`.
         """
         return self._at(np.arange(window.top, window.bottom), np.arange(window.left, window.right))
 
-    def _at(self, rows: IntArray, cols: IntArray) -> tuple[LabelArray, NDArray[np.uint8]]:
+    def _at(self, rows: IntArray, cols: IntArray) -> tuple[LabelArray, ByteArray]:
         left_out = np.zeros((len(rows), len(cols)), np.uint8)
         if self._area is not None:
             top, left = int(rows[0]), int(cols[0])

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio import CRS
 from rasterio.features import rasterize
 from rasterio.warp import transform_bounds
@@ -20,7 +19,7 @@ from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shape
 from foveate.data.place import pixel_transform
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, DatasetError, translated
-from foveate.types import IGNORE, BoolArray, Coordinates, IntArray, LabelArray
+from foveate.types import IGNORE, Array, BoolArray, ByteArray, Coordinates, IntArray, LabelArray
 
 # Drawn at once, at the same places whatever is asked for, so that a centre on a border is always in or always out.
 _TILE = 512
@@ -117,7 +116,7 @@ class _Kept:
         self._tree = shapely.STRtree(self._geometries)
         self.notes: tuple[str, ...] = (*shapes.notes, *notes, *_counted(ids[on_image], len(ids), config, path))
 
-    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[Array, ByteArray]:
         """Those that may meet a box, and their class ids, in the order of the file."""
         chosen = np.sort(self._tree.query(shapely.box(left, top, right, bottom)))
         return self._geometries[chosen], self._ids[chosen]
@@ -142,7 +141,7 @@ class _ReadNear:
         # By boxes in the file's system, which reach a little over the image in its own.
         self.notes: tuple[str, ...] = _counted(ids, table.features, config, table.path, about="about ")
 
-    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    def near(self, left: float, top: float, right: float, bottom: float) -> tuple[Array, ByteArray]:
         """By the spatial index of the file."""
         shapes = self._table.within(self._bounds(left, top, right, bottom))
         placed, _ = in_pixels(shapes, self._image, "crs", self._table.path)
@@ -180,7 +179,7 @@ def _by_tile(positions: IntArray) -> list[tuple[int, slice]]:
 
 def in_pixels(
     shapes: Shapes, image: ImageReader, coordinates: Coordinates, path: Path
-) -> tuple[NDArray[Any], tuple[str, ...]]:
+) -> tuple[Array, tuple[str, ...]]:
     """Geometries in pixels of an image at its working resolution, and what was taken for granted."""
     if not len(shapes.geometries):
         return shapes.geometries, ()
@@ -204,7 +203,7 @@ def in_pixels(
     return placed, ()
 
 
-def class_ids(labels: list[Any], config: DataConfig, path: Path) -> NDArray[np.uint8]:
+def class_ids(labels: list[Any], config: DataConfig, path: Path) -> ByteArray:
     """The class id of each label, `ignore_index` for none.
 
     Raises:
@@ -239,14 +238,14 @@ def id_of(name: str, config: DataConfig) -> int:
     return IGNORE if name == _IGNORE else config.class_names.index(name)
 
 
-def _drawing_order(geometries: NDArray[Any], ids: NDArray[np.uint8], order: str) -> NDArray[np.int64]:
+def _drawing_order(geometries: Array, ids: ByteArray, order: str) -> IntArray:
     """Which is drawn after which; the last lies on top."""
     if order == "classes":
         return np.argsort(ids, kind="stable")
     return np.argsort(-shapely.area(geometries), kind="stable") if order == "smallest" else np.arange(len(ids))
 
 
-def _counted(ids: NDArray[np.uint8], total: int, config: DataConfig, path: Path, about: str = "") -> tuple[str, ...]:
+def _counted(ids: ByteArray, total: int, config: DataConfig, path: Path, about: str = "") -> tuple[str, ...]:
     """What is said of the polygons on the image, of so many in all."""
     off, bare = total - len(ids), int((ids == IGNORE).sum())
     notes = []

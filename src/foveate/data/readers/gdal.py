@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from rasterio import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import ensure_env_with_credentials
@@ -25,7 +24,7 @@ from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, 
 from foveate.geometry import Georeference, Resolution, Size, Window
 from foveate.texts import METRES
 from foveate.tiff.raster import TiffSource, quiet
-from foveate.types import BoolArray, Raster
+from foveate.types import BoolArray, DoubleArray, Raster
 
 # Nobody asks a server for the list of its folder, nor for each of the files that may lie beside an image.
 _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
@@ -218,9 +217,7 @@ def _fitted(points: Sequence[Any], crs: Any) -> tuple[Georeference | None, tuple
     return Georeference(crs.to_wkt() if crs else "", (a, b, c, d, e, f)), (said,)
 
 
-def pixel_sides(
-    crs: CRS, transform: Sequence[float], rows: NDArray[np.float64], cols: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def pixel_sides(crs: CRS, transform: Sequence[float], rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
     """(3, n) height and width in metres and area in square metres of pixels at places, NaN where not on Earth."""
     centre = np.array([cols, rows], np.float64)
     # A pixel is small: around it the Earth is flat and the projection is linear.
@@ -243,7 +240,7 @@ def pixel_sides(
     return np.stack([np.hypot(*along_rows), np.hypot(*along_cols), area])
 
 
-def area_lattice(crs: CRS, transform: Sequence[float], size: Size) -> NDArray[np.float64]:
+def area_lattice(crs: CRS, transform: Sequence[float], size: Size) -> DoubleArray:
     """Square metres of a pixel, at places spread evenly over an image: (k, k), or (1, 1) where one value holds.
 
     A projection that is right to one percent is taken as it is. NaN where a place is not on Earth.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from foveate.data.labels.table import packed
@@ -26,7 +25,7 @@ from foveate.data.sections import Split, SplitConfig
 from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
 from foveate.files import written
 from foveate.geometry import Size, Window
-from foveate.types import IGNORE, LabelArray, Raster
+from foveate.types import IGNORE, ByteArray, IntArray, LabelArray, Raster
 
 Colour: TypeAlias = tuple[int, int, int]
 _HALF = 128
@@ -161,12 +160,12 @@ def mask_by_colour(path: Path, ids: Mapping[Colour, int]) -> Mask:
     return Mask(table[corners], odd)
 
 
-def count_values(values: NDArray[np.uint8]) -> NDArray[np.int64]:
+def count_values(values: ByteArray) -> IntArray:
     """(256,) how often each value of (H, W) occurs."""
     return np.array(Image.fromarray(values).histogram(), np.int64)
 
 
-def _labels(path: Path, bands: int) -> NDArray[np.uint8]:
+def _labels(path: Path, bands: int) -> ByteArray:
     with open_image(path) as reader:
         if reader.bands != bands or reader.dtype != np.uint8:
             raise DatasetError(
@@ -175,10 +174,10 @@ def _labels(path: Path, bands: int) -> NDArray[np.uint8]:
         return reader.read(Window.of(reader.size))
 
 
-def _corners(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _corners(pixels: ByteArray) -> ByteArray:
     """(3, H, W) to the number of the nearest corner of the colour cube, 4 red + 2 green + blue."""
     red, green, blue = (pixels >= _HALF).astype(np.uint8)
-    corners: NDArray[np.uint8] = red << 2 | green << 1 | blue
+    corners: ByteArray = red << 2 | green << 1 | blue
     return corners
 
 
@@ -190,7 +189,7 @@ def _colour(corner: int) -> Colour:
     return 255 * (corner >> 2), 255 * (corner >> 1 & 1), 255 * (corner & 1)
 
 
-def _changed(pixels: NDArray[np.uint8]) -> Counter[str]:
+def _changed(pixels: ByteArray) -> Counter[str]:
     """The commonest colours of other values than 0 and 255, and the rest of them."""
     changed = ((pixels != 0) & (pixels != 255)).any(axis=0)
     colours, counts = np.unique(packed(pixels[:, changed]), return_counts=True)
