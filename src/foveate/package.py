@@ -26,7 +26,8 @@ def door(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], li
 
     Args:
         package: its name; all that it gives is in its `__all__`.
-        file: its `__init__.py`, whose first `if TYPE_CHECKING:` says which name is imported from where.
+        file: its `__init__.py`, whose first `if TYPE_CHECKING:` says which name is imported from where; one from the
+            package itself is a module of it.
     """
 
     @cache
@@ -42,7 +43,8 @@ def door(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], li
     def named(name: str) -> Any:
         if name not in homes():
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(listed())}")
-        return getattr(import_module(homes()[name]), name)
+        home = homes()[name]
+        return import_module(f"{package}.{name}") if home == package else getattr(import_module(home), name)
 
     return named, listed
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foveate import data, reporting
 from foveate.cli import terminal
 from foveate.cli.terminal import errors, output, progress_bar
 from foveate.errors import ConfigError
@@ -14,7 +15,6 @@ from foveate.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from foveate.data.sections import Split
     from foveate.paper.preparation import Recipe, Summary
 
 
@@ -210,25 +210,22 @@ def _recipe(name: str, fusion: str | None, classes: str | None, crop: int | None
     return others[name]
 
 
-def _split_lists(texts: list[str]) -> dict[Split, Path]:
-    from foveate.data.sections import SPLITS
+def _split_lists(texts: list[str]) -> dict[data.Split, Path]:
 
-    lists: dict[Split, Path] = {}
+    lists: dict[data.Split, Path] = {}
     for text in texts:
         name, separator, path = text.partition("=")
-        split = next((each for each in SPLITS if each == name), None)
+        split = next((each for each in data.SPLITS if each == name), None)
         if split is None or not separator or split in lists:
-            raise ConfigError(f"--split-list {text}; give SPLIT=FILE, once for each of {', '.join(SPLITS)}")
+            raise ConfigError(f"--split-list {text}; give SPLIT=FILE, once for each of {', '.join(data.SPLITS)}")
         lists[split] = Path(path)
     return lists
 
 
 def _contents(name: str, summary: Summary) -> Table:
-    from foveate.data.sections import SPLITS
-    from foveate.reporting.tables import table_of
 
-    images = ", ".join(f"{summary.images.get(split, 0)} {split}" for split in SPLITS)
-    table = table_of(f"{name}: {images}", "class", ">pixels", ">share %")
+    images = ", ".join(f"{summary.images.get(split, 0)} {split}" for split in data.SPLITS)
+    table = reporting.tables.table_of(f"{name}: {images}", "class", ">pixels", ">share %")
     pixels = {**summary.pixels, "(ignored)": summary.ignored}
     for label, count in pixels.items():
         table.add_row(label, f"{count:,}", f"{100 * count / max(1, sum(pixels.values())):.2f}")
@@ -236,9 +233,8 @@ def _contents(name: str, summary: Summary) -> Table:
 
 
 def _oddities(summary: Summary) -> Table:
-    from foveate.reporting.tables import table_of
 
-    table = table_of("Odd", "what", ">images", ">pixels", "such as")
+    table = reporting.tables.table_of("Odd", "what", ">images", ">pixels", "such as")
     for kind, oddity in list(summary.odd.items())[:_MOST_ODDITIES]:
         table.add_row(kind, f"{oddity.images:,}", f"{oddity.pixels:,}" if oddity.pixels else "", oddity.example)
     if len(summary.odd) > _MOST_ODDITIES:

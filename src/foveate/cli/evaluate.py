@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import foveate
-from foveate import runs
+from foveate import reporting, runs
 from foveate.cli import terminal
 from foveate.cli.terminal import errors, jobs_bar, output, progress_bar
 from foveate.errors import ConfigError
@@ -52,9 +52,6 @@ def evaluate(
     overrides = terminal.joined(overrides, sets)
     terminal.check_run(run, overrides, data=True)
 
-    from foveate.reporting import tables
-    from foveate.reporting.previews import save_map_previews
-
     folder, how = runs.RunFolder(run), terminal.loading(checkpoint, overrides, devices, device, processes)
     path = out or folder.evaluation(split)
     refuse_existing(path, overwrite, [".json"])
@@ -66,11 +63,11 @@ def evaluate(
         options = runs.EvaluationOptions(hausdorff, maps_folder, overwrite)
         evaluation = runs.evaluate_run(run, split, options, **how, on_progress=bar.by)
     evaluation.write(path, overwrite=overwrite)
-    output.print(tables.evaluation_table(f"{run} on {split}", evaluation))
+    output.print(reporting.tables.evaluation_table(f"{run} on {split}", evaluation))
     output.say(f"written to {path}")
     if maps_folder is not None and maps:
         with progress_bar("drawing maps") as bar:
-            save_map_previews(config, split, maps_folder, overwrite=overwrite, on_progress=bar.by)
+            reporting.previews.save_map_previews(config, split, maps_folder, overwrite=overwrite, on_progress=bar.by)
         output.say(f"maps are in {maps_folder}")
 
 
@@ -111,13 +108,12 @@ def tune(
     overrides = terminal.joined(overrides, sets)
     terminal.check_run(run, overrides, data=True)
 
-    from foveate.reporting import tables
-    from foveate.runs.tune import tune
-
     how = terminal.loading(checkpoint, overrides, devices, device, processes)
     with progress_bar(f"trying on {split}") as bar:
-        trials = tune(run, split=split, budgets=shares, ttas=ttas, overwrite=overwrite, on_progress=bar.by, **how)
-    output.print(tables.tuning_table(f"{run} on {split}", trials))
+        trials = runs.tune.tune(
+            run, split=split, budgets=shares, ttas=ttas, overwrite=overwrite, on_progress=bar.by, **how
+        )
+    output.print(reporting.tables.tuning_table(f"{run} on {split}", trials))
     output.say(f"written to {runs.RunFolder(run).tuned_file}; next: foveate predict {run} IMAGE --budget fixed")
 
 
@@ -182,11 +178,9 @@ def compare(
     settings, numbers = foveate.RunConfig.load(config, terminal.joined(overrides, sets)), _numbers(seeds)
     settings.check_files()  # before torch is loaded
 
-    from foveate.runs.compare import fitting_estimators
-
     folder = out or Path("comparisons") / settings.name
     chosen = [name.strip() for name in estimators.split(",")] if estimators else None
-    for name, reason in ({} if chosen else fitting_estimators(settings)[1]).items():
+    for name, reason in ({} if chosen else runs.compare.fitting_estimators(settings)[1]).items():
         errors.say(f"{name} is left out: {reason}", "note", "yellow")
     with jobs_bar() as bar:
         try:
@@ -235,12 +229,13 @@ def demo(
         foveate demo --out earth --no-compare
     """
     from foveate.demo import run_demo
-    from foveate.reporting import tables
 
     refuse_existing(out / "results.json", overwrite)
     start = time.monotonic()
     result = run_demo(out, errors.say, overrides=change, compare=compare, minutes=minutes)
-    output.print(tables.comparison_table("Everything outside the Americas, never seen in training", result.evaluations))
+    output.print(
+        reporting.tables.comparison_table("Everything outside the Americas, never seen in training", result.evaluations)
+    )
     for path in (*result.pictures, result.results):
         output.say(f"written: {path}")
     output.say(f"done in {time.monotonic() - start:.0f} s")

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate import runs
+from foveate import reporting, runs
 from foveate.cli import terminal
 from foveate.cli.terminal import errors, output, progress_bar, say_how_to_resume, show_cursor
 from foveate.errors import ConfigError, DatasetError, FoveateError, OutputExistsError, OutputInUseError, StoppedError
 from foveate.processes import Stop, stopping
+from foveate.texts import size_text
 
 if TYPE_CHECKING:
     from foveate.inference.session import Share, Start
     from foveate.inference.team import Team
-    from foveate.runs.folder import TrainedRun
-    from foveate.runs.predict import PredictionRequest
 
 
 def predict(
@@ -113,7 +112,6 @@ def predict(
     from foveate.data.area import Roi
     from foveate.devices import device_named, devices_of
     from foveate.inference.memory import parse_memory
-    from foveate.runs.predict import PredictionRequest
     from foveate.types import Coordinates
 
     if budget:
@@ -122,7 +120,7 @@ def predict(
         change = [*(change or []), f"inference.outputs={json.dumps([name.strip() for name in outputs.split(',')])}"]
     limit = parse_memory(memory) if memory else None
     area = Roi(roi, terminal.one_of(Coordinates, roi_coordinates, "--roi-coordinates")) if roi else None
-    request = PredictionRequest(
+    request = runs.predict.PredictionRequest(
         run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit, area
     )
     if devices is None and device == "auto" and "WORLD_SIZE" in os.environ:
@@ -145,30 +143,25 @@ def refuse_settings(images: list[str]) -> None:
 UNREADABLE = 3  # exit code: all images are done, but parts of some could not be read
 
 
-def _here(request: PredictionRequest, devices: list[str], stop: Stop) -> int:
+def _here(request: runs.predict.PredictionRequest, devices: list[str], stop: Stop) -> int:
     """The exit code; the processes of this computer predict, or those that a launcher started."""
-    from foveate.runs.predict import help_predict, predicting
-
-    with predicting(request, devices) as team:
+    with runs.predict.predicting(request, devices) as team:
         if team.leads:
             return _lead(request, team, stop)
-        help_predict(request, team, _warn, stop)
+        runs.predict.help_predict(request, team, _warn, stop)
         return stop.exit_code if stop() else 0
 
 
-def _on_dask(request: PredictionRequest, devices: list[str], address: str, stop: Stop) -> int:
+def _on_dask(request: runs.predict.PredictionRequest, devices: list[str], address: str, stop: Stop) -> int:
     """The exit code; the workers of a cluster predict, this process writes the results."""
     from foveate.inference.executor import dask_executor
     from foveate.inference.team import Team
-    from foveate.runs.predict import shared_by
 
     with dask_executor(address, len(devices) if len(devices) > 1 else None) as executor:
-        return _lead(request, Team(devices[0]), stop, shared_by(executor, request, devices[0]))
+        return _lead(request, Team(devices[0]), stop, runs.predict.shared_by(executor, request, devices[0]))
 
 
-def _lead(request: PredictionRequest, team: Team, stop: Stop, share: Share | None = None) -> int:
-    from foveate.reporting import tables
-
+def _lead(request: runs.predict.PredictionRequest, team: Team, stop: Stop, share: Share | None = None) -> int:
     trained = request.load(team.device)
     if note := runs.RunFolder(request.run).note_of_tuning(trained.config):
         errors.say(note, "note", "yellow")
@@ -184,7 +177,9 @@ def _lead(request: PredictionRequest, team: Team, stop: Stop, share: Share | Non
             failed[Path(image)] = error
             errors.say(_reason(error), "failed", "bold red")
     if done:
-        output.print(tables.predictions_table(done, {image: _reason(error) for image, error in failed.items()}))
+        output.print(
+            reporting.tables.predictions_table(done, {image: _reason(error) for image, error in failed.items()})
+        )
         output.say(f"written to {request.out}")
     torn = {image: summary for image, summary in done.items() if summary["failed_blocks"]}
     for path, summary in torn.items():
@@ -198,10 +193,14 @@ def _lead(request: PredictionRequest, team: Team, stop: Stop, share: Share | Non
 
 
 def _predict(
-    request: PredictionRequest, trained: TrainedRun, number: int, team: Team, stop: Stop, share: Share | None
+    request: runs.predict.PredictionRequest,
+    trained: runs.TrainedRun,
+    number: int,
+    team: Team,
+    stop: Stop,
+    share: Share | None,
 ) -> dict[str, Any]:
     from foveate.inference.session import Session
-    from foveate.runs.predict import predict
 
     image, limit = request.images[number], None if request.memory is None else request.memory // team.local
     with progress_bar(Path(image).name) as bar:
@@ -210,7 +209,7 @@ def _predict(
             bar.of(start.megapixels, "MP")
             _say_memory(start, team.local)
 
-        summary = predict(
+        summary = runs.predict.predict(
             trained,
             image,
             request.out,
@@ -225,19 +224,15 @@ def _predict(
     return summary
 
 
-def _preview(request: PredictionRequest, image: str, trained: TrainedRun) -> None:
+def _preview(request: runs.predict.PredictionRequest, image: str, trained: runs.TrainedRun) -> None:
     """Draw the preview, where what it shows is there, and say what the passes were; no failure costs a result."""
-    from foveate.reporting.passes import note_of_prediction
-    from foveate.reporting.previews import save_preview
-    from foveate.runs.predict import files_of
-
-    files = files_of(image, request.out)
+    files = runs.predict.files_of(image, request.out)
     try:
-        note = note_of_prediction(files.passes, trained.config.foveation)
+        note = reporting.passes.note_of_prediction(files.passes, trained.config.foveation)
         if note:
             errors.say(f"{Path(image).name}: {note}", "note", "yellow")
         if files.classes.exists() and (files.passes.exists() or files.fov.exists()):
-            save_preview(image, files, trained.config, overwrite=request.overwrite or request.resume)
+            reporting.save_preview(image, files, trained.config, overwrite=request.overwrite or request.resume)
     except Exception as error:
         _warn(f"the preview of {image} was not drawn: {_reason(error)}")
 
@@ -251,8 +246,6 @@ def _reason(error: Exception) -> str:
 
 
 def _say_memory(start: Start, processes: int) -> None:
-    from foveate.texts import size_text
-
     parts = [f"{size_text(start.memory.main)} of memory"]
     if start.memory.device:
         parts.append(f"{size_text(start.memory.device)} on the device")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
 import typer
 from rich import progress as parts
@@ -23,10 +23,8 @@ from rich.console import Console
 from rich.text import Text
 
 import foveate
+from foveate import reporting, runs
 from foveate.errors import CheckpointError, ConfigError, ImageReadError
-
-if TYPE_CHECKING:
-    from foveate.runs.evaluate import Loading
 
 
 def _trust(given: list[str] | None) -> list[str] | None:
@@ -40,9 +38,7 @@ def _run_folder(text: str) -> Path:
     """The folder of a run; one on the hub is downloaded first."""
     if not text.startswith("hf:/"):
         return Path(text)
-    from foveate.runs.share import fetch
-
-    return fetch(text)
+    return runs.share.fetch(text)
 
 
 Overrides: TypeAlias = Annotated[
@@ -101,7 +97,7 @@ def places(devices: str | None, device: str, processes: int) -> tuple[str, int]:
     return ",".join(dict.fromkeys(found)), len(found)
 
 
-def loading(checkpoint: str, overrides: list[str], devices: str | None, device: str, processes: int) -> Loading:
+def loading(checkpoint: str, overrides: list[str], devices: str | None, device: str, processes: int) -> runs.Loading:
     """How a run is loaded, and by how many processes."""
     place, count = places(devices, device, processes)
     return {"checkpoint": checkpoint, "overrides": overrides, "device": place, "processes": count}
@@ -141,12 +137,10 @@ def check_there(*places: str | Path, says: str = "no image at {}") -> None:
 
 def show_image(location: str | Path, plane: str | None = None) -> None:
     """Print what an image is."""
-    from foveate.data.readers import open_image
     from foveate.data.readers.base import plane_of
-    from foveate.reporting.tables import facts_table, image_facts
 
-    with open_image(location, plane=plane_of(plane)) as reader:
-        output.print(facts_table(reader.location, image_facts(reader)))
+    with foveate.open_image(location, plane=plane_of(plane)) as reader:
+        output.print(reporting.tables.facts_table(reader.location, reporting.tables.image_facts(reader)))
 
 
 def refuse_method(option: str, names: str | None, today: str) -> None:

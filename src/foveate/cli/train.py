@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import foveate
-from foveate import runs
+from foveate import reporting, runs
 from foveate.cli import terminal
 from foveate.cli.terminal import errors, output, progress_bar, say_how_to_resume, show_cursor, speaking
 from foveate.errors import DatasetError, OutputExistsError, StoppedError
 from foveate.processes import Stop, StoppedAtOnce, is_first_process, stopping
+from foveate.texts import metres, percent
 
 if TYPE_CHECKING:
-    from foveate.runs.init import Initialised
-    from foveate.runs.train import TrainingPart
     from foveate.training.processes import Processes
 
 
@@ -78,7 +77,6 @@ def train(
     if not (settings.is_ensemble or resume or overwrite or "WORLD_SIZE" in os.environ):
         _check_not_trained(folder)
 
-    from foveate.runs.train import trainings
     from foveate.training.processes import Processes
 
     processes = Processes.of(devices or 1, nodes, accelerator)
@@ -88,7 +86,7 @@ def train(
     stopping_note = "stopping after this step; press Ctrl-C again to stop at once"
     with speaking(is_first_process()), stopping(lambda: errors.say(stopping_note), show_cursor) as stop:
         try:
-            with trainings(settings, run, resume=resume, overwrite=overwrite) as parts:
+            with runs.train.trainings(settings, run, resume=resume, overwrite=overwrite) as parts:
                 for part in parts:
                     _train(part, overwrite, stop, processes)
         except StoppedError as error:
@@ -105,10 +103,7 @@ class _NothingWrittenError(StoppedError):
     """Stopped before the folder of the run was made."""
 
 
-def _train(part: TrainingPart, overwrite: bool, stop: Stop, processes: Processes) -> None:
-    from foveate.reporting import tables
-    from foveate.reporting.passes import note_of_training
-    from foveate.texts import percent
+def _train(part: runs.train.TrainingPart, overwrite: bool, stop: Stop, processes: Processes) -> None:
     from foveate.training.history import read_history
 
     stop.at_once = True
@@ -118,7 +113,7 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, processes: Processes
             prepared = runs.prepare_training(part.config, part.run, **how, on_progress=bar.to)
     except StoppedAtOnce:
         raise _NothingWrittenError(_NOT_BEGUN) from None
-    errors.print(tables.labels_table(prepared.data.class_table))
+    errors.print(reporting.tables.labels_table(prepared.data.class_table))
     for note in prepared.data.notes:
         errors.say(note, "note")
     errors.say(
@@ -136,8 +131,10 @@ def _train(part: TrainingPart, overwrite: bool, stop: Stop, processes: Processes
         "best validation mIoU %": percent(result.best_miou),
         "best checkpoint": result.best_path,
     }
-    output.print(tables.facts_table("Trained", facts))
-    if one_view := note_of_training(read_history(part.run.path / "metrics.csv"), part.config.foveation):
+    output.print(reporting.tables.facts_table("Trained", facts))
+    if one_view := reporting.passes.note_of_training(
+        read_history(part.run.path / "metrics.csv"), part.config.foveation
+    ):
         errors.say(one_view, "note", "yellow")
 
 
@@ -155,9 +152,7 @@ def _config_file(given: Path) -> Path:
     """The configuration: as given, or that of a folder, which is written where it is not there yet."""
     if not given.is_dir():
         return given
-    from foveate.runs.init import config_for
-
-    path, written = config_for(given)
+    path, written = runs.init.config_for(given)
     if written is None:
         errors.say(f"using the existing {path}; foveate init {given} --overwrite writes it again")
     else:
@@ -197,18 +192,14 @@ def init(
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder}; give a folder with images/ and masks/ (or labels/) in it")
 
-    from foveate.runs.init import init as write
-
-    result = write(folder, out, overrides=settings or [], overwrite=overwrite)
+    result = runs.init.init(folder, out, overrides=settings or [], overwrite=overwrite)
     _say_found(folder, result)
     output.say(f"next: foveate train {result.path}")
 
 
-def _say_found(folder: Path, result: Initialised) -> None:
+def _say_found(folder: Path, result: runs.init.Initialised) -> None:
     """What was found in a folder, and what was written."""
-    from foveate.reporting import tables
-
-    output.print(tables.facts_table(f"{folder}", result.found))
+    output.print(reporting.tables.facts_table(f"{folder}", result.found))
     for problem in result.problems:
         errors.say(problem, "note", "bold yellow")
     output.say(f"written to {', '.join(map(str, result.files))}")
@@ -246,16 +237,12 @@ def export(
 
         foveate export runs/mine model.pt2
     """
-    from foveate.texts import metres
-
     terminal.check_run(run)
     size = metres(pixel_size) if pixel_size else None
 
-    from foveate.runs import share
-
-    share.check_format(out)
+    runs.share.check_format(out)
     trained = foveate.load(run, checkpoint=checkpoint, device="cpu")
-    for done in share.export(trained, out, view=view, pixel_size=size, overwrite=overwrite):
+    for done in runs.share.export(trained, out, view=view, pixel_size=size, overwrite=overwrite):
         output.say(
             f"written to {done.path}: field of view {done.view} px; probabilities differ from torch by at most "
             f"{done.apart:.1e} on {done.compared}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,6 @@ from foveate.cli.terminal import errors, output, progress_bar
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from foveate.networks.build import NetworkCost
     from foveate.viewer.scene import Options
 
 
@@ -232,11 +232,8 @@ def networks(
 
         foveate networks --architecture unet --encoder convnext_tiny --json
     """
-    import json
-
-    from foveate.networks.build import network_cost
+    from foveate.networks.build import NetworkCost, network_cost
     from foveate.networks.menu import ARCHITECTURES, encoder_names, pairs
-    from foveate.reporting.tables import table_of
 
     costs: dict[tuple[str, str], NetworkCost] = {}
     chosen = pairs(architecture, encoder)
@@ -251,7 +248,7 @@ def networks(
         typer.echo(json.dumps(tree, indent=2))
         return
     title = f"One patch of {patch} px, {in_channels} bands, {classes} classes"
-    table = table_of(title, "encoder", "architecture", ">parameters", ">multiply-adds")
+    table = reporting.tables.table_of(title, "encoder", "architecture", ">parameters", ">multiply-adds")
     for column in table.columns[2:]:
         column.no_wrap = True
     for pair, cost in costs.items():

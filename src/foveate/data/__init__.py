@@ -1,7 +1,7 @@
 """Data: image readers, labels, which places to look at, and the batches made of them.
 
-Start at `open_image` to read windows of a file, at `DataConfig` to describe a data set, and at
-`foveate.data.datamodule.FoveateDataModule` (which alone needs Lightning) to train on one.
+Start at `open_image` to read windows of a file, at `DataConfig` to describe a data set, and at `FoveateDataModule`
+(which alone needs Lightning) to train on one.
 """
 
 from typing import TYPE_CHECKING
@@ -9,18 +9,29 @@ from typing import TYPE_CHECKING
 from foveate.package import door
 
 if TYPE_CHECKING:
-    from foveate.data.channels import Normalisation
+    from foveate.data.area import Area
+    from foveate.data.channels import Normalisation, select_channels
     from foveate.data.config import DataConfig
+    from foveate.data.datamodule import FoveateDataModule
+    from foveate.data.images import open_labels, open_sample, open_working
     from foveate.data.labels import LabelReader, class_map
+    from foveate.data.labels.shapes import VECTORS
     from foveate.data.locations import Location, LocationBatch, LocationSpec
     from foveate.data.manifest import Sample, load_samples
     from foveate.data.readers import ArrayReader, Georeference, ImageReader, Resolution, open_image
-    from foveate.data.sections import ClassConfig
+    from foveate.data.readers.base import Address
+    from foveate.data.readers.gdal import open_dataset
+    from foveate.data.sections import SPLITS, ClassConfig, Split, SplitConfig, TrainedOn, VectorsConfig
 
 __all__ = [
+    "SPLITS",
+    "VECTORS",
+    "Address",
+    "Area",
     "ArrayReader",
     "ClassConfig",
     "DataConfig",
+    "FoveateDataModule",
     "Georeference",
     "ImageReader",
     "LabelReader",
@@ -30,9 +41,18 @@ __all__ = [
     "Normalisation",
     "Resolution",
     "Sample",
+    "Split",
+    "SplitConfig",
+    "TrainedOn",
+    "VectorsConfig",
     "class_map",
     "load_samples",
+    "open_dataset",
     "open_image",
+    "open_labels",
+    "open_sample",
+    "open_working",
+    "select_channels",
 ]
 
 __getattr__, __dir__ = door(__name__, __file__)

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from foveate.data.area import Area
-from foveate.data.labels import LabelReader
+from foveate.data import Area, LabelReader
 from foveate.devices import PeakMemory
 from foveate.geometry import Size, Window, ceil_div
 from foveate.inference import InferenceConfig, PixelSource

@@ -5,10 +5,20 @@ from typing import TYPE_CHECKING
 from foveate.package import door
 
 if TYPE_CHECKING:
+    from foveate.reporting import passes, previews, tables
     from foveate.reporting.previews import PredictionResult, save_preview
     from foveate.reporting.report import ReportOptions, write_report
     from foveate.reporting.report.comparison_report import write_comparison_report
 
-__all__ = ["PredictionResult", "ReportOptions", "save_preview", "write_comparison_report", "write_report"]
+__all__ = [
+    "PredictionResult",
+    "ReportOptions",
+    "passes",
+    "previews",
+    "save_preview",
+    "tables",
+    "write_comparison_report",
+    "write_report",
+]
 
 __getattr__, __dir__ = door(__name__, __file__)

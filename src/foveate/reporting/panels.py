@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate.data import ClassConfig, ImageReader
-from foveate.data.channels import select_channels
+from foveate.data import ClassConfig, ImageReader, select_channels
 from foveate.files import written
 from foveate.geometry import Size, Window
 from foveate.membership import NOT_COUNTED_GREY

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data import ImageReader, open_image
-from foveate.data.readers.gdal import open_dataset
+from foveate.data import ImageReader, open_dataset, open_image
 from foveate.errors import ImageReadError, translated
 from foveate.foveation.config import FoveationConfig
 from foveate.geometry import Size, Window, windows_over

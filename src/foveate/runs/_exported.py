@@ -12,8 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import torch
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data import Normalisation, load_samples
-from foveate.data.images import open_sample
+from foveate.data import Normalisation, load_samples, open_sample
 from foveate.errors import ConfigError, FoveateError
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 
 from foveate.config_base import ConfigTree
+from foveate.data import Address, open_working
 from foveate.data.area import Area, Roi, area_of, tissue_is_sought
-from foveate.data.images import open_working
-from foveate.data.readers.base import Address
 from foveate.devices import share_cores
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.geometry import Size

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from foveate.data.datamodule import FoveateDataModule
+from foveate.data import FoveateDataModule, TrainedOn
 from foveate.data.locations import LocationSpec, Nesting
-from foveate.data.sections import TrainedOn
 from foveate.devices import cores_left_by
 from foveate.networks.parts import PolicyNetwork
 from foveate.runs.config import RunConfig

@@ -12,8 +12,7 @@ from typing import Unpack
 import torch
 
 from foveate.cascade import CascadeSegmenter
-from foveate.data.images import open_labels, open_sample
-from foveate.data.labels import LabelReader
+from foveate.data import LabelReader, open_labels, open_sample
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
 from foveate.geometry import Size, Window

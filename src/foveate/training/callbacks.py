@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torchvision.utils import make_grid
 
 from foveate.build import load_checkpoint, seal
-from foveate.data.datamodule import FoveateDataModule
-from foveate.data.locations import LocationBatch
+from foveate.data import FoveateDataModule, LocationBatch
 from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
 from foveate.patches import ScaleSet

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from foveate.data import VECTORS, VectorsConfig
 from foveate.data.labels.raster import CLASS, class_files
-from foveate.data.labels.shapes import VECTORS
-from foveate.data.sections import VectorsConfig
 from foveate.errors import ConfigError
 from foveate.viewer import rendering as draw
 from foveate.viewer import scene as make

@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.labels.shapes import VECTORS
-from foveate.data.readers import Georeference, Resolution, open_image
-from foveate.data.readers.base import Address
-from foveate.data.readers.gdal import open_dataset
+from foveate.data import VECTORS, Address, Georeference, Resolution, open_dataset, open_image
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, translated
 from foveate.geometry import Size, ceil_div
 from foveate.texts import read_json, read_tree

@@ -10,10 +10,9 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from foveate.data import VectorsConfig, open_image
 from foveate.data.labels.shapes import read_shapes
 from foveate.data.labels.vector import in_pixels
-from foveate.data.readers import open_image
-from foveate.data.sections import VectorsConfig
 from foveate.errors import DatasetError
 from foveate.geometry import Size, Window
 from foveate.viewer.inputs import RasterFacts

@@ -12,8 +12,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from foveate.data.readers import Georeference, Resolution, open_image
-from foveate.data.sections import ClassConfig, VectorsConfig
+from foveate.data import ClassConfig, Georeference, Resolution, VectorsConfig, open_image
 from foveate.errors import ConfigError, translated
 from foveate.geometry import Size, Window
 from foveate.viewer import rendering as draw

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.readers.base import Address
+from foveate.data import Address, ClassConfig
 from foveate.data.readers.gdal import reading, tagged
 from foveate.data.readers.ngff import multiscale_of
 from foveate.data.readers.rasterio_reader import RasterioReader
-from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, translated
 from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over
 from foveate.tiff.raster import NODATA, writing

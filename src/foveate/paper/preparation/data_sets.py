@@ -10,8 +10,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from foveate.data.readers import open_image
-from foveate.data.sections import SPLITS, Split, SplitConfig
+from foveate.data import SPLITS, Split, SplitConfig, open_image
 from foveate.errors import ConfigError, DatasetError
 from foveate.paper.preparation.scenes import Colour, Mask, Recipe, Scene, mask_by_colour, mask_by_value
 from foveate.types import IGNORE, LabelArray

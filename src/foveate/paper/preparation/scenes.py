@@ -17,11 +17,9 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image
 
+from foveate.data import Split, SplitConfig, open_dataset, open_image
 from foveate.data.labels.table import packed
 from foveate.data.pyramids import convert
-from foveate.data.readers import open_image
-from foveate.data.readers.gdal import open_dataset
-from foveate.data.sections import Split, SplitConfig
 from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
 from foveate.files import written
 from foveate.geometry import Size, Window

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from foveate.data.manifest import Sample
-from foveate.data.sections import SPLITS
+from foveate.data import SPLITS, Sample
 from foveate.errors import ConfigError, FoveateError
 from foveate.evaluation.maps import MapFiles
 from foveate.files import refuse_existing

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from foveate.data import DataConfig, Sample, class_map
-from foveate.data.images import open_labels
+from foveate.data import DataConfig, Sample, class_map, open_labels
 from foveate.evaluation.maps import MapFiles
 from foveate.evaluation.score import thinning_step
 from foveate.geometry import Size, Window

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foveate.data import ArrayReader, DataConfig, ImageReader, Sample
-from foveate.data.images import open_sample
+from foveate.data import ArrayReader, DataConfig, ImageReader, Sample, open_sample
 from foveate.evaluation.maps import MapFiles
 from foveate.foveation.estimator import Estimator, shares_of
 from foveate.geometry import Size, Window

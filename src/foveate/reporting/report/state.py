@@ -6,8 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from foveate.data.manifest import Sample, load_samples
-from foveate.data.sections import SPLITS
+from foveate.data import SPLITS, Sample, load_samples
 from foveate.errors import ConfigError, FoveateError, ImageReadError, translated
 from foveate.evaluation.maps import MapFiles
 from foveate.files import write_text
