@@ -12,10 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveate.data.channels import select_channels
-from foveate.data.datamodule import FoveateDataModule
-from foveate.data.images import open_sample
-from foveate.data.manifest import Sample
+from foveate.data import FoveateDataModule, Sample, open_sample, select_channels
 from foveate.files import write_text
 from foveate.geometry import CellGrid, Size, Window, ceil_div
 from foveate.networks.parts import evaluating
