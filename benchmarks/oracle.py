@@ -23,14 +23,13 @@ from foveate.data.images import open_labels
 from foveate.data.labels import LabelReader
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.readers import open_image
-from foveate.geometry import Window
+from foveate.geometry import IGNORE, Window
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan, block_side
 from foveate.inference.source import PixelSource
 from foveate.membership import Exclusive
 from foveate.metrics import confusion_matrix, loss_per_cell, scores_from
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
-from foveate.types import IGNORE
 
 
 def whole_image(path: Path, keep: float) -> TrainedRun:

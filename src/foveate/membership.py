@@ -9,8 +9,8 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
+from foveate.geometry import IGNORE, ByteArray, FloatArray, IntArray
 from foveate.package import torch
-from foveate.types import IGNORE, ByteArray, FloatArray, IntArray
 
 _Labels = TypeVar("_Labels", Any, "torch.Tensor")
 _STRIP = 2**15  # pixels whose classes are compared at a time

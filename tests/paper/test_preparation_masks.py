@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from preparation_toys import PALETTE, coloured, picture, png
 
 from foveate.errors import ConfigError, DatasetError
+from foveate.geometry import IGNORE
 from foveate.paper.preparation import Gleason2019
 from foveate.paper.preparation.data_sets import fuse, majority, staple
 from foveate.paper.preparation.scenes import count_values, mask_by_colour, mask_by_value
-from foveate.types import IGNORE
 
 IDS = {colour: index for index, colour in enumerate(PALETTE)}
 

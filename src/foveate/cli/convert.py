@@ -102,7 +102,7 @@ def polygons(
     """
     terminal.check_there(class_map, says=terminal.NOTHING)
 
-    from foveate.types import Coordinates
+    from foveate.geometry import Coordinates
     from foveate.writers import PolygonsConfig
     from foveate.writers.polygons import write_polygons
 

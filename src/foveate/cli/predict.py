@@ -111,8 +111,8 @@ def predict(
 
     from foveate.data.area import Roi
     from foveate.devices import device_named, devices_of
+    from foveate.geometry import Coordinates
     from foveate.inference.memory import parse_memory
-    from foveate.types import Coordinates
 
     if budget:
         change = [*(change or []), f"inference.budget={budget}", "inference.planner=pyramid"]

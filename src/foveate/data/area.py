@@ -18,9 +18,9 @@ from foveate.config_base import ConfigTree
 from foveate.data.place import Ring, named_system, pixel_transform
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, translated
-from foveate.geometry import Size, Window, ceil_div, ceil_to, windows_over
+from foveate.geometry import BoolArray, ByteArray, Coordinates, Raster, Size, Window, ceil_div, ceil_to, windows_over
 from foveate.texts import read_json
-from foveate.types import BoolArray, ByteArray, Coordinates, Raster, Tissue
+from foveate.types import Tissue
 
 # Tissue is looked for in pixels of about this size, at which cells melt into tissue: 1.25x, as others do.
 _PIXEL = 8e-6

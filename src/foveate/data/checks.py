@@ -18,8 +18,7 @@ from foveate.data.manifest import Sample
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sections import some
 from foveate.errors import DatasetError
-from foveate.geometry import Size
-from foveate.types import IGNORE, DoubleArray, IntArray
+from foveate.geometry import IGNORE, DoubleArray, IntArray, Size
 
 _OUTSIDE = (
     "lie outside the regions in the manifest's column roi",

@@ -10,9 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from foveate.config_base import Section
 from foveate.data import sections
 from foveate.errors import DatasetError
+from foveate.geometry import IGNORE
 from foveate.membership import MOST_OVERLAPPING, Exclusive, Membership, Overlapping
 from foveate.texts import metres
-from foveate.types import IGNORE, Tissue
+from foveate.types import Tissue
 
 _IMAGENET_MEAN = [0.485, 0.456, 0.406]
 _IMAGENET_STD = [0.229, 0.224, 0.225]

@@ -27,8 +27,7 @@ from foveate.data.manifest import Sample, load_samples, masks_without_image
 from foveate.data.sections import SPLITS, Split, TrainedOn, some
 from foveate.devices import available_cores
 from foveate.errors import DatasetError
-from foveate.geometry import ceil_div
-from foveate.types import IntArray
+from foveate.geometry import IntArray, ceil_div
 
 _MOST_WORKERS = 4
 _MOST_BESIDE_GPU = 16

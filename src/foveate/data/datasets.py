@@ -27,9 +27,8 @@ from foveate.data.locations import (
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.sections import SPLITS, AugmentationConfig
 from foveate.errors import ConfigError, DatasetError
-from foveate.geometry import CellGrid, Size
+from foveate.geometry import CellGrid, IntArray, Size
 from foveate.patches.scales import ScaleSet
-from foveate.types import IntArray
 
 _CELL = 16  # level-0 pixels; how finely places are drawn
 _NO_CHANGE = AugmentationConfig(orientations="none")

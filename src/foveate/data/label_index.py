@@ -15,9 +15,8 @@ from foveate.data.area import LEFT_OUT
 from foveate.data.labels import LabelReader
 from foveate.data.sections import Split
 from foveate.errors import DatasetError
-from foveate.geometry import CellGrid, Size, Window, ceil_div, windows_over
+from foveate.geometry import BoolArray, CellGrid, IntArray, LabelArray, Size, Window, ceil_div, windows_over
 from foveate.membership import Membership
-from foveate.types import BoolArray, IntArray, LabelArray
 
 _T = TypeVar("_T")
 Masks: TypeAlias = Sequence[Callable[[], LabelReader]]  # each opens the labels of an image

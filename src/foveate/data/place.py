@@ -15,8 +15,7 @@ from rasterio.warp import transform as warp
 from foveate.data.readers.derived import size_at
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, DatasetError, reason_of
-from foveate.geometry import Georeference, Size
-from foveate.types import Array, Coordinates, DoubleArray, IntArray
+from foveate.geometry import Array, Coordinates, DoubleArray, Georeference, IntArray, Size
 
 # A centre on the border of two pixels of the mask takes the lower or right one, whatever the last digit of a float.
 _EDGE = 1e-6

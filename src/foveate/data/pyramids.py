@@ -19,9 +19,8 @@ from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ImageReadError
 from foveate.files import TemporaryFolder, refuse_existing, written
-from foveate.geometry import Size, Window, ceil_div, diagonal, halvings
+from foveate.geometry import BoolArray, Raster, Size, Window, ceil_div, diagonal, halvings
 from foveate.tiff.raster import Compression, Progress, TiffSource, write_plain_pyramid, write_pyramid
-from foveate.types import BoolArray, Raster
 
 VARIABLE = "FOVEATE_CACHE"
 CACHE_BYTES = 20 << 30  # of all files together; the ones used longest ago go first

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from foveate.config_base import Section
 from foveate.errors import DatasetError
-from foveate.types import Coordinates
+from foveate.geometry import Coordinates
 
 Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

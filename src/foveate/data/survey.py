@@ -27,8 +27,7 @@ from foveate.data.manifest import data_files
 from foveate.data.readers import open_image
 from foveate.data.readers.base import BAND, Address, band_files, is_pattern
 from foveate.errors import DatasetError, FoveateError
-from foveate.geometry import Size, Window
-from foveate.types import IGNORE, Array, BoolArray
+from foveate.geometry import IGNORE, Array, BoolArray, Size, Window
 
 _IMAGES = ("images", "image", "imgs", "img")
 _LABELS = ("masks", "labels", "annotations", "mask", "label", "gt")

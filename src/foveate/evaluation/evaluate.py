@@ -14,11 +14,10 @@ from foveate.devices import CostMeter
 from foveate.evaluation.maps import MapSpec, open_maps, write_coarse_classes
 from foveate.evaluation.score import BlockScore, Scoring, ThinnedIds, thinning_step
 from foveate.files import write_text
-from foveate.geometry import Georeference, Size, ceil_div
+from foveate.geometry import Georeference, IntArray, Size, ceil_div
 from foveate.inference.plan import BlockGrid
 from foveate.metrics import Distances, Scores, hausdorff_distances, mean_distances, scores_from, without_nan
 from foveate.texts import counted, percent, sealed, table_html
-from foveate.types import IntArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

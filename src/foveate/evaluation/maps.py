@@ -11,11 +11,10 @@ import numpy as np
 from foveate.data.sections import ClassConfig
 from foveate.evaluation.score import BlockScore
 from foveate.files import refuse_existing
-from foveate.geometry import CellGrid, Georeference, Size, Window
+from foveate.geometry import CellGrid, Georeference, LabelArray, Size, Window
 from foveate.looks.passes import PassMap
 from foveate.membership import Membership
 from foveate.tiff.raster import NODATA, RasterSpec, RasterWriter, open_raster
-from foveate.types import LabelArray
 from foveate.writers.outputs import passes_raster
 
 

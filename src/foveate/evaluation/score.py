@@ -10,7 +10,7 @@ import torch
 
 from foveate.data import Area, LabelReader
 from foveate.devices import PeakMemory
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import ByteArray, FloatArray, IntArray, LabelArray, Size, Window, ceil_div
 from foveate.inference import InferenceConfig, PixelSource
 from foveate.inference.block import FinishedBlock, pass_bytes
 from foveate.inference.field import scale_probabilities
@@ -20,7 +20,6 @@ from foveate.looks.pyramid import per_cell
 from foveate.membership import Membership
 from foveate.metrics import confusion_matrix, iou_per_cell, loss_per_cell
 from foveate.segmenter import FoveatedSegmenter
-from foveate.types import ByteArray, FloatArray, IntArray, LabelArray
 
 LONGEST_GRID = 2048
 

@@ -11,13 +11,12 @@ from foveate.data.sections import ClassConfig
 from foveate.devices import CostMeter, PeakMemory
 from foveate.errors import ConfigError, ImageReadError, OutputWriteError, StoredBlockError
 from foveate.files import checksum, files_in
-from foveate.geometry import Window
+from foveate.geometry import IntArray, Window
 from foveate.inference.plan import BlockGrid
 from foveate.inference.source import PixelSource
 from foveate.inference.store import BlockStore
 from foveate.inference.worker import Work
 from foveate.tiff.raster import Layers
-from foveate.types import IntArray
 from foveate.writers.outputs import OutputSpec, write_outputs
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from foveate.devices import PeakMemory
 from foveate.errors import NetworkError, StoredBlockError
 from foveate.files import sync_folder
-from foveate.geometry import Size, Window
+from foveate.geometry import BoolArray, Size, Window
 from foveate.membership import Membership
 from foveate.tiff.raster import FULL, NODATA, Layers
 from foveate.tiff.tiles import Piece, Place, TiledLayer
-from foveate.types import BoolArray, Output
+from foveate.types import Output
 
 # Of `Layers`: "classes" (h, w), of overlapping classes (C, h, w) of 0 and 1, "confidence" (h, w), "entropy" (h, w) and
 # "probabilities" (C, h, w) are uint8;

@@ -11,7 +11,7 @@ from torch import Tensor
 from foveate.data.area import Area
 from foveate.devices import Trimmer, kernels_divided_by, reuse_freed_memory
 from foveate.errors import ImageReadError
-from foveate.geometry import Window
+from foveate.geometry import BoolArray, Window
 from foveate.inference.block import FinishedBlock
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import FoveationField, TileObserver
@@ -22,7 +22,6 @@ from foveate.inference.runner import copies_of, sized
 from foveate.inference.source import PixelSource, threaded
 from foveate.looks.passes import BlockArea
 from foveate.segmenter import FoveatedSegmenter
-from foveate.types import BoolArray
 
 CellsObserver = Callable[[Window, Tensor], None]
 UnreadableObserver = Callable[[Window, ImageReadError], None]

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from foveate.devices import on_device
 from foveate.errors import GeometryError
-from foveate.geometry import Window
+from foveate.geometry import BoolArray, Window
 from foveate.looks.passes import Passes
 from foveate.patches.scales import importance_window
 from foveate.segmenter import FoveatedSegmenter
-from foveate.types import Blending, BoolArray
+from foveate.types import Blending
 
 _AT_ONCE = 2**17  # pixels that are divided at a time: they stay in a processor's cache
 

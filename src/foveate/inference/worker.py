@@ -16,7 +16,7 @@ from foveate.config_base import ConfigTree
 from foveate.data.area import Area
 from foveate.devices import PeakMemory, available_cores
 from foveate.errors import DeviceMemoryError, ImageReadError
-from foveate.geometry import Window
+from foveate.geometry import BoolArray, Window
 from foveate.inference.block import FinishedBlock, StoredBlock, block_layers, limit, pass_bytes, unknown_layers
 from foveate.inference.config import InferenceConfig
 from foveate.inference.field import expected_view, scale_probabilities
@@ -30,7 +30,6 @@ from foveate.membership import Membership
 from foveate.segmenter import FoveatedSegmenter
 from foveate.tiff.raster import Layers
 from foveate.tiff.tiles import Mapped, Tiling
-from foveate.types import BoolArray
 
 HANDED_OVER = 2**28  # bytes of a block's logits that may wait for being written
 WRITERS = max(1, min(4, available_cores()))  # threads that cut, compress and store finished blocks

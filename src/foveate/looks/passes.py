@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from foveate.foveation.estimator import Estimator
-from foveate.geometry import Size, Window, ceil_div, tile_starts
+from foveate.geometry import BoolArray, Size, Window, ceil_div, tile_starts
 from foveate.patches.extraction import Windows
-from foveate.types import BoolArray
 
 
 class Passes(NamedTuple):

@@ -14,10 +14,9 @@ import numpy as np
 
 from foveate.data import ClassConfig, ImageReader, select_channels
 from foveate.files import written
-from foveate.geometry import Size, Window
+from foveate.geometry import BoolArray, ByteArray, FloatArray, Size, Window
 from foveate.membership import NOT_COUNTED_GREY
 from foveate.package import matplotlib as mpl
-from foveate.types import BoolArray, ByteArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,11 +10,10 @@ import numpy as np
 from foveate.data import ImageReader, open_dataset, open_image
 from foveate.errors import ImageReadError, translated
 from foveate.foveation.config import FoveationConfig
-from foveate.geometry import Size, Window, windows_over
+from foveate.geometry import FloatArray, IntArray, Size, Window, windows_over
 from foveate.looks.passes import MappedLook
 from foveate.reporting.panels import Panel
 from foveate.tiff.raster import FULL
-from foveate.types import FloatArray, IntArray
 
 ALMOST_ALL = 0.95
 _AT_ONCE = 2**24  # values that are read at a time

@@ -21,7 +21,7 @@ from foveate.data import (
     open_working,
 )
 from foveate.evaluation.maps import MapFiles
-from foveate.geometry import Size, Window
+from foveate.geometry import FloatArray, Size, Window
 from foveate.inference.assemble import PredictionFiles
 from foveate.membership import Exclusive
 from foveate.reporting import panels as drawing
@@ -30,7 +30,6 @@ from foveate.runs import RunConfig, TrainedRun
 from foveate.runs.predict import files_of, predict
 from foveate.texts import table_html
 from foveate.tiff.raster import NODATA
-from foveate.types import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ from foveate.config_base import ConfigTree
 from foveate.data.sections import ClassConfig, default_classes
 from foveate.data.survey import ClassFacts, ImageFacts, Survey
 from foveate.devices import available_cores, best_device
+from foveate.geometry import IGNORE
 from foveate.texts import length
-from foveate.types import IGNORE
 
 _VAL_SHARE = 0.2
 _MUCH = 0.05  # of the area of polygons in polygons of several classes: neighbours share less along their borders

@@ -15,11 +15,11 @@ from foveate.errors import ConfigError, NetworkError, Note
 from foveate.foveation import config as names
 from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
 from foveate.foveation.estimators import Cascade, Ensemble
+from foveate.geometry import IGNORE
 from foveate.inference.config import InferenceConfig
 from foveate.networks.config import NetworkConfig
 from foveate.patches.scales import middle_side
 from foveate.training.config import TrainingConfig
-from foveate.types import IGNORE
 
 # Keys of earlier versions whose feature is gone, with the only value that means the same today.
 _REMOVED: dict[str, Any] = {

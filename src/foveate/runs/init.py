@@ -16,10 +16,10 @@ from foveate.data.config import DataConfig, default_root
 from foveate.data.survey import ImageFacts, Survey
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, write_text
+from foveate.geometry import IGNORE
 from foveate.runs._init_choices import OVERLAPPING, Choices, orientations_of, percent
 from foveate.runs.config import RunConfig
 from foveate.texts import length
-from foveate.types import IGNORE
 
 _ENCODER = "tf_efficientnet_lite0"
 _ENCODER_MEAN = _ENCODER_STD = [0.5, 0.5, 0.5]  # what its ImageNet weights were trained with

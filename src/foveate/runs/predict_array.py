@@ -12,14 +12,13 @@ from foveate.data.images import working
 from foveate.data.readers.array import ArrayReader, ImageAxes
 from foveate.data.readers.base import known_values
 from foveate.errors import ConfigError, DatasetError, UnsupportedImageError
-from foveate.geometry import Window
+from foveate.geometry import IGNORE, Array, BoolArray, ByteArray, FloatArray, LabelArray, Window
 from foveate.inference.pipeline import finished_blocks, ready_to_predict
 from foveate.inference.source import PixelSource
 from foveate.membership import Membership
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import counted_in_passes
 from foveate.texts import metres
-from foveate.types import IGNORE, Array, BoolArray, ByteArray, FloatArray, LabelArray
 
 _AXES = ("HW", "HWC", "CHW")
 

@@ -21,8 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from foveate.devices import give_back_freed_memory
 from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import written
-from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over
-from foveate.types import BoolArray, Raster
+from foveate.geometry import BoolArray, Georeference, Raster, Resolution, Size, Window, halvings, windows_over
 
 TILE = 512
 NODATA = 255  # in every raster of bytes: not looked at, or pixels that could not be read

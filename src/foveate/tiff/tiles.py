@@ -8,9 +8,8 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
-from foveate.geometry import Size, Window, ceil_div, halvings
+from foveate.geometry import BoolArray, ByteArray, Size, Window, ceil_div, halvings
 from foveate.tiff.raster import NODATA, TILE, RasterSpec
-from foveate.types import BoolArray, ByteArray
 
 Bytes: TypeAlias = ByteArray
 Mapped: TypeAlias = Callable[..., Iterator[Any]]

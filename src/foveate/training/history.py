@@ -13,9 +13,8 @@ import numpy as np
 
 from foveate.errors import ConfigError, ImageReadError, translated
 from foveate.files import written
-from foveate.geometry import Window
+from foveate.geometry import FloatArray, Window
 from foveate.texts import read_text
-from foveate.types import FloatArray
 
 _MOST_BYTES = 256 << 20
 _REMEDY = "remove it; the history of the training is then lost"

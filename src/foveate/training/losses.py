@@ -8,12 +8,12 @@ import torch
 
 from foveate.errors import ConfigError
 from foveate.foveation.estimator import LossParts
+from foveate.geometry import IntArray
 from foveate.membership import Membership
 from foveate.metrics import pixel_losses
 from foveate.patches.scales import resize_logits
 from foveate.training.config import LossConfig, TrainingConfig
 from foveate.training.processes import process_count, sum_over_processes
-from foveate.types import IntArray
 
 _Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

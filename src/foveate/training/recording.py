@@ -14,12 +14,11 @@ from torch import Tensor
 
 from foveate.data import FoveateDataModule, Sample, open_sample, select_channels
 from foveate.files import write_text
-from foveate.geometry import CellGrid, Size, Window, ceil_div
+from foveate.geometry import CellGrid, FloatArray, Size, Window, ceil_div
 from foveate.networks.parts import evaluating
 from foveate.patches.extraction import overview_window
 from foveate.training.history import FoveationMap, kept_steps, text_rows, thin_out, write_maps
 from foveate.training.task import SegmentationTask
-from foveate.types import FloatArray
 
 Row = dict[str, Any]
 MOST_IMAGES = 2

@@ -14,13 +14,12 @@ from foveate.config_base import ConfigTree
 from foveate.data.locations import LocationBatch
 from foveate.errors import NonFiniteLossError
 from foveate.foveation.estimator import Draw, LocationOutput, LossParts
-from foveate.geometry import Window
+from foveate.geometry import IntArray, Window
 from foveate.metrics import confusion_matrix, scores_from
 from foveate.segmenter import FoveatedSegmenter, Places
 from foveate.training.config import ScheduleName, TrainingConfig
 from foveate.training.losses import SegmentationLoss, resolve_class_weights
 from foveate.training.processes import mean_over_processes
-from foveate.types import IntArray
 
 _SHOWN = 3
 _FAR = 100  # times the usual largest value of a location's patches

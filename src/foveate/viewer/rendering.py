@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image
 
 from foveate.data.readers.pyramid import ImageReader, strips
-from foveate.geometry import Size, Window
-from foveate.types import ByteArray, DoubleArray, Raster
+from foveate.geometry import ByteArray, DoubleArray, Raster, Size, Window
 
 Media: TypeAlias = Literal["jpg", "png"]
 OpenReader: TypeAlias = Callable[[Path], ImageReader]

@@ -17,9 +17,8 @@ from foveate.data.readers.gdal import reading, tagged
 from foveate.data.readers.ngff import multiscale_of
 from foveate.data.readers.rasterio_reader import RasterioReader
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError, translated
-from foveate.geometry import Georeference, Resolution, Size, Window, halvings, windows_over
+from foveate.geometry import Georeference, LabelArray, Resolution, Size, Window, halvings, windows_over
 from foveate.tiff.raster import NODATA, writing
-from foveate.types import LabelArray
 
 CHUNK = 1024
 _VERSION = "0.4"  # the newest that QuPath and OMERO read too

@@ -16,9 +16,8 @@ from scipy import ndimage
 from foveate.data.readers.gdal import area_lattice
 from foveate.errors import ConfigError
 from foveate.files import refuse_existing, written
-from foveate.geometry import Georeference, Size
+from foveate.geometry import Coordinates, DoubleArray, Georeference, LabelArray, Size
 from foveate.tiff.raster import NODATA
-from foveate.types import Coordinates, DoubleArray, LabelArray
 from foveate.writers import PolygonsConfig
 from foveate.writers.class_map import ClassMap, open_class_maps
 from foveate.writers.regions import ClassRegion, regions, regularised

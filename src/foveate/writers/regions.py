@@ -13,8 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from shapely.affinity import rotate
 
+from foveate.geometry import Array, BoolArray, DoubleArray, IntArray, LabelArray
 from foveate.tiff.raster import NODATA
-from foveate.types import Array, BoolArray, DoubleArray, IntArray, LabelArray
 
 # A side this far from both directions, in degrees, stays oblique.
 _OBLIQUE = 25.0

@@ -23,9 +23,8 @@ from foveate.data.readers import ImageReader, open_image
 from foveate.data.readers.pyramid import strips
 from foveate.errors import DatasetError
 from foveate.files import Closing
-from foveate.geometry import Size, Window
+from foveate.geometry import ByteArray, IntArray, LabelArray, Size, Window
 from foveate.membership import Membership
-from foveate.types import ByteArray, IntArray, LabelArray
 
 __all__ = ["ColourTable", "LabelReader", "LabelSource", "LabelTable", "RasterLabels", "class_map", "open_source"]
 

@@ -13,9 +13,8 @@ from foveate.data.place import Placement, Positions, Stretched, placement_of
 from foveate.data.readers.gdal import GdalReader, open_dataset
 from foveate.data.readers.pyramid import STRIP_BYTES, ImageReader
 from foveate.errors import DatasetError
-from foveate.geometry import Size, Window
+from foveate.geometry import IGNORE, BoolArray, IntArray, LabelArray, Raster, Size, Window
 from foveate.membership import Exclusive, Membership, Overlapping
-from foveate.types import IGNORE, BoolArray, IntArray, LabelArray, Raster
 
 CLASS = "{class}"
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import DatasetError
-from foveate.types import IGNORE, BoolArray, Raster
+from foveate.geometry import IGNORE, BoolArray, Raster
 
 NO_CLASS = -1
 _SHOWN = 12

@@ -19,7 +19,7 @@ from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shape
 from foveate.data.place import pixel_transform
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, DatasetError, translated
-from foveate.types import IGNORE, Array, BoolArray, ByteArray, Coordinates, IntArray, LabelArray
+from foveate.geometry import IGNORE, Array, BoolArray, ByteArray, Coordinates, IntArray, LabelArray
 
 # Drawn at once, at the same places whatever is asked for, so that a centre on a border is always in or always out.
 _TILE = 512

@@ -10,8 +10,7 @@ import numpy as np
 from foveate.data.readers.base import Address, NoData, OpenOptions, Plane, first_bytes, known_values
 from foveate.data.readers.pyramid import STRIP_BYTES, ImageReader
 from foveate.errors import ImageReadError, SeveralPlanesError, UnsupportedImageError
-from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, halvings
-from foveate.types import BoolArray, Raster
+from foveate.geometry import BoolArray, Georeference, Raster, Resolution, Size, Window, ceil_div, halvings
 
 _MAGIC = b"\x93NUMPY"
 

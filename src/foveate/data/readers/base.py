@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import numpy as np
 
 from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
-from foveate.geometry import Size, Window
-from foveate.types import BoolArray, Raster
+from foveate.geometry import BoolArray, Raster, Size, Window
 
 # What GDAL calls files on servers and in object stores. Credentials come from the usual environment variables.
 _VIRTUAL = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", "s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}

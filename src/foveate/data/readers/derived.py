@@ -11,9 +11,8 @@ from foveate.data.readers._gdal_checks import stored_orientation
 from foveate.data.readers.base import Address, Known, band_files
 from foveate.data.readers.pyramid import ImageReader, strips
 from foveate.errors import UnsupportedImageError
-from foveate.geometry import Georeference, Resolution, Size, Window
+from foveate.geometry import BoolArray, Georeference, IntArray, Raster, Resolution, Size, Window
 from foveate.patches.extraction import window_taps
-from foveate.types import BoolArray, IntArray, Raster
 
 # A stored level this much coarser than asked for is taken as it is, as pyramids round their sizes.
 _TOLERANCE = 1.01

@@ -21,10 +21,9 @@ from foveate.data.readers._gdal_checks import check_opened, drivers_for
 from foveate.data.readers.base import Address, OpenOptions, first_bytes, redacted, representable
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
-from foveate.geometry import Georeference, Resolution, Size, Window
+from foveate.geometry import BoolArray, DoubleArray, Georeference, Raster, Resolution, Size, Window
 from foveate.texts import METRES
 from foveate.tiff.raster import TiffSource, quiet
-from foveate.types import BoolArray, DoubleArray, Raster
 
 # Nobody asks a server for the list of its folder, nor for each of the files that may lie beside an image.
 _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}

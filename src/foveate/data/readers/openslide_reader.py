@@ -15,8 +15,7 @@ import numpy as np
 from foveate.data.readers.base import Address, OpenOptions
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
-from foveate.geometry import Resolution, Size, Window
-from foveate.types import Raster
+from foveate.geometry import Raster, Resolution, Size, Window
 
 if TYPE_CHECKING:
     from openslide import OpenSlide, OpenSlideCache

@@ -9,9 +9,8 @@ import torch
 
 from foveate.data.readers.base import Address, Known, NoData, any_band, known_values, representable
 from foveate.files import Closing
-from foveate.geometry import Georeference, Resolution, Size, Window, ceil_div, windows_over
+from foveate.geometry import BoolArray, Georeference, IntArray, Raster, Resolution, Size, Window, ceil_div, windows_over
 from foveate.patches.extraction import Taps, WindowTaps, resample, to_dtype, window_taps
-from foveate.types import BoolArray, IntArray, Raster
 
 STRIP_BYTES = 64 << 20
 # Types torch cannot index or add; the wider one holds every value.

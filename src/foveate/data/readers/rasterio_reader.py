@@ -24,9 +24,8 @@ from foveate.data.readers.gdal import BY_ROWS, GdalReader, open_dataset, open_ma
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import FoveateError, UnsupportedImageError
 from foveate.files import TemporaryFolder
-from foveate.geometry import Size, Window, halvings
+from foveate.geometry import BoolArray, Raster, Size, Window, halvings
 from foveate.tiff.raster import write_plain_pyramid
-from foveate.types import BoolArray, Raster
 
 _log = logging.getLogger(__name__)
 _NAMES = dict.fromkeys("IQ", "page")  # axes that a file does not name

@@ -15,8 +15,7 @@ from foveate.data.readers.array import AxesReader
 from foveate.data.readers.base import Address, Plane, redacted
 from foveate.data.readers.ngff import image_in
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
-from foveate.geometry import Window
-from foveate.types import Raster
+from foveate.geometry import Raster, Window
 
 if TYPE_CHECKING:
     import zarr

@@ -12,8 +12,8 @@ import numpy as np
 
 from foveate.data import SPLITS, Split, SplitConfig, open_image
 from foveate.errors import ConfigError, DatasetError
+from foveate.geometry import IGNORE, LabelArray
 from foveate.paper.preparation.scenes import Colour, Mask, Recipe, Scene, mask_by_colour, mask_by_value
-from foveate.types import IGNORE, LabelArray
 
 _COLOURS: dict[str, Colour] = {
     "urban": (0, 255, 255),

@@ -22,8 +22,7 @@ from foveate.data.labels.table import packed
 from foveate.data.pyramids import convert
 from foveate.errors import DatasetError, ImageReadError, UnsupportedImageError
 from foveate.files import written
-from foveate.geometry import Size, Window
-from foveate.types import IGNORE, ByteArray, IntArray, LabelArray, Raster
+from foveate.geometry import IGNORE, ByteArray, IntArray, LabelArray, Raster, Size, Window
 
 Colour: TypeAlias = tuple[int, int, int]
 _HALF = 128

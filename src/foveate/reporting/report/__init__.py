@@ -12,10 +12,10 @@ from foveate.data import SPLITS, Sample
 from foveate.errors import ConfigError, FoveateError
 from foveate.evaluation.maps import MapFiles
 from foveate.files import refuse_existing
+from foveate.geometry import IntArray
 from foveate.reporting.passes import PassesFile, one_view_note
 from foveate.reporting.report import charts, page, pictures
 from foveate.reporting.report import state as run_state
-from foveate.types import IntArray
 
 Say = Callable[[str], None]
 Made = TypeVar("Made")

@@ -12,7 +12,7 @@ import torch
 from foveate.data import DataConfig, Sample, class_map, open_labels
 from foveate.evaluation.maps import MapFiles
 from foveate.evaluation.score import thinning_step
-from foveate.geometry import Size, Window
+from foveate.geometry import FloatArray, IntArray, LabelArray, Size, Window
 from foveate.membership import Membership
 from foveate.metrics import Scores, scores_from
 from foveate.reporting.panels import new_figure
@@ -20,7 +20,6 @@ from foveate.reporting.passes import PassesFile
 from foveate.reporting.report import page
 from foveate.reporting.report.state import History
 from foveate.runs.tuned import read_curve
-from foveate.types import FloatArray, IntArray, LabelArray
 
 NOT_PASSED = -1
 _ROWS = 64  # of the coarse grid at a time

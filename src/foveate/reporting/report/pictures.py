@@ -11,7 +11,7 @@ from PIL import Image
 from foveate.data import ArrayReader, DataConfig, ImageReader, Sample, open_sample
 from foveate.evaluation.maps import MapFiles
 from foveate.foveation.estimator import Estimator, shares_of
-from foveate.geometry import Size, Window
+from foveate.geometry import FloatArray, IntArray, LabelArray, Raster, Size, Window
 from foveate.membership import Membership
 from foveate.patches.scales import ScaleSet
 from foveate.reporting.panels import Picture, image_picture, new_figure, screen_size, wrapped
@@ -20,7 +20,6 @@ from foveate.reporting.report.charts import sampled_maps, scale_of
 from foveate.reporting.report.page import FigureFolder, encoded, style, value_picture
 from foveate.runs.config import RunConfig
 from foveate.training.history import FoveationMap, read_maps
-from foveate.types import FloatArray, IntArray, LabelArray, Raster
 
 LONGEST = 960
 RIGHT, WRONG, NOT_COUNTED = (232, 234, 237), (213, 94, 0), (150, 156, 163)
