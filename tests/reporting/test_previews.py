@@ -13,6 +13,7 @@ from foveate.reporting.previews import PredictionResult
 from foveate.runs import predict as plain
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import TrainedRun
+from foveate.runs.predict_array import ArrayPrediction
 from toys import shapes, toy_config, write_image
 
 
@@ -79,4 +80,4 @@ def test_the_plot_shows_a_window_and_labels(result):
 def test_the_public_function_takes_what_the_plain_one_takes():
     signature = inspect.signature(foveate.predict)
     assert list(signature.parameters)[:3] == list(inspect.signature(plain.predict).parameters)[:3]
-    assert signature.return_annotation == "PredictionResult | ArrayPrediction"
+    assert signature.return_annotation == PredictionResult | ArrayPrediction

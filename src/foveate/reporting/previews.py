@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate.data import (
-    Address,
-    DataConfig,
-    LabelReader,
-    Sample,
-    class_map,
-    load_samples,
-    open_image,
-    open_labels,
-    open_sample,
-    open_working,
-)
+from foveate.data import Address, DataConfig, LabelReader, Sample, class_map, load_samples, open_image
+from foveate.data.images import open_labels, open_sample, open_working
 from foveate.evaluation.maps import MapFiles
 from foveate.geometry import FloatArray, Size, Window
 from foveate.inference.assemble import PredictionFiles

@@ -10,13 +10,7 @@ from typing import Self
 
 import torch
 
-from foveate.build import (
-    CHOSEN_AT_INFERENCE,
-    build_segmenter,
-    check_same_config,
-    load_segmenter_state,
-    load_shared_weights,
-)
+from foveate import build
 from foveate.config_base import with_overrides
 from foveate.devices import peak_memory_mb
 from foveate.errors import CheckpointError, ConfigError, Note, OutputExistsError
@@ -258,12 +252,12 @@ class RunFolder:
             path = self.checkpoint("last")
         shared = self.path / WEIGHTS
         if shared.exists() and not path.exists():
-            path, weights = shared, load_shared_weights(shared)
+            path, weights = shared, build.load_shared_weights(shared)
         else:
-            state = load_segmenter_state(path)
+            state = build.load_segmenter_state(path)
             if path != asked and state.has_best:
                 warnings.warn(f"{asked}, the best step of the training, is missing; {path.name} is used", Note, 2)
-            check_same_config(RunConfig.completed(state.config), config.tree(), free=CHOSEN_AT_INFERENCE)
+            build.check_same_config(RunConfig.completed(state.config), config.tree(), free=build.CHOSEN_AT_INFERENCE)
             weights = state.weights
         bare = config.network.model_copy(update={"weights": None})  # the checkpoint brings them, nothing is downloaded
         segmenter = segmenter_of(config.model_copy(update={"network": bare}))
@@ -311,7 +305,7 @@ def load_run(
 def segmenter_of(config: RunConfig) -> FoveatedSegmenter:
     """A new segmenter, as a run's configuration describes it; `NetworkError` when it cannot be built."""
     data = config.data
-    return build_segmenter(
+    return build.build_segmenter(
         config.foveation,
         config.network,
         classes=len(data.classes),
