@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import rasterio
 from data_toys import TRANSFORM, read_with_rasterio, smooth_image, write
+from PIL import Image
 from reader_toys import write_npy, write_ome_zarr, write_svs
 
 from foveate.data.pyramids import convert
@@ -58,6 +59,30 @@ def test_labels_are_never_blended(tmp_path):
     with rasterio.open(tmp_path / "b.tif", overview_level=0) as file:
         assert set(np.unique(file.read())) == {0, 7}
         assert file.colormap(1)[7] == (1, 2, 3, 255)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("driver", ["GTiff", "PNG"])
+def test_what_has_a_colour_table_or_class_names_is_never_blended(tmp_path, driver):
+    ids = np.random.default_rng(0).integers(0, 6, (1, 600, 400)).astype(np.uint8)
+    coloured, named = tmp_path / f"coloured.{driver}", write(tmp_path / "named.tif", ids, driver="GTiff")
+    with rasterio.open(named, "r+") as file:
+        file.update_tags(class_0="ground")
+    if driver == "PNG":
+        indexed = Image.fromarray(ids[0], "P")
+        indexed.putpalette([channel for i in range(6) for channel in (40 * i, 255 - 40 * i, i)])
+        indexed.save(coloured, "PNG")
+    else:
+        write(coloured, ids, driver="GTiff")
+        with rasterio.open(coloured, "r+") as file:
+            file.write_colormap(1, {i: (40 * i, 255 - 40 * i, i, 255) for i in range(6)})
+    for source in (coloured, named):
+        convert(source, tmp_path / "b.tif", tile=64, overwrite=True)
+        with rasterio.open(tmp_path / "b.tif") as file:
+            coarse = file.read(1, out_shape=(300, 200))
+        assert (ids.reshape(300, 2, 200, 2) == coarse[:, None, :, None]).any(axis=(1, 3)).all()
+        with pytest.raises(ConfigError, match="colour table cannot be compressed with 'jpeg'"):
+            convert(source, tmp_path / "c.tif", compression="jpeg")
 
 
 def test_refuses(tmp_path):

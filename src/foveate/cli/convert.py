@@ -24,7 +24,7 @@ def convert(
     compression: Annotated[str, typer.Option(help="deflate, zstd, lzw, jpeg (lossy) or none.")] = "deflate",
     tile: Annotated[int, typer.Option(help="Side of a tile, a power of two from 64 to 4096.")] = 512,
     labels: Annotated[
-        bool, typer.Option("--labels", help="The image holds class ids, which must not be blended.")
+        bool, typer.Option("--labels", help="The values are class ids, not to be blended (as with any colour table).")
     ] = False,
     plane: terminal.Plane = None,
     overwrite: terminal.Overwrite = False,

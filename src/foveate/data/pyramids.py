@@ -52,7 +52,8 @@ def convert(
         overwrite: replace an existing file.
         tile: side of a stored tile in pixels, a power of two from 64 to 4096.
         compression: "jpeg" loses detail and takes 8-bit images of 1 or 3 bands only; the others are lossless.
-        labels: overviews pick one pixel instead of the mean, as class ids must not be blended.
+        labels: overviews pick one pixel instead of the mean, as class ids must not be blended. So they always do for
+            files with a colour table or class names.
         plane: which plane of a file with several, see `open_image`.
         progress: called with the share done, from 0 to 1.
 
@@ -87,7 +88,9 @@ def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSo
     held = stored.source(opened.enter_context(whole))
     if stored is reader:
         return held
-    return replace(source, valid=reader.valid if held.valid else None, nodata=held.nodata, describe=held.describe)
+    return replace(
+        source, valid=reader.valid if held.valid else None, nodata=held.nodata, codes=held.codes, describe=held.describe
+    )
 
 
 def with_overviews(reader: ImageReader) -> ImageReader:

@@ -65,6 +65,7 @@ class TiffSource:
     nodata: float | None = None  # value of pixels without data
     georeference: Georeference | None = None
     resolution: Resolution | None = None  # of a pixel; written where there is no georeference
+    codes: bool = False  # whether the file says that values stand for classes or colours, which must not be blended
     describe: Callable[[Any], None] | None = None  # says more of the bands, to an open TIFF, before the first pixel
 
 
@@ -221,25 +222,29 @@ def write_pyramid(
 
     See `foveate.data.pyramids.convert` for the arguments and errors.
     """
-    _check(source, tile, compression, labels)
+    source = replace(source, codes=source.codes or labels)
+    _check(source, tile, compression)
     report = progress or (lambda share: None)
     with drafted(destination, overwrite) as folder:
         # What is compressed with loss must be so once only.
         lossless = "deflate" if compression == "jpeg" else compression
         plain = folder / "plain.tif"
-        write_plain_pyramid(source, plain, tile=tile, compression=lossless, labels=labels, report=report)
+        write_plain_pyramid(source, plain, tile=tile, compression=lossless, report=report)
         options = _compression_options(source, compression) | {"overviews": "AUTO"}
         copy_as_cog(plain, folder / DRAFT, tile=tile, compress=compression, **options)
     report(1.0)
 
 
-def _check(source: TiffSource, tile: int, compression: Compression, labels: bool) -> None:
+def _check(source: TiffSource, tile: int, compression: Compression) -> None:
     if tile not in {64 << k for k in range(7)}:
         raise ConfigError(f"tile must be a power of two from 64 to 4096, got {tile}")
     if compression != "jpeg":
         return
-    if labels:
-        raise ConfigError("labels cannot be compressed with 'jpeg', which changes values; use 'deflate'")
+    if source.codes:
+        raise ConfigError(
+            "labels and images with a colour table cannot be compressed with 'jpeg', which changes values; "
+            "use 'deflate'"
+        )
     if source.dtype != np.uint8 or source.bands not in (1, 3):
         raise ConfigError(
             f"'jpeg' takes 8-bit images of 1 or 3 bands, got {source.bands} bands of {source.dtype}; use 'deflate'"
@@ -252,7 +257,6 @@ def write_plain_pyramid(
     *,
     tile: int = TILE,
     compression: Compression = "zstd",
-    labels: bool = False,
     report: Progress = lambda share: None,
 ) -> None:
     """Write a tiled TIFF with overviews, by default compressed a little; see `write_pyramid`."""
@@ -271,7 +275,7 @@ def write_plain_pyramid(
     factors = [1 << k for k in range(1, len(halvings(source.size)))]
     if factors:
         with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=str(tile)), _opened(path, "r+") as output:
-            output.build_overviews(factors, Resampling.nearest if labels else Resampling.average)
+            output.build_overviews(factors, Resampling.nearest if source.codes else Resampling.average)
 
 
 def _compression_options(source: TiffSource, compression: Compression) -> dict[str, Any]:

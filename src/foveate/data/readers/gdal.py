@@ -148,6 +148,7 @@ class GdalReader(ImageReader):
             self.size, dataset.count, self.dtype, partial(self._pixels, dataset, dataset.indexes),
             by_rows=dataset.driver in BY_ROWS, valid=partial(read_valid, dataset) if masked else None,
             nodata=dataset.nodata, georeference=self.georeference, resolution=self.resolution,
+            codes=ColorInterp.palette in dataset.colorinterp or "class_0" in dataset.tags(),  # see foveate.writers
             describe=partial(_copy_colours, dataset),
         )  # fmt: skip
 
