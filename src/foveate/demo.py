@@ -12,7 +12,6 @@ import numpy as np
 import rasterio
 import torch
 import yaml
-from rasterio.enums import Resampling
 
 from foveate.config_base import with_overrides
 from foveate.data.readers.gdal import open_dataset
@@ -117,7 +116,9 @@ def _write(path: Path, pixels: Raster) -> None:
         with rasterio.open(partial, "w", **profile) as target:
             target.write(pixels)
         with rasterio.open(partial, "r+") as target:
-            target.build_overviews([2, 4, 8, 16], Resampling.average if bands == 3 else Resampling.nearest)
+            target.build_overviews(
+                [2, 4, 8, 16], rasterio.enums.Resampling.average if bands == 3 else rasterio.enums.Resampling.nearest
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from types import FrameType
 from typing import TypeVar
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -177,7 +176,7 @@ def stopping(on_first: Callable[[], None], on_second: Callable[[], None] = lambd
     """
     stop, owner = Stop(), os.getpid()
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: object) -> None:
         if os.getpid() != owner:
             return  # a fork that reads for this process, which ends it
         if stop.signal is not None:
@@ -208,7 +207,7 @@ def end_on_signals(tell: Callable[[str], None]) -> None:
     """
     owner = os.getpid()
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: object) -> None:
         if os.getpid() == owner:
             tell(f"ended by {signal.Signals(number).name}")
             raise SystemExit(128 + number)

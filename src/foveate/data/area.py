@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import rasterio.features
 import shapely
-from affine import Affine
-from rasterio.features import rasterize
 from scipy import ndimage
-from shapely.geometry import shape
 
 from foveate.config_base import ConfigTree
 from foveate.data.place import Ring, named_system, pixel_transform
@@ -146,7 +144,10 @@ class Polygons:
 
     def shared_with(self, other: Self) -> float:
         """The area that lies in both regions, pixels."""
-        both = (shapely.union_all([shapely.make_valid(shape(s)) for s in region._shapes]) for region in (self, other))
+        both = (
+            shapely.union_all([shapely.make_valid(shapely.geometry.shape(s)) for s in region._shapes])
+            for region in (self, other)
+        )
         return float(shapely.intersection(*both).area)
 
     def inside(self, window: Window) -> BoolArray:
@@ -158,8 +159,8 @@ class Polygons:
             part = tile.intersection(window)
             shapes = self._near(tile)
             if part is not None and shapes:
-                place = Affine(1, 0, left, 0, 1, top)
-                drawn = rasterize(shapes, (_TILE, _TILE), transform=place, dtype="uint8")
+                place = rasterio.Affine(1, 0, left, 0, 1, top)
+                drawn = rasterio.features.rasterize(shapes, (_TILE, _TILE), transform=place, dtype="uint8")
                 result[part.within(window)] = drawn[part.within(tile)] > 0
         return result
 

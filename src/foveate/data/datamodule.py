@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
 
 from foveate.data.channels import Normalisation, Values, misfits, other_values, select_channels, trained_on
 from foveate.data.checks import Facts, check_classes, inspect_samples, notes_on, refuse_lone_value
@@ -132,7 +131,7 @@ class FoveateDataModule(LightningDataModule):
         self._ready()
         return self.class_table.splits[0].tally.counts
 
-    def train_dataloader(self) -> DataLoader[LocationBatch]:
+    def train_dataloader(self) -> torch.utils.data.DataLoader[LocationBatch]:
         """Batches of `images_per_step * locations_per_image` locations, from the trainer's step on."""
         accumulated = self.trainer.accumulate_grad_batches if self.trainer else 1
         rank, world_size = self._place()
@@ -155,7 +154,9 @@ class FoveateDataModule(LightningDataModule):
         )
         return self._loader(dataset, batch_sampler=batches, collate_fn=LocationBatch.concatenate)
 
-    def val_dataloader(self) -> DataLoader[LocationBatch] | list[DataLoader[LocationBatch]]:
+    def val_dataloader(
+        self,
+    ) -> torch.utils.data.DataLoader[LocationBatch] | list[torch.utils.data.DataLoader[LocationBatch]]:
         """Batches of the fixed validation locations; an empty list when no image is in the validation split.
 
         Raises:
@@ -218,8 +219,10 @@ class FoveateDataModule(LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, dataset: Dataset[LocationBatch], **options: Any) -> DataLoader[LocationBatch]:
-        return DataLoader(
+    def _loader(
+        self, dataset: torch.utils.data.Dataset[LocationBatch], **options: Any
+    ) -> torch.utils.data.DataLoader[LocationBatch]:
+        return torch.utils.data.DataLoader(
             dataset,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

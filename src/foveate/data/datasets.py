@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, product
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -137,7 +136,7 @@ class ValidationDataset(Dataset[LocationBatch]):
             for cell in target_cells(size, reader.spec, region)
         ]
         kept = [places[k] for k in spread(len(places), max_locations, seed)]
-        cells = {i: [cell for _, cell in group] for i, group in groupby(kept, itemgetter(0))}
+        cells = {i: [cell for _, cell in group] for i, group in groupby(kept, lambda one: one[0])}
         self._items = [(i, of[k : k + batch_size]) for i, of in cells.items() for k in range(0, len(of), batch_size)]
 
     def __len__(self) -> int:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from affine import Affine
-from rasterio import CRS
-from rasterio.errors import CRSError, RasterioError
+import rasterio
 from rasterio.warp import transform as warp
 
 from foveate.data.readers.derived import size_at
@@ -58,14 +56,14 @@ class OnGround:
 
     def __init__(self, image: Georeference, mask: Georeference) -> None:
         self.note = ""
-        self._own, self._mask = Affine(*image.transform), ~Affine(*mask.transform)
+        self._own, self._mask = rasterio.Affine(*image.transform), ~rasterio.Affine(*mask.transform)
         self._systems = first, second = system_of(image), system_of(mask)
         self._is_warped = first is not None and second is not None and first != second
         # From points (x, y) of the image to points of the mask, within one system.
         own, inverse = self._own, self._mask
         c, f = _applied(inverse, own.c, own.f)
         (a, d), (b, e) = (_applied(inverse, *step, shift=0) for step in ((own.a, own.d), (own.b, own.e)))
-        self._direct = Affine(a, b, c, d, e, f)
+        self._direct = rasterio.Affine(a, b, c, d, e, f)
 
     def positions(self, rows: IntArray, cols: IntArray) -> Positions:
         """The pixels under the centres."""
@@ -90,7 +88,7 @@ class OnGround:
         east, north = _applied(self._own, x, y)
         try:
             moved = warp(*self._systems, east.ravel(), north.ravel())
-        except RasterioError as error:
+        except rasterio.errors.RasterioError as error:
             raise DatasetError(
                 f"the georeference of an image cannot be converted to that of its mask: {error}"
             ) from None
@@ -134,8 +132,8 @@ def system_of(place: Georeference | None) -> Any:
         DatasetError: when it is not known.
     """
     try:
-        return CRS.from_wkt(place.crs) if place is not None and place.crs else None
-    except CRSError as error:
+        return rasterio.CRS.from_wkt(place.crs) if place is not None and place.crs else None
+    except rasterio.errors.CRSError as error:
         raise DatasetError(f"unknown coordinate reference system: {error}") from None
 
 
@@ -177,7 +175,11 @@ def placement_of(image: ImageReader, mask: ImageReader) -> Placement:
 def _ground(reader: ImageReader) -> Georeference | None:
     """The place of an image, None when it has none worth the name: a system alone says nothing."""
     place = reader.georeference
-    if place is None or Affine(*place.transform).is_identity or Affine(*place.transform).is_degenerate:
+    if (
+        place is None
+        or rasterio.Affine(*place.transform).is_identity
+        or rasterio.Affine(*place.transform).is_degenerate
+    ):
         return None
     return place
 
@@ -215,14 +217,14 @@ def _span(reader: ImageReader) -> str:
     place = reader.georeference
     assert place is not None
     y, x = np.array([0, 0, 1, 1]) * reader.size.height, np.array([0, 1, 0, 1]) * reader.size.width
-    east, north = _applied(Affine(*place.transform), x, y)
+    east, north = _applied(rasterio.Affine(*place.transform), x, y)
     system = system_of(place)
     name = system.to_string() if system is not None and len(system.to_string()) < 40 else "its own system"
     return f"{east.min():.10g} to {east.max():.10g}, {north.min():.10g} to {north.max():.10g} in {name}"
 
 
 def pixel_transform(
-    named: CRS | None,
+    named: rasterio.CRS | None,
     rings: list[Ring],
     image: ImageReader,
     coordinates: Coordinates,
@@ -262,7 +264,7 @@ def pixel_transform(
     return to_pixels
 
 
-def named_system(tree: Any, path: Path) -> CRS | None:
+def named_system(tree: Any, path: Path) -> rasterio.CRS | None:
     """The system of the older GeoJSON's member `crs`; None without one.
 
     Raises:
@@ -273,18 +275,18 @@ def named_system(tree: Any, path: Path) -> CRS | None:
         return None
     try:
         return _system_named(str(member["properties"]["name"]))
-    except (CRSError, KeyError, TypeError, ValueError) as error:
+    except (rasterio.errors.CRSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{path} names an unknown coordinate reference system: {str(member)[:100]} ({reason_of(error)})"
         ) from None
 
 
-def _system_named(name: str) -> CRS:
+def _system_named(name: str) -> rasterio.CRS:
     """A system by its WKT or its name in a register: GDAL itself also follows addresses, and reads files."""
     if re.match(r"\s*[A-Z_]{4,}\s*\[", name):
-        return CRS.from_wkt(name)
+        return rasterio.CRS.from_wkt(name)
     known = re.fullmatch(r"(?:https?://www\.opengis\.net/def/crs/)(\w+)/[\w.]+/(\w+)", name)
     name = f"{known[1]}:{known[2]}" if known else name
     if not re.fullmatch(r"\w+(:[\w.]*)+", name):
         raise ValueError("it is not a name such as EPSG:32633")
-    return CRS.from_user_input(name)
+    return rasterio.CRS.from_user_input(name)

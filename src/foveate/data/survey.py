@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import rasterio.features
 import shapely
-from affine import Affine
-from rasterio.features import rasterize
 from scipy import ndimage
 
 from foveate.data.channels import Kind, sampled
@@ -242,7 +241,9 @@ class Survey:
                 wide, share = 2 * (one.area / np.pi) ** 0.5, one.area / image.size.pixels
                 self._found["" if label is None else str(label)].add(image.name, lower, one.area, share, [wide])
             if label is not None:
-                several += rasterize(outlines, several.shape, transform=Affine.scale(step), dtype="uint8")
+                several += rasterio.features.rasterize(
+                    outlines, several.shape, transform=rasterio.Affine.scale(step), dtype="uint8"
+                )
         self._drawn += (several > 0).sum(), (several > 1).sum()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +203,7 @@ def _reading_cost(reader: ImageReader) -> str:
 def tuning_table(title: str, trials: Sequence[Trial]) -> Table:
     """The best few trials of each budget, the chosen one bold, and the best fixed field of view."""
     table = table_of(title, ">budget, passes/MP", "looks", "weights", ">mIoU %", ">passes/MP")
-    for budget, group in groupby(trials, attrgetter("budget")):
+    for budget, group in groupby(trials, lambda trial: trial.budget):
         for place, trial in enumerate(_shown(list(group))):
             scores = (f"{100 * trial.miou:.1f}", f"{trial.passes_per_megapixel:.1f}")
             parts = [f"{view} px" + (f" (central {keep:g})" if keep < 1 else "") for view, keep in trial.looks]

@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -229,7 +228,7 @@ def _scores(
 ) -> Iterator[tuple[int, BlockScore]]:
     """The image's place and the score of every block; those of an image follow each other."""
     data, segmenter = run.config.data, ready_to_predict(run.segmenter, run.device)
-    for index, places in groupby(blocks, key=itemgetter(0)):
+    for index, places in groupby(blocks, key=lambda block: block[0]):
         sample = plan.samples[index]
         with open_sample(sample, data) as image, open_labels(sample, data) as labels:
             source = PixelSource.of(image, data, run.device, partial(open_sample, sample, data))

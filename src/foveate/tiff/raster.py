@@ -13,10 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import rasterio
 import rasterio.shutil
-from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from foveate.devices import give_back_freed_memory
 from foveate.errors import ConfigError, FoveateError, OutputWriteError
@@ -117,9 +114,9 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except FoveateError:
         raise
-    except (OSError, RasterioError) as error:
+    except (OSError, rasterio.errors.RasterioError) as error:
         # GDAL says of a full disk on the standard error stream only.
-        full = isinstance(error, RasterioError) and shutil.disk_usage(path.parent).free < TILE**2
+        full = isinstance(error, rasterio.errors.RasterioError) and shutil.disk_usage(path.parent).free < TILE**2
         full |= getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else str(error.__cause__ or error)
         raise OutputWriteError(f"could not write {path}: {reason}; nothing was left under that name") from error
@@ -275,7 +272,9 @@ def write_plain_pyramid(
     factors = [1 << k for k in range(1, len(halvings(source.size)))]
     if factors:
         with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=str(tile)), _opened(path, "r+") as output:
-            output.build_overviews(factors, Resampling.nearest if source.codes else Resampling.average)
+            output.build_overviews(
+                factors, rasterio.enums.Resampling.nearest if source.codes else rasterio.enums.Resampling.average
+            )
 
 
 def _compression_options(source: TiffSource, compression: Compression) -> dict[str, Any]:
@@ -307,7 +306,7 @@ def quiet() -> None:
     Not only while a file is opened: `catch_warnings` swaps a list of the whole process, and what another thread puts
     back in the middle of an opening would turn the warning on again.
     """
-    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
 
 
 @contextmanager

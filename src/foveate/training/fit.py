@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from foveate.build import MODEL_SECTIONS, check_same_config, load_checkpoint
 from foveate.errors import ConfigError, FoveateError, OutputExistsError, OutputWriteError, WorkerError, reason_of
@@ -203,13 +202,13 @@ def _chosen_logger(name: str, run_dir: Path, resumed_step: int) -> pl.loggers.Lo
     if name == "tensorboard":
         # TensorBoard hides the events from purge_step on of the run before, which the resumed run makes again.
         purge_step = resumed_step + 1 if resumed_step else None
-        return TensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=purge_step)
+        return pl.loggers.TensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=purge_step)
     try:
         if name == "wandb":
-            return WandbLogger(name=run_dir.name, save_dir=run_dir, id=run_dir.name, resume="allow")
+            return pl.loggers.WandbLogger(name=run_dir.name, save_dir=run_dir, id=run_dir.name, resume="allow")
         # As MLflow finds it: by MLFLOW_TRACKING_URI, else its default. Lightning's own is refused since MLflow 3.
         tracking = import_module("mlflow").get_tracking_uri()
-        return MLFlowLogger(run_name=run_dir.name, tracking_uri=tracking)
+        return pl.loggers.MLFlowLogger(run_name=run_dir.name, tracking_uri=tracking)
     except ModuleNotFoundError as error:
         raise ConfigError(f"training.logger {name} needs {error.name or name}; pip install {name}") from None
 

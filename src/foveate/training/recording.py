@@ -9,8 +9,6 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from foveate.data import FoveateDataModule, Sample, open_sample, select_channels
 from foveate.files import write_text
@@ -112,7 +110,7 @@ class _Overview:
 
     name: str
     window: Window
-    pixels: Tensor
+    pixels: torch.Tensor
 
 
 class FoveationHistory(pl.Callback):
@@ -187,5 +185,5 @@ def _probabilities(overview: _Overview, task: SegmentationTask) -> FloatArray:
         logits = task.segmenter.scale_logits(task.normalise(overview.pixels.to(task.device))[None])
     probabilities = logits.float().softmax(dim=1)
     factor = ceil_div(max(probabilities.shape[-2:]), LONGEST_MAP)
-    coarse = F.avg_pool2d(probabilities, factor, ceil_mode=True, count_include_pad=False)
+    coarse = torch.nn.functional.avg_pool2d(probabilities, factor, ceil_mode=True, count_include_pad=False)
     return coarse[0].cpu().numpy()

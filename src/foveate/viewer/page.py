@@ -19,8 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
+import rasterio
 
 from foveate.data.images import ReaderCache
 from foveate.data.readers import Georeference, ImageReader
@@ -79,8 +78,8 @@ def _georeference(place: Georeference | None) -> dict[str, Any] | None:
         return None
     name, geographic = "", False
     try:
-        crs = CRS.from_wkt(place.crs) if place.crs else None
-    except CRSError:
+        crs = rasterio.CRS.from_wkt(place.crs) if place.crs else None
+    except rasterio.errors.CRSError:
         crs = None
     if crs is not None:
         name, geographic = crs.to_string() if crs.to_epsg() else place.crs.split('"')[1], crs.is_geographic

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio.features
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from foveate.data import VectorsConfig, open_image
 from foveate.data.labels.shapes import read_shapes
@@ -63,7 +62,7 @@ class Polygons:
         parts, codes = shapely.clip_by_rect(self.geometries[large], *rim.bounds), self.codes[large]
         if across > 1:  # a border of a million corners is no finer than the pixels of the tile
             parts = shapely.simplify(parts, across / 2, preserve_topology=False)
-        transform = Affine(across, 0, window.left, 0, down, window.top)
+        transform = rasterio.Affine(across, 0, window.left, 0, down, window.top)
         drawn = _drawn(parts, codes, size, transform)
         if border:
             borders = _drawn(shapely.boundary(parts), codes + np.uint8(border), size, transform)
@@ -71,7 +70,7 @@ class Polygons:
         self._dot(drawn, near[self._sides[near] < least], transform, border)
         return drawn
 
-    def _dot(self, drawn: NDArray[np.uint8], small: NDArray[np.int64], transform: Affine, border: int) -> None:
+    def _dot(self, drawn: NDArray[np.uint8], small: NDArray[np.int64], transform: rasterio.Affine, border: int) -> None:
         """What is smaller than two pixels is one, however many there are."""
         x, y = self._centres[:, small]
         cols = np.floor((x - transform.c) / transform.a).astype(np.int64)
@@ -139,11 +138,13 @@ def joined(files: Mapping[str, Polygons]) -> Polygons:
     return Polygons(geometries[order], np.concatenate(codes)[order], tuple(files), notes)
 
 
-def _drawn(shapes: NDArray[Any], codes: NDArray[np.uint8], size: Size, transform: Affine) -> NDArray[np.uint8]:
+def _drawn(shapes: NDArray[Any], codes: NDArray[np.uint8], size: Size, transform: rasterio.Affine) -> NDArray[np.uint8]:
     wanted = [(shape, int(code)) for shape, code in zip(shapes, codes, strict=True) if shape and not shape.is_empty]
     if not wanted:
         return np.zeros((size.height, size.width), np.uint8)
-    drawn: NDArray[np.uint8] = rasterize(wanted, (size.height, size.width), transform=transform, dtype="uint8")
+    drawn: NDArray[np.uint8] = rasterio.features.rasterize(
+        wanted, (size.height, size.width), transform=transform, dtype="uint8"
+    )
     return drawn
 
 

@@ -8,8 +8,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
+from matplotlib import colormaps, colors
 from numpy.typing import NDArray
 
 from foveate.data import ClassConfig, Georeference, Resolution, VectorsConfig, open_image
@@ -142,7 +141,7 @@ def category(number: int) -> str:
 def stops(name: str) -> tuple[str, ...]:
     """Colours of one of matplotlib's maps, evenly spaced: those of viridis, cividis and magma rise in lightness."""
     colours = colormaps[name]
-    return tuple(to_hex(colours(number / (_STOPS - 1))) for number in range(_STOPS))
+    return tuple(colors.to_hex(colours(number / (_STOPS - 1))) for number in range(_STOPS))
 
 
 def run_legend(classes: Sequence[ClassConfig]) -> tuple[ClassEntry, ...]:

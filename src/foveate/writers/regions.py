@@ -1,16 +1,12 @@
 """The regions of a class map as polygons, strip by strip, joined over their borders; with right angles if asked."""
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio.features
 import shapely
-from rasterio.transform import Affine
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy import ndimage, sparse
 from shapely.affinity import rotate
 
 from foveate.geometry import Array, BoolArray, DoubleArray, IntArray, LabelArray
@@ -113,8 +109,8 @@ def _joined(above: _Border | None, strip: _Strip, edge: IntArray, goes_down: Boo
         shapes[edge] = _cut(shapes[edge], strip.top, columns)
         pairs = _touching(above, strip)
     known = len(groups)
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], known + pairs[:, 1])), [known + len(shapes)] * 2)
-    _, number = connected_components(graph, directed=False)
+    graph = sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0], known + pairs[:, 1])), [known + len(shapes)] * 2)
+    _, number = sparse.csgraph.connected_components(graph, directed=False)
     joined: dict[int, _Group] = {}
     for i, group in zip(number[:known].tolist(), groups, strict=True):
         joined.setdefault(i, _Group(group.value, [])).shapes.extend(group.shapes)
@@ -147,7 +143,7 @@ def _read(ids: LabelArray, top: int) -> _Strip:
         labels, found = ndimage.label(mask)
         number[mask] = labels[mask] + len(values)
         values += [value] * found
-    place = Affine.translation(0, top)
+    place = rasterio.Affine.translation(0, top)
     found = rasterio.features.shapes(number, mask=number > 0, connectivity=4, transform=place)
     order, shapes = _polygons(found)
     sorted_shapes = np.empty_like(shapes)
@@ -162,10 +158,10 @@ def _polygons(found: Iterable[tuple[Any, float]]) -> tuple[IntArray, Shapes]:
     for shape, value in found:
         values.append(int(value))
         for ring in shape["coordinates"]:
-            points.append(ring)
+            points.extend(ring)
             rings.append(rings[-1] + len(ring))
-        polygons.append(len(points))
-    coordinates = np.array(list(chain.from_iterable(points)), float).reshape(-1, 2)
+        polygons.append(len(rings) - 1)
+    coordinates = np.array(points, float).reshape(-1, 2)
     shapes: Shapes = _from_rings(coordinates, np.array(rings), np.array(polygons))
     # GDAL follows a border that touches itself as one ring; a valid polygon has a hole there.
     broken = ~shapely.is_valid(shapes)

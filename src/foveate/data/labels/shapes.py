@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
+import rasterio.features
 import shapely
 from numpy.typing import NDArray
-from rasterio import CRS
-from rasterio.features import shapes as outlines_of
-from shapely.errors import ShapelyError
-from shapely.geometry import shape
 
 from foveate.data.place import named_system
 from foveate.errors import DatasetError, reason_of, translated
@@ -39,7 +36,7 @@ class Shapes:
 
     geometries: NDArray[Any]  # (n,) shapely geometries, valid polygons or multipolygons
     labels: list[Any]  # the class of each as the file has it, a text or a number; None without one
-    system: CRS | None  # of the coordinates; None where the file names none
+    system: rasterio.CRS | None  # of the coordinates; None where the file names none
     in_pixels: bool  # whether the format is always in pixels of the image
     notes: tuple[str, ...]  # what was repaired or left out, with counts
 
@@ -75,7 +72,7 @@ class Table(NamedTuple):
     path: Path  # of the file
     layer: str  # that is read
     features: int  # how many it has
-    system: CRS | None  # of its coordinates; None where the file names none
+    system: rasterio.CRS | None  # of its coordinates; None where the file names none
     attribute: str  # property that holds the class; empty for none
 
     @classmethod
@@ -87,7 +84,7 @@ class Table(NamedTuple):
                 raise DatasetError(f"{path} has the layers {', '.join(layers)}; choose one with data.vectors.layer")
             chosen = layer or str(layers[0])
             facts = pyogrio.read_info(path, layer=chosen, force_feature_count=True)
-        system = CRS.from_user_input(facts["crs"]) if facts["crs"] else None
+        system = rasterio.CRS.from_user_input(facts["crs"]) if facts["crs"] else None
         fields, features = [str(name) for name in facts["fields"]], int(facts["features"])
         return cls(path, chosen, features, system, _attribute(fields, attribute, path, bare) if features else "")
 
@@ -226,8 +223,8 @@ def _features(tree: Any, path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 def _geometry(tree: Any) -> Any:
     """A shapely geometry; None for one that cannot be made, as of a ring with too few corners."""
     try:
-        return None if tree is None else shape(tree)
-    except (ShapelyError, ValueError, TypeError, IndexError, KeyError, AttributeError):
+        return None if tree is None else shapely.geometry.shape(tree)
+    except (shapely.errors.ShapelyError, ValueError, TypeError, IndexError, KeyError, AttributeError):
         return None
 
 
@@ -258,7 +255,7 @@ def _run_lengths(segmentation: Mapping[str, Any]) -> Iterator[Any]:
     lengths = _unpacked(counts) if isinstance(counts, str) else counts
     values = np.repeat(np.arange(len(lengths), dtype=np.uint8) % 2, lengths)
     mask = np.ascontiguousarray(values.reshape(width, height).T)
-    for outline, _ in outlines_of(mask, mask=mask.astype(bool)):
+    for outline, _ in rasterio.features.shapes(mask, mask=mask.astype(bool)):
         yield _geometry(outline)
 
 

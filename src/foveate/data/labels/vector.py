@@ -8,11 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import rasterio.features
+import rasterio.warp
 import shapely
-from affine import Affine
-from rasterio import CRS
-from rasterio.features import rasterize
-from rasterio.warp import transform_bounds
 
 from foveate.data.config import DataConfig
 from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shapes
@@ -69,7 +67,12 @@ class VectorLabels:
         # An outline of a million corners is drawn where it is needed only.
         parts = shapely.clip_by_rect(geometries[order], *tile.bounds)
         shapes = [(part, int(label)) for part, label in zip(parts, ids[order], strict=True) if not part.is_empty]
-        draw = partial(rasterize, out_shape=(_TILE, _TILE), transform=Affine(1, 0, left, 0, 1, top), dtype="uint8")
+        draw = partial(
+            rasterio.features.rasterize,
+            out_shape=(_TILE, _TILE),
+            transform=rasterio.Affine(1, 0, left, 0, 1, top),
+            dtype="uint8",
+        )
         result: LabelArray = np.full((_TILE, _TILE), self._unlabelled, self.membership.dtype)
         if not shapes:
             return result
@@ -152,9 +155,9 @@ class _ReadNear:
         a, b, c, d, e, f = self._image.georeference.transform
         cols, rows = np.array([left, right, left, right]), np.array([top, top, bottom, bottom])
         x, y = a * cols + b * rows + c, d * cols + e * rows + f
-        own = CRS.from_wkt(self._image.georeference.crs)
+        own = rasterio.CRS.from_wkt(self._image.georeference.crs)
         corners = (x.min(), y.min(), x.max(), y.max())
-        found = transform_bounds(own, self._table.system or own, *corners, densify_pts=21)
+        found = rasterio.warp.transform_bounds(own, self._table.system or own, *corners, densify_pts=21)
         west, south, east, north = map(float, found)
         return west, south, east, north
 

@@ -13,9 +13,8 @@ from typing import IO, Any, TypeAlias
 from xml.etree import ElementTree
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Interleaving
-from rasterio.io import DatasetReader
 
 from foveate.data.readers.base import Address, first_bytes
 from foveate.errors import ImageReadError, UnsupportedImageError, reason_of
@@ -82,7 +81,7 @@ def drivers_for(location: Address) -> list[str]:
     return [*_BY_BYTES, *by_name, *more]
 
 
-def check_opened(dataset: DatasetReader, location: Address) -> None:
+def check_opened(dataset: rasterio.io.DatasetReader, location: Address) -> None:
     """Tell where an open file is shorter than it says; refuse one that cannot be read safely.
 
     Of a TIFF that is short it is logged, once a process: reading what is missing is an error, the rest can be used.
@@ -184,7 +183,7 @@ def _text(path: Path) -> bytes:
 
 def _check_blocks(dataset: Any) -> None:
     for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
-        together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+        together = dataset.count if dataset.interleaving == rasterio.enums.Interleaving.pixel else 1
         size = height * width * np.dtype(dtype).itemsize * together
         if size > MOST_BLOCK_BYTES:
             raise UnsupportedImageError(

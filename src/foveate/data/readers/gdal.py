@@ -10,11 +10,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.env import ensure_env_with_credentials
-from rasterio.errors import CRSError, RasterioError
-from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp
 
 from foveate.data.readers._gdal_checks import check_opened, drivers_for
@@ -56,7 +52,7 @@ def open_dataset(path: Path | str | Address, mode: str = "r", **options: Any) ->
     try:
         with _safe(location.is_remote):
             return _opened(location, options) if mode == "r" else rasterio.open(location.gdal, mode, **options)
-    except RasterioError as error:
+    except rasterio.errors.RasterioError as error:
         reason = redacted(str(error))
         signs = ("HTTP response code", "does not exist", "resolve host", "connect to")
         if location.is_remote and any(sign in reason for sign in signs):
@@ -87,9 +83,9 @@ def _opened(location: Address, options: dict[str, Any]) -> Any:
     return dataset
 
 
-@ensure_env_with_credentials  # type: ignore[untyped-decorator]  # rasterio has no types
+@rasterio.env.ensure_env_with_credentials  # type: ignore[untyped-decorator]  # rasterio has no types
 def _open(path: str, **options: Any) -> Any:
-    return DatasetReader(path, **options)  # `rasterio.open` takes one driver only
+    return rasterio.io.DatasetReader(path, **options)  # `rasterio.open` takes one driver only
 
 
 @contextmanager
@@ -125,7 +121,10 @@ class GdalReader(ImageReader):
             raise UnsupportedImageError(f"{dataset.name} has no band of real numbers (bands: {found})")
         self._indexes, self.bands, self.dtype = indexes, len(indexes), dtype
         self.format, self.size = dataset.driver, Size(*dataset.shape)
-        self.alpha, self.palette = ColorInterp.alpha in colours, ColorInterp.palette in colours
+        self.alpha, self.palette = (
+            ColorInterp.alpha in colours,
+            ColorInterp.palette in colours,
+        )
         self._by_mask = options.use_nodata and _by_mask(dataset, options.bands or ())
         said = dataset.nodatavals if options.use_nodata else (None,) * dataset.count
         self.nodata = tuple(representable(said[index - 1], dtype) for index in indexes)
@@ -217,7 +216,7 @@ def _fitted(points: Sequence[Any], crs: Any) -> tuple[Georeference | None, tuple
     return Georeference(crs.to_wkt() if crs else "", (a, b, c, d, e, f)), (said,)
 
 
-def pixel_sides(crs: CRS, transform: Sequence[float], rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
+def pixel_sides(crs: rasterio.CRS, transform: Sequence[float], rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
     """(3, n) height and width in metres and area in square metres of pixels at places, NaN where not on Earth."""
     centre = np.array([cols, rows], np.float64)
     # A pixel is small: around it the Earth is flat and the projection is linear.
@@ -226,7 +225,7 @@ def pixel_sides(crs: CRS, transform: Sequence[float], rows: DoubleArray, cols: D
     x, y = np.array([[a, b], [d, e]]) @ (centre[:, None, :] + steps[:, :, None]).reshape(2, -1) + [[c], [f]]
     try:
         lon, lat = (np.array(part).reshape(4, -1) for part in warp(crs, "EPSG:4326", x, y))
-    except (CRSError, RasterioError):
+    except (rasterio.errors.CRSError, rasterio.errors.RasterioError):
         return np.full((3, centre.shape[1]), math.nan)
     # Metres east and north of the first of each four.
     middle = np.radians(lat[:1])
@@ -240,7 +239,7 @@ def pixel_sides(crs: CRS, transform: Sequence[float], rows: DoubleArray, cols: D
     return np.stack([np.hypot(*along_rows), np.hypot(*along_cols), area])
 
 
-def area_lattice(crs: CRS, transform: Sequence[float], size: Size) -> DoubleArray:
+def area_lattice(crs: rasterio.CRS, transform: Sequence[float], size: Size) -> DoubleArray:
     """Square metres of a pixel, at places spread evenly over an image: (k, k), or (1, 1) where one value holds.
 
     A projection that is right to one percent is taken as it is. NaN where a place is not on Earth.
@@ -266,7 +265,7 @@ def on_ground(place: Georeference, size: Size) -> Resolution | None:
 
     A projection that is right to half a percent is taken as it is.
     """
-    crs = CRS.from_wkt(place.crs)
+    crs = rasterio.CRS.from_wkt(place.crs)
     a, b, _, d, e, _ = place.transform
     unit = crs.linear_units_factor[1] if crs.is_projected else 0.0
     said = np.array([math.hypot(b, e), math.hypot(a, d)]) * unit

@@ -1,28 +1,22 @@
 """OME-Zarr and plain Zarr: folders, zip files or servers full of chunks, checked before a codec unpacks them."""
 
-from __future__ import annotations
-
 import time
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
-from zarr.storage import WrapperStore
+import zarr
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 
 from foveate.data.readers.array import AxesReader
 from foveate.data.readers.base import Address, Plane, redacted
 from foveate.data.readers.ngff import image_in
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import Raster, Window
-
-if TYPE_CHECKING:
-    import zarr
-    from zarr.abc.store import ByteRequest, Store
-    from zarr.core.buffer import Buffer, BufferPrototype
-
-    from foveate.data.readers.ngff import Node
 
 # A chunk is decoded whole, whatever is read of it; unpacking holds it twice for a moment.
 MOST_CHUNK_BYTES = 512 << 20
@@ -42,7 +36,7 @@ class Chunks:
     filled: bool  # whether the array says what a chunk holds that is not stored
 
     @classmethod
-    def of(cls, array: zarr.Array[Any]) -> Chunks:
+    def of(cls, array: zarr.Array[Any]) -> Self:
         """Those of an array."""
         sharded = getattr(array, "shards", None) is not None
         names = [type(codec).__name__.lower().removesuffix("codec") for codec in reversed(array.compressors)]
@@ -60,7 +54,7 @@ class Chunks:
         _refuse(_unpacked(kind, data, most) > most, name, "it is larger than a chunk of its array")
 
 
-class CheckedStore(WrapperStore["Store"]):
+class CheckedStore(WrapperStore[Store]):
     """A store that tells a missing chunk from a missing array, and refuses chunks that are not whole."""
 
     def __init__(self, store: Store) -> None:
@@ -173,7 +167,6 @@ class ZarrReader(AxesReader):
 
 
 def _store_of(location: Address) -> Store:
-    from zarr.storage import FsspecStore, LocalStore, ZipStore  # noqa: PLC0415 - an extra
 
     if location.is_remote:
         try:
@@ -196,8 +189,7 @@ def _check_zip(location: Address) -> None:
         )
 
 
-def _node(store: Store, location: Address) -> Node:
-    import zarr  # noqa: PLC0415 - an extra
+def _node(store: Store, location: Address) -> zarr.Array[Any] | zarr.Group:
 
     try:
         return zarr.open(store, mode="r")

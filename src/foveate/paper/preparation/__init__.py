@@ -6,8 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -255,7 +254,7 @@ def _each(work: Writer, scenes: list[Scene], jobs: int) -> Iterator[Facts]:
     try:
         for future in as_completed([pool.submit(work, scene) for scene in scenes]):
             yield future.result()
-    except BrokenProcessPool:
+    except BrokenExecutor:
         raise WorkerError(
             f"one of {jobs} processes was killed, probably for lack of memory; begin again with fewer jobs: what is "
             f"finished is kept"
