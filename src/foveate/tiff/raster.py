@@ -1,7 +1,6 @@
 """Rasters as cloud-optimised GeoTIFF, block by block or from a whole image; and what GDAL is told in any case."""
 
 import errno
-import math
 import os
 import shutil
 import warnings
@@ -14,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import rasterio.shutil
+from rasterio.enums import Resampling
 
 from foveate.devices import give_back_freed_memory
 from foveate.errors import ConfigError, FoveateError, OutputWriteError
@@ -158,7 +158,7 @@ def write_template(spec: RasterSpec, path: Path) -> bytes:
 
 
 def _profile(spec: RasterSpec) -> dict[str, Any]:
-    nodata = math.nan if np.dtype(spec.dtype).kind == "f" else spec.nodata
+    nodata = np.nan if np.dtype(spec.dtype).kind == "f" else spec.nodata
     options = {"count": len(spec.bands), "dtype": spec.dtype, "nodata": nodata, "compress": "deflate", "zlevel": 1}
     return _placed(spec, TILE) | options
 
@@ -272,9 +272,7 @@ def write_plain_pyramid(
     factors = [1 << k for k in range(1, len(halvings(source.size)))]
     if factors:
         with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=str(tile)), _opened(path, "r+") as output:
-            output.build_overviews(
-                factors, rasterio.enums.Resampling.nearest if source.codes else rasterio.enums.Resampling.average
-            )
+            output.build_overviews(factors, Resampling.nearest if source.codes else Resampling.average)
 
 
 def _compression_options(source: TiffSource, compression: Compression) -> dict[str, Any]:
