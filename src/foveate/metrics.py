@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from foveate.geometry import ceil_div
+from foveate.geometry import BoolArray, ceil_div
 from foveate.membership import Membership
 
 if TYPE_CHECKING:
@@ -278,7 +277,7 @@ def mean_distances(images: Sequence[Sequence[float]], names: Sequence[str], larg
     return Distances(mean_of([c.mean for c in classes if c.images]), largest_step, tuple(classes))
 
 
-def _distance(guess: NDArray[np.bool_], truth: NDArray[np.bool_], step: int) -> float:
+def _distance(guess: BoolArray, truth: BoolArray, step: int) -> float:
     if not guess.any() or not truth.any():
         return math.inf if guess.any() or truth.any() else math.nan
     edges = [mask & ~ndimage.binary_erosion(mask) for mask in (guess, truth)]

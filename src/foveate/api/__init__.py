@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate import runs
 from foveate.data.area import Roi
 from foveate.devices import device_named
 from foveate.errors import ConfigError
 from foveate.inference.memory import parse_memory
 from foveate.inference.session import Session
 from foveate.reporting.previews import PredictionResult, predict_shown
-from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.predict_array import ArrayPrediction, predict_array
 from foveate.texts import listed, metres
 
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
     from foveate.evaluation.evaluate import Evaluation
 
 AnyPath = str | Path
-AnyArray = NDArray[Any] | Tensor
+AnyArray = np.ndarray[Any, Any] | Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Run(TrainedRun):
+class Run(runs.TrainedRun):
     """A trained run, ready to segment images: `run = foveate.load("runs/mine")`.
 
     Attributes:
@@ -107,11 +106,9 @@ class Run(TrainedRun):
             ConfigError: when the run has no folder, or no budget pays for any way of looking.
             OutputExistsError: when the run is tuned already and `overwrite` is false.
         """
-        from foveate.runs.tune import BUDGETS, tune  # noqa: PLC0415 - predictions do not need it
-
         if self.path is None:
             raise ConfigError("only a run of a folder can be tuned, see foveate.load")
-        tune(self.path, split=split, budgets=budgets or BUDGETS, overwrite=overwrite, loaded=self)
+        runs.tune.tune(self.path, split=split, budgets=budgets or runs.tune.BUDGETS, overwrite=overwrite, loaded=self)
         return self.configured()
 
     def export(
@@ -134,10 +131,8 @@ class Run(TrainedRun):
         Raises:
             NetworkError: when the network cannot be exported, or the export's output differs from torch's.
         """
-        from foveate.runs.share import export  # noqa: PLC0415 - predictions do not need it
-
         size = None if pixel_size is None else metres(pixel_size)
-        done = export(self, Path(path), view=view, pixel_size=size, overwrite=overwrite)
+        done = runs.share.export(self, Path(path), view=view, pixel_size=size, overwrite=overwrite)
         return [one.path for one in done]
 
     def _settled(self, budget: float | str | None, outputs: Sequence[str] | None, overrides: Sequence[str]) -> Self:
@@ -172,19 +167,21 @@ def load(run: AnyPath, *, checkpoint: str = "best", device: str = "auto", overri
         ConfigError: when this is no run, or an override is not allowed.
         CheckpointError: when the checkpoint is missing or damaged.
     """
-    return _as_run(RunFolder(_folder_of(run)).load(checkpoint, device_named(device), listed(overrides, "overrides")))
+    return _as_run(
+        runs.RunFolder(_folder_of(run)).load(checkpoint, device_named(device), listed(overrides, "overrides"))
+    )
 
 
 @overload
-def predict(run: AnyPath | TrainedRun, image: AnyPath, out: AnyPath, **options: Any) -> PredictionResult: ...
+def predict(run: AnyPath | runs.TrainedRun, image: AnyPath, out: AnyPath, **options: Any) -> PredictionResult: ...
 
 
 @overload
-def predict(run: AnyPath | TrainedRun, image: AnyArray, **options: Any) -> ArrayPrediction: ...
+def predict(run: AnyPath | runs.TrainedRun, image: AnyArray, **options: Any) -> ArrayPrediction: ...
 
 
 def predict(
-    run: AnyPath | TrainedRun,
+    run: AnyPath | runs.TrainedRun,
     image: AnyPath | AnyArray,
     out: AnyPath | None = None,
     *,
@@ -221,7 +218,7 @@ def predict(
         OutputExistsError: when results exist and may not be replaced.
         ConfigError: when an option is not allowed.
     """
-    ready = run if isinstance(run, Run) else _as_run(run) if isinstance(run, TrainedRun) else load(run)
+    ready = run if isinstance(run, Run) else _as_run(run) if isinstance(run, runs.TrainedRun) else load(run)
     call: Any = ready.predict
     result: PredictionResult | ArrayPrediction = call(
         image, out, budget=budget, outputs=outputs, overrides=overrides, **options
@@ -230,7 +227,7 @@ def predict(
 
 
 def evaluate(
-    run: AnyPath | TrainedRun, split: str = "val", *, hausdorff: bool = False, overrides: Sequence[str] = ()
+    run: AnyPath | runs.TrainedRun, split: str = "val", *, hausdorff: bool = False, overrides: Sequence[str] = ()
 ) -> "Evaluation":
     """Predict and score every image of a split, whole.
 
@@ -247,10 +244,8 @@ def evaluate(
         DatasetError: when the split holds no labelled image.
     """
     # Scores need packages that predictions do not.
-    from foveate.runs.evaluate import EvaluationOptions, evaluate_split  # noqa: PLC0415
-
-    ready = run if isinstance(run, TrainedRun) else load(run, overrides=overrides)
-    return evaluate_split(ready, split, EvaluationOptions(hausdorff))
+    ready = run if isinstance(run, runs.TrainedRun) else load(run, overrides=overrides)
+    return runs.evaluate_split(ready, split, runs.EvaluationOptions(hausdorff))
 
 
 def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = False) -> str:
@@ -271,9 +266,7 @@ def push(run: AnyPath, name: str, *, checkpoint: str = "best", private: bool = F
     Raises:
         FoveateError: when the name is not valid, or the hub refuses.
     """
-    from foveate.runs.share import push  # noqa: PLC0415 - predictions do not need it
-
-    return push(load(run, checkpoint=checkpoint, device="cpu"), name, private=private)
+    return runs.share.push(load(run, checkpoint=checkpoint, device="cpu"), name, private=private)
 
 
 def _folder_of(run: AnyPath) -> Path:
@@ -281,13 +274,11 @@ def _folder_of(run: AnyPath) -> Path:
     text = str(run)
     if not text.startswith("hf:/"):
         return Path(run)
-    from foveate.runs.share import SCHEME, fetch  # noqa: PLC0415 - others do not need it
-
-    return fetch(SCHEME + text.removeprefix("hf:").lstrip("/"))
+    return runs.share.fetch(runs.share.SCHEME + text.removeprefix("hf:").lstrip("/"))
 
 
-def _as_run(trained: TrainedRun) -> Run:
-    return Run(**{one.name: getattr(trained, one.name) for one in fields(TrainedRun)})
+def _as_run(trained: runs.TrainedRun) -> Run:
+    return Run(**{one.name: getattr(trained, one.name) for one in fields(runs.TrainedRun)})
 
 
 _OPTIONS = {

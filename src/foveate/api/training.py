@@ -4,14 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from foveate import runs
 from foveate.api import AnyPath, Run, load
 from foveate.data.datasets import PatchDataset
 from foveate.errors import ConfigError
 from foveate.reporting.comparison import ComparisonTable, Row, save_tables
 from foveate.reporting.report.comparison_report import save_comparison_figure
-from foveate.runs import RunConfig, RunFolder, train_run
-from foveate.runs import init as _init
-from foveate.runs.compare import Comparison, fitting_estimators
 from foveate.runs.jobs import slots_of
 from foveate.texts import listed
 
@@ -36,11 +34,11 @@ def init(
         OutputExistsError: when a file is there and may not be replaced.
     """
     path = None if out is None else Path(out)
-    return _init.init(Path(folder), path, overrides=listed(overrides, "overrides"), overwrite=overwrite).path
+    return runs.init.init(Path(folder), path, overrides=listed(overrides, "overrides"), overwrite=overwrite).path
 
 
 def train(
-    config: AnyPath | RunConfig,
+    config: AnyPath | runs.RunConfig,
     out: AnyPath | None = None,
     *,
     overrides: Sequence[str] = (),
@@ -68,8 +66,8 @@ def train(
         OutputExistsError: when the folder holds a run, and neither `resume` nor `overwrite` is set.
     """
     settings = _settings(config, overrides, estimator)
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / settings.name)
-    train_run(settings, folder, resume=resume, overwrite=overwrite, devices=devices, progress=progress)
+    folder = runs.RunFolder(Path(out) if out is not None else Path("runs") / settings.name)
+    runs.train_run(settings, folder, resume=resume, overwrite=overwrite, devices=devices, progress=progress)
     return load(folder.path)
 
 
@@ -90,7 +88,7 @@ class ComparisonResult(NamedTuple):
 
 
 def compare(
-    config: AnyPath | RunConfig,
+    config: AnyPath | runs.RunConfig,
     estimators: Sequence[str] | None = None,
     out: AnyPath | None = None,
     *,
@@ -119,14 +117,14 @@ def compare(
         OutputExistsError: when the folder holds a comparison of another configuration.
     """
     settings = _settings(config, overrides)
-    chosen = listed(estimators, "estimators") if estimators else fitting_estimators(settings)[0]
+    chosen = listed(estimators, "estimators") if estimators else runs.compare.fitting_estimators(settings)[0]
     folder = Path(out) if out is not None else Path("comparisons") / settings.name
-    comparison = Comparison(settings, chosen, list(seeds), folder, split)
+    comparison = runs.compare.Comparison(settings, chosen, list(seeds), folder, split)
     failed = comparison.run(slots_of(devices), on_change or (lambda *_: None))
     return ComparisonResult(comparison.split, *_saved(comparison, settings), failed)
 
 
-def _saved(comparison: Comparison, settings: RunConfig) -> tuple[ComparisonTable | None, list[Path]]:
+def _saved(comparison: runs.compare.Comparison, settings: runs.RunConfig) -> tuple[ComparisonTable | None, list[Path]]:
     """The table of what is evaluated so far, and the files it was written to."""
     rows = [
         Row.of(estimator, results, comparison.training_passes(estimator))
@@ -144,7 +142,7 @@ def _saved(comparison: Comparison, settings: RunConfig) -> tuple[ComparisonTable
 
 
 def patches(
-    config: AnyPath | RunConfig,
+    config: AnyPath | runs.RunConfig,
     split: str = "train",
     *,
     length: int | None = None,
@@ -179,9 +177,11 @@ def patches(
     return PatchDataset(settings.data, looks.patch_size, looks.fields_of_view, split=split, length=count, seed=seed)
 
 
-def _settings(config: AnyPath | RunConfig, overrides: Sequence[str], estimator: str | None = None) -> RunConfig:
-    if isinstance(config, RunConfig):
+def _settings(
+    config: AnyPath | runs.RunConfig, overrides: Sequence[str], estimator: str | None = None
+) -> runs.RunConfig:
+    if isinstance(config, runs.RunConfig):
         return config.changed(listed(overrides, "overrides"), estimator)
     if Path(config).is_dir():
-        config = _init.config_for(Path(config))[0]
-    return RunConfig.load(Path(config), listed(overrides, "overrides"), estimator)
+        config = runs.init.config_for(Path(config))[0]
+    return runs.RunConfig.load(Path(config), listed(overrides, "overrides"), estimator)

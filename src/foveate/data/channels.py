@@ -8,13 +8,12 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from foveate.data.config import DataConfig
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sections import TrainedOn
 from foveate.errors import DatasetError, ImageReadError
-from foveate.geometry import Window
+from foveate.geometry import DoubleArray, Window
 from foveate.texts import length
 
 _RANGES = {"uint8": 255.0, "uint16": 65535.0}
@@ -166,8 +165,8 @@ def _normalisation(
 class Values(NamedTuple):
     """The values of some windows of an image: per channel (C,) percentiles."""
 
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    low: DoubleArray
+    high: DoubleArray
 
     @classmethod
     def of(cls, image: ImageReader, channels: Sequence[int]) -> Self | None:
@@ -196,7 +195,7 @@ class Values(NamedTuple):
         return f"{self.low.min():g} to {self.high.max():g}"
 
 
-def sampled(image: ImageReader, channels: Sequence[int]) -> NDArray[np.float64]:
+def sampled(image: ImageReader, channels: Sequence[int]) -> DoubleArray:
     """Values (C, n) of windows on a regular grid, NaN where there is none."""
     height, width = min(_SIDE, image.size.height), min(_SIDE, image.size.width)
     tops, lefts = (

@@ -7,20 +7,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
+from foveate.data import label_index
 from foveate.data.channels import Normalisation, Values, misfits, other_values, select_channels, trained_on
 from foveate.data.checks import Facts, check_classes, inspect_samples, notes_on, refuse_lone_value
 from foveate.data.config import DataConfig
 from foveate.data.datasets import LocationDataset, StepBatches, ValidationDataset
 from foveate.data.images import SampleReader, open_labels, open_sample
-from foveate.data.label_index import (
-    CellSampler,
-    ClassTable,
-    ImageLabels,
-    SplitLabels,
-    class_weights,
-    count_split,
-    index_masks,
-)  # fmt: skip
 from foveate.data.locations import Augmentation, LocationBatch, LocationSpec
 from foveate.data.manifest import Sample, load_samples, masks_without_image
 from foveate.data.sections import SPLITS, Split, TrainedOn, some
@@ -50,7 +42,7 @@ class FoveateDataModule(LightningDataModule):
     """
 
     # After `setup`:
-    class_table: ClassTable  # what is labelled in each split
+    class_table: label_index.ClassTable  # what is labelled in each split
     trained_on: TrainedOn  # what the training images are like
     normalisation: Normalisation  # how raw values become network input
     notes: tuple[str, ...]  # what was taken for granted or is unusual, in sentences
@@ -72,7 +64,7 @@ class FoveateDataModule(LightningDataModule):
         self.steps, self.images_per_step, self.locations_per_image = steps, images_per_step, locations_per_image
         self.max_validation_locations, self._progress = max_validation_locations, progress
         self._facts: dict[Sample, Facts] = {}
-        self._index: list[ImageLabels] = []
+        self._index: list[label_index.ImageLabels] = []
 
     def setup(self, stage: str | None = None) -> None:
         """Find all files, check every pair by its headers, and index the training masks; later calls do nothing.
@@ -95,7 +87,7 @@ class FoveateDataModule(LightningDataModule):
         self._check_looks(training)
         masks = [partial(open_labels, sample, self.config, tissue=self.config.tissue) for sample in training]
         classes = len(self.config.classes)
-        index = index_masks(masks, classes, self.spec.overview_downsample, progress=self._progress)
+        index = label_index.index_masks(masks, classes, self.spec.overview_downsample, progress=self._progress)
         self.class_table = self._table(index)
         unused, taken = masks_without_image(self.config), notes_on(self._facts)
         unusual = [f"masks without an image of the same name: {some(unused)}"] if unused else []
@@ -142,11 +134,11 @@ class FoveateDataModule(LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        weights = class_weights(self.config.class_names, self.config.class_sampling)
+        weights = label_index.class_weights(self.config.class_names, self.config.class_sampling)
         dataset = LocationDataset(
             self.samples("train"),
             SampleReader(self.config, self.spec),
-            CellSampler(self._ready(), self.config.balance, weights),
+            label_index.CellSampler(self._ready(), self.config.balance, weights),
             Augmentation(self.config.augmentation, self.normalisation.scale),
             locations_per_image=self.locations_per_image,
             length=len(batches) * self.images_per_step,
@@ -187,7 +179,7 @@ class FoveateDataModule(LightningDataModule):
         """Reading processes of each loader."""
         return available_workers() if self.config.workers is None else self.config.workers
 
-    def _ready(self) -> list[ImageLabels]:
+    def _ready(self) -> list[label_index.ImageLabels]:
         if not self._index:
             raise RuntimeError("call setup() first; a Trainer does this by itself")
         return self._index
@@ -207,14 +199,18 @@ class FoveateDataModule(LightningDataModule):
                 f"of {longest} px; {possible} are possible: change foveation.looks"
             )
 
-    def _table(self, index: Sequence[ImageLabels]) -> ClassTable:
+    def _table(self, index: Sequence[label_index.ImageLabels]) -> label_index.ClassTable:
         """What is labelled in every split that has images."""
         others = [
-            count_split(split, [partial(open_labels, one, self.config) for one in samples], len(self.config.classes))
+            label_index.count_split(
+                split, [partial(open_labels, one, self.config) for one in samples], len(self.config.classes)
+            )
             for split in SPLITS[1:]
             if (samples := self.samples(split))
         ]
-        return ClassTable(tuple(self.config.class_names), (SplitLabels.of_training(index), *others))
+        return label_index.ClassTable(
+            tuple(self.config.class_names), (label_index.SplitLabels.of_training(index), *others)
+        )
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

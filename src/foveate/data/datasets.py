@@ -9,20 +9,13 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from foveate.data import locations
 from foveate.data.area import Polygons
 from foveate.data.channels import Normalisation
 from foveate.data.checks import check_classes, inspect_samples
 from foveate.data.config import DataConfig
 from foveate.data.images import SampleReader, open_labels
 from foveate.data.label_index import CellSampler, ClassTable, SplitLabels, class_weights, index_masks
-from foveate.data.locations import (
-    Augmentation,
-    LocationBatch,
-    LocationSpec,
-    Planned,
-    drawn_windows,
-    windows_as_predicted,
-)  # fmt: skip
 from foveate.data.manifest import Sample, load_samples
 from foveate.data.sections import SPLITS, AugmentationConfig
 from foveate.errors import ConfigError, DatasetError
@@ -33,7 +26,7 @@ _CELL = 16  # level-0 pixels; how finely places are drawn
 _NO_CHANGE = AugmentationConfig(orientations="none")
 
 
-class LocationDataset(Dataset[LocationBatch]):
+class LocationDataset(Dataset[locations.LocationBatch]):
     """Item i: one image and K of its locations, the same in every process and in any order.
 
     The samples are in the order of the sampler's index. Everything is drawn from `numpy.random.default_rng([seed, i])`;
@@ -45,7 +38,7 @@ class LocationDataset(Dataset[LocationBatch]):
         samples: Sequence[Sample],
         reader: SampleReader,
         sampler: CellSampler,
-        augmentation: Augmentation,
+        augmentation: locations.Augmentation,
         *,
         locations_per_image: int,
         length: int,
@@ -57,26 +50,26 @@ class LocationDataset(Dataset[LocationBatch]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> LocationBatch:
+    def __getitem__(self, index: int) -> locations.LocationBatch:
         rng = np.random.default_rng([self._seed, index])
         image, cells = self._sampler.draw(rng, self._locations)
         places = [(int(row), int(col)) for row, col in cells]
-        locations = self._reader.read(self._samples[image], places, self._planned(rng, image, places))
-        return LocationBatch.stack([self._augment(location, rng) for location in locations]).of_image(image)
+        drawn = self._reader.read(self._samples[image], places, self._planned(rng, image, places))
+        return locations.LocationBatch.stack([self._augment(location, rng) for location in drawn]).of_image(image)
 
     def _planned(
         self, rng: np.random.Generator, image: int, places: Sequence[tuple[int, int]]
-    ) -> list[list[Planned]] | None:
+    ) -> list[list[locations.Planned]] | None:
         """The windows of each location, where the spec wants them drawn: nested ones, or one of a drawn scale."""
         spec, grid = self._reader.spec, self._sampler.grid(image)
         cells = [grid.window(*place) for place in places]
         if spec.nesting is not None:
             draw = partial(self._sampler.draw_window, rng, image)
-            return [drawn_windows(rng, cell, spec.scales, spec.nesting, grid.image, draw) for cell in cells]
+            return [locations.drawn_windows(rng, cell, spec.scales, spec.nesting, grid.image, draw) for cell in cells]
         if not spec.draws_scale:
             return None
         scales = (rng.random(self._locations) * len(spec.scales)).astype(int).tolist()
-        return [[Planned(s, spec.scales.window(cell, s))] for s, cell in zip(scales, cells, strict=True)]
+        return [[locations.Planned(s, spec.scales.window(cell, s))] for s, cell in zip(scales, cells, strict=True)]
 
 
 class StepBatches(Sampler[list[int]]):
@@ -110,7 +103,7 @@ class StepBatches(Sampler[list[int]]):
         return self._steps
 
 
-class ValidationDataset(Dataset[LocationBatch]):
+class ValidationDataset(Dataset[locations.LocationBatch]):
     """Item i: a batch of locations of one image; images come one after the other, so that each is decoded once.
 
     Of more than `max_locations` an even part is kept, by the seed. Of images with a region that is labelled, places
@@ -142,21 +135,21 @@ class ValidationDataset(Dataset[LocationBatch]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> LocationBatch:
+    def __getitem__(self, index: int) -> locations.LocationBatch:
         image, cells = self._items[index]
-        locations = self._reader.read(self._samples[image], cells, self._planned(image, cells))
-        return LocationBatch.stack(locations).of_image(image)
+        drawn = self._reader.read(self._samples[image], cells, self._planned(image, cells))
+        return locations.LocationBatch.stack(drawn).of_image(image)
 
-    def _planned(self, image: int, cells: Sequence[tuple[int, int]]) -> list[list[Planned]] | None:
+    def _planned(self, image: int, cells: Sequence[tuple[int, int]]) -> list[list[locations.Planned]] | None:
         """The windows of each location, where those of a cascade are asked for."""
         spec = self._reader.spec
         if spec.nesting is None:
             return None
         grid = CellGrid(self._sizes[image], spec.overview_downsample)
-        return [windows_as_predicted(grid.window(*cell), spec.scales) for cell in cells]
+        return [locations.windows_as_predicted(grid.window(*cell), spec.scales) for cell in cells]
 
 
-def target_cells(size: Size, spec: LocationSpec, region: Polygons | None = None) -> list[tuple[int, int]]:
+def target_cells(size: Size, spec: locations.LocationSpec, region: Polygons | None = None) -> list[tuple[int, int]]:
     """Cells whose targets cover the image; they tile it where the target's side is a multiple of the cell's.
 
     Only cells of the grid are taken, as the policy decides for no other: at the lower and right border the last target
@@ -245,12 +238,12 @@ class PatchDataset(Dataset[Patch]):
             check_classes(table, config, masks)
         weights = class_weights(config.class_names, config.class_sampling)
         scales, every = ScaleSet(patch_size, self._views), tuple(range(len(self._views)))
-        spec = LocationSpec(scales, _CELL, 0, every, window_labels=True, draws_scale=True)
+        spec = locations.LocationSpec(scales, _CELL, 0, every, window_labels=True, draws_scale=True)
         self._places = LocationDataset(
             samples,
             SampleReader(config, spec),
             CellSampler(index, config.balance if trains else 0.0, weights),
-            Augmentation(config.augmentation if trains else _NO_CHANGE, self.normalisation.scale),
+            locations.Augmentation(config.augmentation if trains else _NO_CHANGE, self.normalisation.scale),
             locations_per_image=1,
             length=length,
             seed=seed,

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import rasterio.features
 import shapely
-from numpy.typing import NDArray
 
 from foveate.data import VectorsConfig, open_image
 from foveate.data.labels.shapes import read_shapes
 from foveate.data.labels.vector import in_pixels
 from foveate.errors import DatasetError
-from foveate.geometry import Size, Window
+from foveate.geometry import Array, ByteArray, IntArray, Size, Window
 from foveate.viewer.inputs import RasterFacts
 from foveate.viewer.rendering import NO, NOT_COUNTED, YES, OpenReader, Pixels, Rendering
 from foveate.viewer.scene import ClassEntry, category
@@ -34,23 +33,23 @@ class Polygons:
     """
 
     def __init__(
-        self, geometries: NDArray[Any], codes: NDArray[np.uint8], names: tuple[str, ...], notes: tuple[str, ...] = ()
+        self, geometries: Array, codes: ByteArray, names: tuple[str, ...], notes: tuple[str, ...] = ()
     ) -> None:
         self.geometries, self.codes, self.names, self.notes = geometries, codes, names, notes
         left, top, right, bottom = shapely.bounds(geometries).reshape(-1, 4).T
         self._tree = shapely.STRtree(geometries)
         self._sides, self._centres = np.maximum(right - left, bottom - top), np.stack([left + right, top + bottom]) / 2
 
-    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> NDArray[np.uint8]:
+    def __call__(self, open_reader: OpenReader, window: Window, size: Size) -> ByteArray:
         """Codes (h, w) for a `Rendering`; 0 outside all polygons."""
         return self._drawn(window, size, 2 * window.width / size.width, border=BORDER)
 
-    def areas(self, window: Window, size: Size) -> NDArray[np.uint8]:
+    def areas(self, window: Window, size: Size) -> ByteArray:
         """Codes (h, w) without borders: at full resolution a pixel has the class at its centre."""
         across = window.width / size.width
         return self._drawn(window, size, 2 * across if across > 1 else 0, border=0)
 
-    def _drawn(self, window: Window, size: Size, least: float, border: int) -> NDArray[np.uint8]:
+    def _drawn(self, window: Window, size: Size, least: float, border: int) -> ByteArray:
         """Polygons, those with sides below `least` as dots; borders and dots have the code of the class + `border`."""
         across, down = window.width / size.width, window.height / size.height
         # The cut through a polygon is no border of it: it must lie outside the tile.
@@ -70,7 +69,7 @@ class Polygons:
         self._dot(drawn, near[self._sides[near] < least], transform, border)
         return drawn
 
-    def _dot(self, drawn: NDArray[np.uint8], small: NDArray[np.int64], transform: rasterio.Affine, border: int) -> None:
+    def _dot(self, drawn: ByteArray, small: IntArray, transform: rasterio.Affine, border: int) -> None:
         """What is smaller than two pixels is one, however many there are."""
         x, y = self._centres[:, small]
         cols = np.floor((x - transform.c) / transform.a).astype(np.int64)
@@ -138,11 +137,11 @@ def joined(files: Mapping[str, Polygons]) -> Polygons:
     return Polygons(geometries[order], np.concatenate(codes)[order], tuple(files), notes)
 
 
-def _drawn(shapes: NDArray[Any], codes: NDArray[np.uint8], size: Size, transform: rasterio.Affine) -> NDArray[np.uint8]:
+def _drawn(shapes: Array, codes: ByteArray, size: Size, transform: rasterio.Affine) -> ByteArray:
     wanted = [(shape, int(code)) for shape, code in zip(shapes, codes, strict=True) if shape and not shape.is_empty]
     if not wanted:
         return np.zeros((size.height, size.width), np.uint8)
-    drawn: NDArray[np.uint8] = rasterio.features.rasterize(
+    drawn: ByteArray = rasterio.features.rasterize(
         wanted, (size.height, size.width), transform=transform, dtype="uint8"
     )
     return drawn
@@ -174,9 +173,7 @@ def read_polygons(path: Path, base: RasterFacts, vectors: VectorsConfig, classes
     return Polygons(placed[order], codes, (*names[:_MOST], *[_OTHERS][: len(names) > _MOST]), (*shapes.notes, *notes))
 
 
-def _drawing_order(
-    placed: NDArray[Any], labels: Sequence[str], order: str, classes: Sequence[str]
-) -> NDArray[np.int64]:
+def _drawing_order(placed: Array, labels: Sequence[str], order: str, classes: Sequence[str]) -> IntArray:
     """As labels are read for training: the last lies on top."""
     if order == "smallest":
         return np.argsort(-shapely.area(placed), kind="stable")

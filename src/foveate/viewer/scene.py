@@ -9,11 +9,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from matplotlib import colormaps, colors
-from numpy.typing import NDArray
 
 from foveate.data import ClassConfig, Georeference, Resolution, VectorsConfig, open_image
 from foveate.errors import ConfigError, translated
-from foveate.geometry import Size, Window
+from foveate.geometry import DoubleArray, Size, Window
 from foveate.viewer import rendering as draw
 from foveate.viewer.inputs import RasterFacts
 from foveate.viewer.rendering import NOT_COUNTED, Rendering, read_nearest
@@ -295,7 +294,7 @@ def _gamma(middle: float, black: float, white: float) -> float:
     return float(min(np.log(share) / np.log(_MIDDLE), 2))
 
 
-def _sampled(facts: RasterFacts, bands: Sequence[int]) -> NDArray[np.float64]:
+def _sampled(facts: RasterFacts, bands: Sequence[int]) -> DoubleArray:
     """Values that mean something, of the whole image, or of its middle where the whole would take long to read."""
     window = Window.of(facts.size)
     if facts.stored_levels <= 1 and facts.size.pixels > LARGE:
@@ -304,5 +303,5 @@ def _sampled(facts: RasterFacts, bands: Sequence[int]) -> NDArray[np.float64]:
         pixels, there = reader.read_known(window, _at_most(_SAMPLE, window.size))
     wanted = [band - 1 for band in bands]
     known = pixels[wanted] if there is None else pixels[wanted][there[wanted]]
-    values: NDArray[np.float64] = known.reshape(-1).astype(np.float64)
+    values: DoubleArray = known.reshape(-1).astype(np.float64)
     return values[np.isfinite(values)]

@@ -9,7 +9,7 @@ from foveate.package import door
 
 if TYPE_CHECKING:
     from foveate.writers.outputs import OutputSpec, write_outputs
-    from foveate.writers.polygons import write_polygons
+    from foveate.writers.polygons import check_polygons, write_polygons
 
 
 class PolygonsConfig(Section):
@@ -28,6 +28,6 @@ class PolygonsConfig(Section):
     regular: bool = False
 
 
-__all__ = ["OutputSpec", "PolygonsConfig", "write_outputs", "write_polygons"]
+__all__ = ["OutputSpec", "PolygonsConfig", "check_polygons", "write_outputs", "write_polygons"]
 
 __getattr__, __dir__ = door(__name__, __file__)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
+from foveate import writers  # whose polygons are slow to load, and asked for by few
 from foveate.data.sections import ClassConfig
 from foveate.errors import ConfigError, FoveateError, OutputWriteError
 from foveate.files import refuse_existing, sync, sync_folder, written
@@ -17,7 +18,6 @@ from foveate.tiff.cog import TiledWriter, open_tiled
 from foveate.tiff.raster import FULL, NODATA, Layers, RasterSpec, RasterWriter, open_raster
 from foveate.tiff.tiles import Tiling
 from foveate.types import Format, Output
-from foveate.writers import PolygonsConfig
 from foveate.writers.class_map import LabelsWriter, check_installed, open_labels
 
 LayerWriter: TypeAlias = TiledWriter | RasterWriter | LabelsWriter
@@ -91,7 +91,7 @@ class OutputSpec:
     resolution: Resolution | None = None
     outputs: tuple[Output, ...] = ("classes", "foveation")
     format: Format = "geotiff"
-    polygons: PolygonsConfig = field(default_factory=PolygonsConfig)
+    polygons: writers.PolygonsConfig = field(default_factory=writers.PolygonsConfig)
     overwrite: bool = False
     scratch: Path | None = None
     passes: PassMap | None = None
@@ -106,9 +106,7 @@ class OutputSpec:
                 )
             check_installed()
         if "polygons" in self.outputs:
-            from foveate.writers.polygons import check_polygons  # noqa: PLC0415 - slow, and asked for by few
-
-            check_polygons(self.polygons, [c.name for c in self.classes])
+            writers.check_polygons(self.polygons, [c.name for c in self.classes])
 
     def paths(self) -> dict[Output, Path]:
         """Where each output goes, in the order of `outputs`."""
@@ -140,12 +138,10 @@ def write_outputs(blocks: Iterable[tuple[Window, Layers]], spec: OutputSpec) -> 
         drafts = {name: folder / path.name for name, path in paths.items()}
         with ExitStack() as stack:
             files: list[Output] = [name for name in paths if name != "polygons"]
-            writers = {name: stack.enter_context(_open(name, drafts[name], spec)) for name in files}
-            _write_blocks(blocks, writers, spec)
+            opened = {name: stack.enter_context(_open(name, drafts[name], spec)) for name in files}
+            _write_blocks(blocks, opened, spec)
         if "polygons" in paths:
-            from foveate.writers.polygons import write_polygons  # noqa: PLC0415 - slow, and asked for by few
-
-            write_polygons(drafts["classes"], drafts["polygons"], spec.polygons)
+            writers.write_polygons(drafts["classes"], drafts["polygons"], spec.polygons)
         _publish(folder, spec.folder)
     return list(paths.values())
 
@@ -242,11 +238,9 @@ def _coarser(
     return Size(grid.rows, grid.cols), place and place.coarser(cell), resolution and resolution.scaled(cell, cell)
 
 
-def _write_blocks(
-    blocks: Iterable[tuple[Window, Layers]], writers: dict[Output, LayerWriter], spec: OutputSpec
-) -> None:
+def _write_blocks(blocks: Iterable[tuple[Window, Layers]], opened: dict[Output, LayerWriter], spec: OutputSpec) -> None:
     for window, layers in blocks:
-        for name, writer in writers.items():
+        for name, writer in opened.items():
             values: Any = layers.get(name)
             if values is None:
                 continue

@@ -8,14 +8,8 @@ import numpy as np
 
 from foveate.data.area import Area, Polygons
 from foveate.data.config import DataConfig
-from foveate.data.labels.raster import (
-    CLASS,
-    OverlappingLabels,
-    RasterLabels,
-    YesNoTable,
-    mask_source,
-    overlapping_source,
-)  # fmt: skip
+from foveate.data.labels import raster
+from foveate.data.labels.raster import OverlappingLabels, RasterLabels
 from foveate.data.labels.shapes import VECTORS
 from foveate.data.labels.table import ColourTable, LabelTable, Meaning
 from foveate.data.labels.vector import VectorLabels
@@ -124,15 +118,15 @@ def open_source(
     if place.suffix.lower() in VECTORS:
         return VectorLabels(place, image, config)
     if config.overlapping:
-        return overlapping_source(place, image, config, mask)
-    if CLASS in str(place):
+        return raster.overlapping_source(place, image, config, mask)
+    if raster.CLASS in str(place):
         raise DatasetError(f"{place} names one mask for each class, which takes data.overlapping=true")
     meaning: Meaning
     if config.mask_colours is None:
         meaning = LabelTable(len(config.classes), config.mask_values, rounded=config.round_labels)
     else:
         meaning = ColourTable(config.mask_colours, rounded=config.round_labels)
-    return mask_source(place, image, meaning, config, mask)
+    return raster.mask_source(place, image, meaning, config, mask)
 
 
 def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
@@ -140,6 +134,6 @@ def class_map(path: Path, classes: int, membership: Membership) -> LabelReader:
     reader = open_image(path)
     source: LabelSource = RasterLabels(reader, LabelTable(classes))
     if membership.overlapping:
-        parts = [RasterLabels(reader, YesNoTable(classes, number)) for number in range(classes)]
+        parts = [RasterLabels(reader, raster.YesNoTable(classes, number)) for number in range(classes)]
         source = OverlappingLabels(parts, str(path))
     return LabelReader(source, closing=reader.close)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foveate.data.config import DataConfig
 from foveate.data.labels.table import NO_CLASS, LabelTable, Meaning
@@ -13,7 +12,7 @@ from foveate.data.place import Placement, Positions, Stretched, placement_of
 from foveate.data.readers.gdal import GdalReader, open_dataset
 from foveate.data.readers.pyramid import STRIP_BYTES, ImageReader
 from foveate.errors import DatasetError
-from foveate.geometry import IGNORE, BoolArray, IntArray, LabelArray, Raster, Size, Window
+from foveate.geometry import IGNORE, Array, BoolArray, IntArray, LabelArray, Raster, Size, Window
 from foveate.membership import Exclusive, Membership, Overlapping
 
 CLASS = "{class}"
@@ -111,7 +110,7 @@ class RasterLabels:
         # What stands where nothing counts need not be a class.
         return np.where(inside & (ids != NO_CLASS), ids, IGNORE).astype(np.uint8)
 
-    def stored(self, rows: IntArray, cols: IntArray) -> tuple[NDArray[Any], BoolArray]:
+    def stored(self, rows: IntArray, cols: IntArray) -> tuple[Array, BoolArray]:
         """The values in the file at some crossings, (k,), and which of them it calls no data; none of those outside."""
         mask = self._get()
         place = self._place.positions(rows, cols)
@@ -121,7 +120,7 @@ class RasterLabels:
         values, lacking = self._stored(mask, place, _around(place, mask.size))
         return values[inside], lacking[inside]
 
-    def _stored(self, mask: ImageReader, place: Positions, window: Window) -> tuple[NDArray[Any], BoolArray]:
+    def _stored(self, mask: ImageReader, place: Positions, window: Window) -> tuple[Array, BoolArray]:
         """Values (n, m), and which of them the mask calls no data."""
         picked = _picked(place, window)
         pixels = mask.read(window)[(slice(None), *picked)]
@@ -183,12 +182,12 @@ class YesNoTable(LabelTable):
             )
         return () if self._bands > 1 else notes
 
-    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
+    def values(self, pixels: Raster, location: str) -> Array:
         """Those of the band."""
         pixels = pixels[self._band, None] if self._bands > 1 else pixels
         return super().values(pixels, location)
 
-    def refuse(self, values: NDArray[Any], ids: NDArray[np.int16], counted: BoolArray, location: str) -> None:
+    def refuse(self, values: Array, ids: LabelArray, counted: BoolArray, location: str) -> None:
         """Refuse also 1 beside 255: what they mean then has to be said."""
         yes = values[(ids == 1) & counted]
         if self._guessed and (yes == 1).any() and (yes == 255).any():

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import DatasetError
-from foveate.geometry import IGNORE, BoolArray, Raster
+from foveate.geometry import IGNORE, Array, BoolArray, IntArray, LabelArray, Raster
 
 NO_CLASS = -1
 _SHOWN = 12
@@ -25,14 +24,14 @@ class _Lookup:
     """
 
     in_colours = False
-    _named: NDArray[np.int64] = np.empty(0, np.int64)
+    _named: IntArray = np.empty(0, np.int64)
 
     def __init__(self, entries: Mapping[int, int], *, rounded: bool) -> None:
         self.rounded, self._keys = rounded, np.array(sorted(entries), np.int64)
         self._ids = np.array([entries[key] for key in sorted(entries)], np.int16)
         self._table = self._searched(np.arange(min(max(int(self._keys[-1]), 0), np.iinfo(np.uint16).max) + 2))
 
-    def ids(self, values: NDArray[Any]) -> NDArray[np.int16]:
+    def ids(self, values: Array) -> LabelArray:
         """The class id or `IGNORE` of each number, `NO_CLASS` of one that is not allowed; NaN is `IGNORE`."""
         # All values above the last key are alike, so a short table holds what is needed, and is far quicker.
         if values.dtype.kind in "iu" and self._keys[-1] <= np.iinfo(np.uint16).max and values.min(initial=0) >= 0:
@@ -43,20 +42,20 @@ class _Lookup:
             found[np.isnan(values)] = IGNORE
         return found
 
-    def names(self, values: NDArray[Any]) -> BoolArray:
+    def names(self, values: Array) -> BoolArray:
         """Which numbers count whatever the mask says of pixels without data: those that are keys of the label map."""
         return np.isin(values, self._named)
 
-    def refuse(self, values: NDArray[Any], ids: NDArray[np.int16], counted: BoolArray, location: str) -> None:
+    def refuse(self, values: Array, ids: LabelArray, counted: BoolArray, location: str) -> None:
         """Refuse numbers (h, w) that are not allowed where they count."""
         wrong = (ids == NO_CLASS) & counted
         if wrong.any():
             raise self._refusal(values, np.unique(values[wrong]), location)
 
-    def _refusal(self, values: NDArray[Any], wrong: NDArray[Any], location: str) -> DatasetError:
+    def _refusal(self, values: Array, wrong: Array, location: str) -> DatasetError:
         raise NotImplementedError
 
-    def _searched(self, values: NDArray[Any]) -> NDArray[np.int16]:
+    def _searched(self, values: Array) -> LabelArray:
         place = np.searchsorted(self._keys, values).clip(max=len(self._keys) - 1)
         return np.where(self._keys[place] == values, self._ids[place], np.int16(NO_CLASS))
 
@@ -90,16 +89,16 @@ class LabelTable(_Lookup):
             raise DatasetError(f"the mask {mask.location} holds {mask.dtype}; a mask is one band of class ids")
         return (f"the mask has {mask.bands} equal bands; Foveate reads the first",) if mask.bands > 1 else ()
 
-    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
+    def values(self, pixels: Raster, location: str) -> Array:
         """One number for each pixel (bands, h, w), (h, w); `DatasetError` when they are of another kind."""
         if self.rounded:
             pixels = self._keys[np.searchsorted((self._keys[1:] + self._keys[:-1]) / 2, pixels)]
         if len(pixels) > 1 and (pixels[1:] != pixels[:1]).any():
             raise DatasetError(_several_bands(pixels, location, self._classes))
-        band: NDArray[Any] = pixels[0]
+        band: Array = pixels[0]
         return band
 
-    def _refusal(self, values: NDArray[Any], wrong: NDArray[Any], location: str) -> DatasetError:
+    def _refusal(self, values: Array, wrong: Array, location: str) -> DatasetError:
         if wrong.dtype.kind == "f" and (broken := wrong[wrong != np.floor(wrong)]).size:
             return DatasetError(
                 f"the mask {location} holds the value {broken[0]:g}, which is not a whole number; a mask is one band "
@@ -144,7 +143,7 @@ class ColourTable(_Lookup):
             )
         return ()
 
-    def values(self, pixels: Raster, location: str) -> NDArray[Any]:
+    def values(self, pixels: Raster, location: str) -> Array:
         """Red, green and blue as one number, of the nearest by the squared distance where it is rounded."""
         values = packed(pixels)
         if not self.rounded:
@@ -155,7 +154,7 @@ class ColourTable(_Lookup):
         nearest = packed(self._colours[distance.argmin(axis=1)].T)
         return np.asarray(nearest[back].reshape(values.shape))
 
-    def _refusal(self, values: NDArray[Any], wrong: NDArray[Any], location: str) -> DatasetError:
+    def _refusal(self, values: Array, wrong: Array, location: str) -> DatasetError:
         found = _colour_names(wrong)
         return DatasetError(
             f"the mask {location} holds the colour {found}; allowed are {_colour_names(self._keys)}. Name every "
@@ -187,18 +186,18 @@ def _several_bands(pixels: Raster, location: str, classes: int) -> str:
     )
 
 
-def packed(pixels: NDArray[Any]) -> NDArray[np.int64]:
+def packed(pixels: Array) -> IntArray:
     """Red, green and blue (3, ...), a byte each, as one number, 0xRRGGBB."""
     red, green, blue = pixels.astype(np.int64)
-    values: NDArray[np.int64] = (red << 16) + (green << 8) + blue
+    values: IntArray = (red << 16) + (green << 8) + blue
     return values
 
 
-def _colour_names(packed: NDArray[Any]) -> str:
+def _colour_names(packed: Array) -> str:
     return ", ".join(f"#{value:06x}" for value in packed[:_SHOWN].tolist()) + (", ..." if len(packed) > _SHOWN else "")
 
 
-def _listed(values: NDArray[Any]) -> str:
+def _listed(values: Array) -> str:
     return ", ".join(map(_number, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
 
 
