@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from viewer_toys import CELL, HEIGHT, NAMES, WIDTH
+from reader_toys import write_ome_zarr
+from viewer_toys import CELL, HEIGHT, NAMES, PLACE, WIDTH
 
 from foveate.errors import ConfigError, ImageReadError
-from foveate.geometry import Resolution
+from foveate.geometry import Resolution, Size
 from foveate.viewer.build import build_scene
 from foveate.viewer.inputs import _zarr_facts, find_inputs
 from foveate.viewer.page import TileIndex, TileService, manifest
@@ -70,6 +71,40 @@ def test_a_folder_with_several_stems_asks_which(toy, tmp_path):
     assert find_inputs([folder], name="other").predictions[0].name == "other"
     with pytest.raises(ConfigError, match="no prediction of 'nobody'"):
         find_inputs([folder], name="nobody")
+
+
+@pytest.mark.parametrize("kind", ["dicom", "zarr"])
+def test_a_folder_that_is_an_image_is_shown_as_one(tmp_path, kind):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 300, 400)).astype(np.uint8)
+    folder = tmp_path / "slide"
+    if kind == "dicom":
+        folder.mkdir()
+        pytest.importorskip("dicom_toys").write_dicom(folder, [pixels])
+    else:
+        write_ome_zarr(folder, [pixels])
+    scene = build_scene(find_inputs([folder]))
+    assert (scene.title, scene.size, [layer.kind for layer in scene.layers]) == ("slide", Size(300, 400), ["image"])
+
+
+@pytest.mark.parametrize(
+    ("bands", "names", "said"),
+    [
+        (1, [], None),
+        (3, [], None),
+        (2, [], "Band 1 is shown, of 2; "),
+        (4, [], "Bands 1, 2, 3 are shown as red, green, blue, of 4; "),
+        (3, ["DAPI", "GFP", "TRITC"], "Bands 1 (DAPI), 2 (GFP), 3 (TRITC) are shown as red, green, blue, of 3; "),
+        (3, ["B04", "B03", "B02"], "Bands 1 (B04), 2 (B03), 3 (B02) are shown as red, green, blue, of 3; "),
+    ],
+)
+def test_it_is_said_which_bands_are_the_colours_unless_they_were_chosen(tmp_path, bands, names, said):
+    path = write_image(tmp_path / "a.tif", np.zeros((bands, 40, 50), np.uint16), **PLACE)
+    if names:
+        with rasterio.open(path, "r+") as file:
+            file.descriptions = names
+    notices = build_scene(find_inputs([path])).notices
+    assert [notice.startswith(said or "?") for notice in notices] == ([] if said is None else [True])
+    assert build_scene(find_inputs([path]), Options(bands=(1,))).notices == ()
 
 
 def test_what_cannot_be_shown_is_refused_with_a_reason(toy, tmp_path):

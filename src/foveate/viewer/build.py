@@ -88,7 +88,7 @@ def build_scene(inputs: Inputs, options: Options | None = None) -> Scene:
         predictions=tuple(item.name for item in inputs.predictions),
         resolution=base.resolution,
         georeference=base.georeference,
-        notices=(*_notices(inputs, layers), *labels.notes),
+        notices=(*_notices(inputs, layers), *_bands_shown(inputs, base, options), *labels.notes),
         tile=options.tile,
     )
 
@@ -138,6 +138,17 @@ def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
         facts = raster_facts(path)
         if facts.stored_levels == 1 and facts.size.pixels > make.LARGE:
             yield f"{facts.name} has no pyramid, so wide views read all of it: `foveate convert` adds one."
+
+
+def _bands_shown(inputs: Inputs, base: RasterFacts, options: Options) -> Iterator[str]:
+    """Which bands of the image are its colours, if nobody chose them and the file does not say red, green, blue."""
+    shown, names = make.bands_shown(base, None), base.band_names
+    plain = base.bands in (1, 3) and (not any(names) or names[:3] == ("red", "green", "blue"))
+    if inputs.image is None or options.bands is not None or plain:
+        return
+    texts = [f"{band} ({names[band - 1]})" if any(names) else str(band) for band in shown]
+    one = f"Band {texts[0]} is shown" if len(shown) == 1 else f"Bands {', '.join(texts)} are shown as red, green, blue"
+    yield f"{one}, of {base.bands}; --bands 2 shows one alone, --bands 3,2,1 three as colours, in one contrast for all."
 
 
 def _labels(path: Path, inputs: Inputs, base: RasterFacts, options: Options) -> Labels:

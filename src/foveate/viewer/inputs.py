@@ -1,6 +1,7 @@
 """Which files belong together: an image, its labels, and the results of predictions; and what each says of itself."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ class RasterFacts:
     """What is known about a raster before it is read."""
 
     path: Path  # the file, or the URL as a path
-    size: Size  # size, bands, dtype, georeference, resolution: as of its reader
+    size: Size  # from here to band_names: as of its reader
     bands: int
     dtype: np.dtype[Any]
     georeference: Georeference | None
     resolution: Resolution | None
+    band_names: tuple[str, ...]
     stored_levels: int  # number of stored levels; 0 when the file can only be decoded whole
     descriptions: tuple[str | None, ...] = ()  # what each band is, as far as the file says
     palette: dict[int, Colour] = field(default_factory=dict)  # colour by value, for files with a colour table
@@ -72,6 +74,7 @@ def raster_facts(path: Path) -> RasterFacts:
             dtype=reader.dtype,
             georeference=reader.georeference,
             resolution=reader.resolution,
+            band_names=reader.band_names,
             stored_levels=len(reader.levels) if reader.random_access else 0,
             **_more_facts(path),
         )
@@ -194,7 +197,8 @@ def _prediction(path: Path, name: str | None) -> Prediction | None:
     """The prediction that a path means, None when it is an image."""
     location = Address.of(path)
     if path.is_dir() and path.suffix != ".zarr":
-        return _in_folder(path, _stem_in(path, name))
+        stem = _stem_in(path, name)
+        return None if stem is None else _in_folder(path, stem)
     if location.is_local and not path.exists():
         raise ImageReadError(f"nothing at {path}; give an image, a class map or a folder of predictions")
     for suffix in _SUFFIXES:
@@ -206,10 +210,15 @@ def _prediction(path: Path, name: str | None) -> Prediction | None:
     return Prediction(location.path.stem, path) if raster_facts(path).has_classes else None
 
 
-def _stem_in(folder: Path, name: str | None) -> str:
+def _stem_in(folder: Path, name: str | None) -> str | None:
+    """The stem of a prediction in a folder; None of a folder that is an image, as DICOM slides are."""
     stems = sorted({file.name.removesuffix(end) for end in CLASSES for file in folder.glob("*" + end)})
     if not stems:
-        raise ConfigError(f"{folder} holds no prediction: nothing there is called STEM{' or STEM'.join(CLASSES)}")
+        with suppress(UnsupportedImageError), open_image(folder):
+            return None
+        raise ConfigError(
+            f"{folder} holds no prediction: nothing there is called STEM{' or STEM'.join(CLASSES)}; nor is it an image"
+        )
     if name is None and len(stems) > 1:
         shown = ", ".join(stems[:10]) + (", ..." if len(stems) > 10 else "")
         raise ConfigError(f"{folder} holds predictions of several images; choose with --name: {shown}")

@@ -246,16 +246,21 @@ def windows_layer(facts: RasterFacts, pixel: float) -> Layer:
     return Layer("windows", "Windows", drawn, facts.size, pixel, classes=tuple(legend), looks=tuple(looks))
 
 
+def bands_shown(facts: RasterFacts, bands: Sequence[int] | None) -> tuple[int, ...]:
+    """The bands, from 1, that are red, green and blue, or one for grey; when none are given the first ones."""
+    if bands is None:
+        return (1, 2, 3) if facts.bands >= 3 else (1,)
+    if len(bands) not in (1, 3) or not all(1 <= band <= facts.bands for band in bands):
+        given = ", ".join(map(str, bands))
+        raise ConfigError(
+            f"--bands {given}: give one or three numbers from 1 to {facts.bands}, the bands of {facts.place}"
+        )
+    return tuple(bands)
+
+
 def image_layer(facts: RasterFacts, bands: Sequence[int] | None) -> Layer:
     """The layer of an image; its first three bands when none are given."""
-    chosen = tuple(bands or range(1, min(3, facts.bands) + 1))
-    if len(chosen) not in (1, 3) or not all(1 <= band <= facts.bands for band in chosen):
-        if bands is not None:
-            given = ", ".join(map(str, bands))
-            raise ConfigError(
-                f"--bands {given}: give one or three numbers from 1 to {facts.bands}, the bands of {facts.place}"
-            )
-        chosen = chosen[:1]
+    chosen = bands_shown(facts, bands)
     tone = _tone(facts, chosen)
     picture = draw.picture(facts.path, chosen if len(chosen) == 3 else chosen * 3, tone.values)
     return Layer("image", "Image", picture, facts.size, tone=tone, shown=True)
