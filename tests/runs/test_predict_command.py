@@ -148,6 +148,35 @@ def test_memory_makes_blocks_smaller_and_resuming_keeps_them(workspace, tmp_path
     assert (told[2].block_size, told[2].batch_size) == (told[1].block_size, told[1].batch_size)
 
 
+def test_a_limit_that_an_interrupted_run_exceeds_is_told(workspace, tmp_path):
+    interrupted(workspace, tmp_path)
+    run, told = load_run(workspace / "run"), []
+    predict(run, workspace / "one.tif", tmp_path, resume=True, session=Session(memory=48 << 20, tell=told.append))
+    assert told == [
+        "one: the interrupted run keeps its blocks and batches, which need more than the 48 MiB of --memory; "
+        "--overwrite starts again with smaller ones"
+    ]
+
+
+def test_overwriting_leaves_nothing_of_an_earlier_run_and_says_so(workspace, tmp_path):
+    asked = ("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu", "--outputs")
+    assert invoke(*asked, "classes,confidence,passes,polygons").exit_code == 0
+    before = {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "one.confidence.tif.aux.xml").write_text("statistics of QGIS")
+    (tmp_path / "one.txt").write_text("of someone else")
+    (tmp_path / "one.json").unlink()
+    (tmp_path / "one.classes.tif").unlink()
+    assert "one.preview.png exists" in " ".join(invoke(*asked, "classes").output.split())
+    (tmp_path / "one.preview.png").rename(tmp_path / "preview.png")
+    assert "one.confidence.tif exists" in " ".join(invoke(*asked, "classes").output.split())
+    (tmp_path / "preview.png").rename(tmp_path / "one.preview.png")
+    done = invoke(*asked, "classes,confidence", "--overwrite")
+    assert done.exit_code == 0, done.output
+    gone = {"one.passes.tif", "one.polygons.geojson"}
+    assert f"this one does not: {', '.join(sorted(gone))}" in " ".join(done.output.split())
+    assert {path.name for path in tmp_path.iterdir()} == before - gone - {"one.preview.png"} | {"one.txt"}
+
+
 def test_the_command_says_how_much_memory_it_needs(workspace, tmp_path):
     done = invoke("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu")
     assert "at most about" in done.output

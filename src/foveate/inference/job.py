@@ -29,7 +29,7 @@ from foveate.package import __version__
 from foveate.segmenter import FoveatedSegmenter
 from foveate.texts import read_json, read_tree
 from foveate.tiff.raster import small_cache
-from foveate.writers.outputs import OutputSpec, tilings_of
+from foveate.writers.outputs import OutputSpec, remove_result, tilings_of
 
 
 def on_disk(files: PredictionFiles) -> ConfigTree | None:
@@ -160,7 +160,10 @@ class Prediction:
 
     def refuse_existing(self, overwrite: bool) -> None:
         """Raise `OutputExistsError` before any work if a result is already there."""
-        for path in (*self._spec(overwrite).paths().values(), self.files.preview, self.files.summary):
+        spec = self._spec(overwrite)
+        for path in (*spec.paths().values(), self.files.preview, self.files.summary):
+            refuse_existing(path, overwrite)
+        for path in spec.others():
             refuse_existing(path, overwrite)
 
     def _finish(self, store: BlockStore, session: Session, on_pixels: Callable[[int], None]) -> dict[str, Any]:
@@ -170,7 +173,15 @@ class Prediction:
         session.complete(Worker(self._work(session), store), store, progress)
         assembly = Assembly(store, self.grid, len(self.classes), lambda: session.check(store), self._image_files.check)
         # What stands there was made by this run too, or may be replaced: that was looked at before any work.
-        assembly.write(self._spec(overwrite=True, scratch=store.assembled))
+        spec = self._spec(overwrite=True, scratch=store.assembled)
+        assembly.write(spec)
+        if others := spec.others():
+            session.tell(
+                "removed what an earlier run had written and this one does not: "
+                f"{', '.join(path.name for path in others)}"
+            )
+        for path in (*others, self.files.preview):
+            remove_result(path)
         summary = {
             **summary_tree(assembly, cost, found, self._work(session), self.classes),
             "files": assembly.results,

@@ -32,6 +32,7 @@ from foveate.inference.worker import SIZES, SPENDING
 from foveate.processes import stopping
 from foveate.runs.folder import RunFolder, TrainedRun
 from foveate.runs.tuned import with_tuned
+from foveate.texts import size_text
 
 _WORKERS_GUESSED = 8  # workers may come and go; each gets pieces of an image again and again
 
@@ -121,6 +122,11 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
             area = area_for(run, source, image, roi, session.tell)
             config, start = _fitted(run, source, area, files, session.memory, resume=resume)
             session.on_start(start)
+            if session.memory is not None and start.memory.largest > session.memory and files.store.exists():
+                session.tell(
+                    f"{stem_of(image)}: the interrupted run keeps its blocks and batches, which need more than the "
+                    f"{size_text(session.memory)} of --memory; --overwrite starts again with smaller ones"
+                )
             total, report = source.size.pixels, on_progress or (lambda _: None)
             return prediction_of(run, source, files, config, area, strict).run(
                 session,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 from xml.etree import ElementTree
 
 from foveate import writers  # whose polygons are slow to load, and asked for by few
@@ -110,9 +110,18 @@ class OutputSpec:
 
     def paths(self) -> dict[Output, Path]:
         """Where each output goes, in the order of `outputs`."""
-        classes = "classes.tif" if self.format == "geotiff" else "classes.ome.zarr"
+        return {name: self._path(name, self.format) for name in self.outputs}
+
+    def others(self) -> list[Path]:
+        """Results that are there and not asked for: an earlier run left them, and they do not belong to this one."""
+        every = {self._path(name, form) for name in get_args(Output) for form in get_args(Format)}
+        there = set(self.folder.iterdir()) if self.folder.is_dir() else set()
+        return sorted(every & there - set(self.paths().values()))
+
+    def _path(self, name: Output, form: Format) -> Path:
+        classes = "classes.tif" if form == "geotiff" else "classes.ome.zarr"
         names = {"classes": classes, "foveation": "fov.tif", "polygons": "polygons.geojson"}
-        return {name: self.folder / f"{self.stem}.{names.get(name, f'{name}.tif')}" for name in self.outputs}
+        return self.folder / f"{self.stem}.{names.get(name, f'{name}.tif')}"
 
 
 def write_outputs(blocks: Iterable[tuple[Window, Layers]], spec: OutputSpec) -> list[Path]:
@@ -260,5 +269,13 @@ def _publish(scratch: Path, folder: Path) -> None:
         target = folder / draft.name
         if target.is_dir():
             shutil.rmtree(target)
+        if not table_path(draft).exists():  # statistics that GDAL or QGIS keep are those of the raster before
+            table_path(target).unlink(missing_ok=True)
         draft.replace(target)
     sync_folder(folder)
+
+
+def remove_result(path: Path) -> None:
+    """Remove a result, where it is there, and what GDAL and QGIS keep of it in a file beside it."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    table_path(path).unlink(missing_ok=True)
