@@ -148,6 +148,20 @@ def test_memory_makes_blocks_smaller_and_resuming_keeps_them(workspace, tmp_path
     assert (told[2].block_size, told[2].batch_size) == (told[1].block_size, told[1].batch_size)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--budget", "0%", "give passes per megapixel"),
+        ("--budget", "", "give passes per megapixel"),
+        ("--outputs", "", "outputs"),
+        ("--memory", "", "give a size such as 4GB"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(workspace, tmp_path, option, value, said):
+    with pytest.raises(ConfigError, match=said):
+        invoke("predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu", option, value)
+
+
 def test_a_limit_that_an_interrupted_run_exceeds_is_told(workspace, tmp_path):
     interrupted(workspace, tmp_path)
     run, told = load_run(workspace / "run"), []

@@ -114,11 +114,11 @@ def predict(
     from foveate.geometry import Coordinates
     from foveate.inference.memory import parse_memory
 
-    if budget:
-        change = [*(change or []), f"inference.budget={budget}", "inference.planner=pyramid"]
-    if outputs:
+    if budget is not None:
+        change = [*(change or []), f"inference.budget={json.dumps(budget)}", "inference.planner=pyramid"]
+    if outputs is not None:
         change = [*(change or []), f"inference.outputs={json.dumps([name.strip() for name in outputs.split(',')])}"]
-    limit = parse_memory(memory) if memory else None
+    limit = None if memory is None else parse_memory(memory)
     area = Roi(roi, terminal.one_of(Coordinates, roi_coordinates, "--roi-coordinates")) if roi else None
     request = runs.predict.PredictionRequest(
         run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit, area

@@ -1,5 +1,8 @@
 """Configuration of inference."""
 
+import math
+import re
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
@@ -8,8 +11,22 @@ from foveate.config_base import Section
 from foveate.types import Blending, Format, Output, Tissue
 from foveate.writers import PolygonsConfig
 
-# A share of what one fixed view costs, as in "50%", a number of seconds, as in "20 s", or a word.
-Budget: TypeAlias = Annotated[str, Field(pattern=r"^(fixed|all|\d+(\.\d+)? ?[s%])$")]
+_SHARE_OR_SECONDS = re.compile(r"(\d+(?:\.\d+)?) ?[s%]")
+
+
+def _checked_budget(value: Any) -> Any:
+    if value is None or value in ("fixed", "all"):
+        return value
+    match = _SHARE_OR_SECONDS.fullmatch(value) if isinstance(value, str) else None
+    with suppress(TypeError, ValueError, OverflowError):
+        number = float(match[1] if match else value)
+        if not isinstance(value, bool) and 0 < number < math.inf:
+            return value if match else number
+    raise ValueError('give passes per megapixel, more than 0; fixed; a share of that, such as 50%; "20 s"; or all')
+
+
+# Passes per megapixel, a share of what one fixed view costs, as in "50%", seconds, as in "20 s", or a word.
+Budget: TypeAlias = Annotated[float | str, BeforeValidator(_checked_budget)]
 AUTO = 0  # what stands for "auto" among sizes, until `foveate.inference.runner.sized` finds a number
 
 
@@ -71,7 +88,7 @@ class InferenceConfig(Section):
     block_size: Size = 2048
     planner: Literal["per_target", "pyramid"] | None = None
     looks: tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...] | None = None
-    budget: Annotated[float, Field(gt=0)] | Budget | None = None
+    budget: Budget | None = None
     fusion: Literal["policy"] | tuple[Weight, ...] = "policy"
     overlap: float = Field(default=0.25, ge=0, le=0.9)
     blending: Blending = "hann"

@@ -185,8 +185,9 @@ def with_tuned(config: InferenceConfig, tuned: Sequence[Trial], estimator: Estim
     if given or in_seconds(budget):
         return config
     each = config.passes_of_a_patch
-    # "all" is not a share.
-    allowed = (share_of_fixed(budget) or math.inf) * 1e6 / target**2 if isinstance(budget, str) else budget
+    share = share_of_fixed(budget) if isinstance(budget, str) else None
+    number = math.inf if isinstance(budget, str) else budget  # "all" is not a share
+    allowed = number if share is None else share * 1e6 / target**2
     # Who asks for augmentation gets it: only what was chosen without any is to be augmented.
     affordable = [one for one in tuned if one.budget * each <= allowed * SLACK and not (config.tta and one.tta)]
     if not affordable:
