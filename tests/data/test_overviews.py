@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import threading
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,12 @@ def test_a_damaged_file_in_the_cache_is_made_anew(small, cache, image, damage):
     with with_overviews(open_image(path)) as reader:
         assert np.array_equal(reader.read(Window(0, 0, 600, 800), Size(60, 80)), right)
     assert file.read_bytes() == whole
+
+
+def test_the_making_ends_when_nobody_waits_and_leaves_nothing(small, cache, image):
+    path, _ = image
+    with with_overviews(open_image(path), lambda: True) as reader, pytest.raises(CancelledError):
+        reader.read(Window(0, 0, HEIGHT, WIDTH), Size(38, 51))
+    assert not [file for file in cache.iterdir() if file.suffix != ".lock"]
+    with with_overviews(open_image(path)) as reader:
+        assert reader.read(Window(0, 0, HEIGHT, WIDTH), Size(38, 51)).shape == (3, 38, 51)

@@ -1,6 +1,8 @@
 """Tiles: they cover the raster, hold its values, and stay within bounds of memory."""
 
 import io
+import threading
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from viewer_toys import CELL, HEIGHT, PLACE, WIDTH
 
+from foveate.data import pyramids
 from foveate.data.readers import ArrayReader, open_image
 from foveate.geometry import Size, Window
 from foveate.viewer.build import build_scene
@@ -246,3 +249,24 @@ def test_a_few_bright_cells_on_a_dark_ground_are_shown_and_not_the_noise_of_the_
     black, white, *_ = shown_first(tone_of(tmp_path, cells))
     assert black < 200
     assert white == pytest.approx(20000, abs=100)
+
+
+def test_closing_does_not_wait_for_the_levels_of_a_large_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(pyramids, "_MOST_PIXELS", 10_000)
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    path = write_image(tmp_path / "a.tif", np.zeros((3, 600, 800), np.uint8), **PLACE)
+    service = TileService(build_scene(find_inputs([path])))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def windows(source, tile):
+        begun.set()
+        assert go_on.wait(60)
+        yield from (Window(0, 0, 1, 1) for _ in range(10**9))  # as good as for ever
+
+    monkeypatch.setattr("foveate.tiff.raster._windows", windows)
+    tile = service.submit(0, TileIndex(5, 0, 0))
+    assert begun.wait(60)
+    threading.Timer(0.2, go_on.set).start()
+    service.close()
+    assert isinstance(tile.exception(), CancelledError)
+    assert {file.suffix for file in (tmp_path / "cache").iterdir()} == {".lock"}

@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -93,15 +94,17 @@ def _source(place: Path | str, opened: ExitStack, plane: Plane | None) -> TiffSo
     )
 
 
-def with_overviews(reader: ImageReader) -> ImageReader:
+def with_overviews(reader: ImageReader, ended: Callable[[], bool] = lambda: False) -> ImageReader:
     """The same image with coarse levels where its file has too few; itself where it has enough.
+
+    While they are made, `ended` is asked whether nobody waits for them any more; then they raise `CancelledError`.
 
     Only of images on this computer that are read by windows, in three bands or more: one band may be class ids, which
     must not be blended. The reader belongs to the result.
     """
     eligible = reader.random_access and reader.bands >= 3 and reader.path.exists()
     kept = _levels_before_gap(reader)
-    return OverviewedReader(reader, kept) if eligible and kept is not None else reader
+    return OverviewedReader(reader, kept, ended) if eligible and kept is not None else reader
 
 
 class OverviewedReader(Derived):
@@ -113,9 +116,9 @@ class OverviewedReader(Derived):
     of any pyramid are. So many of the image's own levels are kept.
     """
 
-    def __init__(self, inner: ImageReader, kept: int) -> None:
+    def __init__(self, inner: ImageReader, kept: int, ended: Callable[[], bool]) -> None:
         super().__init__(inner)
-        self._kept = kept
+        self._kept, self._ended = kept, ended
         self._factor = _STEP * round(inner._downsample(kept - 1))
         base = Size(ceil_div(inner.size.height, self._factor), ceil_div(inner.size.width, self._factor))
         self._base, coarse = base, halvings(base)
@@ -176,9 +179,13 @@ class OverviewedReader(Derived):
     def _make(self, path: Path) -> Path:
         source = _coarse_source(self._base, self, lambda window: self._from_inner(window, self._factor))
         with written(path, overwrite=True) as partial:
-            write_plain_pyramid(source, partial)
+            write_plain_pyramid(source, partial, report=self._go_on)
             _seal(partial)
         return path
+
+    def _go_on(self, share: float) -> None:
+        if self._ended():
+            raise CancelledError
 
     def close(self) -> None:
         """Close both files; a temporary one is deleted."""

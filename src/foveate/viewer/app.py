@@ -137,13 +137,18 @@ class _TileEndpoint:
             # Panning quickly leaves many requests behind that nobody waits for.
             if await request.is_disconnected():
                 return Response(status_code=_CLIENT_LEFT)
-            try:
-                tile = await asyncio.wrap_future(self._tiles.submit(layer, TileIndex(level, col, row)))
-            except IndexError:
-                return PlainTextResponse("no such tile", status_code=404)
-            except ImageReadError:
-                return PlainTextResponse("this part of the file cannot be read", status_code=500)
-        return Response(tile, media_type=_TYPES[ending], headers={"Cache-Control": "private, max-age=86400, immutable"})
+            return await self._made(layer, TileIndex(level, col, row), _TYPES[ending])
+
+    async def _made(self, layer: int, index: TileIndex, media_type: str) -> Response:
+        try:
+            tile = await asyncio.wrap_future(self._tiles.submit(layer, index))
+        except asyncio.CancelledError:  # the server ends
+            return Response(status_code=_CLIENT_LEFT)
+        except IndexError:
+            return PlainTextResponse("no such tile", status_code=404)
+        except ImageReadError:
+            return PlainTextResponse("this part of the file cannot be read", status_code=500)
+        return Response(tile, media_type=media_type, headers={"Cache-Control": "private, max-age=86400, immutable"})
 
 
 def serve(

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import rasterio
 
 from foveate.data.images import ReaderCache
-from foveate.data.readers import Georeference, ImageReader
+from foveate.data.pyramids import with_overviews
+from foveate.data.readers import Georeference, ImageReader, open_image
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 from foveate.files import Closing, refuse_existing
 from foveate.geometry import Size, Window, ceil_div
@@ -191,7 +192,7 @@ class TileService(Closing):
     def __init__(self, scene: Scene, *, threads: int | None = None) -> None:
         self.scene = scene
         self.threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
-        self._own, self._caches = threading.local(), list[ReaderCache]()
+        self._own, self._caches, self._ended = threading.local(), list[ReaderCache](), threading.Event()
         self._many = ThreadPoolExecutor(self.threads, thread_name_prefix="tiles")
         self._one = ThreadPoolExecutor(1, thread_name_prefix="tiles-of-decoded")
         paths = {path for layer in scene.layers for path in layer.rendering.paths}
@@ -215,6 +216,7 @@ class TileService(Closing):
 
     def close(self) -> None:
         """Stop the threads and close all files; may be called twice."""
+        self._ended.set()
         for pool in (self._many, self._one):
             pool.shutdown(cancel_futures=True)
         while self._caches:
@@ -223,7 +225,9 @@ class TileService(Closing):
     def _reader(self, path: Path) -> ImageReader:
         """An open reader of this thread: a reader belongs to one."""
         if not hasattr(self._own, "cache"):
-            self._own.cache = ReaderCache(_DECODED_BYTES, max_open=MAX_OPEN, overviews=True)
+            self._own.cache = ReaderCache(
+                _DECODED_BYTES, lambda path: with_overviews(open_image(path), self._ended.is_set), max_open=MAX_OPEN
+            )
             self._caches.append(self._own.cache)
         reader: ImageReader = self._own.cache.get(path)
         return reader
