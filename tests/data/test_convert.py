@@ -29,7 +29,7 @@ def test_keeps_every_pixel(tmp_path, driver, compression):
 def test_keeps_bands_and_georeference(tmp_path, dtype):
     pixels = smooth_image(5, 300, 200, dtype)
     source = write(tmp_path / "a.tif", pixels, driver="GTiff", georeferenced=True, nodata=0)
-    convert(source, tmp_path / "b.tif", tile=64)
+    convert(str(source), str(tmp_path / "b.tif"), tile=64)
     with rasterio.open(tmp_path / "b.tif") as file, rasterio.open(source) as original:
         np.testing.assert_array_equal(file.read(), pixels)
         assert (file.crs, file.nodata, file.colorinterp) == (original.crs, original.nodata, original.colorinterp)

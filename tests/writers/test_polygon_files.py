@@ -42,7 +42,7 @@ def class_map(path, ids, place=None, resolution=None):
 
 
 def written(source, path, coordinates="auto", **options):
-    count = write_polygons(source, path, PolygonsConfig(**options), coordinates=coordinates, overwrite=True)
+    count = write_polygons(str(source), str(path), PolygonsConfig(**options), coordinates=coordinates, overwrite=True)
     collection = json.loads(path.read_text())
     assert count == len(collection["features"])
     return collection

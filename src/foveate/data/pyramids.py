@@ -35,7 +35,7 @@ _known_whole: set[tuple[int, int]] = set()
 
 def convert(
     source: Path | str,
-    destination: Path,
+    destination: Path | str,
     *,
     overwrite: bool = False,
     tile: int = 512,
@@ -66,6 +66,7 @@ def convert(
         OutputExistsError: when it exists and `overwrite` is false.
         OutputWriteError: when writing failed.
     """
+    destination = Path(destination)
     refuse_existing(destination, overwrite, [".tif", ".tiff"])
     with reading(str(source)), ExitStack() as opened:
         write_pyramid(

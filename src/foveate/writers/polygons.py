@@ -150,8 +150,8 @@ def area_unit(class_map: ClassMap) -> AreaUnit | None:
 
 
 def write_polygons(
-    class_map: Path,
-    out: Path,
+    class_map: Path | str,
+    out: Path | str,
     config: PolygonsConfig | None = None,
     *,
     coordinates: Coordinates = "auto",
@@ -182,7 +182,7 @@ def write_polygons(
         OutputExistsError: when `out` exists and `overwrite` is false.
         OutputWriteError: when it could not be written.
     """
-    config = config or PolygonsConfig()
+    config, class_map, out = config or PolygonsConfig(), Path(class_map), Path(out)
     refuse_existing(out, overwrite, [".geojson", ".json"])
     with open_class_maps(class_map) as sources, written(out, overwrite=overwrite) as partial:
         first, report, count = sources[0], on_progress or (lambda share: None), 0

@@ -43,7 +43,7 @@ def folder(tmp_path):
 
 
 def test_the_table_and_the_plot_are_there(folder):
-    report = write_comparison_report(folder)
+    report = write_comparison_report(str(folder), str(folder / "report" / "index.html"))
     text = report.path.read_text(encoding="utf-8")
     page = Page(text)
     assert report.path == folder / "report" / "index.html"

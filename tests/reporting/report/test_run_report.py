@@ -133,7 +133,7 @@ def test_an_older_evaluation_is_made_anew_or_said_to_be_old(run, report, tmp_pat
     copy = copy_of(run, tmp_path / "copy", "report/index.html")
     weights = (copy / "checkpoints/best.ckpt").stat()
     os.utime(copy / "report/evaluation/val.json", (weights.st_atime - 9, weights.st_mtime - 9))
-    old = write_report(copy, options=ReportOptions(evaluate=False))
+    old = write_report(str(copy), str(copy / "report" / "index.html"), options=ReportOptions(evaluate=False))
     assert any("older than the weights" in reason for reason in old.missing)
     said = []
     assert write_report(copy, options=REPLACE, say=said.append).missing == ()

@@ -43,7 +43,7 @@ class ReportOptions:
 
 def write_report(
     run: Path | str,
-    out: Path | None = None,
+    out: Path | str | None = None,
     options: ReportOptions = ReportOptions(),
     *,
     say: Say = lambda _text: None,
@@ -67,7 +67,7 @@ def write_report(
         OutputWriteError: when it cannot be written.
     """
     run = Path(run)
-    path = out or page.page_of(run)
+    path = Path(out) if out else page.page_of(run)
     if options.split not in (None, *SPLITS):
         raise ConfigError(f"split {options.split!r}; allowed are {', '.join(SPLITS)}")
     refuse_existing(path, options.overwrite, [".html", ".htm"])

@@ -94,7 +94,9 @@ def run_folders(folder: Path) -> list[Path]:
     return sorted(path.parent for path in (folder / "runs").glob("*/config.yaml"))
 
 
-def write_comparison_report(folder: Path | str, out: Path | None = None, *, overwrite: bool = False) -> page.Report:
+def write_comparison_report(
+    folder: Path | str, out: Path | str | None = None, *, overwrite: bool = False
+) -> page.Report:
     """Write the page of a comparison, of the table that `foveate compare` wrote last.
 
     Args:
@@ -110,7 +112,7 @@ def write_comparison_report(folder: Path | str, out: Path | None = None, *, over
     folder = Path(folder)
     if not is_comparison(folder):
         raise ConfigError(f"{folder} is not a comparison; give a folder that `foveate compare` wrote")
-    path = out or page.page_of(folder)
+    path = Path(out) if out else page.page_of(folder)
     refuse_existing(path, overwrite, [".html", ".htm"])
     tree, figures = _tree(folder), page.FigureFolder(folder / page.FOLDER / page.FIGURES)
     table = ComparisonTable([Row.read(estimator, values) for estimator, values in tree.get("estimators", {}).items()])
