@@ -118,6 +118,7 @@ def test_a_folder_holds_a_region_for_each_image(tmp_path):
             "unknown coordinate reference",
         ),
         ("text", "holds 'text'"),
+        ({"type": "Feature", "geometry": None}, "holds a feature without a geometry"),
     ],
 )
 def test_what_is_no_region_is_refused(tmp_path, tree, message):
@@ -125,6 +126,39 @@ def test_what_is_no_region_is_refused(tmp_path, tree, message):
     path.write_text(json.dumps(tree))
     with pytest.raises(ConfigError, match=message):
         load_region(path, image())
+
+
+def test_rows_that_qgis_counts_downwards_are_mirrored_and_that_is_said(tmp_path):
+    """In an image without a place on the ground QGIS draws with negative rows."""
+    down = [closed([(x, -y) for x, y in ring]) for ring in (STAR, HOLE)]
+    path = save(tmp_path / "roi.geojson", {"type": "Polygon", "coordinates": down})
+    region, whole = load_region(path, image()), Window.of(SIZE)
+    upright = save(tmp_path / "up.geojson", {"type": "Polygon", "coordinates": [closed(STAR), closed(HOLE)]})
+    expected = load_region(upright, image())
+    assert region.inside(whole).any()
+    assert (region.inside(whole) == expected.inside(whole)).all()
+    assert (region.note, expected.note) == (
+        "roi.geojson: the rows are negative, as in files from QGIS, and were mirrored",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "coordinates", "taken"),
+    [
+        ([(400, 50), (600, 50), (600, 300)], "auto", "pixels of the image"),
+        ([(400, 50), (600, 50), (600, 300)], "pixels", None),
+        ([(10, 10), (85, 10), (85, 85)], "auto", "longitude and latitude"),  # the image lies inside, at 55, 25
+        ([(10, 10), (85, 10), (85, 85)], "pixels", None),
+    ],
+)
+def test_which_coordinates_a_file_has_is_guessed_only_on_earth_and_said(tmp_path, points, coordinates, taken):
+    place = Georeference(rasterio.CRS.from_epsg(4326).to_wkt(), (0.001, 0, 54.5, 0, -0.001, 25.5))
+    on_earth = image(place=place)
+    path = save(tmp_path / "roi.geojson", {"type": "Polygon", "coordinates": [closed(points)]})
+    said = f"roi.geojson names no coordinate system: taken as {taken}; see --roi-coordinates" if taken else ""
+    assert load_region(path, on_earth, coordinates).note == said
+    assert load_region(path, image()).note == ""
 
 
 def test_a_region_around_an_image_is_refused(tmp_path):

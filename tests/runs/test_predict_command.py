@@ -148,6 +148,18 @@ def test_memory_makes_blocks_smaller_and_resuming_keeps_them(workspace, tmp_path
     assert (told[2].block_size, told[2].batch_size) == (told[1].block_size, told[1].batch_size)
 
 
+def test_a_region_without_the_centre_of_a_pixel_is_told(workspace, tmp_path):
+    corners = [[100.6, 100.6], [100.9, 100.6], [100.9, 100.9], [100.6, 100.6]]
+    (tmp_path / "roi.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [corners]}))
+    done = invoke(
+        "predict", workspace / "run", workspace / "one.tif", "--out", tmp_path, "--device", "cpu",
+        "--roi", tmp_path / "roi.geojson", "--roi-coordinates", "pixels",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "one: no pixel inside the region of interest is to be looked at" in done.output
+    assert (open_raster(tmp_path / "one.classes.tif") == 255).all()
+
+
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [

@@ -13,7 +13,7 @@ import shapely
 from scipy import ndimage
 
 from foveate.config_base import ConfigTree
-from foveate.data.place import Ring, named_system, pixel_transform
+from foveate.data.place import Ring, named_system, outlines_on
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, translated
 from foveate.geometry import BoolArray, ByteArray, Coordinates, Raster, Size, Window, ceil_div, ceil_to, windows_over
@@ -125,9 +125,10 @@ def _without_small(mask: BoolArray) -> BoolArray:
 
 
 class Polygons:
-    """The pixels whose centres lie in any of some polygons."""
+    """The pixels whose centres lie in any of some polygons; the `note` says what was taken for granted of them."""
 
-    def __init__(self, outlines: Sequence[Outline]) -> None:
+    def __init__(self, outlines: Sequence[Outline], note: str = "") -> None:
+        self.note = note
         self._shapes = [{"type": "Polygon", "coordinates": [ring.tolist() for ring in outline]} for outline in outlines]
         bounds = [(*outline[0].min(axis=0), *outline[0].max(axis=0)) for outline in outlines]
         self.bounds = np.array(bounds, np.float64).reshape(-1, 4)  # left, top, right and bottom of each polygon
@@ -193,9 +194,8 @@ def load_region(path: Path, image: ImageReader, coordinates: Coordinates = "auto
     if not polygons:
         raise ConfigError(f"{path} has no polygon; a region of interest needs at least one")
     problem = f"the coordinates in {path} cannot be converted to pixels of {image.location}"
-    with translated(ConfigError, problem, "check its coordinates"):
-        to_pixels = pixel_transform(named_system(tree, path), [r[0] for r in polygons], image, coordinates, path)
-        region = Polygons([tuple(to_pixels(ring) for ring in rings) for rings in polygons])
+    with translated(ConfigError, problem, "check them, or say which they are with --roi-coordinates"):
+        region = Polygons(*outlines_on(image, polygons, named_system(tree, path), coordinates, path))
     if not region.meets(Window.of(image.size)):
         (left, top), (right, bottom) = region.bounds[:, :2].min(axis=0), region.bounds[:, 2:].max(axis=0)
         raise ConfigError(
@@ -221,7 +221,8 @@ def _polygons(tree: Any, path: Path) -> Iterator[Any]:
         for part in tree.get("features", tree.get("geometries", ())):
             yield from _polygons(part, path)
     else:
-        raise ConfigError(f"{path} holds {kind or repr(tree)}; a region is made of Polygon and MultiPolygon")
+        found = "a feature without a geometry" if tree is None else kind or repr(tree)
+        raise ConfigError(f"{path} holds {found}; a region is made of Polygon and MultiPolygon")
 
 
 def _ring(points: Any) -> Ring:

@@ -23,6 +23,7 @@ _SAME = 0.01
 _LATTICE = 16
 _FAR = 2**40
 _LONLAT = "OGC:CRS84"
+MIRRORED = "{}: the rows are negative, as in files from QGIS, and were mirrored"
 Ring = DoubleArray  # (n, 2) columns and rows, level-0 pixels; pixel i reaches from i to i + 1
 
 
@@ -241,9 +242,7 @@ def pixel_transform(
     """
     place = image.georeference
     own = system_of(place)
-    if coordinates == "auto":
-        may_be_degrees = own is not None and any((np.abs(ring) <= (180, 90)).all() for ring in rings)
-        coordinates = "crs" if named is not None else "lonlat" if may_be_degrees else "pixels"
+    coordinates = _meant(named, rings, own, coordinates)
     if coordinates == "pixels":
         rows, cols = image.size.height / image.stored_size.height, image.size.width / image.stored_size.width
         return partial(np.multiply, (cols, rows))
@@ -262,6 +261,35 @@ def pixel_transform(
         return pixels
 
     return to_pixels
+
+
+def _meant(named: rasterio.CRS | None, rings: list[Ring], own: Any, coordinates: Coordinates) -> Coordinates:
+    """Which coordinates "auto" stands for."""
+    if coordinates != "auto":
+        return coordinates
+    may_be_degrees = own is not None and any((np.abs(ring) <= (180, 90)).all() for ring in rings)
+    return "crs" if named is not None else "lonlat" if may_be_degrees else "pixels"
+
+
+def outlines_on(
+    image: ImageReader, outlines: list[tuple[Ring, ...]], named: Any, coordinates: Coordinates, path: Path
+) -> tuple[list[tuple[Ring, ...]], str]:
+    """Outlines in columns and rows of an image, and what was taken for granted; see `pixel_transform`, also errors."""
+    outer, own = [rings[0] for rings in outlines], system_of(image.georeference)
+    to_pixels, meant = pixel_transform(named, outer, image, coordinates, path), _meant(named, outer, own, coordinates)
+    placed = [tuple(to_pixels(ring) for ring in rings) for rings in outlines]
+    if counts_down(np.concatenate([rings[0][:, 1] for rings in placed]), image, meant):
+        return [tuple(ring * (1, -1) for ring in rings) for rings in placed], MIRRORED.format(path.name)
+    guessed = coordinates == "auto" and named is None and own is not None
+    taken = "pixels of the image" if meant == "pixels" else "longitude and latitude"
+    said = f"{path.name} names no coordinate system: taken as {taken}; see --roi-coordinates"
+    return placed, said if guessed else ""
+
+
+def counts_down(rows: Array, image: ImageReader, coordinates: Coordinates) -> bool:
+    """Whether rows are counted downwards from 0, as QGIS does in an image without a place on the ground."""
+    in_pixels = image.georeference is None or coordinates == "pixels"
+    return in_pixels and bool(rows.max() <= 0 and rows.min() >= -image.size.height)
 
 
 def named_system(tree: Any, path: Path) -> rasterio.CRS | None:

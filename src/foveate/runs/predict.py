@@ -128,12 +128,16 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
                     f"{size_text(session.memory)} of --memory; --overwrite starts again with smaller ones"
                 )
             total, report = source.size.pixels, on_progress or (lambda _: None)
-            return prediction_of(run, source, files, config, area, strict).run(
+            summary = prediction_of(run, source, files, config, area, strict).run(
                 session,
                 overwrite=overwrite,
                 resume=resume,
                 on_pixels=lambda pixels: report(pixels / total),
             )
+            if not summary["share_looked_at"]:
+                inside = "" if area.region is None else " inside the region of interest"
+                session.tell(f"{stem_of(image)}: no pixel{inside} is to be looked at, so the class map is empty (255)")
+            return summary
     finally:
         session.team.announce(session.number, LEFT_OUT)  # nothing is left to do
 
@@ -168,6 +172,8 @@ def area_for(
     config = run.config
     reader, tissue = source.reader, config.inference.tissue
     area = area_of(reader, stem_of(image), roi=roi, nodata=config.data.use_nodata, tissue=tissue)
+    if tell is not None and area.region is not None and area.region.note:
+        tell(f"{stem_of(image)}: {area.region.note}")
     if tell is not None and area.tissue is not None:
         glass = f"glass is left out, {1 - float(area.tissue.mask.mean()):.1%} of {stem_of(image)}"
         tell(f"{glass}; --set inference.tissue=false predicts there too")

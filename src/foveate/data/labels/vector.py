@@ -14,7 +14,7 @@ import shapely
 
 from foveate.data.config import DataConfig
 from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shapes
-from foveate.data.place import pixel_transform
+from foveate.data.place import MIRRORED, counts_down, pixel_transform
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, DatasetError, translated
 from foveate.geometry import IGNORE, Array, BoolArray, ByteArray, Coordinates, IntArray, LabelArray
@@ -199,10 +199,8 @@ def in_pixels(
     with translated(DatasetError, f"the coordinates in {path} cannot be converted to pixels of {image.location}"):
         placed = shapely.transform(shapes.geometries, to_pixels)
     _, low, _, high = shapely.total_bounds(placed)
-    if high <= 0 and low >= -image.size.height and (image.georeference is None or coordinates == "pixels"):
-        # QGIS counts the rows of an image without a place on the ground downwards from 0.
-        note = f"{path.name}: the rows are negative, as in files from QGIS, and were mirrored"
-        return shapely.transform(placed, lambda points: points * (1, -1)), (note,)
+    if counts_down(np.array([low, high]), image, coordinates):
+        return shapely.transform(placed, lambda points: points * (1, -1)), (MIRRORED.format(path.name),)
     return placed, ()
 
 
