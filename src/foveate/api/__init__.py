@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 from torch import Tensor
 
-from foveate import runs
+from foveate import inference, runs
 from foveate.data.area import Roi
 from foveate.devices import device_named
 from foveate.errors import ConfigError
-from foveate.inference.memory import parse_memory
-from foveate.inference.session import Session
 from foveate.reporting.previews import PredictionResult, predict_shown
 from foveate.runs.predict_array import ArrayPrediction, predict_array
 from foveate.texts import listed, metres
@@ -51,7 +49,7 @@ class Run(runs.TrainedRun):
         overwrite: bool = False,
         strict: bool = False,
         overrides: Sequence[str] = (),
-        session: Session | None = None,
+        session: inference.session.Session | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> PredictionResult: ...
 
@@ -300,10 +298,10 @@ def _predict_file(
     *,
     roi: AnyPath | None = None,
     memory: str | None = None,
-    session: Session | None = None,
+    session: inference.session.Session | None = None,
     **options: Any,
 ) -> PredictionResult:
-    session = session or Session()
-    session = session if memory is None else replace(session, memory=parse_memory(memory))
+    session = session or inference.session.Session()
+    session = session if memory is None else replace(session, memory=inference.memory.parse_memory(memory))
     area = roi if roi is None or isinstance(roi, Roi) else Roi(Path(roi))
     return predict_shown(run, image, out, roi=area, session=session, **options)

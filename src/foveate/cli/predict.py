@@ -7,20 +7,16 @@ import os
 import re
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from foveate import reporting, runs
+from foveate import inference, reporting, runs
 from foveate.cli import terminal
 from foveate.cli.terminal import errors, output, progress_bar, say_how_to_resume, show_cursor
 from foveate.errors import ConfigError, DatasetError, FoveateError, OutputExistsError, OutputInUseError, StoppedError
 from foveate.processes import Stop, stopping
 from foveate.texts import size_text
-
-if TYPE_CHECKING:
-    from foveate.inference.session import Share, Start
-    from foveate.inference.team import Team
 
 
 def predict(
@@ -103,22 +99,19 @@ def predict(
         foveate predict runs/slides slide.svs --out predictions --devices 0,1 --memory 16GB --resume
     """
     if dask:
-        from foveate.inference.executor import require_dask
-
-        require_dask()
+        inference.executor.require_dask()
     terminal.check_run(run, change)
     refuse_settings(images)
 
     from foveate.data.area import Roi
     from foveate.devices import device_named, devices_of
     from foveate.geometry import Coordinates
-    from foveate.inference.memory import parse_memory
 
     if budget is not None:
         change = [*(change or []), f"inference.budget={json.dumps(budget)}", "inference.planner=pyramid"]
     if outputs is not None:
         change = [*(change or []), f"inference.outputs={json.dumps([name.strip() for name in outputs.split(',')])}"]
-    limit = None if memory is None else parse_memory(memory)
+    limit = None if memory is None else inference.memory.parse_memory(memory)
     area = Roi(roi, terminal.one_of(Coordinates, roi_coordinates, "--roi-coordinates")) if roi else None
     request = runs.predict.PredictionRequest(
         run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit, area
@@ -154,14 +147,18 @@ def _here(request: runs.predict.PredictionRequest, devices: list[str], stop: Sto
 
 def _on_dask(request: runs.predict.PredictionRequest, devices: list[str], address: str, stop: Stop) -> int:
     """The exit code; the workers of a cluster predict, this process writes the results."""
-    from foveate.inference.executor import dask_executor
-    from foveate.inference.team import Team
+    with inference.executor.dask_executor(address, len(devices) if len(devices) > 1 else None) as executor:
+        return _lead(
+            request, inference.team.Team(devices[0]), stop, runs.predict.shared_by(executor, request, devices[0])
+        )
 
-    with dask_executor(address, len(devices) if len(devices) > 1 else None) as executor:
-        return _lead(request, Team(devices[0]), stop, runs.predict.shared_by(executor, request, devices[0]))
 
-
-def _lead(request: runs.predict.PredictionRequest, team: Team, stop: Stop, share: Share | None = None) -> int:
+def _lead(
+    request: runs.predict.PredictionRequest,
+    team: inference.team.Team,
+    stop: Stop,
+    share: inference.session.Share | None = None,
+) -> int:
     trained = request.load(team.device)
     if note := runs.RunFolder(request.run).note_of_tuning(trained.config):
         errors.say(note, "note", "yellow")
@@ -196,16 +193,14 @@ def _predict(
     request: runs.predict.PredictionRequest,
     trained: runs.TrainedRun,
     number: int,
-    team: Team,
+    team: inference.team.Team,
     stop: Stop,
-    share: Share | None,
+    share: inference.session.Share | None,
 ) -> dict[str, Any]:
-    from foveate.inference.session import Session
-
     image, limit = request.images[number], None if request.memory is None else request.memory // team.local
     with progress_bar(Path(image).name) as bar:
 
-        def on_start(start: Start) -> None:
+        def on_start(start: inference.session.Start) -> None:
             bar.of(start.megapixels, "MP")
             _say_memory(start, team.local)
 
@@ -217,7 +212,7 @@ def _predict(
             resume=request.resume,
             strict=request.strict,
             roi=request.roi,
-            session=Session(team, number, limit, on_start, _warn, stop, share),
+            session=inference.session.Session(team, number, limit, on_start, _warn, stop, share),
             on_progress=bar.by,
         )
     _preview(request, image, trained)
@@ -245,7 +240,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error} (in {place.filename}, line {place.lineno}; please report it)"
 
 
-def _say_memory(start: Start, processes: int) -> None:
+def _say_memory(start: inference.session.Start, processes: int) -> None:
     parts = [f"{size_text(start.memory.main)} of memory"]
     if start.memory.device:
         parts.append(f"{size_text(start.memory.device)} on the device")

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from foveate.data.channels import Normalisation, select_channels
     from foveate.data.config import DataConfig
     from foveate.data.datamodule import FoveateDataModule
-    from foveate.data.images import open_labels, open_sample, open_working
+    from foveate.data.images import ReaderCache, open_labels, open_sample, open_working, sample_area
     from foveate.data.labels import LabelReader, class_map
     from foveate.data.labels.shapes import VECTORS
-    from foveate.data.locations import Location, LocationBatch, LocationSpec
+    from foveate.data.locations import Location, LocationBatch, LocationSpec, Nesting
     from foveate.data.manifest import Sample, load_samples
     from foveate.data.readers import ArrayReader, Georeference, ImageReader, Resolution, open_image
     from foveate.data.readers.base import Address
@@ -38,7 +38,9 @@ __all__ = [
     "Location",
     "LocationBatch",
     "LocationSpec",
+    "Nesting",
     "Normalisation",
+    "ReaderCache",
     "Resolution",
     "Sample",
     "Split",
@@ -52,6 +54,7 @@ __all__ = [
     "open_labels",
     "open_sample",
     "open_working",
+    "sample_area",
     "select_channels",
 ]
 

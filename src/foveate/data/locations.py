@@ -14,8 +14,7 @@ from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sections import AugmentationConfig
 from foveate.errors import GeometryError
 from foveate.geometry import CellGrid, Raster, Size, Window
-from foveate.patches.extraction import overview_window
-from foveate.patches.scales import ScaleSet, assembled
+from foveate.patches import ScaleSet, assembled, overview_window
 
 _RASTERS = ("overview", "patches", "label", "window_labels")
 # From a window to a cell in it, or from None to one anywhere in the image; windows in level-0 pixels.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from foveate.package import door
 
 if TYPE_CHECKING:
-    from foveate.foveation.config import FoveationConfig
+    from foveate.foveation.config import FoveationConfig, earlier_name, fixed_names, with_estimator
     from foveate.foveation.estimator import Draw, Estimator, Learned, Look, gumbel_noise, one_hot_argmax, one_look
     from foveate.foveation.estimators import Cascade, CoarseFirst, FixedScale, GumbelSoftmax, Mixture
     from foveate.paper import ScoreFunction, SoftExpectation, StraightThroughArgmax, UniformAverage
@@ -25,9 +25,12 @@ __all__ = [
     "SoftExpectation",
     "StraightThroughArgmax",
     "UniformAverage",
+    "earlier_name",
+    "fixed_names",
     "gumbel_noise",
     "one_hot_argmax",
     "one_look",
+    "with_estimator",
 ]
 
 __getattr__, __dir__ = door(__name__, __file__)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from foveate.package import door
 
 if TYPE_CHECKING:
+    from foveate.inference import executor, memory, session, team
     from foveate.inference.assemble import PredictionFiles
     from foveate.inference.config import InferenceConfig
     from foveate.inference.job import Prediction
@@ -19,8 +20,12 @@ __all__ = [
     "PixelSource",
     "Prediction",
     "PredictionFiles",
+    "executor",
     "looks_of",
+    "memory",
     "ready_to_predict",
+    "session",
+    "team",
 ]
 
 __getattr__, __dir__ = door(__name__, __file__)

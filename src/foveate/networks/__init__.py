@@ -6,9 +6,24 @@ from foveate.package import door
 
 if TYPE_CHECKING:
     from foveate.networks.build import build_network, network_cost
-    from foveate.networks.config import NetworkConfig, trust_code
-    from foveate.networks.parts import DeepSupervision
+    from foveate.networks.cascade import Context, NetworkPerScale
+    from foveate.networks.config import NetworkConfig, check_code, own_network, trust_code
+    from foveate.networks.parts import DeepSupervision, PolicyNetwork, ScaleEmbedding, heads_of, load_tensors
 
-__all__ = ["DeepSupervision", "NetworkConfig", "build_network", "network_cost", "trust_code"]
+__all__ = [
+    "Context",
+    "DeepSupervision",
+    "NetworkConfig",
+    "NetworkPerScale",
+    "PolicyNetwork",
+    "ScaleEmbedding",
+    "build_network",
+    "check_code",
+    "heads_of",
+    "load_tensors",
+    "network_cost",
+    "own_network",
+    "trust_code",
+]
 
 __getattr__, __dir__ = door(__name__, __file__)

@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from foveate.package import door
-from foveate.patches.scales import ScaleSet, assembled, crop_central, resize_logits
+from foveate.patches.scales import ScaleSet, assembled, crop_central, middle_of, resize_logits
 
 if TYPE_CHECKING:
-    from foveate.patches.extraction import Windows, extract_patches, overview_of
+    from foveate.patches.extraction import Windows, extract_patches, overview_of, overview_window
 
 
 class _CallablePackage(ModuleType):
@@ -24,6 +24,16 @@ class _CallablePackage(ModuleType):
 
 sys.modules[__name__].__class__ = _CallablePackage
 
-__all__ = ["ScaleSet", "Windows", "assembled", "crop_central", "extract_patches", "overview_of", "resize_logits"]
+__all__ = [
+    "ScaleSet",
+    "Windows",
+    "assembled",
+    "crop_central",
+    "extract_patches",
+    "middle_of",
+    "overview_of",
+    "overview_window",
+    "resize_logits",
+]
 
 __getattr__, __dir__ = door(__name__, __file__)

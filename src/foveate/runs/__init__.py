@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from foveate.runs import compare, init, predict, share, train, tune
     from foveate.runs.config import RunConfig
     from foveate.runs.evaluate import EvaluationOptions, Loading, evaluate_run, evaluate_split
-    from foveate.runs.folder import RunFolder, TrainedRun, load_run
+    from foveate.runs.folder import RunFolder, TrainedRun, load_run, member_folders
     from foveate.runs.train import PreparedTraining, prepare_training, train_run
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "evaluate_split",
     "init",
     "load_run",
+    "member_folders",
     "predict",
     "prepare_training",
     "share",

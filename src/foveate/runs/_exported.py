@@ -16,8 +16,7 @@ from foveate.data import Normalisation, load_samples, open_sample
 from foveate.errors import ConfigError, FoveateError
 from foveate.geometry import Size, Window
 from foveate.inference.source import PixelSource
-from foveate.networks.cascade import Context, NetworkPerScale
-from foveate.networks.parts import heads_of
+from foveate.networks import Context, NetworkPerScale, heads_of
 from foveate.package import __version__
 from foveate.patches.scales import assembled, middle_of
 from foveate.runs.folder import TrainedRun

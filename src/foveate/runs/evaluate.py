@@ -11,9 +11,8 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
 
-from foveate.data import SPLITS, Sample, load_samples
+from foveate.data import SPLITS, Sample, load_samples, open_labels, open_sample, sample_area
 from foveate.data.checks import gathered
-from foveate.data.images import open_labels, open_sample, sample_area
 from foveate.devices import device_of
 from foveate.errors import ConfigError, DatasetError
 from foveate.evaluation.evaluate import Evaluation, LabelledImage, evaluation_of

@@ -15,11 +15,9 @@ from foveate.config_base import with_overrides
 from foveate.devices import peak_memory_mb
 from foveate.errors import CheckpointError, ConfigError, Note, OutputExistsError
 from foveate.files import write_text
-from foveate.foveation.config import earlier_name, fixed_names, with_estimator
-from foveate.foveation.estimators import FixedScale
+from foveate.foveation import FixedScale, earlier_name, fixed_names, with_estimator
 from foveate.inference.runner import sized
-from foveate.networks.cascade import NetworkPerScale
-from foveate.networks.config import check_code
+from foveate.networks import NetworkPerScale, check_code
 from foveate.package import __version__
 from foveate.processes import is_first_process, locked_folder
 from foveate.runs.config import RunConfig

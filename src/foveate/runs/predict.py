@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from foveate import inference
 from foveate.config_base import ConfigTree
 from foveate.data import Address, open_working
 from foveate.data.area import Area, Roi, area_of, tissue_is_sought
@@ -21,13 +22,9 @@ from foveate.devices import share_cores
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.geometry import Size
 from foveate.inference import InferenceConfig, PixelSource, PredictionFiles, ready_to_predict
-from foveate.inference.executor import pieces_of
 from foveate.inference.job import ALONE, Prediction, on_disk
-from foveate.inference.memory import MemoryModel, fitted
 from foveate.inference.plan import LookPlan
 from foveate.inference.runner import in_passes, in_seconds
-from foveate.inference.session import Session, Share, Start
-from foveate.inference.team import LEFT_OUT, Team, launched_team, started_team
 from foveate.inference.worker import SIZES, SPENDING
 from foveate.processes import stopping
 from foveate.runs.folder import RunFolder, TrainedRun
@@ -81,7 +78,7 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
     resume: bool = False,
     strict: bool = False,
     roi: Roi | None = None,
-    session: Session = ALONE,
+    session: inference.session.Session = ALONE,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Segment one image of any size into rasters and a summary, in memory bounded by `inference.block_size`.
@@ -139,7 +136,7 @@ def predict(  # noqa: PLR0913 - the ways to ask for one image
                 session.tell(f"{stem_of(image)}: no pixel{inside} is to be looked at, so the class map is empty (255)")
             return summary
     finally:
-        session.team.announce(session.number, LEFT_OUT)  # nothing is left to do
+        session.team.announce(session.number, inference.team.LEFT_OUT)  # nothing is left to do
 
 
 def _wider_than(image: Size, run: TrainedRun) -> tuple[str, ...]:
@@ -192,16 +189,18 @@ def prediction_of(
 
 def _fitted(
     run: TrainedRun, source: PixelSource, area: Area, files: PredictionFiles, memory: int | None, *, resume: bool
-) -> tuple[InferenceConfig, Start]:
+) -> tuple[InferenceConfig, inference.session.Start]:
     """The configuration, its blocks and batches as those to go on with, or as the memory allows; and what it needs."""
     config, found = run.config.inference, on_disk(files) if resume else None
     if in_seconds(config.budget):
         config = updated(config, found, SPENDING) if found else counted_in_passes(run, source, config, area)
-    model = MemoryModel.of(run.segmenter, source, config, len(run.config.data.classes), area)
+    model = inference.memory.MemoryModel.of(run.segmenter, source, config, len(run.config.data.classes), area)
     if memory is not None:
-        config = updated(config, found, SIZES) if found else fitted(model, config, run.segmenter, memory)
+        config = (
+            updated(config, found, SIZES) if found else inference.memory.fitted(model, config, run.segmenter, memory)
+        )
     bound = model.bound(config.block_size, config.batch_size)
-    return config, Start(source.size.megapixels, bound, config.block_size, config.batch_size)
+    return config, inference.session.Start(source.size.megapixels, bound, config.block_size, config.batch_size)
 
 
 def counted_in_passes(
@@ -218,26 +217,26 @@ def updated(config: InferenceConfig, values: ConfigTree, names: Sequence[str]) -
 
 
 @contextmanager
-def predicting(request: PredictionRequest, devices: Sequence[str]) -> Iterator[Team]:
+def predicting(request: PredictionRequest, devices: Sequence[str]) -> Iterator[inference.team.Team]:
     """The team for a request: one that torchrun started, whose processes use the devices in turns, or one a device."""
     with ExitStack() as stack:
-        team = stack.enter_context(launched_team(devices, request.out))
+        team = stack.enter_context(inference.team.launched_team(devices, request.out))
         if team is None:
-            team = stack.enter_context(started_team(devices, _help_in_process, request))
+            team = stack.enter_context(inference.team.started_team(devices, _help_in_process, request))
         if team.local > 1:
             share_cores(team.local)
         stack.enter_context(team.ending_with_the_leader())
         yield team
 
 
-def shared_by(executor: Executor, request: PredictionRequest, device: str) -> Share:
+def shared_by(executor: Executor, request: PredictionRequest, device: str) -> inference.session.Share:
     """What gives the blocks of a request's images to an executor, whose workers see the same files."""
     # On a worker the folder that it runs in is another.
     images = tuple(str(Path(image).resolve()) if Path(image).exists() else image for image in request.images)
     there = replace(request, run=request.run.resolve(), out=request.out.resolve(), images=images)
 
     def share(number: int, settled: ConfigTree, blocks: Sequence[int]) -> list[Future[list[str]]]:
-        pieces = [[blocks[i] for i in piece] for piece in pieces_of(len(blocks), _WORKERS_GUESSED)]
+        pieces = [[blocks[i] for i in piece] for piece in inference.executor.pieces_of(len(blocks), _WORKERS_GUESSED)]
         return [executor.submit(do_blocks, there, number, device, settled, piece) for piece in pieces]
 
     return share
@@ -269,15 +268,15 @@ def _loaded(request: PredictionRequest, device: str) -> TrainedRun:
 
 
 def help_predict(
-    request: PredictionRequest, team: Team, tell: Callable[[str], None], should_stop: Callable[[], bool]
+    request: PredictionRequest, team: inference.team.Team, tell: Callable[[str], None], should_stop: Callable[[], bool]
 ) -> None:
     """Work on the images of a request beside the process that leads, until all are done or it ends."""
     run = request.load(team.device)
     for number, image in enumerate(request.images):
-        session = Session(team, number, tell=tell, should_stop=should_stop)
+        session = inference.session.Session(team, number, tell=tell, should_stop=should_stop)
         try:
             word = _word(session)
-            if word != LEFT_OUT:
+            if word != inference.team.LEFT_OUT:
                 with _settled(request, run, number, json.loads(word)) as prediction:
                     prediction.help(session)
         except (StoppedError, WorkerError):
@@ -287,7 +286,7 @@ def help_predict(
             tell(f"process {team.rank} cannot help with {image}: {error}")
 
 
-def _help_in_process(team: Team, request: PredictionRequest) -> None:
+def _help_in_process(team: inference.team.Team, request: PredictionRequest) -> None:
     """What a started process does; it stops where the one that started it is gone."""
     parent = os.getppid()
     share_cores(team.local)
@@ -299,7 +298,7 @@ def _say(text: str) -> None:
     os.write(2, f"{text}\n".encode())
 
 
-def _word(session: Session) -> str:
+def _word(session: inference.session.Session) -> str:
     """Wait for what the leader says about an image."""
     while (word := session.team.hears(session.number)) is None:
         if session.should_stop():
@@ -308,7 +307,7 @@ def _word(session: Session) -> str:
     return word
 
 
-def _leader_is_there(session: Session) -> bool:
+def _leader_is_there(session: inference.session.Session) -> bool:
     try:
         session.team.hears(session.number)
     except WorkerError:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from foveate.data import FoveateDataModule, TrainedOn
-from foveate.data.locations import LocationSpec, Nesting
+from foveate.data import FoveateDataModule, LocationSpec, Nesting, TrainedOn
 from foveate.devices import cores_left_by
 from foveate.networks.parts import PolicyNetwork
 from foveate.runs.config import RunConfig

@@ -21,8 +21,7 @@ from foveate.build import load_checkpoint, seal
 from foveate.data import FoveateDataModule, LocationBatch
 from foveate.errors import NonFiniteLossError, StoppedError, reason_of
 from foveate.files import written
-from foveate.patches import ScaleSet
-from foveate.patches.scales import crop_central, middle_of, resize_logits
+from foveate.patches import ScaleSet, crop_central, middle_of, resize_logits
 from foveate.processes import SIGNALS
 from foveate.training.config import TrainingConfig
 from foveate.training.task import SegmentationTask

@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 
 import rasterio
 
-from foveate.data.images import ReaderCache
+from foveate.data import Georeference, ImageReader, ReaderCache, open_image
 from foveate.data.pyramids import with_overviews
-from foveate.data.readers import Georeference, ImageReader, open_image
 from foveate.errors import FoveateError, OutputExistsError, OutputWriteError
 from foveate.files import Closing, refuse_existing
 from foveate.geometry import Size, Window, ceil_div

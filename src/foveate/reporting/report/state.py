@@ -12,8 +12,7 @@ from foveate.evaluation.maps import MapFiles
 from foveate.files import write_text
 from foveate.foveation.config import name_of
 from foveate.reporting.report.page import number
-from foveate.runs import EvaluationOptions, RunConfig, evaluate_run
-from foveate.runs.folder import RunFolder, member_folders
+from foveate.runs import EvaluationOptions, RunConfig, RunFolder, evaluate_run, member_folders
 from foveate.texts import read_tree, sealed
 from foveate.training.history import FOLDER, kept_steps, read_history
 
