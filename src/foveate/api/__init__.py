@@ -3,21 +3,18 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 from torch import Tensor
 
-from foveate import inference, runs
+from foveate import evaluation, inference, runs
 from foveate.data.area import Roi
 from foveate.devices import device_named
 from foveate.errors import ConfigError
 from foveate.reporting.previews import PredictionResult, predict_shown
 from foveate.runs.predict_array import ArrayPrediction, predict_array
 from foveate.texts import listed, metres
-
-if TYPE_CHECKING:
-    from foveate.evaluation.evaluate import Evaluation
 
 AnyPath = str | Path
 AnyArray = np.ndarray[Any, Any] | Tensor
@@ -85,7 +82,7 @@ class Run(runs.TrainedRun):
         _check_options(options, "a file")
         return _predict_file(settled, image, out, **options)
 
-    def evaluate(self, split: str = "val", *, hausdorff: bool = False) -> "Evaluation":
+    def evaluate(self, split: str = "val", *, hausdorff: bool = False) -> "evaluation.Evaluation":
         """Predict and score every image of a split of the run's data: see `foveate.evaluate`."""
         return evaluate(self, split, hausdorff=hausdorff)
 
@@ -226,7 +223,7 @@ def predict(
 
 def evaluate(
     run: AnyPath | runs.TrainedRun, split: str = "val", *, hausdorff: bool = False, overrides: Sequence[str] = ()
-) -> "Evaluation":
+) -> "evaluation.Evaluation":
     """Predict and score every image of a split, whole.
 
     Args:

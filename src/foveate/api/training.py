@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from foveate import runs
+from foveate import reporting, runs
 from foveate.api import AnyPath, Run, load
 from foveate.data.datasets import PatchDataset
 from foveate.errors import ConfigError
-from foveate.reporting.comparison import ComparisonTable, Row, save_tables
 from foveate.reporting.report.comparison_report import save_comparison_figure
 from foveate.runs.jobs import slots_of
 from foveate.texts import listed
@@ -82,7 +81,7 @@ class ComparisonResult(NamedTuple):
     """
 
     split: str
-    table: ComparisonTable | None
+    table: reporting.comparison.ComparisonTable | None
     files: list[Path]
     failed: dict[str, str]
 
@@ -124,19 +123,21 @@ def compare(
     return ComparisonResult(comparison.split, *_saved(comparison, settings), failed)
 
 
-def _saved(comparison: runs.compare.Comparison, settings: runs.RunConfig) -> tuple[ComparisonTable | None, list[Path]]:
+def _saved(
+    comparison: runs.compare.Comparison, settings: runs.RunConfig
+) -> tuple[reporting.comparison.ComparisonTable | None, list[Path]]:
     """The table of what is evaluated so far, and the files it was written to."""
     rows = [
-        Row.of(estimator, results, comparison.training_passes(estimator))
+        reporting.comparison.Row.of(estimator, results, comparison.training_passes(estimator))
         for estimator, results in comparison.results().items()
         if results
     ]
     if not rows:
         return None, []
-    table, folder = ComparisonTable(rows), comparison.folder
+    table, folder = reporting.comparison.ComparisonTable(rows), comparison.folder
     about = {"name": settings.name, "split": comparison.split, "steps": settings.training.steps}
     figure = folder / "comparison.png"
-    paths = save_tables(folder, table, about)
+    paths = reporting.comparison.save_tables(folder, table, about)
     save_comparison_figure(figure, table, f"{settings.name}, {comparison.split} images")
     return table, [*paths, figure]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from foveate.package import door
 
 if TYPE_CHECKING:
-    from foveate.reporting import passes, previews, tables
+    from foveate.reporting import comparison, panels, passes, previews, tables
     from foveate.reporting.previews import PredictionResult, save_preview
     from foveate.reporting.report import ReportOptions, write_report
     from foveate.reporting.report.comparison_report import write_comparison_report
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = [
     "PredictionResult",
     "ReportOptions",
+    "comparison",
+    "panels",
     "passes",
     "previews",
     "save_preview",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foveate import runs
 from foveate.data import Address, DataConfig, LabelReader, Sample, class_map, load_samples, open_image
 from foveate.data.images import open_labels, open_sample, open_working
 from foveate.evaluation.maps import MapFiles
@@ -16,8 +17,6 @@ from foveate.inference.assemble import PredictionFiles
 from foveate.membership import Exclusive
 from foveate.reporting import panels as drawing
 from foveate.reporting.passes import PassesFile
-from foveate.runs import RunConfig, TrainedRun
-from foveate.runs.predict import files_of, predict
 from foveate.texts import table_html
 from foveate.tiff.raster import NODATA
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save_preview(image: Path | str, files: PredictionFiles, config: RunConfig, *, overwrite: bool = False) -> None:
+def save_preview(image: Path | str, files: PredictionFiles, config: runs.RunConfig, *, overwrite: bool = False) -> None:
     """Write the preview of a finished prediction."""
     drawing.save_panels(
         files.preview, prediction_panels(image, files, config), config.data.classes, overwrite=overwrite
@@ -35,7 +34,7 @@ def save_preview(image: Path | str, files: PredictionFiles, config: RunConfig, *
 def prediction_panels(
     image: Path | str,
     files: PredictionFiles,
-    config: RunConfig,
+    config: runs.RunConfig,
     labels: Path | None = None,
     window: Window | None = None,
 ) -> list[drawing.Panel]:
@@ -95,7 +94,7 @@ def _cells_at(path: Path, cell: int, window: Window, size: Size) -> FloatArray:
         return cells.read(inside)[:, (rows - rows[0])[:, None], cols - cols[0]]
 
 
-def _looked(files: PredictionFiles, config: RunConfig, window: Window, size: Size) -> drawing.Panel:
+def _looked(files: PredictionFiles, config: runs.RunConfig, window: Window, size: Size) -> drawing.Panel:
     """How wide each place was passed; where that was not written, what the policy said, which is not the same."""
     if files.passes.exists():
         return PassesFile.read(files.passes).panel(window, size)
@@ -104,7 +103,7 @@ def _looked(files: PredictionFiles, config: RunConfig, window: Window, size: Siz
 
 
 def save_map_previews(
-    config: RunConfig,
+    config: runs.RunConfig,
     split: str,
     folder: Path,
     *,
@@ -120,7 +119,7 @@ def save_map_previews(
             on_progress(1 / len(samples))
 
 
-def map_panels(sample: Sample, files: MapFiles, config: RunConfig) -> list[drawing.Panel]:
+def map_panels(sample: Sample, files: MapFiles, config: runs.RunConfig) -> list[drawing.Panel]:
     """Image, labels and prediction; loss, IoU and the passes; what the policy made of every field of view."""
     data, views, cell = config.data, config.foveation.fields_of_view, config.foveation.overview_downsample
     with open_sample(sample, data) as image:
@@ -170,7 +169,9 @@ class PredictionResult(dict[str, Any]):
         config: that of the run.
     """
 
-    def __init__(self, summary: dict[str, Any], image: Path | str, files: PredictionFiles, config: RunConfig) -> None:
+    def __init__(
+        self, summary: dict[str, Any], image: Path | str, files: PredictionFiles, config: runs.RunConfig
+    ) -> None:
         super().__init__(summary)
         self.image, self.files, self.config = image, files, config
 
@@ -221,7 +222,7 @@ class PredictionResult(dict[str, Any]):
         return f'<img alt="{alt}" style="max-width:100%" src="{data_uri(buffer.getvalue(), "image/png")}">'
 
 
-def predict_shown(run: TrainedRun, image: Path | str, out: Path | str, **options: Any) -> PredictionResult:
+def predict_shown(run: runs.TrainedRun, image: Path | str, out: Path | str, **options: Any) -> PredictionResult:
     """`foveate.runs.predict.predict`, its summary as a `PredictionResult`."""
-    summary = predict(run, image, out, **options)
-    return PredictionResult(summary, image, files_of(image, out), run.config)
+    summary = runs.predict.predict(run, image, out, **options)
+    return PredictionResult(summary, image, runs.predict.files_of(image, out), run.config)

@@ -13,7 +13,6 @@ from foveate.config_base import ABSENT, ConfigTree, Section, read_yaml, value_at
 from foveate.data.config import DataConfig
 from foveate.errors import ConfigError, NetworkError, Note
 from foveate.foveation import config as names
-from foveate.foveation.config import FoveationConfig, in_pixels, is_physical, looks_as_views, pixel_size_of
 from foveate.foveation.estimators import Cascade, Ensemble
 from foveate.geometry import IGNORE
 from foveate.inference.config import InferenceConfig
@@ -77,12 +76,12 @@ def resolve_lengths(values: ConfigTree) -> ConfigTree:
     if not isinstance(foveation, dict) or not isinstance(data, dict):
         return values
     views, patch = foveation.get("fields_of_view"), foveation.get("patch_size")
-    if not isinstance(views, list | tuple) or not any(map(is_physical, views)) or not isinstance(patch, int):
+    if not isinstance(views, list | tuple) or not any(map(names.is_physical, views)) or not isinstance(patch, int):
         return values
     if patch < 1:
         return values  # which is then found to be wrong
-    size = data.get("pixel_size") or pixel_size_of(views, middle_side(patch, foveation.get("surround")))
-    pixels = list(in_pixels(views, str(size)))
+    size = data.get("pixel_size") or names.pixel_size_of(views, middle_side(patch, foveation.get("surround")))
+    pixels = list(names.in_pixels(views, str(size)))
     return {**values, "foveation": {**foveation, "fields_of_view": pixels}, "data": {**data, "pixel_size": size}}
 
 
@@ -103,7 +102,7 @@ class RunConfig(Section):
     name: str = "run"
     members: tuple[Path, ...] | None = None
     data: DataConfig
-    foveation: FoveationConfig
+    foveation: names.FoveationConfig
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
@@ -188,13 +187,13 @@ def _overridden(values: ConfigTree, overrides: list[str], estimator: str | None)
     own = [text for text in overrides if text.startswith("foveation.estimator.")]
     values = with_overrides(values, [text for text in overrides if text not in (*own, *named)])
     foveation = values.get("foveation")
-    foveation = looks_as_views(foveation) if isinstance(foveation, dict) else {}
+    foveation = names.looks_as_views(foveation) if isinstance(foveation, dict) else {}
     return with_overrides({**without_method(values), "foveation": names.with_estimator(foveation, estimator)}, own)
 
 
 def _with_views(values: ConfigTree) -> ConfigTree:
     foveation = values.get("foveation")
-    return {**values, "foveation": looks_as_views(foveation)} if isinstance(foveation, dict) else values
+    return {**values, "foveation": names.looks_as_views(foveation)} if isinstance(foveation, dict) else values
 
 
 def without_method(values: ConfigTree) -> ConfigTree:

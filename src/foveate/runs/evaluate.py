@@ -19,8 +19,7 @@ from foveate.evaluation.evaluate import Evaluation, LabelledImage, evaluation_of
 from foveate.evaluation.maps import MapFiles, MapSpec
 from foveate.evaluation.score import BlockScore, Scoring, score_blocks
 from foveate.geometry import Window
-from foveate.inference import PixelSource, ready_to_predict
-from foveate.inference.executor import pieces_of, shared_out
+from foveate.inference import PixelSource, executor, ready_to_predict
 from foveate.inference.plan import BlockGrid, LookPlan
 from foveate.runs.config import RunConfig
 from foveate.runs.folder import RunFolder, TrainedRun, load_run
@@ -142,7 +141,7 @@ def shared(
     """What `work(run, *given, piece)` gives for every piece, as it comes; in this process if one was asked for."""
     if how.get("processes", 1) == 1:
         return (work(run, *given, piece) for piece in pieces)
-    return shared_out(_prepared, _worked, pieces, how["processes"], path, how, work, given)
+    return executor.shared_out(_prepared, _worked, pieces, how["processes"], path, how, work, given)
 
 
 def _loaded(path: Path, how: Loading, device: torch.device | str) -> TrainedRun:
@@ -216,7 +215,7 @@ def evaluate_run(
     # Of several processes the first piece has no block: the first result says that a network is loaded, and the clock
     # starts. Under load it may be that of another piece.
     blocks = plan.blocks
-    parts = [range(0), *pieces_of(len(blocks), processes)] if processes > 1 else [range(len(blocks))]
+    parts = [range(0), *executor.pieces_of(len(blocks), processes)] if processes > 1 else [range(len(blocks))]
     pieces = [[blocks[number] for number in part] for part in parts]
     with closing(shared(run, folder.path, how, _scores, pieces, plan)) as found:
         return plan.evaluation(chain(next(found), chain.from_iterable(found)), on_progress)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 from typing import Unpack
 
@@ -282,9 +281,10 @@ def _tried(
     total = sum(size.pixels for size in sizes) * sum(map(_cost, made))
     simulation = Simulation(images, target)
     with closing(work(jobs, plan)) as found:
-        for number, looks, probabilities in chain.from_iterable(found):
-            simulation.seen[number, looks] = probabilities
-            progress(sizes[number].pixels * _cost(looks) / total)
+        for some in found:
+            for number, looks, probabilities in some:
+                simulation.seen[number, looks] = probabilities
+                progress(sizes[number].pixels * _cost(looks) / total)
     for budget, candidate in tried:
         # One look needs no price, and its cover may reach over the border by more than the budget says.
         counts, passes = simulation.outcome(candidate, "all" if len(candidate.looks) == 1 else budget / times)
