@@ -50,7 +50,7 @@ def door(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], li
 
 
 if TYPE_CHECKING:
-    import matplotlib
+    import matplotlib.figure
     import torch
 else:
     matplotlib, torch = _Lazy("matplotlib"), _Lazy("torch")

@@ -48,7 +48,6 @@ def convert(
     terminal.check_there(source)
 
     from foveate.data.pyramids import convert as convert_image
-    from foveate.data.readers.base import plane_of
     from foveate.tiff.raster import Compression
 
     compressed = terminal.one_of(Compression, compression, "--compression")
@@ -60,7 +59,7 @@ def convert(
             tile=tile,
             compression=compressed,
             labels=labels,
-            plane=plane_of(plane),
+            plane=data.plane_of(plane),
             progress=bar.to,
         )
     terminal.show_image(destination)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate import inference, reporting, runs
+from foveate import data, inference, reporting, runs
 from foveate.cli import terminal
 from foveate.cli.terminal import errors, output, progress_bar, say_how_to_resume, show_cursor
 from foveate.errors import ConfigError, DatasetError, FoveateError, OutputExistsError, OutputInUseError, StoppedError
@@ -103,7 +103,6 @@ def predict(
     terminal.check_run(run, change)
     refuse_settings(images)
 
-    from foveate.data.area import Roi
     from foveate.devices import device_named, devices_of
     from foveate.geometry import Coordinates
 
@@ -112,7 +111,7 @@ def predict(
     if outputs is not None:
         change = [*(change or []), f"inference.outputs={json.dumps([name.strip() for name in outputs.split(',')])}"]
     limit = None if memory is None else inference.memory.parse_memory(memory)
-    area = Roi(roi, terminal.one_of(Coordinates, roi_coordinates, "--roi-coordinates")) if roi else None
+    area = data.Roi(roi, terminal.one_of(Coordinates, roi_coordinates, "--roi-coordinates")) if roi else None
     request = runs.predict.PredictionRequest(
         run, tuple(images), out, checkpoint, tuple(change or ()), overwrite, resume, strict, limit, area
     )

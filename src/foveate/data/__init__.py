@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from foveate.package import door
 
 if TYPE_CHECKING:
-    from foveate.data.area import Area
+    from foveate.data.area import Area, Roi
     from foveate.data.channels import Normalisation, select_channels
     from foveate.data.config import DataConfig
     from foveate.data.datamodule import FoveateDataModule
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from foveate.data.locations import Location, LocationBatch, LocationSpec, Nesting
     from foveate.data.manifest import Sample, load_samples
     from foveate.data.readers import ArrayReader, Georeference, ImageReader, Resolution, open_image
-    from foveate.data.readers.base import Address
+    from foveate.data.readers.base import Address, plane_of
     from foveate.data.readers.gdal import open_dataset
     from foveate.data.sections import SPLITS, ClassConfig, Split, SplitConfig, TrainedOn, VectorsConfig
 
@@ -42,6 +42,7 @@ __all__ = [
     "Normalisation",
     "ReaderCache",
     "Resolution",
+    "Roi",
     "Sample",
     "Split",
     "SplitConfig",
@@ -54,6 +55,7 @@ __all__ = [
     "open_labels",
     "open_sample",
     "open_working",
+    "plane_of",
     "sample_area",
     "select_channels",
 ]

@@ -8,20 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from foveate.data import ClassConfig, ImageReader, select_channels
+from foveate.data import ClassConfig, DataConfig, ImageReader, select_channels
 from foveate.files import written
 from foveate.geometry import BoolArray, ByteArray, FloatArray, Size, Window
 from foveate.membership import NOT_COUNTED_GREY
 from foveate.package import matplotlib as mpl
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from foveate.data.config import DataConfig
 
 Picture = ByteArray  # (h, w, 3)
 LONGEST = 1200  # pixels of the longer side of a picture
@@ -112,7 +107,7 @@ def plain_text() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float = 5.0, height: float = 2.9, **looks: Any) -> Figure:
+def new_figure(width: float = 5.0, height: float = 2.9, **looks: Any) -> mpl.figure.Figure:
     """An empty figure, in inches, to be drawn into a file."""
     # Slow to import, and who draws nothing does not need them.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
@@ -123,7 +118,7 @@ def new_figure(width: float = 5.0, height: float = 2.9, **looks: Any) -> Figure:
     return figure
 
 
-def panels_figure(panels: Sequence[Panel], classes: Sequence[ClassConfig] = ()) -> Figure:
+def panels_figure(panels: Sequence[Panel], classes: Sequence[ClassConfig] = ()) -> mpl.figure.Figure:
     """Panels, in reading order, as one figure with a legend of the classes, where there are any.
 
     No picture is stretched: its pixels are square, whatever the shape of the others.
@@ -168,7 +163,7 @@ def wrapped(text: str, letters: int) -> str:
     return "\n".join(textwrap.wrap(text, max(8, letters))) or text
 
 
-def _draw(figure: Figure, axes: Any, panel: Panel, letters: int) -> None:
+def _draw(figure: mpl.figure.Figure, axes: Any, panel: Panel, letters: int) -> None:
     axes.set_title(wrapped(panel.title, letters), fontsize=11)
     axes.set_axis_off()
     if panel.pixels.ndim == 3:

@@ -114,8 +114,7 @@ def _reading(path: Path) -> Iterator[Any]:
     # While it is loaded, its GDAL warns of each driver in GDAL_SKIP that it was not built with.
     log = os.environ.setdefault("CPL_LOG", os.devnull)
     try:
-        import pyogrio  # noqa: PLC0415 - an extra
-        import pyogrio.raw  # noqa: PLC0415
+        import pyogrio.raw  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise DatasetError(f"{path.suffix} files ({path}) need pyogrio; pip install 'foveate[vector]'") from None
     finally:
