@@ -101,7 +101,7 @@ def test_a_package_that_is_missing_is_named(tmp_path, logger):
 def test_mlflow_writes_where_it_says_itself(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(get_tracking_uri=lambda: "sqlite:///here.db"))
-    monkeypatch.setattr(fit, "MLFlowLogger", lambda **arguments: given.update(arguments))
+    monkeypatch.setattr(fit.pl.loggers, "MLFlowLogger", lambda **arguments: given.update(arguments))
     fit._chosen_logger("mlflow", tmp_path / "run", 0)
     assert given == {"run_name": "run", "tracking_uri": "sqlite:///here.db"}
 
