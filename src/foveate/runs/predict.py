@@ -21,6 +21,7 @@ from foveate.data.area import Area, Roi, area_of, tissue_is_sought
 from foveate.devices import share_cores
 from foveate.errors import ConfigError, FoveateError, StoppedError, WorkerError
 from foveate.geometry import Size
+from foveate.inference import InferenceConfig, PixelSource, PredictionFiles, ready_to_predict
 from foveate.inference.job import ALONE, Prediction, on_disk
 from foveate.inference.plan import LookPlan
 from foveate.inference.runner import in_passes, in_seconds
@@ -63,9 +64,9 @@ def stem_of(image: Path | str) -> str:
     return Address.of(image).name
 
 
-def files_of(image: Path | str, out: Path | str) -> inference.PredictionFiles:
+def files_of(image: Path | str, out: Path | str) -> PredictionFiles:
     """Where the results of an image go."""
-    return inference.PredictionFiles.in_folder(Path(out), stem_of(image))
+    return PredictionFiles.in_folder(Path(out), stem_of(image))
 
 
 def predict(  # noqa: PLR0913 - the ways to ask for one image
@@ -154,19 +155,15 @@ def _wider_than(image: Size, run: TrainedRun) -> tuple[str, ...]:
 
 
 @contextmanager
-def opened(run: TrainedRun, image: Path | str) -> Iterator[inference.PixelSource]:
+def opened(run: TrainedRun, image: Path | str) -> Iterator[PixelSource]:
     """The pixels of an image as a run sees them; each reading thread opens it for itself."""
     data = run.config.data
     with open_working(image, data) as reader:
-        yield inference.PixelSource.of(reader, data, run.device, lambda: open_working(image, data))
+        yield PixelSource.of(reader, data, run.device, lambda: open_working(image, data))
 
 
 def area_for(
-    run: TrainedRun,
-    source: inference.PixelSource,
-    image: Path | str,
-    roi: Roi | None,
-    tell: Callable[[str], None] | None = None,
+    run: TrainedRun, source: PixelSource, image: Path | str, roi: Roi | None, tell: Callable[[str], None] | None = None
 ) -> Area:
     """What is looked at: inside the region, with data, and of a slide the tissue."""
     config = run.config
@@ -183,12 +180,7 @@ def area_for(
 
 
 def prediction_of(
-    run: TrainedRun,
-    source: inference.PixelSource,
-    files: inference.PredictionFiles,
-    config: inference.InferenceConfig,
-    area: Area,
-    strict: bool,
+    run: TrainedRun, source: PixelSource, files: PredictionFiles, config: InferenceConfig, area: Area, strict: bool
 ) -> Prediction:
     """What is to be done with an image: the job, of a run's classes."""
     classes = run.config.data.classes
@@ -196,14 +188,8 @@ def prediction_of(
 
 
 def _fitted(
-    run: TrainedRun,
-    source: inference.PixelSource,
-    area: Area,
-    files: inference.PredictionFiles,
-    memory: int | None,
-    *,
-    resume: bool,
-) -> tuple[inference.InferenceConfig, inference.session.Start]:
+    run: TrainedRun, source: PixelSource, area: Area, files: PredictionFiles, memory: int | None, *, resume: bool
+) -> tuple[InferenceConfig, inference.session.Start]:
     """The configuration, its blocks and batches as those to go on with, or as the memory allows; and what it needs."""
     config, found = run.config.inference, on_disk(files) if resume else None
     if in_seconds(config.budget):
@@ -218,16 +204,16 @@ def _fitted(
 
 
 def counted_in_passes(
-    run: TrainedRun, source: inference.PixelSource, config: inference.InferenceConfig, area: Area | None = None
-) -> inference.InferenceConfig:
+    run: TrainedRun, source: PixelSource, config: InferenceConfig, area: Area | None = None
+) -> InferenceConfig:
     """The configuration with its seconds counted in passes, and the looks that were chosen for so many."""
-    counted = in_passes(config, inference.ready_to_predict(run.segmenter, run.device), source, area)
+    counted = in_passes(config, ready_to_predict(run.segmenter, run.device), source, area)
     return with_tuned(counted, run.tuned, run.segmenter.estimator, run.segmenter.scales.target)
 
 
-def updated(config: inference.InferenceConfig, values: ConfigTree, names: Sequence[str]) -> inference.InferenceConfig:
+def updated(config: InferenceConfig, values: ConfigTree, names: Sequence[str]) -> InferenceConfig:
     """The configuration with those values of the given names."""
-    return inference.InferenceConfig.parse({**config.tree(), **{name: values[name] for name in names}})
+    return InferenceConfig.parse({**config.tree(), **{name: values[name] for name in names}})
 
 
 @contextmanager
