@@ -216,6 +216,12 @@ def test_looks_that_do_not_nest_are_told_which_would(looks, says):
         CascadeSegmenter(plain(), 32, looks)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_of_another_precision_is_told_how_to_have_it(dtype):
+    with pytest.raises(NetworkError, match=r"weights are torch\..*float\(\).*autocast"):
+        CascadeSegmenter(plain().to(dtype), 32, (64, 32))
+
+
 def test_a_network_without_features_is_told_what_is_possible():
     with pytest.raises(NetworkError, match="context: input"):
         CascadeSegmenter(plain(), 32, (64, 32), cascade=Cascade(context="features"))

@@ -163,7 +163,13 @@ class CascadeNetwork(nn.Module):
     def _probe(self, patch: Tensor) -> tuple[list[tuple[int, int]], int]:
         """Place and channels of each of the features that context enters, and how many channels it has."""
         network: Any = self.networks[0]
-        patch = patch.to(next(network.parameters(), patch).device)
+        weights = next((one for one in network.parameters() if one.is_floating_point()), patch)
+        if weights.dtype != patch.dtype:
+            raise NetworkError(
+                f"the network's weights are {weights.dtype} and patches are {patch.dtype}: give network.float(), and "
+                "call the segmenter under torch.autocast for half precision"
+            )
+        patch = patch.to(weights.device)
         with evaluating(network):
             try:
                 heads, handed = self(patch, 0)
