@@ -1,5 +1,7 @@
 """An image unlike those that a run was trained on is refused, or scaled on purpose, never passed as it is."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -202,6 +204,24 @@ def test_a_value_that_seems_to_mean_nothing_stops_training(tmp_path, dtype, valu
         started(tmp_path / "data", scale=4000.0)
     started(tmp_path / "data", scale=4000.0, nodata=value)
     started(tmp_path / "data", scale=4000.0, mismatch="allow")
+
+
+@pytest.mark.parametrize(("dtype", "value", "taken"), [("float32", -9999, False), ("int16", -32768, True)])
+def test_a_value_that_seems_to_mean_nothing_is_told_of_an_image_to_predict(tmp_path, dtype, value, taken):
+    """Values of 16 bits are near enough to those of training to be taken."""
+    config = trained(tmp_path / "data", dtype, gain=0.3, scale=1.0)
+    path = image(tmp_path / "x.tif", dtype, gain=0.3)
+    with open_dataset(path, "r+") as file:
+        pixels = file.read()
+        pixels[:, :20, :40] = value
+        file.write(pixels)
+    told = rf"of the values are {value}, far from all others, .*; if this value means no data, set data.nodata={value}$"
+    if taken:
+        assert re.search(told, source_of(path, config).notes[-1])
+    else:
+        with pytest.raises(DatasetError, match=told):
+            source_of(path, config)
+    assert source_of(path, config, nodata=value).notes == ()
 
 
 def test_images_that_differ_among_themselves_are_noted(tmp_path):

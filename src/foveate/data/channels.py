@@ -3,21 +3,20 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 
 from foveate.data.config import DataConfig
-from foveate.data.readers.pyramid import ImageReader
+from foveate.data.readers.pyramid import ImageReader, sampled
 from foveate.data.sections import TrainedOn
-from foveate.errors import DatasetError, ImageReadError
-from foveate.geometry import DoubleArray, Window
+from foveate.errors import DatasetError
+from foveate.geometry import DoubleArray
 from foveate.texts import length
 
 _RANGES = {"uint8": 255.0, "uint16": 65535.0}
-_WINDOWS, _SIDE = 4, 64  # windows of an image that are looked at, along each side, and their sides
+_FREQUENT, _LONE = 0.005, 2.0  # share of a value, and how many ranges of the others it lies away from them
 _PERCENTILES = (0.5, 99.5)
 # Values so many times as large, or so many times their own range away from those of training, have another unit.
 _OTHER_UNIT, _APART = 8.0, 2.0
@@ -155,10 +154,11 @@ def _normalisation(
         told = f"they range from {values}, and those of training from {seen}"
         told = told if values and seen else "the range of the training images is not known"
         wrong = f"its values are {image.dtype}, and those of training {trained.dtype}; {told}"
+    told = told_of_lone_value(image, channels, config)
     raise DatasetError(
         f"{image.location} differs from the images that the run was trained on: {wrong}. Set data.scale to the divisor "
         "of its values, such as data.scale=4095 for 12 bits; or data.mismatch=scale to scale each image to the range "
-        "of training; or data.mismatch=allow to use it as it is"
+        f"of training; or data.mismatch=allow to use it as it is{told and f'. {told}'}"
     )
 
 
@@ -195,22 +195,34 @@ class Values(NamedTuple):
         return f"{self.low.min():g} to {self.high.max():g}"
 
 
-def sampled(image: ImageReader, channels: Sequence[int]) -> DoubleArray:
-    """Values (C, n) of windows on a regular grid, NaN where there is none."""
-    height, width = min(_SIDE, image.size.height), min(_SIDE, image.size.width)
-    tops, lefts = (
-        np.linspace(0, whole - side, _WINDOWS).astype(int).tolist()
-        for whole, side in ((image.size.height, height), (image.size.width, width))
-    )
-    parts = [np.empty((len(channels), 0))]
-    for top, left in product(tops, lefts):
-        try:
-            pixels, known = image.read_known(Window(top, left, height, width))
-        except ImageReadError:  # what is done about a place that cannot be read is decided where it is used
+def lone_value(values: DoubleArray, least: float, apart: float) -> tuple[float, str] | None:
+    """The least or largest of finite values where it may mean that there is none, and a sentence on it.
+
+    At least that share of them has it, and it lies more than so many ranges of the others away from these.
+    """
+    for value in (values.min(initial=np.inf), values.max(initial=-np.inf)):
+        others = values[values != value]
+        if not others.size:
             continue
-        values = pixels.astype(np.float64) if known is None else np.where(known, pixels, np.nan)
-        parts.append(values[list(channels)].reshape(len(channels), -1))
-    return np.concatenate(parts, axis=1)
+        low, high, share = others.min(), others.max(), 1 - others.size / values.size
+        if share >= least and min(abs(value - low), abs(value - high)) > apart * (high - low):
+            return float(value), f"{share:.1%} of the values are {value:g}, far from all others, {low:g} to {high:g}"
+    return None
+
+
+def lone_value_in(image: ImageReader, channels: Sequence[int], config: DataConfig) -> tuple[float, str] | None:
+    """A value of an image that may mean that there is none: frequent, far from others, not 0 and not named."""
+    if config.mismatch == "allow" or image.dtype == np.uint8:
+        return None
+    pixels = sampled(image, channels)
+    lone = lone_value(pixels[np.isfinite(pixels)], _FREQUENT, _LONE)
+    return lone if lone is not None and lone[0] else None
+
+
+def told_of_lone_value(image: ImageReader, channels: Sequence[int], config: DataConfig) -> str:
+    """What to tell of such a value of an image that is predicted; empty for nothing."""
+    lone = lone_value_in(image, channels, config)
+    return "" if lone is None else f"{lone[1]}; if this value means no data, set data.nodata={lone[0]:g}"
 
 
 class Kind(NamedTuple):

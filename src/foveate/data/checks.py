@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foveate.data.area import Polygons
-from foveate.data.channels import Kind, sampled, select_channels
+from foveate.data.channels import Kind, lone_value_in, select_channels
 from foveate.data.config import DataConfig
 from foveate.data.images import open_labels, open_sample
 from foveate.data.label_index import MOST_PIXELS, ClassTable, Masks, spread_windows
@@ -18,7 +18,7 @@ from foveate.data.manifest import Sample
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.sections import some
 from foveate.errors import DatasetError
-from foveate.geometry import IGNORE, DoubleArray, IntArray, Size
+from foveate.geometry import IGNORE, IntArray, Size
 
 _OUTSIDE = (
     "lie outside the regions in the manifest's column roi",
@@ -26,7 +26,6 @@ _OUTSIDE = (
     "lie on glass; data.tissue=false also draws locations there",
 )
 _SHOWN = 4
-_FREQUENT, _LONE = 0.005, 2.0  # share of a value, and how many ranges of the others it lies away from them
 
 
 class Facts(NamedTuple):
@@ -39,32 +38,13 @@ class Facts(NamedTuple):
     colours: IntArray | None = None  # of a mask with a colour table
 
 
-def lone_value(values: DoubleArray, least: float, apart: float) -> tuple[float, str] | None:
-    """The least or largest of finite values where it may mean that there is none, and a sentence on it.
-
-    At least that share of them has it, and it lies more than so many ranges of the others away from these.
-    """
-    for value in (values.min(initial=np.inf), values.max(initial=-np.inf)):
-        others = values[values != value]
-        if not others.size:
-            continue
-        low, high, share = others.min(), others.max(), 1 - others.size / values.size
-        if share >= least and min(abs(value - low), abs(value - high)) > apart * (high - low):
-            return float(value), f"{share:.1%} of the values are {value:g}, far from all others, {low:g} to {high:g}"
-    return None
-
-
 def refuse_lone_value(image: ImageReader, channels: Sequence[int], config: DataConfig) -> None:
-    """Refuse to train on a value that may mean that there is none: frequent, far from others, not 0 and not named.
+    """Refuse to train on a value that may mean that there is none, see `lone_value_in`.
 
     Raises:
         DatasetError: naming it and the settings.
     """
-    if config.mismatch == "allow" or image.dtype == np.uint8:
-        return
-    pixels = sampled(image, channels)
-    lone = lone_value(pixels[np.isfinite(pixels)], _FREQUENT, _LONE)
-    if lone is not None and lone[0]:
+    if lone := lone_value_in(image, channels, config):
         value, said = lone
         raise DatasetError(
             f"in {image.location}, {said}. If this value means no data, set data.nodata={value:g}; if it is an "

@@ -14,8 +14,7 @@ import rasterio.features
 import shapely
 from scipy import ndimage
 
-from foveate.data.channels import Kind, sampled
-from foveate.data.checks import lone_value
+from foveate.data.channels import Kind, lone_value
 from foveate.data.config import DataConfig
 from foveate.data.images import open_stored
 from foveate.data.labels.raster import CLASS, MaskFile
@@ -25,6 +24,7 @@ from foveate.data.labels.vector import in_pixels
 from foveate.data.manifest import data_files
 from foveate.data.readers import open_image
 from foveate.data.readers.base import BAND, Address, band_files, is_pattern
+from foveate.data.readers.pyramid import sampled
 from foveate.errors import DatasetError, FoveateError
 from foveate.geometry import IGNORE, Array, BoolArray, Size, Window
 

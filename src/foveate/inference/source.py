@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.channels import Normalisation, fit
+from foveate.data.channels import Normalisation, fit, told_of_lone_value
 from foveate.data.config import DataConfig
 from foveate.data.readers.pyramid import ImageReader
 from foveate.devices import available_cores, on_device
@@ -63,7 +63,8 @@ class PixelSource:
             DatasetError: when the image's bands do not fit the network, or it is unlike those of training.
         """
         channels, normalisation, notes = fit(reader, config)
-        return cls(reader, channels, normalisation, device, opener, notes)
+        told = told_of_lone_value(reader, channels, config)
+        return cls(reader, channels, normalisation, device, opener, (*notes, told) if told else notes)
 
     @property
     def size(self) -> Size:

@@ -1,6 +1,7 @@
 """`ImageReader`: everything about reading a window but the file format."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,27 @@ import numpy as np
 import torch
 
 from foveate.data.readers.base import Address, Known, NoData, any_band, known_values, representable
+from foveate.errors import ImageReadError
 from foveate.files import Closing
-from foveate.geometry import BoolArray, Georeference, IntArray, Raster, Resolution, Size, Window, ceil_div, windows_over
+from foveate.geometry import (
+    BoolArray,
+    DoubleArray,
+    Georeference,
+    IntArray,
+    Raster,
+    Resolution,
+    Size,
+    Window,
+    ceil_div,
+    windows_over,
+)
 from foveate.patches.extraction import Taps, WindowTaps, resample, to_dtype, window_taps
 
 STRIP_BYTES = 64 << 20
 # Types torch cannot index or add; the wider one holds every value.
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64, "bool": np.uint8}
+
+_WINDOWS, _SIDE = 4, 64  # windows of an image that are looked at, along each side, and their sides
 
 
 class ImageReader(Closing):
@@ -213,3 +228,21 @@ def _narrow(taps: Taps, part: slice) -> tuple[int, int, Taps]:
     index, weight = taps.position[part], taps.weight[part]
     first, last = int(index.min()), int(index.max())
     return first, last - first + 1, Taps(index - first, weight)
+
+
+def sampled(image: ImageReader, channels: Sequence[int]) -> DoubleArray:
+    """Values (C, n) of windows on a regular grid, NaN where there is none."""
+    height, width = min(_SIDE, image.size.height), min(_SIDE, image.size.width)
+    tops, lefts = (
+        np.linspace(0, whole - side, _WINDOWS).astype(int).tolist()
+        for whole, side in ((image.size.height, height), (image.size.width, width))
+    )
+    parts = [np.empty((len(channels), 0))]
+    for top, left in product(tops, lefts):
+        try:
+            pixels, known = image.read_known(Window(top, left, height, width))
+        except ImageReadError:  # what is done about a place that cannot be read is decided where it is used
+            continue
+        values = pixels.astype(np.float64) if known is None else np.where(known, pixels, np.nan)
+        parts.append(values[list(channels)].reshape(len(channels), -1))
+    return np.concatenate(parts, axis=1)
