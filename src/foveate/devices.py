@@ -68,7 +68,8 @@ def _cuda(numbers: list[int], text: str) -> list[str]:
 
 def best_device() -> str:
     """The accelerator of this computer, else the processor."""
-    return str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    # `current_accelerator` alone says what torch was built for, and asks what is there only since torch 2.7.
+    return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
 
 
 def device_of(rank: int, device: str) -> str:
