@@ -36,7 +36,7 @@ class Chunks:
     filled: bool  # whether the array says what a chunk holds that is not stored
 
     @classmethod
-    def of(cls, array: zarr.Array[Any]) -> Self:
+    def of(cls, array: "zarr.Array[Any]") -> Self:  # in quotes, as zarr 3.0 takes no type there
         """Those of an array."""
         sharded = getattr(array, "shards", None) is not None
         names = [type(codec).__name__.lower().removesuffix("codec") for codec in reversed(array.compressors)]
@@ -62,7 +62,7 @@ class CheckedStore(WrapperStore[Store]):
         self._arrays: dict[str, Chunks] = {}
         self._seen: dict[str, float] = {}
 
-    def add(self, array: zarr.Array[Any], name: str) -> None:
+    def add(self, array: "zarr.Array[Any]", name: str) -> None:
         """Check the chunks of this array from now on; refuse one whose single chunk is too large to be read whole."""
         chunks = self._arrays[f"{array.path}/" if array.path else ""] = Chunks.of(array)
         if chunks.size > MOST_CHUNK_BYTES:
@@ -189,7 +189,7 @@ def _check_zip(location: Address) -> None:
         )
 
 
-def _node(store: Store, location: Address) -> zarr.Array[Any] | zarr.Group:
+def _node(store: Store, location: Address) -> "zarr.Array[Any] | zarr.Group":
 
     try:
         return zarr.open(store, mode="r")
