@@ -36,7 +36,7 @@ class Chunks:
     filled: bool  # whether the array says what a chunk holds that is not stored
 
     @classmethod
-    def of(cls, array: "zarr.Array[Any]") -> Self:  # in quotes, as zarr 3.0 takes no type there
+    def of(cls, array: "zarr.Array[Any]") -> Self:  # in quotes, as older zarr takes no type there
         """Those of an array."""
         sharded = getattr(array, "shards", None) is not None
         names = [type(codec).__name__.lower().removesuffix("codec") for codec in reversed(array.compressors)]
