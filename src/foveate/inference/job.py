@@ -161,9 +161,7 @@ class Prediction:
     def refuse_existing(self, overwrite: bool) -> None:
         """Raise `OutputExistsError` before any work if a result is already there."""
         spec = self._spec(overwrite)
-        for path in (*spec.paths().values(), self.files.preview, self.files.summary):
-            refuse_existing(path, overwrite)
-        for path in spec.others():
+        for path in (*spec.paths().values(), self.files.preview, self.files.summary, *spec.others()):
             refuse_existing(path, overwrite)
 
     def _finish(self, store: BlockStore, session: Session, on_pixels: Callable[[int], None]) -> dict[str, Any]:

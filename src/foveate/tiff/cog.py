@@ -21,10 +21,10 @@ import numpy as np
 
 from foveate.devices import available_cores
 from foveate.errors import OutputWriteError
-from foveate.geometry import Size, Window, ceil_div
+from foveate.geometry import ByteArray, Size, Window, ceil_div
 from foveate.processes import in_order
 from foveate.tiff.raster import DRAFT, NODATA, TILE, RasterSpec, drafted, write_template, writing
-from foveate.tiff.tiles import Bytes, Piece, Place, TiledLayer, Tiling, halved, met
+from foveate.tiff.tiles import Piece, Place, TiledLayer, Tiling, halved, met
 
 _CLASSIC = 2**32  # bytes that a TIFF with places of four bytes may have
 _AHEAD = 16  # tiles that are compressed while one is written
@@ -50,7 +50,7 @@ class TiledWriter:
         self._found: dict[Place, list[tuple[Window, int, int, bool]]] = {}
         self.levels: int | None = None
 
-    def write(self, window: Window, values: Bytes | TiledLayer) -> None:
+    def write(self, window: Window, values: ByteArray | TiledLayer) -> None:
         """Write (h, w), or (bands, h, w) where there are several, or what `Tiling.cut` made of them, into a window.
 
         The same blocks in all calls, in any order.
@@ -153,14 +153,14 @@ class _Tiles:
             pixels[:, *tiling.window(finer).within(under)] = self._pixels(finer)
         return tiling.encode(halved(pixels, tiling.mode))
 
-    def _pixels(self, place: Place) -> Bytes:
+    def _pixels(self, place: Place) -> ByteArray:
         if place.level == 0:
             return self._joined(place, self._pieces_at(place))
         across = ceil_div(self._tiling.sizes[place.level].width, TILE)
         data = self.made[place.level - 1].get(place.row * across + place.col)
         return self._tiling.decode(data, self._tiling.window(place))
 
-    def _joined(self, place: Place, pieces: Iterable[Piece]) -> Bytes:
+    def _joined(self, place: Place, pieces: Iterable[Piece]) -> ByteArray:
         tiling, window = self._tiling, self._tiling.window(place)
         pixels = np.full((tiling.bands, window.height, window.width), NODATA, np.uint8)
         for part, data, whole in pieces:

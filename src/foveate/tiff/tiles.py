@@ -11,7 +11,6 @@ import numpy as np
 from foveate.geometry import BoolArray, ByteArray, Size, Window, ceil_div, halvings
 from foveate.tiff.raster import NODATA, TILE, RasterSpec
 
-Bytes: TypeAlias = ByteArray
 Mapped: TypeAlias = Callable[..., Iterator[Any]]
 # Class ids come in runs: zlib's strategy for those makes them as small as its level 6, in a quarter of the time.
 # Differences of bytes have none: level 3 takes half the time of level 6, and 8 % more bytes at most.
@@ -76,14 +75,14 @@ class Tiling:
             side, levels = side // 2, levels + 1
         return levels
 
-    def cut(self, window: Window, values: Bytes, levels: int, mapped: Mapped = map) -> TiledLayer:
+    def cut(self, window: Window, values: ByteArray, levels: int, mapped: Mapped = map) -> TiledLayer:
         """The pieces of a block, (h, w) or (bands, h, w), at so many levels.
 
         The corners of its window are multiples of 2 ** (levels - 1). `mapped` does the work of `map`, with threads if
         it has them.
         """
         pixels = values.reshape(self.bands, *values.shape[-2:])
-        found: dict[Place, tuple[Window, Bytes]] = {}
+        found: dict[Place, tuple[Window, ByteArray]] = {}
         for level in range(levels):
             if level:
                 pixels = halved(pixels, self.mode)
@@ -95,15 +94,15 @@ class Tiling:
         pieces = mapped(lambda item: self._piece(item[0], *item[1]), found.items())
         return TiledLayer(levels, dict(zip(found, pieces, strict=True)))
 
-    def _piece(self, place: Place, part: Window, pixels: Bytes) -> Piece:
+    def _piece(self, place: Place, part: Window, pixels: ByteArray) -> Piece:
         whole = part == self.window(place)
         return Piece(part, self.encode(pixels) if whole else self._compressed(pixels), whole)
 
-    def _compressed(self, pixels: Bytes) -> bytes:
+    def _compressed(self, pixels: ByteArray) -> bytes:
         packer = zlib.compressobj(*(_RUNS if self.mode else _DIFFERENCES))
         return packer.compress(np.ascontiguousarray(pixels).data) + packer.flush()
 
-    def encode(self, pixels: Bytes) -> bytes:
+    def encode(self, pixels: ByteArray) -> bytes:
         """A tile as it stands in the file, from its pixels (bands, h, w); what is missing to a whole tile is nodata."""
         if pixels.shape[1:] != (TILE, TILE):
             full = np.full((self.bands, TILE, TILE), NODATA, np.uint8)
@@ -114,7 +113,7 @@ class Tiling:
             pixels = np.concatenate([pixels[..., :1], pixels[..., 1:] - pixels[..., :-1]], axis=-1)
         return self._compressed(pixels.transpose(1, 2, 0))
 
-    def decode(self, data: bytes, window: Window) -> Bytes:
+    def decode(self, data: bytes, window: Window) -> ByteArray:
         """The pixels (bands, h, w) of a whole tile."""
         pixels = np.frombuffer(zlib.decompress(data), np.uint8).reshape(TILE, TILE, self.bands).transpose(2, 0, 1)
         if not self.mode:
@@ -122,7 +121,7 @@ class Tiling:
         return pixels[:, : window.height, : window.width]
 
 
-def halved(pixels: Bytes, mode: bool) -> Bytes:
+def halved(pixels: ByteArray, mode: bool) -> ByteArray:
     """Every 2 x 2 pixels (C, h, w) as one, (C, ceil(h / 2), ceil(w / 2)), without what is not known.
 
     Args:
@@ -138,7 +137,7 @@ def halved(pixels: Bytes, mode: bool) -> Bytes:
     return _most_frequent(four) if mode else _mean(four)
 
 
-def _most_frequent(four: list[Bytes]) -> Bytes:
+def _most_frequent(four: list[ByteArray]) -> ByteArray:
     a, b, c, d = four
     alone = (a != b) & (a != c) & (a != d)
     if not alone.any():
@@ -154,12 +153,12 @@ def _most_frequent(four: list[Bytes]) -> Bytes:
     return result
 
 
-def _chosen(values: Bytes, others: Bytes, where: BoolArray) -> Bytes:
+def _chosen(values: ByteArray, others: ByteArray, where: BoolArray) -> ByteArray:
     """The others where that is true; by bits, which is several times faster than `np.where`."""
     return values ^ ((values ^ others) & (where.view(np.uint8) * np.uint8(255)))
 
 
-def _mean(four: list[Bytes]) -> Bytes:
+def _mean(four: list[ByteArray]) -> ByteArray:
     known = [part != NODATA for part in four]
     count = sum(part.astype(np.uint16) for part in known)
     total = sum(np.where(where, part, 0).astype(np.uint16) for part, where in zip(four, known, strict=True))
