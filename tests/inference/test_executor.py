@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from foveate.errors import ConfigError, DatasetError, WorkerError
-from foveate.inference.executor import dask_executor, pieces_of, results_of, shared_out
+from foveate.inference.executor import _epitaph, dask_executor, pieces_of, results_of, shared_out
 
 
 def nothing(rank):
@@ -48,6 +48,32 @@ def test_every_number_is_done_once():
 def test_a_process_that_dies_is_an_error_and_no_hang():
     with pytest.raises(WorkerError, match="exit code -9 before its share was done"):
         list(shared_out(nothing, killed, range(1000), 2))
+
+
+def dead_before_it_begins(rank):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_while_pieces_are_still_sent_is_the_same_error():
+    with pytest.raises(WorkerError, match="exit code -9"):
+        list(shared_out(dead_before_it_begins, number_of, slowly(range(200)), 1))
+
+
+def slowly(numbers):
+    for number in numbers:
+        time.sleep(0.1)
+        yield number
+
+
+def test_an_exit_code_that_another_thread_was_told_is_waited_for():
+    class Process:
+        codes = iter([None, None, -9])
+
+        @property
+        def exitcode(self):
+            return next(self.codes, -9)
+
+    assert "exit code -9" in _epitaph([Process()])
 
 
 def test_an_error_in_a_process_is_raised_here_with_its_traceback():

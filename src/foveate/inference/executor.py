@@ -74,24 +74,24 @@ def shared_out(
         Exception: any that a process raised, with its traceback as a note.
     """
     with process_pool(processes) as pool:
-        waiting = [pool.submit(_work, prepare, work, piece, given) for piece in pieces]
-        started = _processes_of(pool)
-        try:
-            for done in as_completed(waiting):
+        try:  # the pool may break while pieces are still sent
+            for done in as_completed([pool.submit(_work, prepare, work, piece, given) for piece in pieces]):
                 yield done.result()
         except BrokenProcessPool:
-            raise WorkerError(_epitaph(started)) from None
+            raise WorkerError(_epitaph(_processes_of(pool))) from None
 
 
 def _processes_of(pool: Executor) -> list[Any]:
     return list((getattr(pool, "_processes", None) or {}).values())
 
 
-def _epitaph(processes: Iterable[Any]) -> str:
-    codes = []
-    for process in processes:
-        process.join(_GRACE)
-        codes += [process.exitcode] if process.exitcode else []
+def _epitaph(processes: list[Any]) -> str:
+    # `join` may return before the code is there: the pool's thread waits for its processes too, and only one of two
+    # that wait is told.
+    until = time.monotonic() + _GRACE
+    while any(process.exitcode is None for process in processes) and time.monotonic() < until:
+        time.sleep(0.01)
+    codes = [process.exitcode for process in processes if process.exitcode]
     # The others were ended by the pool, with -15.
     code = next((code for code in codes if code != -signal.SIGTERM), codes[0] if codes else "unknown")
     return (
