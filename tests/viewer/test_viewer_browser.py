@@ -116,6 +116,25 @@ def test_the_sliders_reach_every_value_of_a_16_bit_image(browser, tmp_path):
         assert [texts[name].inner_text() for name in texts] == ["0", "65535"]
 
 
+def test_each_stain_of_a_fluorescence_image_has_its_own_sliders(browser, tmp_path):
+    ramp = np.tile(np.linspace(0, 1, 1000), (700, 1))
+    stains = np.stack([200 + 12000 * ramp, 400 + 600 * ramp, 100 + 60 * ramp]).astype(np.uint16)
+    with served(write_image(tmp_path / "stains.tif", stains)) as address, opened(browser, address) as page:
+        grey = settle(page)[100:700, 100:1000].astype(float)
+        assert np.ptp(grey, axis=2).mean() < 6  # each from black to white, whatever its range
+        assert [page.locator(f"output[for=tone-white-{n}]").inner_text()[0] for n in (1, 2, 3)] == ["1", "9", "1"]
+        page.locator("#tone-white-2").fill("20")
+        changed = np.abs(settle(page)[100:700, 100:1000] - grey).mean(axis=(0, 1))
+        assert changed[1] > 40
+        assert max(changed[0], changed[2]) < 1
+        page.wait_for_function("() => location.hash.match(/tone=[^&]*/)[0].split('~').length === 7")
+        kept, seen = page.url, settle(page)
+        with opened(browser, kept) as again:
+            assert np.abs(settle(again).astype(int) - seen).mean() < 1
+        page.get_by_role("button", name="Automatic").click()
+        assert np.abs(settle(page)[100:700, 100:1000] - grey).mean() < 1
+
+
 BLUE, YELLOW = (0, 128, 200), (224, 192, 64)
 
 

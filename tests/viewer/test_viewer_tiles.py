@@ -6,9 +6,11 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rasterio.enums import ColorInterp
 from viewer_toys import CELL, HEIGHT, PLACE, WIDTH
 
 from foveate.data import pyramids
@@ -161,7 +163,7 @@ def test_a_tile_keeps_every_value_of_an_image_of_more_than_8_bits(tmp_path, dtyp
     values = (np.linspace(1000, 3000, 600 * 600) * scale).reshape(600, 600).astype(dtype)
     values[:150, :150], values[450:, 450:] = 0, 30000 * scale  # far from what is shown at first
     scene = build_scene(find_inputs([write_image(tmp_path / "deep.tif", values[None])], None))
-    tone = scene.layers[0].tone
+    (tone,) = scene.layers[0].tone.contrasts
     table = np.asarray(tone.values)
     assert (np.diff(table) > 0).all()
     assert table[0] <= values.min()
@@ -214,20 +216,27 @@ def tone_of(folder, values, **profile):
     return scene.layers[0].tone
 
 
+def contrast_of(tone):
+    (contrast,) = tone.contrasts
+    return contrast
+
+
 def test_bytes_are_shown_as_they_are_unless_nearly_all_are_dark(tmp_path):
     ramp = np.linspace(0, 255, 100 * 100).reshape(1, 100, 100).astype(np.uint8)
-    assert tone_of(tmp_path, ramp) == (tuple(range(256)), 0, 1, 1, (0, 1))
-    dark = tone_of(tmp_path, ramp // 8)
+    assert tone_of(tmp_path, ramp) == ((("", tuple(range(256)), 0, 1, (0, 1)),), 1)
+    tone = tone_of(tmp_path, ramp // 8)
+    dark = contrast_of(tone)
     assert dark.values == tuple(range(256))
     assert dark.whole == (0, 1)
     assert dark.white == pytest.approx(0.98 * 31 / 255, abs=0.005)
     assert dark.black == pytest.approx(0.02 * 31 / 255, abs=0.005)
-    assert dark.gamma == 1  # half of the values are bright now
+    assert tone.gamma == 1  # half of the values are bright now
 
 
 def shown_first(tone):
     """The values that are black and white at first, and the lowest and highest that were seen."""
-    return np.interp([tone.black, tone.white, *tone.whole], np.linspace(0, 1, 256), tone.values)
+    contrast = contrast_of(tone)
+    return np.interp([contrast.black, contrast.white, *contrast.whole], np.linspace(0, 1, 256), contrast.values)
 
 
 def test_other_values_are_stretched_and_what_stays_dark_is_lifted(tmp_path):
@@ -249,6 +258,34 @@ def test_a_few_bright_cells_on_a_dark_ground_are_shown_and_not_the_noise_of_the_
     black, white, *_ = shown_first(tone_of(tmp_path, cells))
     assert black < 200
     assert white == pytest.approx(20000, abs=100)
+
+
+def test_bands_that_are_no_colours_of_a_picture_have_a_contrast_each(tmp_path):
+    """Stains differ in brightness by orders of magnitude; the colours of a picture keep their hues."""
+    ramp = np.linspace(0, 1, 100 * 100).reshape(100, 100)
+    stains = np.stack([200 + 12000 * ramp, 400 + 600 * ramp, 100 + 60 * ramp]).astype(np.uint16)
+    path = write_image(tmp_path / "stains.tif", stains, **PLACE)
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = ("DAPI", "FITC", "Cy5")
+    scene = build_scene(find_inputs([path]))
+    contrasts = scene.layers[0].tone.contrasts
+    assert [one.name for one in contrasts] == ["DAPI", "FITC", "Cy5"]
+    for one, low, high in zip(contrasts, (200, 400, 100), (12200, 1000, 160), strict=True):
+        black, white = np.interp([one.black, one.white], np.linspace(0, 1, 256), one.values)
+        assert black == pytest.approx(low + 0.02 * (high - low), abs=0.02 * (high - low))
+        assert white == pytest.approx(high - 0.02 * (high - low), abs=0.02 * (high - low))
+    with TileService(scene, threads=1) as service:
+        tile = pixels(service, "image", 7, 0, 0)
+    for place, one in enumerate(contrasts):
+        span = np.ptp(stains[place].astype(float))
+        assert np.abs(np.take(one.values, tile[..., place]) - stains[place]).max() < 0.05 * span
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = (None, None, None)
+        file.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    assert contrast_of(build_scene(find_inputs([path])).layers[0].tone).name == ""
+    assert len(tone_of(tmp_path, (stains // 100).astype(np.uint8)).contrasts) == 1  # bytes without names are a picture
+    alone = build_scene(find_inputs([path]), Options(bands=(2,))).layers[0].tone
+    assert shown_first(alone)[1] == pytest.approx(988, abs=8)
 
 
 def test_closing_does_not_wait_for_the_levels_of_a_large_file(tmp_path, monkeypatch):

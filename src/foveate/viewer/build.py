@@ -148,7 +148,7 @@ def _bands_shown(inputs: Inputs, base: RasterFacts, options: Options) -> Iterato
         return
     texts = [f"{band} ({names[band - 1]})" if any(names) else str(band) for band in shown]
     one = f"Band {texts[0]} is shown" if len(shown) == 1 else f"Bands {', '.join(texts)} are shown as red, green, blue"
-    yield f"{one}, of {base.bands}; --bands 2 shows one alone, --bands 3,2,1 three as colours, in one contrast for all."
+    yield f"{one}, of {base.bands}; --bands 2 shows one alone, --bands 3,2,1 three as colours."
 
 
 def _labels(path: Path, inputs: Inputs, base: RasterFacts, options: Options) -> Labels:

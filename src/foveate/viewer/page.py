@@ -68,7 +68,7 @@ def _layer(number: int, layer: Layer, tile: int) -> dict[str, Any]:
         "maxLevel": TileGrid(layer.size, tile).max_level,
         "classes": [entry._asdict() for entry in layer.classes],
         "looks": [look._asdict() for look in layer.looks],
-        "tone": layer.tone and layer.tone._asdict(),
+        "tone": layer.tone and {**layer.tone._asdict(), "contrasts": [one._asdict() for one in layer.tone.contrasts]},
         "scale": layer.scale and layer.scale._asdict(),
     }
 

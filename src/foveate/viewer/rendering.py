@@ -71,6 +71,17 @@ def _source(reader: ImageReader, downsample: float) -> tuple[Callable[[Window], 
     return lambda window: reader._read_level(level, window), levels[level]
 
 
+class Contrast(NamedTuple):
+    """Which values of a picture, or of one of its bands, are drawn black and white at first."""
+
+    name: str = ""  # of the band; empty of all bands together
+    values: tuple[float, ...] = tuple(map(float, range(256)))  # of the codes 0 to 255 of its tiles, rising
+    # Shares of the codes, of which the values become black and white: at first, and to show all that was seen.
+    black: float = 0
+    white: float = 1
+    whole: tuple[float, float] = (0, 1)
+
+
 class Rendering(NamedTuple):
     """How a layer's tiles are made."""
 
@@ -80,24 +91,26 @@ class Rendering(NamedTuple):
     fine: bool = False  # whether a JPEG keeps more, as its codes are spread wider when shown
 
 
-def picture(path: Path, bands: Sequence[int], values: Sequence[float]) -> Rendering:
+def picture(path: Path, bands: Sequence[int], contrasts: Sequence[Contrast]) -> Rendering:
     """An image as colours, each the mean over its pixel; the lowest code where no value means something.
 
     Args:
         path: the image.
         bands: 1-based numbers of the bands that are red, green and blue.
-        values: of the codes 0 to 255, rising; beyond them codes are clipped.
+        contrasts: one of all bands, or one of each; beyond its values codes are clipped.
     """
-    wanted, known_values = [band - 1 for band in bands], np.asarray(values, np.float64)
-    plain = np.array_equal(known_values, np.arange(256))
+    tables, codes = np.array([one.values for one in contrasts]), np.arange(256)
+    plain = bool((tables == codes).all())
 
     def draw(open_reader: OpenReader, window: Window, size: Size) -> Pixels:
         pixels, known = open_reader(path).read_known(window, size)
-        pixels = pixels[wanted] if known is None else np.where(known[wanted], pixels[wanted], known_values[0])
-        if pixels.dtype != np.uint8 or not plain:
-            finite = np.nan_to_num(pixels.astype(np.float64), nan=known_values[0])
-            pixels = np.rint(np.interp(finite, known_values, np.arange(256))).astype(np.uint8)
-        return np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
+        shown = np.empty((*pixels.shape[1:], len(bands)), np.uint8)
+        for place, (band, meant) in enumerate(zip(bands, np.broadcast_to(tables, (len(bands), 256)), strict=True)):
+            one = pixels[band - 1] if known is None else np.where(known[band - 1], pixels[band - 1], meant[0])
+            if one.dtype != np.uint8 or not plain:
+                one = np.rint(np.interp(np.nan_to_num(one.astype(np.float64), nan=meant[0]), meant, codes))
+            shown[..., place] = one
+        return shown
 
     return Rendering(draw, (path,), "jpg", fine=not plain)
 

@@ -15,7 +15,7 @@ from foveate.errors import ConfigError, translated
 from foveate.geometry import DoubleArray, Size, Window
 from foveate.viewer import rendering as draw
 from foveate.viewer.inputs import RasterFacts
-from foveate.viewer.rendering import NOT_COUNTED, Rendering, read_nearest
+from foveate.viewer.rendering import NOT_COUNTED, Contrast, Rendering, read_nearest
 
 # Okabe and Ito, for classes without a colour of their own.
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
@@ -79,12 +79,8 @@ class Scale(NamedTuple):
 class Tone(NamedTuple):
     """How bright a picture is drawn at first."""
 
-    values: tuple[float, ...] = tuple(map(float, range(256)))  # of the codes 0 to 255 of its tiles, rising
-    # Shares of the codes, of which the values become black and white: at first, and to show all that was seen.
-    black: float = 0
-    white: float = 1
+    contrasts: tuple[Contrast, ...] = (Contrast(),)  # one for all bands, or one for each of red, green and blue
     gamma: float = 1  # above 1 lifts what is dark
-    whole: tuple[float, float] = (0, 1)
 
 
 class Look(NamedTuple):
@@ -262,35 +258,49 @@ def image_layer(facts: RasterFacts, bands: Sequence[int] | None) -> Layer:
     """The layer of an image; its first three bands when none are given."""
     chosen = bands_shown(facts, bands)
     tone = _tone(facts, chosen)
-    picture = draw.picture(facts.path, chosen if len(chosen) == 3 else chosen * 3, tone.values)
+    picture = draw.picture(facts.path, chosen * (3 // len(chosen)), tone.contrasts)
     return Layer("image", "Image", picture, facts.size, tone=tone, shown=True)
 
 
 def _tone(facts: RasterFacts, bands: Sequence[int]) -> Tone:
-    """Bytes as they are, unless all are dark; others from the 2nd to the 98th percentile, or to rare bright values."""
-    if facts.dtype == np.uint8:
-        return _tone_of_bytes(facts, bands)
+    """One contrast for the colours of a picture, which it would shift otherwise; each other band has its own.
+
+    Bytes stay as they are, unless all are dark.
+    """
+    if facts.dtype == np.uint8 and facts.stored_levels == 0 and facts.size.pixels > LARGE:
+        return Tone()  # it would be decoded once more
+    names = [facts.band_names[band - 1] if any(facts.band_names) else "" for band in bands]
+    colours = {*names} == {"red", "green", "blue"} or (facts.dtype == np.uint8 and not any(names))
     seen = _sampled(facts, bands)
-    values = draw.spread(seen, facts.dtype)
+    if len(bands) == 1 or colours:
+        names, seen = [""], [np.concatenate(seen)]
+    else:
+        names = [name or f"band {band}" for name, band in zip(names, bands, strict=True)]
+    contrast = _of_bytes if facts.dtype == np.uint8 else _stretched
+    found = [contrast(name, one, facts.dtype) for name, one in zip(names, seen, strict=True)]
+    return Tone(tuple(one for one, _ in found), min(gamma for _, gamma in found))
+
+
+def _stretched(name: str, seen: DoubleArray, dtype: np.dtype[Any]) -> tuple[Contrast, float]:
+    """From the 2nd to the 98th percentile, or to rare bright values; and the gamma."""
+    values = draw.spread(seen, dtype)
     if not seen.size:
-        return Tone(tuple(values))
+        return Contrast(name, tuple(values)), 1
     black, middle, white, bright = np.percentile(seen, [2, 50, 98, 99.9])
     if bright - white > _SPARSE * (white - black):
         white = bright  # cells on a dark ground: not the noise of the ground
     ends = [black, white if white > black else seen.max(), seen.min(), seen.max()]
     first, last, low, high = (float(share) for share in np.interp(ends, values, np.linspace(0, 1, 256)))
-    return Tone(tuple(values), first, max(last, first + _APART), _gamma(middle, black, white), (low, high))
+    return Contrast(name, tuple(values), first, max(last, first + _APART), (low, high)), _gamma(middle, black, white)
 
 
-def _tone_of_bytes(facts: RasterFacts, bands: Sequence[int]) -> Tone:
-    if facts.stored_levels == 0 and facts.size.pixels > LARGE:
-        return Tone()  # it would be decoded once more
-    shares = _sampled(facts, bands) / 255
+def _of_bytes(name: str, seen: DoubleArray, dtype: np.dtype[Any]) -> tuple[Contrast, float]:
+    shares = seen / np.iinfo(dtype).max
     if not shares.size or np.percentile(shares, 98) > _DARK:
-        return Tone()
+        return Contrast(name), 1
     black, middle, white = np.percentile(shares, [2, 50, 98])
     white = max(white, black + _APART)
-    return Tone(black=float(black), white=float(white), gamma=_gamma(middle, black, white))
+    return Contrast(name, black=float(black), white=float(white)), _gamma(middle, black, white)
 
 
 def _gamma(middle: float, black: float, white: float) -> float:
@@ -299,14 +309,12 @@ def _gamma(middle: float, black: float, white: float) -> float:
     return float(min(np.log(share) / np.log(_MIDDLE), 2))
 
 
-def _sampled(facts: RasterFacts, bands: Sequence[int]) -> DoubleArray:
-    """Values that mean something, of the whole image, or of its middle where the whole would take long to read."""
+def _sampled(facts: RasterFacts, bands: Sequence[int]) -> list[DoubleArray]:
+    """Values of each band that mean something, of the whole image, or of its middle if that would take long to read."""
     window = Window.of(facts.size)
     if facts.stored_levels <= 1 and facts.size.pixels > LARGE:
         window = window.centred(_SAMPLE)
     with open_image(facts.path) as reader:
         pixels, there = reader.read_known(window, _at_most(_SAMPLE, window.size))
-    wanted = [band - 1 for band in bands]
-    known = pixels[wanted] if there is None else pixels[wanted][there[wanted]]
-    values: DoubleArray = known.reshape(-1).astype(np.float64)
-    return values[np.isfinite(values)]
+    known = (pixels[band - 1] if there is None else pixels[band - 1][there[band - 1]] for band in bands)
+    return [values[np.isfinite(values)] for values in (one.reshape(-1).astype(np.float64) for one in known)]

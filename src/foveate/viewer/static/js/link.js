@@ -18,7 +18,7 @@ export function hashOf(view) {
   parts.set("y", view.y.toFixed(1));
   parts.set("w", view.width.toFixed(1));
   parts.set("layers", layerParts().join(","));
-  if (firstOf("image")) parts.set("tone", toneOf(state.tone).map((value) => Number(value.toFixed(3))).join("~"));
+  if (firstOf("image")) parts.set("tone", [...state.tone.ends.flat(), state.tone.gamma].map((value) => Number(value.toFixed(3))).join("~"));
   if (state.side) parts.set("side", "1");
   if (scene.predictions.length) parts.set("show", state.predictions.join("~"));
   return `#${parts.toString().replaceAll("%7E", "~").replaceAll("%2C", ",")}`;
@@ -43,13 +43,12 @@ function readPredictions(text) {
   if (numbers.length === 2 && numbers.every(known)) state.predictions = numbers;
 }
 
-function toneOf({ black, white, gamma }) {
-  return [black, white, gamma];
-}
-
 function readTone(text) {
-  const [black, white, gamma] = text.split("~").map(Number);
-  if (black >= 0 && black < white && white <= 1 && gamma >= 0.1 && gamma <= 10) state.tone = { black, white, gamma };
+  const numbers = text.split("~").map(Number);
+  const gamma = numbers.pop();
+  const ends = state.tone.ends.map((_, place) => numbers.slice(2 * place, 2 * place + 2));
+  const known = numbers.length === 2 * ends.length && ends.every(([black, white]) => black >= 0 && black < white && white <= 1);
+  if (known && gamma >= 0.1 && gamma <= 10) state.tone = { ends, gamma };
 }
 
 /** Take over a part of an address; returns its view, or null where it names none that makes sense. */

@@ -5,10 +5,7 @@ export const scene = JSON.parse(document.getElementById("manifest").textContent)
 /** The windows that passed are outlined by the page itself, see windows.js. */
 export const WINDOWS = "windows";
 
-/** Pictures as they are in their tiles. */
-export const plainTone = { black: 0, white: 1, gamma: 1 };
-
-/** The value of the file that a share of the codes stands for. */
+/** The value of the file that a share of the codes of a contrast stands for. */
 export function valueAt({ values }, share) {
   const at = share * (values.length - 1);
   const code = Math.min(Math.floor(at), values.length - 2);

@@ -37,23 +37,22 @@ class Painter {
   }
 }
 
-/** Pictures, in a tone {black, white, gamma}: shares of the codes that become black and white, and a gamma above 0. */
+/** Pictures, in a tone {ends, gamma}: shares of the codes that become black and white, and a gamma above 0. */
 export class PicturePainter extends Painter {
-  /** Of a layer whose codes mean {values}. */
-  constructor(codes) {
+  /** Of a layer with one contrast for all colours, or one for each. */
+  constructor({ contrasts }) {
     super();
-    this.codes = codes;
+    this.contrasts = contrasts;
   }
 
   /** Show pictures in a tone; whether that is another one. */
-  show({ black, white, gamma }) {
-    const tone = [black, white, gamma].join();
+  show({ ends, gamma }) {
+    const tone = [ends, gamma].join();
     if (tone === this.tone) return false;
     this.tone = tone;
-    const [low, high] = [valueAt(this.codes, black), valueAt(this.codes, white)];
-    const share = (value) => Math.min(Math.max((value - low) / (high - low), 0), 1);
-    this.curve = Uint8ClampedArray.from(this.codes.values, (value) => 255 * share(value) ** (1 / gamma));
-    this.plain = this.curve.every((shown, byte) => shown === byte);
+    const curves = this.contrasts.map((contrast, place) => curveOf(contrast, ends[place], gamma));
+    this.curves = [0, 1, 2].map((colour) => curves[colour % curves.length]);
+    this.plain = this.curves.every((curve) => curve.every((shown, byte) => shown === byte));
     return true;
   }
 
@@ -71,17 +70,25 @@ export class PicturePainter extends Painter {
   paintPixels(context, { width, height }) {
     const image = context.getImageData(0, 0, width, height);
     const { data } = image;
-    for (let i = 0; i < data.length; i += 1) if (i % 4 !== 3) data[i] = this.curve[data[i]];
+    for (let i = 0; i < data.length; i += 1) if (i % 4 !== 3) data[i] = this.curves[i % 4][data[i]];
     context.putImageData(image, 0, 0);
   }
 
   /** For pages from a disk, which may not read the pixels of pictures: the same by a filter of the browser. */
   paintFiltered(context, picture) {
-    const values = Array.from(this.curve, (byte) => (byte / 255).toFixed(4)).join(" ");
-    for (const part of document.querySelectorAll("#tone feComponentTransfer > *")) part.setAttribute("tableValues", values);
+    document.querySelectorAll("#tone feComponentTransfer > *").forEach((part, colour) => {
+      part.setAttribute("tableValues", Array.from(this.curves[colour], (byte) => (byte / 255).toFixed(4)).join(" "));
+    });
     context.filter = "url(#tone)";
     context.drawImage(picture, 0, 0);
   }
+}
+
+/** How bright each code of a contrast is, 0 to 255. */
+function curveOf(contrast, [black, white], gamma) {
+  const [low, high] = [valueAt(contrast, black), valueAt(contrast, white)];
+  const share = (value) => Math.min(Math.max((value - low) / (high - low), 0), 1);
+  return Uint8ClampedArray.from(contrast.values, (value) => 255 * share(value) ** (1 / gamma));
 }
 
 /** Codes, in the colours of their layer; filled, or only along the borders of classes. */

@@ -1,6 +1,6 @@
 // What is shown at present. Whoever changes it calls `changed`; whoever draws it listens.
 
-import { firstOf, hasAreas, kinds, layersOf, plainTone, scene } from "./manifest.js";
+import { firstOf, hasAreas, kinds, layersOf, scene } from "./manifest.js";
 
 const listeners = [];
 
@@ -8,15 +8,15 @@ export const state = {
   // By kind: whether it is on, its opacity from 0 to 1, the codes of hidden classes, which option is shown, and whether
   // areas are outlined only.
   layers: Object.fromEntries(kinds().map((kind) => [kind, initial(kind)])),
-  // Of the image, in shares of the codes of its tiles: what is black, what is white; and gamma.
+  // Of the image: what is black and what is white, in shares of the codes of its tiles, by contrast; and gamma.
   tone: firstTone(firstOf("image")?.tone),
   side: scene.predictions.length > 1,
   // The prediction of the left and the right half; -1 is the image alone.
   predictions: scene.predictions.length > 1 ? [0, 1] : [scene.predictions.length - 1, scene.predictions.length - 1],
 };
 
-function firstTone({ black, white, gamma } = plainTone) {
-  return { black, white, gamma };
+function firstTone({ contrasts, gamma } = { contrasts: [], gamma: 1 }) {
+  return { ends: contrasts.map(({ black, white }) => [black, white]), gamma };
 }
 
 function initial(kind) {

@@ -1,70 +1,77 @@
 // Contrast and gamma of the image: which values become black and white, and how bright those between are.
 
 import { el } from "./dom.js";
-import { plainTone, valueAt } from "./manifest.js";
+import { valueAt } from "./manifest.js";
 import { changed, onChange, state } from "./state.js";
 
 const APART = 0.01; // black and white
 const GAMMA_BASE = 5; // gamma goes from its inverse to this
-
-const limit = (value, low, high) => Math.min(Math.max(value, low), high);
-
-/** By name: its label, the range of its slider, and from the slider to the tone and back. */
-const CONTROLS = {
-  black: { label: "Black", range: [0, 100], read: (at) => limit(at / 100, 0, 1 - APART), write: (value) => 100 * value },
-  white: { label: "White", range: [0, 100], read: (at) => limit(at / 100, APART, 1), write: (value) => 100 * value },
-  gamma: { label: "Gamma", range: [-100, 100], read: (at) => GAMMA_BASE ** (at / 100), write: (value) => (100 * Math.log(value)) / Math.log(GAMMA_BASE) },
-};
+const ENDS = ["black", "white"];
+const COLOURS = ["Red", "Green", "Blue"];
 
 /** A value of the file in words, as exact as the codes are. */
-function valueText({ values, whole }, share) {
-  const value = valueAt({ values }, share);
-  const range = valueAt({ values }, whole[1]) - valueAt({ values }, whole[0]);
+function valueText(contrast, share) {
+  const value = valueAt(contrast, share);
+  const range = valueAt(contrast, contrast.whole[1]) - valueAt(contrast, contrast.whole[0]);
   return range >= 20 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
 }
 
-function shownText(name, tone) {
-  return name === "gamma" ? state.tone.gamma.toFixed(2) : valueText(tone, state.tone[name]);
-}
-
-/** Black stays below white: what is moved pushes the other one. */
-function set(name, value) {
-  const tone = { ...state.tone, [name]: value };
-  if (name === "black") tone.white = Math.max(tone.white, tone.black + APART);
-  if (name === "white") tone.black = Math.min(tone.black, tone.white - APART);
+function setTone(tone) {
   state.tone = tone;
   changed();
 }
 
-function slider(name, layer) {
-  const { label, range: [min, max], read, write } = CONTROLS[name];
-  const output = el("output", { class: "number", for: `tone-${name}` });
-  const input = el("input", { type: "range", id: `tone-${name}`, min, max, step: 0.5, "aria-label": `${label} of the image`,
-    oninput: () => set(name, read(Number(input.value))) });
+/** Black stays below white: what is moved pushes the other one. */
+function setEnd(place, end, share) {
+  const ends = state.tone.ends.map((pair) => [...pair]);
+  const limits = [[0, 1 - APART], [APART, 1]][end];
+  ends[place][end] = Math.min(Math.max(share, limits[0]), limits[1]);
+  ends[place][1 - end] = end ? Math.min(ends[place][0], ends[place][1] - APART) : Math.max(ends[place][1], ends[place][0] + APART);
+  setTone({ ...state.tone, ends });
+}
+
+/** A slider: what it is called, its lowest place up to 100, what moving it does, its place now, and that in words. */
+function slider({ id, label, of, min, move, place, text }) {
+  const output = el("output", { class: "number", for: id });
+  const input = el("input", { type: "range", id, min, max: 100, step: 0.5, "aria-label": `${label} of ${of}`,
+    oninput: () => move(Number(input.value) / 100) });
   onChange(() => {
-    input.value = write(state.tone[name]);
-    output.textContent = shownText(name, layer.tone);
+    input.value = 100 * place();
+    output.textContent = text();
     input.setAttribute("aria-valuetext", output.textContent);
   });
   return el("div", { class: "slider" }, el("span", {}, label), input, output);
 }
 
+/** The two ends of a contrast; of a band's own under its name. */
+function contrastControls(contrast, place) {
+  const title = contrast.name ? [el("p", { class: "hint" }, `${COLOURS[place]}: ${contrast.name}`)] : [];
+  const sliders = ENDS.map((name, end) => slider({
+    id: contrast.name ? `tone-${name}-${place + 1}` : `tone-${name}`, label: end ? "White" : "Black", of: contrast.name || "the image", min: 0,
+    move: (share) => setEnd(place, end, share), place: () => state.tone.ends[place][end],
+    text: () => valueText(contrast, state.tone.ends[place][end]),
+  }));
+  return [...title, ...sliders];
+}
+
+const gammaControl = () => slider({
+  id: "tone-gamma", label: "Gamma", of: "the image", min: -100,
+  move: (share) => setTone({ ...state.tone, gamma: GAMMA_BASE ** share }),
+  place: () => Math.log(state.tone.gamma) / Math.log(GAMMA_BASE), text: () => state.tone.gamma.toFixed(2),
+});
+
 function preset(label, title, tone) {
-  const run = () => {
-    state.tone = { ...tone };
-    changed();
-  };
-  return el("button", { type: "button", class: "preset", title, onclick: run }, label);
+  return el("button", { type: "button", class: "preset", title, onclick: () => setTone(tone) }, label);
 }
 
 /** Sliders for the image, and the ways back. */
 export function toneControls(layer) {
-  const { black, white, gamma, whole, values } = layer.tone;
-  const bytes = values.every((value, code) => value === code);
-  return el("div", { class: "tone" }, ...Object.keys(CONTROLS).map((name) => slider(name, layer)),
+  const { contrasts, gamma } = layer.tone;
+  const bytes = contrasts.every(({ values }) => values.every((value, code) => value === code));
+  return el("div", { class: "tone" }, ...contrasts.flatMap(contrastControls), gammaControl(),
     el("div", { class: "presets" },
-      preset("Automatic", "As chosen from the values of the image", { black, white, gamma }),
+      preset("Automatic", "As chosen from the values of the image", { ends: contrasts.map(({ black, white }) => [black, white]), gamma }),
       bytes
-        ? preset("As stored", "No change of contrast or gamma", plainTone)
-        : preset("All values", "From the lowest to the highest value that was seen", { black: whole[0], white: whole[1], gamma: 1 })));
+        ? preset("As stored", "No change of contrast or gamma", { ends: contrasts.map(() => [0, 1]), gamma: 1 })
+        : preset("All values", "From the lowest to the highest value that was seen", { ends: contrasts.map(({ whole }) => whole), gamma: 1 })));
 }
