@@ -199,6 +199,9 @@ def tile_starts(length: int, side: int, stride: int) -> range:
     return range(0, stride * (max(0, ceil_div(length - side, stride)) + 1), stride)
 
 
+# Polygons are drawn on pixels that lie this much lower, as GDAL counts a centre on a steep border of two polygons to
+# the left one, but on a level border to both. More than the rounding of coordinates, and less than anybody draws.
+LOWER = 2.0**-28
 # Where pyramids end: smaller levels are read from this one.
 SMALLEST_LEVEL = 256
 

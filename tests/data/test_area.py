@@ -74,6 +74,21 @@ def test_a_region_holds_the_pixels_whose_centres_it_holds():
         assert np.array_equal(region.inside(window), whole[window.within(Window.of(SIZE))])
 
 
+def test_a_centre_on_an_edge_is_in_one_of_the_polygons_that_share_it_and_in_a_hole_or_around_it():
+    """With corners on centres of pixels, as programs draw them."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        corners = rng.integers(2, 38, (7, 2)) / 2
+        angles = np.arctan2(*(corners - corners.mean(axis=0)).T)
+        ring = corners[angles.argsort()]
+        around = [(0, 0), (20, 0), (20, 20), (0, 20)]
+        one, rest = (Polygons([outline(*rings)]).inside(Window(0, 0, 20, 20)) for rings in ([ring], [around, ring]))
+        assert (one ^ rest).all()
+    square = Polygons([outline([(2.5, 2.5), (5.5, 2.5), (5.5, 5.5), (2.5, 5.5)])])
+    rows, cols = np.nonzero(square.inside(Window(0, 0, 9, 9)))
+    assert (rows.min(), rows.max(), cols.min(), cols.max()) == (2, 4, 3, 5)
+
+
 @pytest.mark.parametrize("kind", ["pixels", "crs", "named", "lonlat"])
 def test_coordinates_lead_to_the_same_pixels(tmp_path, kind):
     crs = rasterio.CRS.from_epsg(32633)

@@ -16,7 +16,7 @@ from foveate.config_base import ConfigTree
 from foveate.data.place import Ring, named_system, outlines_on
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, translated
-from foveate.geometry import BoolArray, ByteArray, Coordinates, Raster, Size, Window, ceil_div, ceil_to, windows_over
+from foveate.geometry import LOWER, BoolArray, ByteArray, Coordinates, Size, Window, ceil_div, ceil_to, windows_over
 from foveate.texts import read_json
 from foveate.types import Tissue
 
@@ -91,7 +91,7 @@ def is_slide(image: ImageReader) -> bool:
     return in_colour and small and image.georeference is None
 
 
-def saturation_of(pixels: Raster) -> ByteArray:
+def saturation_of(pixels: ByteArray) -> ByteArray:
     """Saturation (h, w), 0 to 255, of red, green and blue (3, h, w): (largest - smallest) / largest, 0 of black."""
     largest, smallest = pixels.max(axis=0), pixels.min(axis=0)
     share = (largest - smallest) / np.maximum(largest, 1).astype(np.float32)
@@ -125,7 +125,7 @@ def _without_small(mask: BoolArray) -> BoolArray:
 
 
 class Polygons:
-    """The pixels whose centres lie in any of some polygons; the `note` says what was taken for granted of them."""
+    """The pixels whose centres lie in any polygon, or on its right or upper edge; the `note` says what was guessed."""
 
     def __init__(self, outlines: Sequence[Outline], note: str = "") -> None:
         self.note = note
@@ -160,7 +160,7 @@ class Polygons:
             part = tile.intersection(window)
             shapes = self._near(tile)
             if part is not None and shapes:
-                place = rasterio.Affine(1, 0, left, 0, 1, top)
+                place = rasterio.Affine(1, 0, left, 0, 1, top + LOWER)
                 drawn = rasterio.features.rasterize(shapes, (_TILE, _TILE), transform=place, dtype="uint8")
                 result[part.within(window)] = drawn[part.within(tile)] > 0
         return result

@@ -26,7 +26,7 @@ from foveate.data.readers import open_image
 from foveate.data.readers.base import BAND, Address, band_files, is_pattern
 from foveate.data.readers.pyramid import sampled
 from foveate.errors import DatasetError, FoveateError
-from foveate.geometry import IGNORE, Array, BoolArray, Size, Window
+from foveate.geometry import IGNORE, LOWER, Array, BoolArray, Size, Window
 
 _IMAGES = ("images", "image", "imgs", "img")
 _LABELS = ("masks", "labels", "annotations", "mask", "label", "gt")
@@ -241,9 +241,8 @@ class Survey:
                 wide, share = 2 * (one.area / np.pi) ** 0.5, one.area / image.size.pixels
                 self._found["" if label is None else str(label)].add(image.name, lower, one.area, share, [wide])
             if label is not None:
-                several += rasterio.features.rasterize(
-                    outlines, several.shape, transform=rasterio.Affine.scale(step), dtype="uint8"
-                )
+                place = rasterio.Affine(step, 0, 0, 0, step, LOWER * step)
+                several += rasterio.features.rasterize(outlines, several.shape, transform=place, dtype="uint8")
         self._drawn += (several > 0).sum(), (several > 1).sum()
 
 

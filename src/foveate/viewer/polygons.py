@@ -12,7 +12,7 @@ from foveate.data import VectorsConfig, open_image
 from foveate.data.labels.shapes import read_shapes
 from foveate.data.labels.vector import in_pixels
 from foveate.errors import DatasetError
-from foveate.geometry import Array, ByteArray, IntArray, Size, Window
+from foveate.geometry import LOWER, Array, ByteArray, IntArray, Size, Window
 from foveate.viewer.inputs import RasterFacts
 from foveate.viewer.rendering import NO, NOT_COUNTED, YES, OpenReader, Pixels, Rendering
 from foveate.viewer.scene import ClassEntry, category
@@ -61,7 +61,7 @@ class Polygons:
         parts, codes = shapely.clip_by_rect(self.geometries[large], *rim.bounds), self.codes[large]
         if across > 1:  # a border of a million corners is no finer than the pixels of the tile
             parts = shapely.simplify(parts, across / 2, preserve_topology=False)
-        transform = rasterio.Affine(across, 0, window.left, 0, down, window.top)
+        transform = rasterio.Affine(across, 0, window.left, 0, down, window.top + LOWER * down)
         drawn = _drawn(parts, codes, size, transform)
         if border:
             borders = _drawn(shapely.boundary(parts), codes + np.uint8(border), size, transform)

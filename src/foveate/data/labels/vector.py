@@ -17,7 +17,7 @@ from foveate.data.labels.shapes import TABLES, Bounds, Shapes, Table, read_shape
 from foveate.data.place import MIRRORED, counts_down, pixel_transform
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import ConfigError, DatasetError, translated
-from foveate.geometry import IGNORE, Array, BoolArray, ByteArray, Coordinates, IntArray, LabelArray
+from foveate.geometry import IGNORE, LOWER, Array, BoolArray, ByteArray, Coordinates, IntArray, LabelArray
 
 # Drawn at once, at the same places whatever is asked for, so that a centre on a border is always in or always out.
 _TILE = 512
@@ -70,7 +70,7 @@ class VectorLabels:
         draw = partial(
             rasterio.features.rasterize,
             out_shape=(_TILE, _TILE),
-            transform=rasterio.Affine(1, 0, left, 0, 1, top),
+            transform=rasterio.Affine(1, 0, left, 0, 1, top + LOWER),
             dtype="uint8",
         )
         result: LabelArray = np.full((_TILE, _TILE), self._unlabelled, self.membership.dtype)
