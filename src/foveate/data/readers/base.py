@@ -1,7 +1,9 @@
 """What readers share: where an image is, how it is opened, which of its values mean something, and limits."""
 
+import logging
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +188,32 @@ def representable(value: float | None, dtype: np.dtype[Any]) -> tuple[float, ...
         return (float(value),)
     limits = np.iinfo(dtype)
     return (int(value),) if float(value).is_integer() and limits.min <= value <= limits.max else ()
+
+
+_said = threading.local()
+
+
+def damage_said() -> str:
+    """What libjpeg said of tiles of a TIFF in this thread since this was asked last; empty for nothing.
+
+    It makes up the rest of a tile that breaks off, or is garbled in a way that it sees. GDAL only warns of that, and
+    rasterio only logs it.
+    """
+    text: str = _said.__dict__.pop("text", "")
+    return text
+
+
+def _listen(record: logging.LogRecord) -> bool:
+    """Other warnings of libjpeg, and of bytes that it skips, are about files that are whole."""
+    _, _, text = record.getMessage().rpartition("JPEGLib:")
+    damage = text.startswith(("Premature end", "Corrupt JPEG data")) and "extraneous bytes" not in text
+    if damage:
+        _said.text = text
+    return not damage
+
+
+for _logger in ("rasterio._err", "rasterio._env"):
+    logging.getLogger(_logger).addFilter(_listen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.warp import transform as warp
 
 from foveate.data.readers._gdal_checks import check_opened, drivers_for
-from foveate.data.readers.base import Address, OpenOptions, first_bytes, redacted, representable
+from foveate.data.readers.base import Address, OpenOptions, damage_said, first_bytes, redacted, representable
 from foveate.data.readers.pyramid import ImageReader
 from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError, reason_of
 from foveate.geometry import BoolArray, DoubleArray, Georeference, Raster, Resolution, Size, Window
@@ -92,18 +92,24 @@ def _open(path: str, **options: Any) -> Any:
 def reading(path: Path | str, window: Window | None = None) -> Iterator[None]:
     """Turn GDAL's errors into `ImageReadError` naming the file and the window.
 
-    By default libjpeg only warns about a truncated file, and GDAL's fast way of decoding a whole PNG does not even do
-    that: both return what is missing as grey or zero. PNG and JPEG must be opened within this context too.
+    By default libjpeg only warns about a truncated file or tile, and GDAL's fast way of decoding a whole PNG does not
+    even do that: both return what is missing as grey or zero. PNG and JPEG must be opened within this context too.
     """
+    damage_said()  # before
     try:
         with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PNG_WHOLE_IMAGE_OPTIM=False, **_SAFE):
             yield
     except FoveateError:
         raise
     except Exception as error:  # GDAL's own, and what is raised about metadata of any content
-        place = f" at {window}" if window else ""
-        reason = redacted(reason_of(error.__cause__ or error))
-        raise ImageReadError(f"could not read {path}{place}: {reason}; the file is damaged or incomplete") from error
+        raise _damaged(path, window, redacted(reason_of(error.__cause__ or error))) from error
+    if damage := damage_said():
+        raise _damaged(path, window, damage)
+
+
+def _damaged(path: Path | str, window: Window | None, reason: str) -> ImageReadError:
+    place = f" at {window}" if window else ""
+    return ImageReadError(f"could not read {path}{place}: {reason}; the file is damaged or incomplete")
 
 
 class GdalReader(ImageReader):
@@ -121,10 +127,7 @@ class GdalReader(ImageReader):
             raise UnsupportedImageError(f"{dataset.name} has no band of real numbers (bands: {found})")
         self._indexes, self.bands, self.dtype = indexes, len(indexes), dtype
         self.format, self.size = dataset.driver, Size(*dataset.shape)
-        self.alpha, self.palette = (
-            ColorInterp.alpha in colours,
-            ColorInterp.palette in colours,
-        )
+        self.alpha, self.palette = ColorInterp.alpha in colours, ColorInterp.palette in colours
         self._by_mask = options.use_nodata and _by_mask(dataset, options.bands or ())
         said = dataset.nodatavals if options.use_nodata else (None,) * dataset.count
         self.nodata = tuple(representable(said[index - 1], dtype) for index in indexes)

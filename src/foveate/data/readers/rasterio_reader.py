@@ -6,7 +6,7 @@ reads the pixels: the pages of a level are put together as a VRT in memory, a ba
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -22,7 +22,7 @@ from foveate.data.readers.array import ArrayReader, padded, planes_chosen
 from foveate.data.readers.base import PLAIN, Address, Known, OpenOptions, Plane, first_bytes
 from foveate.data.readers.gdal import BY_ROWS, GdalReader, open_dataset, open_made, read_valid, reading
 from foveate.data.readers.pyramid import ImageReader
-from foveate.errors import FoveateError, UnsupportedImageError
+from foveate.errors import FoveateError, ImageReadError, UnsupportedImageError
 from foveate.files import TemporaryFolder
 from foveate.geometry import BoolArray, Raster, Size, Window, halvings
 from foveate.tiff.raster import write_plain_pyramid
@@ -171,21 +171,15 @@ class RasterioReader(GdalReader):
     """
 
     def __init__(self, location: Address, options: OpenOptions = PLAIN) -> None:
-        self.path, self._location = location.path, location
-        self._datasets = [open_dataset(location)]
+        self.path, self._location, self._options = location.path, location, options
+        self._datasets, kind = self._opened()
         try:
-            stack = stack_in(self.dataset, location, options.plane)
-            if stack is None:
-                self._datasets = _pyramid(_levels(self.dataset, location))
-            else:
-                self.close()
-                self._datasets = _pyramid(list(_opened_stack(stack, location)))
             self._describe(self.dataset, options)
         except Exception:
             self.close()
             raise
-        self.format = self.format if stack is None else stack.format
-        self.handles = sum(1 if stack is None else level.count for level in self._datasets)
+        self.format = kind or self.format
+        self.handles = sum(level.count if kind else 1 for level in self._datasets)
         self.levels = tuple(Size(*level.shape) for level in self._datasets)
 
     @property
@@ -193,13 +187,35 @@ class RasterioReader(GdalReader):
         """The image as rasterio has it, at full resolution; closed with the reader."""
         return self._datasets[0]
 
+    def _opened(self) -> tuple[list[Any], str]:
+        """The levels, finest first; and the kind of the file, if they are spread over pages."""
+        dataset = open_dataset(self._location)
+        stack = stack_in(dataset, self._location, self._options.plane)
+        if stack is None:
+            return _pyramid(_levels(dataset, self._location)), ""
+        dataset.close()
+        return _pyramid(list(_opened_stack(stack, self._location))), stack.format
+
+    @contextmanager
+    def _opened_again(self) -> Iterator[None]:
+        """After an error: GDAL keeps what it made of a damaged tile, and would give that the next time."""
+        try:
+            yield
+        except ImageReadError:
+            with suppress(FoveateError):  # it may be gone
+                old, (self._datasets, _) = self._datasets, self._opened()
+                for dataset in old:
+                    dataset.close()
+            raise
+
     def _read_level(self, level: int, window: Window) -> Raster:
-        return self._pixels(self._datasets[level], self._indexes, window)
+        with self._opened_again():
+            return self._pixels(self._datasets[level], self._indexes, window)
 
     def _marked(self, level: int, window: Window) -> BoolArray | None:
         if not self._by_mask:
             return None
-        with reading(self.location, window):
+        with self._opened_again(), reading(self.location, window):
             return read_valid(self._datasets[level], window)
 
     def close(self) -> None:
