@@ -151,6 +151,18 @@ def test_colours_change_alike_and_repeatably(channels, dtype):
     assert (colours[:, 0] != location.overview[:, 0, 0]).any()
 
 
+def test_without_saturation_and_hue_each_channel_changes_by_itself():
+    """The contrast of colours is around the grey of all, which a bright stain would put into a dim one."""
+    stains = np.stack([np.full((HEIGHT, WIDTH), value) for value in (0.9, 0.2, 0.01)])
+    stains[:, ::2] *= 0.9
+    location = read(stains.astype(np.float32), MASK, (5, 5), channels=range(3))
+    for seed in range(5):
+        config = AugmentationConfig(orientations="none", color_jitter=(0, 0.5))
+        found = Augmentation(config, 1.0)(location, np.random.default_rng(seed)).patches
+        means = found.mean(dim=(-2, -1))
+        torch.testing.assert_close(means, location.patches.mean(dim=(-2, -1)), rtol=0.02, atol=0)
+
+
 def test_switches_do_not_change_what_is_drawn():
     plain = read(IMAGE, MASK, (5, 5))
     moved = Augmentation(AugmentationConfig(), 1.0)(plain, np.random.default_rng(3))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from foveate.data.readers import ArrayReader, open_image
@@ -124,6 +125,12 @@ def test_facts_of_an_image_in_memory():
     assert facts["width x height"].startswith("30 x 20")
     assert facts["bands"] == "3 x uint16"
     assert facts["georeference"] == "none"
+
+
+def test_facts_say_that_pixels_are_indices(tmp_path):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).quantize(4).save(tmp_path / "a.png")
+    with open_image(tmp_path / "a.png") as reader:
+        assert image_facts(reader)["bands"] == "1 x uint8, indices into a colour table"
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 60), (20, 300), (300, 20)])

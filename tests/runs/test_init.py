@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 from affine import Affine
 from rasterio.features import shapes as outlines_of
@@ -256,6 +257,25 @@ def test_sixteen_bits_and_other_bands_are_measured(here):
     assert data.scale == pytest.approx(5100, rel=0.1)
     assert data.mean[0] == pytest.approx(image.mean() * 20 / data.scale, rel=0.3)
     trained("toy.yaml", here / "run")
+
+
+@pytest.mark.parametrize(("names", "colours"), [(("DAPI", "FITC", "Cy5"), False), (("red", "green", "blue"), True)])
+def test_dim_stains_are_measured_and_not_mixed_with_bright_ones(here, names, colours):
+    """Saturation mixes the bands, and so does the contrast of colours."""
+    for seed, name in enumerate("abc"):
+        image, label = shapes(seed)
+        stains = image * np.array([200, 20, 1])[:, None, None] + 100
+        with rasterio.open(
+            write_image(here / "toy" / "images" / f"{name}.tif", stains.astype(np.uint16)), "r+"
+        ) as file:
+            file.descriptions = names
+        write_image(here / "toy" / "masks" / f"{name}.png", label)
+    data = init(here / "toy").config.data
+    assert data.augmentation.color_jitter == ((0.2, 0.2, 0.1) if colours else (0.2, 0.2))
+    for band, factor in enumerate((200, 20, 1)):
+        measured = np.concatenate([shapes(seed)[0][band].ravel() for seed in range(3)]) * float(factor)
+        assert data.mean[band] * data.scale == pytest.approx(measured.mean() + 100, rel=0.03)
+        assert data.std[band] * data.scale == pytest.approx(measured.std(), rel=0.03)
 
 
 def deep_with_a_border(folder, border, **profile):

@@ -33,7 +33,7 @@ def select_channels(reader: ImageReader, bands: list[int] | None, in_channels: i
         DatasetError: when the bands are not there, or their number is not the network's.
     """
     if reader.palette:
-        raise DatasetError(f"{reader.location} holds indices into a colour table; convert it to colours first")
+        raise DatasetError(f"{reader.location} holds indices into a colour table; first run gdal_translate -expand rgb")
     wanted = bands or list(range(1, reader.bands + 1))
     if max(wanted) > reader.bands:
         raise DatasetError(f"{reader.location} has {reader.bands} bands; data.bands asks for {wanted}")

@@ -269,6 +269,7 @@ class Augmentation:
     def __init__(self, config: AugmentationConfig, scale: float) -> None:
         self._config, self._scale = config, scale
         self._jitter: Callable[..., Any] | None = None
+        self._in_colour = len(config.color_jitter) > 2
         if config.color_jitter:
             self._jitter = import_module("torchvision.transforms.v2").ColorJitter(*config.color_jitter)
 
@@ -299,9 +300,12 @@ class Augmentation:
         )
 
     def _coloured(self, pixels: torch.Tensor) -> Any:
-        """As torchvision wants it: floats in [0, 1], and channels that are not colours as images of their own."""
+        """As torchvision wants it: floats in [0, 1], and channels that are no colours as images of their own.
+
+        The contrast of colours is around the grey of all three, which of stains is that of the brightest.
+        """
         values = pixels / self._scale if pixels.is_floating_point() else pixels
-        return import_module("torchvision.tv_tensors").Image(values if pixels.shape[-3] == 3 else values.unsqueeze(-3))
+        return import_module("torchvision.tv_tensors").Image(values if self._in_colour else values.unsqueeze(-3))
 
     def _raw(self, image: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
         values: torch.Tensor = image.as_subclass(torch.Tensor).reshape(original.shape)

@@ -160,7 +160,7 @@ class AugmentationConfig(Section):
             "horizontal" only swaps left and right, for scenes that are never upside down; "none" changes nothing.
         color_jitter: how much brightness, contrast, saturation and hue change, such as [0.2, 0.2, 0.1]; what is not
             given stays. Of the first three a factor is drawn from [1 - v, 1 + v], of the hue a shift from [-v, v], in
-            turns of the colour circle, at most 0.5.
+            turns of the colour circle, at most 0.5. Without saturation and hue each channel changes by itself.
     """
 
     orientations: Literal["d4", "flips", "horizontal", "none"] = "d4"

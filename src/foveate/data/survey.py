@@ -14,7 +14,7 @@ import rasterio.features
 import shapely
 from scipy import ndimage
 
-from foveate.data.channels import Kind, lone_value
+from foveate.data.channels import Kind, lone_value, select_channels
 from foveate.data.config import DataConfig
 from foveate.data.images import open_stored
 from foveate.data.labels.raster import CLASS, MaskFile
@@ -24,7 +24,7 @@ from foveate.data.labels.vector import in_pixels
 from foveate.data.manifest import data_files
 from foveate.data.readers import open_image
 from foveate.data.readers.base import BAND, Address, band_files, is_pattern
-from foveate.data.readers.pyramid import sampled
+from foveate.data.readers.pyramid import are_colours, sampled
 from foveate.errors import DatasetError, FoveateError
 from foveate.geometry import IGNORE, LOWER, Array, BoolArray, Size, Window
 
@@ -54,6 +54,7 @@ class ImageFacts(NamedTuple):
     dtype: str
     pixel_size: float | None  # metres, where known
     crs: str | None
+    in_colour: bool  # whether its bands are red, green and blue
 
     @property
     def sides(self) -> list[int]:
@@ -159,11 +160,12 @@ class Survey:
 
     def _facts(self, name: str, path: Path, labels: Path) -> ImageFacts:
         with open_stored(path, self._said) as image:
-            if image.palette:
-                raise DatasetError(f"{path} holds indices into a colour table; convert it to colours first")
-            kind, place = Kind.of(image, range(image.bands)), image.georeference
+            kind, place = Kind.of(image, select_channels(image, None, image.bands)), image.georeference
             crs = place.crs if place is not None and place.crs else None
-            return ImageFacts(name, path, labels, image.size, kind.bands, kind.dtype.name, kind.pixel_size, crs)
+            in_colour = kind.bands == 3 and are_colours(kind.names, kind.dtype)
+            return ImageFacts(
+                name, path, labels, image.size, kind.bands, kind.dtype.name, kind.pixel_size, crs, in_colour
+            )
 
     def _look_at_values(self) -> None:
         parts = []

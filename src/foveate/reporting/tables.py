@@ -166,7 +166,8 @@ def image_facts(reader: ImageReader) -> dict[str, str]:
 
 def _bands(reader: ImageReader) -> str:
     names = f": {', '.join(name or '-' for name in reader.band_names)}" if any(reader.band_names) else ""
-    return f"{reader.bands} x {reader.dtype}" + (" and alpha" if reader.alpha else "") + names
+    more = " and alpha" if reader.alpha else ", indices into a colour table" if reader.palette else ""
+    return f"{reader.bands} x {reader.dtype}{more}{names}"
 
 
 def _georeference(reader: ImageReader) -> str:

@@ -186,8 +186,8 @@ class Draft(Choices):
         channels = max(seen.bands, 3) if seen.bands == 1 else seen.bands
         mean, std = ([values[0]] * channels if seen.bands == 1 else values for values in (seen.mean, seen.std))
         yield f"  scale: {scale:g}  # divides the values; the largest one found"
-        yield f"  mean: {[round(value / scale, 4) for value in mean]}  # measured after the division"
-        yield f"  std: {[round(max(value / scale, 1e-4), 4) for value in std]}"
+        yield f"  mean: {[float(f'{value / scale:.4g}') for value in mean]}  # measured after the division"
+        yield f"  std: {[float(f'{max(value / scale, 1e-6):.4g}') for value in std]}"
 
     def _sampling(self) -> Iterator[str]:
         rarest = min(self.shares, key=lambda name: self.shares[name])
@@ -197,7 +197,8 @@ class Draft(Choices):
         if self._is_slide():
             yield "  tissue: auto  # training places lie on tissue"
         orientations, why = orientations_of(self.seen)
-        jitter = f", color_jitter: [0.2, 0.2{', 0.1' if self.seen.bands == 3 else ''}]" if self.seen.low >= 0 else ""
+        in_colour = all(image.in_colour for image in self.seen.images)
+        jitter = f", color_jitter: [0.2, 0.2{', 0.1' if in_colour else ''}]" if self.seen.low >= 0 else ""
         yield f"  augmentation: {{orientations: {orientations}{jitter}}}  # {why}"
 
     def _foveation(self) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import colormaps, colors
 
 from foveate.data import ClassConfig, Georeference, Resolution, VectorsConfig, open_image
+from foveate.data.readers.pyramid import are_colours
 from foveate.errors import ConfigError, translated
 from foveate.geometry import DoubleArray, Size, Window
 from foveate.viewer import rendering as draw
@@ -270,9 +271,8 @@ def _tone(facts: RasterFacts, bands: Sequence[int]) -> Tone:
     if facts.dtype == np.uint8 and facts.stored_levels == 0 and facts.size.pixels > LARGE:
         return Tone()  # it would be decoded once more
     names = [facts.band_names[band - 1] if any(facts.band_names) else "" for band in bands]
-    colours = {*names} == {"red", "green", "blue"} or (facts.dtype == np.uint8 and not any(names))
     seen = _sampled(facts, bands)
-    if len(bands) == 1 or colours:
+    if len(bands) == 1 or are_colours(names, facts.dtype):
         names, seen = [""], [np.concatenate(seen)]
     else:
         names = [name or f"band {band}" for name, band in zip(names, bands, strict=True)]

@@ -32,6 +32,11 @@ _WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64, "bool": np
 _WINDOWS, _SIDE = 4, 64  # windows of an image that are looked at, along each side, and their sides
 
 
+def are_colours(names: Sequence[str], dtype: np.dtype[Any]) -> bool:
+    """Whether bands of these names are red, green and blue; those of bytes also without names."""
+    return {*names} == {"red", "green", "blue"} or (dtype == np.uint8 and not any(names))
+
+
 class ImageReader(Closing):
     """Reads windows of an image that is too large to load.
 
