@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import tifffile
 from affine import Affine
 from rasterio.features import shapes as outlines_of
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 
 import foveate
 from foveate.cli.app import app
+from foveate.data.readers.gdal import open_dataset
 from foveate.errors import ConfigError, DatasetError, OutputExistsError
 from foveate.runs.config import RunConfig
 from foveate.runs.init import init
@@ -265,9 +265,7 @@ def test_dim_stains_are_measured_and_not_mixed_with_bright_ones(here, names, col
     for seed, name in enumerate("abc"):
         image, label = shapes(seed)
         stains = image * np.array([200, 20, 1])[:, None, None] + 100
-        with rasterio.open(
-            write_image(here / "toy" / "images" / f"{name}.tif", stains.astype(np.uint16)), "r+"
-        ) as file:
+        with open_dataset(write_image(here / "toy" / "images" / f"{name}.tif", stains.astype(np.uint16)), "r+") as file:
             file.descriptions = names
         write_image(here / "toy" / "masks" / f"{name}.png", label)
     data = init(here / "toy").config.data
