@@ -107,6 +107,17 @@ def test_values_of_another_kind_are_refused_unless_their_scale_is_given(run):
         run.predict(image > 100)
 
 
+def test_another_number_of_bands_is_refused_as_of_files(run):
+    image, _ = shapes(9)
+    with pytest.raises(
+        DatasetError, match=r"the array has 1 band, and the run was trained on 3; .*data\.mismatch=allow"
+    ):
+        run.predict(image[0])
+    allowed = foveate.load(run.path, device="cpu", overrides=["data.mismatch=allow"])
+    repeated = np.repeat(image[:1], 3, axis=0)
+    assert np.array_equal(allowed.predict(image[0]).classes, run.predict(repeated).classes)
+
+
 def test_values_of_another_unit_are_refused_as_of_files(run):
     image, _ = shapes(9)
     for twice in (image.astype(np.float32) / 255 / 255, torch.from_numpy(image) / 255 / 255):

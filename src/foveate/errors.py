@@ -36,6 +36,10 @@ class ImageReadError(FoveateError, OSError):
     """A file that opened but whose pixels could not be read, such as a truncated one."""
 
 
+class MissingImageError(ImageReadError):
+    """A file that is not there."""
+
+
 class DatasetError(FoveateError, ValueError):
     """Images and masks that do not make a data set."""
 
@@ -74,6 +78,10 @@ class WorkerError(FoveateError, RuntimeError):
 
 class NonFiniteLossError(FoveateError, ArithmeticError):
     """A loss that became infinite or not a number."""
+
+
+# What was given is wrong, so that work on it cannot begin; whatever else is raised ended work.
+MISTAKES = (ConfigError, DatasetError, MissingImageError, UnsupportedImageError, OutputExistsError, OutputInUseError)
 
 
 @contextmanager

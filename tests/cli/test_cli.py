@@ -148,6 +148,13 @@ def test_a_policy_that_hardly_chooses_is_said_by_training_prediction_and_report(
     assert "% of the passes use one field of view" in page.read_text()
 
 
+@pytest.mark.parametrize("names", [("text.tif",), ("none.tif",), ("none.tif", "text.tif")])
+def test_predict_of_what_are_no_images_is_a_mistake_as_in_other_commands(workspace, tmp_path, names):
+    (tmp_path / "text.tif").write_text("not really")
+    images = [tmp_path / name for name in names]
+    assert invoke("predict", workspace / "run", *images, "--out", tmp_path, "--device", "cpu").exit_code == 2
+
+
 def test_predict_goes_on_after_a_bad_image(workspace):
     bad = workspace / "bad.tif"
     bad.write_bytes(b"II*\x00 not really")

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
 
@@ -74,6 +76,16 @@ def test_an_exit_code_that_another_thread_was_told_is_waited_for():
             return next(self.codes, -9)
 
     assert "exit code -9" in _epitaph([Process()])
+
+
+def test_a_script_without_a_guard_ends_and_says_what_is_missing(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from foveate.inference.executor import shared_out\nprint(list(shared_out(str, divmod, [1], 2)))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].endswith('keeps its work under `if __name__ == "__main__":`')
 
 
 def test_an_error_in_a_process_is_raised_here_with_its_traceback():

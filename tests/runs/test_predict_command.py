@@ -256,6 +256,7 @@ def test_what_there_is_to_note_of_a_run_is_said_once_whoever_helps(workspace, tm
     assert said.count("note: training.log_every is no longer a setting") == said.count("log_every") == 1
     assert said.count("best.ckpt, the best step of the training, is missing; last.ckpt is used") == 1
     assert said.count("best.ckpt") == 1
+    assert "WARNING" not in said  # of workers that are slow to end
 
 
 def test_a_run_without_validation_has_no_best_checkpoint_and_that_is_not_noted(workspace, tmp_path):

@@ -76,8 +76,8 @@ def test_the_best_of_each_budget_is_kept():
     assert [(choice.budget, choice.miou) for choice in best_of(trials)] == [(5.0, 0.4), (10.0, 0.6)]
 
 
-NARROW = Trial(100.0, (PyramidLook(64, 1.0), PyramidLook(128, 1.0)), (4.0, 1.0), 0.5, 100.0)
-FIXED = Trial(50.0, (PyramidLook(128, 1.0),), (1.0,), 0.4, 50.0)
+NARROW = Trial(100.0, (PyramidLook(64, 1.0), PyramidLook(128, 1.0)), (4.0, 1.0), 0.5, 91.0)
+FIXED = Trial(50.0, (PyramidLook(128, 1.0),), (1.0,), 0.4, 60.0)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,13 @@ FIXED = Trial(50.0, (PyramidLook(128, 1.0),), (1.0,), 0.4, 50.0)
     [
         (60.0, FIXED.looks, "all"),  # one look is paid for as it is
         (99.0, NARROW.looks, 99.0),  # a whole cover costs a little more at the border
+        (91.0, NARROW.looks, 91.0),  # what it cost, which the report plots
+        (85.0, FIXED.looks, "all"),
         (500.0, NARROW.looks, 500.0),
         ("all", NARROW.looks, "all"),
         ("fixed", NARROW.looks, "fixed"),  # one pass in 64 x 64 pixels: 244 a megapixel
         ("41%", NARROW.looks, "41%"),  # of those
+        ("36%", FIXED.looks, "all"),
         ("20.5%", FIXED.looks, "all"),
         ("8 %", None, "8 %"),
         (None, NARROW.looks, "fixed"),
@@ -96,7 +99,7 @@ FIXED = Trial(50.0, (PyramidLook(128, 1.0),), (1.0,), 0.4, 50.0)
         ("30 s", None, "30 s"),
     ],
 )
-def test_a_budget_gets_what_was_chosen_for_the_largest_one_below(budget, looks, settled):
+def test_a_budget_gets_the_largest_choice_that_it_pays_for(budget, looks, settled):
     config = with_tuned(InferenceConfig(budget=budget), [FIXED, NARROW], CoarseFirst(), 64)
     assert (config.looks, config.budget) == (looks, settled)
     assert config.planner == (None if looks is None else "pyramid")

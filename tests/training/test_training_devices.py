@@ -141,6 +141,15 @@ def test_command_line(workspace):
     assert [row["step"] for row in read_history(workspace / "run/metrics.csv")] == [1, 2, 3]
 
 
+def test_only_the_first_process_goes_on_with_a_script(workspace):
+    config, run, script = workspace / "toy.yaml", workspace / "scripted", workspace / "script.py"
+    train = f"foveate.train({str(config)!r}, {str(run)!r}, devices='cpu:2', progress=False)"
+    script.write_text(f"import foveate\nprint('trained', {train}.path.name)\n")
+    done = python(script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "trained scripted\n"
+
+
 @pytest.mark.slow  # for the interpreters
 def test_command_line_under_torchrun(workspace):
     assert foveate_train(workspace, "--devices", "2", "--overwrite", launcher=TORCHRUN).returncode == 0
@@ -157,7 +166,7 @@ def test_what_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match=r"images_per_step 4 cannot .* 3 processes.*images_per_step=6"):
         Processes.of(3, 1, "cpu").check_share(4)
     Processes.of("2", 2, "cpu").check_share(4)
-    for devices in (0, "-1", "all", "1.5"):
+    for devices in (0, "-1", "all", "1.5", ["cpu", "cpu"]):
         with pytest.raises(ConfigError, match="allowed are auto and whole numbers from 1"):
             Processes.of(devices, 1, "cpu")
     with pytest.raises(ConfigError, match="nodes 0; at least 1"):

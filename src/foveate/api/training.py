@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from foveate import reporting, runs
+from foveate import processes, reporting, runs
 from foveate.api import AnyPath, Run, load
 from foveate.data.datasets import PatchDataset
 from foveate.errors import ConfigError
@@ -54,7 +54,8 @@ def train(
         out: folder of the run; runs/NAME when None.
         overrides: `key.subkey=value` changes to the configuration, such as `training.steps=200`.
         estimator: replaces that of the configuration: "fixed_1", "mixture", ...
-        devices: as `--devices` of `foveate train`.
+        devices: as `--devices` of `foveate train`. Of several processes, each runs your script from its beginning up to
+            here. Only the first returns and goes on with the script; the others end.
         resume: continue exactly from the last checkpoint.
         overwrite: replace an earlier run in the folder.
         progress: show a progress bar.
@@ -67,6 +68,8 @@ def train(
     settings = _settings(config, overrides, estimator)
     folder = runs.RunFolder(Path(out) if out is not None else Path("runs") / settings.name)
     runs.train_run(settings, folder, resume=resume, overwrite=overwrite, devices=devices, progress=progress)
+    if not processes.is_first_process():
+        raise SystemExit(0)
     return load(folder.path)
 
 

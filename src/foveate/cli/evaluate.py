@@ -92,9 +92,8 @@ def tune(
     """Choose on the validation images how a trained run spends a budget of passes.
 
     For each budget this tries one fixed field of view (whole windows, or their central three quarters or half), and
-    closer looks where the wide look is unsure. It keeps the best in RUN/tuned.json, where `foveate predict` and
-    `foveate evaluate` find it when they have a budget. On the validation images the choice is never worse than one
-    fixed field of view.
+    closer looks where the wide look is unsure. It keeps the best in RUN/tuned.json, and `foveate predict` and
+    `foveate evaluate` use it. On the validation images the choice is never worse than one fixed field of view.
 
     Examples:
 
@@ -102,7 +101,7 @@ def tune(
 
         foveate tune runs/mine --budgets 0.5,1 --devices cpu:4
 
-        foveate tune runs/mine inference.tta=flips
+        foveate tune runs/mine --tta flips,d4
     """
     shares, ttas = _shares(budgets), _augmentations(tta)
     overrides = terminal.joined(overrides, sets)

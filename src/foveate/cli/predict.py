@@ -14,7 +14,7 @@ import typer
 from foveate import data, inference, reporting, runs
 from foveate.cli import terminal
 from foveate.cli.terminal import errors, output, progress_bar, say_how_to_resume, show_cursor
-from foveate.errors import ConfigError, DatasetError, FoveateError, OutputExistsError, OutputInUseError, StoppedError
+from foveate.errors import MISTAKES, ConfigError, FoveateError, StoppedError
 from foveate.processes import Stop, stopping
 from foveate.texts import size_text
 
@@ -75,14 +75,15 @@ def predict(
     --budget limits the forward passes. Foveate looks widely everywhere, and closer where it expects to gain most,
     until the passes are spent.
 
-    --roi predicts only inside polygons. Pixels without data and the glass of slides are always left out. What is
-    left out is 255, nodata, in the class map; STEM.json gives its share.
+    --roi predicts only inside polygons. Pixels without data and the glass of slides are left out too. What is left
+    out is 255, nodata, in the class map; STEM.json gives the share that was looked at.
 
     Finished blocks are stored at once. If the run ends early, the same command with --resume continues, and the
     results are the same bytes. Ctrl-C finishes the current block first; a second Ctrl-C does not wait.
 
-    If an image fails, the others still run, and the exit code is 1. If parts of an image cannot be read, they stay
-    empty, a warning gives their share, and the exit code is 3. An image that cannot be read at all fails.
+    If an image fails, the others still run, and the exit code is 1; it is 2 if nothing could begin. If parts of an
+    image cannot be read, they stay empty, a warning gives their share, and the exit code is 3. An image that cannot
+    be read at all fails.
 
     Examples:
 
@@ -181,9 +182,8 @@ def _lead(
     for path, summary in torn.items():
         unread, count = summary["share_unreadable"], len(summary["failed_blocks"])
         _warn(f"{unread:.2%} of {path} could not be read: {count} blocks are left empty; STEM.json names them")
-    if failed:  # where nothing could even begin, what was given was wrong
-        mistakes = (ConfigError, DatasetError, OutputExistsError, OutputInUseError)
-        wrong = len(failed) == len(request.images) and all(isinstance(error, mistakes) for error in failed.values())
+    if failed:
+        wrong = not done and all(isinstance(error, MISTAKES) for error in failed.values())
         return 2 if wrong else 1
     return UNREADABLE if torn else 0
 

@@ -94,10 +94,12 @@ def _epitaph(processes: list[Any]) -> str:
     codes = [process.exitcode for process in processes if process.exitcode]
     # The others were ended by the pool, with -15.
     code = next((code for code in codes if code != -signal.SIGTERM), codes[0] if codes else "unknown")
-    return (
-        f"a worker process ended with exit code {code} before its share was done. If it was killed for lack of memory "
-        "(-9), use fewer processes or a smaller inference.block_size"
+    advice = (
+        'What it said is above. A script that starts processes keeps its work under `if __name__ == "__main__":`'
+        if code == 1  # what goes wrong in its share is raised here; it could not begin
+        else "If it was killed for lack of memory (-9), use fewer processes or a smaller inference.block_size"
     )
+    return f"a worker process ended with exit code {code} before its share was done. {advice}"
 
 
 def _work(
@@ -154,6 +156,7 @@ def dask_executor(address: str, workers: int | None = None) -> Iterator[Executor
     finally:
         client.close()
         if cluster is not None:
+            distributed.nanny.logger.setLevel("ERROR")  # warns of a worker that is slow to end, though all is done
             cluster.close()
 
 

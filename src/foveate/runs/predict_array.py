@@ -18,7 +18,7 @@ from foveate.inference.source import PixelSource
 from foveate.membership import Membership
 from foveate.runs.folder import TrainedRun
 from foveate.runs.predict import counted_in_passes
-from foveate.texts import metres
+from foveate.texts import counted, metres
 
 _AXES = ("HW", "HWC", "CHW")
 
@@ -75,6 +75,7 @@ def predict_array(
     if isinstance(data.nodata, float):
         reader.also_nodata(data.nodata)
     channels = select_channels(reader, data.bands, data.in_channels)
+    _check_bands(len(set(channels)), data)
     if scale is None:
         _check_values(reader, channels, data, divisor)
     normalisation = Normalisation(divisor, tuple(data.channel_mean), tuple(data.channel_std))
@@ -87,6 +88,15 @@ def predict_array(
         nothing = ~reader.valid(Window.of(reader.size))
         classes[..., nothing], probabilities[:, torch.from_numpy(nothing)] = IGNORE, torch.nan
     return ArrayPrediction(classes, probabilities.numpy())
+
+
+def _check_bands(bands: int, data: DataConfig) -> None:
+    """Refuse another number of bands than in training, as of files; one band would be repeated."""
+    if data.trained_on is not None and bands != data.trained_on.bands and data.mismatch != "allow":
+        raise DatasetError(
+            f"the array has {counted(bands, 'band')}, and the run was trained on {data.trained_on.bands}; give the "
+            "bands of the training images. Load the run with data.mismatch=allow to use the array as it is"
+        )
 
 
 def _check_values(reader: ArrayReader, channels: list[int], data: DataConfig, divisor: float) -> None:

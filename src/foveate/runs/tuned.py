@@ -177,8 +177,9 @@ def with_tuned(config: InferenceConfig, tuned: Sequence[Trial], estimator: Estim
     It stays as it is where looks or the planner per_target are given, nothing was chosen for so small a budget, or the
     budget is in seconds, which have to be counted in passes first.
 
-    Of several choices the one for the largest budget that is not above this one is taken. Where neither the
-    configuration nor the estimator names a budget, it is the largest that was tuned.
+    Of several choices the one for the largest budget is taken that this one pays for: it is not below that budget, or
+    not below what the choice cost. Where neither the configuration nor the estimator names a budget, it is the largest
+    that was tuned.
     """
     budget = config.budget or estimator.walk.budget
     given = config.looks is not None or config.planner == "per_target"
@@ -189,7 +190,11 @@ def with_tuned(config: InferenceConfig, tuned: Sequence[Trial], estimator: Estim
     number = math.inf if isinstance(budget, str) else budget  # "all" is not a share
     allowed = number if share is None else share * 1e6 / target**2
     # Who asks for augmentation gets it: only what was chosen without any is to be augmented.
-    affordable = [one for one in tuned if one.budget * each <= allowed * SLACK and not (config.tta and one.tta)]
+    affordable = [
+        one
+        for one in tuned
+        if min(one.budget, one.passes_per_megapixel) * each <= allowed * SLACK and not (config.tta and one.tta)
+    ]
     if not affordable:
         return config
     choice = affordable[-1]

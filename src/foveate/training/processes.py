@@ -196,10 +196,10 @@ def _device_count(devices: int | str, accelerator: str) -> int:
     found = _DEVICES_FOUND[accelerator]()
     try:
         count = max(1, found) if devices == "auto" else int(devices)
-    except ValueError:
+    except (ValueError, TypeError):
         count = 0
     if count < 1:
-        raise ConfigError(f"devices {devices!r}; allowed are auto and whole numbers from 1")
+        raise ConfigError(f"devices {devices!r}; allowed are auto and whole numbers from 1, or a text such as 'cpu:2'")
     if accelerator != "cpu" and count > found:
         raise ConfigError(
             f"{count} {accelerator} devices were requested and {found} found; pass fewer --devices or --accelerator cpu"

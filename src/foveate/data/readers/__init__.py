@@ -15,7 +15,7 @@ from foveate.data.readers.ngff import open_zarr
 from foveate.data.readers.openslide_reader import open_openslide
 from foveate.data.readers.pyramid import ImageReader
 from foveate.data.readers.rasterio_reader import RasterioReader, open_decoded
-from foveate.errors import FoveateError, ImageReadError, SeveralPlanesError, UnsupportedImageError, reason_of
+from foveate.errors import FoveateError, MissingImageError, SeveralPlanesError, UnsupportedImageError, reason_of
 from foveate.geometry import Georeference, Resolution
 
 __all__ = ["ArrayReader", "Georeference", "ImageReader", "Resolution", "open_image"]
@@ -76,7 +76,7 @@ def open_image(  # noqa: PLR0913 - the doors of all formats
             when None.
 
     Raises:
-        ImageReadError: when there is no such file.
+        MissingImageError: when there is no such file.
         UnsupportedImageError: when no reader can open it, naming those tried, or it has more pixels than allowed.
         SeveralPlanesError: when it holds several planes and none, or one that is not there, was chosen.
     """
@@ -85,7 +85,7 @@ def open_image(  # noqa: PLR0913 - the doors of all formats
         one = partial(open_image, plane=plane, nodata=nodata, use_nodata=use_nodata, max_pixels=max_pixels)
         return open_bands(location.path, band_files, one)
     if not location.text or (location.is_local and not location.path.exists()):
-        raise ImageReadError(f"no image at {location}")
+        raise MissingImageError(f"no image at {location}")
     chosen = None if bands is None else tuple(bands)
     reader = _first(location, OpenOptions(keep_alpha, chosen, plane, use_nodata, decode_limit_bytes))
     if nodata is not None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import numpy as np
 
-from foveate.errors import ConfigError, ImageReadError, UnsupportedImageError
+from foveate.errors import ConfigError, MissingImageError, UnsupportedImageError
 from foveate.geometry import BoolArray, Raster, Size, Window
 
 # What GDAL calls files on servers and in object stores. Credentials come from the usual environment variables.
@@ -59,7 +59,7 @@ def band_files(path: Path | str, names: Sequence[str] | None = None) -> dict[str
     """The files of a path with `{band}` by the names of their bands: those given, or all that are there, sorted.
 
     Raises:
-        ImageReadError: naming a file that is not there.
+        MissingImageError: naming a file that is not there.
     """
     text = str(path)
     if names is None:
@@ -68,12 +68,12 @@ def band_files(path: Path | str, names: Sequence[str] | None = None) -> dict[str
         fits = re.compile(f"{re.escape(before)}([^{re.escape(SEPARATORS)}]+){re.escape(after)}")
         found = {match[1]: file for file in files if (match := fits.fullmatch(file.name))}
         if not found:
-            raise ImageReadError(f"no image at {text}: no file has this name with something for {BAND}")
+            raise MissingImageError(f"no image at {text}: no file has this name with something for {BAND}")
         return found
     found = {name: Path(text.replace(BAND, name)) for name in names}
     missing = [str(file) for file in found.values() if not file.exists()]
     if missing:
-        raise ImageReadError(f"{text} lacks {', '.join(missing)}; data.band_files names {', '.join(names)}")
+        raise MissingImageError(f"{text} lacks {', '.join(missing)}; data.band_files names {', '.join(names)}")
     return found
 
 
