@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 from data_toys import smooth_image, write
+from scipy.io import netcdf_file
 
 from foveate.data.place import named_system
 from foveate.data.readers import open_image
@@ -201,6 +202,20 @@ def test_the_user_allows_other_drivers(tmp_path, monkeypatch):
     monkeypatch.setenv("FOVEATE_GDAL_DRIVERS", "XYZ, nothing")
     with open_image(tmp_path / "scene.xyz") as reader:
         assert reader.format == "XYZ"
+
+
+def test_a_file_of_several_images_names_them(tmp_path, monkeypatch):
+    with netcdf_file(tmp_path / "scene.nc", "w") as file:
+        for axis in "yx":
+            file.createDimension(axis, 20)
+        for name in ("first", "second"):
+            file.createVariable(name, "f4", ("y", "x"))[:] = 1
+    assert "It is HDF5 or netCDF" in refused(tmp_path / "scene.nc")
+    monkeypatch.setenv("FOVEATE_GDAL_DRIVERS", "netCDF")
+    message = refused(tmp_path / "scene.nc")
+    assert "holds several images; gdal_translate copies one: " in message
+    assert "scene.nc:first" in message
+    assert "scene.nc:second" in message
 
 
 @pytest.mark.parametrize("suffix", [".ovr", ".msk"])

@@ -88,15 +88,16 @@ def check_opened(dataset: rasterio.io.DatasetReader, location: Address) -> None:
     Bytes without a mark of their own are refused, as what is missing would be read as zeros.
 
     Raises:
-        UnsupportedImageError: when it names another file for its coarse levels, or its strips or tiles are too large to
-            be decoded, which is done whole.
+        UnsupportedImageError: when it holds several images, names another file for its coarse levels, or its strips or
+            tiles are too large to be decoded, which is done whole.
         ImageReadError: when what is missing would be read as zeros.
     """
+    if not dataset.count:
+        several = ", ".join(dataset.subdatasets[:9])
+        raise UnsupportedImageError(f"{dataset.name} holds several images; gdal_translate copies one: {several}")
     other = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE")
     if other:
-        raise UnsupportedImageError(
-            f"{dataset.name} takes its overviews from {other!r}; Foveate does not follow such references"
-        )
+        raise UnsupportedImageError(f"{dataset.name} takes its overviews from {other!r}, which Foveate does not follow")
     _check_blocks(dataset)
     if location.is_local and location.path.is_file():
         _check_length(dataset, location.path)

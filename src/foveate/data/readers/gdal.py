@@ -58,8 +58,10 @@ def open_dataset(path: Path | str | Address, mode: str = "r", **options: Any) ->
         if location.is_remote and any(sign in reason for sign in signs):
             raise ImageReadError(f"no image at {location}: {reason}") from None
         head = first_bytes(location.path, 24).lstrip() if location.is_local and location.path.is_file() else b""
-        text = f" (it is text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
-        raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}{text}") from None
+        more = f" (it is text: {head.decode(errors='replace')}...)" if head.startswith((b"<", b"{")) else ""
+        if head.startswith((b"\x89HDF", b"CDF")):
+            more = " It is HDF5 or netCDF: run gdal_translate, or name GDAL's driver in FOVEATE_GDAL_DRIVERS"
+        raise UnsupportedImageError(f"GDAL cannot open {location}: {reason}{more}") from None
 
 
 def open_made(text: str, driver: str, *, remote: bool = True, **options: Any) -> Any:
