@@ -216,10 +216,32 @@ def test_looks_that_do_not_nest_are_told_which_would(looks, says):
         CascadeSegmenter(plain(), 32, looks)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_network_of_another_precision_is_told_how_to_have_it(dtype):
-    with pytest.raises(NetworkError, match=r"weights are torch\..*float\(\).*autocast"):
-        CascadeSegmenter(plain().to(dtype), 32, (64, 32))
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float16, 5e-3), (torch.bfloat16, 5e-2), (torch.float64, 1e-5)])
+@pytest.mark.parametrize("entrance", ["input", "logits"])
+def test_looks_of_another_precision_say_what_those_of_float32_say(dtype, near, entrance):
+    model = segmenter("any", context=entrance).eval()
+    nn.init.ones_(model.network.entrances[0].convolutions["0"].weight)
+    image = torch.rand(1, 3, 128, 128)
+    others = copy.deepcopy(model).to(dtype).look_by_look(image.to(dtype))
+    for other, one in zip(others, model.look_by_look(image), strict=True):
+        torch.testing.assert_close(other.float(), one, rtol=0, atol=near)
+
+
+def test_a_network_may_come_in_another_precision():
+    model = CascadeSegmenter(plain().double(), 32, (64, 32))
+    assert model(torch.rand(1, 3, 64, 64)).isfinite().all()
+
+
+def test_torchs_default_precision_does_not_matter():
+    image, model = torch.rand(1, 3, 128, 128), segmenter("any").eval()
+    nn.init.ones_(model.network.entrances[0].convolutions["0"].weight)
+    expected = model(image)
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.testing.assert_close(model(image), expected, check_dtype=False)
+        F.cross_entropy(segmenter("any")(image), torch.zeros(1, 128, 128, dtype=torch.long)).backward()
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_network_without_features_is_told_what_is_possible():

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,6 +46,16 @@ def test_the_papers_alignment_does_not():
     slope = torch.arange(160.0).view(1, 1, 1, -1).expand(1, 3, 96, -1)
     result = segmenter(FixedScale(index=2), nn.Identity(), alignment="paper").eval()(slope)
     assert (result - slope)[..., 64:96].abs().max() > 10
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float16, 5e-3), (torch.bfloat16, 5e-2), (torch.float64, 1e-5)])
+@pytest.mark.parametrize("estimator", [SoftExpectation(), FixedScale(index=1)], ids=repr)
+def test_weights_and_images_of_another_precision_give_the_same(dtype, near, estimator):
+    model, image = segmenter(estimator, tell_scale=True).eval(), torch.rand(2, 3, 50, 41)
+    expected = model(image)
+    other = copy.deepcopy(model).to(dtype)
+    for result in (other(image.to(dtype)), other(image), model(image.to(dtype))):
+        torch.testing.assert_close(result.float(), expected, rtol=0, atol=near)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from foveate.foveation.estimator import Asked, Draw, Estimator, Joint, Learned, 
 from foveate.foveation.estimators import GumbelSoftmax
 from foveate.geometry import CellGrid, Size, ceil_div
 from foveate.membership import Exclusive, Membership
-from foveate.networks import NetworkPerScale, PolicyNetwork, ScaleEmbedding, heads_of
+from foveate.networks import NetworkPerScale, PolicyNetwork, ScaleEmbedding, cast_for, heads_of
 from foveate.patches import extraction
 from foveate.patches.scales import ScaleSet, assembled, chosen_crops, middle_of, resize_logits, weighted_crops
 from foveate.types import Alignment
@@ -240,6 +240,7 @@ class FoveatedSegmenter(torch.nn.Module):
         """The network's logits, and in training those of its auxiliary head where it has one."""
         if self.scale_embedding is not None:
             patches = self.scale_embedding(patches, scale_weights)
+        patches = cast_for(self.network, patches)
         if patches.device.type == "cuda":
             # As the weights are, see `ready_to_predict`.
             patches = patches.contiguous(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from foveate.networks.build import build_network, network_cost
     from foveate.networks.cascade import Context, NetworkPerScale
     from foveate.networks.config import NetworkConfig, check_code, own_network, trust_code
-    from foveate.networks.parts import DeepSupervision, PolicyNetwork, ScaleEmbedding, heads_of, load_tensors
+    from foveate.networks.parts import DeepSupervision, PolicyNetwork, ScaleEmbedding, cast_for, heads_of, load_tensors
 
 __all__ = [
     "Context",
@@ -18,6 +18,7 @@ __all__ = [
     "PolicyNetwork",
     "ScaleEmbedding",
     "build_network",
+    "cast_for",
     "check_code",
     "heads_of",
     "load_tensors",

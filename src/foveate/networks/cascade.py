@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foveate.errors import NetworkError
 from foveate.membership import Exclusive, Membership
-from foveate.networks.parts import DeepSupervision, EncoderDecoder, evaluating, heads_of, in_three_parts
+from foveate.networks.parts import DeepSupervision, EncoderDecoder, cast_for, evaluating, heads_of, in_three_parts
 from foveate.types import Entrance, Handed
 
 _LEAST_STRIDE = 8
@@ -54,7 +54,7 @@ class Context(NamedTuple):
         """Where values are read, (N, height, width, 2) as (x, y) in [-1, 1] over the wide windows."""
         corners = self.corners.to(self.seen.device, torch.float32)
         rows, cols = (
-            corners[:, axis, None] + (torch.arange(count, device=corners.device) + 0.5) * (self.share / count)
+            corners[:, axis, None] + (torch.arange(count, device=corners.device).float() + 0.5) * (self.share / count)
             for axis, count in ((0, height), (1, width))
         )
         shape = (corners.shape[0], height, width)  # `len` would make it a constant of an exported network
@@ -132,6 +132,7 @@ class CascadeNetwork(nn.Module):
     def forward(self, patches: Tensor, look: int, context: Context | None = None) -> Seen:
         """Patches (N, C_in, P, P) of one look, with what the wider one saw around them."""
         network: Any = self.networks[look]
+        patches = cast_for(network, patches)
         (patches,) = self._entered("input", [patches], look, context)
         if _has_parts(network):
             features = self._entered("features", network.encoder(patches), look, context)
@@ -163,13 +164,7 @@ class CascadeNetwork(nn.Module):
     def _probe(self, patch: Tensor) -> tuple[list[tuple[int, int]], int]:
         """Place and channels of each of the features that context enters, and how many channels it has."""
         network: Any = self.networks[0]
-        weights = next((one for one in network.parameters() if one.is_floating_point()), patch)
-        if weights.dtype != patch.dtype:
-            raise NetworkError(
-                f"the network's weights are {weights.dtype} and patches are {patch.dtype}: give network.float(), and "
-                "call the segmenter under torch.autocast for half precision"
-            )
-        patch = patch.to(weights.device)
+        patch = cast_for(network, patch.to(next(network.parameters(), patch).device))
         with evaluating(network):
             try:
                 heads, handed = self(patch, 0)
@@ -214,7 +209,8 @@ class _Entrance(nn.Module):
         result = list(features)
         for i, convolution in self.convolutions.items():
             one = result[int(i)]
-            added = self._gain * convolution(context.over(*one.shape[-2:])) * _size(one.detach().float())
+            over = cast_for(convolution, context.over(*one.shape[-2:]))
+            added = self._gain * convolution(over) * _size(one.detach().float())
             result[int(i)] = one + added.to(one.dtype)
         return result
 

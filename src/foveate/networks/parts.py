@@ -41,6 +41,12 @@ def heads_of(output: object) -> list[object]:
     return [getattr(output, "logits", output)]
 
 
+def cast_for(network: nn.Module, patches: Tensor) -> Tensor:
+    """Patches in the precision of a network's weights, so that one in half or double precision takes them."""
+    weights = next((one for one in network.parameters() if one.is_floating_point()), patches)
+    return patches.to(weights.dtype)
+
+
 def in_three_parts(network: nn.Module) -> bool:
     """Whether a network is an encoder, a decoder and a segmentation head as segmentation_models_pytorch joins them."""
     # Imported here: it takes seconds, as timm and torchvision come with it, and one's own networks need none of them.
@@ -225,7 +231,7 @@ class PolicyNetwork(nn.Module):
 
     def forward(self, overview: Tensor) -> Tensor:
         """Scale logits (B, S, h, w) from an overview with its margin, (B, C, h + 2 margin, w + 2 margin)."""
-        logits: Tensor = self.layers(overview)
+        logits: Tensor = self.layers(cast_for(self, overview))
         return logits
 
 
