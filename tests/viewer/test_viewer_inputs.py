@@ -91,7 +91,8 @@ def test_a_folder_that_is_an_image_is_shown_as_one(tmp_path, kind):
     [
         (1, [], None),
         (3, [], None),
-        (2, [], "Band 1 is shown, of 2; "),
+        (1, ["DAPI"], None),
+        (2, [], "Band 1 is shown, of 2; --bands 2 shows one alone."),
         (4, [], "Bands 1, 2, 3 are shown as red, green, blue, of 4; "),
         (3, ["DAPI", "GFP", "TRITC"], "Bands 1 (DAPI), 2 (GFP), 3 (TRITC) are shown as red, green, blue, of 3; "),
         (3, ["B04", "B03", "B02"], "Bands 1 (B04), 2 (B03), 3 (B02) are shown as red, green, blue, of 3; "),

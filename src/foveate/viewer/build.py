@@ -143,12 +143,13 @@ def _notices(inputs: Inputs, layers: Sequence[Layer]) -> Iterator[str]:
 def _bands_shown(inputs: Inputs, base: RasterFacts, options: Options) -> Iterator[str]:
     """Which bands of the image are its colours, if nobody chose them and the file does not say red, green, blue."""
     shown, names = make.bands_shown(base, None), base.band_names
-    plain = base.bands in (1, 3) and (not any(names) or names[:3] == ("red", "green", "blue"))
+    plain = base.bands == 1 or (base.bands == 3 and (not any(names) or names[:3] == ("red", "green", "blue")))
     if inputs.image is None or options.bands is not None or plain:
         return
     texts = [f"{band} ({names[band - 1]})" if any(names) else str(band) for band in shown]
     one = f"Band {texts[0]} is shown" if len(shown) == 1 else f"Bands {', '.join(texts)} are shown as red, green, blue"
-    yield f"{one}, of {base.bands}; --bands 2 shows one alone, --bands 3,2,1 three as colours."
+    three = ", --bands 3,2,1 three as colours" if base.bands > 2 else ""
+    yield f"{one}, of {base.bands}; --bands 2 shows one alone{three}."
 
 
 def _labels(path: Path, inputs: Inputs, base: RasterFacts, options: Options) -> Labels:
