@@ -77,6 +77,8 @@ def train(
     if not (settings.is_ensemble or resume or overwrite or "WORLD_SIZE" in os.environ):
         _check_not_trained(folder)
 
+    # Torch warns that all parameters are in use, though they need not be; it reads this as it is loaded.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from foveate.training.processes import Processes
 
     processes = Processes.of(devices or 1, nodes, accelerator)
