@@ -80,6 +80,9 @@ def _unknown(section: type[BaseModel], path: list[str]) -> str:
     elsewhere = [key for key in elsewhere if not set(key.split(".")) <= set(path)]
     nearest = elsewhere[:_FEW] or difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"known keys: {', '.join(known)}"
+    word, colon, value = path[-1].partition(":")
+    if colon:  # YAML takes one without a space for a part of the word
+        hint = f"write a space after the colon: {{{word}: {value}}}"
     return f"unknown key {name!r}; {hint}"
 
 

@@ -73,6 +73,7 @@ def folder(tmp_path_factory):
         ("info FOLDER/none.tif", "no image at FOLDER/none.tif"),
         ("convert FOLDER/none.tif FOLDER/out.tif", "no image at FOLDER/none.tif"),
         ("config FOLDER/good.yaml data.clases=[]", "unknown key 'data.clases'"),
+        ("config FOLDER/good.yaml training.losses={dice:2}", "write a space after the colon: {dice: 2}"),
     ],
 )
 def test_mistakes_are_said_before_torch_is_loaded(folder, command, said):
