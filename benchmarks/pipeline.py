@@ -7,10 +7,11 @@ stitching, taking the classes, storing, and the cloud-optimised class map with i
   once more without them on MONAI's; processor seconds count all threads of the process.
 - `cores`: the same prediction, one core and thread allowed and then two, for one process and for one a core.
 - `network`: that with FPN and EfficientNet-Lite0, on an eighth of the pixels.
+- `batch`: FPN and EfficientNet-Lite0 on all cores by the size of a batch, `auto` with it, on an eighth of the pixels.
 - `card`: each batch takes as long as on a card of so many passes a second, and no core; how busy the card is kept says
   how many cores a real one needs.
 
-Every run is a process of its own. Usage: python benchmarks/pipeline.py [cost cores network card] --megapixels 100
+Every run is a process of its own. Usage: python benchmarks/pipeline.py [cost cores network batch card] --megapixels 100
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from torch import Tensor, nn
 from foveate import FoveatedSegmenter, ScaleSet, open_image
 from foveate.data.channels import Normalisation
 from foveate.data.sections import ClassConfig
-from foveate.devices import share_cores
+from foveate.devices import peak_memory_mb, share_cores
 from foveate.foveation.estimators import FixedScale
 from foveate.inference.assemble import PredictionFiles
 from foveate.inference.config import InferenceConfig
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--network", choices=["free", "lite0"], default="free")
+    parser.add_argument("--batch", default=str(BATCH), help="inference.batch_size of Foveate's side")
     options = parser.parse_args()
     if options.side:
         print(json.dumps(measured(options)))
@@ -132,7 +134,7 @@ def measured(options: Namespace) -> dict[str, float]:
     if options.side == "monai":
         optimise(options.out / "classes.tif")
     clock = start.since()
-    return {**clock._asdict(), "passes": passes, "busy": network.busy}
+    return {**clock._asdict(), "passes": passes, "busy": network.busy, "peak": peak_memory_mb()}
 
 
 def shared(options: Namespace) -> dict[str, float]:
@@ -200,9 +202,10 @@ def cost(image: Path, options: Namespace) -> list[dict[str, Any]]:
 
 
 def cores(image: Path, options: Namespace, network: str = "free") -> list[dict[str, Any]]:
-    ways = [(1, 1), (2, 1), (2, 2)] if network == "free" else [(1, 1), (2, 1)]
+    ways, batch = ([(1, 1), (2, 1), (2, 2)], BATCH) if network == "free" else ([(1, 1), (2, 1)], "auto")
     settings = [
-        {"side": "foveate", "cores": count, "processes": processes, "network": network} for count, processes in ways
+        {"side": "foveate", "cores": count, "processes": processes, "network": network, "batch": batch}
+        for count, processes in ways
     ]
     one, *more = turns(image, options, settings)
     return [
@@ -222,6 +225,23 @@ def with_network(image: Path, options: Namespace) -> list[dict[str, Any]]:
     return [{"megapixels": size_of(smaller), **row} for row in cores(smaller, options, "lite0")]
 
 
+def by_batch(image: Path, options: Namespace) -> list[dict[str, Any]]:
+    smaller, threads = make_image(image.with_name("smaller.tif"), options.megapixels // 8), os.cpu_count() or 1
+    sizes = ("16", "8", "4", "2", "1", "auto")
+    settings = [{"side": "foveate", "network": "lite0", "cores": threads, "batch": size} for size in sizes]
+    found = turns(smaller, options, settings)
+    return [
+        {
+            "batch": size,
+            "wall s": middle(run["wall"] for run in runs),
+            "processor s": middle(run["cpu"] for run in runs),
+            "16 / this": middle(a["wall"] / b["wall"] for a, b in zip(found[0], runs, strict=True)),
+            "peak MiB": middle(run["peak"] for run in runs),
+        }
+        for size, runs in zip(sizes, found, strict=True)
+    ]
+
+
 def card(image: Path, options: Namespace) -> list[dict[str, Any]]:
     rows = []
     for rate, runs in zip(
@@ -239,7 +259,7 @@ def card(image: Path, options: Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = {"cost": cost, "cores": cores, "network": with_network, "card": card}
+PARTS = {"cost": cost, "cores": cores, "network": with_network, "batch": by_batch, "card": card}
 
 
 def turns(image: Path, options: Namespace, settings: list[dict[str, Any]]) -> list[list[dict[str, float]]]:

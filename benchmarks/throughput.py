@@ -84,6 +84,7 @@ def parsed() -> Namespace:
     parser.add_argument("--blending", choices=list(MONAI_MODE), default="gaussian")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--block", type=int, default=2048, help="inference.block_size")
+    parser.add_argument("--batch", default=BATCH, help="inference.batch_size of Foveate's side")
     parser.add_argument("--repeats", type=int, default=2, help="times that the two take turns")
     parser.add_argument("--sample", type=int, default=12, help="batches of the bare network before, and after")
     parser.add_argument("--folder", type=Path, help="for images and results; a temporary one by default")
@@ -145,7 +146,7 @@ def with_foveate(segmenter: FoveatedSegmenter, options: Namespace) -> int:
             "data": {"folder": ".", "mean": [MEAN] * 3, "std": [STD] * 3,
                      "classes": [{"name": name, "color": "#808080"} for name in "abc"]},
             "foveation": {"patch_size": PATCH, "fields_of_view": [PATCH], "estimator": {"name": "fixed"}},
-            "inference": {"overlap": OVERLAP, "batch_size": BATCH, "blending": options.blending,
+            "inference": {"overlap": OVERLAP, "batch_size": options.batch, "blending": options.blending,
                           "block_size": options.block, "outputs": ["classes"]},
         }
     )  # fmt: skip
@@ -224,7 +225,7 @@ def compared(image: Path, network: str, megapixels: int, options: Namespace) -> 
 
 def in_new_process(image: Path, network: str, side: str, out: Path, options: Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, "--side", side, "--image", str(image), "--out", str(out), "--network", network]
-    for name in ("blending", "threads", "block", "sample"):
+    for name in ("blending", "threads", "block", "batch", "sample"):
         command += [f"--{name}", str(getattr(options, name))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result = dict(json.loads(done.stdout.splitlines()[-1]))

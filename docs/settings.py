@@ -6,9 +6,9 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
 from foveate.config_base import Section
@@ -89,6 +89,7 @@ def _default(one: Any) -> str:
         return f"`{value.name}`" if hasattr(value, "name") else "below"
     if value is None:
         return "none"
+    value = TypeAdapter(Annotated[one.annotation, "", *one.metadata]).dump_python(value)  # as a file has it
     text = (
         str(list(value)) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
     )

@@ -13,18 +13,24 @@ CPU = torch.device("cpu")
 GIB = 2**30
 
 
-def segmenter():
-    return FoveatedSegmenter(nn.Conv2d(3, 4, 3, padding=1), ScaleSet(16, (16,)), estimator=FixedScale())
+def segmenter(patch=16):
+    return FoveatedSegmenter(nn.Conv2d(3, 4, 3, padding=1), ScaleSet(patch, (patch,)), estimator=FixedScale())
 
 
-def test_auto_is_kept_in_files_and_becomes_the_defaults_on_a_processor():
-    config = InferenceConfig.parse({"block_size": "auto", "batch_size": "auto", "precision": "auto"})
+def test_auto_is_the_default_and_is_kept_in_files():
+    config = InferenceConfig.parse({"block_size": "auto", "batch_size": "auto"})
+    assert config == InferenceConfig()
     assert (config.block_size, config.batch_size) == (AUTO, AUTO)
     assert {name: config.tree()[name] for name in ("block_size", "batch_size")} == dict.fromkeys(
         ("block_size", "batch_size"), "auto"
     )
     assert InferenceConfig.parse(config.tree()) == config
-    assert sized(config, segmenter(), CPU, "bf16") == InferenceConfig()
+
+
+@pytest.mark.parametrize(("patch", "batch"), [(16, 16), (64, 16), (96, 14), (128, 8), (256, 2), (512, 1), (1024, 1)])
+def test_auto_on_a_processor(patch, batch):
+    found = sized(InferenceConfig(precision="auto"), segmenter(patch), CPU, "bf16")
+    assert (found.batch_size, found.block_size, found.precision) == (batch, 2048, "32")
 
 
 def test_what_is_given_stays():

@@ -52,7 +52,8 @@ class InferenceConfig(Section):
 
     Attributes:
         block_size: side of a block, the part of the output that is predicted at a time, in image pixels. It bounds the
-            memory. With a multiple of 512, each tile of the result is written once.
+            memory. With a multiple of 512, each tile of the result is written once. "auto" is 2048; 4096 on a GPU with
+            memory for that.
         planner: "per_target": one pass per target, at the scale of its cell. "pyramid": passes with the widest windows
             everywhere and with narrower windows inside them; each pass counts for its whole window. By default the
             estimator decides.
@@ -73,8 +74,9 @@ class InferenceConfig(Section):
         tta: test-time augmentation: "flips" passes every patch as it is, mirrored in both directions and rotated by 180
             degrees; "d4" passes all eight rotations and reflections. The probabilities are averaged. Each version is a
             pass, so a budget pays for a quarter or an eighth of the looks. Not for cascades.
-        batch_size: patches per forward pass; the last batch is padded, so that all have one shape. "auto" takes as many
-            as fit into the memory of the device, at most 64 on a GPU and 16 on the processor.
+        batch_size: patches per forward pass; the last batch is padded, so that all have one shape. "auto" takes on a
+            GPU as many as fit into its memory, at most 64; on a processor as many as have 2**17 pixels, at most 16: 8
+            of 128 pixels, 2 of 256.
         precision: "32"; "bf16" (the network runs under autocast); or "auto" (bf16 on GPUs that support it, for networks
             that were trained with it).
         tissue: leave out the glass around tissue, which is found on the overview of the slide: "auto" (slides: in
@@ -85,7 +87,7 @@ class InferenceConfig(Section):
         polygons: how polygons are written, see `inference.polygons`.
     """
 
-    block_size: Size = 2048
+    block_size: Size = Field(default=AUTO, validate_default=False)
     planner: Literal["per_target", "pyramid"] | None = None
     looks: tuple[tuple[int, Annotated[float, Field(gt=0, le=1)]], ...] | None = None
     budget: Budget | None = None
@@ -93,7 +95,7 @@ class InferenceConfig(Section):
     overlap: float = Field(default=0.25, ge=0, le=0.9)
     blending: Blending = "hann"
     tta: Tta | None = None
-    batch_size: Size = 16
+    batch_size: Size = Field(default=AUTO, validate_default=False)
     precision: Literal["32", "bf16", "auto"] = "32"
     tissue: Tissue = "auto"
     outputs: tuple[Output, ...] = ("classes", "foveation", "passes")
