@@ -55,6 +55,10 @@ def test_an_array_gets_what_its_file_gets(run, root, tmp_path):
     assert np.array_equal(probabilities.argmax(axis=0), classes)
 
 
+def test_a_run_is_shown_in_a_line(run):
+    assert repr(run).startswith("Run(device=") and len(repr(run).splitlines()) == 1
+
+
 def test_every_way_to_give_the_same_pixels_gives_the_same_classes(run):
     image, _ = shapes(9)
     expected = run.predict(image).classes

@@ -4,7 +4,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -88,10 +88,10 @@ class TrainedRun:
         overrides: the changes to its configuration that it was loaded with.
     """
 
-    config: RunConfig
-    segmenter: FoveatedSegmenter
+    config: RunConfig = field(repr=False)  # pages
+    segmenter: FoveatedSegmenter = field(repr=False)
     device: torch.device
-    tuned: tuple[Trial, ...] = ()
+    tuned: tuple[Trial, ...] = field(default=(), repr=False)
     path: Path | None = None
     overrides: tuple[str, ...] = ()
 
