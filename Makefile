@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Threads beyond the cores only fight each other; one variable for every library that asks.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup demo test test-slow lint check bench gpu docs clean
+.PHONY: setup demo test test-slow test-oldest lint check bench gpu docs clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,12 @@ test: setup          ## the test suite, warnings as errors
 
 test-slow: setup     ## the tests that take minutes
 	$(BIN)/python -m pytest -q -W error -m slow
+
+test-oldest:         ## the suite with the lowest versions that pyproject.toml allows, in .venv-oldest
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct --editable '.[dev,demo]'
+	.venv-oldest/bin/python -m pytest -q -m 'not slow' -n 2
 
 lint: setup          ## style, complexity, types, layers
 	$(BIN)/ruff check .
@@ -48,4 +54,4 @@ docs: setup          ## the documentation site, in site/; runs the tutorials, th
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv site demo-output
+	rm -rf .venv .venv-oldest site demo-output

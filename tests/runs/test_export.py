@@ -1,6 +1,7 @@
 """What is exported says what torch says, and names itself to those who read it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torch.torch_version import TorchVersion
 from typer.testing import CliRunner
 
 import foveate
@@ -19,7 +21,7 @@ from foveate.patches.scales import assembled
 from foveate.runs import share as module
 from foveate.runs._exported import ExportedLook
 from foveate.runs.config import RunConfig
-from foveate.runs.share import export
+from foveate.runs.share import check_format, export
 from foveate.segmenter import FoveatedSegmenter
 from toys import make_data_set, toy_config
 
@@ -200,6 +202,15 @@ def test_what_is_asked_is_checked_first(root, tmp_path):
     (tmp_path / "model.onnx").write_text("")
     with pytest.raises(OutputExistsError):
         export(run, tmp_path / "model.onnx", view=32)
+
+
+def test_onnx_files_of_an_old_torch_are_refused_before_any_work(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.6.0+cpu"))
+    with pytest.raises(ConfigError, match=r"torch 2\.7 or newer, this is 2\.6\.0"):
+        check_format(Path("model.onnx"))
+    check_format(Path("model.pt2"))
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.10.1+cpu"))
+    check_format(Path("model.onnx"))
 
 
 def test_without_the_images_noise_is_compared_and_said(root, tmp_path):

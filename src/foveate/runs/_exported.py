@@ -208,7 +208,7 @@ def exported(look: ExportedLook, inputs: Tensors) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shapes = {name: {0: batch} for name, _ in zip(look.input_names, inputs, strict=False)}
-        return torch.export.export(look, inputs, dynamic_shapes=shapes)
+        return torch.export.export(look, inputs, dynamic_shapes=shapes, strict=False)  # torch 2.6 is strict by default
 
 
 def program(look: ExportedLook, inputs: Tensors, path: Path, metadata: dict[str, Any]) -> Callable[..., Output]:

@@ -78,6 +78,8 @@ def check_format(path: Path) -> None:
     if path.suffix not in FORMATS:
         raise ConfigError(f"{path}: the name of an export ends in {' or '.join(FORMATS)}")
     if path.suffix == ".onnx":
+        if torch.__version__ < "2.7":  # compared as a version
+            raise ConfigError(f"ONNX files need torch 2.7 or newer, this is {torch.__version__}; .pt2 files do not")
         for package in ("onnx", "onnxruntime", "onnxscript"):
             try:
                 import_module(package)
