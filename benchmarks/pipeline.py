@@ -221,15 +221,19 @@ def cores(image: Path, options: Namespace, network: str = "free") -> list[dict[s
 
 
 def with_network(image: Path, options: Namespace) -> list[dict[str, Any]]:
-    smaller = make_image(image.with_name("smaller.tif"), options.megapixels // 8)
+    smaller = an_eighth(image, options)
     return [{"megapixels": size_of(smaller), **row} for row in cores(smaller, options, "lite0")]
 
 
+def an_eighth(image: Path, options: Namespace) -> Path:
+    path = image.with_name("smaller.tif")
+    return path if path.exists() else make_image(path, options.megapixels // 8)
+
+
 def by_batch(image: Path, options: Namespace) -> list[dict[str, Any]]:
-    smaller, threads = make_image(image.with_name("smaller.tif"), options.megapixels // 8), os.cpu_count() or 1
     sizes = ("16", "8", "4", "2", "1", "auto")
-    settings = [{"side": "foveate", "network": "lite0", "cores": threads, "batch": size} for size in sizes]
-    found = turns(smaller, options, settings)
+    settings = [{"side": "foveate", "network": "lite0", "cores": os.cpu_count(), "batch": size} for size in sizes]
+    found = turns(an_eighth(image, options), options, settings)
     return [
         {
             "batch": size,

@@ -27,7 +27,7 @@ from foveate.segmenter import FoveatedSegmenter
 
 _BATCH, _BLOCK = 16, 2048
 # Pixels of a batch on a processor: of more, what one layer hands to the next leaves the caches, and a pass takes up to
-# twice as long (docs/results/speed.md).
+# twice as long (docs/decisions/0030-batches-that-fit-the-caches.md).
 _BATCH_PIXELS = 2**17
 # Of a card: no pass is faster in larger batches than this one, and blocks hold a second of its work.
 _LARGEST_BATCH, _LARGE_BLOCK = 64, 4096
@@ -51,11 +51,9 @@ def sized(
         able = device.type == "cuda" and torch.cuda.is_bf16_supported()
         changes["precision"] = "bf16" if able and trained_in == "bf16" else "32"
     settled = config.model_copy(update=changes)
-    if device.type == "cpu":
-        most = max(1, _BATCH_PIXELS // segmenter.scales.patch_size**2)
-        sizes = {"batch_size": min(_BATCH, most), "block_size": _BLOCK}
-    elif device.type != "cuda":
-        sizes = {"batch_size": _BATCH, "block_size": _BLOCK}
+    if device.type != "cuda":
+        most = _BATCH_PIXELS // segmenter.scales.patch_size**2 if device.type == "cpu" else _BATCH
+        sizes = {"batch_size": max(1, min(_BATCH, most)), "block_size": _BLOCK}
     elif config.batch_size and config.block_size:
         sizes = {}
     else:
