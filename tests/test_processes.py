@@ -58,6 +58,16 @@ def test_one_that_comes_too_late_ends_too():
     assert late.returncode == -signal.SIGTERM
 
 
+def test_a_leader_that_ended_and_that_nobody_has_waited_for_is_gone():
+    """As where who started it reads what its helpers print, to the end, before."""
+    leader = subprocess.Popen(["true"])
+    wait_for(lambda: not runs(leader.pid))
+    late = started(FOLLOWER.replace("f()", f"f({leader.pid})"))
+    late.communicate(timeout=60)
+    assert late.returncode == -signal.SIGTERM
+    leader.wait()
+
+
 def test_what_someone_else_started_is_left_alone():
     """The variable may be inherited by a process that another one started."""
     between = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', sys.argv[1]]).returncode)"

@@ -259,8 +259,11 @@ def _watch(leader: int) -> None:
 
 
 def _runs(process: int) -> bool:
+    """Whether a process is at work; one that has ended, and that nobody has waited for yet, is not."""
     try:
         os.kill(process, 0)
+        with suppress(OSError):  # a system without /proc
+            return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
     except PermissionError:
